@@ -1,0 +1,1 @@
+//! The Onlooker agent: from kernel events to exported spans.

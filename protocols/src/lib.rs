@@ -1,0 +1,15 @@
+//! Cuts the bytes of a connection into exchanges: one request with its response.
+//!
+//! Everything here is pure. A parser is fed the bytes of one connection in stream order, per direction, together with
+//! the holes between them (what was not captured, of exactly known length) and the moments they passed. It knows no
+//! socket, no process and no clock, and it never panics, blocks or grows without bound, whatever it is fed.
+
+pub mod exchange;
+pub mod http1;
+pub mod parser;
+pub mod postgres;
+pub mod propagation;
+pub mod redis;
+
+pub use exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
+pub use parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};

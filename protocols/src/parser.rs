@@ -1,0 +1,106 @@
+//! What a protocol parser promises.
+
+use crate::exchange::Finding;
+
+/// Which way bytes travel, in the words of the exchange (not of the host): a request is what a server reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Request,
+    Response,
+}
+
+/// When and where in the stream a piece of bytes passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// Kernel monotonic time, in nanoseconds, at which the socket operation returned.
+    pub nanos: u64,
+    /// Position, in its direction's stream, of the first byte of the piece this moment is given with.
+    pub position: u64,
+    /// How often the conversation had turned when the piece passed. All pieces of one direction between two turns
+    /// share a run; what answers run `r` arrives in run `r + 1` or later. Lets a parser that lost bytes match a
+    /// response to the right request: on a connection without pipelining a response in run `r` answers the last
+    /// request bytes before it, and every earlier request that is still open lost its response.
+    pub run: u32,
+}
+
+impl Moment {
+    /// The moment of a byte `bytes` further on in the same piece.
+    #[must_use]
+    pub fn advanced(self, bytes: u64) -> Self {
+        Self { position: self.position.wrapping_add(bytes), ..self }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// Both sides closed in order, or this side called close.
+    Normal,
+    /// The peer sent a reset, or the kernel gave up on it; the value is the errno, e.g. ECONNRESET.
+    Error(i32),
+    /// The process that owned the connection ended.
+    ProcessExit,
+    /// Nothing was heard of it for longer than the age limit.
+    Aged,
+    /// Onlooker stops watching; the connection itself may go on.
+    Shutdown,
+}
+
+/// The bytes can't be followed any further on this connection (not this protocol after all, or broken beyond finding
+/// the next message). The caller must call [`Parser::close`] to have what is open accounted for, and drop the parser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{protocol:?} cannot be followed any further: {reason}")]
+pub struct Unparsable {
+    pub protocol: Protocol,
+    /// A fixed phrase, used as the name of a counter: never holds bytes of the connection.
+    pub reason: &'static str,
+}
+
+/// The protocols there are parsers for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http1,
+    Postgres,
+    Redis,
+}
+
+/// Cuts one connection's bytes into exchanges.
+///
+/// Fed in stream order per direction; between the directions in the order of cause (a response never comes before the
+/// request bytes its writer had read). Never blocks, never looks back, never panics on any input, and holds at most a
+/// bounded, documented amount of memory: a message head that grows past its limit is `Unparsable`.
+///
+/// Accounting: every request that was `Begun` is later reported exactly once, as an [`Exchange`](crate::Exchange) or
+/// as [`Lost`](crate::Lost). Nothing else is reported as an exchange.
+pub trait Parser: Send + std::fmt::Debug {
+    fn protocol(&self) -> Protocol;
+
+    /// Takes the next bytes of `direction`; what they complete is appended to `found`.
+    fn bytes(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable>;
+
+    /// The next `missing` bytes of `direction` were not captured. Bodies of known length are stepped over. Where the
+    /// message boundary is lost, the parser waits for the next piece it can recognise as a message's beginning (the
+    /// first piece of a later run) and reports as lost what can't be completed truthfully any more.
+    fn gap(
+        &mut self,
+        direction: Direction,
+        missing: u64,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable>;
+
+    /// No more bytes will come in `direction` (FIN was read or sent).
+    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>);
+
+    /// The connection is over: every open request is reported, with the truth about how it ended.
+    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>);
+
+    /// How many requests are begun and not yet reported.
+    fn open(&self) -> usize;
+}
