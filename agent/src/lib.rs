@@ -1,1 +1,8 @@
-//! The Onlooker agent: from kernel events to exported spans.
+//! The Onlooker agent: from kernel events to exported spans, strictly forward.
+//!
+//! `kernel` records Events; `stream` puts them in order and has `onlooker_protocols` cut them into Exchanges; `span`
+//! turns an Exchange into a Span; `parent` settles whose child it is; `enrich` adds who it was; `export` sends it.
+
+pub mod enrich;
+pub mod metrics;
+pub mod span;

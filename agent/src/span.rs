@@ -1,0 +1,118 @@
+//! A span: one side of one exchange, in OpenTelemetry's words.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
+use opentelemetry::{KeyValue, Value};
+
+use crate::enrich::Service;
+
+/// One side of one exchange, ready for export.
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub parent: Option<Parent>,
+    /// W3C tracestate of the trace, empty if none.
+    pub trace_state: CompactString,
+    pub kind: SpanKind,
+    pub name: Cow<'static, str>,
+    /// Nanoseconds since the Unix epoch.
+    pub start: u64,
+    pub end: u64,
+    pub status: Status,
+    pub attributes: Vec<KeyValue>,
+    pub links: Vec<SpanContext>,
+    /// Whose span it is; spans of one service instance share it.
+    pub service: Arc<Service>,
+}
+
+/// Whose child a span is, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    pub span_id: SpanId,
+    pub evidence: Evidence,
+    /// The parent was named by a header on the wire: it may be nobody's whom we trace.
+    pub remote: bool,
+}
+
+/// The rung of the ladder a parent stands on: the value of `onlooker.parent.evidence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Evidence {
+    /// A traceparent header in the request.
+    Wire,
+    /// Both ends of the connection are on this host: the very bytes the client sent.
+    Host,
+    /// The thread that read the request made the call before it answered.
+    Thread,
+    /// The thread that wrote the response made the call, and had only this request then.
+    Responder,
+    /// The call was the first message on a connection opened while this request was worked on.
+    Connect,
+    /// The event loop's turn belonged to this request and to no other that could be meant.
+    Tick,
+    /// Both carry the same request id.
+    CorrelationId,
+    /// No other request was in flight in the process.
+    OnlyCandidate,
+}
+
+impl Evidence {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Host => "host",
+            Self::Thread => "thread",
+            Self::Responder => "responder",
+            Self::Connect => "connect",
+            Self::Tick => "tick",
+            Self::CorrelationId => "correlation-id",
+            Self::OnlyCandidate => "only-candidate",
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    Inet(SocketAddr),
+    /// A unix socket; the path is empty for an unnamed one, starts with `@` for an abstract one.
+    Unix(CompactString),
+    /// The event that names it was lost.
+    Unknown,
+}
+
+/// The two ends of the connection an exchange went over, seen from the process whose span is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    pub role: Role,
+    pub local: Address,
+    pub peer: Address,
+}
+
+/// What the traced process was on the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    Client,
+    Server,
+}
+
+/// What an exchange says of itself, before it is known whose child it is: see `describe`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    pub name: Cow<'static, str>,
+    pub status: Status,
+    pub attributes: Vec<KeyValue>,
+}
+
+impl Span {
+    /// The value of the attribute `key`, if the span has it.
+    #[must_use]
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        self.attributes.iter().find(|a| a.key.as_str() == key).map(|a| &a.value)
+    }
+}
