@@ -1,0 +1,271 @@
+//! What the tests of every parser share: a conversation, the ways in which it can reach a parser, and the books.
+//!
+//! A [`Talk`] is written once, as it went over the wire. It is then played to the parser whole, byte by byte, cut at
+//! random, with a hole anywhere, or as the kernel captures it. Playing it keeps the books: a request that is not
+//! reported exactly once, or an exchange that nobody began, fails the test, whatever the test itself looks at.
+
+#![allow(dead_code, unreachable_pub, reason = "a module of each test binary, which uses its own part of it")]
+
+pub mod accounts;
+
+use accounts::Accounts;
+use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Unparsable};
+
+/// The time of the first piece; each later step of a talk passes one millisecond after the one before.
+pub const FIRST_NANOS: u64 = 1_000_000;
+const STEP_NANOS: u64 = 1_000_000;
+
+/// One conversation on one connection.
+#[derive(Debug, Clone)]
+pub struct Talk {
+    pieces: Vec<Piece>,
+    close: Close,
+}
+
+#[derive(Debug, Clone)]
+struct Piece {
+    direction: Direction,
+    what: What,
+    /// The step it was written in: the parts of a piece that was cut share one, and so share their time. This is what
+    /// makes the findings of every cutting comparable.
+    step: u64,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Bytes(Vec<u8>),
+    Gap(u64),
+    End,
+}
+
+/// What a parser made of a talk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub findings: Vec<Finding>,
+    pub unparsable: Option<Unparsable>,
+}
+
+impl Talk {
+    pub fn new() -> Self {
+        Self { pieces: Vec::new(), close: Close::Normal }
+    }
+
+    pub fn request(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.says(Direction::Request, bytes)
+    }
+
+    pub fn response(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.says(Direction::Response, bytes)
+    }
+
+    pub fn says(self, direction: Direction, bytes: impl AsRef<[u8]>) -> Self {
+        self.then(direction, What::Bytes(bytes.as_ref().to_vec()))
+    }
+
+    pub fn gap(self, direction: Direction, missing: u64) -> Self {
+        self.then(direction, What::Gap(missing))
+    }
+
+    pub fn end(self, direction: Direction) -> Self {
+        self.then(direction, What::End)
+    }
+
+    /// How the connection ends; [`Close::Normal`] where nothing is said.
+    pub fn closes(mut self, why: Close) -> Self {
+        self.close = why;
+        self
+    }
+
+    fn then(mut self, direction: Direction, what: What) -> Self {
+        let step = self.pieces.len() as u64;
+        self.pieces.push(Piece { direction, what, step });
+        self
+    }
+
+    /// All bytes of the talk, both directions counted together.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Piece::len).sum()
+    }
+
+    /// The same talk, one byte at a time.
+    pub fn byte_at_a_time(&self) -> Self {
+        self.cut(&(0..self.len()).collect::<Vec<_>>())
+    }
+
+    /// The same talk, cut at these offsets (counted over the bytes of both directions, in any order).
+    pub fn cut(&self, offsets: &[usize]) -> Self {
+        let mut offsets = offsets.to_vec();
+        offsets.sort_unstable();
+        let mut pieces = Vec::new();
+        let mut begin = 0;
+        for piece in &self.pieces {
+            let end = begin + piece.len();
+            let What::Bytes(bytes) = &piece.what else {
+                pieces.push(piece.clone());
+                continue;
+            };
+            let mut from = begin;
+            for &offset in offsets.iter().filter(|&&o| begin < o && o < end) {
+                if offset > from {
+                    pieces.push(piece.of(&bytes[from - begin..offset - begin]));
+                    from = offset;
+                }
+            }
+            pieces.push(piece.of(&bytes[from - begin..]));
+            begin = end;
+        }
+        Self { pieces, close: self.close }
+    }
+
+    /// The same talk with the bytes `[offset, offset + missing)` not captured; the hole ends with its piece.
+    pub fn with_gap(&self, offset: usize, missing: usize) -> Self {
+        let mut pieces = Vec::new();
+        let mut begin = 0;
+        for piece in &self.pieces {
+            let end = begin + piece.len();
+            match &piece.what {
+                What::Bytes(bytes) if missing > 0 && begin <= offset && offset < end => {
+                    let hole = offset - begin..(offset - begin + missing).min(bytes.len());
+                    if hole.start > 0 {
+                        pieces.push(piece.of(&bytes[..hole.start]));
+                    }
+                    pieces.push(Piece { what: What::Gap(hole.len() as u64), ..*piece });
+                    if hole.end < bytes.len() {
+                        pieces.push(piece.of(&bytes[hole.end..]));
+                    }
+                }
+                _ => pieces.push(piece.clone()),
+            }
+            begin = end;
+        }
+        Self { pieces, close: self.close }
+    }
+
+    /// The talk with one hole, at every offset in turn, of each of these lengths. A length longer than the rest of
+    /// the piece makes a hole to its end.
+    pub fn gap_everywhere<'a>(&'a self, lengths: &'a [usize]) -> impl Iterator<Item = (String, Self)> + 'a {
+        (0..self.len()).flat_map(move |offset| {
+            lengths
+                .iter()
+                .map(move |&missing| (format!("{missing} missing at {offset}"), self.with_gap(offset, missing)))
+        })
+    }
+
+    /// As the kernel captures it: of each piece the first `prefix` bytes and the last `tail`.
+    pub fn captured(&self, prefix: usize, tail: usize) -> Self {
+        let mut pieces = Vec::new();
+        for piece in &self.pieces {
+            match &piece.what {
+                What::Bytes(bytes) if bytes.len() > prefix + tail => {
+                    let rest = bytes.len() - tail;
+                    if prefix > 0 {
+                        pieces.push(piece.of(&bytes[..prefix]));
+                    }
+                    pieces.push(Piece { what: What::Gap((rest - prefix) as u64), ..*piece });
+                    if tail > 0 {
+                        pieces.push(piece.of(&bytes[rest..]));
+                    }
+                }
+                _ => pieces.push(piece.clone()),
+            }
+        }
+        Self { pieces, close: self.close }
+    }
+
+    /// Plays the talk to a parser, closes the connection, and checks the books after every call.
+    ///
+    /// A parser that finds the bytes unparsable, or says that the protocol was switched, is fed no more, as promised.
+    pub fn play(&self, mut parser: Box<dyn Parser>) -> Outcome {
+        let mut findings = Vec::new();
+        let mut unparsable = None;
+        let mut accounts = Accounts::default();
+        let mut positions = [0_u64; 2];
+        let mut run = 0;
+        let mut turned_to = None;
+        let mut at = Moment { nanos: FIRST_NANOS, position: 0, run };
+        for piece in &self.pieces {
+            if turned_to.is_some_and(|direction| direction != piece.direction) && !matches!(piece.what, What::End) {
+                run += 1;
+            }
+            turned_to = Some(piece.direction);
+            let position = &mut positions[piece.direction as usize];
+            at = Moment { nanos: FIRST_NANOS + piece.step * STEP_NANOS, position: *position, run };
+            let seen = findings.len();
+            let result = match &piece.what {
+                What::Bytes(bytes) => {
+                    *position += bytes.len() as u64;
+                    parser.bytes(piece.direction, bytes, at, &mut findings)
+                }
+                What::Gap(missing) => {
+                    *position += missing;
+                    parser.gap(piece.direction, *missing, at, &mut findings)
+                }
+                What::End => {
+                    parser.end(piece.direction, at, &mut findings);
+                    Ok(())
+                }
+            };
+            accounts.take(&findings[seen..]);
+            accounts.check_open(parser.open());
+            unparsable = result.err();
+            if unparsable.is_some() || accounts.switched() {
+                break;
+            }
+        }
+        let seen = findings.len();
+        let closed_at = Moment { nanos: at.nanos + STEP_NANOS, ..at };
+        parser.close(self.close, closed_at, &mut findings);
+        accounts.take(&findings[seen..]);
+        accounts.check_open(parser.open());
+        accounts.check_closed();
+        Outcome { findings, unparsable }
+    }
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match &self.what {
+            What::Bytes(bytes) => bytes.len(),
+            What::Gap(_) | What::End => 0,
+        }
+    }
+
+    fn of(&self, bytes: &[u8]) -> Self {
+        Self { what: What::Bytes(bytes.to_vec()), ..*self }
+    }
+}
+
+impl Outcome {
+    pub fn exchanges(&self) -> Vec<&Exchange> {
+        self.findings
+            .iter()
+            .filter_map(|finding| match finding {
+                Finding::Exchange(exchange) => Some(&**exchange),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn begun(&self) -> usize {
+        self.findings.iter().filter(|finding| matches!(finding, Finding::Begun(_))).count()
+    }
+
+    pub fn orphans(&self) -> usize {
+        self.findings.iter().filter(|finding| matches!(finding, Finding::Orphan(_))).count()
+    }
+
+    /// Why requests were lost, in the order in which it was reported.
+    pub fn lost(&self) -> Vec<LossReason> {
+        self.findings
+            .iter()
+            .filter_map(|finding| match finding {
+                Finding::Lost(lost) => Some(lost.reason),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn switched(&self) -> bool {
+        self.findings.contains(&Finding::SwitchedProtocol)
+    }
+}
