@@ -1,0 +1,76 @@
+//! What a Debian machine can be asked for: packages and their dependencies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::shell;
+
+/// Whether this is Debian or a system made from it, with its package tools.
+pub(super) fn is_here() -> bool {
+    Path::new("/etc/debian_version").exists() && shell::which("apt-get").is_some() && shell::which("dpkg").is_some()
+}
+
+/// Fetches the package lists if there are none; lists that are there are good enough.
+pub(super) fn need_package_lists() -> Result<()> {
+    let lists = fs::read_dir("/var/lib/apt/lists").context("cannot read /var/lib/apt/lists")?;
+    let there = lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"));
+    if !there {
+        shell::run(Command::new("apt-get").args(["--quiet", "update"]))
+            .context("the package lists are missing: run `apt-get update` as root")?;
+    }
+    Ok(())
+}
+
+/// The dependency of `package`'s candidate whose name begins with `prefix`.
+pub(super) fn dependency_of(package: &str, prefix: &str) -> Result<String> {
+    let record = shell::read(Command::new("apt-cache").args(["show", "--no-all-versions", package]))?;
+    dependency_in(&record, prefix)
+        .with_context(|| format!("Debian's {package} depends on no {prefix}*: has this release been renamed?"))
+}
+
+fn dependency_in(record: &str, prefix: &str) -> Option<String> {
+    let depends = record.lines().find_map(|line| line.strip_prefix("Depends: "))?;
+    let names = depends.split([',', '|']).filter_map(|one| one.split_whitespace().next());
+    names.map(|name| name.split(':').next().unwrap_or(name)).find(|name| name.starts_with(prefix)).map(str::to_owned)
+}
+
+/// Downloads the candidates of `packages` and unpacks them below `root`, installing nothing.
+pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
+    let archives = tempfile::tempdir().context("cannot create a temporary folder")?;
+    shell::run(Command::new("apt-get").args(["--quiet", "download"]).args(packages).current_dir(archives.path()))?;
+    let files = deb_files(archives.path())?;
+    if files.len() != packages.len() {
+        bail!("apt-get downloaded {} of {} packages", files.len(), packages.len());
+    }
+    for file in files {
+        shell::run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(root))?;
+    }
+    Ok(())
+}
+
+fn deb_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dependency_in;
+
+    #[test]
+    fn a_versioned_package_is_found_among_the_dependencies() {
+        let record = "Package: rustc\nDepends: libc6 (>= 2.34), libllvm22:amd64 (>= 22) | libllvm21, zlib1g\n";
+        assert_eq!(dependency_in(record, "libllvm").as_deref(), Some("libllvm22"));
+        assert_eq!(dependency_in(record, "libstd-rust-"), None);
+    }
+}

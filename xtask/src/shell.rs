@@ -1,0 +1,57 @@
+//! Running other programs and speaking to the person, the only place that prints.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The folder of the workspace this xtask was compiled in.
+pub(crate) fn workspace() -> Result<PathBuf> {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(xtask.parent().context("the xtask crate is a folder of the workspace")?.to_path_buf())
+}
+
+/// Says what a verb did, on stdout.
+#[expect(clippy::print_stdout, reason = "the one place that speaks")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Says why a verb failed, on stderr.
+#[expect(clippy::print_stderr, reason = "the one place that speaks")]
+pub(crate) fn error(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+/// Runs a command with this process's stdout and stderr. Fails unless it succeeds.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", name(command)))?;
+    if !status.success() {
+        bail!("{} failed ({status})", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and returns its stdout. Fails, with its stderr, unless it succeeds.
+pub(crate) fn read(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", name(command)))?;
+    if !output.status.success() {
+        bail!("{} failed ({}): {}", line(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("what {} printed is not text", name(command)))
+}
+
+/// Where a program is on PATH.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
