@@ -33,12 +33,13 @@ pub struct Begun {
 /// One request with its response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
-    /// The request's first byte, and its last as far as it was sent.
+    /// The request's first byte.
     pub request_start: Moment,
+    /// When the request's last byte passed, as far as it was sent; the position is the one just past it.
     pub request_end: Moment,
     /// The final response's first byte (of a 200, not of the 100 before it).
     pub response_start: Option<Moment>,
-    /// The response's last byte seen.
+    /// When the response's last byte passed, as far as it was seen; the position is the one just past it.
     pub response_end: Option<Moment>,
     pub end: End,
     pub details: Details,
@@ -61,7 +62,7 @@ pub enum Details {
     Redis(redis::Command),
 }
 
-/// A request that was seen to begin and whose rest was not captured.
+/// A request that was seen to begin and whose rest was not captured. Its `Begun` came before, if only just before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     pub start: Moment,

@@ -84,7 +84,11 @@ pub trait Parser: Send + std::fmt::Debug {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable>;
 
-    /// The next `missing` bytes of `direction` were not captured. Bodies of known length are stepped over. Where the
+    /// The next `missing` bytes of `direction` were not captured; `at` is the moment of the operation that moved them.
+    /// A hole that only positions betray (the operation's event itself was lost) has the time and the run of the piece
+    /// before it in its direction, the earliest its bytes can have passed: what follows it then begins its run.
+    ///
+    /// Bodies of known length are stepped over. Where the
     /// message boundary is lost, the parser waits for the next piece it can recognise as a message's beginning (the
     /// first piece of a later run) and reports as lost what can't be completed truthfully any more.
     fn gap(
