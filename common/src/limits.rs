@@ -1,0 +1,33 @@
+//! Every capacity of the kernel side, named and justified.
+
+/// Selected processes at once. One entry is 32 bytes; preallocated because tracing programs may not allocate.
+pub const PROCESSES: u32 = 16_384;
+
+/// Listening sockets that were there before the agent: (network namespace, port).
+pub const LISTENERS: u32 = 16_384;
+
+/// Server connections of processes that make calls, whose requests' progress kernel and agent tell each other.
+pub const REQUESTS: u32 = 65_536;
+
+/// Connections whose capture policy user space raised.
+pub const RAISED: u32 = 16_384;
+
+/// Bytes of the ring from kernel to agent, unless configured. At 300,000 operations a second of 300 bytes it holds
+/// 90 ms, nine times the interval at which the agent looks.
+pub const RING_BYTES: u32 = 8 << 20;
+
+/// Bytes kept of a run on the request side: more than the header block of most requests, and most SQL statements.
+pub const REQUEST_CAPTURE: u32 = 8 << 10;
+
+/// Bytes kept of a run on the response side: its header block.
+pub const RESPONSE_CAPTURE: u32 = 1 << 10;
+
+/// Bytes kept of every operation's beginning even when its run's budget is spent: pipelined responses each begin with
+/// one, and a chunk's size usually stands there.
+pub const OPERATION_CAPTURE: u32 = 256;
+
+/// The largest capture that one operation can carry: the largest size class.
+pub const LARGEST_CAPTURE: u32 = 8 << 10;
+
+/// Buffers of one vectored operation that are looked at: IOV_MAX is 1024, and servers use a few.
+pub const BUFFERS: u32 = 64;

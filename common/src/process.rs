@@ -1,0 +1,57 @@
+//! Per-process and per-request state that kernel and agent share through maps.
+
+/// Bits of [`SelectedProcess::flags`].
+pub mod process_flag {
+    /// The thread is not the unit of its work: an event loop, or a scheduler of its own (Go, BEAM).
+    pub const LOOP: u64 = 1;
+    /// Keeps no queue for its connection pool: the tick is proof enough (nginx).
+    pub const NO_QUEUE: u64 = 1 << 1;
+    /// Makes calls of its own, seen by the kernel.
+    pub const CALLS: u64 = 1 << 2;
+    /// Some connection of it has a raised capture policy.
+    pub const RAISED: u64 = 1 << 3;
+    /// Multiplexes its work over threads: not even the turn of a thread says whose work is done (Go, BEAM).
+    pub const SCHEDULER: u64 = 1 << 4;
+}
+
+/// A selected process: the value of the PROCESSES map, keyed by tgid. The agent inserts and removes it; the kernel
+/// inserts it for the children of selected ones.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SelectedProcess {
+    pub flags: u64,
+    /// Requests in flight that wait for no answer: more than one means that a tick proves nothing.
+    pub runnable: i64,
+    /// Bytes kept per run on the request and on the response side.
+    pub request_capture: u32,
+    pub response_capture: u32,
+}
+
+/// The calls of the request on a server connection of an event loop: the value of the WAITING map, keyed by cookie.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Position of the request this is about.
+    pub position: u64,
+    /// Its calls that have no answer yet.
+    pub calls: i64,
+    /// 1 once its own answer has begun: it is no candidate any more.
+    pub answered: u64,
+}
+
+/// Key of the LISTENERS map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Listener {
+    pub network_namespace: u32,
+    /// Host byte order.
+    pub port: u32,
+}
+
+/// Value of the RAISED map, keyed by cookie: bytes kept per run.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capture {
+    pub request: u32,
+    pub response: u32,
+}

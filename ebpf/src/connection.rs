@@ -1,0 +1,292 @@
+//! What is remembered of a connection, and what becomes of it.
+
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use core::ptr;
+use onlooker_common::context::{Owner, TraceContext};
+use onlooker_common::event::{self, UNIX_PATH_BYTES, change, kind, role};
+use onlooker_common::loss::Loss;
+use onlooker_common::process::{Listener, process_flag};
+
+use crate::context;
+use crate::emit;
+use crate::kernel::{AF_UNIX, Sock, Task};
+use crate::maps::{CONNECTIONS, LISTENERS, count};
+use crate::process::{self, Selected};
+
+/// Bits of [`ConnectionState::flags`].
+pub mod bit {
+    /// Cookie, role and positions are known.
+    pub const IDENTIFIED: u16 = 1;
+    /// Followed from the first byte.
+    pub const FROM_START: u16 = 1 << 1;
+    /// The agent has its addresses.
+    pub const ANNOUNCED: u16 = 1 << 2;
+    /// Server: a request was read and its answer has not begun.
+    pub const IN_FLIGHT: u16 = 1 << 3;
+    /// Client: a message was sent.
+    pub const SENT: u16 = 1 << 4;
+    /// Client: its owner is counted as waiting for it.
+    pub const AWAITED: u16 = 1 << 5;
+}
+
+/// Values of [`ConnectionState::last`].
+pub const NO_DIRECTION: u8 = 0;
+pub const INGRESS: u8 = 1;
+pub const EGRESS: u8 = 2;
+
+/// What is remembered of a connection: lives in its socket's storage.
+#[repr(C)]
+pub struct ConnectionState {
+    pub cookie: u64,
+    /// Position of the next byte that will be received, and sent.
+    pub next: [u64; 2],
+    /// The request that is on the connection: read by a server, sent by a client.
+    pub message: TraceContext,
+    pub message_position: u64,
+    /// Client: whose message this is; before the first message, whose connection.
+    pub owner: Owner,
+    pub run: u32,
+    /// Bytes of this run that may still be captured.
+    pub budget: u32,
+    /// The process that used it last.
+    pub tgid: u32,
+    pub flags: u16,
+    pub role: u8,
+    /// Direction of the last operation.
+    pub last: u8,
+}
+
+impl ConnectionState {
+    #[inline(always)]
+    pub fn is(&self, bit: u16) -> bool {
+        self.flags & bit != 0
+    }
+
+    #[inline(always)]
+    pub fn set(&mut self, bit: u16) {
+        self.flags |= bit;
+    }
+
+    #[inline(always)]
+    pub fn clear(&mut self, bit: u16) {
+        self.flags &= !bit;
+    }
+}
+
+#[inline(always)]
+fn storage(sock: Sock, flags: u32) -> Option<&'static mut ConnectionState> {
+    // SAFETY: the socket is the program's argument and the map's value is a ConnectionState, zeroed when made: valid
+    // for it. It lives as long as the socket. Two threads on one socket may race; its operations are ordered by the
+    // socket's lock but for the few instructions after it.
+    unsafe {
+        bpf_sk_storage_get(CONNECTIONS.as_ptr(), sock.as_ptr(), ptr::null_mut(), u64::from(flags))
+            .cast::<ConnectionState>()
+            .as_mut()
+    }
+}
+
+/// The state of a connection that has been used before.
+#[inline(always)]
+pub fn known(sock: Sock) -> Option<&'static mut ConnectionState> {
+    storage(sock, 0)
+}
+
+/// The state of a connection, made if it is new.
+#[inline(always)]
+pub fn of(sock: Sock) -> Option<&'static mut ConnectionState> {
+    let state = storage(sock, BPF_SK_STORAGE_GET_F_CREATE);
+    if state.is_none() {
+        count(Loss::NoSocketStorage);
+    }
+    state
+}
+
+/// Finds out who a connection is, at its first operation.
+#[inline(always)]
+pub fn identify(sock: Sock, state: &mut ConnectionState, family: u16, read: Option<u32>) {
+    state.cookie = sock.cookie();
+    match state.role {
+        role::CLIENT => {}
+        // Inherited from the socket it was accepted on.
+        role::LISTENER => {
+            state.role = role::SERVER;
+            state.set(bit::FROM_START);
+        }
+        _ => {
+            state.role = if family == AF_UNIX { unix_role(sock) } else { inet_role(sock) };
+            let first = family == AF_UNIX || read.is_some_and(|length| sock.was_first_read(length));
+            if first {
+                state.set(bit::FROM_START);
+            }
+        }
+    }
+    state.set(bit::IDENTIFIED);
+}
+
+/// A TCP connection whose opening was not seen: a server's if something listens on its local port, else a client's.
+#[inline(always)]
+fn inet_role(sock: Sock) -> u8 {
+    let (port, _) = sock.ports();
+    let listener = Listener { network_namespace: sock.network_namespace(), port: u32::from(port) };
+    if LISTENERS.get_ptr(listener).is_some() { role::SERVER } else { role::CLIENT }
+}
+
+/// An accepted unix socket has its listener's address; the one that connected has none, but its peer has.
+#[inline(always)]
+fn unix_role(sock: Sock) -> u8 {
+    let Some(unix) = sock.unix() else { return role::UNKNOWN };
+    if unix.address().is_some() {
+        role::SERVER
+    } else if unix.peer_address().is_some() {
+        role::CLIENT
+    } else {
+        role::UNKNOWN
+    }
+}
+
+/// Tells the agent of a change, with all that is known of the connection.
+#[inline(always)]
+pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> bool {
+    let family = sock.family();
+    let error = if change == event::change::CLOSED { sock.error() } else { 0 };
+    let Some(mut entry) = emit::reserve::<event::Connection>(Loss::RingFullConnection) else { return false };
+    let (local_port, remote_port) = if family == AF_UNIX { (0, 0) } else { sock.ports() };
+    let (local, remote) = if family == AF_UNIX { ([0; 4], [0; 4]) } else { sock.addresses(family) };
+    // SAFETY: every field of the record is written before it is submitted; it is plain old data.
+    unsafe {
+        let record = entry.as_mut_ptr();
+        (*record).kind = kind::CONNECTION;
+        (*record).change = change;
+        (*record).time = bpf_ktime_get_ns();
+        (*record).cookie = state.cookie;
+        (*record).tgid = state.tgid;
+        (*record).tid = tid;
+        (*record).error = error;
+        (*record).family = family;
+        (*record).role = state.role;
+        (*record).from_start = u8::from(state.is(bit::FROM_START));
+        (*record).network_namespace = sock.network_namespace();
+        (*record).local_port = local_port;
+        (*record).remote_port = remote_port;
+        (&raw mut (*record).local_address).cast::<[u32; 4]>().write(local);
+        (&raw mut (*record).remote_address).cast::<[u32; 4]>().write(remote);
+        (*record).path_length = 0;
+        (*record).peer = 0;
+        (&raw mut (*record).path).write_bytes(0, 1);
+        if family == AF_UNIX
+            && let Some(unix) = sock.unix()
+        {
+            (*record).peer = unix.peer().map_or(0, |peer| peer.assigned_cookie());
+            if let Some(address) = unix.address().or_else(|| unix.peer_address()) {
+                let path: &mut [u8; UNIX_PATH_BYTES] = &mut (*record).path;
+                (*record).path_length = address.path(path);
+            }
+        }
+    }
+    emit::submit(entry);
+    true
+}
+
+/// include/net/tcp_states.h
+mod tcp {
+    pub const ESTABLISHED: i32 = 1;
+    pub const SYN_SENT: i32 = 2;
+    pub const FIN_WAIT1: i32 = 4;
+    pub const CLOSE: i32 = 7;
+    pub const LAST_ACK: i32 = 9;
+    pub const LISTEN: i32 = 10;
+}
+
+/// A TCP socket goes from one state to another.
+#[inline(always)]
+pub fn state_changed(sock: Sock, old: i32, new: i32) {
+    match new {
+        tcp::SYN_SENT => connecting(sock),
+        tcp::LISTEN => listening(sock),
+        tcp::ESTABLISHED if old == tcp::SYN_SENT => changed(sock, change::CONNECTED),
+        tcp::FIN_WAIT1 | tcp::LAST_ACK => changed(sock, change::FINISHED),
+        tcp::CLOSE => closed(sock),
+        _ => {}
+    }
+}
+
+/// connect(): in the context of the thread that calls it.
+#[inline(always)]
+fn connecting(sock: Sock) {
+    let (tgid, tid) = process::current();
+    let Some(process) = Selected::find(tgid) else { return };
+    let Some(state) = of(sock) else { return };
+    // A socket may be connected again after it was disconnected: it is another connection then.
+    *state = ConnectionState {
+        cookie: sock.cookie(),
+        next: [0; 2],
+        message: TraceContext { trace_id: [0; 2], span_id: 0 },
+        message_position: 0,
+        owner: Owner {
+            cookie: 0,
+            position: 0,
+            context: TraceContext { trace_id: [0; 2], span_id: 0 },
+            evidence: 0,
+            _pad: 0,
+        },
+        run: 0,
+        budget: 0,
+        tgid,
+        flags: bit::FROM_START,
+        role: role::CLIENT,
+        last: NO_DIRECTION,
+    };
+    process::calls(process, tgid);
+    if let Some(thread) = context::thread(Task::current())
+        && let Some(owner) = context::opener(process, thread)
+    {
+        state.owner = owner;
+    }
+    // The addresses are announced with the first operation: the local port is not chosen yet.
+    report(sock, state, change::CONNECTING, tid);
+}
+
+/// listen(): what is accepted on the socket inherits this.
+#[inline(always)]
+fn listening(sock: Sock) {
+    let (tgid, _) = process::current();
+    let (port, _) = sock.ports();
+    process::listens(tgid, port);
+    if Selected::find(tgid).is_some()
+        && let Some(state) = of(sock)
+    {
+        state.role = role::LISTENER;
+    }
+}
+
+#[inline(always)]
+fn changed(sock: Sock, change: u32) {
+    if let Some(state) = known(sock)
+        && state.cookie != 0
+    {
+        report(sock, state, change, 0);
+    }
+}
+
+#[inline(always)]
+fn closed(sock: Sock) {
+    let Some(state) = known(sock) else { return };
+    if state.cookie == 0 {
+        return;
+    }
+    if let Some(process) = Selected::find(state.tgid) {
+        context::settle(process, state);
+        if process.has(process_flag::CALLS) {
+            context::end_waiting(process, state);
+        }
+    }
+    // Closed by its own process, or by the peer's reset while others run.
+    if process::current().0 == state.tgid
+        && let Some(thread) = context::thread(Task::current())
+    {
+        context::forget(thread, state.cookie);
+    }
+    report(sock, state, change::CLOSED, 0);
+}

@@ -1,0 +1,354 @@
+//! The only reader of kernel memory.
+//!
+//! Members of typed kernel pointers are loaded directly at offsets that the verifier knows and checks: such a load
+//! can't fault, and needs no helper. Where a member is missing on this kernel, the load is not made.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
+    bpf_task_pt_regs,
+};
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::{pt_regs, task_struct};
+use onlooker_common::event::UNIX_PATH_BYTES;
+use onlooker_common::offsets::MISSING;
+
+use crate::maps::offset;
+
+pub const AF_UNIX: u16 = 1;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const IPPROTO_TCP: u16 = 6;
+const SOCK_STREAM: u16 = 1;
+/// include/linux/sched.h: a kernel thread, and a worker that runs in a process's name (`io_uring`).
+const PF_IO_WORKER: u32 = 0x0000_0010;
+/// arch/x86/include/asm/thread_info.h
+const TS_COMPAT: u32 = 2;
+/// include/net/sock.h
+const RCV_SHUTDOWN: u8 = 1;
+
+/// Loads a member of a typed kernel struct.
+///
+/// # Safety
+/// `object` must be a pointer the verifier knows the type of, and `offset` that of a member of type `T`, or MISSING.
+#[inline(always)]
+unsafe fn member<T: Copy>(object: *const c_void, offset: u32) -> Option<T> {
+    if offset == MISSING {
+        return None;
+    }
+    // SAFETY: the caller's promise, and the verifier's check.
+    Some(unsafe { ptr::read_volatile(object.cast::<u8>().add(offset as usize).cast::<T>()) })
+}
+
+/// A socket, as the kernel hands it to a tracepoint.
+#[derive(Clone, Copy)]
+pub struct Sock(*const c_void);
+
+/// Sequence numbers of a TCP connection: the next byte that will be written, the next that will be read.
+#[derive(Clone, Copy)]
+pub struct Sequences {
+    pub write: u32,
+    pub copied: u32,
+}
+
+impl Sock {
+    /// # Safety
+    /// `sock` must be a `struct sock *` argument of the running program.
+    #[inline(always)]
+    pub unsafe fn new(sock: *const c_void) -> Self {
+        Self(sock)
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut c_void {
+        self.0.cast_mut()
+    }
+
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: the socket is the program's argument.
+        unsafe { bpf_get_socket_cookie(self.as_ptr()) }
+    }
+
+    #[inline(always)]
+    pub fn family(self) -> u16 {
+        // SAFETY: offset of a u16 of struct sock.
+        unsafe { member(self.0, offset!(sock_family)) }.unwrap_or(0)
+    }
+
+    /// Whether this is a stream that requests travel on: TCP, or a unix stream socket.
+    #[inline(always)]
+    pub fn is_stream(self, family: u16) -> bool {
+        // SAFETY: offsets of u16 members of struct sock (sk_type and sk_protocol since 5.6).
+        let (kind, protocol) = unsafe { (member::<u16>(self.0, offset!(sock_type)), member::<u16>(self.0, offset!(sock_protocol))) };
+        match family {
+            AF_INET | AF_INET6 => protocol == Some(IPPROTO_TCP),
+            AF_UNIX => kind == Some(SOCK_STREAM),
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
+    pub fn error(self) -> i32 {
+        // SAFETY: offset of an int of struct sock.
+        unsafe { member(self.0, offset!(sock_error)) }.unwrap_or(0)
+    }
+
+    /// Whether the peer has said that it will send no more.
+    #[inline(always)]
+    pub fn peer_finished(self) -> bool {
+        // SAFETY: offset of a u8 of struct sock.
+        unsafe { member::<u8>(self.0, offset!(sock_shutdown)) }.is_some_and(|bits| bits & RCV_SHUTDOWN != 0)
+    }
+
+    #[inline(always)]
+    pub fn network_namespace(self) -> u32 {
+        // SAFETY: possible_net_t is one pointer to struct net, whose ns.inum is an unsigned int.
+        unsafe {
+            let Some(net) = member::<*const c_void>(self.0, offset!(sock_net)) else { return 0 };
+            member(net, offset!(net_inode)).unwrap_or(0)
+        }
+    }
+
+    /// Local and remote port, host byte order.
+    #[inline(always)]
+    pub fn ports(self) -> (u16, u16) {
+        // SAFETY: offsets of u16 members of struct sock_common; the remote port is in network byte order.
+        unsafe {
+            let local = member::<u16>(self.0, offset!(local_port)).unwrap_or(0);
+            let remote = member::<u16>(self.0, offset!(remote_port)).unwrap_or(0);
+            (local, u16::from_be(remote))
+        }
+    }
+
+    /// Local and remote address; IPv4 in the first word.
+    #[inline(always)]
+    pub fn addresses(self, family: u16) -> ([u32; 4], [u32; 4]) {
+        if family == AF_INET {
+            // SAFETY: offsets of __be32 members of struct sock_common.
+            let (local, remote) = unsafe { (member(self.0, offset!(local_v4)), member(self.0, offset!(remote_v4))) };
+            ([local.unwrap_or(0), 0, 0, 0], [remote.unwrap_or(0), 0, 0, 0])
+        } else {
+            (self.v6(offset!(local_v6)), self.v6(offset!(remote_v6)))
+        }
+    }
+
+    #[inline(always)]
+    fn v6(self, offset: u32) -> [u32; 4] {
+        let mut words = [0; 4];
+        if offset != MISSING {
+            for (i, word) in words.iter_mut().enumerate() {
+                // SAFETY: an in6_addr is four words.
+                *word = unsafe { member(self.0, offset + 4 * i as u32) }.unwrap_or(0);
+            }
+        }
+        words
+    }
+
+    /// `None` if this is no TCP socket, or the kernel's layout is not known.
+    #[inline(always)]
+    pub fn sequences(self) -> Option<Sequences> {
+        // SAFETY: the helper checks the socket; offsets of u32 members of struct tcp_sock.
+        unsafe {
+            let tcp: *const c_void = bpf_skc_to_tcp_sock(self.as_ptr()).cast();
+            if tcp.is_null() {
+                return None;
+            }
+            let write = member(tcp, offset!(write_seq))?;
+            let copied = member(tcp, offset!(copied_seq))?;
+            Some(Sequences { write, copied })
+        }
+    }
+
+    /// Whether a read that just returned `length` bytes took the connection's very first ones.
+    #[inline(always)]
+    pub fn was_first_read(self, length: u32) -> bool {
+        // SAFETY: as in `sequences`; bytes_received is a u64.
+        unsafe {
+            let tcp: *const c_void = bpf_skc_to_tcp_sock(self.as_ptr()).cast();
+            if tcp.is_null() {
+                return false;
+            }
+            let (Some(copied), Some(next), Some(received)) = (
+                member::<u32>(tcp, offset!(copied_seq)),
+                member::<u32>(tcp, offset!(rcv_nxt)),
+                member::<u64>(tcp, offset!(bytes_received)),
+            ) else {
+                return false;
+            };
+            let unread = next.wrapping_sub(copied);
+            // A FIN that has arrived counts in rcv_nxt, but is no byte.
+            let consumed = received.wrapping_sub(u64::from(unread));
+            consumed == u64::from(length) || consumed + 1 == u64::from(length)
+        }
+    }
+
+    #[inline(always)]
+    pub fn unix(self) -> Option<UnixSock> {
+        // SAFETY: the helper checks the socket.
+        let unix: *const c_void = unsafe { bpf_skc_to_unix_sock(self.as_ptr()) }.cast();
+        if unix.is_null() { None } else { Some(UnixSock(unix)) }
+    }
+}
+
+/// A unix socket.
+#[derive(Clone, Copy)]
+pub struct UnixSock(*const c_void);
+
+impl UnixSock {
+    /// The address it is bound to, if any: accepted sockets share their listener's.
+    #[inline(always)]
+    pub fn address(self) -> Option<UnixAddress> {
+        // SAFETY: offset of a pointer to struct unix_address.
+        let address = unsafe { member::<*const c_void>(self.0, offset!(unix_address)) }?;
+        if address.is_null() { None } else { Some(UnixAddress(address)) }
+    }
+
+    #[inline(always)]
+    pub fn peer(self) -> Option<Self> {
+        // SAFETY: offset of a pointer to struct sock, which begins a struct unix_sock.
+        let peer = unsafe { member::<*const c_void>(self.0, offset!(unix_peer)) }?;
+        if peer.is_null() { None } else { Some(Self(peer)) }
+    }
+
+    /// The peer's address, for a client.
+    #[inline(always)]
+    pub fn peer_address(self) -> Option<UnixAddress> {
+        let peer = self.peer()?;
+        let field = offset!(unix_address);
+        if field == MISSING {
+            return None;
+        }
+        // `peer` is typed as a plain sock, whose type does not reach as far as the unix_sock's members.
+        let mut address: *const c_void = ptr::null();
+        // SAFETY: reads one pointer of kernel memory into a local of that size; a bad address is an error.
+        let read = unsafe {
+            bpf_probe_read_kernel((&raw mut address).cast(), 8, peer.0.cast::<u8>().add(field as usize).cast_mut().cast())
+        };
+        if read != 0 || address.is_null() { None } else { Some(UnixAddress(address)) }
+    }
+
+    /// The cookie of the socket, 0 if it has been given none yet.
+    #[inline(always)]
+    pub fn assigned_cookie(self) -> u64 {
+        // SAFETY: skc_cookie is an atomic64_t of struct sock_common.
+        unsafe { member(self.0, offset!(sock_cookie)) }.unwrap_or(0)
+    }
+}
+
+/// A `struct unix_address`.
+#[derive(Clone, Copy)]
+pub struct UnixAddress(*const c_void);
+
+impl UnixAddress {
+    /// Writes the path (`sun_path`) and gives its length.
+    #[inline(always)]
+    pub fn path(self, into: &mut [u8; UNIX_PATH_BYTES]) -> u32 {
+        let (length_at, name_at) = (offset!(unix_name_length), offset!(unix_name));
+        if length_at == MISSING || name_at == MISSING {
+            return 0;
+        }
+        /// sockaddr_un.sun_family comes before the path.
+        const FAMILY_BYTES: u32 = 2;
+        let mut length: u32 = 0;
+        let base = self.0.cast::<u8>();
+        // SAFETY: reads into locals of these sizes; the kernel's name buffer may be shorter than what is read, which
+        // stays within its slab or is an error: only `length` bytes of it are used.
+        unsafe {
+            if bpf_probe_read_kernel((&raw mut length).cast(), 4, base.add(length_at as usize).cast_mut().cast()) != 0 {
+                return 0;
+            }
+            let path = length.saturating_sub(FAMILY_BYTES);
+            if path == 0 || path > UNIX_PATH_BYTES as u32 {
+                return 0;
+            }
+            let path = path & 127;
+            let from = base.add((name_at + FAMILY_BYTES) as usize).cast_mut().cast();
+            if path > UNIX_PATH_BYTES as u32 || bpf_probe_read_kernel(into.as_mut_ptr().cast(), path, from) != 0 {
+                return 0;
+            }
+            path
+        }
+    }
+}
+
+/// The running task.
+#[derive(Clone, Copy)]
+pub struct Task(*mut task_struct);
+
+impl Task {
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: no arguments.
+        Self(unsafe { bpf_get_current_task_btf() })
+    }
+
+    /// # Safety
+    /// `task` must be a `struct task_struct *` argument of the running program.
+    #[inline(always)]
+    pub unsafe fn new(task: *const c_void) -> Self {
+        Self(task.cast_mut().cast())
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut task_struct {
+        self.0
+    }
+
+    /// The registers as they were when the task entered the kernel.
+    #[inline(always)]
+    pub fn registers(self) -> *const pt_regs {
+        // SAFETY: the task is the current one.
+        unsafe { bpf_task_pt_regs(self.0) as *const pt_regs }
+    }
+
+    /// Whether the system call was made in 32-bit mode.
+    #[inline(always)]
+    pub fn in_compat_syscall(self) -> bool {
+        // SAFETY: thread_info.status is a u32 of struct task_struct on x86-64.
+        unsafe { member::<u32>(self.0.cast(), offset!(task_thread_info_status)) }.is_some_and(|s| s & TS_COMPAT != 0)
+    }
+
+    /// Whether this is an `io_uring` worker: its saved registers are those of a thread that was never in user mode.
+    #[inline(always)]
+    pub fn is_io_worker(self) -> bool {
+        // SAFETY: flags is an unsigned int of struct task_struct.
+        unsafe { member::<u32>(self.0.cast(), offset!(task_flags)) }.is_some_and(|flags| flags & PF_IO_WORKER != 0)
+    }
+
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        // SAFETY: a pid_t of struct task_struct.
+        unsafe { member(self.0.cast(), offset!(task_tgid)) }.unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn pid(self) -> u32 {
+        // SAFETY: a pid_t of struct task_struct.
+        unsafe { member(self.0.cast(), offset!(task_pid)) }.unwrap_or(0)
+    }
+
+    /// How many threads of the task's process are alive.
+    #[inline(always)]
+    pub fn live_threads(self) -> Option<u32> {
+        // SAFETY: a pointer to struct signal_struct, and its atomic_t.
+        unsafe {
+            let signal = member::<*const c_void>(self.0.cast(), offset!(task_signal))?;
+            member(signal, offset!(signal_live))
+        }
+    }
+
+    #[inline(always)]
+    pub fn comm(self) -> [u8; 16] {
+        let at = offset!(task_comm);
+        let mut comm = [0; 16];
+        if at != MISSING {
+            // SAFETY: comm is an array of 16 bytes of struct task_struct.
+            unsafe {
+                bpf_probe_read_kernel(comm.as_mut_ptr().cast(), 16, self.0.cast::<u8>().add(at as usize).cast());
+            }
+        }
+        comm
+    }
+}

@@ -1,0 +1,136 @@
+//! Which processes are followed, and what becomes of them.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use onlooker_common::event::{self, kind, lifecycle};
+use onlooker_common::loss::Loss;
+use onlooker_common::process::{SelectedProcess, process_flag};
+
+use crate::atomic;
+use crate::emit;
+use crate::kernel::Task;
+use crate::maps::{PROCESSES, count};
+
+/// A selected process, in place in the map.
+#[derive(Clone, Copy)]
+pub struct Selected(*mut SelectedProcess);
+
+impl Selected {
+    /// The process `tgid`, if it is selected.
+    #[inline(always)]
+    pub fn find(tgid: u32) -> Option<Self> {
+        PROCESSES.get_ptr_mut(tgid).map(Self)
+    }
+
+    #[inline(always)]
+    pub fn has(self, flag: u64) -> bool {
+        // SAFETY: a live value of the map.
+        unsafe { (*self.0).flags & flag != 0 }
+    }
+
+    #[inline(always)]
+    pub fn set(self, flag: u64) {
+        // SAFETY: a live, aligned value of the map; other CPUs may set other bits at the same time.
+        unsafe { atomic::or(&raw mut (*self.0).flags, flag) };
+    }
+
+    /// Requests in flight that wait for no answer.
+    #[inline(always)]
+    pub fn runnable(self) -> i64 {
+        // SAFETY: a live value of the map.
+        unsafe { core::ptr::read_volatile(&raw const (*self.0).runnable) }
+    }
+
+    #[inline(always)]
+    pub fn add_runnable(self, change: i64) {
+        // SAFETY: a live, aligned value of the map.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).runnable, change) };
+    }
+
+    #[inline(always)]
+    pub fn request_capture(self) -> u32 {
+        // SAFETY: a live value of the map.
+        unsafe { (*self.0).request_capture }
+    }
+
+    #[inline(always)]
+    pub fn response_capture(self) -> u32 {
+        // SAFETY: a live value of the map.
+        unsafe { (*self.0).response_capture }
+    }
+}
+
+/// tgid and tid of the running thread.
+#[inline(always)]
+pub fn current() -> (u32, u32) {
+    // SAFETY: no arguments.
+    let both = unsafe { bpf_get_current_pid_tgid() };
+    ((both >> 32) as u32, both as u32)
+}
+
+#[inline(always)]
+fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) {
+    // SAFETY: no arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    emit::send(&event::Process { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess);
+}
+
+#[inline(always)]
+pub fn executed(task: Task) {
+    report(lifecycle::EXEC, task.tgid(), 0, task.comm());
+}
+
+#[inline(always)]
+pub fn moved(task: Task) {
+    report(lifecycle::MOVED, task.tgid(), 0, task.comm());
+}
+
+#[inline(always)]
+pub fn listens(tgid: u32, port: u16) {
+    report(lifecycle::LISTEN, tgid, u32::from(port), Task::current().comm());
+}
+
+/// The first call of a process: from now on it matters whose work its threads do.
+#[inline(always)]
+pub fn calls(process: Selected, tgid: u32) {
+    if !process.has(process_flag::CALLS) {
+        process.set(process_flag::CALLS);
+        report(lifecycle::CALLS, tgid, 0, [0; 16]);
+    }
+}
+
+/// A child of a selected process is selected, before it runs.
+#[inline(always)]
+pub fn forked(parent: Task, child: Task) {
+    let (parent, child) = (parent.tgid(), child.tgid());
+    if parent == child {
+        return;
+    }
+    let Some(selected) = PROCESSES.get_ptr(parent) else { return };
+    // SAFETY: a live value of the map.
+    let inherited = SelectedProcess { runnable: 0, ..unsafe { *selected } };
+    if PROCESSES.insert(child, inherited, 0).is_err() {
+        count(Loss::ProcessesFull);
+        return;
+    }
+    report(lifecycle::FORK, parent, child, [0; 16]);
+}
+
+/// A selected process ends with its last thread.
+#[inline(always)]
+pub fn exited(task: Task) {
+    let tgid = task.tgid();
+    if Selected::find(tgid).is_none() {
+        return;
+    }
+    // The count was lowered before this tracepoint; where it can't be read, the leader stands for the process.
+    let last = match task.live_threads() {
+        Some(live) => live == 0,
+        None => task.pid() == tgid,
+    };
+    if last {
+        // It is there: looked up just now, and only its own exit removes it.
+        let _ = PROCESSES.remove(tgid);
+        report(lifecycle::EXIT, tgid, 0, [0; 16]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Entry points: one line each. What they have in common is elsewhere; what differs is an argument.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{btf_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
+use core::ffi::c_void;
+
+use crate::connection;
+use crate::context;
+use crate::kernel::{Sock, Task};
+use crate::process::{self, Selected};
+use crate::segment::{self, Direction};
+
+/// The `n`th argument as a socket.
+#[inline(always)]
+fn sock(ctx: &BtfTracePointContext, n: usize) -> Sock {
+    // SAFETY: called with the number of a `struct sock *` argument.
+    unsafe { Sock::new(ctx.arg::<*const c_void>(n)) }
+}
+
+/// The `n`th argument as a task.
+fn task(ctx: &BtfTracePointContext, n: usize) -> Task {
+    // SAFETY: called with the number of a `struct task_struct *` argument.
+    unsafe { Task::new(ctx.arg::<*const c_void>(n)) }
+}
+
+/// (sk, ret, flags), after every send on a socket. Since Linux 6.3.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    segment::record(sock(&ctx, 0), ctx.arg(1), ctx.arg(2), Direction::Egress);
+    0
+}
+
+/// (sk, ret, flags), after every receive on a socket. Since Linux 6.3.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    segment::record(sock(&ctx, 0), ctx.arg(1), ctx.arg(2), Direction::Ingress);
+    0
+}
+
+/// (sk, oldstate, newstate)
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    connection::state_changed(sock(&ctx, 0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// (task, old_pid, bprm)
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    process::executed(task(&ctx, 0));
+    0
+}
+
+/// (parent, child)
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    process::forked(task(&ctx, 0), task(&ctx, 1));
+    0
+}
+
+/// (task)
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    process::exited(task(&ctx, 0));
+    0
+}
+
+/// (dst_cgrp, path, task, threadgroup)
+#[btf_tracepoint(function = "cgroup_attach_task")]
+pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
+    process::moved(task(&ctx, 2));
+    0
+}
+
+#[inline(always)]
+fn waits_for_events(ctx: &TracePointContext, proves_loop: bool) -> u32 {
+    if let Some(process) = Selected::find(ctx.tgid()) {
+        context::boundary(process, proves_loop);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn sys_enter_epoll_wait(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, true)
+}
+
+#[tracepoint]
+pub fn sys_enter_epoll_pwait(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, true)
+}
+
+#[tracepoint]
+pub fn sys_enter_epoll_pwait2(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, true)
+}
+
+#[tracepoint]
+pub fn sys_enter_poll(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, false)
+}
+
+#[tracepoint]
+pub fn sys_enter_ppoll(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, false)
+}
+
+#[tracepoint]
+pub fn sys_enter_select(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, false)
+}
+
+#[tracepoint]
+pub fn sys_enter_pselect6(ctx: TracePointContext) -> u32 {
+    waits_for_events(&ctx, false)
+}
