@@ -1,1 +1,5 @@
-fn main() {}
+use onlooker::kernel::capability;
+fn main() {
+    let report = capability::examine();
+    println!("{}", serde_json::to_string_pretty(&report).unwrap());
+}

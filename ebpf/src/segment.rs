@@ -275,11 +275,13 @@ fn buffer_class<const N: usize>(segment: event::Segment, loss: Loss, from: u64, 
 #[inline(always)]
 fn vector(segment: event::Segment, loss: Loss, iovecs: u64, count: u64, wanted: u32) -> u32 {
     match wanted {
-        0..=256 => vector_class::<256, 512>(segment, loss, iovecs, count, wanted),
-        257..=1024 => vector_class::<1024, 2048>(segment, loss, iovecs, count, wanted),
-        _ => vector_class::<{ LARGEST_CAPTURE as usize }, { 2 * LARGEST_CAPTURE as usize }>(
-            segment, loss, iovecs, count, wanted,
-        ),
+        0..=255 => vector_class::<256, 512>(segment, loss, iovecs, count, wanted),
+        256..=1023 => vector_class::<1024, 2048>(segment, loss, iovecs, count, wanted),
+        _ => {
+            const LARGEST: usize = LARGEST_CAPTURE as usize;
+            let wanted = if wanted < LARGEST_CAPTURE { wanted } else { LARGEST_CAPTURE - 1 };
+            vector_class::<LARGEST, { 2 * LARGEST }>(segment, loss, iovecs, count, wanted)
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! faults would cost a microsecond.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use core::ptr;
 use onlooker_common::event::TAIL_BYTES;
 use onlooker_common::limits::BUFFERS;
 use onlooker_common::loss::Loss;
@@ -97,11 +98,19 @@ pub fn tail(into: &mut [u8; TAIL_BYTES], from: u64, length: u64) -> u8 {
     }
 }
 
+/// How far `gather` has come. It is kept in the record, behind the captured bytes: what the verifier reads back from
+/// there it knows nothing about, so that one pass over the loop's body stands for all of them.
+#[repr(C)]
+struct Progress {
+    captured: u64,
+    passed: u64,
+}
+
 /// Gathers up to `wanted` bytes of the beginning, and the end, of an operation that moved `length` bytes through
 /// `buffers` iovecs. Gives how many bytes of the beginning and of the tail were read.
 ///
-/// `into` must have room for `2 * N` bytes, of which at most `N` are used: that is how the verifier sees that no write
-/// ends beyond it. `N` must be a power of two.
+/// `into` must have room for `2 * N` bytes, of which less than `N + 16` are used: that is how the verifier sees that no
+/// write ends beyond it. `N` must be a power of two, and more than `wanted`.
 #[inline(always)]
 pub fn gather<const N: usize>(
     into: *mut u8,
@@ -111,9 +120,21 @@ pub fn gather<const N: usize>(
     length: u64,
     wanted: u64,
 ) -> (u32, u8) {
-    let mut captured: u64 = 0;
-    let mut passed: u64 = 0;
+    // SAFETY: the last 16 of the 2 * N bytes, aligned as the record and N are; no capture reaches them.
+    let progress = unsafe { into.add(2 * N - size_of::<Progress>()).cast::<Progress>() };
+    // SAFETY: as above.
+    let (get, set) = unsafe {
+        (
+            || (ptr::read_volatile(&raw const (*progress).captured), ptr::read_volatile(&raw const (*progress).passed)),
+            |captured: u64, passed: u64| {
+                ptr::write_volatile(&raw mut (*progress).captured, captured);
+                ptr::write_volatile(&raw mut (*progress).passed, passed);
+            },
+        )
+    };
+    set(0, 0);
     for i in 0..u64::from(BUFFERS) {
+        let (captured, passed) = get();
         if i >= buffers {
             return (captured as u32, 0);
         }
@@ -124,14 +145,16 @@ pub fn gather<const N: usize>(
         if iovec.length == 0 {
             continue;
         }
-        let here = if iovec.length < length - passed { iovec.length } else { length - passed };
-        let room = wanted.saturating_sub(captured);
+        let left = length - passed;
+        let here = if iovec.length < left { iovec.length } else { left };
+        let mut captured = captured;
         // Contiguous so far, and still wanted.
-        if room > 0 && captured == passed {
+        if captured == passed && captured < wanted {
+            let room = wanted - captured;
             let take = if here < room { here } else { room };
             let offset = opaque(captured) & (N as u64 - 1);
-            let take = (opaque(take).wrapping_sub(1) & (N as u64 - 1)) + 1;
-            // SAFETY: offset < N and take <= N, and `into` has 2 * N bytes.
+            let take = opaque(take) & (N as u64 - 1);
+            // SAFETY: offset and take are less than N, and `into` has 2 * N bytes.
             let failed =
                 unsafe { bpf_probe_read_user(into.add(offset as usize).cast(), take as u32, iovec.base as *mut _) };
             if failed != 0 {
@@ -140,12 +163,12 @@ pub fn gather<const N: usize>(
             }
             captured += take;
         }
-        passed += here;
-        if passed >= length {
+        set(captured, passed + here);
+        if passed + here >= length {
             let tail_length = if captured < length { tail(tail_into, iovec.base, here) } else { 0 };
             return (captured as u32, tail_length);
         }
     }
     count(Loss::TooManyBuffers);
-    (captured as u32, 0)
+    (get().0 as u32, 0)
 }

@@ -1,0 +1,124 @@
+//! What the agent writes into the kernel side: which processes, how much of what, and which requests are complete.
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
+use onlooker_common::limits;
+use onlooker_common::loss::Loss;
+use onlooker_common::process::{Capture, Listener, SelectedProcess, Waiting};
+
+/// Lets plain data of `common` be map keys and values.
+macro_rules! plain {
+    ($($name:ident: $of:ty;)+) => {
+        $(
+            #[repr(transparent)]
+            #[derive(Debug, Clone, Copy)]
+            struct $name($of);
+            // SAFETY: repr(C) integers without padding, asserted in `common`: any bytes are a value.
+            unsafe impl Pod for $name {}
+        )+
+    };
+}
+
+plain! {
+    ProcessValue: SelectedProcess;
+    ListenerKey: Listener;
+    CaptureValue: Capture;
+    WaitingValue: Waiting;
+}
+
+/// The maps that the agent writes.
+pub struct Control {
+    processes: HashMap<MapData, u32, ProcessValue>,
+    listeners: HashMap<MapData, ListenerKey, u32>,
+    completed: HashMap<MapData, u64, u64>,
+    waiting: HashMap<MapData, u64, WaitingValue>,
+    raised: HashMap<MapData, u64, CaptureValue>,
+    losses: PerCpuArray<MapData, u64>,
+}
+
+fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {
+    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
+}
+
+impl Control {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+        Ok(Self {
+            processes: map(ebpf, "PROCESSES")?,
+            listeners: map(ebpf, "LISTENERS")?,
+            completed: map(ebpf, "COMPLETED")?,
+            waiting: map(ebpf, "WAITING")?,
+            raised: map(ebpf, "RAISED")?,
+            losses: map(ebpf, "LOSSES")?,
+        })
+    }
+
+    /// Selects a process, or changes what is said of it. Bits that the kernel has set stay.
+    pub fn select(&mut self, tgid: u32, flags: u64, capture: Capture) -> Result<(), MapError> {
+        let before = self.processes.get(&tgid, 0).map(|value| value.0).unwrap_or_default();
+        let value = SelectedProcess {
+            flags: before.flags | flags,
+            runnable: before.runnable,
+            request_capture: capture.request.min(limits::LARGEST_CAPTURE),
+            response_capture: capture.response.min(limits::LARGEST_CAPTURE),
+        };
+        self.processes.insert(tgid, ProcessValue(value), 0)
+    }
+
+    pub fn deselect(&mut self, tgid: u32) {
+        // Gone already if the process has ended.
+        let _ = self.processes.remove(&tgid);
+    }
+
+    /// What the kernel has learnt of a process: its flags.
+    pub fn flags(&self, tgid: u32) -> Option<u64> {
+        self.processes.get(&tgid, 0).ok().map(|value| value.0.flags)
+    }
+
+    /// Adds to the flags of a selected process.
+    pub fn set_flags(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
+        let mut value = self.processes.get(&tgid, 0)?.0;
+        value.flags |= flags;
+        self.processes.insert(tgid, ProcessValue(value), 0)
+    }
+
+    /// Says that something listened on `port` before the agent came.
+    pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
+        self.listeners.insert(ListenerKey(Listener { network_namespace, port: u32::from(port) }), 1, 0)
+    }
+
+    /// Says that every request of the connection that begins before `until` is complete.
+    pub fn completed(&mut self, cookie: u64, until: u64) -> Result<(), MapError> {
+        self.completed.insert(cookie, until, 0)
+    }
+
+    /// Wants more bytes of a connection.
+    pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
+        self.raised.insert(cookie, CaptureValue(capture), 0)
+    }
+
+    /// The connection is over.
+    pub fn forget(&mut self, cookie: u64) {
+        // Each is there only for some connections.
+        let _ = self.completed.remove(&cookie);
+        let _ = self.waiting.remove(&cookie);
+        let _ = self.raised.remove(&cookie);
+    }
+
+    /// What the kernel programs could not do: name, meaning, count.
+    pub fn losses(&self) -> Vec<(&'static str, &'static str, u64)> {
+        Loss::ALL
+            .iter()
+            .zip(0u32..)
+            .map(|(&(name, help), index)| {
+                let count = self.losses.get(&index, 0).map(|values| values.iter().sum()).unwrap_or(0);
+                (name, help.trim_ascii(), count)
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}

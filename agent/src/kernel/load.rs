@@ -1,0 +1,224 @@
+//! Fits the programs to the running kernel, loads them and attaches them.
+
+use std::path::Path;
+
+use aya::programs::{BtfTracePoint, ProgramError, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader, EbpfError};
+use onlooker_common::limits;
+use onlooker_common::offsets::Offsets;
+
+use super::control::Control;
+use super::offsets::{self, MissingField};
+use super::ring::Ring;
+use super::tracefs;
+
+/// Where the kernel tells its types.
+pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The recorder: without these nothing can be traced.
+pub(super) const RECORDER: [&str; 3] = ["sock_send_length", "sock_recv_length", "inet_sock_set_state"];
+
+/// What becomes of processes: without one of these, what it tells is not known.
+pub(super) const PROCESSES: [&str; 4] =
+    ["sched_process_exec", "sched_process_fork", "sched_process_exit", "cgroup_attach_task"];
+
+/// Where an event loop goes to wait.
+pub(super) const BOUNDARIES: [&str; 7] = [
+    "sys_enter_epoll_wait",
+    "sys_enter_epoll_pwait",
+    "sys_enter_epoll_pwait2",
+    "sys_enter_poll",
+    "sys_enter_ppoll",
+    "sys_enter_select",
+    "sys_enter_pselect6",
+];
+
+/// What can be chosen before the programs are loaded.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Size of the ring from kernel to agent: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Whether the programs' own diagnostics are shown.
+    pub kernel_log: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ring_bytes: limits::RING_BYTES, kernel_log: false }
+    }
+}
+
+/// Why the programs can't run here.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    Btf(String),
+    #[error("loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE")]
+    NotPermitted(String),
+    #[error("cannot load the kernel programs: {0}")]
+    Load(String),
+    #[error("cannot attach to the tracepoint {name}: {why}")]
+    Attach { name: &'static str, why: String },
+}
+
+/// The loaded programs. Dropping it detaches them all; so does the end of the process, however it comes.
+#[derive(Debug)]
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Btf,
+    /// Members of kernel structs that are not there.
+    pub missing: Vec<MissingField>,
+    /// Optional programs that could not be attached, with the reason.
+    pub unavailable: Vec<(&'static str, String)>,
+    boundaries_attached: bool,
+}
+
+impl Kernel {
+    /// Loads the programs, attached to nothing yet.
+    pub fn load(options: &Options) -> Result<Self, LoadError> {
+        let types = btf_rs::Btf::from_file(VMLINUX_BTF).map_err(|error| LoadError::Btf(error.to_string()))?;
+        let (table, missing) = offsets::resolve(&types);
+        drop(types);
+        let btf = Btf::from_sys_fs().map_err(|error| LoadError::Btf(error.to_string()))?;
+        let wake_bytes = u64::from(options.ring_bytes / 32);
+        let log_level: u8 = if options.kernel_log { 5 } else { 0 };
+        let words = words(&table);
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .allow_unsupported_maps()
+            .override_global("OFFSETS", words.as_slice(), true)
+            .override_global("WAKE_BYTES", &wake_bytes, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, false)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .load(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT")))
+            .map_err(not_loaded)?;
+        Ok(Self { ebpf, btf, missing, unavailable: Vec::new(), boundaries_attached: false })
+    }
+
+    /// Starts the recorder. Nothing is recorded before a process is selected.
+    pub fn attach(&mut self) -> Result<(), LoadError> {
+        for name in PROCESSES {
+            if let Err(error) = self.attach_btf(name) {
+                tracing::warn!(tracepoint = name, %error, "not attached");
+                self.unavailable.push((name, error.to_string()));
+            }
+        }
+        for name in RECORDER {
+            self.attach_btf(name)?;
+        }
+        Ok(())
+    }
+
+    fn attach_btf(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let program: &mut BtfTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| LoadError::Load(format!("the object has no program {name}")))?;
+        program.load(name, &self.btf).map_err(|error| not_verified(name, error))?;
+        program.attach().map_err(|error| LoadError::Attach { name, why: why(&error) })?;
+        Ok(())
+    }
+
+    /// Starts to watch where event loops go to wait. Costs every system call of the machine a little, so it is done
+    /// when the first selected process is seen to need it.
+    pub fn attach_boundaries(&mut self) {
+        if std::mem::replace(&mut self.boundaries_attached, true) {
+            return;
+        }
+        let ebpf = &mut self.ebpf;
+        let outcome = tracefs::with(|| BOUNDARIES.map(|name| (name, attach_boundary(ebpf, name))));
+        match outcome {
+            Ok(outcomes) => {
+                for (name, outcome) in outcomes {
+                    if let Err(error) = outcome {
+                        tracing::warn!(tracepoint = name, %error, "not attached: turns of event loops are not told apart there");
+                        self.unavailable.push((name, error));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no tracefs: turns of event loops are not told apart");
+                self.unavailable.push(("tracefs", error.to_string()));
+            }
+        }
+    }
+
+    /// The way records come. Can be taken once.
+    pub fn ring(&mut self) -> Result<Ring, LoadError> {
+        Ring::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
+    }
+
+    /// The way back. Can be taken once.
+    pub fn control(&mut self) -> Result<Control, LoadError> {
+        Control::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
+    }
+
+    /// The programs' own diagnostics, for `--kernel-log`.
+    pub fn logger(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).ok()
+    }
+}
+
+fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
+    let program: &mut TracePoint = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| format!("the object has no program {name}"))?;
+    program.load().map_err(|error| why(&error))?;
+    program.attach("syscalls", name).map_err(|error| why(&error))?;
+    Ok(())
+}
+
+/// The table as the words that the object's global is made of.
+fn words(table: &Offsets) -> Vec<u32> {
+    const WORDS: usize = size_of::<Offsets>() / size_of::<u32>();
+    // SAFETY: Offsets is repr(C) and made of u32 only.
+    unsafe { std::mem::transmute::<Offsets, [u32; WORDS]>(*table) }.to_vec()
+}
+
+/// An error with its causes, in one line.
+fn why(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn not_loaded(error: EbpfError) -> LoadError {
+    if is_permission(&error) || !Path::new(VMLINUX_BTF).exists() {
+        LoadError::NotPermitted(why(&error))
+    } else {
+        LoadError::Load(why(&error))
+    }
+}
+
+fn not_verified(name: &'static str, error: ProgramError) -> LoadError {
+    match &error {
+        ProgramError::LoadError { io_error, verifier_log } if io_error.kind() != std::io::ErrorKind::PermissionDenied => {
+            let log = verifier_log.to_string();
+            let end = log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+            LoadError::Load(format!("the verifier refused {name} ({io_error}):\n{end}"))
+        }
+        _ if is_permission(&error) => LoadError::NotPermitted(why(&error)),
+        _ => LoadError::Load(format!("{name}: {}", why(&error))),
+    }
+}
