@@ -10,6 +10,7 @@ pub mod parser;
 pub mod postgres;
 pub mod propagation;
 pub mod redis;
+pub mod sql;
 
 pub use exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
 pub use parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
