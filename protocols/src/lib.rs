@@ -9,6 +9,7 @@ pub mod http1;
 pub mod parser;
 pub mod postgres;
 pub mod propagation;
+pub mod redact;
 pub mod redis;
 pub mod sql;
 
