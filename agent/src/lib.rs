@@ -4,5 +4,6 @@
 //! turns an Exchange into a Span; `parent` settles whose child it is; `enrich` adds who it was; `export` sends it.
 
 pub mod enrich;
+pub mod export;
 pub mod metrics;
 pub mod span;
