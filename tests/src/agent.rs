@@ -2,11 +2,12 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Stdout};
 use crate::wait::{Deadline, within};
 use crate::world::World;
 
@@ -23,19 +24,29 @@ pub struct Agent(Process);
 impl Agent {
     /// Starts `onlooker` with these arguments and environment variables, and waits until it says that it is ready.
     pub fn start(world: &World, binary: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        let launch = Launch { name: "onlooker", watched: false, stdout_apart: true, stop_signal: libc::SIGTERM };
         let mut command = world.command(binary);
         command.args(arguments).envs(environment.iter().copied());
-        let mut process = Process::start(world, &launch, &mut command)?;
-        process.logged(within(STARTS_WITHIN), "ready", 1)?;
-        Ok(Self(process))
+        Self::ready(world, &mut command, Stdout::File)
     }
 
     /// Starts it on everything in `world`, with more arguments after the selector.
     pub fn watch(world: &World, binary: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        let cgroup = world.cgroup().path().to_str().context("the path of a cgroup of ours is ASCII")?;
-        let arguments = [&["run", "--cgroup", cgroup], more].concat();
-        Self::start(world, binary, &arguments, environment)
+        Self::start(world, binary, &[&["run", "--cgroup", world.cgroup().name()?], more].concat(), environment)
+    }
+
+    /// As [`Agent::watch`], for a person who looks on: its stdout is ours, and so is what it knows of the terminal.
+    pub fn watch_aloud(world: &World, binary: &Path, more: &[&str]) -> Result<Self> {
+        let mut command = world.command(binary);
+        let of_the_terminal = ["TERM", "NO_COLOR"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
+        command.args(["run", "--cgroup", world.cgroup().name()?]).args(more).envs(of_the_terminal);
+        Self::ready(world, &mut command, Stdout::Ours)
+    }
+
+    fn ready(world: &World, command: &mut Command, stdout: Stdout) -> Result<Self> {
+        let launch = Launch { name: "onlooker", watched: false, stdout, stop_signal: libc::SIGTERM };
+        let mut process = Process::start(world, &launch, command)?;
+        process.logged(within(STARTS_WITHIN), "ready", 1)?;
+        Ok(Self(process))
     }
 
     /// What it has printed on stdout so far.
@@ -53,14 +64,13 @@ impl Agent {
         self.0.logged(deadline, text, 1)
     }
 
-    /// Lets it flush, waits for its end, and returns all of its stdout and stderr. Fails unless it exits with 0.
-    pub fn finish(mut self) -> Result<(String, String)> {
+    /// Lets it flush, waits for its end, and returns all of its stderr: the summary is last. Fails unless it exits with 0.
+    pub fn finish(&mut self) -> Result<String> {
         let status = self.0.stop_within(STOPS_WITHIN)?;
-        let (stdout, stderr) = (self.0.stdout()?, self.0.log()?);
         if !status.success() {
             bail!("the agent did not end well ({status})");
         }
-        Ok((stdout, stderr))
+        self.0.log()
     }
 
     /// Its process, to be measured, signalled or killed.

@@ -45,6 +45,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// The same as text, for a command line.
+    pub(crate) fn name(&self) -> Result<&str> {
+        self.path.to_str().context("the path of the cgroup mount is not UTF-8")
+    }
+
     /// The file that a process joins by writing "0" to it, opened for writing.
     pub(crate) fn procs(&self) -> Result<File> {
         let path = self.path.join("cgroup.procs");

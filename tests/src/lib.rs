@@ -24,6 +24,7 @@ mod agent;
 mod cgroup;
 mod ports;
 mod process;
+mod shop;
 mod skip;
 mod world;
 
@@ -35,5 +36,6 @@ pub use crate::agent::{Agent, agent_beside};
 pub use crate::cgroup::Cgroup;
 pub use crate::ports::Port;
 pub use crate::process::Process;
+pub use crate::shop::Shop;
 pub use crate::skip::{SKIPPED_FILE, record_skip};
 pub use crate::world::World;

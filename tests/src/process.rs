@@ -37,17 +37,32 @@ pub(crate) struct Launch<'a> {
     pub(crate) name: &'a str,
     /// In the cgroup that is watched, or outside of it, as the agent must be.
     pub(crate) watched: bool,
-    /// stdout in a file of its own, `NAME.out`, beside the log.
-    pub(crate) stdout_apart: bool,
+    /// Where its stdout goes.
+    pub(crate) stdout: Stdout,
     /// The signal that asks this program to stop.
     pub(crate) stop_signal: libc::c_int,
+}
+
+/// Where a program's stdout goes; its stderr goes to the log, `NAME.log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// To the log.
+    Log,
+    /// To a file of its own beside the log, `NAME.out`.
+    File,
+    /// To our own stdout.
+    Ours,
 }
 
 impl Process {
     pub(crate) fn start(world: &World, launch: &Launch<'_>, command: &mut Command) -> Result<Self> {
         let log = world.dir().join(format!("{}.log", launch.name));
         let stderr = append_to(&log)?;
-        let stdout = if launch.stdout_apart { append_to(&log.with_extension("out"))? } else { append_to(&log)? };
+        let stdout = match launch.stdout {
+            Stdout::Log => append_to(&log)?.into(),
+            Stdout::File => append_to(&log.with_extension("out"))?.into(),
+            Stdout::Ours => Stdio::inherit(),
+        };
         command
             .stdin(Stdio::null())
             .stdout(stdout)

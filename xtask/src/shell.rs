@@ -1,5 +1,6 @@
 //! Running other programs and speaking to the person, the only place that prints.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,13 @@ pub(crate) fn say(line: &str) {
 #[expect(clippy::print_stderr, reason = "the one place that speaks")]
 pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
+}
+
+/// The cargo that runs us, in the workspace.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()?);
+    Ok(cargo)
 }
 
 /// Runs a command with this process's stdout and stderr. Fails unless it succeeds.

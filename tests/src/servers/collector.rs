@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::STARTS_WITHIN;
 use crate::machine::{self, need_file};
 use crate::ports::Port;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
@@ -47,7 +47,7 @@ impl Collector {
         });
         let file = world.dir().join("collector.json");
         fs::write(&file, settings.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
-        let launch = Launch { name: "collector", watched: false, stdout_apart: false, stop_signal: libc::SIGTERM };
+        let launch = Launch { name: "collector", watched: false, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, world.command(binary).arg("--config").arg(&file))?;
         process.logged(within(STARTS_WITHIN), "Everything is ready", 1)?;
         Ok(Self { process, grpc, http, received })

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::STARTS_WITHIN;
 use crate::machine::{self, need_file};
 use crate::ports::Port;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
@@ -132,7 +132,7 @@ impl GunicornOptions {
             // The applications' folder is the repository's: no bytecode in it.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let launch = Launch { name: &self.module, watched: true, stdout_apart: false, stop_signal: libc::SIGTERM };
+        let launch = Launch { name: &self.module, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         let count = usize::try_from(self.processes).context("a count of processes fits in usize")?;
         process.logged(within(STARTS_WITHIN), WORKER_READY, count)?;

@@ -9,7 +9,7 @@ use super::STARTS_WITHIN;
 use crate::accounts::{self, Account};
 use crate::machine::need_program;
 use crate::ports::Port;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
@@ -112,7 +112,7 @@ impl Site {
         let mut command = world.command(need_program("nginx")?);
         // The log has to be named before the configuration is read, or nginx opens the system's first.
         command.args(["-e", "stderr", "-c"]).arg(&file).arg("-p").arg(&dir);
-        let launch = Launch { name: &self.name, watched: true, stdout_apart: false, stop_signal: libc::SIGTERM };
+        let launch = Launch { name: &self.name, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         let workers = usize::try_from(self.workers).context("a count of processes fits in usize")?;
         process.logged(within(STARTS_WITHIN), "start worker process ", workers)?;

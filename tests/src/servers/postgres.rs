@@ -12,7 +12,7 @@ use super::STARTS_WITHIN;
 use crate::accounts::{self, Account};
 use crate::machine;
 use crate::ports::Port;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
@@ -52,7 +52,7 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         // SIGINT is its fast shutdown: it does not wait for clients to leave.
-        let launch = Launch { name: "postgres", watched: true, stdout_apart: false, stop_signal: libc::SIGINT };
+        let launch = Launch { name: "postgres", watched: true, stdout: Stdout::Log, stop_signal: libc::SIGINT };
         let mut process = Process::start(world, &launch, &mut server)?;
         process.logged(within(STARTS_WITHIN), "database system is ready to accept connections", 1)?;
         Ok(Self { process, port, programs, home })

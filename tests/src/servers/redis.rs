@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::STARTS_WITHIN;
 use crate::machine::need_program;
 use crate::ports::Port;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
@@ -25,7 +25,7 @@ impl Redis {
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--unixsocket", "redis.sock"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(world.dir());
-        let launch = Launch { name: "redis", watched: true, stdout_apart: false, stop_signal: libc::SIGTERM };
+        let launch = Launch { name: "redis", watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         process.logged(within(STARTS_WITHIN), "Ready to accept connections", 1)?;
         Ok(Self { process, port })
