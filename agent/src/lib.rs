@@ -3,7 +3,11 @@
 //! `kernel` records Events; `stream` puts them in order and has `onlooker_protocols` cut them into Exchanges; `span`
 //! turns an Exchange into a Span; `parent` settles whose child it is; `enrich` adds who it was; `export` sends it.
 
+pub mod describe;
+pub mod discover;
 pub mod enrich;
+pub mod export;
 pub mod kernel;
 pub mod metrics;
+pub mod route;
 pub mod span;

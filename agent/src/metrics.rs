@@ -44,4 +44,18 @@ counters! {
     spans_dropped_export_failed,
     /// Spans a collector accepted the request of, but said it rejected (OTLP partial success).
     spans_rejected_by_collector,
+    /// Deliveries that failed and were tried again.
+    export_retries,
+    /// Traces the console printed before they were complete, because it held too many.
+    console_traces_cut,
+}
+
+impl Metrics {
+    /// Spans whose fate is known. When the agent ends, it is [`Self::spans_made`].
+    pub fn spans_judged(&self) -> u64 {
+        self.spans_exported.get()
+            + self.spans_dropped_queue_full.get()
+            + self.spans_dropped_export_failed.get()
+            + self.spans_rejected_by_collector.get()
+    }
 }

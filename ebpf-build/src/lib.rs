@@ -27,7 +27,8 @@ const BINARY: &str = "onlooker-ebpf";
 /// What the compiler says goes to this process's stderr. Fails with a sentence that names the command which mends it when
 /// the toolchain is missing.
 pub fn build(workspace: &Path) -> Result<PathBuf> {
-    build_with(workspace, &["build", "--release"])?;
+    let toolchain = Toolchain::find(&Cache::locate()?)?;
+    run(&mut command(&toolchain, &toolchain.cargo, workspace, &["build", "--release"])?)?;
     let object = target_dir(workspace).join(TARGET).join("release").join(BINARY);
     if !object.is_file() {
         bail!("the eBPF build left no object at {}", object.display());
@@ -35,14 +36,23 @@ pub fn build(workspace: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// Runs cargo with `arguments` on `<workspace>/ebpf`, with the toolchain, target and folders that [`build`] uses.
-pub fn build_with(workspace: &Path, arguments: &[&str]) -> Result<()> {
+/// Lets clippy judge `<workspace>/ebpf`, warnings being errors.
+pub fn lint(workspace: &Path) -> Result<()> {
     let toolchain = Toolchain::find(&Cache::locate()?)?;
-    let status = cargo(&toolchain, workspace, arguments)?
-        .status()
-        .with_context(|| format!("cannot start {}", toolchain.cargo.display()))?;
+    if !toolchain.clippy.is_file() {
+        bail!("{} has no clippy: run `rustup component add clippy --toolchain nightly`", toolchain.origin);
+    }
+    // Called as cargo calls it, which would take its own rustc's and not this one's.
+    let arguments = ["clippy", "--release", "--", "-Dwarnings"];
+    let mut clippy = command(&toolchain, &toolchain.clippy, workspace, &arguments)?;
+    run(clippy.env("CARGO", &toolchain.cargo))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot start {program}"))?;
     if !status.success() {
-        bail!("the eBPF programs in {} do not build ({status})", workspace.join("ebpf").display());
+        bail!("the eBPF programs do not pass {program} ({status})");
     }
     Ok(())
 }
@@ -61,8 +71,8 @@ fn target_dir(workspace: &Path) -> PathBuf {
     workspace.join("target").join("ebpf")
 }
 
-fn cargo(toolchain: &Toolchain, workspace: &Path, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(&toolchain.cargo);
+fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(belongs_to_the_outer_cargo) {
             command.env_remove(name);

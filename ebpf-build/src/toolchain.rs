@@ -77,6 +77,8 @@ pub struct Toolchain {
     pub cargo: PathBuf,
     /// The rustc that compiles `core` and the programs.
     pub rustc: PathBuf,
+    /// The `cargo clippy` of that rustc, which may be missing.
+    pub clippy: PathBuf,
     /// Where its driver and its LLVM are.
     pub library_dir: PathBuf,
     /// Where bpf-linker is.
@@ -115,6 +117,7 @@ impl Toolchain {
             origin: Origin::Debian,
             cargo: env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from),
             rustc: root.join("usr/bin/rustc"),
+            clippy: root.join("usr/bin/cargo-clippy"),
             library_dir: root.join("usr/lib").join(triplet),
             linker_dir: cache.bpf_linker_root().join("bin"),
         }
@@ -133,6 +136,7 @@ impl Toolchain {
             origin: Origin::Rustup(name.to_owned()),
             cargo: sysroot.join("bin/cargo"),
             rustc: sysroot.join("bin/rustc"),
+            clippy: sysroot.join("bin/cargo-clippy"),
             library_dir: sysroot.join("lib"),
             linker_dir: cache.bpf_linker_root().join("bin"),
         })

@@ -9,7 +9,9 @@ pub mod http1;
 pub mod parser;
 pub mod postgres;
 pub mod propagation;
+pub mod redact;
 pub mod redis;
+pub mod sql;
 
 pub use exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
 pub use parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};

@@ -1,8 +1,13 @@
 //! Every habit of the project as one verb: `cargo xtask <verb>`.
 
 mod build_ebpf;
+mod demo;
+mod fuzz;
+mod lint;
+mod run;
 mod setup;
 mod shell;
+mod test;
 
 use std::process::ExitCode;
 
@@ -13,15 +18,26 @@ use clap::Parser;
 enum Verb {
     Setup(setup::Options),
     BuildEbpf(build_ebpf::Options),
+    Run(run::Options),
+    Demo(demo::Options),
+    Test(test::Options),
+    Lint(lint::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Verb::parse() {
-        Verb::Setup(options) => setup::run(&options),
-        Verb::BuildEbpf(options) => build_ebpf::run(&options),
+        Verb::Setup(options) => setup::run(&options).map(done),
+        Verb::BuildEbpf(options) => build_ebpf::run(&options).map(done),
+        Verb::Run(options) => run::run(&options).map(done),
+        Verb::Demo(options) => demo::run(&options).map(done),
+        Verb::Test(options) => test::run(&options),
+        Verb::Lint(options) => lint::run(&options).map(done),
+        Verb::Fuzz(options) => fuzz::run(&options).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             shell::error(&error);
             ExitCode::FAILURE

@@ -1,6 +1,8 @@
 //! Running other programs and speaking to the person, the only place that prints.
 
+use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,6 +26,13 @@ pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
 
+/// The cargo that runs us, in the workspace.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()?);
+    Ok(cargo)
+}
+
 /// Runs a command with this process's stdout and stderr. Fails unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", name(command)))?;
@@ -42,9 +51,15 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("what {} printed is not text", name(command)))
 }
 
-/// Where a program is on PATH.
-pub(crate) fn which(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
+/// Reads a file of text.
+pub(crate) fn file(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Whether this process runs as root.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: geteuid has no preconditions and can't fail.
+    unsafe { libc::geteuid() == 0 }
 }
 
 fn name(command: &Command) -> String {

@@ -213,7 +213,8 @@ impl Talk {
             }
         }
         let seen = findings.len();
-        let closed_at = Moment { nanos: at.nanos + STEP_NANOS, ..at };
+        // The end of a connection has no place in either direction.
+        let closed_at = Moment { nanos: at.nanos + STEP_NANOS, position: 0, ..at };
         parser.close(self.close, closed_at, &mut findings);
         accounts.take(&findings[seen..]);
         accounts.check_open(parser.open());

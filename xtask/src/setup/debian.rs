@@ -1,16 +1,19 @@
 //! What a Debian machine can be asked for: packages and their dependencies.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use onlooker_tests::{machine::find_program, wait};
+
 use crate::shell;
 
 /// Whether this is Debian or a system made from it, with its package tools.
 pub(super) fn is_here() -> bool {
-    Path::new("/etc/debian_version").exists() && shell::which("apt-get").is_some() && shell::which("dpkg").is_some()
+    Path::new("/etc/debian_version").exists() && find_program("apt-get").is_some() && find_program("dpkg-deb").is_some()
 }
 
 /// Fetches the package lists if there are none; lists that are there are good enough.
@@ -40,7 +43,13 @@ fn dependency_in(record: &str, prefix: &str) -> Option<String> {
 /// Downloads the candidates of `packages` and unpacks them below `root`, installing nothing.
 pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
     let archives = tempfile::tempdir().context("cannot create a temporary folder")?;
-    shell::run(Command::new("apt-get").args(["--quiet", "download"]).args(packages).current_dir(archives.path()))?;
+    shell::run(
+        Command::new("apt-get")
+            // Only we can write there, so for root too the download is not handed to another account.
+            .args(["--quiet", "-o", "APT::Sandbox::User=root", "download"])
+            .args(packages)
+            .current_dir(archives.path()),
+    )?;
     let files = deb_files(archives.path())?;
     if files.len() != packages.len() {
         bail!("apt-get downloaded {} of {} packages", files.len(), packages.len());
@@ -49,6 +58,61 @@ pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
         shell::run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(root))?;
     }
     Ok(())
+}
+
+/// Installs `packages` without starting what they bring: a test starts its servers itself, on ports of its own.
+pub(super) fn install(packages: &[&str]) -> Result<()> {
+    if !shell::is_root() {
+        bail!(
+            "installing needs root: run `sudo apt-get install --no-install-recommends {}`, then this again",
+            packages.join(" ")
+        );
+    }
+    need_package_lists()?;
+    // From here on an interrupted install must still take the policy away.
+    wait::heed_signals()?;
+    let _policy = NoServices::declare()?;
+    shell::run(
+        Command::new("apt-get")
+            .args(["--quiet", "--yes", "install", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    wait::not_interrupted()
+}
+
+/// The policy that forbids packages to start services (invoke-rc.d(8)), for as long as this lives.
+struct NoServices {
+    /// None where the machine has a policy of its own, which stays as it is.
+    ours: Option<PathBuf>,
+}
+
+impl NoServices {
+    fn declare() -> Result<Self> {
+        let path = PathBuf::from("/usr/sbin/policy-rc.d");
+        if path.exists() {
+            return Ok(Self { ours: None });
+        }
+        // 101: "action forbidden by policy".
+        fs::write(&path, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {}", path.display()))?;
+        let policy = Self { ours: Some(path.clone()) };
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot make {} executable", path.display()))?;
+        Ok(policy)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = &self.ours
+            && let Err(error) = fs::remove_file(path)
+        {
+            shell::say(&format!(
+                "{} could not be removed ({error}): remove it, or services will not start",
+                path.display()
+            ));
+        }
+    }
 }
 
 fn deb_files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -5,19 +5,20 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use onlooker_ebpf_build::{BPF_LINKER_VERSION, Cache, LLVM_MAJOR, Toolchain};
+use onlooker_ebpf_build::{BPF_LINKER_VERSION, Cache, LLVM_MAJOR, Origin, Toolchain};
 
 use crate::setup::debian;
 use crate::shell;
 
 /// Finds or installs the compiler and bpf-linker, and says which.
-pub(super) fn run(cache: &Cache) -> Result<()> {
+pub(super) fn make_ready(cache: &Cache) -> Result<()> {
     let compiler = match Toolchain::find_compiler(cache) {
-        Some(compiler) => {
+        // rustup's clippy is a component that its owner may leave out; in the cache it is ours to bring.
+        Some(compiler) if compiler.origin != Origin::Debian || compiler.clippy.is_file() => {
             shell::say(&format!("eBPF compiler: {} (already there)", compiler.origin));
             compiler
         }
-        None => install_compiler(cache)?,
+        _ => install_compiler(cache)?,
     };
     install_linker(cache, &compiler)
 }
@@ -41,8 +42,9 @@ fn install_compiler(cache: &Cache) -> Result<Toolchain> {
              run `rustup toolchain install nightly --component rust-src`, then `cargo xtask setup`"
         );
     }
+    let old = tempfile::tempdir_in(cache.dir()).context("cannot create a folder in the cache")?;
     if place.exists() {
-        fs::remove_dir_all(&place).with_context(|| format!("cannot remove the unusable {}", place.display()))?;
+        fs::rename(&place, old.path()).with_context(|| format!("cannot move the old {} away", place.display()))?;
     }
     fs::rename(unpacked.keep(), &place).with_context(|| format!("cannot move the compiler to {}", place.display()))?;
     Ok(Toolchain::of_debian(&place, cache))
@@ -55,7 +57,7 @@ fn unpack_compiler(root: &Path) -> Result<()> {
     // The packages' names carry versions: libstd-rust-web-1.96, libllvm22. They are what the candidates depend on.
     let std = debian::dependency_of("libstd-rust-web-dev", "libstd-rust-web-")?;
     let llvm = debian::dependency_of(&std, "libllvm")?;
-    debian::unpack(&["rustc-web", "libstd-rust-web-dev", "rust-web-src", &std, &llvm], root)
+    debian::unpack(&["rustc-web", "libstd-rust-web-dev", "rust-web-src", "rust-web-clippy", &std, &llvm], root)
 }
 
 fn install_linker(cache: &Cache, compiler: &Toolchain) -> Result<()> {

@@ -1,0 +1,412 @@
+//! One process as /proc tells it, through a handle that stays with that process when its number is given away.
+//!
+//! Everything read is the process's own word: arguments, titles, environment and files inside its root may hold
+//! anything and be of any size. Reads are bounded, and files are opened as the process sees them and only if they
+//! are regular.
+
+use std::ffi::{CStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use procfs::ProcError;
+use procfs::process::StatFlags;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+/// A command line may be 6 MiB; a Java class path of hundreds of KiB stands before the name that is looked for.
+const ARGUMENTS_READ_BYTES: u64 = 1 << 20;
+const ENVIRONMENT_READ_BYTES: u64 = 1 << 20;
+/// The path a program was started by: PATH_MAX.
+const STARTED_BY_READ_BYTES: usize = 4096;
+/// A process with more mappings than fit here is recognised by the first ones: libraries are mapped early.
+const MAPS_READ_BYTES: u64 = 8 << 20;
+const CGROUP_READ_BYTES: u64 = 64 << 10;
+/// A host of many containers has thousands of mounts.
+const MOUNTINFO_READ_BYTES: u64 = 2 << 20;
+
+/// Names a process for good: pids are given away again, but not with the same start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub pid: u32,
+    /// Clock ticks after boot, from /proc/PID/stat.
+    pub started: u64,
+}
+
+/// Why /proc did not tell.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("process {pid} does not exist")]
+    Gone { pid: u32 },
+    #[error("cannot read /proc/{pid}: {why}; run as root or grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")]
+    Refused { pid: u32, why: String },
+}
+
+/// A process of this host.
+#[derive(Debug)]
+pub struct Process {
+    proc: procfs::process::Process,
+    identity: Identity,
+    parent: u32,
+    comm: String,
+    kernel_thread: bool,
+}
+
+impl Process {
+    /// Opens the process with this number, as the agent's own /proc counts.
+    pub fn open(pid: u32) -> Result<Self, Unreadable> {
+        let proc = i32::try_from(pid).map_err(|_| Unreadable::Gone { pid })?;
+        Self::from_proc(procfs::process::Process::new(proc).map_err(|error| unreadable(pid, error))?)
+    }
+
+    /// The agent itself.
+    pub fn myself() -> Result<Self, Unreadable> {
+        let proc = procfs::process::Process::myself().map_err(|error| unreadable(0, error))?;
+        Self::from_proc(proc)
+    }
+
+    pub(crate) fn from_proc(proc: procfs::process::Process) -> Result<Self, Unreadable> {
+        let pid = proc.pid.unsigned_abs();
+        let stat = proc.stat().map_err(|error| unreadable(pid, error))?;
+        Ok(Self {
+            identity: Identity { pid, started: stat.starttime },
+            parent: stat.ppid.unsigned_abs(),
+            kernel_thread: stat.flags & StatFlags::PF_KTHREAD.bits() != 0,
+            comm: stat.comm,
+            proc,
+        })
+    }
+
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        self.parent
+    }
+
+    /// The kernel's name of it: 15 bytes at most, and the process may have changed it.
+    #[must_use]
+    pub fn comm(&self) -> &str {
+        &self.comm
+    }
+
+    #[must_use]
+    pub fn is_kernel_thread(&self) -> bool {
+        self.kernel_thread
+    }
+
+    /// The effective user's id, if it can be told.
+    #[must_use]
+    pub fn uid(&self) -> Option<u32> {
+        self.proc.uid().ok()
+    }
+
+    /// Path of the executable in the process's mount namespace; a deleted file's is where it was.
+    /// None for a kernel thread and a zombie.
+    pub fn executable(&self) -> Result<Option<PathBuf>, Unreadable> {
+        match self.proc.exe() {
+            Ok(path) => Ok(Some(without_deleted(path))),
+            // ENOENT while the process is there: it has no executable.
+            Err(ProcError::NotFound(_)) if self.is_there() => Ok(None),
+            Err(error) => Err(self.unreadable(error)),
+        }
+    }
+
+    /// The executable itself, whatever is at its path by now.
+    pub fn open_executable(&self) -> Result<File, Unreadable> {
+        self.proc.open_relative("exe").map_err(|error| self.unreadable(error))
+    }
+
+    /// The path that execve(2) was given: the script for one that starts with `#!`, the link for one reached by a
+    /// link. None where the kernel or the process has not kept it.
+    #[must_use]
+    pub fn started_by(&self) -> Option<PathBuf> {
+        let auxv = read_at_most(self.proc.open_relative("auxv").ok()?, 4096).ok()?;
+        let address = auxv.chunks_exact(16).find_map(|pair| {
+            let (key, value) = pair.split_at(8);
+            (u64::from_ne_bytes(key.try_into().ok()?) == libc::AT_EXECFN)
+                .then(|| value.try_into().map(u64::from_ne_bytes).ok())?
+        })?;
+        let mut path = vec![0; STARTED_BY_READ_BYTES];
+        let read = self.proc.open_relative("mem").ok()?.read_at(&mut path, address).ok()?;
+        path.truncate(read);
+        path.truncate(CStr::from_bytes_until_nul(&path).ok()?.count_bytes());
+        let path = PathBuf::from(OsString::from_vec(path));
+        // A program that starts itself anew, or from a descriptor, was not called that.
+        (path.file_name().is_some() && !path.starts_with("/proc") && !path.starts_with("/dev")).then_some(path)
+    }
+
+    /// The root directory in its mount namespace: not `/` only after chroot(2).
+    pub fn root(&self) -> Result<PathBuf, Unreadable> {
+        self.proc.root().map_err(|error| self.unreadable(error))
+    }
+
+    /// The working directory as the process itself would name it.
+    #[must_use]
+    pub fn working_directory(&self) -> Option<PathBuf> {
+        let path = without_deleted(self.proc.cwd().ok()?);
+        Some(inside(&path, &self.proc.root().ok()?).unwrap_or(path))
+    }
+
+    /// What stands in /proc/PID/cmdline now: the arguments, or the title that the process has written over them.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let bytes = self.read("cmdline", ARGUMENTS_READ_BYTES).unwrap_or_default();
+        let mut arguments: Vec<String> =
+            bytes.split(|&byte| byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect();
+        // The end of the last one, and what a shorter title left of the arguments' room.
+        while arguments.last().is_some_and(String::is_empty) {
+            arguments.pop();
+        }
+        arguments
+    }
+
+    /// The environment it was started with, `NAME=value` with a NUL after each. Secrets live here: never kept.
+    #[must_use]
+    pub fn environment(&self) -> Vec<u8> {
+        self.read("environ", ENVIRONMENT_READ_BYTES).unwrap_or_default()
+    }
+
+    /// /proc/PID/cgroup: `hierarchy:controllers:path`, a line each.
+    pub fn cgroups(&self) -> Result<String, Unreadable> {
+        self.read("cgroup", CGROUP_READ_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    pub fn mountinfo(&self) -> Result<String, Unreadable> {
+        self.read("mountinfo", MOUNTINFO_READ_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Inode number of its network namespace.
+    pub fn network_namespace(&self) -> Result<u64, Unreadable> {
+        let namespace = self
+            .proc
+            .open_relative_flags("ns/net", OFlags::PATH | OFlags::CLOEXEC)
+            .map_err(|error| self.unreadable(error))?;
+        let stat = rustix::fs::fstat(&namespace).map_err(|error| self.refused(error))?;
+        Ok(stat.st_ino)
+    }
+
+    /// A file of /proc/PID.
+    pub fn open_relative(&self, path: &str) -> Result<File, Unreadable> {
+        self.proc.open_relative(path).map_err(|error| self.unreadable(error))
+    }
+
+    /// Paths of the mapped files, in the order of their addresses, a path once for each run of its mappings.
+    #[must_use]
+    pub fn mapped_files(&self) -> Vec<PathBuf> {
+        let Ok(maps) = self.proc.open_relative("maps") else { return Vec::new() };
+        let mut files: Vec<PathBuf> = Vec::new();
+        let mut line = Vec::new();
+        let mut maps = BufReader::new(maps.take(MAPS_READ_BYTES));
+        loop {
+            line.clear();
+            match maps.read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return files,
+                Ok(_) => {
+                    let Some(start) = line.iter().position(|&byte| byte == b'/') else { continue };
+                    let path = PathBuf::from(OsString::from_vec(line[start..].trim_ascii_end().to_vec()));
+                    if files.last() != Some(&path) {
+                        files.push(path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells `visit` what each of its file descriptors is (`socket:[4711]`, `/var/log/shop.log`), until it breaks.
+    pub fn descriptors(&self, mut visit: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), Unreadable> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = self.proc.open_relative_flags("fd", flags).map_err(|error| self.unreadable(error))?;
+        let entries = rustix::fs::Dir::read_from(&folder).map_err(|error| self.refused(error))?;
+        let mut target = Vec::with_capacity(256);
+        for entry in entries {
+            let entry = entry.map_err(|error| self.refused(error))?;
+            target.clear();
+            // One closed meanwhile is nobody's; `.` and `..` are no links.
+            let Ok(link) = rustix::fs::readlinkat(&folder, entry.file_name(), target) else {
+                target = Vec::new();
+                continue;
+            };
+            if visit(link.to_bytes()).is_break() {
+                break;
+            }
+            target = link.into_bytes();
+        }
+        Ok(())
+    }
+
+    /// Whether it has an epoll instance: a sign of an event loop.
+    #[must_use]
+    pub fn has_event_poll(&self) -> bool {
+        let mut found = false;
+        let visited = self.descriptors(|target| {
+            found = target == b"anon_inode:[eventpoll]";
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        visited.is_ok() && found
+    }
+
+    /// The beginning of a regular file at `path` as the process sees it: inside its root, links included.
+    /// None if there is no such file, or it is longer than `limit`.
+    #[must_use]
+    pub fn read_inside(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
+        let root = self.proc.open_relative_flags("root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC).ok()?;
+        // NONBLOCK: opening a pipe or a device must not wait for anybody.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let file = File::from(rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve).ok()?);
+        let metadata = file.metadata().ok()?;
+        (metadata.is_file() && metadata.len() <= limit).then(|| read_at_most(file, limit).ok())?
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Unreadable> {
+        let file = self.open_relative(path)?;
+        read_at_most(file, limit).map_err(|error| self.unreadable(ProcError::Io(error, None)))
+    }
+
+    fn is_there(&self) -> bool {
+        self.proc.stat().is_ok()
+    }
+
+    fn unreadable(&self, error: ProcError) -> Unreadable {
+        unreadable(self.identity.pid, error)
+    }
+
+    fn refused(&self, error: rustix::io::Errno) -> Unreadable {
+        self.unreadable(ProcError::Io(error.into(), None))
+    }
+}
+
+/// The processes there are now, each opened; one that ended meanwhile is left out.
+pub fn all() -> Result<impl Iterator<Item = Result<Process, Unreadable>>, Unreadable> {
+    let processes = procfs::process::all_processes().map_err(|error| unreadable(0, error))?;
+    Ok(processes.filter_map(|found| match found.map_err(|error| unreadable(0, error)).and_then(Process::from_proc) {
+        Err(Unreadable::Gone { .. }) => None,
+        read => Some(read),
+    }))
+}
+
+/// `path`, seen from the mount namespace, as it is called inside `root`. None if it lies outside.
+pub(crate) fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
+    path.strip_prefix(root).ok().map(|relative| Path::new("/").join(relative))
+}
+
+fn unreadable(pid: u32, error: ProcError) -> Unreadable {
+    match error {
+        ProcError::NotFound(_) => Unreadable::Gone { pid },
+        ProcError::Io(error, _) if error.raw_os_error() == Some(libc::ESRCH) => Unreadable::Gone { pid },
+        ProcError::PermissionDenied(_) => Unreadable::Refused { pid, why: "permission denied".to_owned() },
+        ProcError::Io(error, _) => Unreadable::Refused { pid, why: error.to_string() },
+        other => Unreadable::Refused { pid, why: other.to_string() },
+    }
+}
+
+/// The kernel writes ` (deleted)` behind the path of a file that was unlinked.
+fn without_deleted(path: PathBuf) -> PathBuf {
+    let bytes = path.into_os_string().into_vec();
+    let kept = bytes.strip_suffix(b" (deleted)").map_or(bytes.len(), <[u8]>::len);
+    let mut bytes = bytes;
+    bytes.truncate(kept);
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn read_at_most(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A `cat` of the test's own, ended with it.
+    struct Started(Child);
+
+    impl Started {
+        /// Returns when it runs: a child is spawned before all of its program is there.
+        fn new(command: &mut Command) -> Self {
+            let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            cat.stdin.as_mut().unwrap().write_all(b"ready").unwrap();
+            cat.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+            Self(cat)
+        }
+
+        fn process(&self) -> Process {
+            Process::open(self.0.id()).unwrap()
+        }
+    }
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_tells_how_it_was_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("listener");
+        symlink("/bin/cat", &link).unwrap();
+        let started = Started::new(Command::new(&link).arg("-").current_dir(folder.path()));
+        let process = started.process();
+        assert_eq!(process.parent(), std::process::id());
+        assert_eq!(process.started_by().as_deref(), Some(link.as_path()));
+        assert_eq!(process.executable().unwrap(), Some(std::fs::canonicalize("/bin/cat").unwrap()));
+        assert_eq!(process.arguments(), [link.to_str().unwrap(), "-"]);
+        assert_eq!(process.working_directory(), Some(std::fs::canonicalize(folder.path()).unwrap()));
+        assert!(!process.is_kernel_thread());
+        assert!(!process.has_event_poll());
+    }
+
+    #[test]
+    fn a_handle_does_not_follow_its_number_to_another_process() {
+        let started = Started::new(&mut Command::new("/bin/cat"));
+        let process = started.process();
+        drop(started);
+        assert!(matches!(process.executable(), Err(Unreadable::Gone { .. })));
+        assert!(process.arguments().is_empty());
+        assert!(process.started_by().is_none());
+    }
+
+    #[test]
+    fn numbers_nobody_has_are_gone() {
+        assert!(matches!(Process::open(u32::MAX), Err(Unreadable::Gone { .. })));
+        assert!(matches!(Process::open(0x7fff_ffff), Err(Unreadable::Gone { .. })));
+    }
+
+    #[test]
+    fn only_regular_files_of_bounded_length_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("package.json");
+        std::fs::write(&file, "{}").unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let myself = Process::myself().unwrap();
+        assert_eq!(myself.read_inside(&file, 2).as_deref(), Some(b"{}".as_slice()));
+        assert_eq!(myself.read_inside(&file, 1), None);
+        assert_eq!(myself.read_inside(&pipe, 1 << 20), None);
+        assert_eq!(myself.read_inside(folder.path(), 1 << 20), None);
+    }
+
+    #[test]
+    fn a_deleted_executable_is_named_by_where_it_was() {
+        assert_eq!(without_deleted("/srv/shop (deleted)".into()), Path::new("/srv/shop"));
+        assert_eq!(without_deleted("/srv/shop".into()), Path::new("/srv/shop"));
+    }
+}

@@ -1,0 +1,444 @@
+//! Which processes were asked for.
+//!
+//! Nothing is selected unless a selector says so, and then by what is true of the process: a kernel thread and the
+//! agent itself never are. A process that a selected one forks is the same program with the same sockets in the same
+//! cgroup, so it is selected too; when it executes another program, it is judged anew.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use glob::{MatchOptions, Pattern};
+
+use super::cgroup::{self, CgroupError, Hierarchy};
+use super::process::{self, Identity, Process, Unreadable};
+use super::sockets::Listeners;
+
+/// Longest line of ancestors looked through for one that was asked for: /proc changes while it is read.
+const ANCESTORS_READ: usize = 64;
+
+/// What a person may ask for; a process that any of these is true of is selected.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "What to trace")]
+pub struct Options {
+    /// The process with this id, and what it forks
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Processes whose executable matches: by its path (`'/opt/*/bin/api'`, `'*/nginx'`; also as it is called inside a
+    /// container), or by its name if there is no slash (`'python3*'`); links and scripts by their own name too
+    #[arg(long, value_name = "GLOB")]
+    pub exe: Vec<String>,
+    /// Processes that listen on this TCP port, or on one in a range (`8000-8099`)
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<PortRange>,
+    /// Processes in this cgroup (v2) or below: a folder under the mount, or a path as in /proc/PID/cgroup
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<PathBuf>,
+    /// Every process of this host
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    #[error("nothing is selected: say what to trace with --pid, --exe, --port, --cgroup or --all")]
+    Nothing,
+    #[error("--pid {pid}: {why}")]
+    Pid { pid: u32, why: Unreadable },
+    #[error("--pid {pid}: that is a kernel thread, which serves no requests")]
+    KernelThread { pid: u32 },
+    #[error("--pid {pid}: that is the agent itself, which is never traced")]
+    Myself { pid: u32 },
+    #[error("--exe `{glob}`: {why}")]
+    Glob { glob: String, why: glob::PatternError },
+    #[error("--cgroup {asked}: {why}", asked = asked.display())]
+    Cgroup { asked: PathBuf, why: CgroupError },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// TCP ports from one to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+impl PortRange {
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first.get()..=self.last.get()).contains(&port)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PortRangeError {
+    #[error("a port is a number from 1 to 65535, a range two of them with `-` between, e.g. 8000-8099")]
+    NotAPort,
+    #[error("the range ends before it begins")]
+    Backwards,
+}
+
+impl FromStr for PortRange {
+    type Err = PortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, PortRangeError> {
+        let port = |text: &str| text.parse().map_err(|_| PortRangeError::NotAPort);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = Self { first: port(first)?, last: port(last)? };
+        if range.first <= range.last { Ok(range) } else { Err(PortRangeError::Backwards) }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+/// What the selectors judge by. Filled as far as they ask: see [`Selectors::facts`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    pub identity: Option<Identity>,
+    pub kernel_thread: bool,
+    /// What its executable is called: by /proc/PID/exe, inside its own root, and as it was started.
+    pub executables: Vec<PathBuf>,
+    /// Its cgroup v2 path.
+    pub cgroup: Option<PathBuf>,
+    /// TCP ports of listening sockets that it holds.
+    pub ports: Vec<u16>,
+    /// Its parent, that one's parent and so on.
+    pub ancestors: Vec<Identity>,
+}
+
+/// What was asked for, checked.
+#[derive(Debug, Clone)]
+pub struct Selectors {
+    myself: Identity,
+    all: bool,
+    processes: Vec<Identity>,
+    trees: Vec<Identity>,
+    executables: Vec<Executable>,
+    ports: Vec<PortRange>,
+    cgroups: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+struct Executable {
+    glob: Pattern,
+    /// Without a slash in it the glob is of the file's name.
+    by_name: bool,
+}
+
+/// What the scan at start found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scan {
+    pub selected: Vec<u32>,
+    /// Processes that might have been selected, had /proc told what they are.
+    pub unreadable: u64,
+}
+
+impl Selectors {
+    /// Fails with the first option that cannot be meant.
+    pub fn new(options: &Options) -> Result<Self, SelectError> {
+        let mut selectors = Self { all: options.all, ports: options.port.clone(), ..Self::none()? };
+        for &pid in &options.pid {
+            let process = Process::open(pid).map_err(|why| SelectError::Pid { pid, why })?;
+            if process.is_kernel_thread() {
+                return Err(SelectError::KernelThread { pid });
+            }
+            if process.identity() == selectors.myself {
+                return Err(SelectError::Myself { pid });
+            }
+            selectors.processes.push(process.identity());
+        }
+        for glob in &options.exe {
+            selectors.executables.extend(Executable::parse(glob)?);
+        }
+        for asked in &options.cgroup {
+            let path = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(asked));
+            let path = path.map_err(|why| SelectError::Cgroup { asked: asked.clone(), why })?;
+            selectors.cgroups.push(path);
+        }
+        if selectors.asks_nothing() { Err(SelectError::Nothing) } else { Ok(selectors) }
+    }
+
+    /// The processes in the cgroup with this path in the hierarchy, and below.
+    pub fn of_cgroup(path: PathBuf) -> Result<Self, Unreadable> {
+        Ok(Self { cgroups: vec![path], ..Self::none()? })
+    }
+
+    /// A process and its descendants, whatever they execute; lost is one whose parent ends before it executes.
+    pub fn of_tree(process: &Process) -> Result<Self, Unreadable> {
+        Ok(Self { trees: vec![process.identity()], ..Self::none()? })
+    }
+
+    fn none() -> Result<Self, Unreadable> {
+        Ok(Self {
+            myself: Process::myself()?.identity(),
+            all: false,
+            processes: Vec::new(),
+            trees: Vec::new(),
+            executables: Vec::new(),
+            ports: Vec::new(),
+            cgroups: Vec::new(),
+        })
+    }
+
+    fn asks_nothing(&self) -> bool {
+        !self.all
+            && self.processes.is_empty()
+            && self.trees.is_empty()
+            && self.executables.is_empty()
+            && self.ports.is_empty()
+            && self.cgroups.is_empty()
+    }
+
+    /// Whether it matters when a process begins to listen.
+    #[must_use]
+    pub fn ask_ports(&self) -> bool {
+        !self.ports.is_empty()
+    }
+
+    /// Whether it matters when a process comes into a cgroup.
+    #[must_use]
+    pub fn ask_cgroups(&self) -> bool {
+        !self.cgroups.is_empty()
+    }
+
+    /// Judges by facts; what they don't hold is not so.
+    #[must_use]
+    pub fn matches(&self, facts: &ProcessFacts) -> bool {
+        if facts.kernel_thread || facts.identity == Some(self.myself) {
+            return false;
+        }
+        let asked = |identities: &[Identity], who: &Identity| identities.contains(who);
+        self.all
+            || facts.identity.is_some_and(|who| asked(&self.processes, &who) || asked(&self.trees, &who))
+            || facts.ancestors.iter().any(|who| asked(&self.trees, who))
+            || facts.executables.iter().any(|path| self.executables.iter().any(|asked| asked.matches(path)))
+            || facts.ports.iter().any(|port| self.ports.iter().any(|asked| asked.contains(*port)))
+            || facts.cgroup.iter().any(|path| self.cgroups.iter().any(|asked| cgroup::contains(asked, path)))
+    }
+
+    /// Reads of `process` what the selectors ask for, and nothing else.
+    pub fn facts(&self, process: &Process, listeners: &mut Listeners) -> Result<ProcessFacts, Unreadable> {
+        let mut facts = ProcessFacts {
+            identity: Some(process.identity()),
+            kernel_thread: process.is_kernel_thread(),
+            ..ProcessFacts::default()
+        };
+        if facts.kernel_thread || self.all {
+            return Ok(facts);
+        }
+        if !self.executables.is_empty()
+            && let Some(path) = process.executable()?
+        {
+            facts.executables.extend(process::inside(&path, &process.root()?).filter(|inside| *inside != path));
+            facts.executables.extend(process.started_by().filter(|started| *started != path));
+            facts.executables.push(path);
+        }
+        if !self.cgroups.is_empty() {
+            facts.cgroup = cgroup::path_in(&process.cgroups()?);
+        }
+        if !self.ports.is_empty() {
+            let held = listeners.held_by(process, |port| self.ports.iter().any(|asked| asked.contains(port)))?;
+            facts.ports = held.iter().map(|listener| listener.port).collect();
+        }
+        if !self.trees.is_empty() {
+            facts.ancestors = ancestors(process);
+        }
+        Ok(facts)
+    }
+
+    /// Judges the process with this id as it is now: after it executed a program or changed its cgroup.
+    /// A process that is gone is not selected.
+    pub fn select(&self, pid: u32) -> Result<bool, Unreadable> {
+        let judged = Process::open(pid).and_then(|process| self.facts(&process, &mut Listeners::default()));
+        match judged {
+            Ok(facts) => Ok(self.matches(&facts)),
+            Err(Unreadable::Gone { .. }) => Ok(false),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Judges a process that has begun to listen on a TCP port.
+    #[must_use]
+    pub fn select_listening(&self, pid: u32, port: u16) -> bool {
+        pid != self.myself.pid && self.ports.iter().any(|asked| asked.contains(port))
+    }
+
+    /// Judges every process there is, once.
+    pub fn scan(&self) -> Result<Scan, Unreadable> {
+        let mut listeners = Listeners::default();
+        let mut scan = Scan::default();
+        for process in process::all()? {
+            let judged = process.and_then(|process| Ok((process.pid(), self.facts(&process, &mut listeners)?)));
+            match judged {
+                Ok((pid, facts)) if self.matches(&facts) => scan.selected.push(pid),
+                Ok(_) | Err(Unreadable::Gone { .. }) => {}
+                Err(Unreadable::Refused { .. }) => scan.unreadable += 1,
+            }
+        }
+        Ok(scan)
+    }
+}
+
+impl Executable {
+    /// What the glob asks for; if it is the path of a link, what that leads to as well: /proc names no links.
+    fn parse(glob: &str) -> Result<Vec<Self>, SelectError> {
+        let parse = |glob: &str| {
+            let pattern = Pattern::new(glob).map_err(|why| SelectError::Glob { glob: glob.to_owned(), why })?;
+            Ok::<_, SelectError>(Self { glob: pattern, by_name: !glob.contains('/') })
+        };
+        let mut executables = vec![parse(glob)?];
+        if glob.starts_with('/')
+            && let Ok(target) = Path::new(glob).canonicalize()
+            && let Some(target) = target.to_str().filter(|target| *target != glob)
+        {
+            executables.push(parse(&Pattern::escape(target))?);
+        }
+        Ok(executables)
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        // `*/nginx` is any nginx: a star passes over slashes.
+        let options = MatchOptions { require_literal_separator: false, ..MatchOptions::new() };
+        let whole = self.glob.matches_path_with(path, options);
+        whole
+            || self.by_name && path.file_name().is_some_and(|name| self.glob.matches_path_with(name.as_ref(), options))
+    }
+}
+
+fn ancestors(process: &Process) -> Vec<Identity> {
+    let mut ancestors = Vec::new();
+    let mut parent = process.parent();
+    while ancestors.len() < ANCESTORS_READ
+        && let Ok(next) = Process::open(parent)
+    {
+        ancestors.push(next.identity());
+        parent = next.parent();
+    }
+    ancestors
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::{Command, Stdio};
+
+    use rstest::rstest;
+
+    use super::*;
+
+    fn executables(globs: &[&str]) -> Options {
+        Options { exe: globs.iter().map(|glob| (*glob).to_owned()).collect(), ..Options::default() }
+    }
+
+    fn somebody() -> ProcessFacts {
+        ProcessFacts { identity: Some(Identity { pid: 4711, started: 7 }), ..ProcessFacts::default() }
+    }
+
+    #[rstest]
+    #[case::path("/usr/sbin/nginx", "/usr/sbin/nginx", true)]
+    #[case::any_folder("*/nginx", "/usr/sbin/nginx", true)]
+    #[case::star_passes_slashes("/opt/*/api", "/opt/shop/bin/api", true)]
+    #[case::name("nginx", "/usr/sbin/nginx", true)]
+    #[case::name_with_star("python3*", "/usr/bin/python3.11", true)]
+    #[case::other_name("nginx", "/usr/sbin/nginx-debug", false)]
+    #[case::name_is_no_folder("nginx", "/opt/nginx/api", false)]
+    #[case::everything("*", "/usr/sbin/nginx", true)]
+    #[case::set("*/php-fpm[78].*", "/usr/sbin/php-fpm8.2", true)]
+    #[case::space("/opt/the shop/api", "/opt/the shop/api", true)]
+    fn executables_by_glob(#[case] glob: &str, #[case] path: &str, #[case] selected: bool) {
+        let selectors = Selectors::new(&executables(&[glob])).unwrap();
+        assert_eq!(selectors.matches(&ProcessFacts { executables: vec![path.into()], ..somebody() }), selected);
+    }
+
+    #[rstest]
+    #[case::one("8080", Ok("8080"))]
+    #[case::range("8000-8099", Ok("8000-8099"))]
+    #[case::all("1-65535", Ok("1-65535"))]
+    #[case::zero("0", Err(PortRangeError::NotAPort))]
+    #[case::too_large("65536", Err(PortRangeError::NotAPort))]
+    #[case::backwards("90-80", Err(PortRangeError::Backwards))]
+    #[case::open("8000-", Err(PortRangeError::NotAPort))]
+    #[case::name("http", Err(PortRangeError::NotAPort))]
+    fn port_ranges(#[case] text: &str, #[case] range: Result<&str, PortRangeError>) {
+        assert_eq!(text.parse::<PortRange>().map(|range| range.to_string()), range.map(str::to_owned));
+    }
+
+    #[test]
+    fn any_selector_is_enough_and_none_asked_is_an_error() {
+        let port = Options { port: vec!["80-90".parse().unwrap()], ..executables(&["/opt/api"]) };
+        let selectors = Selectors::new(&port).unwrap();
+        assert!(selectors.ask_ports() && !selectors.ask_cgroups());
+        assert!(selectors.matches(&ProcessFacts { ports: vec![5432, 85], ..somebody() }));
+        assert!(selectors.matches(&ProcessFacts { executables: vec!["/opt/api".into()], ..somebody() }));
+        assert!(!selectors.matches(&ProcessFacts { ports: vec![5432], ..somebody() }));
+        assert!(!selectors.matches(&somebody()));
+        assert!(selectors.select_listening(4711, 90) && !selectors.select_listening(4711, 91));
+        assert!(matches!(Selectors::new(&Options::default()), Err(SelectError::Nothing)));
+    }
+
+    #[test]
+    fn kernel_threads_and_the_agent_are_never_selected() {
+        let selectors = Selectors::new(&Options { all: true, ..Options::default() }).unwrap();
+        assert!(selectors.matches(&somebody()));
+        assert!(!selectors.matches(&ProcessFacts { kernel_thread: true, ..somebody() }));
+        assert!(!selectors.select(std::process::id()).unwrap());
+        assert!(!selectors.select_listening(std::process::id(), 80));
+        let scan = selectors.scan().unwrap();
+        assert!(scan.selected.contains(&1));
+        assert!(!scan.selected.contains(&std::process::id()));
+    }
+
+    #[rstest]
+    #[case::bad_glob(executables(&["/opt/[a"]), "--exe `/opt/[a`: ")]
+    #[case::no_such_process(Options { pid: vec![0x7fff_ffff], ..Options::default() }, "--pid 2147483647: process 2147483647 does not exist")]
+    #[case::myself(Options { pid: vec![std::process::id()], ..Options::default() }, "--pid")]
+    #[case::no_such_cgroup(Options { cgroup: vec!["/no/such".into()], ..Options::default() }, "--cgroup /no/such: no ")]
+    fn what_cannot_be_meant_is_one_clear_error(#[case] options: Options, #[case] beginning: &str) {
+        let error = Selectors::new(&options).unwrap_err().to_string();
+        assert!(error.starts_with(beginning), "{error}");
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn a_running_process_is_selected_by_each_of_its_facts() {
+        // A shell that waits with a child of its own, and a listening socket of ours that both inherit.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", "cat; true"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = shell.id();
+        let process = Process::open(pid).unwrap();
+        let cgroup = cgroup::path_in(&process.cgroups().unwrap());
+
+        let by_pid = Selectors::new(&Options { pid: vec![pid], ..Options::default() }).unwrap();
+        assert_eq!(by_pid.scan().unwrap().selected, [pid]);
+        let by_exe = Selectors::new(&executables(&["/bin/sh"])).unwrap();
+        assert!(by_exe.select(pid).unwrap(), "the path of a link is meant too");
+        let by_port = Selectors::new(&Options { port: vec![port.to_string().parse().unwrap()], ..Options::default() });
+        assert!(by_port.unwrap().scan().unwrap().selected.contains(&pid));
+        if let Some(cgroup) = cgroup {
+            let by_cgroup = Selectors::new(&Options { cgroup: vec![cgroup], ..Options::default() }).unwrap();
+            assert!(by_cgroup.select(pid).unwrap());
+        }
+        let tree = Selectors::of_tree(&process).unwrap();
+        assert!(tree.select(pid).unwrap());
+        assert!(!tree.select(1).unwrap());
+        let above = Selectors::of_tree(&Process::open(1).unwrap()).unwrap();
+        assert!(above.select(pid).unwrap(), "a descendant of init");
+
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert!(!by_pid.select(pid).unwrap());
+    }
+}

@@ -1,0 +1,170 @@
+//! Where processes listen: the TCP ports of each network namespace, and whose they are.
+
+use std::collections::hash_map::Entry;
+use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
+
+use rustc_hash::FxHashMap;
+
+use super::process::{Process, Unreadable};
+
+/// A TCP socket in state LISTEN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    pub port: u16,
+    /// What /proc/PID/fd calls it: `socket:[inode]`.
+    pub inode: u64,
+}
+
+/// The listening sockets, read once per network namespace: a picture of the moment each was first asked for.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// By the namespace's inode number.
+    namespaces: FxHashMap<u64, Vec<Listener>>,
+}
+
+impl Listeners {
+    /// All of the network namespace `process` is in.
+    pub fn around(&mut self, process: &Process) -> Result<&[Listener], Unreadable> {
+        match self.namespaces.entry(process.network_namespace()?) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let mut listeners = read(process, "net/tcp")?;
+                // Without IPv6 in the kernel there is no such file.
+                listeners.extend(read(process, "net/tcp6").unwrap_or_default());
+                Ok(unknown.insert(listeners))
+            }
+        }
+    }
+
+    /// Those of them that `process` itself holds, inherited ones included, and that `wanted` is true for.
+    pub fn held_by(&mut self, process: &Process, wanted: impl Fn(u16) -> bool) -> Result<Vec<Listener>, Unreadable> {
+        let candidates: FxHashMap<u64, Listener> = self
+            .around(process)?
+            .iter()
+            .filter(|listener| wanted(listener.port))
+            .map(|listener| (listener.inode, *listener))
+            .collect();
+        let mut held = Vec::new();
+        if candidates.is_empty() {
+            return Ok(held);
+        }
+        process.descriptors(|target| {
+            if let Some(listener) = socket_inode(target).and_then(|inode| candidates.get(&inode))
+                && !held.contains(listener)
+            {
+                held.push(*listener);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(held)
+    }
+
+    /// Every port listened on where these processes are: (inode of the network namespace, port). Each pair once.
+    /// Of a process that cannot be read, nothing.
+    pub fn ports(&mut self, pids: impl IntoIterator<Item = u32>) -> Vec<(u64, u16)> {
+        for pid in pids {
+            if let Ok(process) = Process::open(pid) {
+                let _ = self.around(&process);
+            }
+        }
+        let mut ports: Vec<(u64, u16)> = self
+            .namespaces
+            .iter()
+            .flat_map(|(namespace, listeners)| listeners.iter().map(|listener| (*namespace, listener.port)))
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+}
+
+fn read(process: &Process, table: &str) -> Result<Vec<Listener>, Unreadable> {
+    let mut rows = BufReader::new(process.open_relative(table)?);
+    let mut row = String::new();
+    let mut listeners = Vec::new();
+    // The heading.
+    let mut read = rows.read_line(&mut row);
+    while matches!(read, Ok(length) if length > 0) {
+        row.clear();
+        read = rows.read_line(&mut row);
+        match listening(&row) {
+            Some(listener) => listeners.push(listener),
+            // Listening sockets come before all others (net/ipv4/tcp_ipv4.c: tcp_get_idx), of which there may be
+            // hundreds of thousands.
+            None => break,
+        }
+    }
+    Ok(listeners)
+}
+
+/// Row of /proc/net/tcp, if it is of a listening socket: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`.
+fn listening(row: &str) -> Option<Listener> {
+    /// TCP_LISTEN, include/net/tcp_states.h.
+    const LISTEN: &str = "0A";
+    let mut fields = row.split_ascii_whitespace();
+    let local = fields.nth(1)?;
+    if fields.nth(1)? != LISTEN {
+        return None;
+    }
+    let inode = fields.nth(5)?.parse().ok()?;
+    let (_, port) = local.rsplit_once(':')?;
+    Some(Listener { port: u16::from_str_radix(port, 16).ok()?, inode })
+}
+
+fn socket_inode(target: &[u8]) -> Option<u64> {
+    let inode = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(inode).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::listening(
+        "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 00 100 0",
+        Some(Listener { port: 8080, inode: 12345 })
+    )]
+    #[case::six(
+        "   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 7 1",
+        Some(Listener { port: 80, inode: 7 })
+    )]
+    #[case::established(
+        "   2: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 12345 1",
+        None
+    )]
+    #[case::cut("   0: 0100007F:1F90 00000000:0000 0A 00000000", None)]
+    #[case::empty("", None)]
+    fn rows_of_listening_sockets(#[case] row: &str, #[case] listener: Option<Listener>) {
+        assert_eq!(listening(row), listener);
+    }
+
+    #[test]
+    fn a_process_holds_what_it_listens_on() {
+        let four = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = four.local_addr().unwrap().port();
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        // Not every machine has IPv6.
+        let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok();
+
+        let myself = Process::myself().unwrap();
+        let mut listeners = Listeners::default();
+        let held = |listeners: &mut Listeners, port| {
+            let held = listeners.held_by(&myself, |asked| asked == port).unwrap();
+            held.iter().map(|listener| listener.port).collect::<Vec<_>>()
+        };
+        assert_eq!(held(&mut listeners, port), [port]);
+        assert_eq!(held(&mut listeners, client.local_addr().unwrap().port()), [0_u16; 0]);
+        if let Some(six) = six {
+            let port = six.local_addr().unwrap().port();
+            assert_eq!(held(&mut listeners, port), [port]);
+        }
+        let namespace = myself.network_namespace().unwrap();
+        assert!(listeners.ports([myself.pid()]).contains(&(namespace, port)));
+    }
+}

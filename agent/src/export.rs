@@ -1,0 +1,174 @@
+//! Sends spans away: over OTLP, to a file, to the console.
+//!
+//! [`Exporting::send`] is called by the pipeline's thread and never waits. Each exporter is a lane of its own, with its
+//! queue, its limit and its thread, so that a slow one holds up neither the pipeline nor the others: OTLP and the file
+//! take encoded requests from a [`batch::Batcher`], the console takes spans. What a lane has no room for, or cannot
+//! deliver, is counted by [`account`]: at the end, spans made = exported + lost, to the unit.
+
+mod account;
+mod batch;
+mod config;
+mod console;
+pub mod encode;
+mod file;
+mod json;
+mod otlp;
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use batch::Schedule;
+pub use config::{Choices, Config, ConfigError, Headers, Otlp, Protocol, Tls};
+pub use console::Output;
+
+use crate::metrics::Metrics;
+use crate::span::Span;
+use account::{Account, Lane};
+use batch::Batcher;
+
+/// Why exporting cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot use the OTLP endpoint: {0}")]
+    Endpoint(String),
+    #[error("cannot set up TLS for OTLP: {0}")]
+    Tls(String),
+    #[error("cannot open {} to append spans: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("cannot start the thread of an exporter: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The exporters at work.
+#[derive(Debug)]
+pub struct Exporting {
+    account: Arc<Account>,
+    batchers: Vec<Arc<Batcher>>,
+    console: Option<console::Sender>,
+    /// When the exporters must stop, once it is known.
+    deadline: watch::Sender<Option<Instant>>,
+    /// Hangs up when the last exporter has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+/// Starts the exporters of `config`; `output` is where the console exporter writes.
+///
+/// # Errors
+/// When a file, a certificate or a thread cannot be had. That a collector does not answer is not an error: it may later.
+pub fn start(config: Config, output: Output, metrics: Arc<Metrics>) -> Result<Exporting, StartError> {
+    let (deadline, passed) = watch::channel(None);
+    let (running, ended) = mpsc::channel();
+    let mut exporting = Exporting {
+        account: Account::open(Arc::clone(&metrics)),
+        batchers: Vec::new(),
+        console: None,
+        deadline,
+        ended,
+    };
+    let limit = config.schedule.max_queue_size;
+    if let Some(otlp) = &config.otlp {
+        let runtime = runtime()?;
+        let context = runtime.enter();
+        let collector = otlp::Collector::new(otlp, config.schedule.export_timeout, Arc::clone(&metrics))?;
+        drop(context);
+        let batcher = Batcher::new(Lane::new(0, limit), config.schedule.clone());
+        exporting.batchers.push(Arc::clone(&batcher));
+        spawn("export-otlp", runtime, collector.run(batcher), passed.clone(), running.clone())?;
+    }
+    if let Some(path) = config.file {
+        let lines = file::Lines::open(path)?;
+        let batcher = Batcher::new(Lane::new(1, limit), config.schedule);
+        exporting.batchers.push(Arc::clone(&batcher));
+        spawn("export-file", runtime()?, lines.run(batcher), passed.clone(), running.clone())?;
+    }
+    if config.console {
+        let (sender, receiver) = console::channel(Lane::new(2, limit));
+        exporting.console = Some(sender);
+        spawn("export-console", runtime()?, console::run(receiver, output, metrics), passed, running)?;
+    }
+    Ok(exporting)
+}
+
+impl Exporting {
+    /// Hands `spans` to the exporters and leaves it empty. Never waits; what there is no room for is counted.
+    pub fn send(&self, spans: &mut Vec<Span>) {
+        if spans.is_empty() {
+            return;
+        }
+        let ticket = self.account.enter(spans.len());
+        for batcher in &self.batchers {
+            batcher.put(&ticket, spans);
+        }
+        if let Some(console) = &self.console {
+            console.put(&ticket, spans);
+        }
+        spans.clear();
+    }
+
+    /// Delivers what is left, for at most `within`; what is not delivered by then is counted as failed.
+    pub fn shutdown(mut self, within: Duration) {
+        self.deadline.send_replace(Some(Instant::now() + within));
+        self.close();
+        // An exporter that waits can be stopped at the deadline. One that is stuck in a write to a terminal cannot, and
+        // is left behind.
+        let grace = Duration::from_millis(100);
+        let _hung_up = self.ended.recv_timeout(within + grace);
+        self.account.close();
+    }
+
+    fn close(&mut self) {
+        self.console = None;
+        for batcher in &self.batchers {
+            batcher.close();
+        }
+    }
+}
+
+impl Drop for Exporting {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A runtime for one exporter, on the thread that runs it.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+/// Runs an exporter on a thread of its own until it is done or the deadline has passed.
+fn spawn(
+    name: &str,
+    runtime: Runtime,
+    exporter: impl Future<Output = ()> + Send + 'static,
+    mut deadline: watch::Receiver<Option<Instant>>,
+    running: mpsc::Sender<()>,
+) -> io::Result<()> {
+    let stopped = async move {
+        let at = deadline.wait_for(Option::is_some).await.map(|at| *at);
+        match at {
+            Ok(Some(at)) => tokio::time::sleep_until(at).await,
+            // Nobody is left to set one: the exporter ends when its queue is empty.
+            _ => std::future::pending().await,
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = exporter => {}
+                () = stopped => {}
+            }
+        });
+        // Tasks that were on their way end here, and their spans with them; then the exporter has ended.
+        drop(runtime);
+        drop(running);
+    })?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! Judges every span exactly once, however many exporters it goes to and however they end.
+//!
+//! The spans of one [`super::Exporting::send`] enter the books as one [`Ticket`]; every lane (an exporter and its
+//! queue) gets a [`Share`] of it. A share that is dropped without a word is lost: so an aborted task or a panic cannot
+//! make a span vanish from the books. With several lanes a ticket is judged by the one that lost most of it, as which
+//! of the spans a collector rejected is not known: *exported* means by all of them.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::metrics::Metrics;
+
+/// How many lanes there can be: OTLP, file and console.
+pub(super) const LANES: usize = 3;
+
+/// What became of a span on a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Exported,
+    QueueFull,
+    /// Not delivered within the retries, or refused.
+    Failed,
+    /// The request was accepted, the span not (OTLP partial success).
+    Rejected,
+}
+
+/// The books of all lanes.
+#[derive(Debug)]
+pub(super) struct Account {
+    metrics: Arc<Metrics>,
+    /// Spans that entered and are not judged; none once the books are closed.
+    unsettled: Mutex<Option<u64>>,
+}
+
+impl Account {
+    pub(super) fn open(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { metrics, unsettled: Mutex::new(Some(0)) })
+    }
+
+    /// Takes `spans` into the books.
+    pub(super) fn enter(self: &Arc<Self>, spans: usize) -> Arc<Ticket> {
+        let spans = spans as u64;
+        self.metrics.spans_made.add(spans);
+        match &mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(unsettled) => *unsettled += spans,
+            None => self.metrics.spans_dropped_export_failed.add(spans),
+        }
+        Arc::new(Ticket { account: Arc::clone(self), spans, lanes: Default::default() })
+    }
+
+    /// Writes off what is still on its way; what is heard of it later no longer counts.
+    pub(super) fn close(&self) {
+        let left = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.metrics.spans_dropped_export_failed.add(left.unwrap_or(0));
+    }
+
+    fn settle(&self, spans: u64, lost: &Losses) {
+        let mut unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(unsettled) = &mut *unsettled else { return };
+        *unsettled -= spans;
+        self.metrics.spans_exported.add(spans - lost.total());
+        self.metrics.spans_dropped_queue_full.add(lost.queue_full.load(Relaxed));
+        self.metrics.spans_dropped_export_failed.add(lost.failed.load(Relaxed));
+        self.metrics.spans_rejected_by_collector.add(lost.rejected.load(Relaxed));
+    }
+}
+
+/// The spans of one `send`, judged when the last share of them is gone.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    account: Arc<Account>,
+    spans: u64,
+    lanes: [Losses; LANES],
+}
+
+#[derive(Debug, Default)]
+struct Losses {
+    queue_full: AtomicU64,
+    failed: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl Losses {
+    fn record(&self, fate: Fate, spans: usize) {
+        let counter = match fate {
+            Fate::Exported => return,
+            Fate::QueueFull => &self.queue_full,
+            Fate::Failed => &self.failed,
+            Fate::Rejected => &self.rejected,
+        };
+        counter.fetch_add(spans as u64, Relaxed);
+    }
+
+    fn total(&self) -> u64 {
+        self.queue_full.load(Relaxed) + self.failed.load(Relaxed) + self.rejected.load(Relaxed)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(worst) = self.lanes.iter().max_by_key(|lane| lane.total()) {
+            self.account.settle(self.spans, worst);
+        }
+    }
+}
+
+/// One exporter's way out: how many spans it may hold, and does.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Its place among the lanes, below [`LANES`].
+    index: usize,
+    limit: usize,
+    held: AtomicUsize,
+}
+
+impl Lane {
+    pub(super) fn new(index: usize, limit: usize) -> Arc<Self> {
+        assert!(index < LANES, "a lane has a place in every ticket");
+        Arc::new(Self { index, limit, held: AtomicUsize::new(0) })
+    }
+
+    /// Takes on as many of `spans` as there is room for; the others are lost to the full queue.
+    pub(super) fn admit(self: &Arc<Self>, ticket: &Arc<Ticket>, spans: usize) -> Share {
+        let mut admitted = 0;
+        // Only `admit` adds, and one thread calls it; the closure is for the type's sake total.
+        let _ = self.held.fetch_update(Relaxed, Relaxed, |held| {
+            admitted = spans.min(self.limit.saturating_sub(held));
+            Some(held + admitted)
+        });
+        ticket.lanes[self.index].record(Fate::QueueFull, spans - admitted);
+        Share { ticket: Arc::clone(ticket), lane: Arc::clone(self), spans: admitted }
+    }
+}
+
+/// A lane's responsibility for some spans of a ticket. Dropped unsettled, they count as failed.
+#[derive(Debug)]
+pub(super) struct Share {
+    ticket: Arc<Ticket>,
+    lane: Arc<Lane>,
+    spans: usize,
+}
+
+impl Share {
+    pub(super) fn spans(&self) -> usize {
+        self.spans
+    }
+
+    /// Says what became of its spans.
+    pub(super) fn settle(mut self, fate: Fate) {
+        self.conclude(fate);
+    }
+
+    /// Parts with `spans` of its spans, or with all if it has fewer.
+    pub(super) fn split_off(&mut self, spans: usize) -> Self {
+        let spans = spans.min(self.spans);
+        self.spans -= spans;
+        Self { ticket: Arc::clone(&self.ticket), lane: Arc::clone(&self.lane), spans }
+    }
+
+    fn conclude(&mut self, fate: Fate) {
+        let spans = std::mem::take(&mut self.spans);
+        self.ticket.lanes[self.lane.index].record(fate, spans);
+        self.lane.held.fetch_sub(spans, Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.conclude(Fate::Failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Exported, queue full, failed, rejected.
+    fn books(metrics: &Metrics) -> [u64; 4] {
+        assert_eq!(metrics.spans_made.get(), metrics.spans_judged());
+        [
+            metrics.spans_exported.get(),
+            metrics.spans_dropped_queue_full.get(),
+            metrics.spans_dropped_export_failed.get(),
+            metrics.spans_rejected_by_collector.get(),
+        ]
+    }
+
+    fn opened() -> (Arc<Metrics>, Arc<Account>) {
+        let metrics = Arc::new(Metrics::default());
+        (Arc::clone(&metrics), Account::open(metrics))
+    }
+
+    #[test]
+    fn a_share_that_vanishes_is_a_loss() {
+        let (metrics, account) = opened();
+        let lane = Lane::new(0, 100);
+        let mut share = lane.admit(&account.enter(10), 10);
+        share.split_off(7).settle(Fate::Exported);
+        drop(share);
+        assert_eq!(books(&metrics), [7, 0, 3, 0]);
+    }
+
+    #[test]
+    fn the_lane_that_lost_most_judges() {
+        let (metrics, account) = opened();
+        let (otlp, console) = (Lane::new(0, 100), Lane::new(1, 4));
+        let ticket = account.enter(10);
+        let mut at_collector = otlp.admit(&ticket, 10);
+        let on_console = console.admit(&ticket, 10);
+        drop(ticket);
+        at_collector.split_off(2).settle(Fate::Rejected);
+        at_collector.settle(Fate::Exported);
+        assert_eq!(metrics.spans_judged(), 0, "judged when the last lane is done");
+        on_console.settle(Fate::Exported);
+        assert_eq!(books(&metrics), [4, 6, 0, 0]);
+    }
+
+    #[test]
+    fn room_comes_back_when_spans_are_done_with() {
+        let (metrics, account) = opened();
+        let lane = Lane::new(2, 4);
+        let first = lane.admit(&account.enter(3), 3);
+        let second = lane.admit(&account.enter(3), 3);
+        assert_eq!((first.spans(), second.spans()), (3, 1));
+        first.settle(Fate::Exported);
+        let third = lane.admit(&account.enter(3), 3);
+        assert_eq!(third.spans(), 3);
+        third.settle(Fate::Exported);
+        second.settle(Fate::Exported);
+        assert_eq!(books(&metrics), [7, 2, 0, 0]);
+    }
+
+    #[test]
+    fn what_ends_after_the_books_are_closed_is_not_counted_twice() {
+        let (metrics, account) = opened();
+        let share = Lane::new(0, 100).admit(&account.enter(5), 5);
+        account.close();
+        share.settle(Fate::Exported);
+        assert_eq!(books(&metrics), [0, 0, 5, 0]);
+        drop(account.enter(1));
+        assert_eq!(books(&metrics), [0, 0, 6, 0]);
+    }
+
+    #[test]
+    fn without_exporters_all_of_them_have_it() {
+        let (metrics, account) = opened();
+        drop(account.enter(5));
+        assert_eq!(books(&metrics), [5, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,270 @@
+//! Writes spans as OTLP protobuf, straight from [`Span`] to the bytes of an `ExportTraceServiceRequest`.
+//!
+//! A span is written once, behind the other spans of its service; [`Batch::finish`] puts each service's resource in
+//! front of its spans. No message types stand in between: building and dropping them costs some eighty allocations a
+//! span and seven times the time. The tests read the bytes back with the generated types of `opentelemetry-proto`,
+//! so the two cannot drift apart.
+//!
+//! Field numbers are those of `opentelemetry/proto/{collector/trace,trace,resource,common}/v1`.
+
+use std::sync::Arc;
+
+use opentelemetry::trace::{SpanContext, SpanKind, Status};
+use opentelemetry::{Array, KeyValue, Value};
+use opentelemetry_semantic_conventions::SCHEMA_URL;
+use rustc_hash::FxHashMap;
+
+use crate::enrich::Service;
+use crate::span::Span;
+
+/// The attribute that says how a span's parent is known: see [`crate::span::Evidence`].
+pub const PARENT_EVIDENCE: &str = "onlooker.parent.evidence";
+
+/// The instrumentation scope of every span.
+const SCOPE_NAME: &str = "onlooker";
+const SCOPE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `SpanFlags`: the lowest eight bits are the W3C trace flags, of which 1 is "sampled": what is exported is.
+const FLAG_SAMPLED: u32 = 0x001;
+/// `SpanFlags`: the next bit is known, and is whether the parent (or the linked span) is remote.
+const FLAG_HAS_IS_REMOTE: u32 = 0x100;
+const FLAG_IS_REMOTE: u32 = 0x200;
+
+/// Encodes `spans` as one `ExportTraceServiceRequest`, with one `ResourceSpans` per service.
+#[must_use]
+pub fn encode(spans: &[Span]) -> Vec<u8> {
+    let mut batch = Batch::default();
+    for span in spans {
+        batch.push(span);
+    }
+    batch.finish()
+}
+
+/// An `ExportTraceServiceRequest` in the making: the encoded spans of each service.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In the order of their first span.
+    groups: Vec<Group>,
+    /// Where a service's group is, by the service's address: spans of one service share it, and the group keeps it.
+    by_service: FxHashMap<usize, usize>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    service: Arc<Service>,
+    /// The field `ScopeSpans.spans`, as often as there are spans.
+    spans: Vec<u8>,
+}
+
+impl Batch {
+    /// Adds `span`.
+    pub fn push(&mut self, span: &Span) {
+        let group = *self.by_service.entry(Arc::as_ptr(&span.service).addr()).or_insert_with(|| {
+            self.groups.push(Group { service: Arc::clone(&span.service), spans: Vec::new() });
+            self.groups.len() - 1
+        });
+        let spans = &mut self.groups[group].spans;
+        let before = spans.len();
+        message(spans, 2, |out| write_span(out, span));
+        self.bytes += spans.len() - before;
+    }
+
+    /// The size of the spans so far; their resources come to it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The whole request.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        /// A resource and a scope, usually.
+        const AROUND_A_GROUP: usize = 1024;
+        let mut out = Vec::with_capacity(self.bytes + self.groups.len() * AROUND_A_GROUP);
+        for Group { service, spans } in &self.groups {
+            message(&mut out, 1, |out| {
+                message(out, 1, |out| {
+                    for (key, value) in &service.resource {
+                        attribute(out, 1, key.as_str(), value);
+                    }
+                });
+                message(out, 2, |out| {
+                    message(out, 1, |out| {
+                        string(out, 1, SCOPE_NAME);
+                        string(out, 2, SCOPE_VERSION);
+                    });
+                    out.extend_from_slice(spans);
+                    string(out, 3, SCHEMA_URL);
+                });
+                if let Some(url) = service.resource.schema_url() {
+                    string(out, 3, url);
+                }
+            });
+        }
+        out
+    }
+}
+
+fn write_span(out: &mut Vec<u8>, span: &Span) {
+    bytes(out, 1, &span.trace_id.to_bytes());
+    bytes(out, 2, &span.span_id.to_bytes());
+    if !span.trace_state.is_empty() {
+        string(out, 3, &span.trace_state);
+    }
+    if let Some(parent) = &span.parent {
+        bytes(out, 4, &parent.span_id.to_bytes());
+    }
+    string(out, 5, &span.name);
+    integer(out, 6, kind(&span.kind));
+    fixed64(out, 7, span.start);
+    fixed64(out, 8, span.end);
+    for KeyValue { key, value, .. } in &span.attributes {
+        attribute(out, 9, key.as_str(), value);
+    }
+    if let Some(parent) = &span.parent {
+        message(out, 9, |out| {
+            string(out, 1, PARENT_EVIDENCE);
+            message(out, 2, |out| string(out, 1, parent.evidence.as_str()));
+        });
+    }
+    for link in &span.links {
+        message(out, 13, |out| write_link(out, link));
+    }
+    match &span.status {
+        Status::Unset => {}
+        Status::Ok => message(out, 15, |out| integer(out, 3, 1)),
+        Status::Error { description } => message(out, 15, |out| {
+            if !description.is_empty() {
+                string(out, 2, description);
+            }
+            integer(out, 3, 2);
+        }),
+    }
+    fixed32(out, 16, flags(span.parent.is_some_and(|p| p.remote)) | FLAG_SAMPLED);
+}
+
+fn write_link(out: &mut Vec<u8>, link: &SpanContext) {
+    bytes(out, 1, &link.trace_id().to_bytes());
+    bytes(out, 2, &link.span_id().to_bytes());
+    let state = link.trace_state().header();
+    if !state.is_empty() {
+        string(out, 3, &state);
+    }
+    fixed32(out, 6, flags(link.is_remote()) | u32::from(link.trace_flags().to_u8()));
+}
+
+fn flags(remote: bool) -> u32 {
+    FLAG_HAS_IS_REMOTE | if remote { FLAG_IS_REMOTE } else { 0 }
+}
+
+/// `Span.SpanKind`.
+fn kind(kind: &SpanKind) -> u64 {
+    match kind {
+        SpanKind::Internal => 1,
+        SpanKind::Server => 2,
+        SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+        SpanKind::Consumer => 5,
+    }
+}
+
+/// A `KeyValue` as `field`.
+fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &Value) {
+    message(out, field, |out| {
+        string(out, 1, key);
+        message(out, 2, |out| any_value(out, value));
+    });
+}
+
+/// The content of an `AnyValue`.
+fn any_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::String(text) => string(out, 1, text.as_str()),
+        Value::Bool(truth) => integer(out, 2, u64::from(*truth)),
+        Value::I64(number) => integer(out, 3, number.cast_unsigned()),
+        Value::F64(number) => fixed64(out, 4, number.to_bits()),
+        Value::Array(array) => message(out, 5, |out| match array {
+            Array::Bool(all) => all.iter().for_each(|v| message(out, 1, |out| integer(out, 2, u64::from(*v)))),
+            Array::I64(all) => all.iter().for_each(|v| message(out, 1, |out| integer(out, 3, v.cast_unsigned()))),
+            Array::F64(all) => all.iter().for_each(|v| message(out, 1, |out| fixed64(out, 4, v.to_bits()))),
+            Array::String(all) => all.iter().for_each(|v| message(out, 1, |out| string(out, 1, v.as_str()))),
+            // The enum is open; a kind this crate does not know stays an empty value.
+            _ => {}
+        }),
+        _ => {}
+    }
+}
+
+// The wire format: https://protobuf.dev/programming-guides/encoding/
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH_DELIMITED: u32 = 2;
+const FIXED32: u32 = 5;
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn key(out: &mut Vec<u8>, field: u32, wire_type: u32) {
+    varint(out, u64::from(field << 3 | wire_type));
+}
+
+fn integer(out: &mut Vec<u8>, field: u32, value: u64) {
+    key(out, field, VARINT);
+    varint(out, value);
+}
+
+fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+    key(out, field, FIXED64);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
+    key(out, field, FIXED32);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+    key(out, field, LENGTH_DELIMITED);
+    varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+fn string(out: &mut Vec<u8>, field: u32, value: &str) {
+    bytes(out, field, value.as_bytes());
+}
+
+/// A nested message: written behind a length of one byte, and moved up if the length turns out to need more. An
+/// attribute hardly ever does.
+fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    key(out, field, LENGTH_DELIMITED);
+    let length_at = out.len();
+    out.push(0);
+    write(out);
+    let mut length = out.len() - length_at - 1;
+    if length < 0x80 {
+        out[length_at] = length as u8;
+        return;
+    }
+    let mut prefix = [0; 10];
+    let mut prefix_len = 0;
+    loop {
+        let more = length >= 0x80;
+        prefix[prefix_len] = length as u8 & 0x7f | if more { 0x80 } else { 0 };
+        prefix_len += 1;
+        length >>= 7;
+        if !more {
+            break;
+        }
+    }
+    let content = length_at + 1..out.len();
+    out.resize(out.len() + prefix_len - 1, 0);
+    out.copy_within(content, length_at + prefix_len);
+    out[length_at..length_at + prefix_len].copy_from_slice(&prefix[..prefix_len]);
+}

@@ -1,0 +1,134 @@
+//! OTLP/HTTP: a POST with the request as protobuf or JSON.
+//!
+//! What may be tried again is what the specification says: connections that fail, and 429, 502, 503 and 504.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Identity, Response, StatusCode, Url};
+
+use super::retry::retry_after;
+use super::{Accepted, Refused, Retry, USER_AGENT, read_pem, with_causes};
+use crate::export::StartError;
+use crate::export::config::{Otlp, Protocol};
+use crate::export::json;
+
+/// An answer is a few bytes. One that is longer is not read on.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    client: reqwest::Client,
+    url: Url,
+    json: bool,
+    gzip: bool,
+}
+
+impl Client {
+    pub(super) fn new(config: &Otlp) -> Result<Self, StartError> {
+        let json = config.protocol == Protocol::HttpJson;
+        let content_type = if json { "application/json" } else { "application/x-protobuf" };
+        let mut headers: HeaderMap = config.headers.0.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if config.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        // The provider of tonic's, for reqwest too. That it is set already is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .default_headers(headers)
+            // Elsewhere our credentials have no business.
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(config.timeout);
+        if let Some(path) = &config.tls.ca {
+            let certificates = Certificate::from_pem_bundle(&read_pem(path)?)
+                .map_err(|error| StartError::Tls(format!("{}: {}", path.display(), with_causes(&error))))?;
+            client = client.tls_certs_only(certificates);
+        }
+        if let Some((certificate, key)) = &config.tls.client {
+            let pem = [read_pem(certificate)?, read_pem(key)?].join(&b'\n');
+            let identity = Identity::from_pem(&pem)
+                .map_err(|error| StartError::Tls(format!("{}: {}", certificate.display(), with_causes(&error))))?;
+            client = client.identity(identity);
+        }
+        let client = client.build().map_err(|error| StartError::Tls(with_causes(&error)))?;
+        let url = Url::parse(&config.endpoint).map_err(|error| StartError::Endpoint(error.to_string()))?;
+        Ok(Self { client, url, json, gzip: config.gzip })
+    }
+
+    /// Makes the body of an `ExportTraceServiceRequest`, once for all attempts.
+    pub(super) fn prepare(&self, request: Bytes) -> Bytes {
+        let body = if self.json { json::from_protobuf(&request).into() } else { request };
+        if !self.gzip {
+            return body;
+        }
+        // Spans repeat each other: the fastest level takes them to about a tenth, the default one to little less.
+        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+        let compressed = encoder.write_all(&body).and_then(|()| encoder.finish());
+        compressed.expect("writing to memory does not fail").into()
+    }
+
+    pub(super) async fn send(&self, body: Bytes) -> Result<Accepted, Refused> {
+        let response = self.client.post(self.url.clone()).body(body).send().await.map_err(|error| Refused {
+            retry: if error.is_builder() { Retry::Never } else { Retry::Later },
+            why: with_causes(&error.without_url()),
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            let answer = read(response).await.unwrap_or_default();
+            return Ok(self.accepted(&answer));
+        }
+        let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let wish = wish.and_then(|value| retry_after(value, SystemTime::now()));
+        let retry = match (status, wish) {
+            (
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT,
+                wish,
+            ) => wish.map_or(Retry::Later, Retry::After),
+            _ => Retry::Never,
+        };
+        let message = read(response).await.map(|answer| self.reason(&answer)).unwrap_or_default();
+        let separator = if message.is_empty() { "" } else { ": " };
+        Err(Refused { retry, why: format!("HTTP {status}{separator}{message}") })
+    }
+
+    /// An accepted request's answer; one that is not understood rejects nothing.
+    fn accepted(&self, answer: &[u8]) -> Accepted {
+        let answer = if self.json {
+            serde_json::from_slice(answer).unwrap_or_default()
+        } else {
+            ExportTraceServiceResponse::decode(answer).unwrap_or_default()
+        };
+        super::grpc::accepted(answer)
+    }
+
+    /// The message of a `google.rpc.Status`, which a refusal's body should be.
+    fn reason(&self, answer: &[u8]) -> String {
+        if self.json {
+            let status: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
+            return status.and_then(|s| s.get("message")?.as_str().map(str::to_owned)).unwrap_or_default();
+        }
+        tonic_types::Status::decode(answer).map(|status| status.message).unwrap_or_default()
+    }
+}
+
+async fn read(mut response: Response) -> Option<Bytes> {
+    let mut answer = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if answer.len() + chunk.len() > LONGEST_ANSWER {
+            return None;
+        }
+        answer.extend_from_slice(&chunk);
+    }
+    Some(answer.freeze())
+}

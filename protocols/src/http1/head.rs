@@ -1,0 +1,331 @@
+//! The heads of messages: request line or status line, and the few fields that matter here (RFC 9112 2 to 5).
+//!
+//! A head is parsed in one go when all of it is there. What a server or client would accept is accepted: bare line
+//! feeds, folded lines, odd methods. The scanner is our own because of that, and because it looks at field names only
+//! as far as it takes to see that they are none of the dozen it wants.
+
+use memchr::{memchr, memrchr};
+
+use super::body::Framing;
+
+/// As large as the largest that servers are set up to take; nginx and Apache stop at 8 KiB to 32 KiB.
+pub(super) const MAX_LENGTH: usize = 64 * 1024;
+/// Longer than any registered method.
+const MAX_METHOD_LENGTH: usize = 32;
+
+/// Whether bytes can be the beginning of a message, by their looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// They hold the whole line that says so.
+    Right,
+    /// As far as they go.
+    RightSoFar,
+    Wrong,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RequestHead<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
+    pub(super) minor_version: u8,
+    pub(super) fields: Fields<'a>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ResponseHead<'a> {
+    pub(super) minor_version: u8,
+    pub(super) status: u16,
+    pub(super) fields: Fields<'a>,
+}
+
+/// The fields that matter, of either kind of message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields<'a> {
+    pub(super) content_length: ContentLength,
+    pub(super) transfer_coding: TransferCoding,
+    pub(super) host: Option<&'a [u8]>,
+    pub(super) user_agent: Option<&'a [u8]>,
+    pub(super) traceparent: Vec<&'a [u8]>,
+    pub(super) tracestate: Vec<&'a [u8]>,
+    pub(super) request_id: Option<&'a [u8]>,
+    pub(super) correlation_id: Option<&'a [u8]>,
+    /// `Expect: 100-continue`
+    pub(super) expects_continue: bool,
+    /// Trailers are announced.
+    pub(super) trailer: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum ContentLength {
+    #[default]
+    Absent,
+    Bytes(u64),
+    /// Not a number, or several different ones.
+    Invalid,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum TransferCoding {
+    #[default]
+    Absent,
+    /// The last coding is chunked.
+    Chunked,
+    Other,
+}
+
+/// The length of the head at the beginning of `bytes`, its empty line included, if it is all there. The first
+/// `searched` bytes are known not to end it.
+pub(super) fn length(bytes: &[u8], searched: usize) -> Option<usize> {
+    // An end that straddles the two begins at most two bytes before.
+    let from = searched.saturating_sub(2);
+    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1).find_map(|line| match bytes[line..] {
+        [b'\n', ..] => Some(line + 1),
+        [b'\r', b'\n', ..] => Some(line + 2),
+        _ => None,
+    })
+}
+
+impl<'a> RequestHead<'a> {
+    /// `head` begins with the request line; `None` if that is none.
+    pub(super) fn parse(head: &'a [u8]) -> Option<Self> {
+        let (line, fields) = split_line(head)?;
+        let (method, target, minor_version) = request_line(line)?;
+        Some(Self { method, target, minor_version, fields: Fields::parse(fields) })
+    }
+
+    /// RFC 9112 6.3
+    pub(super) fn framing(&self) -> Framing {
+        match (self.fields.transfer_coding, self.fields.content_length) {
+            (TransferCoding::Chunked, _) if self.minor_version > 0 => {
+                Framing::Chunked { trailers: self.fields.trailer }
+            }
+            (TransferCoding::Chunked | TransferCoding::Other, _) | (_, ContentLength::Invalid) => Framing::Broken,
+            (TransferCoding::Absent, ContentLength::Bytes(length)) => Framing::Length(length),
+            (TransferCoding::Absent, ContentLength::Absent) => Framing::None,
+        }
+    }
+}
+
+impl<'a> ResponseHead<'a> {
+    /// `head` begins with the status line; `None` if that is none. A head that was cut off is read as far as it goes.
+    pub(super) fn parse(head: &'a [u8]) -> Option<Self> {
+        let (line, fields) = split_line(head).unwrap_or((head, &[]));
+        let (minor_version, status) = status_line(line)?;
+        Some(Self { minor_version, status, fields: Fields::parse(fields) })
+    }
+
+    /// RFC 9112 6.3; `to_head` says that it answers a HEAD request.
+    pub(super) fn framing(&self, to_head: bool) -> Framing {
+        if to_head || matches!(self.status, 100..200 | 204 | 304) {
+            return Framing::None;
+        }
+        match (self.fields.transfer_coding, self.fields.content_length) {
+            (TransferCoding::Chunked, _) if self.minor_version > 0 => {
+                Framing::Chunked { trailers: self.fields.trailer }
+            }
+            (TransferCoding::Chunked | TransferCoding::Other, _) => Framing::UntilClose,
+            (TransferCoding::Absent, ContentLength::Invalid) => Framing::Broken,
+            (TransferCoding::Absent, ContentLength::Bytes(length)) => Framing::Length(length),
+            (TransferCoding::Absent, ContentLength::Absent) => Framing::UntilClose,
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn parse(mut rest: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        while let Some((line, after)) = split_field(rest) {
+            rest = after;
+            fields.take(line);
+        }
+        fields
+    }
+
+    fn take(&mut self, line: &'a [u8]) {
+        let Some(colon) = memchr(b':', line) else { return };
+        let name = line[..colon].trim_ascii_end();
+        let value = || line[colon + 1..].trim_ascii();
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
+        match name.len() {
+            4 if is("host") => {
+                self.host.get_or_insert_with(value);
+            }
+            6 if is("expect") => self.expects_continue |= value().eq_ignore_ascii_case(b"100-continue"),
+            7 if is("trailer") => self.trailer = true,
+            10 if is("user-agent") => {
+                self.user_agent.get_or_insert_with(value);
+            }
+            10 if is("tracestate") => self.tracestate.push(value()),
+            11 if is("traceparent") => self.traceparent.push(value()),
+            12 if is("x-request-id") => {
+                self.request_id.get_or_insert_with(value);
+            }
+            14 if is("content-length") => self.content_length.combine(value()),
+            16 if is("x-correlation-id") => {
+                self.correlation_id.get_or_insert_with(value);
+            }
+            17 if is("transfer-encoding") => self.transfer_coding = TransferCoding::last_of(value()),
+            _ => {}
+        }
+    }
+}
+
+impl ContentLength {
+    /// RFC 9110 8.6: the same number several times, in a list or in several fields, is that number.
+    fn combine(&mut self, value: &[u8]) {
+        for member in value.split(|&byte| byte == b',') {
+            *self = match (*self, decimal(member.trim_ascii())) {
+                (Self::Absent, Some(length)) => Self::Bytes(length),
+                (Self::Bytes(before), Some(length)) if before == length => Self::Bytes(length),
+                _ => Self::Invalid,
+            };
+        }
+    }
+}
+
+impl TransferCoding {
+    /// Of several fields the last decides, as its codings were applied last.
+    fn last_of(value: &[u8]) -> Self {
+        let last = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).find(|coding| !coding.is_empty());
+        if last.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) { Self::Chunked } else { Self::Other }
+    }
+}
+
+/// 1*DIGIT, and no more than 64 bits of it.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, byte| match byte {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+/// RFC 9112 3: method, target and minor version.
+fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], u8)> {
+    let line = line.trim_ascii_end();
+    let method_end = memchr(b' ', line).filter(|&end| end <= MAX_METHOD_LENGTH && is_token(&line[..end]))?;
+    let version_at = memrchr(b' ', line).filter(|&at| at > method_end)?;
+    let minor_version = version(&line[version_at + 1..])?;
+    let target = line[method_end + 1..version_at].trim_ascii();
+    if target.is_empty() { None } else { Some((&line[..method_end], target, minor_version)) }
+}
+
+/// RFC 9112 4: minor version and status.
+fn status_line(line: &[u8]) -> Option<(u8, u16)> {
+    let (version_field, rest) = line.split_at_checked(b"HTTP/1.1".len())?;
+    let minor_version = version(version_field)?;
+    match *rest.trim_ascii_end() {
+        [b' ', hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', ref reason @ ..]
+            if matches!(reason, [] | [b' ', ..]) =>
+        {
+            let digit = |byte: u8| u16::from(byte - b'0');
+            Some((minor_version, digit(hundreds) * 100 + digit(tens) * 10 + digit(ones)))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn is_request_line(line: &[u8]) -> bool {
+    request_line(line).is_some()
+}
+
+pub(super) fn is_status_line(line: &[u8]) -> bool {
+    status_line(line).is_some()
+}
+
+/// A line without its end, and what follows it; `None` if it has no end.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b'\n', bytes)?;
+    let line = &bytes[..end];
+    Some((line.strip_suffix(b"\r").unwrap_or(line), &bytes[end + 1..]))
+}
+
+/// A field line with the lines folded into it (RFC 9112 5.2); `None` at the empty line or where the bytes end.
+fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut end = memchr(b'\n', bytes)?;
+    if matches!(bytes, [b'\n', ..] | [b'\r', b'\n', ..]) {
+        return None;
+    }
+    while let Some(b' ' | b'\t') = bytes.get(end + 1) {
+        end += 1 + memchr(b'\n', &bytes[end + 1..])?;
+    }
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// `HTTP/1.` and its minor version: a later one than 1 is treated as 1 (RFC 9110 2.5).
+fn version(bytes: &[u8]) -> Option<u8> {
+    match bytes.strip_prefix(b"HTTP/1.")? {
+        [minor @ b'0'..=b'9'] => Some((minor - b'0').min(1)),
+        _ => None,
+    }
+}
+
+fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_char(byte))
+}
+
+/// RFC 9110 5.6.2
+fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a head that is not all there yet may still become one. Looks at no more than its first few bytes.
+pub(super) fn may_be_request(bytes: &[u8]) -> bool {
+    let method = &bytes[..bytes.len().min(MAX_METHOD_LENGTH + 1)];
+    match memchr(b' ', method) {
+        Some(end) => is_token(&method[..end]),
+        None => method.len() <= MAX_METHOD_LENGTH && is_token(method),
+    }
+}
+
+/// See [`may_be_request`].
+pub(super) fn may_be_response(bytes: &[u8]) -> bool {
+    let seen = bytes.len().min(b"HTTP/1.".len());
+    bytes[..seen] == b"HTTP/1."[..seen]
+}
+
+/// Stricter than the parser, for bytes that could be anything: methods are in capitals, targets have no blanks.
+pub(crate) fn looks_like_request(bytes: &[u8]) -> Looks {
+    let method_end = bytes.iter().position(|byte| !(byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')));
+    match method_end {
+        None if bytes.len() <= MAX_METHOD_LENGTH => return Looks::RightSoFar,
+        Some(end) if (1..=MAX_METHOD_LENGTH).contains(&end) && bytes[end] == b' ' => {}
+        _ => return Looks::Wrong,
+    }
+    let after_method = &bytes[method_end.unwrap_or_default() + 1..];
+    let Some(target_end) = after_method.iter().position(|&byte| byte <= b' ' || byte == 0x7f) else {
+        // What may begin a target: a path, `*`, a scheme or a host.
+        let begins = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'*' | b'[' | b'_');
+        return if after_method.first().is_none_or(begins) { Looks::RightSoFar } else { Looks::Wrong };
+    };
+    let rest = &after_method[target_end..];
+    let seen = rest.len().min(b" HTTP/1.".len());
+    if target_end == 0 || rest[..seen] != b" HTTP/1."[..seen] {
+        return Looks::Wrong;
+    }
+    match rest[seen..] {
+        [] | [b'0' | b'1'] | [b'0' | b'1', b'\r'] => Looks::RightSoFar,
+        [b'0' | b'1', b'\n', ..] | [b'0' | b'1', b'\r', b'\n', ..] => Looks::Right,
+        _ => Looks::Wrong,
+    }
+}
+
+/// See [`looks_like_request`].
+pub(crate) fn looks_like_response(bytes: &[u8]) -> Looks {
+    const PATTERN: &[u8] = b"HTTP/1.v nnn";
+    let fits = |(&byte, &wanted): (&u8, &u8)| match wanted {
+        b'v' => matches!(byte, b'0' | b'1'),
+        b'n' => byte.is_ascii_digit(),
+        _ => byte == wanted,
+    };
+    if !bytes.iter().zip(PATTERN).all(fits) {
+        return Looks::Wrong;
+    }
+    match bytes.get(PATTERN.len()) {
+        Some(b' ' | b'\r' | b'\n') => Looks::Right,
+        Some(_) => Looks::Wrong,
+        None => Looks::RightSoFar,
+    }
+}

@@ -1,0 +1,274 @@
+//! HTTP/1.0 and 1.1 (RFC 9110, RFC 9112).
+//!
+//! Each direction is taken apart by a [`Side`](side::Side) into heads and bodies; [`Pairing`](pairing::Pairing) knows
+//! which response answers which request; [`Http1`] here hands what the one finds to the other. Bodies are stepped over
+//! by position. Where a hole hides a boundary, a message's end is recognised from what ends an operation, and the next
+//! message from the beginning of a run.
+//!
+//! Memory is bounded: a head in parts takes at most 64 KiB per direction, an open request about 6 KiB at its worst,
+//! and there are at most 1024 of them.
+
+mod body;
+pub(crate) mod head;
+mod pairing;
+mod side;
+mod target;
+
+use compact_str::CompactString;
+
+use crate::{Close, Direction, End, Finding, Moment, Parser, Protocol, Unparsable};
+use body::{Body, EndMark, Framing};
+use head::{RequestHead, ResponseHead};
+use pairing::{NewRequest, Pairing};
+use side::{Content, Head, Side, Step};
+
+/// What a span needs of an HTTP/1 exchange.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Http {
+    /// As sent; the span maps what it doesn't know to `_OTHER`.
+    pub method: CompactString,
+    /// The path of the request target, without query; `*` for OPTIONS, empty for CONNECT.
+    pub path: CompactString,
+    /// The query's parameter names, every value replaced by REDACTED; empty if there was none.
+    pub query: CompactString,
+    /// From absolute-form; empty in origin-form.
+    pub scheme: CompactString,
+    /// The authority of the absolute-form or CONNECT target, else the Host field; empty if there was none.
+    pub host: CompactString,
+    pub user_agent: CompactString,
+    /// Minor version of the request: 0 or 1.
+    pub minor_version: u8,
+    pub status: Option<u16>,
+    /// Bytes of the message bodies as they went over the wire (transfer coding removed), as far as they had passed
+    /// when the exchange was reported; `None` where a hole hid it.
+    pub request_body: Option<u64>,
+    pub response_body: Option<u64>,
+    /// Whether the request carried a traceparent.
+    pub context: Option<crate::propagation::TraceContext>,
+}
+
+/// The parser of one HTTP/1 connection.
+#[derive(Debug)]
+pub struct Http1 {
+    requests: Side,
+    responses: Side,
+    pairing: Pairing,
+    /// Nothing more is looked at: the protocol was switched (`None`), or can't be followed for this reason.
+    over: Option<Option<&'static str>>,
+}
+
+impl Http1 {
+    /// `from_start`: the first bytes that come are the first of the connection. Otherwise they may be the middle of
+    /// anything, and the first piece of a run that looks like a request is where it begins.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        Self {
+            requests: Side::new(Direction::Request, from_start),
+            responses: Side::new(Direction::Response, from_start),
+            pairing: Pairing::new(from_start),
+            over: None,
+        }
+    }
+
+    fn content(
+        &mut self,
+        direction: Direction,
+        content: Content<'_>,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        let result = match self.over {
+            Some(None) => Ok(()),
+            Some(Some(reason)) => Err(reason),
+            None => match direction {
+                Direction::Request => self.request(content, at, found),
+                Direction::Response => self.response(content, at, found),
+            },
+        };
+        result.map_err(|reason| {
+            self.over = Some(Some(reason));
+            self.pairing.break_off();
+            Unparsable { protocol: Protocol::Http1, reason }
+        })
+    }
+
+    fn request(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let mut piece = self.requests.piece(content, at);
+        while !piece.is_used_up() {
+            match self.requests.step(&mut piece)? {
+                Step::Nothing => {}
+                Step::Head(head) => self.request_head(head, found)?,
+                Step::HeadHidden { start, until, .. } => {
+                    self.settle_before(start, found);
+                    self.pairing.begin_hidden(start, until, found);
+                }
+                Step::Passed { until, content, ended } => self.pairing.sent(until, content, ended),
+            }
+        }
+        Ok(())
+    }
+
+    fn request_head(&mut self, head: Head<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let Head { bytes, start, end, by_looks } = head;
+        let Some(parsed) = RequestHead::parse(&bytes) else { return self.requests.refuse(side::NO_REQUEST_LINE) };
+        let framing = parsed.framing();
+        let connect = parsed.method == b"CONNECT";
+        let request = NewRequest {
+            start,
+            end,
+            http: Http::of(&parsed),
+            correlation: target::correlation(&parsed),
+            expects_continue: parsed.fields.expects_continue,
+            after_hole: by_looks,
+            has_body: !connect && Body::new(framing).is_some(),
+        };
+        self.settle_before(start, found);
+        self.pairing.begin(request, found);
+        match framing {
+            _ if connect => self.requests.enter_tunnel(),
+            Framing::Broken => self.requests.lose_boundary(EndMark::Never),
+            framing => self.requests.enter(framing),
+        }
+        self.requests.give_back(bytes);
+        Ok(())
+    }
+
+    fn settle_before(&mut self, start: Moment, found: &mut Vec<Finding>) {
+        if self.responses.is_adrift() {
+            self.pairing.settle_before(start, self.responses.passed(), found);
+        }
+    }
+
+    fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let mut piece = self.responses.piece(content, at);
+        while !piece.is_used_up() && self.over.is_none() {
+            match self.responses.step(&mut piece)? {
+                Step::Nothing => {}
+                Step::Head(head) => self.response_head(head, found)?,
+                Step::HeadHidden { seen, start, until } => self.response_head_hidden(&seen, start, until, found),
+                Step::Passed { until, content, ended } => self.pairing.heard(until, content, ended, found),
+            }
+        }
+        Ok(())
+    }
+
+    fn response_head(&mut self, head: Head<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let Head { bytes, start, end, .. } = head;
+        let Some(parsed) = ResponseHead::parse(&bytes) else { return self.responses.refuse(side::NO_STATUS_LINE) };
+        if is_interim(parsed.status) {
+            if parsed.status == 100 {
+                self.requests.body_is_on_its_way();
+            }
+            self.responses.enter(Framing::None);
+            return Ok(());
+        }
+        let Some(request) = self.pairing.answer(start, found) else {
+            self.responses.lose_boundary(EndMark::Never);
+            return Ok(());
+        };
+        request.respond(parsed.status, start, end, Some(0));
+        if switches(request.method(), parsed.status) {
+            self.switch(found);
+            return Ok(());
+        }
+        let framing = parsed.framing(request.method() == "HEAD");
+        if request.method() == "CONNECT" {
+            self.requests.leave_tunnel();
+        } else if request.waits_to_send() {
+            self.requests.allow_body_to_be_skipped();
+        }
+        self.responses.enter(framing);
+        match Body::new(framing) {
+            Some(_) => self.pairing.body_begins(),
+            None => self.pairing.finish(End::Complete, found),
+        }
+        self.responses.give_back(bytes);
+        Ok(())
+    }
+
+    /// A hole cut the response's head off: it is told if its status was seen.
+    fn response_head_hidden(&mut self, seen: &[u8], start: Moment, until: Moment, found: &mut Vec<Finding>) {
+        let Some(parsed) = ResponseHead::parse(seen).filter(|parsed| !is_interim(parsed.status)) else {
+            self.pairing.miss();
+            return;
+        };
+        let Some(request) = self.pairing.answer(start, found) else { return };
+        request.respond(parsed.status, start, until, None);
+        if switches(request.method(), parsed.status) {
+            self.switch(found);
+            return;
+        }
+        if request.method() == "CONNECT" {
+            self.requests.leave_tunnel();
+        }
+        match parsed.framing(request.method() == "HEAD") {
+            Framing::None | Framing::Length(0) => self.responses.expect_end(EndMark::EmptyLine, true),
+            Framing::Chunked { trailers: true } => self.responses.expect_end(EndMark::Trailers, true),
+            Framing::Chunked { trailers: false } => self.responses.expect_end(EndMark::LastChunk, true),
+            // The field that says how it is framed may be in the hole.
+            Framing::UntilClose => self.responses.expect_end(EndMark::LastChunk, false),
+            Framing::Length(_) | Framing::Broken => self.responses.expect_end(EndMark::Never, false),
+        }
+        self.pairing.body_begins();
+        self.pairing.heard(until, None, false, found);
+    }
+
+    fn switch(&mut self, found: &mut Vec<Finding>) {
+        self.pairing.finish(End::Complete, found);
+        // Requests behind it were sent to something that does not speak this protocol any more.
+        self.pairing.break_off();
+        found.push(Finding::SwitchedProtocol);
+        self.over = Some(None);
+    }
+}
+
+impl Parser for Http1 {
+    fn protocol(&self) -> Protocol {
+        Protocol::Http1
+    }
+
+    fn bytes(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        if bytes.is_empty() { Ok(()) } else { self.content(direction, Content::Bytes(bytes), at, found) }
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        missing: u64,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        if missing == 0 { Ok(()) } else { self.content(direction, Content::Gap(missing), at, found) }
+    }
+
+    /// A response side that ended answers nothing more: what is open is reported at once.
+    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
+        if direction == Direction::Response {
+            self.pairing.close(Close::Normal, at, &self.responses, found);
+        }
+    }
+
+    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.pairing.close(why, at, &self.responses, found);
+    }
+
+    fn open(&self) -> usize {
+        self.pairing.open()
+    }
+}
+
+/// RFC 9110 15.2: more responses to the same request follow, but for 101, after which nothing of HTTP/1 does.
+fn is_interim(status: u16) -> bool {
+    matches!(status, 100..200) && status != 101
+}
+
+/// RFC 9110 7.8 and 9.3.6
+fn switches(method: &str, status: u16) -> bool {
+    status == 101 || (method == "CONNECT" && matches!(status, 200..300))
+}

@@ -1,0 +1,318 @@
+//! Which response answers which request, and what becomes of requests that get none.
+//!
+//! Responses come in the order of their requests (RFC 9112 9.3.2). After a hole that may have hidden a whole message
+//! that order says nothing any more; then the runs do: what is heard in a run answers what was said last before it.
+
+use std::collections::VecDeque;
+
+use compact_str::CompactString;
+
+use super::Http;
+use super::side::Side;
+use crate::{Begun, Close, Details, End, Exchange, Finding, LossReason, Lost, Moment};
+
+/// Deeper than any client pipelines. With what is kept of one request bounded too, a connection's memory is.
+pub(super) const MAX_OPEN: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Pairing {
+    open: VecDeque<Open>,
+    /// How many of those are not reported yet.
+    unreported: usize,
+    /// How many were ever begun: their serial numbers.
+    begun: u64,
+    /// The one whose body is on its way.
+    sending: Option<u64>,
+    /// The response to the first open request is on its way.
+    answering: bool,
+    /// No response was missed since the last one that was told.
+    in_step: bool,
+    /// The answers to requests before this one may have passed unseen.
+    doubtful_before: u64,
+    /// The client was seen to send a request before it had the answer to the one before.
+    pipelined: bool,
+    /// There were too many open requests to know which are answered now.
+    overflown: bool,
+    /// A response came for which there was no request, and no request since.
+    orphaned: bool,
+    /// What passes makes no sense any more.
+    broken: bool,
+}
+
+/// A request whose head is complete.
+#[derive(Debug)]
+pub(super) struct NewRequest {
+    pub(super) start: Moment,
+    /// Just past its head.
+    pub(super) end: Moment,
+    pub(super) http: Http,
+    pub(super) correlation: Option<CompactString>,
+    pub(super) expects_continue: bool,
+    /// Requests before it may have been missed.
+    pub(super) after_hole: bool,
+    pub(super) has_body: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    serial: u64,
+    start: Moment,
+    end: Moment,
+    http: Http,
+    expects_continue: bool,
+    /// Requests may be missing between this and the one before it.
+    after_hole: bool,
+    /// Reported as lost already; kept so that its response is not taken for another's.
+    reported: bool,
+    response: Option<(Moment, Moment)>,
+}
+
+impl Pairing {
+    pub(super) fn new(from_start: bool) -> Self {
+        Self {
+            open: VecDeque::new(),
+            unreported: 0,
+            begun: 0,
+            sending: None,
+            answering: false,
+            in_step: from_start,
+            doubtful_before: 0,
+            pipelined: false,
+            overflown: false,
+            orphaned: false,
+            broken: false,
+        }
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.unreported
+    }
+}
+
+/// The request side.
+impl Pairing {
+    pub(super) fn begin(&mut self, request: NewRequest, found: &mut Vec<Finding>) {
+        let NewRequest { start, end, http, correlation, expects_continue, after_hole, has_body } = request;
+        self.orphaned = false;
+        self.sending = None;
+        found.push(Finding::Begun(Begun { start, context: http.context.clone(), correlation }));
+        let kept = self.push(start, end, http, |open| {
+            open.expects_continue = expects_continue;
+            open.after_hole = after_hole;
+        });
+        match kept {
+            Some(serial) => {
+                self.unreported += 1;
+                self.sending = has_body.then_some(serial);
+            }
+            None => found.push(Finding::Lost(Lost { start, reason: LossReason::TooManyOpen })),
+        }
+    }
+
+    /// Some of a request's head was not captured. What was is too little to tell it.
+    pub(super) fn begin_hidden(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
+        self.sending = None;
+        if std::mem::take(&mut self.orphaned) {
+            return; // counted when its response came
+        }
+        found.push(Finding::Begun(Begun { start, context: None, correlation: None }));
+        found.push(Finding::Lost(Lost { start, reason: LossReason::RequestHeadMissing }));
+        self.push(start, end, Http::default(), |open| {
+            open.after_hole = true;
+            open.reported = true;
+        });
+    }
+
+    /// Its serial number, if there is room for it and for keeping the order.
+    fn push(&mut self, start: Moment, end: Moment, http: Http, adjust: impl FnOnce(&mut Open)) -> Option<u64> {
+        self.overflown |= self.open.len() >= MAX_OPEN;
+        if self.overflown {
+            return None;
+        }
+        let serial = self.begun;
+        self.begun += 1;
+        let (expects_continue, after_hole, reported) = (false, false, false);
+        let mut open = Open { serial, start, end, http, expects_continue, after_hole, reported, response: None };
+        adjust(&mut open);
+        self.open.push_back(open);
+        Some(serial)
+    }
+
+    /// More of the newest request's body passed; it may have been answered already.
+    pub(super) fn sent(&mut self, until: Moment, content: Option<u64>, ended: bool) {
+        let Some(serial) = self.sending else { return };
+        if let Some(newest) = self.open.back_mut().filter(|newest| newest.serial == serial) {
+            newest.end = until;
+            add(&mut newest.http.request_body, content);
+        }
+        if ended {
+            self.sending = None;
+        }
+    }
+
+    /// A request begins while it is not known where the last response ended: it ended before, unless the client
+    /// doesn't wait for responses. `heard` is how far the response side has come.
+    pub(super) fn settle_before(&mut self, start: Moment, heard: Option<Moment>, found: &mut Vec<Finding>) {
+        if heard.is_some_and(|heard| heard.run >= start.run) {
+            return;
+        }
+        while !self.pipelined && self.open.front().is_some_and(|front| front.end.run < start.run) {
+            self.settle_front(found);
+        }
+        if self.open.is_empty() {
+            self.overflown = false;
+        }
+    }
+}
+
+/// The response side.
+impl Pairing {
+    /// The request that a final response beginning at `start` answers. `None` if that is not known, or known to be
+    /// lost: then the response can't be followed, as its framing depends on the request.
+    pub(super) fn answer(&mut self, start: Moment, found: &mut Vec<Finding>) -> Option<&mut Open> {
+        let in_order = self.in_step && self.open.front().is_some_and(|front| !front.after_hole);
+        if in_order {
+            self.pipelined |= self.open.len() > 1;
+        } else if !self.match_by_run(start, found) {
+            self.miss();
+            return None;
+        }
+        if self.open.front().is_some_and(|front| front.reported) {
+            self.open.pop_front();
+            self.miss();
+            return None;
+        }
+        self.in_step = true;
+        self.open.front_mut()
+    }
+
+    /// What is heard in a run answers what was said last before it, and everything older was answered unheard.
+    fn match_by_run(&mut self, start: Moment, found: &mut Vec<Finding>) -> bool {
+        let Some(last) = self.open.iter().rposition(|open| open.start.run < start.run) else {
+            if !self.overflown {
+                self.orphaned = true;
+                found.push(Finding::Orphan(start));
+            }
+            return false;
+        };
+        // Of several that were sent in one run, it can't be known which this answers.
+        let several = last > 0 && self.open[last - 1].start.run == self.open[last].start.run;
+        for _ in 0..last + usize::from(several) {
+            self.settle_front(found);
+        }
+        !several
+    }
+
+    /// A response passed, or may have passed, that is not told.
+    pub(super) fn miss(&mut self) {
+        self.in_step = false;
+        self.doubtful_before = self.begun;
+    }
+
+    /// The response's body is on its way.
+    pub(super) fn body_begins(&mut self) {
+        self.answering = true;
+    }
+
+    /// More of the response to the first request passed, or of something that can't be followed.
+    pub(super) fn heard(&mut self, until: Moment, content: Option<u64>, ended: bool, found: &mut Vec<Finding>) {
+        if content.is_none() {
+            self.miss();
+        }
+        let Some(front) = self.open.front_mut().filter(|_| self.answering) else { return };
+        if let Some((_, end)) = &mut front.response {
+            *end = until;
+        }
+        add(&mut front.http.response_body, content);
+        if ended {
+            self.in_step = true;
+            self.finish(End::Complete, found);
+        }
+    }
+
+    /// The first open request is over.
+    pub(super) fn finish(&mut self, end: End, found: &mut Vec<Finding>) {
+        self.answering = false;
+        let Some(front) = self.open.pop_front() else { return };
+        if !front.reported {
+            self.unreported -= 1;
+            found.push(Finding::Exchange(Box::new(front.into_exchange(end))));
+        }
+    }
+
+    /// The first open request is over, and can't be told.
+    fn lose(&mut self, reason: LossReason, found: &mut Vec<Finding>) {
+        self.answering = false;
+        let Some(front) = self.open.pop_front() else { return };
+        if !front.reported {
+            self.unreported -= 1;
+            found.push(Finding::Lost(Lost { start: front.start, reason }));
+        }
+    }
+
+    /// The first open request was answered, as the client went on. How, is known if the response was seen to begin and
+    /// nothing else can have passed since.
+    fn settle_front(&mut self, found: &mut Vec<Finding>) {
+        if self.answering && !self.pipelined {
+            self.finish(End::Complete, found);
+        } else {
+            self.lose(LossReason::ResponseMissing, found);
+        }
+    }
+
+    /// Nothing that is open will be answered any more.
+    pub(super) fn close(&mut self, why: Close, at: Moment, responses: &Side, found: &mut Vec<Finding>) {
+        while let Some(front) = self.open.front() {
+            let untold =
+                if self.answering { responses.end_may_be_hidden() } else { front.serial < self.doubtful_before };
+            if self.broken {
+                self.lose(LossReason::Unparsable, found);
+            } else if untold {
+                self.lose(LossReason::ResponseMissing, found);
+            } else if self.answering && why == Close::Normal && responses.is_until_close() {
+                self.finish(End::Complete, found);
+            } else {
+                self.finish(End::Closed(why, at), found);
+            }
+        }
+    }
+
+    /// The connection stopped making sense: what is open can't be told.
+    pub(super) fn break_off(&mut self) {
+        self.broken = true;
+    }
+}
+
+impl Open {
+    /// The final response's head: `end` is just past it, or just past what was seen of it.
+    pub(super) fn respond(&mut self, status: u16, start: Moment, end: Moment, body: Option<u64>) {
+        self.http.status = Some(status);
+        self.http.response_body = body;
+        self.response = Some((start, end));
+    }
+
+    pub(super) fn method(&self) -> &str {
+        &self.http.method
+    }
+
+    /// The client announced a body, and waits to hear whether to send it.
+    pub(super) fn waits_to_send(&self) -> bool {
+        self.expects_continue && self.http.request_body == Some(0)
+    }
+
+    fn into_exchange(self, end: End) -> Exchange {
+        Exchange {
+            request_start: self.start,
+            request_end: self.end,
+            response_start: self.response.map(|(start, _)| start),
+            response_end: self.response.map(|(_, end)| end),
+            end,
+            details: Details::Http1(self.http),
+        }
+    }
+}
+
+/// Adds to a count that a hole makes unknown for good.
+fn add(count: &mut Option<u64>, content: Option<u64>) {
+    *count = count.zip(content).map(|(before, more)| before.saturating_add(more));
+}

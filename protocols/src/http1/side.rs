@@ -1,0 +1,400 @@
+//! One direction of a connection: where a message begins, goes on and ends, through cuts and holes.
+//!
+//! This half knows nothing of requests and responses belonging together. It takes pieces apart into [`Step`]s; the
+//! parser reads the heads among them and tells it how the body that follows is framed.
+
+use std::borrow::Cow;
+
+use super::body::{Body, EndMark, Framing, Hidden, Tail};
+use super::head::{self, Looks};
+use crate::{Direction, Moment};
+
+pub(super) const NO_REQUEST_LINE: &str = "not a request line";
+pub(super) const NO_STATUS_LINE: &str = "not a status line";
+
+#[derive(Debug)]
+pub(super) struct Side {
+    direction: Direction,
+    state: State,
+    /// The beginning of a head of which the rest has not come yet.
+    partial: Vec<u8>,
+    /// How much of it is known to hold no end.
+    searched: usize,
+    /// Its first line was seen to its end, and is right.
+    line_checked: bool,
+    /// The first byte of the head that is coming, or came last.
+    start: Moment,
+    /// The head that is coming is one by its looks only: that a message begins here is not known.
+    by_looks: bool,
+    /// The client may leave out the body it announced: it was answered while it waited for 100 (Continue).
+    may_skip_body: bool,
+    /// Where the last piece ended.
+    passed: Option<Moment>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A message begins here, or is within its head.
+    Head,
+    Body(Body),
+    /// A hole hid where the message ends.
+    Adrift(Adrift),
+    /// After the head of a CONNECT request, until it is answered; `used` says whether anything passed.
+    Tunnel {
+        used: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Adrift {
+    mark: EndMark,
+    /// Whether the message can't have ended as long as the mark was not seen.
+    sure: bool,
+    tail: Tail,
+    /// Whether the last piece was a hole.
+    hole: bool,
+}
+
+/// What was learnt from the next part of a piece.
+#[derive(Debug)]
+pub(super) enum Step<'a> {
+    /// Nothing yet.
+    Nothing,
+    /// A head came to its end.
+    Head(Head<'a>),
+    /// Bytes of a head were not captured; `seen` is what came of it before.
+    HeadHidden { seen: Vec<u8>, start: Moment, until: Moment },
+    /// A part of a message's body passed; `content` says how much, if that is known.
+    Passed { until: Moment, content: Option<u64>, ended: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) start: Moment,
+    /// Just past its last byte.
+    pub(super) end: Moment,
+    /// Messages before it may have passed unseen.
+    pub(super) by_looks: bool,
+}
+
+/// What the caller handed in, and has not been looked at yet.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    content: Content<'a>,
+    at: Moment,
+    /// Nothing of its run came before it.
+    begins_run: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'a> {
+    Bytes(&'a [u8]),
+    Gap(u64),
+}
+
+impl<'a> Piece<'a> {
+    pub(super) fn is_used_up(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> u64 {
+        match self.content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Gap(missing) => missing,
+        }
+    }
+
+    /// Takes `taken` bytes off and returns the moment just past them.
+    fn advance(&mut self, taken: u64) -> Moment {
+        self.content = match self.content {
+            // Never more than there are.
+            Content::Bytes(bytes) => Content::Bytes(&bytes[taken as usize..]),
+            Content::Gap(missing) => Content::Gap(missing - taken),
+        };
+        self.at = self.at.advanced(taken);
+        self.begins_run &= taken == 0;
+        self.at
+    }
+
+    fn use_up(&mut self) -> Moment {
+        self.advance(self.len())
+    }
+}
+
+impl Side {
+    pub(super) fn new(direction: Direction, from_start: bool) -> Self {
+        let state = if from_start { State::Head } else { State::adrift(EndMark::Never) };
+        Self {
+            direction,
+            state,
+            partial: Vec::new(),
+            searched: 0,
+            line_checked: false,
+            start: Moment::default(),
+            by_looks: false,
+            may_skip_body: false,
+            passed: None,
+        }
+    }
+
+    /// Takes note that this comes next.
+    pub(super) fn piece<'a>(&mut self, content: Content<'a>, at: Moment) -> Piece<'a> {
+        let begins_run = self.passed.is_none_or(|passed| passed.run != at.run);
+        let piece = Piece { content, at, begins_run };
+        self.passed = Some(at.advanced(piece.len()));
+        piece
+    }
+
+    /// Takes the next part off the piece. `Err` if the bytes can't be followed any further.
+    pub(super) fn step<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+        if self.may_skip_body && piece.begins_run {
+            self.skip_body(piece);
+        }
+        match (&mut self.state, piece.content) {
+            (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
+            (State::Head, Content::Gap(_)) => Ok(self.hole_in_head(piece)),
+            (State::Body(body), Content::Bytes(bytes)) => {
+                let passed = body.bytes(bytes)?;
+                Ok(self.body_passed(passed, piece))
+            }
+            (State::Body(body), Content::Gap(missing)) => match body.gap(missing) {
+                Ok(passed) => Ok(self.body_passed(passed, piece)),
+                Err(Hidden(mark)) => {
+                    self.lose_boundary(mark);
+                    Ok(self.drift(piece))
+                }
+            },
+            (State::Adrift(adrift), Content::Bytes(bytes))
+                if piece.begins_run && looks(self.direction, bytes) != Looks::Wrong =>
+            {
+                adrift.hole = false;
+                self.state = State::Head;
+                self.by_looks = true;
+                self.head(bytes, piece)
+            }
+            (State::Adrift(_), _) => Ok(self.drift(piece)),
+            (State::Tunnel { used }, _) => {
+                *used = true;
+                piece.use_up();
+                Ok(Step::Nothing)
+            }
+        }
+    }
+
+    /// The head that was handed out is read, and its body is framed like this.
+    pub(super) fn enter(&mut self, framing: Framing) {
+        self.by_looks = false;
+        self.state = Body::new(framing).map_or(State::Head, State::Body);
+    }
+
+    /// The same for a request to CONNECT: what follows is known when it is answered.
+    pub(super) fn enter_tunnel(&mut self) {
+        self.state = State::Tunnel { used: false };
+    }
+
+    /// The answer to CONNECT was no.
+    pub(super) fn leave_tunnel(&mut self) {
+        match self.state {
+            State::Tunnel { used: true } => self.lose_boundary(EndMark::Never),
+            State::Tunnel { used: false } => self.state = State::Head,
+            _ => {}
+        }
+    }
+
+    /// Where the next message begins is not known any more; `mark` is how the end of this one will look.
+    pub(super) fn lose_boundary(&mut self, mark: EndMark) {
+        self.by_looks = false;
+        self.may_skip_body = false;
+        self.state = State::adrift(mark);
+    }
+
+    /// The head that a hole cut off says how the end of the message will look; `sure` if it can't look otherwise.
+    pub(super) fn expect_end(&mut self, mark: EndMark, sure: bool) {
+        if let State::Adrift(adrift) = &mut self.state {
+            adrift.mark = mark;
+            adrift.sure = sure;
+        }
+    }
+
+    /// The head that was handed out is none after all.
+    pub(super) fn refuse(&mut self, reason: &'static str) -> Result<(), &'static str> {
+        if !self.by_looks {
+            return Err(reason);
+        }
+        self.lose_boundary(EndMark::Never);
+        Ok(())
+    }
+
+    /// The buffer of a head that was handed out can be used again.
+    pub(super) fn give_back(&mut self, head: Cow<'_, [u8]>) {
+        if let Cow::Owned(mut buffer) = head {
+            buffer.clear();
+            self.partial = buffer;
+        }
+    }
+
+    pub(super) fn allow_body_to_be_skipped(&mut self) {
+        self.may_skip_body = matches!(self.state, State::Body(_));
+    }
+
+    pub(super) fn body_is_on_its_way(&mut self) {
+        self.may_skip_body = false;
+    }
+
+    pub(super) fn is_adrift(&self) -> bool {
+        matches!(self.state, State::Adrift(_))
+    }
+
+    /// Whether the end of the message could have passed unnoticed in what came last.
+    pub(super) fn end_may_be_hidden(&self) -> bool {
+        matches!(&self.state, State::Adrift(adrift) if adrift.hole || !adrift.sure)
+    }
+
+    pub(super) fn is_until_close(&self) -> bool {
+        matches!(self.state, State::Body(Body::UntilClose))
+    }
+
+    /// Where the last piece ended.
+    pub(super) fn passed(&self) -> Option<Moment> {
+        self.passed
+    }
+
+    fn head<'a>(&mut self, bytes: &'a [u8], piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+        if !self.partial.is_empty() {
+            return self.more_head(bytes, piece);
+        }
+        // RFC 9112 2.2: empty lines before a message are ignored.
+        let empty_lines = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let bytes = &bytes[empty_lines..];
+        self.start = piece.advance(empty_lines as u64);
+        if bytes.is_empty() {
+            return Ok(Step::Nothing);
+        }
+        let length = head::length(bytes, 0);
+        if length.unwrap_or(bytes.len()) > head::MAX_LENGTH {
+            return self.no_head("head too long", piece);
+        }
+        let Some(length) = length else {
+            self.line_checked = false;
+            self.partial.extend_from_slice(bytes);
+            return self.await_rest(0, piece);
+        };
+        let end = piece.advance(length as u64);
+        Ok(Step::Head(Head { bytes: Cow::Borrowed(&bytes[..length]), start: self.start, end, by_looks: self.by_looks }))
+    }
+
+    fn more_head<'a>(&mut self, bytes: &[u8], piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+        let before = self.partial.len();
+        // One byte too many is enough to know that it is too long.
+        let room = head::MAX_LENGTH + 1 - before;
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let Some(length) = head::length(&self.partial, self.searched).filter(|&length| length <= head::MAX_LENGTH)
+        else {
+            if self.partial.len() > head::MAX_LENGTH {
+                return self.no_head("head too long", piece);
+            }
+            return self.await_rest(before, piece);
+        };
+        let end = piece.advance((length - before) as u64);
+        self.partial.truncate(length);
+        Ok(Step::Head(Head {
+            bytes: Cow::Owned(std::mem::take(&mut self.partial)),
+            start: self.start,
+            end,
+            by_looks: self.by_looks,
+        }))
+    }
+
+    /// The head is not all there; what came before its first `before` bytes was looked at already.
+    fn await_rest<'a>(&mut self, before: usize, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+        if !self.line_checked {
+            let line = memchr::memchr(b'\n', &self.partial[before..]).map(|end| &self.partial[..before + end]);
+            let (right, reason) = match (self.direction, line) {
+                (Direction::Request, Some(line)) => (head::is_request_line(line), NO_REQUEST_LINE),
+                (Direction::Request, None) => (head::may_be_request(&self.partial), NO_REQUEST_LINE),
+                (Direction::Response, Some(line)) => (head::is_status_line(line), NO_STATUS_LINE),
+                (Direction::Response, None) => (head::may_be_response(&self.partial), NO_STATUS_LINE),
+            };
+            if !right {
+                return self.no_head(reason, piece);
+            }
+            self.line_checked = line.is_some();
+        }
+        self.searched = self.partial.len();
+        piece.use_up();
+        Ok(Step::Nothing)
+    }
+
+    /// What should be a head can't be one.
+    fn no_head<'a>(&mut self, reason: &'static str, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+        self.partial.clear();
+        self.refuse(reason)?;
+        Ok(self.drift(piece))
+    }
+
+    fn hole_in_head<'a>(&mut self, piece: &mut Piece<'a>) -> Step<'a> {
+        let seen = std::mem::take(&mut self.partial);
+        let start = if seen.is_empty() { piece.at } else { self.start };
+        let known = !self.by_looks || looks(self.direction, &seen) == Looks::Right;
+        self.lose_boundary(EndMark::Never);
+        if !known {
+            return self.drift(piece);
+        }
+        if let State::Adrift(adrift) = &mut self.state {
+            adrift.hole = true;
+        }
+        Step::HeadHidden { seen, start, until: piece.use_up() }
+    }
+
+    fn body_passed<'a>(&mut self, passed: super::body::Passed, piece: &mut Piece<'a>) -> Step<'a> {
+        if passed.ended {
+            self.state = State::Head;
+            self.may_skip_body = false;
+        }
+        let until = piece.advance(passed.bytes);
+        Step::Passed { until, content: Some(passed.content), ended: passed.ended }
+    }
+
+    fn drift<'a>(&mut self, piece: &mut Piece<'a>) -> Step<'a> {
+        let State::Adrift(adrift) = &mut self.state else { return Step::Nothing };
+        match piece.content {
+            Content::Bytes(bytes) => {
+                adrift.tail.push(bytes);
+                adrift.hole = false;
+            }
+            Content::Gap(_) => {
+                adrift.tail = Tail::default();
+                adrift.hole = true;
+            }
+        }
+        let ended = adrift.tail.shows(adrift.mark);
+        if ended {
+            self.state = State::Head;
+            self.by_looks = true;
+        }
+        Step::Passed { until: piece.use_up(), content: None, ended }
+    }
+
+    fn skip_body(&mut self, piece: &Piece<'_>) {
+        self.may_skip_body = false;
+        if let Content::Bytes(bytes) = piece.content
+            && looks(self.direction, bytes) == Looks::Right
+        {
+            self.state = State::Head;
+        }
+    }
+}
+
+impl State {
+    fn adrift(mark: EndMark) -> Self {
+        Self::Adrift(Adrift { mark, sure: mark != EndMark::Never, tail: Tail::default(), hole: false })
+    }
+}
+
+fn looks(direction: Direction, bytes: &[u8]) -> Looks {
+    match direction {
+        Direction::Request => head::looks_like_request(bytes),
+        Direction::Response => head::looks_like_response(bytes),
+    }
+}

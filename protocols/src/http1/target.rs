@@ -1,0 +1,111 @@
+//! What a request is for, as a span may say it: the target taken apart, without its secrets, within limits.
+
+use compact_str::CompactString;
+
+use super::Http;
+use super::head::RequestHead;
+use crate::propagation::TraceContext;
+use crate::redact;
+
+/// What is kept of one request is bounded, so that what is kept of all that are open is.
+const MAX_PATH_LENGTH: usize = 2048;
+const MAX_NAME_LENGTH: usize = 512;
+/// Longer ids than this are something else.
+const MAX_CORRELATION_LENGTH: usize = 128;
+
+impl Http {
+    pub(super) fn of(head: &RequestHead<'_>) -> Self {
+        let target = Target::parse(head.method, head.target);
+        let authority =
+            if target.authority.is_empty() { head.fields.host.unwrap_or_default() } else { target.authority };
+        let fields = &head.fields;
+        Self {
+            method: text(head.method, MAX_NAME_LENGTH),
+            path: redact::path(&text(target.path, MAX_PATH_LENGTH)),
+            query: target.query.map(redact::query).unwrap_or_default(),
+            scheme: text(target.scheme, MAX_NAME_LENGTH),
+            host: text(redact::authority(authority), MAX_NAME_LENGTH),
+            user_agent: text(fields.user_agent.unwrap_or_default(), MAX_NAME_LENGTH),
+            minor_version: head.minor_version,
+            status: None,
+            request_body: Some(0),
+            response_body: None,
+            context: TraceContext::from_fields(fields.traceparent.iter().copied(), fields.tracestate.iter().copied()),
+        }
+    }
+}
+
+/// An id that services pass on, in the field that most of them use.
+pub(super) fn correlation(head: &RequestHead<'_>) -> Option<CompactString> {
+    let id = [head.fields.request_id, head.fields.correlation_id]
+        .into_iter()
+        .flatten()
+        .find(|id| (1..=MAX_CORRELATION_LENGTH).contains(&id.len()))?;
+    Some(text(id, MAX_CORRELATION_LENGTH))
+}
+
+/// RFC 9112 3.2
+#[derive(Debug, Default)]
+struct Target<'a> {
+    scheme: &'a [u8],
+    authority: &'a [u8],
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+}
+
+impl<'a> Target<'a> {
+    fn parse(method: &[u8], target: &'a [u8]) -> Self {
+        if method == b"CONNECT" {
+            return Self { authority: target, ..Self::default() };
+        }
+        // A fragment is never sent; what looks like one is not ours to show.
+        let target = &target[..memchr::memchr(b'#', target).unwrap_or(target.len())];
+        let (scheme, authority, rest) =
+            if target.starts_with(b"/") { (&[][..], &[][..], target) } else { absolute(target) };
+        let (path, query) = match memchr::memchr(b'?', rest) {
+            Some(mark) => (&rest[..mark], Some(&rest[mark + 1..])),
+            None => (rest, None),
+        };
+        // RFC 9110 4.2.3: an empty path means the root.
+        Self { scheme, authority, path: if path.is_empty() { b"/" } else { path }, query }
+    }
+}
+
+/// Scheme, authority and the rest of an absolute-form; what is none (`*`, or nonsense) is all rest.
+fn absolute(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let Some(colon) = memchr::memchr(b':', target) else { return (&[], &[], target) };
+    let Some(after) = target[colon + 1..].strip_prefix(b"//") else { return (&[], &[], target) };
+    let end = memchr::memchr2(b'/', b'?', after).unwrap_or(after.len());
+    (&target[..colon], &after[..end], &after[end..])
+}
+
+/// Bytes as text: what is no text, or steers a terminal, is replaced, and what is cut off is marked.
+fn text(bytes: &[u8], limit: usize) -> CompactString {
+    let kept = &bytes[..bytes.len().min(limit)];
+    let mut text = match std::str::from_utf8(kept) {
+        Ok(text) if !kept.iter().any(u8::is_ascii_control) => CompactString::new(text),
+        _ => printable(kept),
+    };
+    if kept.len() < bytes.len() {
+        text.push('…');
+    }
+    text
+}
+
+#[cold]
+fn printable(bytes: &[u8]) -> CompactString {
+    let mut text = CompactString::default();
+    let mut folded = false;
+    for letter in String::from_utf8_lossy(bytes).chars() {
+        // RFC 9112 5.2: a folded line's end and the blanks around it count as one blank.
+        let blank = matches!(letter, '\r' | '\n' | '\t') || (folded && letter == ' ');
+        match (blank, letter.is_control()) {
+            (true, _) if !folded => text.push(' '),
+            (true, _) => {}
+            (false, true) => text.push(char::REPLACEMENT_CHARACTER),
+            (false, false) => text.push(letter),
+        }
+        folded = blank;
+    }
+    text
+}

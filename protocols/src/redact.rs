@@ -1,0 +1,140 @@
+//! Takes secrets out of what a request names, before it leaves the parser.
+//!
+//! What may hold a secret is replaced whole, never masked in part: a query keeps the names of its parameters, a path
+//! the names of its matrix parameters (`;jsessionid=`), an authority loses its user and password.
+
+use compact_str::CompactString;
+
+/// What stands in place of a value. The word of the OpenTelemetry semantic conventions.
+pub const REDACTED: &str = "REDACTED";
+
+/// A parameter's name that is longer than this, or has other letters than names have, is taken for a secret itself.
+const MAX_NAME_LENGTH: usize = 64;
+/// A query's names beyond this are left out, and [`ELLIPSIS`] says so.
+const MAX_QUERY_LENGTH: usize = 1024;
+const ELLIPSIS: char = '…';
+
+/// The query (without its `?`) with every value replaced.
+///
+/// `a=1&b=2` becomes `a=REDACTED&b=REDACTED`; a parameter without a value could be a bare token and is replaced whole.
+#[must_use]
+pub fn query(query: &[u8]) -> CompactString {
+    let mut redacted = CompactString::default();
+    for (index, parameter) in query.split(|&byte| byte == b'&').enumerate() {
+        if redacted.len() > MAX_QUERY_LENGTH {
+            redacted.push(ELLIPSIS);
+            break;
+        }
+        if index > 0 {
+            redacted.push('&');
+        }
+        push_parameter(&mut redacted, parameter);
+    }
+    redacted
+}
+
+/// The path with the values of its matrix parameters (RFC 3986 3.3) replaced.
+#[must_use]
+pub fn path(path: &str) -> CompactString {
+    if memchr::memchr(b';', path.as_bytes()).is_none() {
+        return path.into();
+    }
+    let mut redacted = CompactString::with_capacity(path.len());
+    for (index, segment) in path.split('/').enumerate() {
+        if index > 0 {
+            redacted.push('/');
+        }
+        let mut parts = segment.split(';');
+        redacted.push_str(parts.next().unwrap_or_default());
+        for parameter in parts {
+            redacted.push(';');
+            push_parameter(&mut redacted, parameter.as_bytes());
+        }
+    }
+    redacted
+}
+
+/// The authority without the user information before its `@`.
+#[must_use]
+pub fn authority(authority: &[u8]) -> &[u8] {
+    match memchr::memrchr(b'@', authority) {
+        Some(at) => &authority[at + 1..],
+        None => authority,
+    }
+}
+
+fn push_parameter(redacted: &mut CompactString, parameter: &[u8]) {
+    if parameter.is_empty() {
+        return;
+    }
+    if let Some(name) = name(parameter) {
+        redacted.push_str(name);
+        redacted.push('=');
+    }
+    redacted.push_str(REDACTED);
+}
+
+/// The parameter's name, if it has one beside a value. What is followed by nothing but `=` may be padded base64.
+fn name(parameter: &[u8]) -> Option<&str> {
+    let equals = memchr::memchr(b'=', parameter)?;
+    let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
+    let of_names = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.~[]$:%!*+@".contains(byte);
+    if name.is_empty()
+        || name.len() > MAX_NAME_LENGTH
+        || !name.iter().all(of_names)
+        || value.iter().all(|&byte| byte == b'=')
+    {
+        return None;
+    }
+    std::str::from_utf8(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::values("a=1&password=hunter2", "a=REDACTED&password=REDACTED")]
+    #[case::value_with_equals("a=b=c", "a=REDACTED")]
+    #[case::bare_token("eyJhbGciOiJIUzI1NiJ9", "REDACTED")]
+    #[case::padded_token("dG9rZW4=", "REDACTED")]
+    #[case::twice_padded_token("dG9rZQ==", "REDACTED")]
+    #[case::no_name("=secret", "REDACTED")]
+    #[case::semicolons_are_part_of_the_value("a=1;b=2", "a=REDACTED")]
+    #[case::brackets("filter[name]=x&ids%5B%5D=3", "filter[name]=REDACTED&ids%5B%5D=REDACTED")]
+    #[case::not_a_name("a b\"c=1", "REDACTED")]
+    #[case::empty_parameters("&&a=1&", "&&a=REDACTED&")]
+    #[case::empty("", "")]
+    fn a_query_keeps_its_names_only(#[case] given: &str, #[case] redacted: &str) {
+        assert_eq!(query(given.as_bytes()), redacted);
+    }
+
+    #[test]
+    fn a_name_as_long_as_a_secret_is_a_secret() {
+        let (name, secret) = ("n".repeat(64), "s".repeat(65));
+        assert_eq!(query(format!("{name}=1&{secret}=1").as_bytes()), format!("{name}=REDACTED&REDACTED"));
+    }
+
+    #[test]
+    fn a_query_has_a_limit_and_says_what_is_left_out() {
+        let redacted = query("abc=1&".repeat(10_000).as_bytes());
+        assert!(redacted.len() < MAX_QUERY_LENGTH + 100 && redacted.ends_with("abc=REDACTED…"), "{redacted}");
+    }
+
+    #[rstest]
+    #[case::plain("/users/7", "/users/7")]
+    #[case::session("/shop;jsessionid=0123/cart;v=1;x", "/shop;jsessionid=REDACTED/cart;v=REDACTED;REDACTED")]
+    #[case::nothing_after("/a;", "/a;")]
+    fn a_path_keeps_its_names_only(#[case] given: &str, #[case] redacted: &str) {
+        assert_eq!(path(given), redacted);
+    }
+
+    #[rstest]
+    #[case("user:password@example.com:80", "example.com:80")]
+    #[case("a@b@example.com", "example.com")]
+    #[case("example.com", "example.com")]
+    fn an_authority_loses_its_user(#[case] given: &str, #[case] host: &str) {
+        assert_eq!(authority(given.as_bytes()), host.as_bytes());
+    }
+}

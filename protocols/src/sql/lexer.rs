@@ -1,0 +1,246 @@
+//! Cuts SQL into tokens, just finely enough to know what is a literal and what is a name.
+//!
+//! Every byte belongs to exactly one token, and each is looked at a bounded number of times. What has no end is a token
+//! to the end of the text.
+
+use memchr::{memchr, memchr2, memmem};
+
+use super::Dialect;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// White space and comments, any number of both.
+    Space,
+    /// A name or keyword without quotes.
+    Word,
+    /// A name in the quotes of its dialect, quotes included.
+    Quoted,
+    Literal,
+    /// `$1` and `?`.
+    Placeholder,
+    /// One byte of anything else.
+    Mark(u8),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Token<'a> {
+    pub(super) kind: Kind,
+    pub(super) text: &'a [u8],
+}
+
+#[derive(Debug)]
+pub(super) struct Lexer<'a> {
+    sql: &'a [u8],
+    at: usize,
+    dialect: Dialect,
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(sql: &'a [u8], dialect: Dialect) -> Self {
+        Self { sql, at: 0, dialect }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.sql.len()
+    }
+
+    pub(super) fn next(&mut self) -> Option<Token<'a>> {
+        let start = self.at;
+        let first = *self.sql.get(start)?;
+        let kind = self.scan(first);
+        Some(Token { kind, text: &self.sql[start..self.at] })
+    }
+
+    /// Moves past the token that begins with `first`, and says what it was.
+    fn scan(&mut self, first: u8) -> Kind {
+        let mysql = self.dialect == Dialect::MySql;
+        match first {
+            _ if self.skip_space() => Kind::Space,
+            b'\'' => self.string(b'\'', self.dialect != Dialect::Postgres),
+            b'"' if mysql => self.string(b'"', true),
+            b'"' => self.quoted(b'"'),
+            b'`' if mysql => self.quoted(b'`'),
+            b'$' if !mysql => self.dollar(),
+            b'0'..=b'9' => self.number(),
+            b'.' if self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) => self.number(),
+            b'?' => {
+                self.at += 1;
+                Kind::Placeholder
+            }
+            _ if is_word_start(first) || first == b'$' => self.word(),
+            _ => {
+                self.at += 1;
+                Kind::Mark(first)
+            }
+        }
+    }
+
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.sql.get(self.at + ahead).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        &self.sql[self.at..]
+    }
+
+    /// Moves past `count` bytes, or to the end of the text if there is no telling (`None`); says whether there was.
+    fn advance(&mut self, count: Option<usize>) -> bool {
+        self.at = count.map_or(self.sql.len(), |count| (self.at + count).min(self.sql.len()));
+        count.is_some()
+    }
+
+    /// Moves past white space and comments; says whether there were any.
+    fn skip_space(&mut self) -> bool {
+        let start = self.at;
+        while let Some(byte) = self.peek(0) {
+            match (byte, self.peek(1)) {
+                // Vertical tab is white space to PostgreSQL and MySQL, but not to Rust.
+                (b'\t'..=b'\r' | b' ', _) => self.at += 1,
+                (b'-', Some(b'-')) if self.dialect != Dialect::MySql || self.is_mysql_dashes() => self.skip_line(),
+                (b'#', _) if self.dialect == Dialect::MySql => self.skip_line(),
+                (b'/', Some(b'*')) => self.skip_comment(),
+                _ => break,
+            }
+        }
+        self.at > start
+    }
+
+    /// MySQL wants white space (or the end) after the dashes of a comment.
+    fn is_mysql_dashes(&self) -> bool {
+        self.peek(2).is_none_or(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control())
+    }
+
+    fn skip_line(&mut self) {
+        self.advance(memchr(b'\n', self.rest()));
+    }
+
+    /// A comment between `/*` and `*/`: PostgreSQL nests them, MySQL does not.
+    fn skip_comment(&mut self) {
+        let nests = self.dialect != Dialect::MySql;
+        let mut depth = 1_usize;
+        self.at += 2;
+        while depth > 0 && self.advance(memchr2(b'*', b'/', self.rest())) {
+            let pair = (self.peek(0), self.peek(1));
+            match pair {
+                (Some(b'*'), Some(b'/')) => depth -= 1,
+                (Some(b'/'), Some(b'*')) if nests => depth += 1,
+                _ => {
+                    self.at += 1;
+                    continue;
+                }
+            }
+            self.at += 2;
+        }
+    }
+
+    /// A string, from its opening quote; a doubled quote is a quote within.
+    fn string(&mut self, quote: u8, escapes: bool) -> Kind {
+        self.at += 1;
+        loop {
+            let rest = self.rest();
+            let found = if escapes { memchr2(quote, b'\\', rest) } else { memchr(quote, rest) };
+            if !self.advance(found) {
+                return Kind::Literal;
+            }
+            if self.peek(0) == Some(quote) && self.peek(1) != Some(quote) {
+                self.at += 1;
+                return Kind::Literal;
+            }
+            // A doubled quote, or a backslash with what it escapes.
+            self.advance(Some(2));
+        }
+    }
+
+    /// A name in quotes. One without an end is taken for a literal: what it swallowed is not for showing.
+    fn quoted(&mut self, quote: u8) -> Kind {
+        self.at += 1;
+        while self.advance(memchr(quote, self.rest())) {
+            if self.peek(1) != Some(quote) {
+                self.at += 1;
+                return Kind::Quoted;
+            }
+            self.at += 2;
+        }
+        Kind::Literal
+    }
+
+    /// PostgreSQL: `$1`, `$tag$string$tag$`, or a lone dollar.
+    fn dollar(&mut self) -> Kind {
+        let tag = 1 + self.rest()[1..].iter().take_while(|&&byte| byte != b'$' && is_word(byte)).count();
+        let starts_with_digit = self.peek(1).is_some_and(|byte| byte.is_ascii_digit());
+        match self.peek(tag) {
+            _ if starts_with_digit => {
+                let digits = self.rest()[1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                self.at += 1 + digits;
+                Kind::Placeholder
+            }
+            Some(b'$') => {
+                let rest = self.rest();
+                let (delimiter, body) = rest.split_at(tag + 1);
+                self.advance(memmem::find(body, delimiter).map(|found| found + 2 * delimiter.len()));
+                Kind::Literal
+            }
+            // Cut off in the tag: what follows would have been a string.
+            None => {
+                self.at = self.sql.len();
+                Kind::Literal
+            }
+            Some(_) => {
+                self.at += 1;
+                Kind::Mark(b'$')
+            }
+        }
+    }
+
+    /// Digits and all that sticks to them: `1_000`, `1.5e-3`, `0xFF`, and what no database would accept.
+    fn number(&mut self) -> Kind {
+        let hexadecimal = self.peek(0) == Some(b'0') && matches!(self.peek(1), Some(b'x' | b'X'));
+        let mut last = b'0';
+        while let Some(byte) = self.peek(0) {
+            let signs_exponent = matches!(byte, b'+' | b'-') && matches!(last, b'e' | b'E') && !hexadecimal;
+            if !(is_word(byte) || byte == b'.' || signs_exponent) {
+                break;
+            }
+            last = byte;
+            self.at += 1;
+        }
+        Kind::Literal
+    }
+
+    fn word(&mut self) -> Kind {
+        let rest = self.rest();
+        let length = rest.iter().take_while(|&&byte| is_word(byte)).count();
+        self.at += length;
+        match (&rest[..length], self.peek(0)) {
+            // Strings with a prefix: escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'.
+            ([b'e' | b'E'], Some(b'\'')) => self.string(b'\'', true),
+            ([b'b' | b'B' | b'x' | b'X' | b'n' | b'N'], Some(b'\'')) => {
+                self.string(b'\'', self.dialect != Dialect::Postgres)
+            }
+            ([b'_', ..], Some(quote @ (b'\'' | b'"'))) if self.dialect == Dialect::MySql => self.string(quote, true),
+            // Unicode escapes: U&'...' is a string, U&"..." a name.
+            ([b'u' | b'U'], Some(b'&')) if self.dialect != Dialect::MySql => match self.peek(1) {
+                Some(b'\'') => {
+                    self.at += 1;
+                    self.string(b'\'', false)
+                }
+                Some(b'"') => {
+                    self.at += 1;
+                    self.quoted(b'"')
+                }
+                _ => Kind::Word,
+            },
+            // Booleans are literals (OpenTelemetry semantic conventions, "Sanitization of db.query.text").
+            (word, _) if word.eq_ignore_ascii_case(b"true") || word.eq_ignore_ascii_case(b"false") => Kind::Literal,
+            _ => Kind::Word,
+        }
+    }
+}
+
+fn is_word_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}

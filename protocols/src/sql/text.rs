@@ -1,0 +1,204 @@
+//! Writes a statement without its literals, and without what only repeats.
+//!
+//! `IN (1, 2, 3)` and `VALUES (1, 'a'), (2, 'b')` would make a text of their own for every length of the list. An
+//! element is written, and taken back if its shape (its tokens, with every value the same) is that of the one before.
+
+use super::Extent;
+use super::lexer::{Kind, Token};
+
+/// What stands for the rest of a truncated statement.
+const CUT: &[u8] = b"...";
+
+#[derive(Debug)]
+pub(super) struct Text {
+    written: Vec<u8>,
+    space: bool,
+    depth: u32,
+    /// The word before this token, if it begins a list.
+    announced: Option<Form>,
+    list: Option<List>,
+}
+
+/// Which lists are folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `IN (element, element)`
+    Elements,
+    /// `VALUES (row), (row)`
+    Rows,
+}
+
+#[derive(Debug)]
+struct List {
+    form: Form,
+    /// Depth of parentheses at which commas separate its elements.
+    depth: u32,
+    /// Length of what was written before the comma in front of this element.
+    begin: usize,
+    shape: Shape,
+    before: Option<Shape>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    hash: u64,
+    /// Whether it holds any value: what holds none is not data, and stays.
+    values: bool,
+}
+
+/// FNV-1a's start and factor.
+const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+const HASH_FACTOR: u64 = 0x0100_0000_01b3;
+
+impl Text {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { written: Vec::with_capacity(capacity), space: false, depth: 0, announced: None, list: None }
+    }
+
+    pub(super) fn push(&mut self, token: Token<'_>) {
+        if token.kind == Kind::Space {
+            self.space = true;
+            return;
+        }
+        let announced = self.announced.take();
+        match token.kind {
+            Kind::Word => {
+                self.announced = Form::announced_by(token.text);
+                if is_query(token.text) {
+                    self.list = None;
+                }
+            }
+            Kind::Mark(b')') => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        self.before_writing(token.kind);
+        self.write(token);
+        self.after_writing(token);
+        if token.kind == Kind::Mark(b'(') {
+            if let (Some(form), None) = (announced, &self.list) {
+                let depth = if form == Form::Rows { self.depth } else { self.depth + 1 };
+                self.list = Some(List { form, depth, begin: self.written.len(), shape: Shape::EMPTY, before: None });
+            }
+            self.depth += 1;
+        }
+    }
+
+    /// What is written, with [`CUT`] in place of what is missing of a truncated statement.
+    pub(super) fn finish(mut self, extent: Extent) -> String {
+        if extent == Extent::Truncated {
+            self.write_space();
+            self.written.extend_from_slice(CUT);
+        }
+        String::from_utf8(self.written)
+            .unwrap_or_else(|invalid| String::from_utf8_lossy(invalid.as_bytes()).into_owned())
+    }
+
+    fn write(&mut self, token: Token<'_>) {
+        self.write_space();
+        match token.kind {
+            Kind::Literal => self.written.push(b'?'),
+            _ => self.written.extend_from_slice(token.text),
+        }
+    }
+
+    fn write_space(&mut self) {
+        if self.space && !self.written.is_empty() {
+            self.written.push(b' ');
+        }
+        self.space = false;
+    }
+
+    /// Ends an element before what separates it is written, and the list where it ends.
+    fn before_writing(&mut self, next: Kind) {
+        let Some(list) = &mut self.list else { return };
+        match (list.form, next) {
+            (Form::Elements, Kind::Mark(b',')) if self.depth == list.depth => {
+                self.end_element();
+            }
+            (Form::Elements, Kind::Mark(b')')) if self.depth < list.depth => {
+                self.end_element();
+                self.list = None;
+            }
+            // Between rows there are only commas.
+            (Form::Rows, Kind::Mark(b',' | b'(')) => {}
+            (Form::Rows, Kind::Mark(b')')) if self.depth < list.depth => self.list = None,
+            (Form::Rows, next) if self.depth == list.depth && next != Kind::Mark(b')') => self.list = None,
+            _ => {}
+        }
+        if let (Kind::Mark(b','), Some(list)) = (next, &mut self.list)
+            && list.depth == self.depth
+        {
+            list.begin = self.written.len();
+        }
+    }
+
+    /// Adds to the shape of an element; what separates elements begins a new one. A row is over with its parenthesis.
+    fn after_writing(&mut self, token: Token<'_>) {
+        let Some(list) = &mut self.list else { return };
+        let between = self.depth == list.depth;
+        match (list.form, token.kind) {
+            (Form::Elements, Kind::Mark(b',')) | (Form::Rows, Kind::Mark(b'(')) if between => list.shape = Shape::EMPTY,
+            (Form::Rows, Kind::Mark(b')')) if between => self.end_element(),
+            _ => list.shape.add(token),
+        }
+    }
+
+    /// Takes the element back, with the comma in front of it, if it is like the one before.
+    fn end_element(&mut self) {
+        let Some(list) = &mut self.list else { return };
+        if list.shape.values && list.before == Some(list.shape) {
+            self.written.truncate(list.begin);
+            self.space = false;
+        }
+        list.before = Some(list.shape);
+    }
+}
+
+impl Form {
+    fn announced_by(word: &[u8]) -> Option<Self> {
+        match word.len() {
+            2 if word.eq_ignore_ascii_case(b"IN") => Some(Self::Elements),
+            6 if word.eq_ignore_ascii_case(b"VALUES") => Some(Self::Rows),
+            _ => None,
+        }
+    }
+}
+
+/// What makes a query of a list: its commas separate columns, not values.
+fn is_query(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"SELECT") || word.eq_ignore_ascii_case(b"WITH")
+}
+
+impl Shape {
+    const EMPTY: Self = Self { hash: HASH_START, values: false };
+
+    fn add(&mut self, token: Token<'_>) {
+        match token.kind {
+            Kind::Space => {}
+            // The sign of a number is part of its value.
+            Kind::Mark(b'-' | b'+') => {}
+            Kind::Literal | Kind::Placeholder => self.add_value(),
+            Kind::Word if is_value(token.text) => self.add_value(),
+            Kind::Word | Kind::Quoted | Kind::Mark(_) => {
+                for &byte in token.text {
+                    self.mix(byte);
+                }
+                self.mix(b' ');
+            }
+        }
+    }
+
+    fn add_value(&mut self) {
+        self.values = true;
+        self.mix(b'?');
+        self.mix(b' ');
+    }
+
+    fn mix(&mut self, byte: u8) {
+        self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(HASH_FACTOR);
+    }
+}
+
+fn is_value(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"NULL") || word.eq_ignore_ascii_case(b"DEFAULT")
+}

@@ -1,0 +1,293 @@
+//! SQL without its secrets, and what it is about.
+
+use onlooker_protocols::sql::{Dialect, Extent, MAX_SUMMARY, Normalized, normalize};
+use proptest::prelude::*;
+use rstest::rstest;
+
+fn postgres(sql: &str) -> Normalized {
+    normalize(sql.as_bytes(), Extent::Whole, Dialect::Postgres)
+}
+
+fn mysql(sql: &str) -> Normalized {
+    normalize(sql.as_bytes(), Extent::Whole, Dialect::MySql)
+}
+
+#[rstest]
+#[case::numbers("SELECT 1, -2, 3.5, .5, 1e10, 1.5E-3, 0xFF, 1_000", "SELECT ?, -?, ?, ?, ?, ?, ?, ?")]
+#[case::numbers_in_names("SELECT t1.c2 FROM t1", "SELECT t1.c2 FROM t1")]
+#[case::expression("SELECT 1+2, a-1, b/3", "SELECT ?+?, a-?, b/?")]
+#[case::string("WHERE name = 'O''Brien'", "WHERE name = ?")]
+#[case::backslash_is_no_escape(r"WHERE path = 'C:\' AND b = 'x'", "WHERE path = ? AND b = ?")]
+#[case::escape_string(r"SELECT E'it\'s', e'a\\', n'x', B'01', X'AF', U&'\0041'", "SELECT ?, ?, ?, ?, ?, ?")]
+#[case::dollar_quotes("SELECT $$it's$$, $f$ $$ $g$ $f$, $1", "SELECT ?, ?, $1")]
+#[case::dollar_in_name("SELECT a$b FROM t$1", "SELECT a$b FROM t$1")]
+#[case::function_body(
+    "CREATE FUNCTION f() AS $fn$ SELECT 'x'; $fn$ LANGUAGE sql",
+    "CREATE FUNCTION f() AS ? LANGUAGE sql"
+)]
+#[case::booleans("WHERE a = TRUE AND b IS NOT false AND c IS NULL", "WHERE a = ? AND b IS NOT ? AND c IS NULL")]
+#[case::placeholders("WHERE a = $1 AND b = $23 AND c = ?", "WHERE a = $1 AND b = $23 AND c = ?")]
+#[case::quoted_names(r#"SELECT "User Name" FROM "public"."Users""#, r#"SELECT "User Name" FROM "public"."Users""#)]
+#[case::quoted_unicode_name(r#"SELECT U&"d\0061t" FROM t"#, r#"SELECT U&"d\0061t" FROM t"#)]
+#[case::casts("SELECT '2024-01-01'::date, x::int", "SELECT ?::date, x::int")]
+#[case::typed_literal("WHERE t > INTERVAL '1 day'", "WHERE t > INTERVAL ?")]
+#[case::white_space("  SELECT\n\t a ,\r\n b  FROM t ;  ", "SELECT a , b FROM t ;")]
+#[case::line_comment("SELECT a -- 'secret'\nFROM t -- end", "SELECT a FROM t")]
+#[case::block_comment("SELECT/* 'a' /* nested */ still */a FROM t", "SELECT a FROM t")]
+#[case::commenter("SELECT 1 /*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/", "SELECT ?")]
+#[case::comment_without_end("SELECT a /* 'secret'", "SELECT a")]
+#[case::string_without_end("WHERE name = 'secret", "WHERE name = ?")]
+#[case::name_without_end("WHERE \"name = 'secret'", "WHERE ?")]
+#[case::dollar_quote_without_end("SELECT $tag$ secret $other$", "SELECT ?")]
+#[case::password("ALTER USER bob WITH PASSWORD 'secret'", "ALTER USER bob WITH PASSWORD ?")]
+#[case::json_operators("WHERE a ? 'k' AND b ->> 'x' = 'y'", "WHERE a ? ? AND b ->> ? = ?")]
+#[case::not_utf8_is_a_name("SELECT naïve FROM café", "SELECT naïve FROM café")]
+fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {
+    assert_eq!(postgres(sql).text, text);
+}
+
+#[rstest]
+#[case::double_quotes_are_strings(r#"WHERE a = "it\"s" AND b = 'c'"#, "WHERE a = ? AND b = ?")]
+#[case::backslash_escapes(r"WHERE a = 'it\'s' AND b = 1", "WHERE a = ? AND b = ?")]
+#[case::backticks("SELECT `a b` FROM `t`.`u`", "SELECT `a b` FROM `t`.`u`")]
+#[case::hash_comment("SELECT 1 # 'secret'\nFROM t", "SELECT ? FROM t")]
+#[case::dashes_without_space("SELECT 1--1", "SELECT ?--?")]
+#[case::dashes_with_space("SELECT 1-- 1", "SELECT ?")]
+#[case::comments_do_not_nest("SELECT /* /* */ a", "SELECT a")]
+#[case::introducer("SELECT _utf8mb4'x', N'y', x'AF', 0xAF", "SELECT ?, ?, ?, ?")]
+#[case::user("CREATE USER 'bob'@'%' IDENTIFIED BY 'secret'", "CREATE USER ?@? IDENTIFIED BY ?")]
+fn mysql_reads_quotes_its_own_way(#[case] sql: &str, #[case] text: &str) {
+    assert_eq!(mysql(sql).text, text);
+}
+
+#[test]
+fn backslashes_escape_where_strings_do_not_conform() {
+    let sql = br"WHERE a = 'it\'s secret' AND b = 1";
+    assert_eq!(normalize(sql, Extent::Whole, Dialect::PostgresEscaping).text, "WHERE a = ? AND b = ?");
+}
+
+#[rstest]
+#[case::numbers("WHERE id IN (1, 2, 3)", "WHERE id IN (?)")]
+#[case::tight("WHERE id IN(1,2,3)AND b", "WHERE id IN(?)AND b")]
+#[case::signs("WHERE id in (1, -2, +3)", "WHERE id in (?)")]
+#[case::placeholders("WHERE id IN ($1, $2, $3)", "WHERE id IN ($1)")]
+#[case::nulls("WHERE id IN (1, NULL, 3)", "WHERE id IN (?)")]
+#[case::casts("WHERE id IN ('a'::text, 'b'::text)", "WHERE id IN (?::text)")]
+#[case::one("WHERE id IN (1)", "WHERE id IN (?)")]
+#[case::tuples("WHERE (a, b) IN ((1, 2), (3, 4))", "WHERE (a, b) IN ((?, ?))")]
+#[case::names_stay("WHERE 1 IN (a, b, b)", "WHERE ? IN (a, b, b)")]
+#[case::queries_stay("WHERE a IN (SELECT 1, 1, 1)", "WHERE a IN (SELECT ?, ?, ?)")]
+#[case::nested("WHERE a IN (SELECT b FROM t WHERE c IN (1, 2))", "WHERE a IN (SELECT b FROM t WHERE c IN (?))")]
+#[case::rows("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')", "INSERT INTO t VALUES (?, ?)")]
+#[case::rows_of_one("INSERT INTO t VALUES (1),(2)", "INSERT INTO t VALUES (?)")]
+#[case::rows_of_placeholders("VALUES ($1, $2), ($3, $4) RETURNING id", "VALUES ($1, $2) RETURNING id")]
+#[case::rows_with_functions("VALUES (1, now()), (2, now())", "VALUES (?, now())")]
+#[case::rows_with_defaults("VALUES (1, DEFAULT), (2, 3)", "VALUES (?, DEFAULT)")]
+#[case::rows_unlike("VALUES (1, now()), (2, a), (3, a)", "VALUES (?, now()), (?, a)")]
+#[case::values_in_parentheses("SELECT * FROM (VALUES (1),(2)) AS v(a), u", "SELECT * FROM (VALUES (?)) AS v(a), u")]
+#[case::after_rows(
+    "VALUES (1), (2) ON CONFLICT (a) DO UPDATE SET b = 1, c = 1",
+    "VALUES (?) ON CONFLICT (a) DO UPDATE SET b = ?, c = ?"
+)]
+#[case::functions_stay("SELECT f(1, 1), (1), (1)", "SELECT f(?, ?), (?), (?)")]
+fn lists_are_folded(#[case] sql: &str, #[case] text: &str) {
+    assert_eq!(postgres(sql).text, text);
+}
+
+/// The first five are the examples of OpenTelemetry's database conventions.
+#[rstest]
+#[case::select("SELECT *\nFROM   wuser_table\nWHERE  username = ?", "SELECT wuser_table", "wuser_table")]
+#[case::insert_select(
+    "INSERT INTO shipping_details\n (order_id,\n address)\nSELECT order_id,\n address\nFROM   orders\nWHERE  order_id = ?",
+    "INSERT shipping_details SELECT orders",
+    "shipping_details"
+)]
+#[case::list("SELECT * FROM songs, artists WHERE songs.artist_id = artists.id", "SELECT songs artists", "songs")]
+#[case::anonymous_table(
+    "SELECT order_date FROM (SELECT * FROM orders o JOIN customers c ON o.customer_id = c.customer_id)",
+    "SELECT SELECT orders customers",
+    "orders"
+)]
+#[case::quoted("SELECT * FROM \"song list\", artists", "SELECT \"song list\" artists", "\"song list\"")]
+#[case::joins("SELECT a, b FROM t1 x LEFT JOIN t2 y ON f(x.a, y.b) = 1, t3 WHERE a IN (1)", "SELECT t1 t2 t3", "t1")]
+#[case::join_in_parentheses("SELECT * FROM (a JOIN b ON a.x = b.x) JOIN c USING (x)", "SELECT a b c", "a")]
+#[case::schema("SELECT * FROM app . \"Users\" u, db.s.t", "SELECT app.\"Users\" db.s.t", "app.\"Users\"")]
+#[case::case_is_kept("select * from Users", "select Users", "Users")]
+#[case::no_table("SELECT 1", "SELECT", "")]
+#[case::subquery("SELECT * FROM t WHERE id IN (SELECT id FROM u) ORDER BY a, b", "SELECT t SELECT u", "t")]
+#[case::scalar_subquery("SELECT (SELECT max(a) FROM u), b FROM t", "SELECT SELECT u t", "u")]
+#[case::from_that_is_no_clause(
+    "SELECT extract(year FROM d), trim(both 'x' from y), a IS DISTINCT FROM b, count(*) FROM t",
+    "SELECT t",
+    "t"
+)]
+#[case::distinct("SELECT DISTINCT * FROM t", "SELECT t", "t")]
+#[case::functions_are_no_tables("SELECT * FROM generate_series(1, 2) g, t, LATERAL unnest(t.a) u", "SELECT t", "t")]
+#[case::union("SELECT a FROM t UNION ALL SELECT b FROM u", "SELECT t SELECT u", "t")]
+#[case::for_update("SELECT a FROM t FOR UPDATE OF t", "SELECT t", "t")]
+#[case::insert(
+    "INSERT INTO t (a, b) VALUES (1, 2) ON CONFLICT (a) DO UPDATE SET b = 2, c = 3 RETURNING a, b",
+    "INSERT t",
+    "t"
+)]
+#[case::update(
+    "UPDATE ONLY t AS x SET a = 1, b = (SELECT c FROM u) FROM v, w WHERE x.a = v.a",
+    "UPDATE t SELECT u v w",
+    "t"
+)]
+#[case::delete("DELETE FROM t USING u, v WHERE t.a = u.a", "DELETE t u v", "t")]
+#[case::merge(
+    "MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN UPDATE SET b = 1, c = 2 WHEN NOT MATCHED THEN INSERT VALUES (1)",
+    "MERGE t s",
+    "t"
+)]
+#[case::with(
+    "WITH x AS (SELECT * FROM t), y(a) AS MATERIALIZED (SELECT * FROM x) SELECT * FROM y, u",
+    "SELECT t SELECT SELECT u",
+    "t"
+)]
+#[case::with_recursive(
+    "WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT a + 1 FROM x) SELECT * FROM x",
+    "SELECT SELECT SELECT",
+    ""
+)]
+#[case::with_change(
+    "WITH gone AS (DELETE FROM t RETURNING *) INSERT INTO log SELECT * FROM gone",
+    "DELETE t INSERT log SELECT",
+    "t"
+)]
+#[case::create_table("CREATE TABLE IF NOT EXISTS s.t (id int PRIMARY KEY, name text)", "CREATE TABLE s.t", "s.t")]
+#[case::create_table_as("CREATE TEMP TABLE t AS SELECT * FROM u", "CREATE TABLE t SELECT u", "t")]
+#[case::create_view("CREATE OR REPLACE VIEW v AS SELECT * FROM t", "CREATE VIEW v SELECT t", "v")]
+#[case::create_index("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a, b)", "CREATE INDEX i t", "")]
+#[case::drop("DROP TABLE IF EXISTS a, b CASCADE", "DROP TABLE a b", "a")]
+#[case::alter("ALTER TABLE t ADD COLUMN a int DEFAULT 1", "ALTER TABLE t", "t")]
+#[case::truncate("TRUNCATE TABLE a, b", "TRUNCATE a b", "a")]
+#[case::copy_in("COPY t (a, b) FROM STDIN", "COPY t", "t")]
+#[case::copy_out("COPY (SELECT * FROM t) TO STDOUT", "COPY SELECT t", "t")]
+#[case::call("CALL do_it(1, 'x')", "CALL do_it", "")]
+#[case::explain("EXPLAIN (ANALYZE, BUFFERS) UPDATE t SET a = 1", "EXPLAIN UPDATE t", "t")]
+#[case::explain_words("EXPLAIN ANALYZE VERBOSE SELECT * FROM t", "EXPLAIN SELECT t", "t")]
+#[case::grant("GRANT SELECT, UPDATE ON t TO bob", "GRANT", "")]
+#[case::begin("BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN", "")]
+#[case::start("START TRANSACTION READ ONLY", "START TRANSACTION", "")]
+#[case::set("SET search_path TO 'app'", "SET", "")]
+#[case::cursor("DECLARE c CURSOR FOR SELECT * FROM t", "DECLARE SELECT t", "t")]
+#[case::several("BEGIN; UPDATE t SET a = 1; COMMIT", "BEGIN UPDATE t COMMIT", "")]
+#[case::replace_is_a_function("SELECT (replace(a, 'x', 'y')) FROM t", "SELECT t", "t")]
+#[case::empty("  ; ", "", "")]
+fn the_summary_says_what_is_done_to_what(#[case] sql: &str, #[case] summary: &str, #[case] collection: &str) {
+    let normalized = postgres(sql);
+    assert_eq!((&*normalized.summary, &*normalized.collection), (summary, collection));
+}
+
+#[rstest]
+#[case("SELECT 1", "SELECT")]
+#[case("(SELECT 1) UNION (SELECT 2)", "SELECT")]
+#[case("WITH x AS (SELECT 1) DELETE FROM t", "DELETE")]
+#[case("create table t (a int)", "create table")]
+#[case("DROP MATERIALIZED VIEW v", "DROP MATERIALIZED VIEW")]
+#[case("INSERT INTO t SELECT 1", "INSERT")]
+#[case("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)", "INSERT")]
+#[case("BEGIN; SELECT 1", "")]
+#[case("-- nothing", "")]
+fn the_operation_is_the_statements_own(#[case] sql: &str, #[case] operation: &str) {
+    assert_eq!(postgres(sql).operation, operation);
+}
+
+#[rstest]
+#[case::name("SELECT * FROM use", "SELECT * FROM ...", "SELECT")]
+#[case::qualified_name("SELECT * FROM app.use", "SELECT * FROM app....", "SELECT")]
+#[case::name_before("SELECT * FROM users u", "SELECT * FROM users ...", "SELECT users")]
+#[case::string("SELECT * FROM t WHERE a = 'sec", "SELECT * FROM t WHERE a = ?...", "SELECT t")]
+#[case::number("SELECT * FROM t WHERE a = 12", "SELECT * FROM t WHERE a = ?...", "SELECT t")]
+#[case::prefix("SELECT * FROM t WHERE a = E", "SELECT * FROM t WHERE a = ...", "SELECT t")]
+#[case::dollar_quote("SELECT * FROM t WHERE a = $ta", "SELECT * FROM t WHERE a = ?...", "SELECT t")]
+#[case::comment("SELECT * FROM t /* sec", "SELECT * FROM t ...", "SELECT t")]
+#[case::verb("SEL", "...", "")]
+#[case::list("SELECT * FROM t WHERE a IN (1, 2, 3", "SELECT * FROM t WHERE a IN (?, ?...", "SELECT t")]
+fn what_was_cut_off_is_not_guessed(#[case] sql: &str, #[case] text: &str, #[case] summary: &str) {
+    let normalized = normalize(sql.as_bytes(), Extent::Truncated, Dialect::Postgres);
+    assert_eq!((&*normalized.text, &*normalized.summary), (text, summary));
+}
+
+#[test]
+fn a_long_summary_ends_between_words() {
+    let tables: Vec<_> = (0..100).map(|n| format!("table_{n}")).collect();
+    let summary = postgres(&format!("SELECT * FROM {}", tables.join(", "))).summary;
+    assert!(summary.len() <= MAX_SUMMARY, "{summary}");
+    assert!(summary.starts_with("SELECT table_0 table_1 ") && summary.ends_with(" table_27"), "{summary}");
+}
+
+#[test]
+fn a_long_list_costs_no_more_text_than_a_short_one() {
+    let ids: Vec<_> = (0..10_000).map(|id| id.to_string()).collect();
+    assert_eq!(
+        postgres(&format!("SELECT a FROM t WHERE id IN ({})", ids.join(", "))).text,
+        "SELECT a FROM t WHERE id IN (?)"
+    );
+}
+
+/// Words that stand for secrets, in every kind of literal, between the pieces of a statement.
+fn literal() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("'secret'".to_owned()),
+        Just("'it''s secret'".to_owned()),
+        Just("E'\\'secret'".to_owned()),
+        Just("$$secret$$".to_owned()),
+        Just("$a$secret' $$ $a$".to_owned()),
+        Just("/* secret */".to_owned()),
+        Just("-- secret\n".to_owned()),
+        Just("X'5ec4e7'".to_owned()),
+    ]
+}
+
+fn statement() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("SELECT"),
+        Just("a"),
+        Just("FROM"),
+        Just("\"T\""),
+        Just("("),
+        Just(")"),
+        Just(","),
+        Just("IN"),
+        Just("VALUES"),
+        Just("WITH"),
+        Just("AS"),
+        Just(";"),
+        Just("INSERT INTO"),
+        Just("x.y"),
+        Just("="),
+        Just("UPDATE"),
+        Just("$1"),
+        Just(" "),
+    ];
+    prop::collection::vec(prop_oneof![literal(), word.prop_map(str::to_owned)], 0..40).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn no_secret_is_left_wherever_it_is_cut(sql in statement(), cut in 0_usize..400) {
+        let whole = postgres(&sql);
+        prop_assert!(!format!("{whole:?}").contains("secret"), "{whole:?}");
+        let cut = normalize(&sql.as_bytes()[..cut.min(sql.len())], Extent::Truncated, Dialect::Postgres);
+        prop_assert!(!format!("{cut:?}").contains("sec"), "{cut:?}");
+    }
+
+    #[test]
+    fn normalising_twice_changes_nothing(sql in statement()) {
+        let once = postgres(&sql);
+        let twice = postgres(&once.text);
+        prop_assert_eq!(&once.text, &twice.text);
+    }
+
+    #[test]
+    fn any_bytes_are_survived(sql in prop::collection::vec(any::<u8>(), 0..200), truncated: bool) {
+        let extent = if truncated { Extent::Truncated } else { Extent::Whole };
+        for dialect in [Dialect::Postgres, Dialect::PostgresEscaping, Dialect::MySql] {
+            let normalized = normalize(&sql, extent, dialect);
+            prop_assert!(normalized.summary.len() <= MAX_SUMMARY);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The agent under test: the `onlooker` binary, outside of the cgroup that it watches.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{Launch, Process, Stdout};
+use crate::wait::{Deadline, within};
+use crate::world::World;
+
+/// Loading and verifying the programs takes a second or two, more on a busy machine.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// From the signal to the end: flushing, and printing the summary.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running agent. Its stdout (the traces, with no exporter configured) and its stderr are kept apart.
+#[derive(Debug)]
+pub struct Agent(Process);
+
+impl Agent {
+    /// Starts `onlooker` with these arguments and environment variables, and waits until it says that it is ready.
+    pub fn start(world: &World, binary: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        let mut command = world.command(binary);
+        command.args(arguments).envs(environment.iter().copied());
+        Self::ready(world, &mut command, Stdout::File)
+    }
+
+    /// Starts it on everything in `world`, with more arguments after the selector.
+    pub fn watch(world: &World, binary: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        Self::start(world, binary, &[&["run", "--cgroup", world.cgroup().name()?], more].concat(), environment)
+    }
+
+    /// As [`Agent::watch`], for a person who looks on: its stdout is ours, and so is what it knows of the terminal.
+    pub fn watch_aloud(world: &World, binary: &Path, more: &[&str]) -> Result<Self> {
+        let mut command = world.command(binary);
+        let of_the_terminal = ["TERM", "NO_COLOR"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
+        command.args(["run", "--cgroup", world.cgroup().name()?]).args(more).envs(of_the_terminal);
+        Self::ready(world, &mut command, Stdout::Ours)
+    }
+
+    fn ready(world: &World, command: &mut Command, stdout: Stdout) -> Result<Self> {
+        let launch = Launch { name: "onlooker", watched: false, stdout, stop_signal: libc::SIGTERM };
+        let mut process = Process::start(world, &launch, command)?;
+        process.logged(within(STARTS_WITHIN), "ready", 1)?;
+        Ok(Self(process))
+    }
+
+    /// What it has printed on stdout so far.
+    pub fn stdout(&self) -> Result<String> {
+        self.0.stdout()
+    }
+
+    /// What it has printed on stderr so far.
+    pub fn stderr(&self) -> Result<String> {
+        self.0.log()
+    }
+
+    /// Waits until a line on stderr contains `text`.
+    pub fn says(&mut self, deadline: Deadline, text: &str) -> Result<()> {
+        self.0.logged(deadline, text, 1)
+    }
+
+    /// Lets it flush, waits for its end, and returns all of its stderr: the summary is last. Fails unless it exits with 0.
+    pub fn finish(&mut self) -> Result<String> {
+        let status = self.0.stop_within(STOPS_WITHIN)?;
+        if !status.success() {
+            bail!("the agent did not end well ({status})");
+        }
+        self.0.log()
+    }
+
+    /// Its process, to be measured, signalled or killed.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.0
+    }
+}
+
+/// The agent that was built beside the running program: `$ONLOOKER`, or `onlooker` in the folder of this build's binaries.
+pub fn agent_beside() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("ONLOOKER") {
+        return Ok(path.into());
+    }
+    let here = env::current_exe().context("cannot find this program")?;
+    // target/debug/deps/cases-0123 and target/debug/xtask.
+    let found = here.ancestors().skip(1).take(2).map(|dir| dir.join("onlooker")).find(|path| path.is_file());
+    found.context("the agent is not built: run `cargo build -p onlooker`, or let `cargo xtask test` do it")
+}

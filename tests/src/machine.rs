@@ -1,0 +1,55 @@
+//! What this machine has that tests need: programs, and what `cargo xtask setup` made in the cache.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use onlooker_ebpf_build::Cache;
+
+/// Where a program is that is on PATH, or in the folders for administrators that a user's PATH may lack.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Where PostgreSQL's programs are: Debian keeps them off PATH, in a folder per version; the newest counts.
+#[must_use]
+pub fn postgres_programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = versions
+        .filter(|dir| dir.join("bin/initdb").is_file())
+        .max_by_key(|dir| dir.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()));
+    let on_path = || find_program("initdb")?.parent().map(Path::to_path_buf);
+    newest.map(|dir| dir.join("bin")).or_else(on_path)
+}
+
+/// The folder of the Python environment that has the servers and clients of tests/apps/python, made or not.
+pub fn python_environment() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("python"))
+}
+
+/// The OpenTelemetry Collector that receives what the tests export, made or not.
+pub fn collector() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("collector").join("otelcol"))
+}
+
+pub(crate) fn need_program(name: &str) -> Result<PathBuf> {
+    find_program(name).with_context(|| format!("{name} is not installed: run `cargo xtask setup`"))
+}
+
+pub(crate) fn need_file(path: PathBuf) -> Result<PathBuf> {
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(anyhow::anyhow!("{} is missing: run `cargo xtask setup`", path.display()))
+}
+
+/// The folder of the applications of one language: `tests/apps/LANGUAGE`.
+pub(crate) fn apps(language: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(language)
+}

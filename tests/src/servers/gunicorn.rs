@@ -1,0 +1,160 @@
+//! A Flask application of tests/apps/python under gunicorn.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::STARTS_WITHIN;
+use crate::machine::{self, need_file};
+use crate::ports::Port;
+use crate::process::{Launch, Process, Stdout};
+use crate::wait::within;
+use crate::world::World;
+
+/// What a log must say once for each worker that has loaded the application.
+const WORKER_READY: &str = "worker has loaded the application";
+
+/// How gunicorn's workers serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One request at a time and a connection for each: `--worker-class sync`.
+    Sync,
+    /// A pool of this many threads, connections kept alive: `--worker-class gthread`.
+    Threads(u32),
+}
+
+/// An application that is to be started; made by [`Gunicorn::app`].
+#[derive(Debug, Clone)]
+pub struct GunicornOptions {
+    module: String,
+    processes: u32,
+    workers: Workers,
+    unix_socket: bool,
+    environment: Vec<(String, String)>,
+}
+
+/// A running gunicorn.
+#[derive(Debug)]
+pub struct Gunicorn {
+    process: Process,
+    bound: Bound,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Port(Port),
+    UnixSocket(PathBuf),
+}
+
+impl Gunicorn {
+    /// The object `app` in the module `module` of tests/apps/python: one process with 20 threads, unless told otherwise.
+    #[must_use]
+    pub fn app(module: &str) -> GunicornOptions {
+        GunicornOptions {
+            module: module.to_owned(),
+            processes: 1,
+            workers: Workers::Threads(20),
+            unix_socket: false,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Where it listens, as nginx writes it: `127.0.0.1:PORT` or `unix:PATH`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match &self.bound {
+            Bound::Port(port) => port.address(),
+            Bound::UnixSocket(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// `http://127.0.0.1:PORT/path`. Fails for one that listens on a unix socket.
+    pub fn url(&self, path: &str) -> Result<String> {
+        match &self.bound {
+            Bound::Port(port) => Ok(format!("http://{}{path}", port.address())),
+            Bound::UnixSocket(socket) => Err(anyhow::anyhow!("{} has no URL", socket.display())),
+        }
+    }
+
+    /// Its first process, which serves nothing itself.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl GunicornOptions {
+    /// How its workers serve.
+    #[must_use]
+    pub fn workers(self, workers: Workers) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// How many worker processes.
+    #[must_use]
+    pub fn processes(self, processes: u32) -> Self {
+        Self { processes, ..self }
+    }
+
+    /// Listens on `MODULE.sock` in the world's folder in place of a port.
+    #[must_use]
+    pub fn unix_socket(self) -> Self {
+        Self { unix_socket: true, ..self }
+    }
+
+    /// Sets a variable in the application's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts it and waits until every worker has loaded the application.
+    pub fn start(&self, world: &World) -> Result<Gunicorn> {
+        let bound = if self.unix_socket {
+            Bound::UnixSocket(world.dir().join(format!("{}.sock", self.module)))
+        } else {
+            Bound::Port(Port::claim()?)
+        };
+        let settings = world.dir().join(format!("{}.conf.py", self.module));
+        fs::write(&settings, self.settings()).with_context(|| format!("cannot write {}", settings.display()))?;
+
+        let gunicorn = need_file(machine::python_environment()?.join("bin/gunicorn"))?;
+        let mut command = world.command(gunicorn);
+        command.arg("--config").arg(&settings).arg("--bind");
+        match &bound {
+            Bound::Port(port) => command.arg(port.address()),
+            Bound::UnixSocket(path) => command.arg(format!("unix:{}", path.display())),
+        };
+        command
+            .arg(format!("{}:app", self.module))
+            .current_dir(machine::apps("python"))
+            // The applications' folder is the repository's: no bytecode in it.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let launch = Launch { name: &self.module, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
+        let mut process = Process::start(world, &launch, &mut command)?;
+        let count = usize::try_from(self.processes).context("a count of processes fits in usize")?;
+        process.logged(within(STARTS_WITHIN), WORKER_READY, count)?;
+        Ok(Gunicorn { process, bound })
+    }
+
+    /// gunicorn's configuration file, which is Python.
+    fn settings(&self) -> String {
+        let (class, threads) = match self.workers {
+            Workers::Sync => ("sync", 1),
+            Workers::Threads(threads) => ("gthread", threads),
+        };
+        let processes = self.processes;
+        format!(
+            "worker_class = \"{class}\"
+workers = {processes}
+threads = {threads}
+graceful_timeout = 1
+
+def post_worker_init(worker):
+    worker.log.info(\"{WORKER_READY}\")
+"
+        )
+    }
+}

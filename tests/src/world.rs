@@ -1,0 +1,112 @@
+//! A cgroup and a folder of its own for the programs of one test, and how to run something in it.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+use crate::cgroup::Cgroup;
+use crate::process::{join_before_exec, tail};
+
+/// Where the programs of one test run. Cheap to clone: every server keeps its world.
+#[derive(Debug, Clone)]
+pub struct World(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped in this order: what runs, then what it writes to.
+    cgroup: Cgroup,
+    dir: TempDir,
+}
+
+impl World {
+    /// An empty world. Needs root, for the cgroup.
+    pub fn create() -> Result<Self> {
+        let cgroup = Cgroup::create()?;
+        let dir = tempfile::Builder::new()
+            .prefix("onlooker-")
+            // Servers that run under accounts of their own must be able to look into it.
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .context("cannot create a temporary folder")?;
+        Ok(Self(Arc::new(Inner { cgroup, dir })))
+    }
+
+    /// Tells `story` in a new world. When it fails, the error carries the end of every log.
+    pub fn story<T>(name: &str, story: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let world = Self::create()?;
+        let told = story(&world);
+        told.map_err(|error| {
+            let logs = world.logs();
+            error.context(format!("{name} failed; the logs end with\n{logs}"))
+        })
+    }
+
+    /// The folder for logs, sockets, configuration and data; removed with the world.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.0.dir.path()
+    }
+
+    /// The cgroup that the servers run in.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.0.cgroup
+    }
+
+    /// A command whose environment has nothing of ours in it but what finding programs takes.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()))
+            .env("HOME", self.dir())
+            .env("LANG", "C.UTF-8")
+            .current_dir(self.dir());
+        command
+    }
+
+    /// Runs a command to its end, in the watched cgroup, and returns what it printed. Fails unless it succeeds.
+    pub fn run(&self, command: &mut Command) -> Result<Output> {
+        join_before_exec(command, self)?;
+        self.run_unwatched(command)
+    }
+
+    /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.
+    pub fn run_unwatched(&self, command: &mut Command) -> Result<Output> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {program}"))?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("{program} failed ({}): {}", output.status, stderr.trim());
+        }
+        Ok(output)
+    }
+
+    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure; no answer within 60 s is.
+    pub fn curl(&self, arguments: &[&str]) -> Result<String> {
+        let mut curl = self.command("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]).args(arguments);
+        Ok(String::from_utf8_lossy(&self.run(&mut curl)?.stdout).into_owned())
+    }
+
+    /// The end of every log, each under its name.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let Ok(entries) = fs::read_dir(self.dir()) else { return String::new() };
+        let mut logs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        let parts = logs.iter().map(|log| {
+            let name = log.file_stem().unwrap_or_default().to_string_lossy();
+            format!("--- {name}\n{}", tail(log))
+        });
+        parts.collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,58 @@
+//! `cargo xtask demo`: the main job, shown. A small shop of real servers, one request, one trace.
+
+mod trace;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use onlooker_tests::servers::Workers;
+use onlooker_tests::wait::{self, within};
+use onlooker_tests::{Agent, Shop, World};
+
+use crate::setup::{self, Part};
+use crate::{run, shell};
+
+/// Starts nginx, two Flask services, PostgreSQL and Redis, traces them, and prints the traces of a few requests.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {}
+
+/// A span is exported within a second of its end; the rest is for a busy machine.
+const TRACE_WITHIN: Duration = Duration::from_secs(20);
+
+pub(crate) fn run(_: &Options) -> Result<()> {
+    if !shell::is_root() {
+        bail!(
+            "tracing loads programs into the kernel and needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask demo`"
+        );
+    }
+    setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python])?;
+    shell::say("building the agent");
+    let agent = run::build_agent()?;
+    // From here on Ctrl-C too stops the servers.
+    wait::heed_signals()?;
+    World::story("the demo", |world| show(world, &agent))
+}
+
+fn show(world: &World, agent: &Path) -> Result<()> {
+    shell::say(
+        "starting nginx -> storefront (Flask) -> inventory (Flask) -> PostgreSQL and Redis, none of them changed",
+    );
+    let shop = Shop::open(world, Workers::Threads(4))?;
+
+    let spans = world.dir().join("spans.jsonl");
+    let cgroup = world.cgroup().path().display();
+    shell::say(&format!("$ onlooker run --cgroup {cgroup}"));
+    let file = spans.display().to_string();
+    let mut agent = Agent::watch_aloud(world, agent, &["--exporter", "console", "--file", &file])?;
+
+    // The first is not in Redis yet, the second is, and the third exists nowhere.
+    for number in [7, 7, 1] {
+        let url = shop.product(number);
+        let answer = world.curl(&[&url])?;
+        shell::say(&format!("$ curl {url}\n{}\n", answer.trim()));
+    }
+    wait::until(within(TRACE_WITHIN), "trace of three services, PostgreSQL and Redis", || trace::complete(&spans))?;
+    shell::say(agent.finish()?.trim());
+    Ok(())
+}

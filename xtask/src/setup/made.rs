@@ -1,0 +1,41 @@
+//! Folders that are made from a recipe, and made anew when the recipe changes.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+/// Holds the recipe that the folder was made from; written last.
+const RECIPE: &str = "made-from";
+
+/// Makes `dir` with `make` unless it was made from exactly this `recipe` before. Says whether it had to.
+pub(super) fn once(dir: &Path, recipe: &str, make: impl FnOnce() -> Result<()>) -> Result<bool> {
+    let mark = dir.join(RECIPE);
+    if fs::read_to_string(&mark).is_ok_and(|made_from| made_from == recipe) {
+        return Ok(false);
+    }
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove the old {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    make()?;
+    fs::write(&mark, recipe).with_context(|| format!("cannot write {}", mark.display()))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::once;
+
+    #[test]
+    fn it_is_made_when_new_changed_or_left_half_done_and_never_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("part");
+        assert!(once(&dir, "flour", || Ok(())).unwrap());
+        assert!(!once(&dir, "flour", || bail!("made twice")).unwrap());
+        assert!(once(&dir, "salt", || bail!("burnt")).is_err());
+        assert!(once(&dir, "salt", || Ok(())).unwrap());
+    }
+}
