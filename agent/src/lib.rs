@@ -9,5 +9,7 @@ pub mod enrich;
 pub mod export;
 pub mod kernel;
 pub mod metrics;
+pub mod parent;
 pub mod route;
 pub mod span;
+pub mod stream;

@@ -34,6 +34,48 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Records taken from the kernel.
+    events,
+    /// Records that could not be read: kernel object and agent are of different builds.
+    events_malformed,
+    /// Connections that were followed.
+    connections_seen,
+    /// Connections that selected processes opened.
+    connections_opened,
+    /// Segments of connections that were not followed because too many were.
+    connections_over_limit,
+    /// Idle connections that were dropped to make room: their next request has no addresses.
+    connections_evicted,
+    /// Connections that speak TLS, which is not read yet.
+    connections_tls,
+    /// Connections that speak HTTP/2, which is not read yet.
+    connections_http2,
+    /// Connections that speak nothing there is a parser for.
+    connections_unknown,
+    /// Connections that stopped making sense and were looked at anew.
+    connections_unparsable,
+    /// Segments let through before what they waited for, because too many waited.
+    segments_held_too_many,
+    /// Segments that came when they had been declared missing.
+    segments_too_late,
+    /// Bytes of followed connections that no segment told of.
+    bytes_missing,
+    /// Responses whose request was not seen: it began before the agent, or its event was lost.
+    responses_without_request,
+    /// Requests that began.
+    requests_begun,
+    /// Requests that were given up because bytes of their head were not captured.
+    requests_lost_head_missing,
+    /// Requests that were given up because their response was not captured.
+    requests_lost_response_missing,
+    /// Requests that were given up because their connection stopped making sense.
+    requests_lost_unparsable,
+    /// Requests that were given up because more were open on their connection than are kept.
+    requests_lost_too_many_open,
+    /// Calls that an OpenTelemetry SDK in the caller tells of itself: they are not told twice.
+    spans_left_to_sdk,
+    /// Parents found after the trace had been sent under another id: told as a link.
+    parents_found_late,
     /// Spans handed to the exporters.
     spans_made,
     /// Spans an exporter delivered (for several exporters: all of them).

@@ -107,7 +107,7 @@ impl Streams {
         let Some(connection) = self.connection(record.cookie) else { return };
         match record.change {
             change::SEEN => connection.introduce(record.tgid, ends(record), record.from_start != 0),
-            change::FINISHED => connection.finished(record.time),
+            change::FINISHED => connection.finished(record.time, happened),
             change::CLOSED => {
                 let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
                 connection.closing(why, record.time);

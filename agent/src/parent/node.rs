@@ -1,0 +1,128 @@
+//! One side of one exchange, as a place in a trace.
+
+use compact_str::CompactString;
+use onlooker_common::context::Owner;
+use onlooker_protocols::Begun;
+use onlooker_protocols::propagation::TraceContext;
+use opentelemetry::trace::{SpanId, TraceId};
+
+use super::{NodeId, Place};
+use crate::span::{Evidence, Role};
+use crate::stream::Origin;
+
+/// A request in flight, or one that ended a moment ago.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) role: Role,
+    pub(super) cookie: u64,
+    pub(super) tgid: u32,
+    /// Position of the request's first byte, and of the run it came in.
+    pub(super) position: u64,
+    pub(super) run_position: u64,
+    pub(super) start: u64,
+    pub(super) end: Option<u64>,
+    pub(super) span_id: SpanId,
+    /// The trace it would be the root of.
+    own_trace: TraceId,
+    /// The trace context in its header.
+    pub(super) wire: Option<TraceContext>,
+    pub(super) correlation: Option<CompactString>,
+    /// Whose work the kernel says it is.
+    pub(super) owner: Option<Owner>,
+    pub(super) link: Link,
+    /// The parent that was found too late.
+    pub(super) late: Option<NodeId>,
+    /// The other end of the exchange, on this host. Not held: it may be gone.
+    pub(super) joined: Option<NodeId>,
+    /// Its key while the other end is looked for.
+    pub(super) unjoined: Option<(Role, u32, u32)>,
+    /// The trace it was sent under, or something below it was.
+    pub(super) frozen: Option<Trace>,
+    /// Its span was made, or it will have none.
+    pub(super) settled: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    None,
+    /// The span that the header names.
+    Remote,
+    Node(NodeId, Evidence),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Trace {
+    pub(super) trace_id: TraceId,
+    pub(super) trace_state: CompactString,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { trace_id: TraceId::INVALID, trace_state: CompactString::default() }
+    }
+}
+
+impl Node {
+    pub(super) fn new(place: Place, begun: &Begun, origin: Option<&Origin>) -> Self {
+        // The kernel's ids are the run's: they are the first request's of it.
+        let given = origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.message);
+        let span_id = match given {
+            Some(message) if message.span_id != 0 => message.span_id,
+            _ => random(),
+        };
+        let own_trace = match given {
+            Some(message) if message.trace_id != [0; 2] => message.trace_id,
+            _ => [random(), random()],
+        };
+        let [high, low] = own_trace.map(u128::from);
+        Self {
+            role: place.role,
+            cookie: place.cookie,
+            tgid: place.tgid,
+            position: begun.start.position,
+            run_position: origin.map_or(begun.start.position, |origin| origin.position),
+            start: begun.start.nanos,
+            end: None,
+            span_id: SpanId::from_bytes(span_id.to_be_bytes()),
+            own_trace: TraceId::from_bytes((high << 64 | low).to_be_bytes()),
+            wire: begun.context.clone(),
+            correlation: begun.correlation.clone(),
+            owner: origin.map(|origin| origin.owner).filter(|owner| owner.cookie != 0),
+            link: Link::None,
+            late: None,
+            joined: None,
+            unjoined: None,
+            frozen: None,
+            settled: false,
+        }
+    }
+
+    /// Whether it was worked on at `nanos`, as far as that is known.
+    pub(super) fn in_flight_at(&self, nanos: u64) -> bool {
+        self.start <= nanos && self.end.is_none_or(|end| nanos <= end)
+    }
+
+    /// The trace it begins, or continues from the wire.
+    pub(super) fn trace(&self) -> Trace {
+        if let Some(frozen) = &self.frozen {
+            return frozen.clone();
+        }
+        match (&self.link, &self.wire) {
+            (Link::Remote, Some(wire)) => {
+                Trace { trace_id: TraceId::from_bytes(wire.trace_id), trace_state: wire.tracestate.clone() }
+            }
+            _ => Trace { trace_id: self.own_trace, trace_state: CompactString::default() },
+        }
+    }
+}
+
+/// A random word that is not 0, from the process's own hashing keys: ids must be unique, not secret.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static KEYS: RandomState = RandomState::new();
+    }
+    KEYS.with(|keys| keys.hash_one(COUNTER.fetch_add(1, Relaxed))).max(1)
+}

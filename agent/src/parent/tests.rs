@@ -1,0 +1,186 @@
+use onlooker_common::context::TraceContext as Ids;
+use onlooker_protocols::Moment;
+
+use super::*;
+
+const PROXY: u32 = 10;
+const APP: u32 = 20;
+
+fn begun(position: u64, nanos: u64) -> Begun {
+    Begun { start: Moment { nanos, position, run: 0 }, context: None, correlation: None }
+}
+
+fn origin(position: u64, opposite: u64) -> Origin {
+    Origin {
+        position,
+        opposite,
+        owner: Owner::default(),
+        message: Ids { trace_id: [position + 1, 7], span_id: position + 100 },
+        tgid: 0,
+        tid: 0,
+        peer: 0,
+        from_start: true,
+    }
+}
+
+fn owned(position: u64, by: (u64, u64), rung: u32) -> Origin {
+    Origin {
+        owner: Owner { cookie: by.0, position: by.1, evidence: rung, ..Owner::default() },
+        ..origin(position, 0)
+    }
+}
+
+fn server(cookie: u64, tgid: u32) -> Place {
+    Place { cookie, tgid, role: Role::Server }
+}
+
+fn client(cookie: u64, tgid: u32) -> Place {
+    Place { cookie, tgid, role: Role::Client }
+}
+
+fn wire(span: u8) -> TraceContext {
+    TraceContext { trace_id: [9; 16], span_id: [span; 8], flags: 1, tracestate: "a=1".into() }
+}
+
+/// A proxy's request, its call, and the application's request at the other end of that.
+fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<TraceContext>) -> [NodeId; 3] {
+    let request = parents.begin(server(1, PROXY), &Begun { context: received, ..begun(0, 100) }, Some(&origin(0, 0)));
+    let call = parents.begin(
+        client(2, PROXY),
+        &Begun { context: sent.clone(), ..begun(50, 110) },
+        Some(&owned(50, (1, 0), evidence::CONNECT)),
+    );
+    let answer = parents.begin(server(3, APP), &Begun { context: sent, ..begun(50, 105) }, Some(&origin(50, 0)));
+    [request, call, answer]
+}
+
+fn settle(parents: &mut Parents, id: NodeId, start: u64, end: u64) -> Settled {
+    parents.finish(id, end);
+    parents.settle(id, start, end).expect("the node is there")
+}
+
+#[test]
+fn one_trace_through_a_proxy_whichever_ends_first() {
+    let mut parents = Parents::default();
+    let [request, call, answer] = chain(&mut parents, None, None);
+    let answer = settle(&mut parents, answer, 105, 130);
+    let call = settle(&mut parents, call, 110, 125);
+    let request = settle(&mut parents, request, 100, 140);
+    assert_eq!([answer.trace_id, call.trace_id], [request.trace_id; 2]);
+    assert_eq!(request.parent, None);
+    assert_eq!(call.parent, Some(Parent { span_id: request.span_id, evidence: Evidence::Connect, remote: false }));
+    assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
+    // The client's write returned after the server had read.
+    assert_eq!(call.start, 105);
+    assert!(parents.is_empty(), "nothing is kept");
+}
+
+#[test]
+fn a_header_that_a_proxy_passes_on_does_not_flatten_the_trace() {
+    let mut parents = Parents::default();
+    let [request, call, answer] = chain(&mut parents, Some(wire(5)), Some(wire(5)));
+    let answer = settle(&mut parents, answer, 105, 130);
+    let call = settle(&mut parents, call, 110, 131);
+    let request = settle(&mut parents, request, 100, 140);
+    assert_eq!(request.parent.map(|p| (p.evidence, p.remote)), Some((Evidence::Wire, true)));
+    assert_eq!(request.trace_id, TraceId::from_bytes([9; 16]));
+    assert_eq!(answer.parent.map(|p| p.span_id), Some(call.span_id));
+    assert_eq!(answer.trace_id, request.trace_id);
+    assert_eq!(answer.trace_state, "a=1");
+    assert!(!call.left_to_sdk);
+}
+
+#[test]
+fn a_header_of_the_callers_own_marks_its_sdk() {
+    let mut parents = Parents::default();
+    let [request, call, answer] = chain(&mut parents, Some(wire(6)), Some(wire(5)));
+    let answer = settle(&mut parents, answer, 105, 130);
+    let call = settle(&mut parents, call, 110, 131);
+    settle(&mut parents, request, 100, 140);
+    assert!(call.left_to_sdk);
+    assert_eq!(
+        answer.parent,
+        Some(Parent { span_id: SpanId::from_bytes([6; 8]), evidence: Evidence::Wire, remote: true })
+    );
+}
+
+#[test]
+fn a_call_after_the_answer_is_not_the_requests() {
+    let mut parents = Parents::default();
+    let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    parents.finish(request, 150);
+    let call = parents.begin(client(2, APP), &begun(9, 160), Some(&owned(9, (1, 0), evidence::THREAD)));
+    assert_eq!(settle(&mut parents, call, 160, 170).parent, None);
+}
+
+#[test]
+fn threads_prove_nothing_once_a_loop_is_seen() {
+    let mut parents = Parents::default();
+    let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
+    let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
+    parents.runs_loop(APP);
+    assert_eq!(settle(&mut parents, call, 110, 120).parent, None);
+    settle(&mut parents, a, 100, 200);
+    settle(&mut parents, b, 100, 200);
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn the_only_request_in_flight_is_a_likely_parent() {
+    let mut parents = Parents::default();
+    let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    let call = parents.begin(client(2, APP), &begun(9, 110), Some(&origin(9, 1)));
+    let settled = settle(&mut parents, call, 110, 120);
+    assert_eq!(settled.parent.map(|p| p.evidence), Some(Evidence::OnlyCandidate));
+    settle(&mut parents, request, 100, 200);
+}
+
+#[test]
+fn of_several_in_flight_the_one_with_the_same_request_id() {
+    let mut parents = Parents::default();
+    let requests: Vec<_> = ["x", "y"]
+        .into_iter()
+        .zip(1u64..)
+        .map(|(id, cookie)| {
+            let begun = Begun { correlation: Some(id.into()), ..begun(0, 100) };
+            parents.begin(server(cookie, APP), &begun, Some(&origin(0, cookie)))
+        })
+        .collect();
+    let call = Begun { correlation: Some("y".into()), ..begun(9, 110) };
+    let call = parents.begin(client(7, APP), &call, Some(&origin(9, 99)));
+    let call = settle(&mut parents, call, 110, 120);
+    let [_, y] = requests[..] else { unreachable!() };
+    let y = settle(&mut parents, y, 100, 130);
+    assert_eq!(call.parent, Some(Parent { span_id: y.span_id, evidence: Evidence::CorrelationId, remote: false }));
+}
+
+#[test]
+fn pipelined_requests_are_worked_on_in_order() {
+    let mut parents = Parents::default();
+    let run = origin(0, 0);
+    let first = parents.begin(server(1, APP), &begun(0, 100), Some(&run));
+    let second = parents.begin(server(1, APP), &begun(40, 100), Some(&run));
+    parents.finish(first, 120);
+    let call = parents.begin(client(2, APP), &begun(9, 125), Some(&owned(9, (1, 0), evidence::THREAD)));
+    let call = settle(&mut parents, call, 125, 128);
+    let second = settle(&mut parents, second, 100, 140);
+    assert_eq!(call.parent.map(|p| p.span_id), Some(second.span_id));
+    parents.settle(first, 100, 120);
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn a_parent_found_after_the_trace_was_sent_is_a_link() {
+    let mut parents = Parents::default();
+    let answer = parents.begin(server(3, APP), &begun(50, 105), Some(&origin(50, 0)));
+    let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
+    let below = settle(&mut parents, below, 106, 110);
+    let call = parents.begin(client(2, PROXY), &begun(50, 104), Some(&origin(50, 0)));
+    let answer = settle(&mut parents, answer, 105, 130);
+    let call = settle(&mut parents, call, 104, 131);
+    assert_eq!(below.trace_id, answer.trace_id);
+    assert_ne!(call.trace_id, answer.trace_id);
+    assert_eq!(answer.parent, None);
+    assert_eq!(answer.link.map(|link| link.span_id()), Some(call.span_id));
+    assert!(parents.is_empty());
+}

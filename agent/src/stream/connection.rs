@@ -1,0 +1,402 @@
+//! One connection: its two lanes, what it speaks, and what is held until it can be told.
+
+use std::sync::Arc;
+
+use onlooker_common::event::{self, flag};
+use onlooker_protocols::detect::{self, Guess};
+use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
+
+use super::origin::{Origin, Origins};
+use super::Happening;
+use crate::metrics::Metrics;
+use crate::span::{Address, Role};
+
+/// Bytes kept while it is not clear yet what a run is.
+const UNDECIDED_BYTES: usize = 4 << 10;
+/// Runs that may be looked at in vain before a connection is left alone.
+const ATTEMPTS: u8 = 8;
+/// Segments that may wait for an earlier one: more than are ever under way at once.
+const HELD_SEGMENTS: usize = 64;
+
+/// A connection that is followed.
+#[derive(Debug)]
+pub struct Connection {
+    pub cookie: u64,
+    /// The process that used it last.
+    pub tgid: u32,
+    pub role: Option<Role>,
+    pub(super) local: Address,
+    pub(super) peer: Address,
+    /// Time of its latest segment.
+    pub last_activity: u64,
+    from_start: bool,
+    lanes: [Lane; 2],
+    held: Vec<Held>,
+    speaks: Speaks,
+    origins: Origins,
+    /// Starts of the requests that are open, for their age.
+    open: Vec<Moment>,
+    ending: Option<(Close, u64)>,
+    found: Vec<Finding>,
+    metrics: Arc<Metrics>,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default, Clone, Copy)]
+struct Lane {
+    /// Position of the next byte, once any was seen.
+    next: Option<u64>,
+    run: u32,
+    finished: bool,
+}
+
+/// Index of a lane, and of what is not it.
+const INGRESS: usize = 0;
+const EGRESS: usize = 1;
+
+/// A segment that came before one it has to follow.
+#[derive(Debug)]
+struct Held {
+    segment: event::Segment,
+    captured: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Speaks {
+    /// Not known yet: the pieces of the run that is looked at.
+    Undecided { pieces: Vec<Piece>, attempts: u8 },
+    Known(Box<dyn Parser>),
+    /// Nothing there is a parser for.
+    Nothing,
+}
+
+impl Speaks {
+    const UNHEARD: Self = Self::Undecided { pieces: Vec::new(), attempts: 0 };
+}
+
+/// Bytes, or a hole, on their way to the parser.
+#[derive(Debug)]
+struct Piece {
+    lane: usize,
+    bytes: Vec<u8>,
+    missing: u64,
+    at: Moment,
+}
+
+fn lane_of(segment: &event::Segment) -> usize {
+    if segment.flags & flag::EGRESS != 0 { EGRESS } else { INGRESS }
+}
+
+impl Connection {
+    pub(super) fn new(cookie: u64, metrics: Arc<Metrics>) -> Self {
+        metrics.connections_seen.add(1);
+        Self {
+            cookie,
+            tgid: 0,
+            role: None,
+            local: Address::Unknown,
+            peer: Address::Unknown,
+            last_activity: 0,
+            from_start: false,
+            lanes: [Lane::default(); 2],
+            held: Vec::new(),
+            speaks: Speaks::UNHEARD,
+            origins: Origins::default(),
+            open: Vec::new(),
+            ending: None,
+            found: Vec::new(),
+            metrics,
+        }
+    }
+
+    /// The kernel says who it is.
+    pub(super) fn introduce(&mut self, tgid: u32, (role, local, peer): (Option<Role>, Address, Address), from_start: bool) {
+        self.tgid = tgid;
+        self.role = self.role.or(role);
+        self.local = local;
+        self.peer = peer;
+        self.from_start = from_start;
+    }
+
+    pub(super) fn followed_protocol(&self) -> Option<Protocol> {
+        match &self.speaks {
+            Speaks::Known(parser) => Some(parser.protocol()),
+            _ => None,
+        }
+    }
+
+    /// How many of its requests are open.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.open.is_empty() || !self.held.is_empty()
+    }
+
+    pub(super) fn wants_attention(&self) -> bool {
+        !self.held.is_empty() || self.ending.is_some()
+    }
+
+    /// This side sent its FIN at `time`.
+    pub(super) fn finished(&mut self, time: u64, happened: &mut Vec<Happening>) {
+        // Held segments come before it; the connection's end will tell the same, later.
+        if self.held.is_empty() {
+            self.end_lane(EGRESS, time, happened);
+        }
+    }
+
+    /// The connection is closed: what is held is let through first.
+    pub(super) fn closing(&mut self, why: Close, time: u64) {
+        self.ending.get_or_insert((why, time));
+    }
+
+    /// Takes a segment when its turn has come.
+    pub(super) fn segment(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
+        self.tgid = segment.tgid;
+        self.last_activity = segment.time;
+        self.from_start |= segment.flags & flag::FROM_START != 0;
+        let own = lane_of(segment);
+        if self.lanes[own].next.is_none() {
+            self.lanes[own].next = Some(segment.position);
+            self.lanes[1 - own].next.get_or_insert(segment.opposite);
+        }
+        if !self.is_next(segment) {
+            if self.held.len() == HELD_SEGMENTS {
+                self.metrics.segments_held_too_many.add(1);
+                self.let_through(u64::MAX, 0, happened);
+            }
+            self.held.push(Held { segment: *segment, captured: captured.to_vec() });
+            return;
+        }
+        self.deliver(segment, captured, happened);
+        self.catch_up(happened);
+    }
+
+    /// Whether everything that must come before the segment has come.
+    fn is_next(&self, segment: &event::Segment) -> bool {
+        let own = lane_of(segment);
+        let reached = |lane: usize, position: u64| self.lanes[lane].next.is_some_and(|next| position <= next);
+        reached(own, segment.position) && reached(1 - own, segment.opposite)
+    }
+
+    /// Delivers what was held and has its turn now.
+    fn catch_up(&mut self, happened: &mut Vec<Happening>) {
+        while let Some(index) = self.held.iter().position(|held| self.is_next(&held.segment)) {
+            let held = self.held.swap_remove(index);
+            self.deliver(&held.segment, &held.captured, happened);
+        }
+    }
+
+    /// Declares the holes before segments that have waited for `hold`, in the order of their time.
+    fn let_through(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) {
+        while let Some(index) = (0..self.held.len()).min_by_key(|&index| self.held[index].segment.time) {
+            if now.saturating_sub(self.held[index].segment.time) < hold {
+                return;
+            }
+            let held = self.held.swap_remove(index);
+            self.deliver(&held.segment, &held.captured, happened);
+            self.catch_up(happened);
+        }
+    }
+
+    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
+        let own = lane_of(segment);
+        let lane = &mut self.lanes[own];
+        lane.run = segment.run;
+        let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
+        let next = lane.next.unwrap_or(segment.position);
+        if segment.position < next {
+            // Told already, as a hole: its event was thought lost and was only late.
+            self.metrics.segments_too_late.add(1);
+            return;
+        }
+        lane.next = Some(segment.position + u64::from(segment.length));
+        if segment.position > next {
+            let missing = segment.position - next;
+            self.metrics.bytes_missing.add(missing);
+            self.piece(own, &[], missing, Moment { position: next, ..at }, happened);
+        }
+        if segment.flags & flag::FIN != 0 {
+            self.end_lane(own, segment.time, happened);
+            return;
+        }
+        if self.is_request_lane(own) != Some(false) {
+            self.origins.note(segment);
+        }
+        self.pieces(own, segment, captured, at, happened);
+    }
+
+    /// A segment is its captured beginning, what was not captured, and the tail.
+    fn pieces(
+        &mut self,
+        own: usize,
+        segment: &event::Segment,
+        captured: &[u8],
+        at: Moment,
+        happened: &mut Vec<Happening>,
+    ) {
+        let length = segment.length as usize;
+        if !captured.is_empty() {
+            self.piece(own, captured, 0, at, happened);
+        }
+        let kept = usize::from(segment.tail_length).min(length - captured.len());
+        let missing = length - captured.len() - kept;
+        if missing > 0 {
+            self.piece(own, &[], missing as u64, at.advanced(captured.len() as u64), happened);
+        }
+        if kept > 0 {
+            let tail = &segment.tail[segment.tail.len() - kept..];
+            self.piece(own, tail, 0, at.advanced((length - kept) as u64), happened);
+        }
+    }
+
+    /// `None` while the role is not known.
+    fn is_request_lane(&self, lane: usize) -> Option<bool> {
+        self.role.map(|role| (role == Role::Server) == (lane == INGRESS))
+    }
+
+    fn direction(&self, lane: usize) -> Option<Direction> {
+        Some(if self.is_request_lane(lane)? { Direction::Request } else { Direction::Response })
+    }
+
+    fn piece(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, happened: &mut Vec<Happening>) {
+        match &mut self.speaks {
+            Speaks::Nothing => {}
+            Speaks::Known(_) => self.parse(lane, bytes, missing, at, happened),
+            Speaks::Undecided { pieces, .. } => {
+                // Only the run that is being looked at can be made out.
+                if pieces.last().is_some_and(|last| last.lane != lane || last.at.run != at.run) {
+                    pieces.clear();
+                }
+                if missing > 0 && pieces.is_empty() {
+                    return;
+                }
+                pieces.push(Piece { lane, bytes: bytes.to_vec(), missing, at });
+                self.decide(lane, happened);
+            }
+        }
+    }
+
+    /// Looks at the run so far.
+    fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
+        let direction = self.direction(lane);
+        let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
+        let first: Vec<u8> = pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
+        let guess = match detect::detect(direction, self.from_start, &first) {
+            Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
+                Guess::Unknown("unknown")
+            }
+            guess => guess,
+        };
+        match guess {
+            Guess::NeedMore => {}
+            Guess::Protocol(protocol, direction) => {
+                let pieces = std::mem::take(pieces);
+                self.speaks = Speaks::Known(detect::parser(protocol, self.from_start));
+                // Where the kernel could not tell who serves, or something else listens on the port, content decides.
+                let serves = (direction == Direction::Request) == (lane == INGRESS);
+                self.role = Some(if serves { Role::Server } else { Role::Client });
+                for piece in pieces {
+                    self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, happened);
+                }
+            }
+            Guess::Unknown(name) => {
+                pieces.clear();
+                *attempts += 1;
+                if name != "unknown" || *attempts == ATTEMPTS {
+                    self.leave(name);
+                }
+            }
+        }
+    }
+
+    /// There is nothing here to follow.
+    fn leave(&mut self, what: &str) {
+        self.speaks = Speaks::Nothing;
+        let counter = match what {
+            "tls" => &self.metrics.connections_tls,
+            "http2" => &self.metrics.connections_http2,
+            _ => &self.metrics.connections_unknown,
+        };
+        counter.add(1);
+    }
+
+    fn parse(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, happened: &mut Vec<Happening>) {
+        let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) else { return };
+        let result = if missing > 0 {
+            parser.gap(direction, missing, at, &mut self.found)
+        } else {
+            parser.bytes(direction, bytes, at, &mut self.found)
+        };
+        if let Err(unparsable) = result {
+            tracing::debug!(cookie = self.cookie, %unparsable, "left");
+            self.metrics.connections_unparsable.add(1);
+            parser.close(Close::Shutdown, at, &mut self.found);
+            self.speaks = Speaks::UNHEARD;
+        }
+        self.tell(happened);
+    }
+
+    fn end_lane(&mut self, lane: usize, time: u64, happened: &mut Vec<Happening>) {
+        if std::mem::replace(&mut self.lanes[lane].finished, true) {
+            return;
+        }
+        let at = Moment { nanos: time, position: self.lanes[lane].next.unwrap_or(0), run: self.lanes[lane].run };
+        if let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) {
+            parser.end(direction, at, &mut self.found);
+        }
+        self.tell(happened);
+    }
+
+    /// Passes on what the parser found, with where it came from.
+    fn tell(&mut self, happened: &mut Vec<Happening>) {
+        let mut found = std::mem::take(&mut self.found);
+        for finding in found.drain(..) {
+            let mut origin: Option<Origin> = None;
+            match &finding {
+                Finding::Begun(begun) => {
+                    origin = self.origins.of(begun.start.position);
+                    self.open.push(begun.start);
+                }
+                Finding::Exchange(exchange) => self.open.retain(|start| *start != exchange.request_start),
+                Finding::Lost(lost) => self.open.retain(|start| *start != lost.start),
+                Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
+                Finding::SwitchedProtocol => self.speaks = Speaks::UNHEARD,
+            }
+            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, finding, origin });
+        }
+        self.found = found;
+    }
+
+    /// Lets time pass. Whether the connection is over.
+    pub(super) fn advance(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) -> bool {
+        self.let_through(now, hold, happened);
+        let Some((why, time)) = self.ending else { return false };
+        // Other processors' segments from before the end may still be on their way.
+        if !self.held.is_empty() || now.saturating_sub(time) < hold {
+            return false;
+        }
+        self.close(why, time, happened);
+        true
+    }
+
+    /// Requests from before `oldest` are not waited for any longer.
+    pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, happened: &mut Vec<Happening>) {
+        if self.open.first().is_some_and(|start| start.nanos < oldest) {
+            self.close(Close::Aged, now, happened);
+            self.speaks = Speaks::UNHEARD;
+            self.from_start = false;
+        }
+    }
+
+    pub(super) fn close(&mut self, why: Close, time: u64, happened: &mut Vec<Happening>) {
+        let position = self.lanes[EGRESS].next.unwrap_or(0);
+        let at = Moment { nanos: time, position, run: self.lanes[EGRESS].run.max(self.lanes[INGRESS].run) };
+        if let Speaks::Known(parser) = &mut self.speaks {
+            parser.close(why, at, &mut self.found);
+        }
+        self.tell(happened);
+    }
+}
