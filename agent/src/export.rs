@@ -13,6 +13,8 @@ pub mod encode;
 mod file;
 mod json;
 mod otlp;
+#[cfg(test)]
+mod sample;
 
 use std::future::Future;
 use std::io;

@@ -3,6 +3,7 @@
 //! `kernel` records Events; `stream` puts them in order and has `onlooker_protocols` cut them into Exchanges; `span`
 //! turns an Exchange into a Span; `parent` settles whose child it is; `enrich` adds who it was; `export` sends it.
 
+pub mod clock;
 pub mod describe;
 pub mod discover;
 pub mod enrich;

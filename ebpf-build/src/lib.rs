@@ -49,10 +49,11 @@ pub fn lint(workspace: &Path) -> Result<()> {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().with_context(|| format!("cannot start {program}"))?;
+    let program = Path::new(command.get_program()).to_path_buf();
+    let status = command.status().with_context(|| format!("cannot start {}", program.display()))?;
     if !status.success() {
-        bail!("the eBPF programs do not pass {program} ({status})");
+        let verb = command.get_args().next().unwrap_or_default().to_string_lossy();
+        bail!("`cargo {verb}` of the eBPF programs failed ({status})");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! the holes between them (what was not captured, of exactly known length) and the moments they passed. It knows no
 //! socket, no process and no clock, and it never panics, blocks or grows without bound, whatever it is fed.
 
+pub mod detect;
 pub mod exchange;
 pub mod http1;
 pub mod parser;

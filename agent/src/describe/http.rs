@@ -15,7 +15,7 @@ use opentelemetry_semantic_conventions::attribute::{
 use super::network::Authority;
 use super::outcome::Outcome;
 use super::{Attributes, network};
-use crate::route::{self, Holds, REDACTED, Routes};
+use crate::route::{self, Holds, Routes};
 use crate::span::{Description, Ends, Role};
 
 /// Replaces the known methods; the name and the format are the conventions'.
@@ -34,11 +34,6 @@ pub(super) fn describe(mut http: Http, outcome: &Outcome, ends: &Ends, routes: &
         attributes.set_text(HTTP_REQUEST_METHOD_ORIGINAL, &*http.method);
     }
 
-    let connect = http.method == "CONNECT";
-    if http.path.is_empty() && !connect {
-        // RFC 9110 4.2.3: the same resource.
-        http.path.push('/');
-    }
     let found = !matches!(http.status, Some(404));
     let route = routes.learn(ends.role, &http.path, found);
     if route.holds == Holds::Secret {
@@ -46,18 +41,15 @@ pub(super) fn describe(mut http: Http, outcome: &Outcome, ends: &Ends, routes: &
     }
 
     let scheme = scheme(&http.scheme);
-    let (user_info, host) = http.host.rsplit_once('@').map_or(("", http.host.as_str()), |(user, host)| (user, host));
-    let url = if ends.role == Role::Client { full_url(&http, scheme.as_str(), user_info, host, ends) } else { None };
+    let url = if ends.role == Role::Client { full_url(&http, scheme.as_str(), ends) } else { None };
     match url {
         Some(url) => attributes.set(URL_FULL, url),
         None => {
-            if !http.path.is_empty() {
-                attributes.set(URL_PATH, http.path.into_string());
-            }
+            attributes.set_text(URL_PATH, http.path);
             attributes.set_text(URL_QUERY, http.query);
         }
     }
-    let authority = (!host.is_empty()).then(|| authority(host, scheme.as_str()));
+    let authority = (!http.host.is_empty()).then(|| authority(&http.host, scheme.as_str()));
     network::describe(ends, authority, &mut attributes);
     attributes.set(URL_SCHEME, scheme);
 
@@ -171,37 +163,267 @@ fn authority<'a>(host: &'a str, scheme: &str) -> Authority<'a> {
     }
 }
 
-/// The URL as the client asked for it, without credentials; `None` if nobody is known to have been asked.
-fn full_url(http: &Http, scheme: &str, user_info: &str, host: &str, ends: &Ends) -> Option<String> {
+/// The URL as the client asked for it; `None` if nobody is known to have been asked, or for what is no path.
+fn full_url(http: &Http, scheme: &str, ends: &Ends) -> Option<String> {
     let socket;
-    let host = if host.is_empty() {
+    let host = if http.host.is_empty() {
         socket = network::url_authority(ends)?.to_string();
         &socket
     } else {
-        host
+        http.host.as_str()
     };
-    // RFC 9110 9.3.6: CONNECT asks for an authority, not for a resource; RFC 9112 3.2.4: the asterisk is no path.
-    let connect = http.path.is_empty();
-    let path = if http.path == "*" { "" } else { http.path.as_str() };
-    let mut url = String::with_capacity(scheme.len() + 3 + host.len() + path.len() + 1 + http.query.len());
-    if !connect {
-        url.push_str(scheme);
-        url.push(':');
+    let (scheme, mark, path) = match http.path.as_str() {
+        // RFC 9110 9.3.6: CONNECT asks for an authority, of no scheme.
+        "" => ("", "//", ""),
+        // RFC 9112 3.2.4: the asterisk is no path.
+        "*" => (scheme, "://", ""),
+        path if path.starts_with('/') => (scheme, "://", path),
+        _ => return None,
+    };
+    let mut url = String::with_capacity(scheme.len() + mark.len() + host.len() + path.len() + 1 + http.query.len());
+    for part in [scheme, mark, host, path] {
+        url.push_str(part);
     }
-    url.push_str("//");
-    if !user_info.is_empty() {
-        url.push_str(REDACTED);
-        if user_info.contains(':') {
-            url.push(':');
-            url.push_str(REDACTED);
-        }
-        url.push('@');
-    }
-    url.push_str(host);
-    url.push_str(path);
     if !http.query.is_empty() {
         url.push('?');
         url.push_str(&http.query);
     }
     Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use onlooker_protocols::{Close, Details, End, Exchange, Moment};
+    use opentelemetry::trace::Status;
+    use rstest::rstest;
+
+    use super::super::network::tests::{said, tcp};
+    use super::*;
+    use crate::span::Address;
+
+    fn get(path: &str) -> Http {
+        Http {
+            method: "GET".into(),
+            path: path.into(),
+            host: "shop.example:8080".into(),
+            minor_version: 1,
+            status: Some(200),
+            ..Http::default()
+        }
+    }
+
+    fn described_at(http: Http, end: End, ends: &Ends) -> Description {
+        let answered = http.status.map(|_| Moment::default());
+        let exchange = Exchange {
+            request_start: Moment::default(),
+            request_end: Moment::default(),
+            response_start: answered,
+            response_end: answered,
+            end,
+            details: Details::Http1(http),
+        };
+        super::super::describe(exchange, ends, &mut Routes::default())
+    }
+
+    fn described(http: Http, role: Role) -> Description {
+        described_at(http, End::Complete, &tcp(role))
+    }
+
+    /// The value of `key`, empty if it isn't said.
+    fn value(description: &Description, key: &str) -> String {
+        description.attributes.iter().find(|a| a.key.as_str() == key).map(|a| a.value.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_server_span_says_what_the_conventions_ask_for() {
+        let span = described(
+            Http {
+                query: "page=REDACTED".into(),
+                user_agent: "curl/7.88.1".into(),
+                request_body: Some(0),
+                response_body: Some(12),
+                ..get("/users/7")
+            },
+            Role::Server,
+        );
+        assert_eq!(span.name, "GET /users/{id}");
+        assert_eq!(span.status, Status::Unset);
+        assert_eq!(
+            said(&span.attributes),
+            [
+                "http.request.method=GET",
+                "url.path=/users/7",
+                "url.query=page=REDACTED",
+                "server.address=shop.example",
+                "server.port=8080",
+                "client.address=10.0.0.1",
+                "client.port=50000",
+                "network.peer.address=10.0.0.1",
+                "network.peer.port=50000",
+                "network.local.address=10.0.0.2",
+                "network.local.port=8080",
+                "network.transport=tcp",
+                "network.type=ipv4",
+                "url.scheme=http",
+                "url.template=/users/{id}",
+                "network.protocol.name=http",
+                "network.protocol.version=1.1",
+                "user_agent.original=curl/7.88.1",
+                "http.request.body.size=0",
+                "http.response.body.size=12",
+                "http.response.status_code=200",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_client_span_says_what_the_conventions_ask_for() {
+        let span = described(
+            Http { query: "page=REDACTED".into(), minor_version: 0, status: Some(404), ..get("/users/7") },
+            Role::Client,
+        );
+        assert_eq!(span.name, "GET /users/{id}");
+        assert_eq!(span.status, super::super::error());
+        assert_eq!(
+            said(&span.attributes),
+            [
+                "http.request.method=GET",
+                "url.full=http://shop.example:8080/users/7?page=REDACTED",
+                "server.address=shop.example",
+                "server.port=8080",
+                "network.peer.address=10.0.0.2",
+                "network.peer.port=8080",
+                "network.local.address=10.0.0.1",
+                "network.local.port=50000",
+                "network.transport=tcp",
+                "network.type=ipv4",
+                "url.scheme=http",
+                "url.template=/users/{id}",
+                "network.protocol.name=http",
+                "network.protocol.version=1.0",
+                "http.response.status_code=404",
+                "error.type=404",
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case::success(200, Role::Client, "")]
+    #[case::redirect(302, Role::Client, "")]
+    #[case::not_modified(304, Role::Client, "")]
+    #[case::client_error(404, Role::Client, "404")]
+    #[case::client_error_is_not_the_server_s(404, Role::Server, "")]
+    #[case::server_error(503, Role::Client, "503")]
+    #[case::server_error(500, Role::Server, "500")]
+    #[case::out_of_range(999, Role::Server, "999")]
+    fn a_status_code_is_an_error_for_whom_it_is_one(#[case] code: u16, #[case] role: Role, #[case] error: &str) {
+        let span = described(Http { status: Some(code), ..get("/") }, role);
+        assert_eq!(value(&span, "error.type"), error);
+        assert_eq!(value(&span, "http.response.status_code"), code.to_string());
+        assert_eq!(span.status, if error.is_empty() { Status::Unset } else { super::super::error() });
+    }
+
+    #[rstest]
+    #[case::known("GET", "GET /a", "GET", "")]
+    #[case::patch("PATCH", "PATCH /a", "PATCH", "")]
+    #[case::query("QUERY", "QUERY /a", "QUERY", "")]
+    #[case::case_matters("GeT", "HTTP /a", "_OTHER", "GeT")]
+    #[case::webdav("PROPFIND", "HTTP /a", "_OTHER", "PROPFIND")]
+    fn a_method_is_known_or_other(
+        #[case] sent: &str,
+        #[case] name: &str,
+        #[case] method: &str,
+        #[case] original: &str,
+    ) {
+        let span = described(Http { method: sent.into(), ..get("/a") }, Role::Server);
+        assert_eq!(span.name, name);
+        assert_eq!(value(&span, "http.request.method"), method);
+        assert_eq!(value(&span, "http.request.method_original"), original);
+    }
+
+    #[test]
+    fn listed_methods_replace_the_known_ones() {
+        let methods = Methods::of("PROPFIND, get,,");
+        assert_eq!(methods.known("PROPFIND"), Some("PROPFIND"));
+        assert_eq!(methods.known("get"), Some("get"));
+        assert_eq!(methods.known("GET"), None);
+        assert_eq!(methods.known(""), None);
+    }
+
+    #[rstest]
+    #[case::port("shop.example:8080", "http", "shop.example", Some(8080))]
+    #[case::default_port("shop.example", "http", "shop.example", Some(80))]
+    #[case::default_port_tls("shop.example", "https", "shop.example", Some(443))]
+    #[case::default_port_unknown("shop.example", "ws", "shop.example", None)]
+    #[case::empty_port("shop.example:", "http", "shop.example", Some(80))]
+    #[case::ipv6("[::1]:8080", "http", "::1", Some(8080))]
+    #[case::ipv6_default("[::1]", "http", "::1", Some(80))]
+    #[case::ipv6_bare("::1", "http", "::1", Some(80))]
+    #[case::not_a_port("shop:http", "http", "shop:http", None)]
+    #[case::too_large_a_port("shop:65536", "http", "shop:65536", None)]
+    #[case::unclosed("[::1", "http", "[::1", Some(80))]
+    fn an_authority_is_host_and_port(
+        #[case] host: &str,
+        #[case] scheme: &str,
+        #[case] name: &str,
+        #[case] port: Option<u16>,
+    ) {
+        let authority = authority(host, scheme);
+        assert_eq!((authority.host, authority.port), (name, port));
+    }
+
+    #[rstest]
+    #[case::origin_form(get("/a"), "http://shop.example:8080/a")]
+    #[case::absolute_form(Http { scheme: "HTTPS".into(), ..get("/a") }, "https://shop.example:8080/a")]
+    #[case::asterisk(Http { method: "OPTIONS".into(), ..get("*") }, "http://shop.example:8080")]
+    #[case::connect(Http { method: "CONNECT".into(), ..get("") }, "//shop.example:8080")]
+    #[case::no_host(Http { host: "".into(), ..get("/a") }, "http://10.0.0.2:8080/a")]
+    #[case::token(get("/reset/9fceb02d0ae598e95dc970b74767f193"), "http://shop.example:8080/reset/REDACTED")]
+    #[case::not_a_path(get("nonsense"), "")]
+    fn a_url_is_what_was_asked_for_without_credentials(#[case] http: Http, #[case] url: &str) {
+        let span = described(http, Role::Client);
+        assert_eq!(value(&span, "url.full"), url);
+    }
+
+    #[test]
+    fn without_an_authority_there_is_no_url_and_its_parts_are_said() {
+        let ends = Ends { role: Role::Client, local: Address::Unknown, peer: Address::Unknown };
+        let http = Http { host: "".into(), query: "q=REDACTED".into(), ..get("/a") };
+        let span = described_at(http, End::Complete, &ends);
+        assert_eq!(value(&span, "url.full"), "");
+        assert_eq!(value(&span, "url.path"), "/a");
+        assert_eq!(value(&span, "url.query"), "q=REDACTED");
+        assert_eq!(value(&span, "server.address"), "");
+    }
+
+    #[rstest]
+    #[case::asterisk("OPTIONS", "*", "OPTIONS")]
+    #[case::connect("CONNECT", "", "CONNECT")]
+    #[case::root("GET", "/", "GET /")]
+    #[case::token("GET", "/reset/9fceb02d0ae598e95dc970b74767f193", "GET /reset/{token}")]
+    fn a_name_has_a_target_where_there_is_one(#[case] method: &str, #[case] path: &str, #[case] name: &str) {
+        let span = described(Http { method: method.into(), ..get(path) }, Role::Server);
+        assert_eq!(span.name, name);
+        assert!(!value(&span, "url.path").contains("9fce"));
+    }
+
+    #[test]
+    fn a_request_without_an_answer_has_an_error_and_no_status_code() {
+        let http = Http { status: None, response_body: None, ..get("/slow") };
+        let end = End::Closed(Close::Normal, Moment::default());
+        let span = described_at(http, end, &tcp(Role::Server));
+        assert_eq!(value(&span, "http.response.status_code"), "");
+        assert_eq!(value(&span, "error.type"), "connection_closed");
+        assert_eq!(span.status, Status::error("the connection was closed before a response"));
+    }
+
+    #[test]
+    fn a_response_cut_short_keeps_its_status_code_and_has_an_error() {
+        let end = End::Closed(Close::Error(libc::ECONNRESET), Moment::default());
+        let span = described_at(Http { response_body: Some(4096), ..get("/download") }, end, &tcp(Role::Server));
+        assert_eq!(value(&span, "http.response.status_code"), "200");
+        assert_eq!(value(&span, "http.response.body.size"), "4096");
+        assert_eq!(value(&span, "error.type"), "connection_reset");
+        assert_eq!(span.status, Status::error("the connection was reset"));
+    }
 }

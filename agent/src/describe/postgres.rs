@@ -53,3 +53,113 @@ fn names_one_collection(query: &Query) -> bool {
             .and_then(|rest| rest.strip_prefix(' '))
             .is_some_and(|rest| rest == query.collection)
 }
+
+#[cfg(test)]
+mod tests {
+    use onlooker_protocols::{Close, Details, End, Exchange, Moment};
+    use opentelemetry::trace::Status;
+    use rstest::rstest;
+
+    use super::super::network::tests::{said, tcp};
+    use super::*;
+    use crate::route::Routes;
+    use crate::span::Role;
+
+    fn described(query: Query, end: End, role: Role) -> Description {
+        let exchange = Exchange {
+            request_start: Moment::default(),
+            request_end: Moment::default(),
+            response_start: None,
+            response_end: None,
+            end,
+            details: Details::Postgres(query),
+        };
+        super::super::describe(exchange, &tcp(role), &mut Routes::default())
+    }
+
+    fn select() -> Query {
+        Query {
+            text: "SELECT * FROM users WHERE id = ?".to_owned(),
+            operation: "SELECT".into(),
+            collection: "users".into(),
+            summary: "SELECT users".into(),
+            database: "shop".into(),
+            rows: Some(1),
+            ..Query::default()
+        }
+    }
+
+    #[test]
+    fn a_client_span_says_what_the_conventions_ask_for() {
+        let span = described(select(), End::Complete, Role::Client);
+        assert_eq!(span.name, "SELECT users");
+        assert_eq!(span.status, Status::Unset);
+        assert_eq!(
+            said(&span.attributes),
+            [
+                "db.system.name=postgresql",
+                "db.namespace=shop",
+                "db.operation.name=SELECT",
+                "db.collection.name=users",
+                "db.query.summary=SELECT users",
+                "db.query.text=SELECT * FROM users WHERE id = ?",
+                "db.response.returned_rows=1",
+                "server.address=10.0.0.2",
+                "server.port=8080",
+                "network.peer.address=10.0.0.2",
+                "network.peer.port=8080",
+                "network.local.address=10.0.0.1",
+                "network.local.port=50000",
+                "network.transport=tcp",
+                "network.type=ipv4",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_database_s_own_side_says_who_asked() {
+        let span = described(select(), End::Complete, Role::Server);
+        assert!(said(&span.attributes).contains(&"client.address=10.0.0.1".to_owned()));
+        assert!(said(&span.attributes).contains(&"server.address=10.0.0.2".to_owned()));
+    }
+
+    #[rstest]
+    #[case::summary(select(), "SELECT users")]
+    #[case::collection(Query { summary: "".into(), ..select() }, "SELECT users")]
+    #[case::database(Query { operation: "CONNECT".into(), database: "shop".into(), ..Query::default() }, "CONNECT shop")]
+    #[case::operation(Query { operation: "BEGIN".into(), ..Query::default() }, "BEGIN")]
+    #[case::target_alone(Query { database: "shop".into(), ..Query::default() }, "shop")]
+    #[case::nothing(Query::default(), "postgresql")]
+    fn a_name_is_the_best_that_is_known(#[case] query: Query, #[case] name: &str) {
+        assert_eq!(described(query, End::Complete, Role::Client).name, name);
+    }
+
+    #[rstest]
+    #[case::one("SELECT users", true)]
+    #[case::join("SELECT users orders", false)]
+    #[case::several("SELECT users INSERT log", false)]
+    #[case::none("", true)]
+    fn a_collection_is_named_where_it_is_the_only_one(#[case] summary: &str, #[case] expected: bool) {
+        let span = described(Query { summary: summary.into(), ..select() }, End::Complete, Role::Client);
+        assert_eq!(said(&span.attributes).contains(&"db.collection.name=users".to_owned()), expected);
+    }
+
+    #[rstest]
+    #[case::undefined_table("42P01", true)]
+    #[case::no_data("02000", true)]
+    #[case::warning("01000", false)]
+    #[case::success("00000", false)]
+    fn an_sqlstate_of_class_02_or_higher_is_an_error(#[case] code: &str, #[case] failed: bool) {
+        let span = described(Query { error_code: code.into(), ..select() }, End::Complete, Role::Client);
+        assert!(said(&span.attributes).contains(&format!("db.response.status_code={code}")));
+        assert_eq!(said(&span.attributes).contains(&format!("error.type={code}")), failed);
+        assert_eq!(span.status, if failed { super::super::error() } else { Status::Unset });
+    }
+
+    #[test]
+    fn a_query_that_the_connection_cut_off_has_its_error() {
+        let end = End::Closed(Close::Error(libc::ECONNRESET), Moment::default());
+        let span = described(Query { rows: None, ..select() }, end, Role::Client);
+        assert!(said(&span.attributes).contains(&"error.type=connection_reset".to_owned()));
+    }
+}

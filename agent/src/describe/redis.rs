@@ -26,3 +26,70 @@ pub(super) fn describe(command: Command, outcome: &Outcome, ends: &Ends) -> Desc
     // The database's number is left out of the name: it would look like a key.
     Description { name: database::name(&command.operation, "", SYSTEM), status, attributes: attributes.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use onlooker_protocols::{Details, End, Exchange, Moment};
+    use opentelemetry::trace::Status;
+
+    use super::super::network::tests::said;
+    use super::*;
+    use crate::route::Routes;
+    use crate::span::{Address, Role};
+
+    fn described(command: Command) -> Description {
+        let exchange = Exchange {
+            request_start: Moment::default(),
+            request_end: Moment::default(),
+            response_start: Some(Moment::default()),
+            response_end: Some(Moment::default()),
+            end: End::Complete,
+            details: Details::Redis(command),
+        };
+        let ends =
+            Ends { role: Role::Client, local: Address::Unix("".into()), peer: Address::Unix("/run/redis.sock".into()) };
+        super::super::describe(exchange, &ends, &mut Routes::default())
+    }
+
+    #[test]
+    fn a_client_span_says_what_the_conventions_ask_for() {
+        let span = described(Command {
+            operation: "HSET".into(),
+            text: "HSET ? ? ?".into(),
+            database: Some(3),
+            error_code: "WRONGTYPE".into(),
+        });
+        assert_eq!(span.name, "HSET");
+        assert_eq!(span.status, super::super::error());
+        assert_eq!(
+            said(&span.attributes),
+            [
+                "db.system.name=redis",
+                "db.namespace=3",
+                "db.operation.name=HSET",
+                "db.query.text=HSET ? ? ?",
+                "server.address=/run/redis.sock",
+                "network.peer.address=/run/redis.sock",
+                "network.transport=unix",
+                "db.response.status_code=WRONGTYPE",
+                "error.type=WRONGTYPE",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said() {
+        let span = described(Command::default());
+        assert_eq!(span.name, "redis");
+        assert_eq!(span.status, Status::Unset);
+        assert_eq!(
+            said(&span.attributes),
+            [
+                "db.system.name=redis",
+                "server.address=/run/redis.sock",
+                "network.peer.address=/run/redis.sock",
+                "network.transport=unix",
+            ]
+        );
+    }
+}

@@ -268,3 +268,144 @@ fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     out.copy_within(content, length_at + prefix_len);
     out[length_at..length_at + prefix_len].copy_from_slice(&prefix[..prefix_len]);
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+    use opentelemetry::{InstrumentationScope, StringValue};
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::span::Link;
+    use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+    use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+    use prost::Message;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::export::sample::{self, below, from_elsewhere};
+    use crate::span::Evidence;
+
+    fn decoded(bytes: &[u8]) -> ExportTraceServiceRequest {
+        ExportTraceServiceRequest::decode(bytes).expect("what is encoded can be read")
+    }
+
+    /// A span with everything a span can have.
+    fn full(service: &Arc<Service>) -> Span {
+        let state = TraceState::from_key_value([("vendor", "7")]).unwrap();
+        let link =
+            |remote| SpanContext::new(TraceId::from(9), SpanId::from(8), TraceFlags::SAMPLED, remote, state.clone());
+        Span {
+            parent: from_elsewhere(77),
+            trace_state: "vendor=7,other=a".into(),
+            kind: SpanKind::Client,
+            name: "SELECT users".into(),
+            status: Status::error("42P01"),
+            attributes: vec![
+                KeyValue::new("text", "ä"),
+                KeyValue::new("empty", ""),
+                KeyValue::new("true", true),
+                KeyValue::new("false", false),
+                KeyValue::new("number", 200),
+                KeyValue::new("zero", 0),
+                KeyValue::new("negative", -1),
+                KeyValue::new("ratio", 0.25),
+                KeyValue::new(
+                    "texts",
+                    Value::Array(Array::String(vec![StringValue::from("a"), StringValue::from("")])),
+                ),
+                KeyValue::new("numbers", Value::Array(Array::I64(vec![1, -2, i64::MAX]))),
+                KeyValue::new("ratios", Value::Array(Array::F64(vec![0.5]))),
+                KeyValue::new("truths", Value::Array(Array::Bool(vec![true, false]))),
+            ],
+            links: vec![link(true), link(false)],
+            ..sample::span(5, service)
+        }
+    }
+
+    /// The same span as the OpenTelemetry SDK would have it.
+    fn sdk(span: &Span) -> SpanData {
+        let time = |nanoseconds| std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds);
+        let state = span.trace_state.parse().unwrap();
+        let mut attributes = span.attributes.clone();
+        attributes.extend(span.parent.map(|parent| KeyValue::new(PARENT_EVIDENCE, parent.evidence.as_str())));
+        let mut links = SpanLinks::default();
+        links.links = span.links.iter().map(|link| opentelemetry::trace::Link::with_context(link.clone())).collect();
+        SpanData {
+            span_context: SpanContext::new(span.trace_id, span.span_id, TraceFlags::SAMPLED, false, state),
+            parent_span_id: span.parent.map_or(SpanId::INVALID, |parent| parent.span_id),
+            parent_span_is_remote: span.parent.is_some_and(|parent| parent.remote),
+            span_kind: span.kind.clone(),
+            name: span.name.clone(),
+            start_time: time(span.start),
+            end_time: time(span.end),
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links,
+            status: span.status.clone(),
+            instrumentation_scope: InstrumentationScope::builder(SCOPE_NAME)
+                .with_version(SCOPE_VERSION)
+                .with_schema_url(SCHEMA_URL)
+                .build(),
+        }
+    }
+
+    #[test]
+    fn a_span_is_what_the_sdk_would_send() {
+        let service = sample::service("shop");
+        let spans = [
+            full(&service),
+            Span { parent: below(5, Evidence::Thread), status: Status::Ok, ..sample::span(6, &service) },
+        ];
+        let sent = encode(&spans);
+        let expected = group_spans_by_resource_and_scope(spans.iter().map(sdk).collect(), &(&service.resource).into());
+        assert_eq!(decoded(&sent).resource_spans, expected);
+        // Byte for byte: no length is padded, no field out of order.
+        assert_eq!(sent, decoded(&sent).encode_to_vec());
+    }
+
+    #[test]
+    fn a_span_without_status_has_none() {
+        let service = sample::service("shop");
+        let sent = decoded(&encode(&[sample::span(1, &service)]));
+        let span = &sent.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!(span.status.clone().unwrap_or_default(), Default::default());
+        assert_eq!((span.parent_span_id.len(), span.trace_state.as_str(), &span.links), (0, "", &Vec::<Link>::new()));
+        assert_eq!(span.flags, FLAG_SAMPLED | FLAG_HAS_IS_REMOTE);
+    }
+
+    #[test]
+    fn each_service_instance_has_its_resource() {
+        // Two instances of one name are two resources.
+        let services = [sample::service("shop"), sample::service("stock"), sample::service("shop")];
+        let spans: Vec<Span> = (0..6).map(|id| sample::span(id + 1, &services[id as usize % 3])).collect();
+        let sent = decoded(&encode(&spans));
+        let ids: Vec<Vec<u64>> = sent
+            .resource_spans
+            .iter()
+            .map(|resource| {
+                let spans = &resource.scope_spans[0].spans;
+                spans.iter().map(|span| u64::from_be_bytes(span.span_id.clone().try_into().unwrap())).collect()
+            })
+            .collect();
+        assert_eq!(ids, [[1, 4], [2, 5], [3, 6]]);
+    }
+
+    #[rstest]
+    fn lengths_of_all_sizes_are_right(
+        #[values(0, 1, 100, 126, 127, 128, 129, 16_383, 16_384, 16_390, 2_097_151, 2_097_152)] size: usize,
+    ) {
+        let service = sample::service("shop");
+        let text = "x".repeat(size);
+        let span = Span { attributes: vec![KeyValue::new("text", text.clone())], ..sample::span(1, &service) };
+        let sent = encode(&[span]);
+        assert_eq!(sent, decoded(&sent).encode_to_vec());
+        let decoded = decoded(&sent);
+        let attribute = &decoded.resource_spans[0].scope_spans[0].spans[0].attributes[0];
+        assert_eq!(attribute.value, Some(Value::from(text).into()));
+    }
+
+    #[test]
+    fn nothing_is_an_empty_request() {
+        assert_eq!(decoded(&encode(&[])), ExportTraceServiceRequest::default());
+    }
+}

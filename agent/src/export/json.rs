@@ -9,3 +9,40 @@ pub(super) fn from_protobuf(request: &[u8]) -> Vec<u8> {
     let request = ExportTraceServiceRequest::decode(request).expect("we encoded it");
     serde_json::to_vec(&request).expect("its maps have string keys, and memory takes all writes")
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::Status;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::export::encode::encode;
+    use crate::export::sample::{EPOCH, from_elsewhere, service, span};
+    use crate::span::Span;
+
+    #[test]
+    fn json_is_that_of_otlp() {
+        let span =
+            Span { parent: from_elsewhere(0xabc), status: Status::error("500"), ..span(0xfeed, &service("shop")) };
+        let line = from_protobuf(&encode(&[span]));
+        assert!(!line.contains(&b'\n'), "one request is one line");
+        let written: Value = serde_json::from_slice(&line).unwrap();
+        let resource = &written["resourceSpans"][0];
+        assert_eq!(
+            resource["resource"]["attributes"][0],
+            json!({"key": "service.name", "value": {"stringValue": "shop"}})
+        );
+        let scope = &resource["scopeSpans"][0];
+        assert_eq!(scope["scope"]["name"], "onlooker");
+        let span = &scope["spans"][0];
+        assert_eq!(span["traceId"], "00000000000000000000000000000001");
+        assert_eq!(span["spanId"], "000000000000feed");
+        assert_eq!(span["parentSpanId"], "0000000000000abc");
+        assert_eq!(span["startTimeUnixNano"], EPOCH.to_string());
+        assert_eq!(span["kind"], 2);
+        assert_eq!(span["status"], json!({"code": 2, "message": "500"}));
+        assert_eq!(span["flags"], 0x301);
+        assert_eq!(span["attributes"][0], json!({"key": "http.response.status_code", "value": {"intValue": "200"}}));
+        assert_eq!(span["attributes"][1], json!({"key": "onlooker.parent.evidence", "value": {"stringValue": "wire"}}));
+    }
+}

@@ -57,8 +57,17 @@ pub(super) enum EndMark {
     Trailers,
     /// An operation that ends in an empty line: of a head without body, or of trailers.
     EmptyLine,
+    /// Like a body of chunks, if it is one: that is not known.
+    Perhaps,
     /// It can't.
     Never,
+}
+
+impl EndMark {
+    /// Whether the message can't have ended as long as the mark was not seen.
+    pub(super) fn is_sure(self) -> bool {
+        !matches!(self, Self::Perhaps | Self::Never)
+    }
 }
 
 /// Trailers are fields: they get as much room as a head.
@@ -223,16 +232,18 @@ impl Tail {
         match mark {
             EndMark::Never => false,
             EndMark::EmptyLine => true,
-            EndMark::LastChunk => ends_in_zero_line(before),
-            EndMark::Trailers => ends_in_zero_line(before) || ends_in_text(before),
+            EndMark::LastChunk => matches!(before_zeros(before), Some(None | Some(b'\n'))),
+            EndMark::Trailers => matches!(before_zeros(before), Some(None | Some(b'\n'))) || ends_in_text(before),
+            EndMark::Perhaps => matches!(before_zeros(before), Some(Some(b'\n'))),
         }
     }
 }
 
-/// Only zeros as far as can be seen, or a line of them: not the end of a chunk's data.
-fn ends_in_zero_line(before: &[u8]) -> bool {
-    let zeros = before.iter().rev().take_while(|&&byte| byte == b'0').count();
-    zeros > 0 && matches!(before[..before.len() - zeros].last(), None | Some(b'\n'))
+/// The byte before the zeros that this ends in, if it does. A line of them is the last chunk's size; where a hole hid
+/// what was before them, they may be.
+fn before_zeros(seen: &[u8]) -> Option<Option<u8>> {
+    let rest = seen.len() - seen.iter().rev().take_while(|&&byte| byte == b'0').count();
+    (rest < seen.len()).then(|| seen[..rest].last().copied())
 }
 
 fn ends_in_text(before: &[u8]) -> bool {
@@ -325,6 +336,8 @@ mod tests {
     #[case::trailer("x-sum: 1\r\n\r\n", EndMark::Trailers, true)]
     #[case::last_chunk_without_the_trailer("\r\n0\r\n\r\n", EndMark::Trailers, true)]
     #[case::binary_data("\u{1}\u{2}x-sum:\r\n\r\n", EndMark::Trailers, false)]
+    #[case::perhaps("\r\n0\r\n\r\n", EndMark::Perhaps, true)]
+    #[case::perhaps_of_a_number("0\r\n\r\n", EndMark::Perhaps, false)]
     #[case::never("0\r\n\r\n", EndMark::Never, false)]
     fn a_tail_shows_the_end(#[case] tail: &str, #[case] mark: EndMark, #[case] shown: bool) {
         let mut whole = Tail::default();

@@ -201,14 +201,14 @@ impl Http1 {
         if request.method() == "CONNECT" {
             self.requests.leave_tunnel();
         }
-        match parsed.framing(request.method() == "HEAD") {
-            Framing::None | Framing::Length(0) => self.responses.expect_end(EndMark::EmptyLine, true),
-            Framing::Chunked { trailers: true } => self.responses.expect_end(EndMark::Trailers, true),
-            Framing::Chunked { trailers: false } => self.responses.expect_end(EndMark::LastChunk, true),
+        self.responses.expect_end(match parsed.framing(request.method() == "HEAD") {
+            Framing::None | Framing::Length(0) => EndMark::EmptyLine,
+            Framing::Chunked { trailers: true } => EndMark::Trailers,
+            Framing::Chunked { trailers: false } => EndMark::LastChunk,
             // The field that says how it is framed may be in the hole.
-            Framing::UntilClose => self.responses.expect_end(EndMark::LastChunk, false),
-            Framing::Length(_) | Framing::Broken => self.responses.expect_end(EndMark::Never, false),
-        }
+            Framing::UntilClose => EndMark::Perhaps,
+            Framing::Length(_) | Framing::Broken => EndMark::Never,
+        });
         self.pairing.body_begins();
         self.pairing.heard(until, None, false, found);
     }

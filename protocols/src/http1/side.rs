@@ -48,8 +48,6 @@ enum State {
 #[derive(Debug)]
 struct Adrift {
     mark: EndMark,
-    /// Whether the message can't have ended as long as the mark was not seen.
-    sure: bool,
     tail: Tail,
     /// Whether the last piece was a hole.
     hole: bool,
@@ -209,11 +207,10 @@ impl Side {
         self.state = State::adrift(mark);
     }
 
-    /// The head that a hole cut off says how the end of the message will look; `sure` if it can't look otherwise.
-    pub(super) fn expect_end(&mut self, mark: EndMark, sure: bool) {
+    /// The head that a hole cut off says how the end of the message will look.
+    pub(super) fn expect_end(&mut self, mark: EndMark) {
         if let State::Adrift(adrift) = &mut self.state {
             adrift.mark = mark;
-            adrift.sure = sure;
         }
     }
 
@@ -248,7 +245,7 @@ impl Side {
 
     /// Whether the end of the message could have passed unnoticed in what came last.
     pub(super) fn end_may_be_hidden(&self) -> bool {
-        matches!(&self.state, State::Adrift(adrift) if adrift.hole || !adrift.sure)
+        matches!(&self.state, State::Adrift(adrift) if adrift.hole || !adrift.mark.is_sure())
     }
 
     pub(super) fn is_until_close(&self) -> bool {
@@ -388,7 +385,7 @@ impl Side {
 
 impl State {
     fn adrift(mark: EndMark) -> Self {
-        Self::Adrift(Adrift { mark, sure: mark != EndMark::Never, tail: Tail::default(), hole: false })
+        Self::Adrift(Adrift { mark, tail: Tail::default(), hole: false })
     }
 }
 

@@ -1,0 +1,144 @@
+//! Protocols are told from their bytes.
+
+use onlooker_protocols::detect::{ENOUGH, Guess, detect};
+use onlooker_protocols::{Direction, Protocol};
+use proptest::prelude::*;
+use rstest::rstest;
+
+use Direction::{Request, Response};
+use Protocol::{Http1, Postgres, Redis};
+
+const STARTUP: &[u8] = b"\0\0\0\x16\0\x03\0\0user\0postgres\0\0";
+const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+const CANCEL_REQUEST: &[u8] = b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0\x02";
+const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
+const QUERY: &[u8] = b"Q\0\0\0\x0dSELECT 1\0";
+const LONG_QUERY: &[u8] = b"Q\0\0\x40\0SELECT a, b, c, d";
+const PARSE: &[u8] = b"P\0\0\0\x20stmt\0SELECT $1";
+const UNNAMED_BIND_EXECUTE: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+const COMMAND_COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x21\0\x01a\0";
+const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+
+/// What is said with the direction known and unknown must agree, and name the direction.
+#[rstest]
+#[case::http_request(b"GET /users?id=7 HTTP/1.1\r\nhost: a\r\n\r\n", true, Http1, Request)]
+#[case::http_request_in_the_middle(b"OPTIONS * HTTP/1.0\r\n", false, Http1, Request)]
+#[case::http_absolute(b"GET http://a/ HTTP/1.1\r\n", true, Http1, Request)]
+#[case::http_connect(b"CONNECT a:443 HTTP/1.1\r\n", true, Http1, Request)]
+#[case::http_response(b"HTTP/1.1 200 OK\r\n", false, Http1, Response)]
+#[case::http_response_without_reason(b"HTTP/1.0 404\r\n", false, Http1, Response)]
+#[case::postgres_startup(STARTUP, true, Postgres, Request)]
+#[case::postgres_ssl(SSL_REQUEST, true, Postgres, Request)]
+#[case::postgres_gss(GSSENC_REQUEST, true, Postgres, Request)]
+#[case::postgres_cancel(CANCEL_REQUEST, true, Postgres, Request)]
+#[case::postgres_query(QUERY, false, Postgres, Request)]
+#[case::postgres_query_cut_off(LONG_QUERY, false, Postgres, Request)]
+#[case::postgres_parse(PARSE, false, Postgres, Request)]
+#[case::postgres_prepared(UNNAMED_BIND_EXECUTE, false, Postgres, Request)]
+#[case::postgres_sync(b"S\0\0\0\x04", false, Postgres, Request)]
+#[case::postgres_terminate(b"X\0\0\0\x04", false, Postgres, Request)]
+#[case::postgres_complete(COMMAND_COMPLETE, false, Postgres, Response)]
+#[case::postgres_parse_complete(PARSE_COMPLETE, false, Postgres, Response)]
+#[case::redis_command(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", true, Redis, Request)]
+#[case::redis_command_in_the_middle(b"*2\r\n$3\r\nget\r\n$1\r\na\r\n", false, Redis, Request)]
+#[case::redis_odd_command_at_the_start(b"*1\r\n$7\r\nmy.odd1\r\n", true, Redis, Request)]
+#[case::redis_inline(b"PING\r\n", true, Redis, Request)]
+#[case::redis_inline_in_the_words_of_http(b"GET /key\r\n", true, Redis, Request)]
+#[case::redis_ok(b"+OK\r\n", false, Redis, Response)]
+#[case::redis_error(b"-WRONGTYPE Operation against\r\n", false, Redis, Response)]
+#[case::redis_integer(b":-12\r\n", false, Redis, Response)]
+#[case::redis_string(b"$5\r\nhello\r\n", false, Redis, Response)]
+#[case::redis_nothing(b"$-1\r\n", false, Redis, Response)]
+#[case::redis_null(b"_\r\n", false, Redis, Response)]
+#[case::redis_map(b"%1\r\n+a\r\n:1\r\n", false, Redis, Response)]
+#[case::redis_push(b">3\r\n$7\r\nmessage\r\n", false, Redis, Response)]
+fn a_protocol_is_known_by_its_bytes(
+    #[case] first: &[u8],
+    #[case] from_start: bool,
+    #[case] protocol: Protocol,
+    #[case] direction: Direction,
+) {
+    let guess = Guess::Protocol(protocol, direction);
+    assert_eq!(detect(None, from_start, first), guess);
+    assert_eq!(detect(Some(direction), from_start, first), guess);
+    let other = if direction == Request { Response } else { Request };
+    assert_ne!(detect(Some(other), from_start, first), guess);
+    // Up to where it is known, more is asked for, and nothing else is said.
+    for length in 0..first.len() {
+        let said = detect(Some(direction), from_start, &first[..length]);
+        assert!(said == guess || said == Guess::NeedMore, "{said:?} of the first {length}");
+    }
+}
+
+#[rstest]
+#[case::tls(CLIENT_HELLO, "tls")]
+#[case::tls_application_data(b"\x17\x03\x03\x00\x45\xaa\xbb", "tls")]
+#[case::http_2(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0", "http2")]
+#[case::http_2_server(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x80", "http2")]
+#[case::ssh(b"SSH-2.0-OpenSSH_9.2\r\n", "ssh")]
+#[case::mysql(b"\x4a\0\0\0\x0a8.0.36\0", "unknown")]
+#[case::memcached(b"get key\r\n", "unknown")]
+#[case::smtp(b"220 mail.example.com ESMTP\r\n", "unknown")]
+#[case::websocket(b"\x81\x85\x01\x02\x03\x04hello", "unknown")]
+#[case::rtsp(b"OPTIONS rtsp://a RTSP/1.0\r\n", "unknown")]
+#[case::text(b"hello world, this is a line of text\r\n", "unknown")]
+#[case::json(b"{\"a\": 1}", "unknown")]
+fn what_there_is_no_parser_for_is_unknown(#[case] first: &[u8], #[case] name: &'static str) {
+    for from_start in [true, false] {
+        for direction in [None, Some(Request), Some(Response)] {
+            assert_eq!(detect(direction, from_start, first), Guess::Unknown(name), "{direction:?} {from_start}");
+        }
+    }
+}
+
+#[rstest]
+#[case::a_reply_that_could_be_a_command(b"*2\r\n$3\r\nfoo\r\n$3\r\nbar\r\n", Response)]
+#[case::a_command_that_is_not_well_known(b"*1\r\n$4\r\nTIME\r\n", Request)]
+fn an_array_in_the_middle_is_only_known_with_its_direction(#[case] first: &[u8], #[case] direction: Direction) {
+    assert_eq!(detect(None, false, first), Guess::Unknown("unknown"));
+    assert_eq!(detect(Some(direction), false, first), Guess::Protocol(Redis, direction));
+}
+
+#[test]
+fn a_server_of_these_protocols_never_speaks_first_in_redis_or_postgres() {
+    assert_eq!(detect(None, true, b"+OK POP3 ready\r\n"), Guess::Unknown("unknown"));
+    assert_eq!(detect(None, true, COMMAND_COMPLETE), Guess::Unknown("unknown"));
+}
+
+#[test]
+fn a_long_target_is_http_before_its_line_ends() {
+    let line = format!("GET /{}", "a".repeat(ENOUGH));
+    assert_eq!(detect(None, false, line.as_bytes()), Guess::Protocol(Http1, Request));
+    assert_eq!(detect(None, false, &line.as_bytes()[..ENOUGH - 1]), Guess::NeedMore);
+}
+
+proptest! {
+    #[test]
+    fn with_enough_bytes_there_is_an_answer(
+        bytes in prop::collection::vec(any::<u8>(), ENOUGH..ENOUGH + 50),
+        begin in prop::sample::select(vec!["", "GET ", "P\0\0\0", "B\0\0\u{1}\0", "*", "*3\r\n$", "+", "HTTP/1.1 "]),
+        direction in prop::sample::select(vec![None, Some(Request), Some(Response)]),
+        from_start: bool,
+    ) {
+        let first = [begin.as_bytes(), &bytes].concat();
+        prop_assert_ne!(detect(direction, from_start, &first), Guess::NeedMore);
+    }
+
+    /// More bytes may refute a guess, but never make another protocol of it.
+    #[test]
+    fn a_guess_stands_or_falls(
+        bytes in prop::collection::vec(any::<u8>(), 0..40),
+        begin in prop::sample::select(vec!["", "GET / HTTP/1.1\r", "Q\0\0\0\u{20}SELE", "*3\r\n$3\r\nSE", "+OK\r", "HTTP/1.1 20"]),
+        from_start: bool,
+    ) {
+        let first = [begin.as_bytes(), &bytes].concat();
+        let mut settled = None;
+        for length in 1..=first.len() {
+            let guess = detect(None, from_start, &first[..length]);
+            if matches!(guess, Guess::Protocol(..)) {
+                prop_assert_eq!(guess, *settled.get_or_insert(guess), "with {} bytes", length);
+            }
+        }
+    }
+}
