@@ -1,0 +1,243 @@
+//! The line from records to spans: strictly forward, on one thread, nothing queued that is not bounded.
+//!
+//! A record goes to the `stream` of its connection; what that finds is given its place among the `parent`s, waits a
+//! moment until it is settled, is described, given its service and handed to `export`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use onlooker_common::decode::Event;
+use onlooker_common::event::{self, flag, lifecycle};
+use onlooker_protocols::{End, Exchange, Finding, LossReason};
+use opentelemetry::trace::SpanKind;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::clock::{Clock, Reading};
+use crate::describe::describe;
+use crate::enrich::Service;
+use crate::metrics::Metrics;
+use crate::parent::{NodeId, Parents, Place};
+use crate::route::Routes;
+use crate::span::{Ends, Role, Span};
+use crate::stream::{Happening, Limits, Streams};
+
+/// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
+/// that its process runs a loop come by other processors, at most one look at the ring later.
+const SETTLE: u64 = 50_000_000;
+
+/// What the pipeline asks and tells the world outside: so that it runs as well without a kernel.
+pub trait Surroundings {
+    /// Whose span it is.
+    fn service(&mut self, tgid: u32) -> Arc<Service>;
+    /// Every request of the connection that begins before `until` is complete.
+    fn completed(&mut self, cookie: u64, until: u64);
+    /// The connection is over.
+    fn forget(&mut self, cookie: u64);
+    /// A process changed.
+    fn process(&mut self, process: &event::Process);
+}
+
+/// Records in, spans out.
+#[derive(Debug)]
+pub struct Pipeline<S> {
+    pub surroundings: S,
+    streams: Streams,
+    parents: Parents,
+    clock: Clock,
+    settling: VecDeque<Settling>,
+    routes: FxHashMap<u32, Routes>,
+    /// Processes that make calls: the kernel wants to know which of their requests are complete.
+    calling: FxHashSet<u32>,
+    happened: Vec<Happening>,
+    ended: Vec<u64>,
+    /// What is ready to be sent. The owner takes it.
+    pub spans: Vec<Span>,
+    metrics: Arc<Metrics>,
+    clock_read: u64,
+}
+
+/// An exchange that is over and waits for what belongs to it.
+#[derive(Debug)]
+struct Settling {
+    due: u64,
+    node: NodeId,
+    tgid: u32,
+    ends: Ends,
+    start: u64,
+    end: u64,
+    exchange: Box<Exchange>,
+}
+
+impl<S: Surroundings> Pipeline<S> {
+    /// `reading` is that of the clocks now.
+    pub fn new(surroundings: S, limits: Limits, reading: Reading, metrics: Arc<Metrics>) -> Self {
+        Self {
+            surroundings,
+            streams: Streams::new(limits, metrics.clone()),
+            parents: Parents::default(),
+            clock: Clock::new(reading),
+            settling: VecDeque::new(),
+            routes: FxHashMap::default(),
+            calling: FxHashSet::default(),
+            happened: Vec::new(),
+            ended: Vec::new(),
+            spans: Vec::new(),
+            metrics,
+            clock_read: reading.monotonic,
+        }
+    }
+
+    /// Takes one record of the ring.
+    pub fn record(&mut self, bytes: &[u8]) {
+        self.metrics.events.add(1);
+        match Event::decode(bytes) {
+            Ok(Event::Segment(segment, captured)) => {
+                if segment.flags & flag::LOOP != 0 {
+                    self.parents.runs_loop(segment.tgid);
+                }
+                self.streams.segment(segment, captured, &mut self.happened);
+            }
+            Ok(Event::Connection(connection)) => self.streams.change(connection, &mut self.happened),
+            Ok(Event::Process(process)) => self.process(process),
+            Err(_malformed) => self.metrics.events_malformed.add(1),
+        }
+        if !self.happened.is_empty() {
+            self.follow();
+        }
+    }
+
+    fn process(&mut self, process: &event::Process) {
+        match process.change {
+            lifecycle::CALLS => {
+                self.calling.insert(process.tgid);
+            }
+            lifecycle::EXIT => {
+                self.streams.process_ended(process.tgid, process.time);
+                self.parents.process_ended(process.tgid);
+                self.calling.remove(&process.tgid);
+                self.routes.remove(&process.tgid);
+            }
+            _ => {}
+        }
+        self.surroundings.process(process);
+    }
+
+    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due.
+    pub fn advance(&mut self, now: u64) {
+        /// Steps of the wall clock are looked for this often.
+        const CLOCK_INTERVAL: u64 = 1_000_000_000;
+        if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
+            self.clock_read = now;
+            match Reading::now() {
+                Ok(reading) => {
+                    if let Some(step) = self.clock.observe(reading) {
+                        tracing::info!(nanos = step, "the wall clock was set");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot read the clock"),
+            }
+        }
+        self.streams.advance(now, &mut self.happened, &mut self.ended);
+        self.follow();
+        for cookie in std::mem::take(&mut self.ended) {
+            self.parents.connection_ended(cookie);
+            self.surroundings.forget(cookie);
+        }
+        while self.settling.front().is_some_and(|settling| settling.due <= now) {
+            if let Some(settling) = self.settling.pop_front() {
+                self.settle(settling);
+            }
+        }
+    }
+
+    /// Ends everything that is open, as of `now`.
+    pub fn shutdown(&mut self, now: u64) {
+        self.streams.shutdown(now, &mut self.happened);
+        self.follow();
+        self.advance(u64::MAX);
+    }
+
+    /// Gives what the streams found its place.
+    fn follow(&mut self) {
+        let mut happened = std::mem::take(&mut self.happened);
+        for Happening { cookie, tgid, finding, origin } in happened.drain(..) {
+            match finding {
+                Finding::Begun(begun) => {
+                    self.metrics.requests_begun.add(1);
+                    let role = self.streams.get(cookie).and_then(|connection| connection.role);
+                    let tgid = origin.map_or(tgid, |origin| origin.tgid);
+                    let place = Place { cookie, tgid, role: role.unwrap_or(Role::Client) };
+                    self.parents.begin(place, &begun, origin.as_ref());
+                }
+                Finding::Exchange(exchange) => self.over(cookie, tgid, exchange),
+                Finding::Lost(lost) => {
+                    self.lost(lost.reason);
+                    self.parents.abandon(cookie, lost.start.position);
+                }
+                Finding::Orphan(_) | Finding::SwitchedProtocol => {}
+            }
+        }
+        self.happened = happened;
+    }
+
+    fn lost(&self, reason: LossReason) {
+        let counter = match reason {
+            LossReason::RequestHeadMissing => &self.metrics.requests_lost_head_missing,
+            LossReason::ResponseMissing => &self.metrics.requests_lost_response_missing,
+            LossReason::Unparsable => &self.metrics.requests_lost_unparsable,
+            LossReason::TooManyOpen => &self.metrics.requests_lost_too_many_open,
+        };
+        counter.add(1);
+    }
+
+    /// An exchange is over: it waits to be settled.
+    fn over(&mut self, cookie: u64, tgid: u32, exchange: Box<Exchange>) {
+        let start = exchange.request_start.nanos;
+        let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
+        let end = match exchange.end {
+            End::Complete => last,
+            // What happened after the last byte is the connection's idleness, unless the answer was still awaited.
+            End::Closed(_, closed) => closed.nanos.max(last),
+        }
+        .max(start);
+        let Some(node) = self.parents.find(cookie, exchange.request_start.position) else { return };
+        self.parents.finish(node, end);
+        let Some(connection) = self.streams.get(cookie) else { return };
+        let ends = connection.ends();
+        if ends.role == Role::Server && self.calling.contains(&tgid) && connection.open_requests() == 0 {
+            self.surroundings.completed(cookie, exchange.request_end.position);
+        }
+        self.settling.push_back(Settling { due: end + SETTLE, node, tgid, ends, start, end, exchange });
+    }
+
+    fn settle(&mut self, settling: Settling) {
+        let Settling { node, tgid, ends, start, end, exchange, .. } = settling;
+        let Some(settled) = self.parents.settle(node, start, end) else { return };
+        if settled.found_late {
+            self.metrics.parents_found_late.add(1);
+        }
+        if settled.left_to_sdk {
+            self.metrics.spans_left_to_sdk.add(1);
+            return;
+        }
+        let description = describe(*exchange, &ends, self.routes.entry(tgid).or_default());
+        let (start, end) = self.clock.wall(settled.start, settled.end);
+        self.spans.push(Span {
+            trace_id: settled.trace_id,
+            span_id: settled.span_id,
+            parent: settled.parent,
+            trace_state: settled.trace_state,
+            kind: match ends.role {
+                Role::Client => SpanKind::Client,
+                Role::Server => SpanKind::Server,
+            },
+            name: description.name,
+            start,
+            end,
+            status: description.status,
+            attributes: description.attributes,
+            links: settled.link.into_iter().collect(),
+            service: self.surroundings.service(tgid),
+        });
+    }
+}
