@@ -15,6 +15,8 @@ use segment::Kind;
 
 /// Segments a template has at most; what is deeper becomes `{path}`. Routes of real programs stay below.
 const MAX_SEGMENTS: usize = 10;
+/// Bytes a segment of a template has at most; what is longer becomes `{name}`.
+const MAX_SEGMENT: usize = 64;
 
 /// Whether a path holds something that must be taken out of it: see [`redact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,28 +39,40 @@ enum Piece<'p> {
 /// doesn't begin with a slash (the asterisk of `OPTIONS *`, the empty path of CONNECT).
 pub fn template(path: &str, template: &mut String) -> Holds {
     let mut holds = Holds::NoSecret;
+    // A path that isn't one is looked at for secrets only.
     let most = if path.starts_with('/') { MAX_SEGMENTS } else { 0 };
     let mut segments = 0;
+    let mut begin = template.len();
     walk(path, |piece| match piece {
         Piece::Slash => {
+            end_segment(template, begin);
             segments += 1;
             if segments <= most {
                 template.push('/');
             } else if segments == most + 1 && most > 0 {
                 template.push_str("/{path}");
             }
+            begin = template.len();
         }
         Piece::Text(text, kind) => {
             if kind == Kind::Token {
                 holds = Holds::Secret;
             }
-            if segments <= most && most > 0 {
+            if (1..=most).contains(&segments) {
                 template.push_str(kind.placeholder().unwrap_or(text));
             }
         }
         Piece::Parameters(_) => {}
     });
+    end_segment(template, begin);
     holds
+}
+
+fn end_segment(template: &mut String, begin: usize) {
+    if template.len() - begin > MAX_SEGMENT {
+        template.truncate(begin);
+        template.push_str("{name}");
+    }
 }
 
 /// The path with everything that looks like a credential replaced by `REDACTED`; ids stay.
@@ -176,6 +190,9 @@ mod tests {
     // No resource, no template.
     #[case::asterisk("*", "")]
     #[case::connect("", "")]
+    #[case::many_parts("/a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u.v.w.x.y.z.a.b.c.d.e.f.g.h/x", "/{name}/x")]
+    #[case::many_marks("/a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y,z,a,b,c,d,e,f,g,h/x", "/{name}/x")]
+    #[case::long_with_digits("/a-word-with-2-a-word-with-2-a-word-with-2/x", "/{name}/x")]
     // Hostile depth.
     #[case::deep("/a/b/c/d/e/f/g/h/i/j/k/l/m", "/a/b/c/d/e/f/g/h/i/j/{path}")]
     fn a_template_keeps_words_and_replaces_values(#[case] path: &str, #[case] expected: &str) {
@@ -201,6 +218,8 @@ mod tests {
     #[case::one_time_code("/otp/123456", "/otp/REDACTED")]
     #[case::key_value("/api_key=9fceb02d0ae598e95dc970b7/x", "/api_key=REDACTED/x")]
     #[case::before_parameters("/reset/a1b2c3d4;v=REDACTED/x", "/reset/REDACTED;v=REDACTED/x")]
+    #[case::in_a_list("/x/a=1,b=ghp_16C7e42F292c6912E7710c838347Ae178B4a", "/x/REDACTED")]
+    #[case::in_a_file("/x/copy.ghp_16C7e42F292c6912E7710c838347Ae178B4a.txt", "/x/copy.REDACTED.txt")]
     #[case::no_path("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "REDACTED")]
     #[case::beyond_the_template(
         "/a/b/c/d/e/f/g/h/i/j/k/ghp_16C7e42F292c6912E7710c838347Ae178B4a",
@@ -226,6 +245,8 @@ mod tests {
     #[case::title("/wiki/My-Cool-Article-About-Rust-2024")]
     #[case::escaped_title("/wiki/Caf%C3%A9-M%C3%BCnchen-S%C3%BCd-Bahnhof")]
     #[case::camel_case("/getUserAccountDetailsByCustomerIdAndRegion")]
+    #[case::capitals("/CHANGELOG-RELEASE-NOTES.md")]
+    #[case::capitals_and_words("/docs/README-INSTALL-Windows")]
     #[case::pod("/pods/checkout-service-7d4b9c6f5-x2v9q")]
     #[case::email("/users/bob@example.com")]
     fn an_id_is_no_secret(#[case] path: &str) {
@@ -234,14 +255,57 @@ mod tests {
     }
 
     #[test]
-    fn the_pieces_of_a_path_are_the_path() {
-        for path in ["/a;x=1;;y/b:c/d=e//f.3f2a9c.js/", ";", "a;", "/;=;", "/:/=/./..", "/%", "/%4", "/a%zz"] {
+    fn the_pieces_of_any_path_are_the_path_and_its_template_is_short() {
+        const PARTS: [&str; 28] = [
+            "/",
+            "/",
+            "/",
+            ";",
+            ":",
+            "=",
+            ".",
+            "..",
+            "%",
+            "%4",
+            "%zz",
+            "%40",
+            "@",
+            ",",
+            "-",
+            "_",
+            "a",
+            "Users",
+            "v1",
+            "7",
+            "2024-05-17",
+            "3f2a9c",
+            "größe",
+            "…",
+            "eyJhbGciOiJIUzI1NiJ9",
+            "reset",
+            "0x1f",
+            "+",
+        ];
+        let mut state = 88_172_645_463_325_252_u64;
+        for _ in 0..20_000 {
+            let mut path = String::new();
+            for _ in 0..state % 17 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                path.push_str(PARTS[(state % PARTS.len() as u64) as usize]);
+            }
+            state = state.wrapping_add(1);
             let mut again = String::new();
-            walk(path, |piece| match piece {
+            walk(&path, |piece| match piece {
                 Piece::Slash => again.push('/'),
                 Piece::Text(text, _) | Piece::Parameters(text) => again.push_str(text),
             });
             assert_eq!(again, path);
+            let mut name = String::new();
+            let holds = template(&path, &mut name);
+            assert!(name.len() <= MAX_SEGMENTS * (MAX_SEGMENT + 1) + "/{path}".len(), "{name}");
+            assert_eq!(holds == Holds::NoSecret, redact(&path) == path, "{path}");
         }
     }
 }

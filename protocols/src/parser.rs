@@ -86,7 +86,8 @@ pub trait Parser: Send + std::fmt::Debug {
 
     /// The next `missing` bytes of `direction` were not captured; `at` is the moment of the operation that moved them.
     /// A hole that only positions betray (the operation's event itself was lost) has the time and the run of the piece
-    /// before it in its direction, the earliest its bytes can have passed: what follows it then begins its run.
+    /// before it in its direction (the connection's beginning, if there is none): the earliest its bytes can have passed.
+    /// What follows it then begins its run.
     ///
     /// Bodies of known length are stepped over. Where the
     /// message boundary is lost, the parser waits for the next piece it can recognise as a message's beginning (the
@@ -99,10 +100,11 @@ pub trait Parser: Send + std::fmt::Debug {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable>;
 
-    /// No more bytes will come in `direction` (FIN was read or sent).
+    /// No more bytes will come in `direction` (FIN was read or sent). A hole before the end is told before, by `gap`.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>);
 
-    /// The connection is over: every open request is reported, with the truth about how it ended.
+    /// The connection is over: every open request is reported, with the truth about how it ended. As with `end`, the
+    /// caller tells of holes before, so that a response that was lost isn't taken for one that was never sent.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>);
 
     /// How many requests are begun and not yet reported.

@@ -322,7 +322,7 @@ fn an_early_response_is_told_at_its_end_and_the_rest_of_the_body_belongs_to_nobo
     assert_eq!(
         told(&outcome),
         [
-            ("POST".into(), "/".into(), Some(413), Some(5), Some(0)),
+            ("POST".into(), "/".into(), Some(413), None, Some(0)),
             ("GET".into(), "/".into(), Some(200), Some(0), Some(3)),
         ]
     );

@@ -6,7 +6,7 @@ mod kit;
 
 use kit::{Outcome, Talk};
 use onlooker_protocols::http1::{Http, Http1};
-use onlooker_protocols::{Close, Details, Direction, End, Exchange, LossReason, Moment, Parser};
+use onlooker_protocols::{Close, Details, Direction, End, Exchange, LossReason, Moment};
 use rstest::rstest;
 
 use Direction::{Request, Response};
@@ -58,9 +58,11 @@ fn conversation() -> Talk {
 }
 const REQUESTS: usize = 7;
 
-/// What a hole may take from an exchange without making it untrue.
+/// What a hole may take from an exchange without making it untrue: how much passed, and that more of the request was
+/// still to come.
 fn without_sizes(exchange: &Exchange) -> Exchange {
     let mut exchange = exchange.clone();
+    exchange.request_end = exchange.request_start;
     let Details::Http1(http) = &mut exchange.details else { panic!("not HTTP: {exchange:?}") };
     (http.request_body, http.response_body) = (None, None);
     exchange
@@ -73,6 +75,8 @@ fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) -> usize {
         let true_one = truth.exchanges().into_iter().find(|whole| whole.request_start == exchange.request_start);
         let true_one = true_one.unwrap_or_else(|| panic!("{what}: nobody asked {exchange:#?}"));
         assert_eq!(without_sizes(exchange), without_sizes(true_one), "{what}");
+        assert!(exchange.request_end.position <= true_one.request_end.position, "{what}");
+        assert!(exchange.request_end.nanos <= true_one.request_end.nanos, "{what}");
         let (sizes, true_sizes) = (http(exchange), http(true_one));
         assert!(sizes.request_body.is_none_or(|_| sizes.request_body == true_sizes.request_body), "{what}");
         assert!(sizes.response_body.is_none_or(|_| sizes.response_body == true_sizes.response_body), "{what}");
@@ -188,6 +192,21 @@ fn a_response_of_lost_framing_ends_at_the_latest_when_the_next_request_begins() 
 }
 
 #[test]
+fn an_end_that_would_have_been_seen_and_was_not_passed_at_a_time_unknown() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(CHUNKED)
+        .gap(Response, 9000)
+        .response("not the end")
+        .lost(Response, "0\r\n\r\n")
+        .request(get("/2"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/2", Some(200))]);
+    assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
+}
+
+#[test]
 fn a_pipelining_client_proves_no_end_by_going_on() {
     let talk = Talk::new()
         .request(format!("{}{}", get("/1"), get("/2")))
@@ -238,104 +257,63 @@ fn a_switch_is_seen_in_a_head_that_is_cut_off() {
     assert_eq!(told(&outcome), [("/ws", Some(101))]);
 }
 
-/// Lost events: a hole with the run of what was seen last in its direction.
-mod events_were_lost {
-    use super::*;
-
-    const GET_LENGTH: u64 = 28;
-
-    fn feed(
-        parser: &mut Http1,
-        found: &mut Vec<onlooker_protocols::Finding>,
-        steps: &[(Direction, Option<&str>, u64, u32)],
-    ) {
-        let mut positions = [0; 2];
-        for &(direction, bytes, missing, run) in steps {
-            let position = &mut positions[direction as usize];
-            let at = Moment { nanos: u64::from(run), position: *position, run };
-            match bytes {
-                Some(bytes) => {
-                    *position += bytes.len() as u64;
-                    parser.bytes(direction, bytes.as_bytes(), at, found).unwrap();
-                }
-                None => {
-                    *position += missing;
-                    parser.gap(direction, missing, at, found).unwrap();
-                }
-            }
-        }
-        parser.close(Close::Normal, Moment { nanos: 99, position: 0, run: 99 }, found);
+#[test]
+fn with_the_event_of_any_operation_lost_what_is_told_is_true() {
+    let truth = play(&conversation());
+    for (what, talk) in conversation().loss_everywhere() {
+        let holed = play(&talk);
+        assert_eq!(assert_true(&what, &holed, &truth), REQUESTS, "{what}: {holed:#?}");
     }
+}
 
-    fn outcome(steps: &[(Direction, Option<&str>, u64, u32)]) -> Outcome {
-        let mut findings = Vec::new();
-        feed(&mut Http1::new(true), &mut findings, steps);
-        let mut accounts = kit::accounts::Accounts::default();
-        accounts.take(&findings);
-        accounts.check_closed();
-        Outcome { findings, unparsable: None }
-    }
+#[test]
+fn a_lost_response_loses_its_request_only() {
+    let talk = Talk::new().request(get("/1")).lost(Response, OK_EMPTY).request(get("/2")).response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/2", Some(200))]);
+    assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
+}
 
-    #[test]
-    fn a_lost_response_loses_its_request_only() {
-        let (one, two) = (get("/1"), get("/2"));
-        let outcome = outcome(&[
-            (Request, Some(&one), 0, 0),
-            // its response, in run 1, was lost
-            (Request, Some(&two), 0, 2),
-            (Response, None, 500, 0),
-            (Response, Some(OK_EMPTY), 0, 3),
-        ]);
-        assert_eq!(told(&outcome), [("/2", Some(200))]);
-        assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
-    }
+#[test]
+fn a_lost_request_is_counted_once_if_its_response_is_seen() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(OK_EMPTY)
+        .lost(Request, get("/2"))
+        .response(OK_EMPTY)
+        .request(get("/3"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
+    assert_eq!((outcome.orphans(), outcome.lost().len()), (1, 0));
+}
 
-    #[test]
-    fn a_lost_request_is_counted_once() {
-        let (one, three) = (get("/1"), get("/3"));
-        let outcome = outcome(&[
-            (Request, Some(&one), 0, 0),
-            (Response, Some(OK_EMPTY), 0, 1),
-            // the second request, in run 2, was lost, its response was not
-            (Response, Some(OK_EMPTY), 0, 3),
-            (Request, None, GET_LENGTH, 0),
-            (Request, Some(&three), 0, 4),
-            (Response, Some(OK_EMPTY), 0, 5),
-        ]);
-        assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
-        assert_eq!((outcome.orphans(), outcome.lost().len()), (1, 0));
-    }
+#[test]
+fn a_lost_exchange_is_counted_once() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(OK_EMPTY)
+        .lost(Request, get("/2"))
+        .lost(Response, OK_EMPTY)
+        .request(get("/3"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
+    assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![LossReason::RequestHeadMissing]));
+}
 
-    #[test]
-    fn a_lost_exchange_is_counted_once() {
-        let (one, three) = (get("/1"), get("/3"));
-        let outcome = outcome(&[
-            (Request, Some(&one), 0, 0),
-            (Response, Some(OK_EMPTY), 0, 1),
-            (Request, None, GET_LENGTH, 0),
-            (Request, Some(&three), 0, 4),
-            (Response, None, OK_EMPTY.len() as u64, 1),
-            (Response, Some(OK_EMPTY), 0, 5),
-        ]);
-        assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
-        assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![LossReason::RequestHeadMissing]));
-    }
-
-    #[test]
-    fn of_pipelined_requests_none_is_guessed_after_a_lost_response() {
-        let three = [get("/1"), get("/2"), get("/3")].concat();
-        let last = get("/4");
-        let outcome = outcome(&[
-            (Request, Some(&three), 0, 0),
-            (Response, Some(OK_EMPTY), 0, 1),
-            (Response, None, 100, 1),
-            (Response, Some(OK_EMPTY), 0, 1),
-            (Request, Some(&last), 0, 2),
-            (Response, Some(OK_EMPTY), 0, 3),
-        ]);
-        assert_eq!(told(&outcome), [("/1", Some(200)), ("/4", Some(200))]);
-        assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 2]);
-    }
+#[test]
+fn of_pipelined_requests_none_is_guessed_after_a_lost_response() {
+    let talk = Talk::new()
+        .request([get("/1"), get("/2"), get("/3")].concat())
+        .response(OK_EMPTY)
+        .lost(Response, OK_EMPTY)
+        .response(OK_EMPTY)
+        .request(get("/4"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/1", Some(200)), ("/4", Some(200))]);
+    assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 2]);
 }
 
 /// The agent came when the connection was in use already.

@@ -111,8 +111,13 @@ impl Program {
         })
     }
 
+    /// Whether it runs other programs, by whose names it goes.
+    pub(crate) fn interprets(self) -> bool {
+        !matches!(self, Self::Go | Self::Native | Self::Nginx | Self::Postgres | Self::Redis | Self::Rust)
+    }
+
     /// By the name of the executable file alone.
-    fn by_name(name: &str) -> Option<Self> {
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
         // python3.11, php-fpm8.2, ruby3.1, perl5.36.0
         Some(match name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') {
             "nginx" | "angie" | "openresty" | "tengine" => Self::Nginx,

@@ -200,3 +200,133 @@ impl Drop for Batch {
         self.held.fetch_sub(self.size, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::KeyValue;
+
+    use super::*;
+    use crate::export::account::Account;
+    use crate::export::sample;
+    use crate::metrics::Metrics;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    struct Pipeline {
+        metrics: Arc<Metrics>,
+        account: Arc<Account>,
+        batcher: Arc<Batcher>,
+    }
+
+    impl Pipeline {
+        fn new(schedule: Schedule) -> Self {
+            let metrics = Arc::new(Metrics::default());
+            let account = Account::open(Arc::clone(&metrics));
+            Self { metrics, account, batcher: Batcher::new(Lane::new(0, schedule.max_queue_size), schedule) }
+        }
+
+        fn send(&self, spans: &[Span]) {
+            self.batcher.put(&self.account.enter(spans.len()), spans);
+        }
+
+        fn send_some(&self, count: u64) {
+            let service = sample::service("shop");
+            self.send(&(0..count).map(|id| sample::span(id + 1, &service)).collect::<Vec<_>>());
+        }
+    }
+
+    fn schedule() -> Schedule {
+        Schedule { delay: LONG, max_queue_size: 10, max_batch_size: 2, ..Schedule::default() }
+    }
+
+    #[tokio::test]
+    async fn a_full_batch_leaves_at_once_and_the_rest_at_the_end() {
+        let pipeline = Pipeline::new(schedule());
+        pipeline.send_some(5);
+        for expected in [2, 2] {
+            let batch = pipeline.batcher.next().await.unwrap();
+            assert_eq!(batch.spans(), expected);
+            batch.delivered(0);
+        }
+        pipeline.batcher.close();
+        assert_eq!(pipeline.batcher.next().await.unwrap().spans(), 1, "dropped here, so not exported");
+        assert!(pipeline.batcher.next().await.is_none());
+        assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_export_failed.get()), (4, 1));
+    }
+
+    #[tokio::test]
+    async fn a_span_waits_no_longer_than_the_delay() {
+        let pipeline = Arc::new(Pipeline::new(Schedule { delay: Duration::from_millis(20), ..schedule() }));
+        let batcher = Arc::clone(&pipeline.batcher);
+        let waiting = tokio::spawn(async move { batcher.next().await.unwrap().spans() });
+        let sent = Instant::now();
+        pipeline.send_some(1);
+        assert_eq!(waiting.await.unwrap(), 1);
+        assert!(sent.elapsed() >= Duration::from_millis(20), "it waited for others");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_is_counted_and_room_comes_back() {
+        let pipeline = Pipeline::new(schedule());
+        pipeline.send_some(12);
+        assert_eq!(pipeline.metrics.spans_judged(), 0, "judged together with those that are still on their way");
+        for _ in 0..5 {
+            pipeline.batcher.next().await.unwrap().delivered(0);
+        }
+        assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_queue_full.get()), (10, 2));
+        pipeline.send_some(10);
+        for _ in 0..5 {
+            pipeline.batcher.next().await.unwrap().delivered(0);
+        }
+        assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_queue_full.get()), (20, 2));
+    }
+
+    #[tokio::test]
+    async fn rejected_spans_are_counted_across_the_sends_of_a_batch() {
+        let pipeline = Pipeline::new(Schedule { max_batch_size: 6, ..schedule() });
+        for _ in 0..3 {
+            pipeline.send_some(2);
+        }
+        pipeline.batcher.next().await.unwrap().delivered(3);
+        let metrics = &pipeline.metrics;
+        assert_eq!((metrics.spans_exported.get(), metrics.spans_rejected_by_collector.get()), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_rejects_more_than_it_got_is_not_believed() {
+        let pipeline = Pipeline::new(schedule());
+        pipeline.send_some(2);
+        pipeline.batcher.next().await.unwrap().delivered(u64::MAX);
+        assert_eq!(pipeline.metrics.spans_rejected_by_collector.get(), 2);
+        assert_eq!(pipeline.metrics.spans_judged(), 2);
+    }
+
+    #[tokio::test]
+    async fn large_spans_make_small_batches_and_a_short_queue() {
+        let pipeline = Pipeline::new(Schedule { max_queue_size: 100, max_batch_size: 100, ..schedule() });
+        let service = sample::service("shop");
+        let large = KeyValue::new("large", "x".repeat(REQUEST_BYTES / 2));
+        let span = |id| Span { attributes: vec![large.clone()], ..sample::span(id, &service) };
+        for id in 0..40 {
+            pipeline.send(&[span(id + 1)]);
+        }
+        pipeline.batcher.close();
+        let mut delivered = 0;
+        while let Some(mut batch) = pipeline.batcher.next().await {
+            assert!(batch.request().len() < 2 * REQUEST_BYTES);
+            delivered += batch.spans();
+            batch.delivered(0);
+        }
+        assert_eq!(delivered, QUEUE_BYTES / (REQUEST_BYTES / 2));
+        assert_eq!(pipeline.metrics.spans_dropped_queue_full.get(), 40 - delivered as u64);
+        assert_eq!(pipeline.metrics.spans_judged(), 40);
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_taken() {
+        let pipeline = Pipeline::new(schedule());
+        pipeline.batcher.close();
+        pipeline.send_some(3);
+        assert_eq!(pipeline.metrics.spans_dropped_export_failed.get(), 3);
+    }
+}

@@ -66,3 +66,68 @@ impl Lines {
         written
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
+    use super::*;
+    use crate::export::account::{Account, Lane};
+    use crate::export::batch::Schedule;
+    use crate::export::encode::encode;
+    use crate::export::sample;
+    use crate::metrics::Metrics;
+
+    fn batcher_with_spans(sends: u64, metrics: &Arc<Metrics>) -> Arc<Batcher> {
+        let schedule = Schedule { max_batch_size: 1, ..Schedule::default() };
+        let batcher = Batcher::new(Lane::new(0, 100), schedule);
+        let account = Account::open(Arc::clone(metrics));
+        let service = sample::service("shop");
+        for id in 0..sends {
+            batcher.put(&account.enter(1), &[sample::span(id + 1, &service)]);
+        }
+        batcher.close();
+        batcher
+    }
+
+    #[tokio::test]
+    async fn each_request_is_a_line_behind_what_is_there() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "before\n").unwrap();
+        let metrics = Arc::new(Metrics::default());
+        Lines::open(file.path().to_owned()).unwrap().run(batcher_with_spans(2, &metrics)).await;
+        let written = std::fs::read_to_string(file.path()).unwrap();
+        let mut lines = written.lines();
+        assert_eq!(lines.next(), Some("before"));
+        for id in [1, 2] {
+            let request: ExportTraceServiceRequest = serde_json::from_str(lines.next().unwrap()).unwrap();
+            assert_eq!(prost::Message::encode_to_vec(&request), encode(&[sample::span(id, &sample::service("shop"))]));
+        }
+        assert_eq!((lines.next(), written.ends_with('\n')), (None, true));
+        assert_eq!(metrics.spans_exported.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_costs_counted_spans() {
+        let metrics = Arc::new(Metrics::default());
+        Lines::open("/dev/full".into()).unwrap().run(batcher_with_spans(3, &metrics)).await;
+        assert_eq!((metrics.spans_exported.get(), metrics.spans_dropped_export_failed.get()), (0, 3));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named() {
+        let error = Lines::open("/nowhere/spans".into()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot open /nowhere/spans to append spans: No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_before_the_next() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut lines = Lines::open(file.path().to_owned()).unwrap();
+        lines.file.write_all(b"half").unwrap();
+        lines.torn = true;
+        lines.append(b"whole\n").unwrap();
+        lines.append(b"next\n").unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "half\nwhole\nnext\n");
+    }
+}

@@ -132,7 +132,7 @@ impl Collector {
                 Retry::Later => Some(backoff.pause()),
                 Retry::After(at_least) => Some(backoff.pause().max(at_least)),
             };
-            let why = self.presentable(&refused.why);
+            let why = redacted(&refused.why, &self.secrets);
             match pause.filter(|pause| Instant::now() + *pause < give_up_at) {
                 Some(pause) => {
                     self.metrics.export_retries.add(1);
@@ -161,7 +161,7 @@ impl Collector {
             info!("delivering spans to {} again", self.endpoint);
         }
         if accepted.rejected_spans > 0 || !accepted.message.is_empty() {
-            let message = self.presentable(&accepted.message);
+            let message = redacted(&accepted.message, &self.secrets);
             warn!("{} rejected {} of {} spans: {message}", self.endpoint, accepted.rejected_spans, batch.spans());
         }
         batch.delivered(accepted.rejected_spans);
@@ -172,16 +172,13 @@ impl Collector {
             warn!("cannot deliver spans to {}: {why}", self.endpoint);
         }
     }
+}
 
-    /// What a collector says, fit for a log: one line, not long, without our credentials.
-    fn presentable(&self, message: &str) -> String {
-        const LONGEST: usize = 300;
-        let mut message = message.to_owned();
-        for secret in &self.secrets {
-            message = message.replace(secret, "[redacted]");
-        }
-        message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
-    }
+/// What a collector says, fit for a log: one line, not long, without our credentials.
+fn redacted(message: &str, secrets: &[String]) -> String {
+    const LONGEST: usize = 300;
+    let message = secrets.iter().fold(message.to_owned(), |message, secret| message.replace(secret, "[redacted]"));
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
 }
 
 /// The headers' values, and the parts of those like `Bearer TOKEN`. Very short ones would blank out ordinary words.
@@ -215,4 +212,24 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 /// A PEM file of the TLS settings.
 fn read_pem(path: &std::path::Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|error| StartError::Tls(format!("cannot read {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_a_collector_says_is_shown_without_our_credentials() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static("Bearer t0psecret"));
+        headers.insert("x-team", HeaderValue::from_static("a"));
+        let secrets = secrets(&headers);
+        assert_eq!(
+            redacted("bad token t0psecret\n(got \"Bearer t0psecret\")", &secrets),
+            "bad token [redacted] (got \"[redacted]\")"
+        );
+        assert_eq!(redacted(&"x".repeat(1000), &secrets).len(), 300);
+    }
 }

@@ -18,7 +18,7 @@ const MAX_WORDS: u16 = 64;
 /// for a scanner to use up the position.
 const MAX_WORDS_NOT_FOUND: u16 = 8;
 /// Templates of one side of a service; what comes after has none, and its span is named by the method alone. A
-/// template is at most 10 segments of 40 bytes, so a service costs 150 KiB at the very worst, 10 KiB commonly.
+/// template is at most 10 segments of 64 bytes, so a service costs 400 KiB at the very worst, 10 KiB commonly.
 const MAX_TEMPLATES: usize = 256;
 
 /// The routes of one service: those it serves and those it calls.

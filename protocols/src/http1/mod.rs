@@ -19,7 +19,7 @@ use compact_str::CompactString;
 use crate::{Close, Direction, End, Finding, Moment, Parser, Protocol, Unparsable};
 use body::{Body, EndMark, Framing};
 use head::{RequestHead, ResponseHead};
-use pairing::{NewRequest, Pairing};
+use pairing::{Ending, NewRequest, Pairing};
 use side::{Content, Head, Side, Step};
 
 /// What a span needs of an HTTP/1 exchange.
@@ -39,8 +39,8 @@ pub struct Http {
     /// Minor version of the request: 0 or 1.
     pub minor_version: u8,
     pub status: Option<u16>,
-    /// Bytes of the message bodies as they went over the wire (transfer coding removed), as far as they had passed
-    /// when the exchange was reported; `None` where a hole hid it.
+    /// Bytes of the message bodies as they went over the wire (transfer coding removed), as far as they did before the
+    /// connection ended; `None` where a hole hid it, or the response ended before the request.
     pub request_body: Option<u64>,
     pub response_body: Option<u64>,
     /// Whether the request carried a traceparent.
@@ -140,13 +140,27 @@ impl Http1 {
     }
 
     fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        // The time of a hole is not its own if its event was lost, which shows only when something came after it.
+        let long_ago = matches!(content, Content::Gap(_))
+            && self.responses.passed().is_some_and(|before| before.nanos == at.nanos)
+            && self.requests.passed().is_some_and(|newest| newest.nanos > at.nanos);
         let mut piece = self.responses.piece(content, at);
         while !piece.is_used_up() && self.over.is_none() {
             match self.responses.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
-                Step::HeadHidden { seen, start, until } => self.response_head_hidden(&seen, start, until, found),
-                Step::Passed { until, content, ended } => self.pairing.heard(until, content, ended, found),
+                Step::HeadHidden { seen, start, until } => {
+                    self.response_head_hidden(&seen, start, until, found);
+                    self.pairing.heard(until, None, self.ending(long_ago));
+                }
+                Step::Passed { until, content, ended: false } => {
+                    self.pairing.heard(until, content, self.ending(long_ago));
+                }
+                Step::Passed { until, content, ended: true } => {
+                    let ending = if long_ago { Ending::PerhapsLongAgo } else { Ending::Perhaps };
+                    self.pairing.heard(until, content, ending);
+                    self.pairing.heard_out(found);
+                }
             }
         }
         Ok(())
@@ -210,7 +224,14 @@ impl Http1 {
             Framing::Length(_) | Framing::Broken => EndMark::Never,
         });
         self.pairing.body_begins();
-        self.pairing.heard(until, None, false, found);
+    }
+
+    fn ending(&self, long_ago: bool) -> Ending {
+        match (self.responses.end_may_be_hidden(), long_ago) {
+            (false, _) => Ending::Ahead,
+            (true, false) => Ending::Perhaps,
+            (true, true) => Ending::PerhapsLongAgo,
+        }
     }
 
     fn switch(&mut self, found: &mut Vec<Finding>) {
@@ -250,12 +271,12 @@ impl Parser for Http1 {
     /// A response side that ended answers nothing more: what is open is reported at once.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         if direction == Direction::Response {
-            self.pairing.close(Close::Normal, at, &self.responses, found);
+            self.pairing.close(Close::Normal, at, self.responses.is_until_close(), found);
         }
     }
 
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.pairing.close(why, at, &self.responses, found);
+        self.pairing.close(why, at, self.responses.is_until_close(), found);
     }
 
     fn open(&self) -> usize {

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use compact_str::CompactString;
 
 use super::Http;
-use super::side::Side;
 use crate::{Begun, Close, Details, End, Exchange, Finding, LossReason, Lost, Moment};
 
 /// Deeper than any client pipelines. With what is kept of one request bounded too, a connection's memory is.
@@ -25,6 +24,8 @@ pub(super) struct Pairing {
     sending: Option<u64>,
     /// The response to the first open request is on its way.
     answering: bool,
+    /// Whether it may be over already.
+    ending: Ending,
     /// No response was missed since the last one that was told.
     in_step: bool,
     /// The answers to requests before this one may have passed unseen.
@@ -37,6 +38,17 @@ pub(super) struct Pairing {
     orphaned: bool,
     /// What passes makes no sense any more.
     broken: bool,
+}
+
+/// Whether the end of the response that is on its way can have passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// No: it would have been seen.
+    Ahead,
+    /// It can have passed with what came last, at that time.
+    Perhaps,
+    /// It can have passed in a hole, nobody knows when.
+    PerhapsLongAgo,
 }
 
 /// A request whose head is complete.
@@ -75,6 +87,7 @@ impl Pairing {
             begun: 0,
             sending: None,
             answering: false,
+            ending: Ending::Ahead,
             in_step: from_start,
             doubtful_before: 0,
             pipelined: false,
@@ -212,10 +225,11 @@ impl Pairing {
     /// The response's body is on its way.
     pub(super) fn body_begins(&mut self) {
         self.answering = true;
+        self.ending = Ending::Ahead;
     }
 
     /// More of the response to the first request passed, or of something that can't be followed.
-    pub(super) fn heard(&mut self, until: Moment, content: Option<u64>, ended: bool, found: &mut Vec<Finding>) {
+    pub(super) fn heard(&mut self, until: Moment, content: Option<u64>, ending: Ending) {
         if content.is_none() {
             self.miss();
         }
@@ -224,8 +238,18 @@ impl Pairing {
             *end = until;
         }
         add(&mut front.http.response_body, content);
-        if ended {
-            self.in_step = true;
+        self.ending = ending;
+    }
+
+    /// The end of it was seen, or stepped over.
+    pub(super) fn heard_out(&mut self, found: &mut Vec<Finding>) {
+        if !self.answering {
+            return;
+        }
+        self.in_step = true;
+        if self.ending == Ending::PerhapsLongAgo {
+            self.lose(LossReason::ResponseMissing, found);
+        } else {
             self.finish(End::Complete, found);
         }
     }
@@ -233,7 +257,11 @@ impl Pairing {
     /// The first open request is over.
     pub(super) fn finish(&mut self, end: End, found: &mut Vec<Finding>) {
         self.answering = false;
-        let Some(front) = self.open.pop_front() else { return };
+        let Some(mut front) = self.open.pop_front() else { return };
+        if end == End::Complete && self.sending == Some(front.serial) {
+            // Answered early, or its end passed in a hole that has not shown yet.
+            front.http.request_body = None;
+        }
         if !front.reported {
             self.unreported -= 1;
             found.push(Finding::Exchange(Box::new(front.into_exchange(end))));
@@ -250,26 +278,26 @@ impl Pairing {
         }
     }
 
-    /// The first open request was answered, as the client went on. How, is known if the response was seen to begin and
-    /// nothing else can have passed since.
+    /// The first open request was answered, as the client went on. How, is known if the response was seen to begin, and
+    /// nothing came after that can't have been part of it.
     fn settle_front(&mut self, found: &mut Vec<Finding>) {
-        if self.answering && !self.pipelined {
+        if self.answering && !self.pipelined && self.ending == Ending::Perhaps {
             self.finish(End::Complete, found);
         } else {
             self.lose(LossReason::ResponseMissing, found);
         }
     }
 
-    /// Nothing that is open will be answered any more.
-    pub(super) fn close(&mut self, why: Close, at: Moment, responses: &Side, found: &mut Vec<Finding>) {
+    /// Nothing that is open will be answered any more. `until_close`: a response is on its way that ends like this.
+    pub(super) fn close(&mut self, why: Close, at: Moment, until_close: bool, found: &mut Vec<Finding>) {
         while let Some(front) = self.open.front() {
             let untold =
-                if self.answering { responses.end_may_be_hidden() } else { front.serial < self.doubtful_before };
+                if self.answering { self.ending != Ending::Ahead } else { front.serial < self.doubtful_before };
             if self.broken {
                 self.lose(LossReason::Unparsable, found);
             } else if untold {
                 self.lose(LossReason::ResponseMissing, found);
-            } else if self.answering && why == Close::Normal && responses.is_until_close() {
+            } else if self.answering && why == Close::Normal && until_close {
                 self.finish(End::Complete, found);
             } else {
                 self.finish(End::Closed(why, at), found);

@@ -35,6 +35,8 @@ struct Piece {
 enum What {
     Bytes(Vec<u8>),
     Gap(u64),
+    /// Passed, and its event was lost: the next piece's position betrays it.
+    Lost(u64),
     End,
 }
 
@@ -64,6 +66,11 @@ impl Talk {
 
     pub fn gap(self, direction: Direction, missing: u64) -> Self {
         self.then(direction, What::Gap(missing))
+    }
+
+    /// What was said here, in one operation whose event was lost.
+    pub fn lost(self, direction: Direction, bytes: impl AsRef<[u8]>) -> Self {
+        self.then(direction, What::Lost(bytes.as_ref().len() as u64))
     }
 
     pub fn end(self, direction: Direction) -> Self {
@@ -151,6 +158,15 @@ impl Talk {
         })
     }
 
+    /// The talk with the event of one step lost, of each in turn.
+    pub fn loss_everywhere(&self) -> impl Iterator<Item = (String, Self)> + '_ {
+        (0..self.pieces.len()).map(|step| {
+            let mut pieces = self.pieces.clone();
+            pieces[step].what = What::Lost(pieces[step].len() as u64);
+            (format!("step {step} lost"), Self { pieces, close: self.close })
+        })
+    }
+
     /// As the kernel captures it: of each piece the first `prefix` bytes and the last `tail`.
     pub fn captured(&self, prefix: usize, tail: usize) -> Self {
         let mut pieces = Vec::new();
@@ -179,32 +195,45 @@ impl Talk {
         let mut findings = Vec::new();
         let mut unparsable = None;
         let mut accounts = Accounts::default();
+        // Per direction: where the next byte goes, what was not told of, and the piece before.
         let mut positions = [0_u64; 2];
-        let mut run = 0;
+        let mut untold = [0_u64; 2];
+        let mut before = [Moment { nanos: FIRST_NANOS, position: 0, run: 0 }; 2];
+        let mut at = before[0];
         let mut turned_to = None;
-        let mut at = Moment { nanos: FIRST_NANOS, position: 0, run };
         for piece in &self.pieces {
-            if turned_to.is_some_and(|direction| direction != piece.direction) && !matches!(piece.what, What::End) {
-                run += 1;
-            }
+            let way = piece.direction as usize;
+            let turns = turned_to.is_some_and(|direction| direction != piece.direction);
+            let run = at.run + u32::from(turns && !matches!(piece.what, What::End));
             turned_to = Some(piece.direction);
-            let position = &mut positions[piece.direction as usize];
-            at = Moment { nanos: FIRST_NANOS + piece.step * STEP_NANOS, position: *position, run };
+            at = Moment { nanos: FIRST_NANOS + piece.step * STEP_NANOS, position: positions[way], run };
+            if let What::Lost(missing) = piece.what {
+                untold[way] += missing;
+                positions[way] += missing;
+                continue;
+            }
             let seen = findings.len();
-            let result = match &piece.what {
-                What::Bytes(bytes) => {
-                    *position += bytes.len() as u64;
-                    parser.bytes(piece.direction, bytes, at, &mut findings)
-                }
-                What::Gap(missing) => {
-                    *position += missing;
-                    parser.gap(piece.direction, *missing, at, &mut findings)
-                }
-                What::End => {
-                    parser.end(piece.direction, at, &mut findings);
-                    Ok(())
-                }
+            let mut result = Ok(());
+            if untold[way] > 0 {
+                let hole = Moment { position: positions[way] - untold[way], ..before[way] };
+                result = parser.gap(piece.direction, std::mem::take(&mut untold[way]), hole, &mut findings);
+            }
+            if result.is_ok() && !findings[seen..].contains(&Finding::SwitchedProtocol) {
+                result = match &piece.what {
+                    What::Bytes(bytes) => parser.bytes(piece.direction, bytes, at, &mut findings),
+                    What::Gap(missing) => parser.gap(piece.direction, *missing, at, &mut findings),
+                    What::End | What::Lost(_) => {
+                        parser.end(piece.direction, at, &mut findings);
+                        Ok(())
+                    }
+                };
+            }
+            positions[way] += match &piece.what {
+                What::Bytes(bytes) => bytes.len() as u64,
+                What::Gap(missing) => *missing,
+                What::Lost(_) | What::End => 0,
             };
+            before[way] = at;
             accounts.take(&findings[seen..]);
             accounts.check_open(parser.open());
             unparsable = result.err();
@@ -213,6 +242,13 @@ impl Talk {
             }
         }
         let seen = findings.len();
+        for direction in [Direction::Request, Direction::Response] {
+            let way = direction as usize;
+            if untold[way] > 0 && unparsable.is_none() && !accounts.switched() {
+                let hole = Moment { position: positions[way] - untold[way], ..before[way] };
+                unparsable = parser.gap(direction, untold[way], hole, &mut findings).err();
+            }
+        }
         // The end of a connection has no place in either direction.
         let closed_at = Moment { nanos: at.nanos + STEP_NANOS, position: 0, ..at };
         parser.close(self.close, closed_at, &mut findings);
@@ -227,7 +263,7 @@ impl Piece {
     fn len(&self) -> usize {
         match &self.what {
             What::Bytes(bytes) => bytes.len(),
-            What::Gap(_) | What::End => 0,
+            What::Gap(_) | What::Lost(_) | What::End => 0,
         }
     }
 

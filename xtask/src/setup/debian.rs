@@ -74,7 +74,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     let _policy = NoServices::declare()?;
     shell::run(
         Command::new("apt-get")
-            .args(["--quiet", "--yes", "install", "--no-install-recommends"])
+            .args(["-qq", "--yes", "-o", "Dpkg::Use-Pty=0", "install", "--no-install-recommends"])
             .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )?;

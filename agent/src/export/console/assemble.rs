@@ -108,3 +108,101 @@ impl Trace {
         self.spans.iter().filter_map(|span| span.parent).any(|parent| parent.remote && !here.contains(&parent.span_id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::enrich::Service;
+    use crate::export::account::{Account, Lane};
+    use crate::export::sample::{below, from_elsewhere, service, span};
+    use crate::metrics::Metrics;
+    use crate::span::{Evidence, Parent};
+
+    /// An assembly with a clock of its own.
+    struct Table {
+        assembly: Assembly,
+        service: Arc<Service>,
+        account: Arc<Account>,
+        lane: Arc<Lane>,
+        now: Instant,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            Self {
+                assembly: Assembly::default(),
+                service: service("shop"),
+                account: Account::open(Arc::new(Metrics::default())),
+                lane: Lane::new(0, usize::MAX),
+                now: Instant::now(),
+            }
+        }
+
+        fn add(&mut self, trace: u128, id: u64, parent: Option<Parent>) -> Option<usize> {
+            let span = Span { trace_id: TraceId::from(trace), parent, ..span(id, &self.service) };
+            let share = self.lane.admit(&self.account.enter(1), 1);
+            self.assembly.add(span, share, self.now).map(|trace| trace.spans.len())
+        }
+
+        /// The number of spans of each trace that is complete after `wait` more.
+        fn complete_after(&mut self, wait: Duration) -> Vec<usize> {
+            self.now += wait;
+            self.assembly.complete(self.now).iter().map(|trace| trace.spans.len()).collect()
+        }
+    }
+
+    const BRIEF: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn a_trace_is_complete_when_its_root_is_there_and_nothing_came_for_a_while() {
+        let mut table = Table::new();
+        table.add(1, 2, below(1, Evidence::Thread));
+        table.add(1, 1, None);
+        assert!(table.complete_after(BRIEF).is_empty());
+        table.add(1, 3, below(1, Evidence::Thread));
+        assert!(table.complete_after(BRIEF).is_empty(), "something came meanwhile");
+        assert_eq!(table.complete_after(BRIEF), [3]);
+        assert!(table.assembly.is_empty());
+    }
+
+    #[test]
+    fn a_parent_elsewhere_makes_a_root_unless_it_is_here() {
+        let mut table = Table::new();
+        table.add(1, 2, from_elsewhere(1));
+        table.add(2, 4, from_elsewhere(3));
+        table.add(2, 3, below(9, Evidence::Thread));
+        assert_eq!(table.complete_after(QUIET), [1], "span 4's parent is here, and span 3's is still to come");
+    }
+
+    #[test]
+    fn without_a_root_patience_ends() {
+        let mut table = Table::new();
+        table.add(1, 2, below(1, Evidence::Thread));
+        assert!(table.complete_after(PATIENCE - BRIEF).is_empty());
+        assert_eq!(table.complete_after(BRIEF), [1]);
+    }
+
+    #[test]
+    fn too_many_traces_push_out_the_oldest() {
+        let mut table = Table::new();
+        for trace in 0..MAX_TRACES as u128 {
+            assert_eq!(table.add(trace + 1, 1, None), None);
+        }
+        table.add(1, 2, below(1, Evidence::Thread));
+        assert_eq!(table.add(u128::MAX, 1, None), Some(2));
+        assert_eq!(table.assembly.drain().len(), MAX_TRACES);
+    }
+
+    #[test]
+    fn a_trace_that_grows_without_end_is_printed_in_parts() {
+        let mut table = Table::new();
+        for id in 1..MAX_SPANS as u64 {
+            assert_eq!(table.add(1, id, below(id + 1, Evidence::Thread)), None);
+        }
+        assert_eq!(table.add(1, MAX_SPANS as u64, None), Some(MAX_SPANS));
+        assert!(table.assembly.is_empty());
+        assert_eq!(table.add(1, 1, None), None, "its rest begins anew");
+    }
+}

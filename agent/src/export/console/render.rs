@@ -105,66 +105,63 @@ pub(super) fn trace(spans: &[Span], look: Look) -> String {
     out
 }
 
-/// The spans in the order of their lines: children below their parent, by start.
+/// The spans in the order of their lines: children below their parent, by start; below nothing what has no parent here.
 fn rows(spans: &[Span]) -> Vec<Row<'_>> {
+    let mut order: Vec<usize> = (0..spans.len()).collect();
+    order.sort_by_key(|&index| (spans[index].start, std::cmp::Reverse(spans[index].end)));
     let here: FxHashSet<SpanId> = spans.iter().map(|span| span.span_id).collect();
-    let mut children: FxHashMap<SpanId, Vec<&Span>> = FxHashMap::default();
-    let mut roots = Vec::new();
-    let mut orphans = Vec::new();
-    for span in spans {
-        match span.parent {
-            Some(parent) if here.contains(&parent.span_id) => children.entry(parent.span_id).or_default().push(span),
-            Some(parent) if !parent.remote => orphans.push(span),
-            _ => roots.push(span),
-        }
-    }
-    let by_start = |spans: &mut Vec<&Span>| spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
-    children.values_mut().for_each(by_start);
-    by_start(&mut roots);
-
-    let mut rows = Vec::with_capacity(spans.len() + 1);
-    for root in roots {
-        descend(root, "", "", &mut children, &mut rows);
-    }
-    // Parents that name each other in a circle are nobody's children either; no wire can be trusted not to.
-    let mut drawn: FxHashSet<SpanId> = rows.iter().filter_map(|row| Some(row.span?.span_id)).collect();
-    if drawn.len() < here.len() {
-        orphans.extend(spans.iter().filter(|span| span.parent.is_some_and(|p| here.contains(&p.span_id))));
-        by_start(&mut orphans);
-        // Those with a parent in the circle come last: they are drawn below others if they can be.
-        orphans.sort_by_key(|span| span.parent.is_some_and(|parent| here.contains(&parent.span_id)));
-        rows.push(Row { branches: String::new(), span: None });
-        for orphan in orphans {
-            if !drawn.contains(&orphan.span_id) {
-                let first = rows.len();
-                descend(orphan, "└ ", "  ", &mut children, &mut rows);
-                drawn.extend(rows[first..].iter().filter_map(|row| Some(row.span?.span_id)));
+    let mut tree = Tree { spans, children: FxHashMap::default(), drawn: vec![false; spans.len()], rows: Vec::new() };
+    let (mut roots, mut orphans, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for index in order {
+        match spans[index].parent {
+            Some(parent) if here.contains(&parent.span_id) => {
+                tree.children.entry(parent.span_id).or_default().push(index);
+                kept.push(index);
             }
+            Some(parent) if !parent.remote => orphans.push(index),
+            _ => roots.push(index),
         }
     }
-    rows
+    for root in roots {
+        tree.draw(root, "", "");
+    }
+    // Parents that name each other in a circle are below no root; nobody must send such, but somebody will.
+    orphans.extend(kept);
+    if tree.drawn.contains(&false) {
+        tree.rows.push(Row { branches: String::new(), span: None });
+    }
+    for orphan in orphans {
+        tree.draw(orphan, "└ ", "  ");
+    }
+    tree.rows
 }
 
-/// Draws `span` and what is below it. Children are taken out as they are drawn, so that no circle goes round twice.
-fn descend<'a>(
-    span: &'a Span,
-    own: &str,
-    below: &str,
-    children: &mut FxHashMap<SpanId, Vec<&'a Span>>,
-    rows: &mut Vec<Row<'a>>,
-) {
-    let mut open = vec![(span, own.to_owned(), below.to_owned())];
-    while let Some((span, branches, below)) = open.pop() {
-        rows.push(Row { branches, span: Some(span) });
-        let mut spans = children.remove(&span.span_id).unwrap_or_default();
-        let deep = length(&below) >= DEEPEST_INDENT;
-        // The last is drawn last, so it is put on the stack first.
-        let mut last = true;
-        while let Some(child) = spans.pop() {
-            let (branch, under) = if last { ("└ ", "  ") } else { ("├ ", "│ ") };
-            last = false;
-            let under = if deep { below.clone() } else { format!("{below}{under}") };
-            open.push((child, format!("{below}{branch}"), under));
+struct Tree<'a> {
+    spans: &'a [Span],
+    /// By parent, in the order of their start.
+    children: FxHashMap<SpanId, Vec<usize>>,
+    drawn: Vec<bool>,
+    rows: Vec<Row<'a>>,
+}
+
+impl Tree<'_> {
+    /// Draws the span at `index` behind `branches`, and what is below it behind `below`, but nothing twice.
+    fn draw(&mut self, index: usize, branches: &str, below: &str) {
+        let mut open = vec![(index, branches.to_owned(), below.to_owned())];
+        while let Some((index, branches, below)) = open.pop() {
+            if std::mem::replace(&mut self.drawn[index], true) {
+                continue;
+            }
+            let span = &self.spans[index];
+            self.rows.push(Row { branches, span: Some(span) });
+            let deep = length(&below) >= DEEPEST_INDENT;
+            let mut branch = ("└ ", "  ");
+            // The last child is drawn last, so it is put on the stack first.
+            for child in self.children.remove(&span.span_id).unwrap_or_default().into_iter().rev() {
+                let under = if deep { below.clone() } else { format!("{below}{}", branch.1) };
+                open.push((child, format!("{below}{}", branch.0), under));
+                branch = ("├ ", "│ ");
+            }
         }
     }
 }
@@ -255,4 +252,125 @@ fn shortened(text: &str, width: usize) -> String {
 
 fn padded(text: &str, width: usize) -> String {
     format!("{:width$}", shortened(text, width))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use opentelemetry::KeyValue;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::enrich::Service;
+    use crate::export::sample::{self, EPOCH, MILLISECOND, below, from_elsewhere, service};
+
+    const PLAIN: Look = Look { width: 80, colour: false };
+
+    /// A client span from `start` to `end`, in milliseconds of the trace.
+    fn call(id: u64, parent: u64, name: &'static str, service: &Arc<Service>, start: u64, end: u64) -> Span {
+        Span {
+            parent: below(parent, Evidence::Thread),
+            kind: SpanKind::Client,
+            name: name.into(),
+            start: EPOCH + start * MILLISECOND,
+            end: EPOCH + end * MILLISECOND,
+            ..sample::span(id, service)
+        }
+    }
+
+    #[test]
+    fn a_trace_is_a_tree_in_time() {
+        let (shop, stock) = (service("shop"), service("stock"));
+        let failed = Span {
+            status: Status::error("boom"),
+            attributes: vec![KeyValue::new("error.type", "503")],
+            ..call(5, 1, "GET", &shop, 9, 10)
+        };
+        let guessed = Span { parent: below(3, Evidence::Tick), ..call(4, 3, "SELECT items", &stock, 3, 4) };
+        let server = Span { kind: SpanKind::Server, ..call(3, 2, "GET /stock/{id}", &stock, 2, 5) };
+        let spans = [
+            failed,
+            guessed,
+            call(2, 1, "GET", &shop, 1, 6),
+            server,
+            Span { end: EPOCH + 10 * MILLISECOND, ..sample::span(1, &shop) },
+        ];
+        let expected = "\
+trace 00000000000000000000000000000001  22:13:20.000Z  5 spans, 2 services, 10.0 ms
+server GET /users/{id}             shop   ━━━━━━━━━━━━━━━━━━━━    10.0 ms
+├ client GET                       shop     ━━━━━━━━━━            5.00 ms
+│ └ server GET /stock/{id}         stock      ━━━━━━              3.00 ms
+│   └ client SELECT items (tick?)  stock        ━━                1.00 ms
+└ client GET                       shop                     ━━    1.00 ms  ✗ 503
+
+";
+        let drawn = trace(&spans, PLAIN);
+        assert_eq!(drawn, expected, "\n{drawn}");
+    }
+
+    #[test]
+    fn spans_without_their_parent_are_shown_apart() {
+        let shop = service("shop");
+        let remote = Span { parent: from_elsewhere(50), ..sample::span(1, &shop) };
+        let spans = [call(3, 99, "SELECT b", &shop, 0, 1), call(4, 3, "x", &shop, 0, 1), remote];
+        let drawn = trace(&spans, PLAIN);
+        let names: Vec<&str> =
+            drawn.lines().skip(1).map(|line| line.split("  shop").next().unwrap().trim_end()).collect();
+        assert_eq!(names, ["server GET /users/{id}", NOT_SEEN, "└ client SELECT b", "  └ client x", ""]);
+    }
+
+    #[test]
+    fn a_circle_of_parents_is_drawn_once() {
+        let shop = service("shop");
+        let spans = [call(1, 2, "a", &shop, 0, 1), call(2, 1, "b", &shop, 0, 1), call(3, 3, "self", &shop, 0, 1)];
+        let drawn = trace(&spans, PLAIN);
+        for name in ["client a", "client b", "client self"] {
+            assert_eq!(drawn.matches(name).count(), 1, "{drawn}");
+        }
+    }
+
+    #[test]
+    fn a_deep_chain_stays_within_the_width() {
+        let shop = service("shop");
+        let spans: Vec<Span> = (1..=1000).map(|id| call(id, id - 1, "call", &shop, 0, 1)).collect();
+        let drawn = trace(&spans, PLAIN);
+        assert_eq!(drawn.lines().filter(|line| line.contains("call")).count(), 1000);
+        assert!(drawn.lines().skip(1).all(|line| length(line) <= PLAIN.width), "{drawn}");
+    }
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        let hostile = Span { name: "GET /\x1b[2J\u{202e}\r\n".into(), ..sample::span(1, &service("a\x07b")) };
+        let drawn = trace(&[hostile], PLAIN);
+        assert!(drawn.contains("GET /�[2J���") && drawn.contains("a�b"), "{drawn:?}");
+        assert_eq!(drawn.lines().count(), 3);
+    }
+
+    #[test]
+    fn colour_only_where_it_is_wanted() {
+        let spans = [sample::span(1, &service("shop"))];
+        assert!(!trace(&spans, PLAIN).contains('\x1b'));
+        assert!(trace(&spans, Look { colour: true, ..PLAIN }).contains("\x1b[36mshop\x1b[0m"));
+    }
+
+    #[rstest]
+    #[case(0, "0 ns")]
+    #[case(999, "999 ns")]
+    #[case(1_500, "1.50 us")]
+    #[case(12_340_000, "12.3 ms")]
+    #[case(999_400_000, "999 ms")]
+    #[case(75_000_000_000, "75.0 s")]
+    fn durations_have_three_digits(#[case] nanoseconds: u64, #[case] text: &str) {
+        assert_eq!(duration(nanoseconds), text);
+    }
+
+    #[rstest]
+    #[case::whole(0, 10, "━━━━━━━━━━")]
+    #[case::middle(5, 6, "     ━    ")]
+    #[case::an_instant_at_the_end(10, 10, "         ━")]
+    fn a_bar_is_as_long_as_its_share_of_the_time(#[case] from: u64, #[case] to: u64, #[case] expected: &str) {
+        let span = Span { start: EPOCH + from, end: EPOCH + to, ..sample::span(1, &service("shop")) };
+        assert_eq!(bar(&span, EPOCH, EPOCH + 10, 10), expected);
+    }
 }

@@ -1,0 +1,176 @@
+//! What a process's environment says of its service. All else in it is read past and never kept.
+
+use std::borrow::Cow;
+
+use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
+
+/// Attributes taken from one process: nobody means more, but a resource goes along with every batch of spans.
+const ATTRIBUTES_KEPT: usize = 128;
+
+/// The variables that name a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Environment {
+    /// OTEL_SERVICE_NAME, else `service.name` of OTEL_RESOURCE_ATTRIBUTES.
+    pub(super) service_name: Option<String>,
+    /// OTEL_RESOURCE_ATTRIBUTES but for `service.name`, decoded.
+    pub(super) attributes: Vec<(String, String)>,
+    /// OTEL_RESOURCE_ATTRIBUTES is there and was discarded, as the OpenTelemetry specification asks for when any of it
+    /// is malformed.
+    pub(super) malformed: bool,
+    pub(super) flask_app: Option<String>,
+    pub(super) django_settings_module: Option<String>,
+    pub(super) spring_application_name: Option<String>,
+    /// An Elixir release's.
+    pub(super) release_name: Option<String>,
+}
+
+impl Environment {
+    /// Reads the block of `NAME=value`, a NUL after each, that /proc/PID/environ is. An empty value is as none.
+    #[must_use]
+    pub(super) fn parse(block: &[u8]) -> Self {
+        let mut environment = Self::default();
+        let mut attributes = None;
+        for variable in block.split(|&byte| byte == 0) {
+            let Some((name, value)) = split_once(variable, b'=').filter(|(_, value)| !value.is_empty()) else {
+                continue;
+            };
+            // The first of two with one name counts, as for getenv(3).
+            match name {
+                b"OTEL_SERVICE_NAME" => first(&mut environment.service_name, value),
+                b"OTEL_RESOURCE_ATTRIBUTES" => first(&mut attributes, value),
+                b"FLASK_APP" => first(&mut environment.flask_app, value),
+                b"DJANGO_SETTINGS_MODULE" => first(&mut environment.django_settings_module, value),
+                b"SPRING_APPLICATION_NAME" => first(&mut environment.spring_application_name, value),
+                b"RELEASE_NAME" => first(&mut environment.release_name, value),
+                _ => {}
+            }
+        }
+        match resource_attributes(&attributes.unwrap_or_default()) {
+            Some(attributes) => environment.attributes = attributes,
+            None => environment.malformed = true,
+        }
+        let named = environment.attributes.iter().rposition(|(key, _)| key == SERVICE_NAME);
+        if let Some((_, name)) = named.map(|at| environment.attributes.remove(at)) {
+            environment.service_name.get_or_insert(name);
+        }
+        environment.attributes.retain(|(key, _)| key != SERVICE_NAME);
+        environment
+    }
+}
+
+/// `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if malformed.
+fn resource_attributes(text: &str) -> Option<Vec<(String, String)>> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).take(ATTRIBUTES_KEPT);
+    let attributes = pairs.map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let (key, value) = (percent_decode(key.trim())?, percent_decode(value.trim())?);
+        (!key.is_empty()).then_some((key, value))
+    });
+    attributes.collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'%' {
+            let (digits, tail) = tail.split_at_checked(2)?;
+            decoded.extend(hex::decode(digits).ok()?);
+            rest = tail;
+        } else {
+            decoded.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn first(slot: &mut Option<String>, value: &[u8]) {
+    slot.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
+}
+
+fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(separator, bytes)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// `text` as it may stand in an attribute or on a terminal: without control characters, and not longer than a name is.
+#[must_use]
+pub(super) fn presentable(text: &str) -> Option<Cow<'_, str>> {
+    /// What file systems allow a name to be.
+    const NAME_BYTES: usize = 255;
+    let text = text.trim();
+    let kept = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= NAME_BYTES).last()?;
+    let text = &text[..kept];
+    let clean: Cow<'_, str> = if text.contains(char::is_control) {
+        text.chars().filter(|c| !c.is_control()).collect::<String>().into()
+    } else {
+        text.into()
+    };
+    (!clean.is_empty()).then_some(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[rstest]
+    #[case::name("OTEL_SERVICE_NAME=shop\0HOME=/root\0", Some("shop"), &[])]
+    #[case::name_among_attributes("OTEL_RESOURCE_ATTRIBUTES=service.name=shop,service.version=1.2\0", Some("shop"), &[("service.version", "1.2")])]
+    #[case::name_wins("OTEL_RESOURCE_ATTRIBUTES=service.name=old\0OTEL_SERVICE_NAME=shop\0", Some("shop"), &[])]
+    #[case::encoded("OTEL_RESOURCE_ATTRIBUTES=team=a%2Cb%20%C3%A9, deployment.environment.name = test ,\0", None, &[("team", "a,b é"), ("deployment.environment.name", "test")])]
+    #[case::value_with_equals("OTEL_RESOURCE_ATTRIBUTES=query=a=b\0", None, &[("query", "a=b")])]
+    #[case::empty("OTEL_SERVICE_NAME=\0OTEL_RESOURCE_ATTRIBUTES=\0", None, &[])]
+    #[case::other_names_with_the_same_end("MY_OTEL_SERVICE_NAME=shop\0", None, &[])]
+    #[case::first_counts("OTEL_SERVICE_NAME=shop\0OTEL_SERVICE_NAME=other\0", Some("shop"), &[])]
+    #[case::overwritten_by_a_title("gunicorn: master [shop]\0\0\0\0E_NAME=x\0OTEL_SERVICE_NAME=shop", Some("shop"), &[])]
+    fn a_service_is_named_by_its_environment(
+        #[case] block: &str,
+        #[case] name: Option<&str>,
+        #[case] attributes: &[(&str, &str)],
+    ) {
+        let environment = Environment::parse(block.as_bytes());
+        assert_eq!(environment.service_name.as_deref(), name);
+        assert_eq!(environment.attributes, pairs(attributes));
+        assert!(!environment.malformed);
+    }
+
+    #[rstest]
+    #[case::no_value("service.name=shop,novalue")]
+    #[case::no_key("service.name=shop,=value")]
+    #[case::half_escape("service.name=shop,a=%2")]
+    #[case::no_escape("service.name=shop,a=%zz")]
+    #[case::no_utf8("service.name=shop,a=%ff")]
+    fn malformed_attributes_are_discarded_as_a_whole(#[case] text: &str) {
+        let environment = Environment::parse(format!("OTEL_RESOURCE_ATTRIBUTES={text}\0").as_bytes());
+        assert_eq!(environment, Environment { malformed: true, ..Environment::default() });
+    }
+
+    #[test]
+    fn nothing_else_of_the_environment_is_kept() {
+        let block = b"AWS_SECRET_ACCESS_KEY=hunter2\0DATABASE_URL=postgres://u:p@h/d\0FLASK_APP=shop\0\xff\xfe\0=\0";
+        let expected = Environment { flask_app: Some("shop".into()), ..Environment::default() };
+        assert_eq!(Environment::parse(block), expected);
+    }
+
+    #[rstest]
+    #[case::plain("shop", Some("shop"))]
+    #[case::terminal_escape("sh\x1b[31mop\n", Some("sh[31mop"))]
+    #[case::only_controls("\x07\r\n", None)]
+    #[case::blank("  ", None)]
+    fn names_are_presentable(#[case] text: &str, #[case] clean: Option<&str>) {
+        assert_eq!(presentable(text).as_deref(), clean);
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        let name = presentable(&"é".repeat(1000)).map(Cow::into_owned).unwrap();
+        assert_eq!(name, "é".repeat(127));
+    }
+}

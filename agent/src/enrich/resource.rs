@@ -1,0 +1,145 @@
+//! A service instance as an OpenTelemetry Resource (semantic conventions: service, process, host, os, container,
+//! telemetry).
+//!
+//! `process.*` is of the topmost process of a server. The command line is left out but for its first word: arguments
+//! carry passwords and tokens. `telemetry.distro.*` says who made the spans; `telemetry.sdk.language` is the service's
+//! language, by which backends tell services apart; no `telemetry.sdk.name` is claimed, for there is no SDK.
+
+use opentelemetry::{Key, KeyValue, Value};
+use opentelemetry_sdk::Resource;
+use opentelemetry_semantic_conventions::SCHEMA_URL;
+use opentelemetry_semantic_conventions::attribute::{
+    CONTAINER_ID, PROCESS_COMMAND, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_OWNER, PROCESS_PID,
+    PROCESS_RUNTIME_NAME, PROCESS_RUNTIME_VERSION, SERVICE_INSTANCE_ID, SERVICE_NAME, TELEMETRY_DISTRO_NAME,
+    TELEMETRY_DISTRO_VERSION, TELEMETRY_SDK_LANGUAGE,
+};
+use uuid::Uuid;
+
+use super::container;
+use super::host::Host;
+use super::instance::{Instance, Member};
+use crate::discover::process::Process;
+
+/// The namespace that the semantic conventions fix for a `service.instance.id` made from something unique.
+const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x4d63009a_8d0f_11ee_aad7_4c796ed8e320);
+const PASSWD_BYTES: u64 = 256 << 10;
+
+/// Of an instance whose processes, from the topmost down, were looked at.
+pub(super) fn of(host: &Host, instance: &Instance, members: &[Member]) -> Resource {
+    let mut attributes = common(host, instance);
+    if let Some(top) = members.first() {
+        attributes.extend(process(top));
+        // What the service says of itself wins, but who observed it is not its to say.
+        let given = top.environment.attributes.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+        set(&mut attributes, given.filter(|(key, _)| !key.starts_with("telemetry.")));
+        if top.environment.malformed {
+            tracing::warn!(
+                service = %instance.name, pid = instance.top.pid,
+                "OTEL_RESOURCE_ATTRIBUTES of this process is malformed, so none of it is used"
+            );
+        }
+    }
+    build(attributes)
+}
+
+/// Of an instance that was gone when it was to be looked at.
+pub(super) fn of_unseen(host: &Host, instance: &Instance) -> Resource {
+    build(common(host, instance))
+}
+
+fn build(attributes: Vec<KeyValue>) -> Resource {
+    Resource::builder_empty().with_schema_url(attributes, SCHEMA_URL).build()
+}
+
+fn common(host: &Host, instance: &Instance) -> Vec<KeyValue> {
+    // A process is told from all others by its number and start, in one boot of one host; pools share a topmost one.
+    let unique = format!("{}/{}/{}/{}", host.boot, instance.top.pid, instance.top.started, instance.name);
+    let id = Uuid::new_v5(&INSTANCE_NAMESPACE, unique.as_bytes());
+    let mut attributes = vec![
+        KeyValue::new(SERVICE_NAME, instance.name.to_string()),
+        KeyValue::new(SERVICE_INSTANCE_ID, id.to_string()),
+        KeyValue::new(PROCESS_PID, i64::from(instance.top.pid)),
+        KeyValue::new(TELEMETRY_DISTRO_NAME, "onlooker"),
+        KeyValue::new(TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION")),
+    ];
+    attributes.extend(host.attributes.iter().cloned());
+    attributes
+}
+
+fn process(member: &Member) -> Vec<KeyValue> {
+    let path = Some(member.executable.to_string_lossy().into_owned()).filter(|path| !path.is_empty());
+    let name = member.executable.file_name().map(|name| name.to_string_lossy().into_owned());
+    let program = member.runtime.program;
+    let texts = [
+        (PROCESS_COMMAND, member.command.clone()),
+        (PROCESS_EXECUTABLE_NAME, name),
+        (PROCESS_EXECUTABLE_PATH, path),
+        (PROCESS_OWNER, owner(&member.process)),
+        (PROCESS_RUNTIME_NAME, program.runtime_name().map(str::to_owned)),
+        (PROCESS_RUNTIME_VERSION, member.runtime.version.as_ref().map(ToString::to_string)),
+        (TELEMETRY_SDK_LANGUAGE, program.language().map(str::to_owned)),
+        (CONTAINER_ID, container(&member.process)),
+    ];
+    texts.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect()
+}
+
+fn container(process: &Process) -> Option<String> {
+    container::id(&process.cgroups().ok()?, || process.mountinfo().unwrap_or_default())
+}
+
+/// The user's name, as the process's own root has it.
+fn owner(process: &Process) -> Option<String> {
+    let uid = process.uid()?;
+    let passwd = process.read_inside("/etc/passwd".as_ref(), PASSWD_BYTES)?;
+    user(&String::from_utf8_lossy(&passwd), uid)
+}
+
+/// passwd(5): `name:password:uid:...`.
+fn user(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// Adds attributes, in place of those with the same key.
+fn set(attributes: &mut Vec<KeyValue>, given: impl Iterator<Item = (String, Value)>) {
+    for (key, value) in given {
+        let key = Key::from(key);
+        attributes.retain(|attribute| attribute.key != key);
+        attributes.push(KeyValue::new(key, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::discover::process::Identity;
+
+    #[rstest]
+    #[case(0, Some("root"))]
+    #[case(33, Some("www-data"))]
+    #[case(4711, None)]
+    fn users_by_passwd(#[case] uid: u32, #[case] name: Option<&str>) {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nnonsense\n:x:4711::\nwww-data:x:33:33::/var/www:/bin/sh\n";
+        assert_eq!(user(passwd, uid).as_deref(), name);
+    }
+
+    #[test]
+    fn instances_are_stable_and_unlike_each_other() {
+        let host = Host { attributes: Vec::new(), boot: "host/boot".to_owned() };
+        let id = |name: &str, pid, started| {
+            let instance = Instance { name: name.into(), top: Identity { pid, started } };
+            of_unseen(&host, &instance).get(&Key::from(SERVICE_INSTANCE_ID)).unwrap().to_string()
+        };
+        let shop = id("shop", 7, 100);
+        assert_eq!(shop, id("shop", 7, 100));
+        assert_eq!(Uuid::parse_str(&shop).unwrap().get_version_num(), 5);
+        for other in [id("shop", 7, 101), id("shop", 8, 100), id("depot", 7, 100)] {
+            assert_ne!(shop, other);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Python: the script, the module, or the application that a server was told to run.
+
+use compact_str::format_compact;
+
+use super::{Command, Judgement, Launch, file_name, named, option, positional, project, stem};
+
+/// Options of the servers below that take no value.
+const FLAGS: [&str; 26] = [
+    "--access-log",
+    "--call",
+    "--capture-output",
+    "--check-config",
+    "--daemon",
+    "--date-header",
+    "--debug",
+    "--disable-redirect-access-to-syslog",
+    "--enable-stdio-inheritance",
+    "--expose-tracebacks",
+    "--factory",
+    "--initgroups",
+    "--log-syslog",
+    "--preload",
+    "--print-config",
+    "--proxy-headers",
+    "--quiet",
+    "--reload",
+    "--reuse-port",
+    "--server-header",
+    "--spew",
+    "--use-colors",
+    "--ws-per-message-deflate",
+    "-D",
+    "-R",
+    "-v",
+];
+
+pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
+    match launch.command() {
+        Command::Title(title) => titled(launch, title),
+        Command::Arguments(arguments) if file_name(launch.executable).starts_with("uwsgi") => uwsgi(launch, &arguments),
+        Command::Arguments(arguments) => interpreter(launch, &arguments),
+    }
+}
+
+/// `python [options] script`, `-m module`, `-c code` or `-`, each with arguments of its own after it.
+fn interpreter(launch: &Launch<'_>, arguments: &[&str]) -> Judgement {
+    let mut at = 0;
+    while let Some(argument) = arguments.get(at) {
+        at += 1;
+        let Some(letters) = argument.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
+            // `-` is a script on stdin.
+            let rest = arguments.get(at..).unwrap_or_default();
+            return if *argument == "-" { Judgement::Unknown } else { script(launch, argument, rest) };
+        };
+        if letters.starts_with('-') {
+            if letters == "-check-hash-based-pycs" {
+                at += 1;
+            }
+            continue;
+        }
+        // Letters run together, and the first with a value takes what is left of them or the next: -Im shop.
+        let Some(letter) = letters.find(['c', 'm', 'W', 'X']) else { continue };
+        let attached = letters.get(letter + 1..).filter(|value| !value.is_empty());
+        let value = attached.or_else(|| arguments.get(at).copied());
+        at += usize::from(attached.is_none());
+        match (letters.as_bytes().get(letter), value) {
+            (Some(b'm'), Some(name)) => return module(launch, name, arguments.get(at..).unwrap_or_default()),
+            // How multiprocessing starts the workers of a pool, and uvicorn its own.
+            (Some(b'c'), Some(code)) if code.contains("multiprocessing") => return Judgement::Worker(None),
+            (Some(b'c' | b'm'), _) => return Judgement::Unknown,
+            _ => {}
+        }
+    }
+    Judgement::Unknown
+}
+
+fn module(launch: &Launch<'_>, name: &str, arguments: &[&str]) -> Judgement {
+    let name = name.strip_suffix(".__main__").unwrap_or(name);
+    let package = name.split('.').next().unwrap_or(name);
+    // Only the tool itself: celery.apps.x is somebody's module.
+    let tool = if name.starts_with("gunicorn") { package } else { name };
+    tool_run(launch, tool, arguments).unwrap_or_else(|| named(name))
+}
+
+fn script(launch: &Launch<'_>, path: &str, arguments: &[&str]) -> Judgement {
+    let name = file_name(std::path::Path::new(path));
+    match name {
+        "manage.py" | "__main__.py" | "" => {
+            let whole = launch.absolute(path);
+            let folder = if name.is_empty() { Some(whole.as_path()) } else { whole.parent() };
+            named(folder.and_then(project).unwrap_or(stem(path)))
+        }
+        _ => tool_run(launch, name, arguments).unwrap_or_else(|| named(stem(path))),
+    }
+}
+
+/// What one of the known tools was told to run; None if it is not one of them.
+fn tool_run(launch: &Launch<'_>, tool: &str, arguments: &[&str]) -> Option<Judgement> {
+    let environment = launch.environment;
+    let found = match tool {
+        "gunicorn" => option(arguments, &["-n", "--name"]).map(str::to_owned).or_else(|| served(launch, arguments)),
+        "uvicorn" | "hypercorn" | "daphne" | "granian" | "waitress-serve" | "waitress" => served(launch, arguments),
+        "flask" => option(arguments, &["-A", "--app"])
+            .or(environment.flask_app.as_deref())
+            .or_else(|| {
+                // Flask's own order of looking.
+                ["wsgi", "app"]
+                    .into_iter()
+                    .find(|module| (launch.read)(&launch.absolute(&format!("{module}.py"))).is_some())
+            })
+            .map(|value| application(launch, value)),
+        "celery" => {
+            let application = option(arguments, &["-A", "--app"]).map(|value| application(launch, value));
+            let role = positional(arguments, &FLAGS)
+                .map(|(_, word)| word)
+                .find(|word| matches!(*word, "worker" | "beat" | "flower"));
+            match (application, role) {
+                (Some(application), Some(role)) => Some(format!("{application}-{role}")),
+                (application, _) => application,
+            }
+        }
+        "fastapi" | "streamlit" => positional(arguments, &FLAGS).nth(1).map(|(_, path)| stem(path).to_owned()),
+        "django-admin" | "django" => {
+            let settings = option(arguments, &["--settings"]).or(environment.django_settings_module.as_deref());
+            settings.and_then(|settings| settings.split('.').next()).map(str::to_owned)
+        }
+        _ => return None,
+    };
+    Some(named(found.as_deref().unwrap_or(tool)))
+}
+
+/// The application a WSGI or ASGI server was given: `shop.wsgi:application`.
+fn served(launch: &Launch<'_>, arguments: &[&str]) -> Option<String> {
+    let words: Vec<&str> = positional(arguments, &FLAGS).map(|(_, word)| word).collect();
+    let chosen = words
+        .iter()
+        .find(|word| names_object(word))
+        // One that an option unknown here seemed to take.
+        .or_else(|| arguments.iter().find(|word| !word.starts_with('-') && names_object(word)))
+        .or(words.last())?;
+    Some(application(launch, chosen))
+}
+
+/// `module:attribute`, and neither `0.0.0.0:8000` nor `unix:/run/shop.sock`.
+fn names_object(word: &str) -> bool {
+    word.split_once(':').is_some_and(|(module, attribute)| {
+        !module.is_empty() && attribute.starts_with(|c: char| c.is_alphabetic() || c == '_')
+    })
+}
+
+/// What to call an application given as `module`, `module:attribute`, `module:factory("argument")` or a path: by its
+/// module, without the last part where that is mere convention (`shop.wsgi`).
+fn application(launch: &Launch<'_>, given: &str) -> String {
+    let module = given.split([':', '(']).next().unwrap_or(given);
+    let module = if module.contains('/') || module.ends_with(".py") { stem(module) } else { module };
+    match module.rsplit_once('.') {
+        Some((package, "wsgi" | "asgi" | "celery")) => package.to_owned(),
+        None if matches!(module, "wsgi" | "asgi") => launch.project().unwrap_or(module).to_owned(),
+        _ => module.to_owned(),
+    }
+}
+
+/// `uwsgi --module shop:app`, `-w shop:app`, `--wsgi-file shop.py`.
+fn uwsgi(launch: &Launch<'_>, arguments: &[&str]) -> Judgement {
+    let given = option(arguments, &["--module", "--wsgi-file", "--file", "--wsgi", "-w"]);
+    given.map_or_else(|| named("uwsgi"), |given| named(&application(launch, given)))
+}
+
+fn titled(launch: &Launch<'_>, title: &str) -> Judgement {
+    // gunicorn: master [shop:app]
+    if let Some(title) = title.strip_prefix("gunicorn:") {
+        let shown = title.rsplit_once('[').and_then(|(_, rest)| rest.strip_suffix(']'));
+        return shown.map_or(Judgement::Worker(None), |shown| named(&application(launch, shown)));
+    }
+    // [celeryd: celery@host:ForkPoolWorker-1] -active- (worker -A shop)
+    if title.starts_with("[celery") {
+        let command = title.rsplit_once('(').map_or("", |(_, rest)| rest.trim_end_matches(')'));
+        let arguments: Vec<&str> = command.split_ascii_whitespace().collect();
+        return match tool_run(launch, "celery", &arguments) {
+            Some(Judgement::Named(name)) if name != format_compact!("celery") => Judgement::Named(name),
+            _ => Judgement::Worker(None),
+        };
+    }
+    match launch.script() {
+        Some(path) if !path.ends_with("/gunicorn") => script(launch, path, &[]),
+        _ => Judgement::Worker(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::tests::{judged, judged_in};
+    use super::*;
+    use crate::discover::runtime::Program;
+    use crate::enrich::environment::Environment;
+
+    #[rstest]
+    #[case::script(&["python3", "/srv/shop/checkout.py", "--port", "80"], "checkout")]
+    #[case::script_without_extension(&["python3", "/venv/bin/shop-server"], "shop-server")]
+    #[case::options_before(&["python3", "-u", "-W", "ignore", "-Xdev", "checkout.py"], "checkout")]
+    #[case::module(&["python3", "-m", "shop.web"], "shop.web")]
+    #[case::module_run_together(&["python3", "-Im", "shop.web"], "shop.web")]
+    #[case::module_attached(&["python3", "-mshop"], "shop")]
+    #[case::main_of_package(&["python3", "-m", "shop.__main__"], "shop")]
+    #[case::main_by_path(&["python3", "/srv/shop/__main__.py"], "shop")]
+    #[case::standard_library(&["python3", "-m", "http.server", "8000"], "http.server")]
+    #[case::manage(&["python3", "manage.py", "runserver"], "depot")]
+    #[case::manage_elsewhere(&["python3", "../shop/manage.py", "runserver"], "shop")]
+    #[case::folder(&["python3", "."], "depot")]
+    #[case::gunicorn(&["/venv/bin/python", "/venv/bin/gunicorn", "shop:app"], "shop")]
+    #[case::gunicorn_options(&["python", "/venv/bin/gunicorn", "-w", "4", "-b", "0.0.0.0:8000", "--reload", "-k", "gthread", "shop:app"], "shop")]
+    #[case::gunicorn_unix(&["python", "/venv/bin/gunicorn", "--bind", "unix:/run/shop.sock", "shop.web:create()"], "shop.web")]
+    #[case::gunicorn_django(&["python", "/venv/bin/gunicorn", "shop.wsgi", "--workers", "3"], "shop")]
+    #[case::gunicorn_django_object(&["python", "/venv/bin/gunicorn", "shop.wsgi:application"], "shop")]
+    #[case::gunicorn_named(&["python", "/venv/bin/gunicorn", "--name", "checkout", "shop:app"], "checkout")]
+    #[case::gunicorn_only_convention(&["python", "/venv/bin/gunicorn", "wsgi:app"], "depot")]
+    #[case::gunicorn_configured_by_file(&["python", "/venv/bin/gunicorn", "-c", "gunicorn.conf.py"], "gunicorn")]
+    #[case::gunicorn_module(&["python", "-m", "gunicorn", "shop:app"], "shop")]
+    #[case::gunicorn_application_module(&["python", "-m", "gunicorn.app.wsgiapp", "shop:app"], "shop")]
+    #[case::option_unknown_here(&["python", "/venv/bin/gunicorn", "--new-flag", "shop:app"], "shop")]
+    #[case::uvicorn(&["python", "/venv/bin/uvicorn", "pkg.main:app", "--host", "0.0.0.0", "--proxy-headers"], "pkg.main")]
+    #[case::uvicorn_module(&["python", "-m", "uvicorn", "--factory", "shop.web:create", "--port", "80"], "shop.web")]
+    #[case::hypercorn(&["python", "/venv/bin/hypercorn", "-b", "0.0.0.0:80", "shop.asgi:application"], "shop")]
+    #[case::waitress(&["python", "/venv/bin/waitress-serve", "--port=80", "--call", "shop:create_app"], "shop")]
+    #[case::flask(&["python", "-m", "flask", "--app", "shop", "run"], "shop")]
+    #[case::flask_path(&["python", "/venv/bin/flask", "--app=web/shop.py", "run", "-p", "80"], "shop")]
+    #[case::flask_factory(&["python", "/venv/bin/flask", "-A", "shop:create_app('dev')", "run"], "shop")]
+    #[case::flask_without(&["python", "/venv/bin/flask", "run"], "flask")]
+    #[case::celery(&["python", "/venv/bin/celery", "-A", "shop", "worker", "-l", "info"], "shop-worker")]
+    #[case::celery_beat(&["python", "-m", "celery", "--app=shop.celery:app", "beat"], "shop-beat")]
+    #[case::fastapi(&["python", "/venv/bin/fastapi", "run", "web/checkout.py"], "checkout")]
+    #[case::streamlit(&["python", "/venv/bin/streamlit", "run", "board.py"], "board")]
+    #[case::script_called_like_a_tool(&["python", "celery.py"], "celery")]
+    #[case::title_of_gunicorn(&["gunicorn: master [shop:app]"], "shop")]
+    #[case::title_of_its_worker(&["gunicorn: worker [shop.wsgi]"], "shop")]
+    #[case::title_of_celery(&["[celeryd: celery@host:MainProcess] -active- (worker -A shop -l info)"], "shop-worker")]
+    fn python_is_what_it_runs(#[case] command: &[&str], #[case] name: &str) {
+        let judgement = judged(Program::Python, "/usr/bin/python3.11", command, "/srv/depot", &[]);
+        assert_eq!(judgement, named(name));
+    }
+
+    #[rstest]
+    #[case::repl(&["python3"], Judgement::Unknown)]
+    #[case::code(&["python3", "-c", "serve()"], Judgement::Unknown)]
+    #[case::standard_input(&["python3", "-"], Judgement::Unknown)]
+    #[case::module_missing(&["python3", "-m"], Judgement::Unknown)]
+    #[case::spawned_worker(&["python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"], Judgement::Worker(None))]
+    #[case::resource_tracker(&["python3", "-sc", "from multiprocessing.resource_tracker import main;main(5)"], Judgement::Worker(None))]
+    #[case::title_of_its_own(&["shop: waiting for work"], Judgement::Worker(None))]
+    #[case::title_of_celery_without(&["[celeryd: celery@host:ForkPoolWorker-1]"], Judgement::Worker(None))]
+    fn python_that_does_not_tell(#[case] command: &[&str], #[case] judgement: Judgement) {
+        assert_eq!(judged(Program::Python, "/usr/bin/python3.11", command, "/srv/depot", &[]), judgement);
+    }
+
+    #[test]
+    fn flask_looks_where_flask_does() {
+        let run = ["python3", "/venv/bin/flask", "run"];
+        let python = "/usr/bin/python3.11";
+        let by_file = judged(Program::Python, python, &run, "/srv/depot", &[("/srv/depot/app.py", "")]);
+        assert_eq!(by_file, named("app"));
+        let environment = Environment { flask_app: Some("shop/web.py".into()), ..Environment::default() };
+        let by_environment = judged_in(Program::Python, python, None, &run, "/srv/depot", &[], &environment);
+        assert_eq!(by_environment, named("web"));
+    }
+
+    #[test]
+    fn a_title_over_a_script_leaves_the_script() {
+        let judge = |script| {
+            let title = ["shop: 3 requests"];
+            let environment = Environment::default();
+            judged_in(Program::Python, "/usr/bin/python3.11", Some(script), &title, "/", &[], &environment)
+        };
+        assert_eq!(judge("/srv/shop/checkout.py"), named("checkout"));
+        assert_eq!(judge("/usr/bin/python3"), Judgement::Worker(None));
+    }
+
+    #[rstest]
+    #[case(&["uwsgi", "--http", ":80", "--module", "shop.wsgi:application"], "shop")]
+    #[case(&["uwsgi", "--ini", "shop.ini"], "uwsgi")]
+    fn uwsgi_is_what_it_serves(#[case] command: &[&str], #[case] name: &str) {
+        assert_eq!(judged(Program::Python, "/usr/bin/uwsgi-core", command, "/", &[]), named(name));
+    }
+}

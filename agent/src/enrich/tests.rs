@@ -1,0 +1,177 @@
+//! Services of processes that really run.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use opentelemetry::Key;
+
+use super::*;
+
+/// A program of the test's own that says a line when it is ready and waits for stdin, ended with the test.
+struct Running {
+    child: Child,
+    /// What it said.
+    said: String,
+}
+
+impl Running {
+    fn new(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        Self { child, said: said.trim().to_owned() }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its children end when their stdin does.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn services() -> Services {
+    Services::new(Arc::default())
+}
+
+fn attribute(service: &Service, key: &'static str) -> Option<String> {
+    service.resource.get(&Key::from_static_str(key)).map(|value| value.to_string())
+}
+
+fn script(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+const WAIT: &str = "import sys\nprint('ready', flush=True)\nsys.stdin.read()\n";
+
+#[test]
+fn a_python_script_is_its_own_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = script(folder.path(), "checkout.py", WAIT);
+    let python =
+        Running::new(Command::new("python3").arg(&path).arg("--password=hunter2").env_remove("OTEL_SERVICE_NAME").env(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.version=1.2.0,service.namespace=shop,telemetry.distro.name=forged,team=a%20b",
+        ));
+    let service = services().of(python.pid(), "python3");
+    assert_eq!(service.name, "checkout");
+    assert_eq!(attribute(&service, "service.name").as_deref(), Some("checkout"));
+    assert_eq!(attribute(&service, "service.version").as_deref(), Some("1.2.0"));
+    assert_eq!(attribute(&service, "service.namespace").as_deref(), Some("shop"));
+    assert_eq!(attribute(&service, "team").as_deref(), Some("a b"));
+    assert_eq!(attribute(&service, "telemetry.distro.name").as_deref(), Some("onlooker"));
+    assert_eq!(attribute(&service, "telemetry.sdk.language").as_deref(), Some("python"));
+    assert_eq!(attribute(&service, "process.runtime.name").as_deref(), Some("cpython"));
+    assert_eq!(attribute(&service, "process.pid"), Some(python.pid().to_string()));
+    assert_eq!(attribute(&service, "os.type").as_deref(), Some("linux"));
+    assert!(attribute(&service, "process.executable.name").unwrap().starts_with("python"));
+    assert!(service.resource.schema_url().is_some());
+    let secret = service.resource.iter().find(|(_, value)| value.to_string().contains("hunter2"));
+    assert_eq!(secret, None, "arguments are left out");
+}
+
+#[test]
+fn a_service_is_called_what_its_environment_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = script(folder.path(), "checkout.py", WAIT);
+    let python = Running::new(Command::new("python3").arg(path).env("OTEL_SERVICE_NAME", "shop"));
+    assert_eq!(services().of(python.pid(), "python3").name, "shop");
+}
+
+/// A master that forks a worker, which writes a title of its own over the arguments, as setproctitle does.
+const MASTER: &str = "
+import ctypes, os, sys
+if os.fork() == 0:
+    stat = open('/proc/self/stat').read().rpartition(') ')[2].split()
+    start, end = int(stat[45]), int(stat[46])
+    title = sys.argv[1].encode()
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, title, min(len(title), end - start - 1))
+    print(os.getpid(), flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn workers_are_one_instance_with_their_master() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = script(folder.path(), "checkout.py", MASTER);
+    let master = Running::new(
+        Command::new("python3")
+            .arg(path)
+            .arg("card 4111")
+            .arg("room for a title")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap()),
+    );
+    let worker: u32 = master.said.parse().unwrap();
+    assert_eq!(Process::open(worker).unwrap().arguments(), ["card 4111"], "the title is written");
+
+    let mut services = services();
+    let (of_worker, of_master) = (services.of(worker, "python3"), services.of(master.pid(), "python3"));
+    assert!(Arc::ptr_eq(&of_worker, &of_master), "{of_worker:?} {of_master:?}");
+    assert_eq!(of_worker.name, "checkout");
+    assert_eq!(attribute(&of_worker, "process.pid"), Some(master.pid().to_string()));
+    let leaked = of_worker.resource.iter().find(|(_, value)| value.to_string().contains("4111"));
+    assert_eq!(leaked, None);
+}
+
+#[test]
+fn a_program_that_starts_another_is_not_its_master() {
+    let folder = tempfile::tempdir().unwrap();
+    let child =
+        script(folder.path(), "checkout.py", "import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.read()");
+    let parent =
+        script(folder.path(), "supervisor.py", "import subprocess, sys\nsubprocess.run([sys.executable, sys.argv[1]])");
+    let supervisor = Running::new(Command::new("python3").arg(parent).arg(child));
+    let mut services = services();
+    let child = services.of(supervisor.said.parse().unwrap(), "python3");
+    let parent = services.of(supervisor.pid(), "python3");
+    assert_eq!((child.name.as_str(), parent.name.as_str()), ("checkout", "supervisor"));
+    assert_ne!(attribute(&child, "service.instance.id"), attribute(&parent, "service.instance.id"));
+}
+
+#[test]
+fn a_process_is_remembered_past_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = script(folder.path(), "checkout.py", WAIT);
+    let python = Running::new(Command::new("python3").arg(path));
+    let pid = python.pid();
+    let mut services = services();
+    services.prefetch(pid);
+    drop(python);
+    services.forget(pid);
+    assert_eq!(services.of(pid, "python3").name, "checkout");
+}
+
+#[test]
+fn a_process_that_was_never_seen_is_what_the_kernel_called_it() {
+    let mut services = services();
+    let gone = services.of(0x7fff_fff0, "curl");
+    assert_eq!(gone.name, "curl");
+    assert!(attribute(&gone, "service.instance.id").is_some());
+    assert!(Arc::ptr_eq(&gone, &services.of(0x7fff_fff0, "curl")));
+    assert_eq!(services.of(0x7fff_fff1, "python3").name, "unknown_service:python3");
+    assert_eq!(services.of(0x7fff_fff2, "\x1b\n").name, "unknown_service:process");
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut services = services();
+    for pid in 0..PROCESSES_KEPT + 1000 {
+        let pid = 0x7000_0000 + u32::try_from(pid).unwrap();
+        services.of(pid, "curl");
+        services.forget(pid);
+    }
+    assert!(services.processes.len() <= ENDED_KEPT);
+    assert!(services.ended.len() <= ENDED_KEPT);
+    assert!(services.order.len() <= PROCESSES_KEPT);
+    assert!(services.instances.len() <= 2 * PROCESSES_KEPT + 64);
+}
