@@ -3,6 +3,8 @@
 //! `kernel` records Events; `stream` puts them in order and has `onlooker_protocols` cut them into Exchanges; `span`
 //! turns an Exchange into a Span; `parent` settles whose child it is; `enrich` adds who it was; `export` sends it.
 
+pub mod agent;
+pub mod cli;
 pub mod clock;
 pub mod describe;
 pub mod discover;
@@ -11,6 +13,8 @@ pub mod export;
 pub mod kernel;
 pub mod metrics;
 pub mod parent;
+pub mod pipeline;
 pub mod route;
 pub mod span;
 pub mod stream;
+pub mod watch;

@@ -1,5 +1,110 @@
-use onlooker::kernel::capability;
-fn main() {
-    let report = capability::examine();
-    println!("{}", serde_json::to_string_pretty(&report).unwrap());
+//! `onlooker`: reads the command line, runs the agent, says how it ended.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use onlooker::agent::{Agent, Summary};
+use onlooker::cli::{Cli, Command, Doctor, Run};
+use onlooker::discover::select::Selectors;
+use onlooker::export::Output;
+use onlooker::kernel::capability::{self, Report, Verdict};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    let outcome = match cli.command {
+        Command::Run(options) => run(&options),
+        Command::Exec(options) => exec(&options),
+        Command::Doctor(options) => doctor(&options),
+    };
+    outcome.unwrap_or_else(|error| {
+        tell(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Ours goes to stderr, all of it: stdout is the traced command's, or the traces'.
+fn tell(line: &str) {
+    // Nobody to tell if stderr is closed.
+    let _ = writeln!(std::io::stderr().lock(), "onlooker: {line}");
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "onlooker=info,warn",
+        _ => "onlooker=debug,info",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the agent's event loop")
+}
+
+fn run(options: &Run) -> Result<ExitCode> {
+    let selectors = Selectors::new(&options.selectors)?;
+    runtime()?.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
+        tell(&format!("ready: {} processes selected", agent.selected));
+        agent
+            .watch_until(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            })
+            .await?;
+        summarise(&agent.stop());
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What was seen, exported and lost, by name. What never happened is not worth a line.
+fn summarise(summary: &Summary) {
+    let width = summary.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
+    for (name, meaning, value) in summary.iter().filter(|(_, _, value)| *value > 0) {
+        tell(&format!("{name:width$} {value:>10}  {meaning}"));
+    }
+}
+
+fn exec(_options: &onlooker::cli::Exec) -> Result<ExitCode> {
+    anyhow::bail!("exec")
+}
+
+fn doctor(options: &Doctor) -> Result<ExitCode> {
+    // The ring is watched by the event loop even if nothing is read from it.
+    let report = runtime()?.block_on(async { capability::examine() });
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&report, &mut out)?;
+    }
+    Ok(if report.can_trace { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &Report, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    writeln!(out, "Linux {} on {}", report.kernel, report.architecture)?;
+    for finding in &report.findings {
+        let mark = match finding.verdict {
+            Verdict::Works => "works  ",
+            Verdict::Reduced => "reduced",
+            Verdict::Missing => "MISSING",
+        };
+        writeln!(out, "  {mark}  {:<12} {}", finding.name, finding.detail)?;
+    }
+    writeln!(out, "{}", if report.can_trace { "Tracing works here." } else { "Tracing cannot work here." })
 }

@@ -38,6 +38,14 @@ counters! {
     events,
     /// Records that could not be read: kernel object and agent are of different builds.
     events_malformed,
+    /// Processes that could not be judged because /proc did not tell what they are.
+    processes_unreadable,
+    /// Processes that were asked for and could not be selected.
+    processes_not_selected,
+    /// Listening ports that the kernel side could not be told of: their connections count as calls.
+    listeners_not_told,
+    /// Requests whose completion the kernel side could not be told of.
+    completions_not_told,
     /// Connections that were followed.
     connections_seen,
     /// Connections that selected processes opened.

@@ -150,6 +150,12 @@ impl<S: Surroundings> Pipeline<S> {
         }
     }
 
+    /// Whether something waits for its time.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.settling.is_empty()
+    }
+
     /// Ends everything that is open, as of `now`.
     pub fn shutdown(&mut self, now: u64) {
         self.streams.shutdown(now, &mut self.happened);

@@ -31,24 +31,13 @@ pub struct Watch {
     pub kernel: Kernel,
     pub control: Arc<Mutex<Control>>,
     pub selectors: Selectors,
-    pub services: Arc<Services>,
+    pub services: Arc<Mutex<Services>>,
     pub capture: Capture,
     pub metrics: Arc<Metrics>,
-    runtimes: Runtimes,
+    pub runtimes: Arc<Runtimes>,
 }
 
 impl Watch {
-    pub fn new(
-        kernel: Kernel,
-        control: Arc<Mutex<Control>>,
-        selectors: Selectors,
-        services: Arc<Services>,
-        capture: Capture,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { kernel, control, selectors, services, capture, metrics, runtimes: Runtimes::default() }
-    }
-
     /// Selects what is there already. Gives how many processes that are.
     pub fn scan(&mut self) -> Result<usize, crate::discover::process::Unreadable> {
         let scan = self.selectors.scan()?;
@@ -74,7 +63,7 @@ impl Watch {
         while let Ok(Change { change, tgid, other }) = changes.recv() {
             match change {
                 lifecycle::EXEC => {
-                    self.services.forget(tgid);
+                    self.services().forget(tgid);
                     self.judge(tgid);
                 }
                 lifecycle::MOVED if self.selectors.ask_cgroups() => self.judge(tgid),
@@ -85,7 +74,7 @@ impl Watch {
                     }
                 }
                 lifecycle::CALLS => self.calls(tgid),
-                lifecycle::EXIT => self.services.forget(tgid),
+                lifecycle::EXIT => self.services().forget(tgid),
                 _ => {}
             }
         }
@@ -93,6 +82,10 @@ impl Watch {
 
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services(&self) -> MutexGuard<'_, Services> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_selected(&self, tgid: u32) -> bool {
@@ -143,7 +136,7 @@ impl Watch {
             return;
         }
         tracing::debug!(pid = tgid, comm = process.comm(), flags, "selected");
-        self.services.prefetch(tgid);
+        self.services().prefetch(tgid);
     }
 
     /// A selected process makes calls: if it waits for events, its turns matter from now on.

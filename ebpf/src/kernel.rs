@@ -27,6 +27,7 @@ const PF_IO_WORKER: u32 = 0x0000_0010;
 const TS_COMPAT: u32 = 2;
 /// include/net/sock.h
 const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
 
 /// Loads a member of a typed kernel struct.
 ///
@@ -147,16 +148,26 @@ impl Sock {
     }
 
     /// `None` if this is no TCP socket, or the kernel's layout is not known.
+    ///
+    /// A FIN takes a sequence number and is no byte: the one that was sent or read is taken out again.
     #[inline(always)]
     pub fn sequences(self) -> Option<Sequences> {
-        // SAFETY: the helper checks the socket; offsets of u32 members of struct tcp_sock.
+        // SAFETY: the helper checks the socket; offsets of u32 members of struct tcp_sock, and of a u8 of struct sock.
         unsafe {
             let tcp: *const c_void = bpf_skc_to_tcp_sock(self.as_ptr()).cast();
             if tcp.is_null() {
                 return None;
             }
-            let write = member(tcp, offset!(write_seq))?;
-            let copied = member(tcp, offset!(copied_seq))?;
+            let mut write: u32 = member(tcp, offset!(write_seq))?;
+            let mut copied: u32 = member(tcp, offset!(copied_seq))?;
+            let shutdown = member::<u8>(self.0, offset!(sock_shutdown)).unwrap_or(0);
+            if shutdown & SEND_SHUTDOWN != 0 {
+                write = write.wrapping_sub(1);
+            }
+            // The peer's comes last: it has been read when all that has come was.
+            if shutdown & RCV_SHUTDOWN != 0 && member::<u32>(tcp, offset!(rcv_nxt)) == Some(copied) {
+                copied = copied.wrapping_sub(1);
+            }
             Some(Sequences { write, copied })
         }
     }

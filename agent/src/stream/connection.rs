@@ -83,6 +83,13 @@ struct Piece {
     at: Moment,
 }
 
+fn parser(protocol: Protocol, from_start: bool) -> Option<Box<dyn Parser>> {
+    match protocol {
+        Protocol::Http1 => Some(Box::new(onlooker_protocols::http1::Http1::new(from_start))),
+        _ => None,
+    }
+}
+
 fn lane_of(segment: &event::Segment) -> usize {
     if segment.flags & flag::EGRESS != 0 { EGRESS } else { INGRESS }
 }
@@ -294,7 +301,7 @@ impl Connection {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
                 let pieces = std::mem::take(pieces);
-                self.speaks = Speaks::Known(detect::parser(protocol, self.from_start));
+                self.speaks = match parser(protocol, self.from_start) { Some(parser) => Speaks::Known(parser), None => Speaks::Nothing };
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });

@@ -1,0 +1,110 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use onlooker_common::limits;
+
+use crate::discover::select;
+use crate::export;
+
+/// Watches unmodified services from the kernel and turns what they say to each other into OpenTelemetry traces.
+#[derive(Debug, Parser)]
+#[command(name = "onlooker", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say more of what the agent does (twice: everything); RUST_LOG says it in detail
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command and trace it, with everything it starts
+    Exec(Exec),
+    /// Trace the processes that are asked for, those there are and those to come, until interrupted
+    Run(Run),
+    /// Tell what this kernel allows, what will work, and what will not and why
+    Doctor(Doctor),
+}
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    #[command(flatten)]
+    pub tracing: Tracing,
+    /// The command and its arguments; its input and output are its own, and its exit code is returned
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub selectors: select::Options,
+    #[command(flatten)]
+    pub tracing: Tracing,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How is traced, and where to.
+#[derive(Debug, Args)]
+pub struct Tracing {
+    /// Where spans go: otlp, console or none, several separated by commas; else as OTEL_TRACES_EXPORTER and
+    /// OTEL_EXPORTER_OTLP_ENDPOINT say, and with nothing configured to the console
+    #[arg(long, value_name = "EXPORTERS", help_heading = "Export")]
+    pub export: Option<String>,
+    /// The collector, as OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long, value_name = "URL", help_heading = "Export")]
+    pub endpoint: Option<String>,
+    /// Append spans to this file as OTLP JSON lines, beside what else is chosen
+    #[arg(long, value_name = "PATH", help_heading = "Export")]
+    pub file: Option<PathBuf>,
+    /// Bytes kept of a run of requests on a connection, at most 8192
+    #[arg(long, value_name = "BYTES", default_value_t = limits::REQUEST_CAPTURE, help_heading = "Recorder",
+          value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
+    pub request_capture: u32,
+    /// Bytes kept of a run of responses on a connection, at most 8192
+    #[arg(long, value_name = "BYTES", default_value_t = limits::RESPONSE_CAPTURE, help_heading = "Recorder",
+          value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
+    pub response_capture: u32,
+    /// Size of the buffer between kernel and agent: a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = limits::RING_BYTES, value_parser = ring_bytes, help_heading = "Recorder")]
+    pub ring_bytes: u32,
+    /// Seconds after which a request without an answer is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Recorder")]
+    pub request_age: u64,
+    /// Connections followed at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 50_000, help_heading = "Recorder")]
+    pub max_connections: usize,
+    /// Show the kernel programs' own diagnostics
+    #[arg(long, help_heading = "Recorder")]
+    pub kernel_log: bool,
+}
+
+impl Tracing {
+    #[must_use]
+    pub fn choices(&self) -> export::Choices {
+        export::Choices {
+            exporters: self.export.clone(),
+            endpoint: self.endpoint.clone(),
+            file: self.file.clone(),
+        }
+    }
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let bytes: u32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if bytes.is_power_of_two() && bytes >= 4096 {
+        Ok(bytes)
+    } else {
+        Err("not a power of two of at least 4096".to_owned())
+    }
+}
