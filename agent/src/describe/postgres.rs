@@ -137,7 +137,7 @@ mod tests {
     #[rstest]
     #[case::summary(select(), "SELECT users")]
     #[case::collection(Query { summary: "".into(), ..select() }, "SELECT users")]
-    #[case::database(Query { operation: "CONNECT".into(), database: "shop".into(), ..Query::default() }, "CONNECT shop")]
+    #[case::database(Query { operation: "BEGIN".into(), database: "shop".into(), ..Query::default() }, "BEGIN shop")]
     #[case::operation(Query { operation: "BEGIN".into(), ..Query::default() }, "BEGIN")]
     #[case::target_alone(Query { database: "shop".into(), ..Query::default() }, "shop")]
     #[case::nothing(Query::default(), "postgresql")]
