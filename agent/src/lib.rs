@@ -9,6 +9,7 @@ pub mod clock;
 pub mod describe;
 pub mod discover;
 pub mod enrich;
+pub mod exec;
 pub mod export;
 pub mod kernel;
 pub mod metrics;

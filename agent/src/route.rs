@@ -1,7 +1,7 @@
 //! Makes a span's name of a request's path, and takes out of the path what must not leave the host.
 //!
 //! A path is read segment by segment (`segment`): words stay, values become placeholders, so that `/users/7` and
-//! `/users/8` are both `/users/{id}`. What looks like a credential is `{token}` there, and `REDACTED` in the path itself.
+//! `/users/8` are both `/users/{id}`. What looks like a credential is `{token}` there, and `REDACTED` in the path.
 //! Values that look like words (`/users/alice`) can only be told by their number: [`Routes`] keeps the names of one
 //! service bounded, whatever its callers ask for.
 

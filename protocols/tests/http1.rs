@@ -438,6 +438,61 @@ fn a_head_has_its_limit(#[case] length: usize, #[case] parsed: bool) {
     }
 }
 
+/// One line for one exchange.
+fn line(exchange: &Exchange) -> String {
+    let Http { method, path, query, status, request_body, response_body, .. } = http(exchange);
+    let question = if query.is_empty() { "" } else { "?" };
+    let size = |size: &Option<u64>| size.map_or("unknown".to_owned(), |size| size.to_string());
+    let (status, sent, received) = (status.unwrap_or(0), size(request_body), size(response_body));
+    format!("{method} {path}{question}{query} {status} {sent} {received} {:?}", exchange.end)
+}
+
+#[rstest]
+#[case::nginx_static("nginx_static", &[
+    "GET /a.txt 200 0 3 Complete",
+    "HEAD /a.txt 200 0 0 Complete",
+    "GET /echo?token=REDACTED&x=REDACTED 200 0 2 Complete",
+    "GET /empty 204 0 0 Complete",
+    "GET /missing 404 0 153 Complete",
+    "GET /a.txt 200 0 3 Complete",
+    "GET /gone 301 0 169 Complete",
+])]
+#[case::nginx_gzip("nginx_gzip", &[
+    "GET /page.html 200 0 3116 Complete",
+    "GET /page.html 200 0 4053 Complete",
+    "GET /a.txt 200 0 23 Complete",
+])]
+#[case::nginx_pipelined("nginx_pipelined", &[
+    "GET /a.txt 200 0 3 Complete",
+    "GET /missing 404 0 153 Complete",
+    "GET /echo 200 0 2 Complete",
+    "GET /empty 204 0 0 Complete",
+    "HEAD /a.txt 200 0 0 Complete",
+])]
+#[case::nginx_until_close("nginx_until_close", &[
+    "GET /page.html 200 0 4053 Complete",
+])]
+#[case::node_stream("node_stream", &[
+    "GET /stream 200 0 35 Complete",
+    "GET /hints 200 0 6 Complete",
+    "POST /x 200 11 6 Complete",
+])]
+#[case::node_upgrade("node_upgrade", &[
+    "GET /ws 101 0 0 Complete",
+])]
+#[case::node_upload("node_upload", &[
+    "PUT /up 200 5407 8 Complete",
+    "POST /up2 200 5407 8 Complete",
+    "PUT /up3 200 0 5 Complete",
+])]
+fn real_programs_are_told_as_they_were(#[case] name: &str, #[case] lines: &[&str]) {
+    let talk = Talk::recorded("http1", name);
+    let outcome = play(&talk);
+    assert_eq!(outcome.exchanges().into_iter().map(line).collect::<Vec<_>>(), lines);
+    assert_eq!((outcome.orphans(), outcome.lost(), outcome.unparsable), (0, vec![], None));
+    assert_eq!(play(&talk.byte_at_a_time()), outcome);
+}
+
 /// Everything at once, without pipelining: the truth that cuts and holes are measured against.
 pub fn long_talk() -> Talk {
     Talk::new()

@@ -131,6 +131,22 @@ fn captured_as_the_kernel_does_nothing_is_lost_whose_head_was_seen() {
     }
 }
 
+/// Whatever part of it the kernel captures, and whichever event is lost.
+#[test]
+fn of_real_programs_nothing_untrue_is_told() {
+    for name in Talk::all_recorded("http1") {
+        let talk = Talk::recorded("http1", &name);
+        let truth = play(&talk);
+        for prefix in [0, 16, 100, 200, 300, 1000] {
+            let what = format!("{name}, {prefix} captured");
+            assert_true(&what, &play(&talk.captured(prefix, 16)), &truth);
+        }
+        for (what, talk) in talk.loss_everywhere() {
+            assert_true(&format!("{name}, {what}"), &play(&talk), &truth);
+        }
+    }
+}
+
 #[test]
 fn a_body_of_any_size_is_stepped_over() {
     const SIZE: u64 = 1 << 40;

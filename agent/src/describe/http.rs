@@ -193,7 +193,8 @@ fn full_url(http: &Http, scheme: &str, ends: &Ends) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use onlooker_protocols::{Close, Details, End, Exchange, Moment};
+    use onlooker_protocols::http1::Http1;
+    use onlooker_protocols::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser};
     use opentelemetry::trace::Status;
     use rstest::rstest;
 
@@ -394,6 +395,36 @@ mod tests {
         assert_eq!(value(&span, "url.path"), "/a");
         assert_eq!(value(&span, "url.query"), "q=REDACTED");
         assert_eq!(value(&span, "server.address"), "");
+    }
+
+    #[test]
+    fn no_secret_of_a_request_is_in_its_span() {
+        let request =
+            b"GET http://bob:hunter2@shop.example/reset/9fceb02d0ae598e95dc970b74767f193;jsessionid=1A5306?key=S3CR3T \
+            HTTP/1.1\r\nHost: ignored\r\nAuthorization: Bearer T0K3N\r\nCookie: id=C00K13\r\n\r\n";
+        let mut parser = Http1::new(true);
+        let mut found = Vec::new();
+        parser.bytes(Direction::Request, request, Moment::default(), &mut found).expect("a request");
+        parser
+            .bytes(
+                Direction::Response,
+                b"HTTP/1.1 204 No Content\r\n\r\n",
+                Moment { run: 1, ..Moment::default() },
+                &mut found,
+            )
+            .expect("a response");
+        let Some(Finding::Exchange(exchange)) = found.pop() else { panic!("{found:?}") };
+        for role in [Role::Client, Role::Server] {
+            let span = super::super::describe((*exchange).clone(), &tcp(role), &mut Routes::default());
+            let all = format!("{} {}", span.name, said(&span.attributes).join(" "));
+            for secret in ["bob", "hunter2", "9fceb", "1A5306", "S3CR3T", "T0K3N", "C00K13"] {
+                assert!(!all.contains(secret), "{secret} in {all}");
+            }
+            assert_eq!(span.name, "GET /reset/{token}");
+        }
+        let span = super::super::describe(*exchange, &tcp(Role::Client), &mut Routes::default());
+        let url = "http://shop.example/reset/REDACTED;jsessionid=REDACTED?key=REDACTED";
+        assert_eq!(value(&span, "url.full"), url);
     }
 
     #[rstest]

@@ -48,6 +48,12 @@ impl Outcome {
         }
     }
 
+    /// The server left a command out, and said nothing of it: one before it in the pipeline had failed.
+    pub(super) fn skipped() -> Self {
+        let failure = Some(("skipped", "not executed: a command before it in the pipeline failed"));
+        Self { failure, incomplete: None }
+    }
+
     /// The span's status. `protocol_error` is the error code of the response itself, which says more than how the
     /// connection ended; a status that such a code explains has no description (OTel semconv, recording errors).
     pub(super) fn settle(&self, protocol_error: Option<String>, attributes: &mut Attributes) -> Status {

@@ -25,14 +25,20 @@ pub(super) fn describe(query: Query, outcome: &Outcome, ends: &Ends) -> Descript
     }
     attributes.set_text(DB_QUERY_SUMMARY, query.summary.as_str());
     attributes.set_text(DB_QUERY_TEXT, query.text);
-    if let Some(rows) = query.rows {
+    if let Some(rows) = query.rows
+        && returns_rows(&query.operation)
+    {
         attributes.set_count(DB_RESPONSE_RETURNED_ROWS, rows);
     }
     network::describe(ends, None, &mut attributes);
-    attributes.set_text(DB_RESPONSE_STATUS_CODE, query.error_code.as_str());
+    let code = query.error_code.as_str();
+    if code != Query::UNKNOWN_ERROR {
+        attributes.set_text(DB_RESPONSE_STATUS_CODE, code);
+    }
     // SQLSTATE classes 00 and 01 are success and warnings.
-    let failed = query.error_code.as_bytes() >= b"02".as_slice();
-    let status = outcome.settle(failed.then(|| query.error_code.to_string()), &mut attributes);
+    let failed = (code >= "02").then(|| code.to_owned());
+    let skipped = query.skipped.then(Outcome::skipped);
+    let status = skipped.as_ref().unwrap_or(outcome).settle(failed, &mut attributes);
 
     let name = if !query.summary.is_empty() {
         query.summary.into_string().into()
@@ -52,6 +58,11 @@ fn names_one_collection(query: &Query) -> bool {
             .strip_prefix(query.operation.as_str())
             .and_then(|rest| rest.strip_prefix(' '))
             .is_some_and(|rest| rest == query.collection)
+}
+
+/// Whether the count of rows is that of rows returned; of the others it is that of rows changed.
+fn returns_rows(operation: &str) -> bool {
+    ["SELECT", "FETCH", "VALUES", "TABLE"].iter().any(|one| one.eq_ignore_ascii_case(operation))
 }
 
 #[cfg(test)]
@@ -126,7 +137,7 @@ mod tests {
     #[rstest]
     #[case::summary(select(), "SELECT users")]
     #[case::collection(Query { summary: "".into(), ..select() }, "SELECT users")]
-    #[case::database(Query { operation: "CONNECT".into(), database: "shop".into(), ..Query::default() }, "CONNECT shop")]
+    #[case::database(Query { operation: "BEGIN".into(), database: "shop".into(), ..Query::default() }, "BEGIN shop")]
     #[case::operation(Query { operation: "BEGIN".into(), ..Query::default() }, "BEGIN")]
     #[case::target_alone(Query { database: "shop".into(), ..Query::default() }, "shop")]
     #[case::nothing(Query::default(), "postgresql")]
@@ -154,6 +165,30 @@ mod tests {
         assert!(said(&span.attributes).contains(&format!("db.response.status_code={code}")));
         assert_eq!(said(&span.attributes).contains(&format!("error.type={code}")), failed);
         assert_eq!(span.status, if failed { super::super::error() } else { Status::Unset });
+    }
+
+    #[test]
+    fn an_error_whose_code_was_not_captured_is_an_error_without_code() {
+        let query = Query { error_code: Query::UNKNOWN_ERROR.into(), ..select() };
+        let said = said(&described(query, End::Complete, Role::Client).attributes);
+        assert!(said.contains(&"error.type=_OTHER".to_owned()));
+        assert!(!said.iter().any(|a| a.starts_with("db.response.status_code")));
+    }
+
+    #[test]
+    fn a_command_that_was_skipped_failed() {
+        let span = described(Query { skipped: true, rows: None, ..select() }, End::Complete, Role::Client);
+        assert!(said(&span.attributes).contains(&"error.type=skipped".to_owned()));
+        assert!(matches!(span.status, Status::Error { description } if !description.is_empty()));
+    }
+
+    #[rstest]
+    #[case::select("select", true)]
+    #[case::insert("INSERT", false)]
+    #[case::update("UPDATE", false)]
+    fn rows_are_returned_by_what_returns_rows(#[case] operation: &str, #[case] returned: bool) {
+        let span = described(Query { operation: operation.into(), ..select() }, End::Complete, Role::Client);
+        assert_eq!(said(&span.attributes).contains(&"db.response.returned_rows=1".to_owned()), returned);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use compact_str::CompactString;
 use rustc_hash::FxHashMap;
 
-use self::executable::Executable;
+use self::executable::{Depth, Executable};
 use super::process::Process;
 
 /// Executables remembered: more than run on a host at a time, small change to read again.
@@ -172,20 +172,24 @@ struct Known {
     order: VecDeque<FileVersion>,
 }
 
-/// A file's content, as far as the file system tells it apart from an earlier one.
+/// A file's content, as far as the file system tells it apart from an earlier one, and how far it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileVersion {
     device: u64,
     inode: u64,
     modified: (i64, i64),
     length: u64,
+    depth: Depth,
 }
 
 impl Runtimes {
-    /// What runs inside `process`. Reads the executable the first time it is seen: a few milliseconds for a large one.
+    /// What runs inside `process`. Reads its executable the first time it is seen: a few milliseconds for a large one
+    /// whose name says nothing.
     pub fn of(&self, process: &Process) -> Runtime {
         let path = process.executable().ok().flatten().unwrap_or_default();
-        let executable = self.executable(process);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let depth = if Program::by_name(&name).is_some() { Depth::Headers } else { Depth::Constants };
+        let executable = self.executable(process, depth);
         judge(
             &path,
             &executable,
@@ -197,7 +201,7 @@ impl Runtimes {
         )
     }
 
-    fn executable(&self, process: &Process) -> Executable {
+    fn executable(&self, process: &Process, depth: Depth) -> Executable {
         let Ok(file) = process.open_executable() else { return Executable::default() };
         let Ok(metadata) = file.metadata() else { return Executable::default() };
         let version = FileVersion {
@@ -205,12 +209,13 @@ impl Runtimes {
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             length: metadata.len(),
+            depth,
         };
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(executable) = lock().executables.get(&version) {
             return executable.clone();
         }
-        let executable = executable::examine(&file);
+        let executable = executable::examine(&file, depth);
         let mut known = lock();
         if known.executables.insert(version, executable.clone()).is_none() {
             known.order.push_back(version);
@@ -243,7 +248,10 @@ fn judge(
     };
     let mut version = match program {
         Some(Program::Go) => executable.go.clone().flatten(),
-        Some(_) => version_in(&name).or_else(|| executable.links.iter().find_map(|library| library_version(library))),
+        Some(program) => version_in(&name).or_else(|| {
+            let mut own = executable.links.iter().filter(|library| Program::by_library(library) == Some(program));
+            own.find_map(|library| library_version(library))
+        }),
         None => None,
     };
     let (program, mapped) = match program {
@@ -340,7 +348,7 @@ mod tests {
     #[case::not_node("/usr/bin/node_exporter", &[], Program::Native, None, Work::ThreadUntilProvenOtherwise)]
     #[case::nginx("/usr/sbin/nginx", &["libcrypt.so.1"], Program::Nginx, None, Work::EventLoopNoQueue)]
     #[case::redis_on_debian("/usr/bin/redis-check-rdb", &[], Program::Redis, None, Work::EventLoop)]
-    #[case::postgres("/usr/lib/postgresql/15/bin/postgres", &["libperl.so.5.36"], Program::Postgres, None, Work::ThreadUntilProvenOtherwise)]
+    #[case::postgres("/usr/lib/postgresql/15/bin/postgres", &["libldap-2.5.so.0", "libperl.so.5.36"], Program::Postgres, None, Work::ThreadUntilProvenOtherwise)]
     #[case::beam("/usr/lib/erlang/erts-13/bin/beam.smp", &[], Program::Beam, None, Work::Scheduler)]
     #[case::nothing_known("", &[], Program::Native, None, Work::ThreadUntilProvenOtherwise)]
     fn programs_by_name_and_libraries(

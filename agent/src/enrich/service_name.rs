@@ -127,6 +127,11 @@ fn named(name: &str) -> Judgement {
     presentable(name).map_or(Judgement::Unknown, |name| Judgement::Named(name.into()))
 }
 
+/// By the script at `path`, unless that is a descriptor's number.
+fn scripted(path: &str) -> Judgement {
+    if path.starts_with("/dev/") || path.starts_with("/proc/") { Judgement::Unknown } else { named(stem(path)) }
+}
+
 /// The last component of a path.
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()

@@ -5,8 +5,10 @@
 //! reported exactly once, or an exchange that nobody began, fails the test, whatever the test itself looks at.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of each test binary, which uses its own part of it")]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 pub mod accounts;
+pub mod recorded;
 
 use accounts::Accounts;
 use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Unparsable};

@@ -67,7 +67,7 @@ fn install_linker(cache: &Cache, compiler: &Toolchain) -> Result<()> {
     }
     shell::say(&format!("bpf-linker: building {BPF_LINKER_VERSION}"));
     shell::run(
-        Command::new("cargo")
+        shell::cargo()?
             .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked", "--force", "--root"])
             .arg(cache.bpf_linker_root())
             .current_dir(cache.dir()),

@@ -19,7 +19,7 @@ pub(super) fn make_ready(cache: &Cache) -> Result<()> {
     }
     shell::say(&format!("cargo-fuzz: building {VERSION}"));
     shell::run(
-        Command::new("cargo")
+        shell::cargo()?
             .args(["install", "cargo-fuzz", "--version", VERSION, "--locked", "--force", "--root"])
             .arg(&root)
             .current_dir(cache.dir()),

@@ -22,6 +22,15 @@ const SECTION_BYTES: u64 = 16 << 20;
 const NOTES_BYTES: u64 = 64 << 10;
 const LIBRARIES_READ: usize = 256;
 
+/// How much of a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Depth {
+    /// Enough for a program whose name says what it is.
+    Headers,
+    /// Also the names of its functions and its constants.
+    Constants,
+}
+
 /// What was found in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Executable {
@@ -49,11 +58,11 @@ impl Executable {
 }
 
 /// Reads what is worth knowing of an executable.
-pub(super) fn examine(file: &File) -> Executable {
+pub(super) fn examine(file: &File, depth: Depth) -> Executable {
     let head = read_at(file, 0, HEAD_BYTES);
     let examined = match FileKind::parse(head.as_slice()) {
-        Ok(FileKind::Elf64) => Elf::<FileHeader64<Endianness>>::open(file, &head).map(|elf| elf.examine()),
-        Ok(FileKind::Elf32) => Elf::<FileHeader32<Endianness>>::open(file, &head).map(|elf| elf.examine()),
+        Ok(FileKind::Elf64) => Elf::<FileHeader64<Endianness>>::open(file, &head).map(|elf| elf.examine(depth)),
+        Ok(FileKind::Elf32) => Elf::<FileHeader32<Endianness>>::open(file, &head).map(|elf| elf.examine(depth)),
         _ => None,
     };
     examined.unwrap_or_default()
@@ -107,7 +116,7 @@ impl<'file, Header: FileHeader<Endian = Endianness>> Elf<'file, Header> {
         self.section(name).map(|section| read_at(self.file, section.at, section.length)).unwrap_or_default()
     }
 
-    fn examine(&self) -> Executable {
+    fn examine(&self, depth: Depth) -> Executable {
         let mut executable = Executable::default();
         if self.section(".go.buildinfo").is_some() || self.has_go_note() {
             executable.go = Some(go_release(&self.bytes(".go.buildinfo")));
@@ -116,6 +125,9 @@ impl<'file, Header: FileHeader<Endian = Endianness>> Elf<'file, Header> {
 
         let names = self.bytes(".dynstr");
         executable.links = self.needed(&names);
+        if depth == Depth::Headers {
+            return executable;
+        }
         executable.embeds = embedded(&names).or_else(|| {
             // Native AOT and GraalVM's native image.
             let managed = self.section("__managedcode").map(|_| Program::DotNet);
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_real_executable_tells_what_it_links() {
-        let executable = examine(&File::open("/bin/ls").unwrap());
+        let executable = examine(&File::open("/bin/ls").unwrap(), Depth::Constants);
         assert!(executable.links.iter().any(|library| library.starts_with("libc.so")), "{executable:?}");
         assert_eq!(executable.program(), None);
     }
@@ -236,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_no_elf_says_nothing() {
         for content in [b"".as_slice(), b"#!/bin/sh\n", b"\x7fELF", &[0xff; 4096]] {
-            assert_eq!(examine(&file(content)), Executable::default());
+            assert_eq!(examine(&file(content), Depth::Constants), Executable::default());
         }
     }
 
@@ -248,10 +260,10 @@ mod tests {
         for at in (0..1024).chain(tables..whole.len()).step_by(3) {
             let mut crafted = whole.clone();
             crafted[at] = 0xff;
-            examine(&file(&crafted));
+            examine(&file(&crafted), Depth::Constants);
         }
         for length in (0..whole.len()).step_by(997) {
-            examine(&file(&whole[..length]));
+            examine(&file(&whole[..length]), Depth::Constants);
         }
     }
 
@@ -265,6 +277,6 @@ mod tests {
         }
         let sparse = file(&head);
         sparse.set_len(1 << 40).unwrap();
-        assert_eq!(examine(&sparse).program(), None);
+        assert_eq!(examine(&sparse, Depth::Constants).program(), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Compiled programs, shells and Perl, .NET and the BEAM.
 
-use super::{Command, Judgement, Launch, file_name, named, option, stem};
+use super::{Command, Judgement, Launch, file_name, named, option, scripted, stem};
 use crate::discover::runtime::Program;
 
 /// A program that is its own: by what it was started as, for one executable may be several programs (busybox;
@@ -22,14 +22,14 @@ pub(super) fn script(launch: &Launch<'_>) -> Judgement {
     let arguments = match launch.command() {
         Command::Arguments(arguments) => arguments,
         Command::Title(_) => {
-            return launch.script().map_or(Judgement::Worker(None), |path| named(stem(path)));
+            return launch.script().map_or(Judgement::Worker(None), scripted);
         }
     };
     // Code on the command line: -c of a shell (-lc), -e of Perl (-ne), which to a shell is something else.
     let code = if launch.program == Program::Shell { ['c', 's'] } else { ['e', 'E'] };
     for argument in arguments {
         match argument.strip_prefix(['-', '+']) {
-            None => return named(stem(argument)),
+            None => return scripted(argument),
             // `-` is a script on stdin.
             Some(letters) if letters.is_empty() || !letters.starts_with('-') && letters.contains(code) => break,
             Some(_) => {}
@@ -92,6 +92,7 @@ mod tests {
     #[rstest]
     #[case::shell(Program::Shell, "/usr/bin/bash", &["bash", "/srv/serve.sh", "80"], named("serve"))]
     #[case::shell_option(Program::Shell, "/usr/bin/bash", &["bash", "-eu", "--posix", "/srv/serve.sh"], named("serve"))]
+    #[case::shell_descriptor(Program::Shell, "/usr/bin/bash", &["bash", "/dev/fd/3"], Judgement::Unknown)]
     #[case::shell_code(Program::Shell, "/usr/bin/dash", &["sh", "-c", "serve"], Judgement::Unknown)]
     #[case::shell_code_of_login(Program::Shell, "/usr/bin/bash", &["bash", "-lc", "serve"], Judgement::Unknown)]
     #[case::shell_alone(Program::Shell, "/usr/bin/bash", &["-bash"], Judgement::Unknown)]

@@ -2,7 +2,7 @@
 
 use compact_str::format_compact;
 
-use super::{Command, Judgement, Launch, file_name, named, option, positional, project, stem};
+use super::{Command, Judgement, Launch, file_name, named, option, positional, project, scripted, stem};
 
 /// Options of the servers below that take no value.
 const FLAGS: [&str; 26] = [
@@ -90,7 +90,7 @@ fn script(launch: &Launch<'_>, path: &str, arguments: &[&str]) -> Judgement {
             let folder = if name.is_empty() { Some(whole.as_path()) } else { whole.parent() };
             named(folder.and_then(project).unwrap_or(stem(path)))
         }
-        _ => tool_run(launch, name, arguments).unwrap_or_else(|| named(stem(path))),
+        _ => tool_run(launch, name, arguments).unwrap_or_else(|| scripted(path)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use compact_str::format_compact;
 
-use super::{Command, Judgement, Launch, file_name, named, stem};
+use super::{Command, Judgement, Launch, file_name, named, scripted};
 
 /// Tools that run the project they are started in.
 const SERVERS: [&str; 8] = ["falcon", "passenger", "puma", "rackup", "rails", "thin", "unicorn", "unicorn_rails"];
@@ -34,7 +34,7 @@ fn script(launch: &Launch<'_>, path: &str) -> Judgement {
     match name {
         name if SERVERS.contains(&name) => named(launch.project().unwrap_or(name)),
         "sidekiq" => job_runner(launch.project()),
-        _ => named(stem(path)),
+        _ => scripted(path),
     }
 }
 

@@ -1,0 +1,117 @@
+//! A cgroup for one command: below the agent's own, so that every limit set on that still holds.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::discover::cgroup::{self, CgroupError, Hierarchy};
+use crate::discover::process::Process;
+
+/// Folders are `onlooker-exec-PID`, for the agent's pid.
+const PREFIX: &str = "onlooker-exec-";
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OwnCgroupError {
+    #[error(transparent)]
+    Hierarchy(#[from] CgroupError),
+    #[error("cannot create the cgroup {folder}: {why}", folder = folder.display())]
+    Create { folder: PathBuf, why: io::Error },
+}
+
+/// Removed when dropped, if nobody is in it.
+#[derive(Debug)]
+pub(super) struct OwnCgroup {
+    folder: PathBuf,
+    path: PathBuf,
+    removed: bool,
+}
+
+impl OwnCgroup {
+    pub(super) fn create() -> Result<Self, OwnCgroupError> {
+        let hierarchy = Hierarchy::find()?;
+        let cgroups = Process::myself().and_then(|myself| myself.cgroups()).map_err(CgroupError::from)?;
+        let above = cgroup::path_in(&cgroups).ok_or(CgroupError::NotMounted)?;
+        sweep(&hierarchy.folder(&above));
+        let own = std::process::id();
+        // A number more where processes of an earlier agent with this pid live on in its cgroup.
+        let mut attempt = 0;
+        loop {
+            let name = if attempt == 0 { format!("{PREFIX}{own}") } else { format!("{PREFIX}{own}-{attempt}") };
+            let path = above.join(name);
+            let folder = hierarchy.folder(&path);
+            match fs::create_dir(&folder) {
+                Ok(()) => return Ok(Self { folder, path, removed: false }),
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
+                Err(why) => return Err(OwnCgroupError::Create { folder, why }),
+            }
+        }
+    }
+
+    /// Its path in the hierarchy.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file by which processes enter.
+    pub(super) fn open(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))
+    }
+
+    /// Removes it, unless processes are still in it or below: then these, and where they are.
+    pub(super) fn remove(mut self) -> Option<(PathBuf, Vec<u32>)> {
+        self.removed = true;
+        if remove_tree(&self.folder).is_ok() {
+            return None;
+        }
+        let members = members(&self.folder);
+        if members.is_empty() {
+            // The last was just ending. If it still is, the next agent sweeps the empty folder away.
+            let _ = remove_tree(&self.folder);
+            return None;
+        }
+        Some((self.path.clone(), members))
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        if !self.removed {
+            let _ = remove_tree(&self.folder);
+        }
+    }
+}
+
+/// Removes what agents that were killed have left empty.
+fn sweep(above: &Path) {
+    let Ok(entries) = fs::read_dir(above) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        // One that was just created is empty too, but its agent lives.
+        if pid.is_some_and(|pid| Process::open(pid).is_err()) {
+            let _ = remove_tree(&entry.path());
+        }
+    }
+}
+
+/// The command may have made cgroups below. The kernel removes none that has processes.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    for below in folders(folder) {
+        remove_tree(&below)?;
+    }
+    fs::remove_dir(folder)
+}
+
+fn members(folder: &Path) -> Vec<u32> {
+    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let mut members: Vec<u32> = procs.lines().filter_map(|pid| pid.parse().ok()).collect();
+    for below in folders(folder) {
+        members.extend(self::members(&below));
+    }
+    members
+}
+
+fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+}

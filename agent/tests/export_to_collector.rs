@@ -1,0 +1,233 @@
+//! The exporters against a real OpenTelemetry Collector.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod sample;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use onlooker_tests::servers::Collector;
+use onlooker_tests::wait::{until, within};
+use onlooker_tests::{Port, World, machine, record_skip};
+use rstest::rstest;
+use sample::{PATIENCE, books, spans, start, unseen};
+use serde_json::{Value, json};
+
+/// Tells a story that needs a collector, or says why it can't be told here.
+fn with_collector(name: &str, story: impl FnOnce(&World) -> Result<()>) -> Result<()> {
+    let binary = machine::collector()?;
+    if !binary.is_file() {
+        record_skip(&format!("{} is missing: run `cargo xtask setup`", binary.display()));
+        return Ok(());
+    }
+    if let Err(error) = World::create() {
+        record_skip(&format!("{error:#}"));
+        return Ok(());
+    }
+    World::story(name, story)
+}
+
+/// The ids of the spans that came, each with its service.
+fn arrived(requests: &[Value]) -> BTreeSet<(u64, String)> {
+    let mut all = BTreeSet::new();
+    for request in requests {
+        for resource in request["resourceSpans"].as_array().into_iter().flatten() {
+            let service = &resource["resource"]["attributes"][0]["value"]["stringValue"];
+            for span in resource["scopeSpans"][0]["spans"].as_array().into_iter().flatten() {
+                let id = u64::from_str_radix(span["spanId"].as_str().unwrap(), 16).unwrap();
+                assert!(all.insert((id, service.as_str().unwrap().to_owned())), "span {id} came twice");
+            }
+        }
+    }
+    all
+}
+
+fn expected(first: u64, count: u64) -> BTreeSet<(u64, String)> {
+    (first..first + count).map(|id| (id, if id % 2 == 0 { "stock" } else { "shop" }.to_owned())).collect()
+}
+
+/// The collector writes its file a moment after it has answered.
+fn all_arrive(collector: &Collector, first: u64, count: u64) -> Result<()> {
+    let expected = expected(first, count);
+    until(within(PATIENCE), "spans at the collector", || {
+        let arrived = arrived(&collector.received()?);
+        Ok((arrived.len() >= expected.len()).then_some(arrived))
+    })
+    .map(|arrived| assert_eq!(arrived, expected))
+}
+
+#[rstest]
+fn every_span_arrives(
+    #[values("grpc", "http/protobuf", "http/json")] protocol: &str,
+    #[values("none", "gzip")] compression: &str,
+) -> Result<()> {
+    const COUNT: u64 = 5000;
+    with_collector("every span arrives", |world| {
+        let collector = Collector::start(world)?;
+        let endpoint = if protocol == "grpc" { collector.grpc_endpoint() } else { collector.http_endpoint() };
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+        ];
+        let (exporting, metrics) = start(&variables, unseen());
+        for round in 0..COUNT / 100 {
+            exporting.send(&mut spans(1 + round * 100, 100));
+        }
+        exporting.shutdown(PATIENCE);
+        assert_eq!(books(&metrics), [COUNT, 0, 0, 0]);
+        all_arrive(&collector, 1, COUNT)
+    })
+}
+
+#[rstest]
+fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf")] protocol: &str) -> Result<()> {
+    with_collector("a collector that comes back", |world| {
+        let (grpc, http) = (Port::claim()?, Port::claim()?);
+        let endpoint = format!("http://{}", if protocol == "grpc" { &grpc } else { &http }.address());
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let (exporting, metrics) = start(&variables, unseen());
+        let retried_after = |before: u64| {
+            until(within(PATIENCE), "second attempt", || Ok((metrics.export_retries.get() > before).then_some(())))
+        };
+
+        exporting.send(&mut spans(1, 100));
+        retried_after(0)?;
+        let collector = Collector::start_on(world, grpc, http)?;
+        all_arrive(&collector, 1, 100)?;
+
+        let (grpc, http) = collector.stop();
+        let retries = metrics.export_retries.get();
+        exporting.send(&mut spans(101, 100));
+        retried_after(retries)?;
+        let collector = Collector::start_on(world, grpc, http)?;
+        all_arrive(&collector, 1, 200)?;
+        exporting.shutdown(PATIENCE);
+        assert_eq!(books(&metrics), [200, 0, 0, 0]);
+        Ok(())
+    })
+}
+
+/// A collector that shows a certificate and wants one; killed when dropped.
+struct GuardedCollector(Child);
+
+impl Drop for GuardedCollector {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl GuardedCollector {
+    fn start(world: &World, pki: &Path, grpc: &Port, http: &Port) -> Result<Self> {
+        let tls = json!({
+            "cert_file": pki.join("server.pem"), "key_file": pki.join("server.key"), "client_ca_file": pki.join("ca.pem"),
+        });
+        let settings = json!({
+            "receivers": { "otlp": { "protocols": {
+                "grpc": { "endpoint": grpc.address(), "tls": tls },
+                "http": { "endpoint": http.address(), "tls": tls },
+            }}},
+            "exporters": { "debug": {} },
+            "service": {
+                "pipelines": { "traces": { "receivers": ["otlp"], "exporters": ["debug"] } },
+                "telemetry": { "metrics": { "level": "none" } },
+            },
+        });
+        let config = world.dir().join("guarded.json");
+        fs::write(&config, settings.to_string())?;
+        let log = fs::File::create(world.dir().join("guarded.log"))?;
+        let mut command = world.command(machine::collector()?);
+        command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
+        Ok(Self(command.spawn().context("cannot start the collector")?))
+    }
+}
+
+/// A CA, and certificates by it for a server on loopback and for a client.
+fn make_certificates(world: &World) -> Result<()> {
+    let run = |arguments: &[&str]| -> Result<()> {
+        let mut command = Command::new("openssl");
+        let output = command.args(arguments).current_dir(world.dir()).output().context("cannot run openssl")?;
+        if !output.status.success() {
+            bail!("openssl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    };
+    fs::write(
+        world.dir().join("openssl.cnf"),
+        "[req]\ndistinguished_name = name\n[name]\n[ca]\nbasicConstraints = critical,CA:TRUE\n\
+         [leaf]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = IP:127.0.0.1\n",
+    )?;
+    let new = [
+        "req",
+        "-x509",
+        "-config",
+        "openssl.cnf",
+        "-days",
+        "2",
+        "-nodes",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ];
+    let make = |name: &str, section: &str, issuer: &[&str]| {
+        let (key, certificate, subject) = (format!("{name}.key"), format!("{name}.pem"), format!("/CN={name}"));
+        let own = ["-extensions", section, "-subj", &subject, "-keyout", &key, "-out", &certificate];
+        run(&[&new[..], &own[..], issuer].concat())
+    };
+    make("ca", "ca", &[])?;
+    make("server", "leaf", &["-CA", "ca.pem", "-CAkey", "ca.key"])?;
+    make("client", "leaf", &["-CA", "ca.pem", "-CAkey", "ca.key"])
+}
+
+#[rstest]
+fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protocol: &str) -> Result<()> {
+    if machine::find_program("openssl").is_none() {
+        record_skip("openssl is not installed");
+        return Ok(());
+    }
+    with_collector("both sides show their certificates", |world| {
+        make_certificates(world)?;
+        let pki = world.dir();
+        let (grpc, http) = (Port::claim()?, Port::claim()?);
+        let _collector = GuardedCollector::start(world, pki, &grpc, &http)?;
+        let endpoint = format!("https://{}", if protocol == "grpc" { &grpc } else { &http }.address());
+        let file = |name: &str| pki.join(name).to_string_lossy().into_owned();
+        let (ca, certificate, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
+        let anonymous = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca.as_str()),
+        ];
+        let known = [
+            &anonymous[..],
+            &[
+                ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate.as_str()),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key.as_str()),
+            ],
+        ]
+        .concat();
+
+        let (exporting, metrics) = start(&known, unseen());
+        exporting.send(&mut spans(1, 10));
+        exporting.shutdown(PATIENCE);
+        assert_eq!(books(&metrics), [10, 0, 0, 0]);
+
+        // Now that the collector is known to answer: without a certificate, and without trust in its CA, nothing passes.
+        let strangers = [&anonymous[..], &[&known[..2], &known[3..]].concat()[..]].map(<[_]>::to_vec);
+        for variables in strangers {
+            let (exporting, metrics) = start(&variables, unseen());
+            exporting.send(&mut spans(1, 10));
+            until(within(PATIENCE), "refusal", || Ok((metrics.export_retries.get() > 0).then_some(())))?;
+            exporting.shutdown(std::time::Duration::ZERO);
+            assert_eq!(books(&metrics), [0, 0, 10, 0]);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,268 @@
+//! The exporters against servers that refuse, wait, misbehave or are not there.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod sample;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use onlooker::export::Output;
+use onlooker_tests::wait::{until, within};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message;
+use rstest::rstest;
+use sample::{PATIENCE, books, spans, start, unseen};
+
+/// A request as a server got it: the lines of its head, and its body.
+struct Received {
+    head: Vec<String>,
+    body: Vec<u8>,
+}
+
+/// An HTTP/1 server that gives these answers, one per connection, and then the last one always. Returns its URL and
+/// what it receives.
+fn server(answers: Vec<Vec<u8>>) -> (String, Receiver<Received>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for (index, stream) in listener.incoming().enumerate() {
+            let answer = &answers[index.min(answers.len() - 1)];
+            // When the test is over, nobody is left to tell.
+            if sender.send(serve(&stream.unwrap(), answer).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, receiver)
+}
+
+fn serve(mut stream: &TcpStream, answer: &[u8]) -> io::Result<Received> {
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_ascii_lowercase()),
+        }
+    }
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    stream.write_all(answer)?;
+    stream.shutdown(Shutdown::Write)?;
+    Ok(Received { head, body })
+}
+
+fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn to_http(url: &str) -> Vec<(&'static str, &str)> {
+    vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url), ("OTEL_BSP_SCHEDULE_DELAY", "1")]
+}
+
+#[test]
+fn a_server_that_is_busy_gets_the_same_again_when_it_wants() {
+    let (url, received) = server(vec![answer("503 Busy\r\nRetry-After: 1", b""), answer("200 OK", b"")]);
+    let mut variables = to_http(&url);
+    variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "x-token=s3cret"));
+    let (exporting, metrics) = start(&variables, unseen());
+    exporting.send(&mut spans(1, 3));
+    let first = received.recv_timeout(PATIENCE).unwrap();
+    let refused = Instant::now();
+    let second = received.recv_timeout(PATIENCE).unwrap();
+    assert!(refused.elapsed() >= Duration::from_millis(900), "it asked for a second");
+    exporting.shutdown(PATIENCE);
+    assert_eq!(books(&metrics), [3, 0, 0, 0]);
+    assert_eq!(metrics.export_retries.get(), 1);
+
+    assert_eq!(first.body, second.body);
+    let request = ExportTraceServiceRequest::decode(&*second.body).unwrap();
+    assert_eq!(request.resource_spans.len(), 2, "one for each service");
+    assert_eq!(second.head[0], "post /v1/traces http/1.1");
+    for header in ["content-type: application/x-protobuf", "x-token: s3cret"] {
+        assert!(second.head.iter().any(|line| line == header), "{header} in {:?}", second.head);
+    }
+    assert!(second.head.iter().any(|line| line.starts_with("user-agent: onlooker/")), "{:?}", second.head);
+}
+
+#[rstest]
+#[case::refused("400 Bad Request")]
+#[case::unauthorised("401 Unauthorized")]
+#[case::too_large("413 Content Too Large")]
+#[case::elsewhere("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/")]
+fn what_is_refused_for_good_is_not_tried_again(#[case] head: &str) {
+    let (url, received) = server(vec![answer(head, b"")]);
+    let (exporting, metrics) = start(&to_http(&url), unseen());
+    exporting.send(&mut spans(1, 3));
+    exporting.shutdown(PATIENCE);
+    assert_eq!(books(&metrics), [0, 0, 3, 0]);
+    assert_eq!((metrics.export_retries.get(), received.iter().take(1).count()), (0, 1));
+}
+
+#[test]
+fn rejected_spans_of_an_accepted_request_are_counted() {
+    let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
+    let body = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let (url, _received) = server(vec![answer("200 OK", &body)]);
+    let (exporting, metrics) = start(&to_http(&url), unseen());
+    exporting.send(&mut spans(1, 5));
+    exporting.shutdown(PATIENCE);
+    assert_eq!(books(&metrics), [3, 0, 0, 2]);
+}
+
+#[test]
+fn an_answer_that_is_not_understood_does_no_harm() {
+    let (url, _received) =
+        server(vec![answer("200 OK", &[0xff; 100]), b"nonsense\r\n\r\n".to_vec(), answer("200 OK", b"")]);
+    let (exporting, metrics) = start(&to_http(&url), unseen());
+    exporting.send(&mut spans(1, 1));
+    until(within(PATIENCE), "first span", || Ok((metrics.spans_exported.get() == 1).then_some(()))).unwrap();
+    exporting.send(&mut spans(2, 1));
+    exporting.shutdown(PATIENCE);
+    assert_eq!(books(&metrics), [2, 0, 0, 0]);
+    assert_eq!(metrics.export_retries.get(), 1);
+}
+
+/// Connections are accepted by the kernel, and nobody ever answers.
+#[rstest]
+fn a_server_that_never_answers_costs_bounded_memory_and_counted_spans(
+    #[values("grpc", "http/protobuf")] protocol: &str,
+) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut variables = to_http(&url);
+    variables.extend([("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_BSP_MAX_QUEUE_SIZE", "100")]);
+    let (exporting, metrics) = start(&variables, unseen());
+    for round in 0..50 {
+        exporting.send(&mut spans(1 + round * 20, 20));
+    }
+    let asked = Instant::now();
+    exporting.shutdown(Duration::from_millis(200));
+    assert!(asked.elapsed() < PATIENCE, "the end does not wait for it either");
+    assert_eq!(books(&metrics), [0, 900, 100, 0]);
+}
+
+#[test]
+fn after_the_export_timeout_spans_are_given_up_and_later_ones_tried() {
+    let (url, received) = server(vec![answer("503 Busy", b"")]);
+    let mut variables = to_http(&url);
+    variables.push(("OTEL_BSP_EXPORT_TIMEOUT", "300"));
+    let (exporting, metrics) = start(&variables, unseen());
+    exporting.send(&mut spans(1, 2));
+    let given_up = || Ok((metrics.spans_dropped_export_failed.get() == 2).then_some(()));
+    until(within(PATIENCE), "end of patience", given_up).unwrap();
+    assert!(metrics.export_retries.get() >= 1);
+    let before = received.try_iter().count();
+    exporting.send(&mut spans(3, 2));
+    received.recv_timeout(PATIENCE).expect("tried again");
+    exporting.shutdown(PATIENCE);
+    assert!(before >= 2, "tried {before} times");
+    assert_eq!(books(&metrics), [0, 0, 4, 0]);
+}
+
+/// A place to write to, and to look at.
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Screen {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[test]
+fn the_console_shows_a_trace_without_being_asked() {
+    let screen = Screen::default();
+    let (exporting, metrics) = start(&[], Output::new(screen.clone(), 100, false));
+    exporting.send(&mut spans(1, 1));
+    until(within(PATIENCE), "trace", || Ok((metrics.spans_exported.get() == 1).then_some(()))).unwrap();
+    assert!(screen.text().contains("server GET /users/{id}  shop"), "{}", screen.text());
+    exporting.send(&mut spans(2, 1));
+    exporting.shutdown(PATIENCE);
+    assert_eq!(screen.text().matches("GET /users/{id}").count(), 2, "what is left is shown at the end");
+    assert_eq!(books(&metrics), [2, 0, 0, 0]);
+}
+
+#[test]
+fn a_dead_collector_does_not_hold_up_the_console_and_no_span_counts_twice() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let screen = Screen::default();
+    let url = format!("http://{nobody}");
+    let mut variables = to_http(&url);
+    variables.push(("OTEL_TRACES_EXPORTER", "otlp,console"));
+    let (exporting, metrics) = start(&variables, Output::new(screen.clone(), 100, false));
+    exporting.send(&mut spans(1, 10));
+    let shown = || Ok((screen.text().matches("GET /users/{id}").count() == 10).then_some(()));
+    until(within(PATIENCE), "trace on the console", shown).unwrap();
+    assert_eq!(metrics.spans_judged(), 0, "the collector may still come");
+    exporting.shutdown(Duration::from_millis(100));
+    assert_eq!(books(&metrics), [0, 0, 10, 0], "exported is what all exporters delivered");
+}
+
+/// A terminal whose reader is gone.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_console_that_nobody_reads_costs_counted_spans() {
+    let (exporting, metrics) = start(&[], Output::new(Closed, 100, false));
+    exporting.send(&mut spans(1, 3));
+    exporting.shutdown(PATIENCE);
+    assert_eq!(books(&metrics), [0, 0, 3, 0]);
+}
+
+/// A terminal that was stopped with Ctrl-S: the write does not return.
+struct Stopped(Receiver<()>);
+
+impl Write for Stopped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _test_over = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_terminal_that_is_stopped_holds_up_nobody() {
+    let (_go_on, stopped) = mpsc::channel();
+    let variables = [("OTEL_BSP_MAX_QUEUE_SIZE", "10")];
+    let (exporting, metrics) = start(&variables, Output::new(Stopped(stopped), 100, false));
+    exporting.send(&mut spans(1, 25));
+    exporting.shutdown(Duration::from_millis(100));
+    let [exported, queue_full, failed, rejected] = books(&metrics);
+    assert_eq!((exported, queue_full + failed, rejected), (0, 25, 0));
+}

@@ -1,0 +1,63 @@
+//! Spans to export, and exporters to send them with.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onlooker::enrich::Service;
+use onlooker::export::{self, Choices, Config, Exporting, Output};
+use onlooker::metrics::Metrics;
+use onlooker::span::Span;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
+use opentelemetry_sdk::Resource;
+
+/// What tests allow an exporter for ending: it is never used up where all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A shipment of `count` spans of two services; the ids begin at `first`.
+pub(crate) fn spans(first: u64, count: u64) -> Vec<Span> {
+    let services = ["shop", "stock"].map(|name| {
+        let resource = Resource::builder_empty().with_service_name(name).build();
+        Arc::new(Service { name: name.to_owned(), resource })
+    });
+    let span = |id: u64| Span {
+        trace_id: TraceId::from(u128::from(id)),
+        span_id: SpanId::from(id),
+        parent: None,
+        trace_state: Default::default(),
+        kind: SpanKind::Server,
+        name: "GET /users/{id}".into(),
+        start: 1_700_000_000_000_000_000,
+        end: 1_700_000_000_001_000_000,
+        status: Status::Unset,
+        attributes: vec![KeyValue::new("http.request.method", "GET")],
+        links: Vec::new(),
+        service: Arc::clone(&services[usize::from(id.is_multiple_of(2))]),
+    };
+    (first..first + count).map(span).collect()
+}
+
+/// Exporters as these variables say, and their books.
+pub(crate) fn start(variables: &[(&str, &str)], output: Output) -> (Exporting, Arc<Metrics>) {
+    let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
+    let config = Config::read(Choices::default(), &variable).expect("the variables are right");
+    let metrics = Arc::new(Metrics::default());
+    (export::start(config, output, Arc::clone(&metrics)).expect("exporting starts"), metrics)
+}
+
+/// An output that nobody looks at.
+pub(crate) fn unseen() -> Output {
+    Output::new(std::io::sink(), 120, false)
+}
+
+/// Exported, queue full, failed, rejected; together they must be the spans made.
+pub(crate) fn books(metrics: &Metrics) -> [u64; 4] {
+    assert_eq!(metrics.spans_made.get(), metrics.spans_judged(), "every span is judged once");
+    [
+        metrics.spans_exported.get(),
+        metrics.spans_dropped_queue_full.get(),
+        metrics.spans_dropped_export_failed.get(),
+        metrics.spans_rejected_by_collector.get(),
+    ]
+}

@@ -1,0 +1,232 @@
+//! Cuts the bytes of one direction into messages, whatever pieces they come in.
+//!
+//! A message that lies whole in one piece is lent from there; else the part of it that matters is put together in a
+//! buffer that is used again and again. Bodies are stepped over by their length, through holes too. Only a hole that
+//! swallows a header loses the thread.
+
+use super::message::{ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, body_length, packet_keeps};
+use crate::parser::Moment;
+
+/// What is left of the bytes handed in.
+#[derive(Debug)]
+pub(super) struct Piece<'p> {
+    pub(super) bytes: &'p [u8],
+    pub(super) at: Moment,
+}
+
+impl<'p> Piece<'p> {
+    fn take(&mut self, count: usize) -> &'p [u8] {
+        let (taken, rest) = self.bytes.split_at(count.min(self.bytes.len()));
+        self.at = self.at.advanced(taken.len() as u64);
+        self.bytes = rest;
+        taken
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Framer {
+    side: Side,
+    state: State,
+    /// The header in progress.
+    header: [u8; HEADER_LENGTH],
+    filled: usize,
+    /// The body in progress, if it came in several pieces.
+    kept: Vec<u8>,
+    /// The first byte of the message in progress.
+    start: Moment,
+    run: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the session: a length and no type byte.
+    Packet,
+    /// The byte that answers a request for encryption.
+    Answer,
+    Header,
+    Body(Body),
+    /// A header was not captured: nothing is known until a message is recognised.
+    Lost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Body {
+    kind: u8,
+    left: u64,
+    /// How many bytes of it are kept, at most.
+    keep: usize,
+    /// Whether no byte of it has passed yet.
+    fresh: bool,
+}
+
+/// What became of a hole.
+#[derive(Debug)]
+pub(super) enum Hole<'a> {
+    /// It lies in the body of a message.
+    Within,
+    /// It lies in the body of a message, and ends with it.
+    Ends(Message<'a>),
+    /// It swallowed a header, and before that the end of this message.
+    Loses(Option<Message<'a>>),
+    /// The thread had been lost before.
+    Lost,
+}
+
+/// A message of which not all has passed yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Partial {
+    pub(super) kind: u8,
+    pub(super) start: Moment,
+}
+
+impl Framer {
+    pub(super) fn new(side: Side) -> Self {
+        let (header, start) = (Default::default(), Moment::default());
+        Self { side, state: State::Header, header, filled: 0, kept: Vec::new(), start, run: None }
+    }
+
+    pub(super) fn expect_packet(&mut self) {
+        self.state = State::Packet;
+    }
+
+    pub(super) fn expect_answer(&mut self) {
+        self.state = State::Answer;
+    }
+
+    pub(super) fn expect_message(&mut self) {
+        self.state = State::Header;
+        self.filled = 0;
+    }
+
+    pub(super) fn lose(&mut self) {
+        self.state = State::Lost;
+        self.filled = 0;
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.state == State::Lost
+    }
+
+    /// Whether a piece of this run is the first of it.
+    pub(super) fn enters(&mut self, run: u32) -> bool {
+        self.run.replace(run) != Some(run)
+    }
+
+    pub(super) fn run(&self) -> Option<u32> {
+        self.run
+    }
+
+    /// The message in progress, once its header is known.
+    pub(super) fn partial(&self) -> Option<Partial> {
+        match self.state {
+            State::Body(Body { kind, .. }) => Some(Partial { kind, start: self.start }),
+            _ => None,
+        }
+    }
+
+    /// The next message that ends in the piece; `None` when the piece is used up. `Err` names what is no message.
+    pub(super) fn next<'a, 'p: 'a>(&'a mut self, piece: &mut Piece<'p>) -> Result<Option<Message<'a>>, &'static str> {
+        match self.state {
+            State::Lost => {
+                piece.take(piece.bytes.len());
+                return Ok(None);
+            }
+            State::Answer => return Ok(self.answer(piece)),
+            State::Packet | State::Header => {
+                if !self.read_header(piece)? {
+                    return Ok(None);
+                }
+            }
+            State::Body(_) => {}
+        }
+        Ok(self.read_body(piece))
+    }
+
+    fn answer<'p>(&mut self, piece: &mut Piece<'p>) -> Option<Message<'p>> {
+        let start = piece.at;
+        let body = piece.take(1);
+        if body.is_empty() {
+            return None;
+        }
+        self.expect_message();
+        if body == b"E" {
+            // Not an answer but an ErrorResponse, whose first byte this was.
+            (self.start, self.header[0], self.filled) = (start, body[0], 1);
+        }
+        Some(Message { kind: ANSWER, body, start, end: piece.at })
+    }
+
+    /// Whether the header is complete: the state is that of its body then.
+    fn read_header(&mut self, piece: &mut Piece<'_>) -> Result<bool, &'static str> {
+        let is_packet = self.state == State::Packet;
+        // A packet's header is a message's without the type byte.
+        let offset = if is_packet { HEADER_LENGTH - PACKET_HEADER_LENGTH } else { 0 };
+        if self.filled == 0 {
+            self.start = piece.at;
+            self.header[0] = PACKET;
+        }
+        let from = offset + self.filled;
+        let taken = piece.take(HEADER_LENGTH - from);
+        self.header[from..from + taken.len()].copy_from_slice(taken);
+        self.filled += taken.len();
+        if offset + self.filled < HEADER_LENGTH {
+            return Ok(false);
+        }
+        self.filled = 0;
+        let kind = self.header[0];
+        let length = body_length(self.header).ok_or("a message shorter than its length")?;
+        let keep = if is_packet {
+            packet_keeps(length).ok_or("no start-up packet")?
+        } else {
+            self.side.keeps(kind, length).ok_or("no such message")?
+        };
+        self.kept.clear();
+        self.state = State::Body(Body { kind, left: u64::from(length), keep, fresh: true });
+        Ok(true)
+    }
+
+    fn read_body<'a, 'p: 'a>(&'a mut self, piece: &mut Piece<'p>) -> Option<Message<'a>> {
+        let State::Body(body) = &mut self.state else { return None };
+        let taken = piece.take(usize::try_from(body.left).unwrap_or(usize::MAX));
+        body.left -= taken.len() as u64;
+        let whole = std::mem::replace(&mut body.fresh, false) && body.left == 0;
+        if !whole {
+            let room = body.keep.saturating_sub(self.kept.len());
+            self.kept.extend_from_slice(&taken[..room.min(taken.len())]);
+        }
+        let Body { kind, left, keep, .. } = *body;
+        if left > 0 {
+            return None;
+        }
+        self.state = State::Header;
+        let body = if whole { &taken[..keep.min(taken.len())] } else { self.kept.as_slice() };
+        Some(Message { kind, body, start: self.start, end: piece.at })
+    }
+
+    pub(super) fn gap(&mut self, missing: u64, at: Moment) -> Hole<'_> {
+        let State::Body(mut body) = self.state else {
+            return if std::mem::replace(&mut self.state, State::Lost) == State::Lost {
+                Hole::Lost
+            } else {
+                self.filled = 0;
+                Hole::Loses(None)
+            };
+        };
+        if missing < body.left {
+            body.left -= missing;
+            body.fresh = false;
+            // What follows the hole doesn't continue what precedes it.
+            body.keep = self.kept.len();
+            self.state = State::Body(body);
+            return Hole::Within;
+        }
+        let message = Message { kind: body.kind, body: &self.kept, start: self.start, end: at.advanced(body.left) };
+        if missing == body.left {
+            self.state = State::Header;
+            Hole::Ends(message)
+        } else {
+            self.state = State::Lost;
+            Hole::Loses(Some(message))
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The PostgreSQL frontend/backend protocol, version 3.
+//!
+//! What is an exchange:
+//! - a simple `Query`, whatever number of statements it has, from its first byte to the end of `ReadyForQuery`;
+//! - an `Execute`, from the first byte of what came before it since the last `Execute`, `Flush` or `Sync` (its `Parse`,
+//!   its `Bind`), to the end of its own answer (`CommandComplete`, `EmptyQueryResponse`, `PortalSuspended` or
+//!   `ErrorResponse`), or of `ReadyForQuery` where a `Sync` followed it;
+//! - a `Parse` or the `Describe` of a statement that no `Execute` followed: `PREPARE`;
+//! - a `FunctionCall`;
+//! - a connection that was refused: `CONNECT`, announced only then. One that succeeds is not told.
+//!
+//! After an error the server skips everything up to the next `Sync`. What it skipped is told as such, answered by the
+//! `ReadyForQuery`. Copied data belongs to the statement that copies.
+//!
+//! Memory is bounded: of a message at most 8.5 KiB are kept, of a connection 4096 open requests, and 1024 names of
+//! prepared statements and of portals each. A response whose middle was not captured is recovered at its
+//! `ReadyForQuery`, which ends an operation and so is among its last bytes.
+
+mod frame;
+mod message;
+mod open;
+mod response;
+mod session;
+mod statements;
+
+use compact_str::CompactString;
+
+use crate::exchange::{End, Finding, LossReason};
+use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
+use frame::{Framer, Hole, Piece};
+use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
+use session::Session;
+
+/// What a span needs of one PostgreSQL command.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Query {
+    /// The statement with every literal replaced by `?`; empty where it was prepared before Onlooker came. Ends in
+    /// `...` where not all of it was captured.
+    pub text: String,
+    /// As it was written: `SELECT`, `insert`; from the server's answer for a statement that is not known; empty if
+    /// neither is, or there are several. `PREPARE`, `FUNCTION CALL` and `CONNECT` for what has no statement to run.
+    pub operation: CompactString,
+    /// The first table named; empty if there is none or several statements.
+    pub collection: CompactString,
+    /// `SELECT users` or, for several, `SELECT users INSERT log`: low cardinality, at most 255 bytes.
+    pub summary: CompactString,
+    /// As the connection was opened; empty if that was not seen.
+    pub database: CompactString,
+    /// SQLSTATE of the error, e.g. `42P01`; [`Query::UNKNOWN_ERROR`] if there was one whose code was not captured.
+    pub error_code: CompactString,
+    /// Rows returned or changed, by all of its statements.
+    pub rows: Option<u64>,
+    /// The server didn't execute it, because a command before it in the same pipeline failed.
+    pub skipped: bool,
+}
+
+impl Query {
+    /// Stands for the code of an error that was not captured; the semantic conventions' own fallback value.
+    pub const UNKNOWN_ERROR: &str = "_OTHER";
+}
+
+/// Follows one connection.
+#[derive(Debug)]
+pub struct Postgres {
+    frontend: Framer,
+    backend: Framer,
+    session: Session,
+    /// The last bytes of the responses, while the thread is lost.
+    tail: Tail,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Following,
+    /// Encrypted from here on, or a `CancelRequest`, which nothing answers: there is nothing more to see.
+    Silent,
+    Broken(Unparsable),
+}
+
+/// The last bytes that were captured without a hole between them.
+#[derive(Debug, Default)]
+struct Tail {
+    bytes: Vec<u8>,
+}
+
+/// What the kernel captures of the end of an operation.
+const TAIL_LENGTH: usize = 16;
+
+impl Postgres {
+    /// `from_start`: the first byte fed will be the connection's first.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        let (mut frontend, mut backend) = (Framer::new(Side::Frontend), Framer::new(Side::Backend));
+        let mut session = Session::new();
+        if from_start {
+            frontend.expect_packet();
+        } else {
+            frontend.lose();
+            backend.lose();
+            session.assume_unseen_requests();
+        }
+        Self { frontend, backend, session, tail: Tail::default(), state: State::Following }
+    }
+
+    /// How many prepared statements and portals were forgotten because there were too many of them.
+    #[must_use]
+    pub fn forgotten_names(&self) -> u64 {
+        self.session.statements.forgotten() + self.session.portals.forgotten()
+    }
+
+    fn requests(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        if self.frontend.enters(piece.at.run) {
+            self.session.request_run(piece.at.run, self.backend.is_lost(), found);
+            if self.frontend.is_lost() {
+                self.find_request(piece.bytes);
+            }
+        }
+        while let Some(message) = self.frontend.next(&mut piece).map_err(unparsable)? {
+            if message.kind != PACKET {
+                self.session.request(&message, found);
+                continue;
+            }
+            match Packet::parse(message.body).ok_or_else(|| unparsable("no start-up packet"))? {
+                Packet::Startup { database } => {
+                    self.session.startup(message.start, message.end, database);
+                    self.frontend.expect_message();
+                    self.backend.expect_message();
+                }
+                Packet::Encryption => {
+                    self.frontend.expect_packet();
+                    self.backend.expect_answer();
+                }
+                Packet::Cancel => {
+                    self.state = State::Silent;
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(partial) = self.frontend.partial() {
+            self.session.partial_request(partial, piece.at, found);
+        }
+        Ok(())
+    }
+
+    fn responses(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        if self.backend.enters(piece.at.run) {
+            self.session.certainty.response_run();
+            if self.backend.is_lost() {
+                self.session.found_run(self.frontend.run().unwrap_or_default(), found);
+                if Side::Backend.is_spoken_in(piece.bytes) {
+                    self.backend.expect_message();
+                }
+            }
+        }
+        if self.backend.is_lost() {
+            self.find_ready(piece, found);
+            return Ok(());
+        }
+        while let Some(message) = self.backend.next(&mut piece).map_err(unparsable)? {
+            if message.kind != ANSWER {
+                self.session.response(&message, found);
+                continue;
+            }
+            match message.body {
+                b"N" | b"E" => {}
+                b"S" | b"G" => {
+                    self.state = State::Silent;
+                    found.push(Finding::SwitchedProtocol);
+                    return Ok(());
+                }
+                _ => return Err(unparsable("no answer to a request for encryption")),
+            }
+        }
+        if let Some(partial) = self.backend.partial() {
+            self.session.partial_response(partial, piece.at);
+        }
+        Ok(())
+    }
+
+    /// The thread of the requests was lost; this is the first piece of a run.
+    fn find_request(&mut self, bytes: &[u8]) {
+        if Packet::begins(bytes) {
+            self.frontend.expect_packet();
+        } else if Side::Frontend.is_spoken_in(bytes) {
+            self.frontend.expect_message();
+        }
+    }
+
+    /// The thread of the responses was lost: it may be taken up after a `ReadyForQuery` that ends the piece.
+    fn find_ready(&mut self, piece: Piece<'_>, found: &mut Vec<Finding>) {
+        let end = piece.at.advanced(piece.bytes.len() as u64);
+        self.session.touch_unknown(piece.at, end);
+        self.tail.push(piece.bytes);
+        if let Some((before, status)) = self.tail.ready() {
+            let position = end.position.saturating_sub(READY_FOR_QUERY_LENGTH as u64);
+            let start = Moment { position, ..end };
+            let ready = Message { kind: backend::READY_FOR_QUERY, body: status, start, end };
+            self.session.found_ready(before, &ready, found);
+            self.tail.clear();
+            self.backend.expect_message();
+        }
+    }
+
+    fn missing_requests(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
+        let end = at.advanced(missing);
+        if self.frontend.enters(at.run) {
+            self.session.request_run(at.run, self.backend.is_lost(), found);
+        }
+        match self.frontend.gap(missing, at) {
+            Hole::Within => {
+                if let Some(partial) = self.frontend.partial() {
+                    self.session.partial_request(partial, end, found);
+                }
+            }
+            Hole::Ends(message) if message.kind != PACKET => self.session.request(&message, found),
+            Hole::Loses(Some(message)) if message.kind != PACKET => {
+                self.session.request(&message, found);
+                self.session.lose_requests(end);
+            }
+            Hole::Ends(_) => {
+                // What the packet was is not known.
+                self.frontend.lose();
+                self.session.lose_requests(end);
+            }
+            Hole::Loses(_) => self.session.lose_requests(end),
+            Hole::Lost => {}
+        }
+    }
+
+    fn missing_responses(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
+        let end = at.advanced(missing);
+        if self.backend.enters(at.run) {
+            self.session.certainty.response_run();
+            if self.backend.is_lost() {
+                self.session.found_run(self.frontend.run().unwrap_or_default(), found);
+            }
+        }
+        self.tail.clear();
+        match self.backend.gap(missing, at) {
+            Hole::Within => {
+                if let Some(partial) = self.backend.partial() {
+                    self.session.partial_response(partial, end);
+                }
+            }
+            Hole::Ends(message) => self.session.response(&message, found),
+            Hole::Loses(message) => {
+                if let Some(message) = message {
+                    self.session.response(&message, found);
+                }
+                self.session.touch_unknown(at, end);
+            }
+            Hole::Lost => self.session.touch_unknown(at, end),
+        }
+    }
+
+    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Unparsable>) -> Result<(), Unparsable> {
+        match self.state {
+            State::Silent => Ok(()),
+            State::Broken(unparsable) => Err(unparsable),
+            State::Following => step(self).inspect_err(|&unparsable| self.state = State::Broken(unparsable)),
+        }
+    }
+
+    fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        let lost_in = self.backend.run().filter(|_| self.backend.is_lost());
+        let broken = matches!(self.state, State::Broken(_));
+        self.session.finish(
+            |open| {
+                if broken {
+                    Err(LossReason::Unparsable)
+                } else if lost_in.is_some_and(|run| run > open.request_end.run) {
+                    // Its response may have been complete.
+                    Err(LossReason::ResponseMissing)
+                } else {
+                    Ok(End::Closed(why, at))
+                }
+            },
+            found,
+        );
+    }
+}
+
+impl Parser for Postgres {
+    fn protocol(&self) -> Protocol {
+        Protocol::Postgres
+    }
+
+    fn bytes(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        let piece = Piece { bytes, at };
+        self.follow(|this| match direction {
+            Direction::Request => this.requests(piece, found),
+            Direction::Response => this.responses(piece, found),
+        })
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        missing: u64,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        self.follow(|this| {
+            match direction {
+                Direction::Request => this.missing_requests(missing, at, found),
+                Direction::Response => this.missing_responses(missing, at, found),
+            }
+            Ok(())
+        })
+    }
+
+    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
+        // A client may stop sending and still read its answers.
+        if direction == Direction::Response {
+            self.finish(Close::Normal, at, found);
+        }
+    }
+
+    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.finish(why, at, found);
+    }
+
+    fn open(&self) -> usize {
+        self.session.open
+    }
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        let last = &bytes[bytes.len().saturating_sub(TAIL_LENGTH)..];
+        let excess = (self.bytes.len() + last.len()).saturating_sub(TAIL_LENGTH);
+        self.bytes.drain(..excess);
+        self.bytes.extend_from_slice(last);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// If a `ReadyForQuery` is last: what precedes it, and its body.
+    fn ready(&self) -> Option<(&[u8], &[u8])> {
+        let (before, ready) = self.bytes.split_at_checked(self.bytes.len().checked_sub(READY_FOR_QUERY_LENGTH)?)?;
+        match ready {
+            [backend::READY_FOR_QUERY, 0, 0, 0, 5, b'I' | b'T' | b'E'] => Some((before, &ready[5..])),
+            _ => None,
+        }
+    }
+}
+
+fn unparsable(reason: &'static str) -> Unparsable {
+    Unparsable { protocol: Protocol::Postgres, reason }
+}

@@ -1,0 +1,162 @@
+//! One request on its way, from its first byte to the exchange it becomes.
+
+use std::sync::Arc;
+
+use compact_str::{CompactString, ToCompactString, format_compact};
+
+use super::Query;
+use crate::exchange::{Details, End, Exchange};
+use crate::parser::Moment;
+use crate::sql::{MAX_SUMMARY, Normalized};
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) request: Request,
+    pub(super) start: Moment,
+    /// Just past the last byte of the request that was seen.
+    pub(super) request_end: Moment,
+    pub(super) response: Option<(Moment, Moment)>,
+    /// Whether it was announced: what was not is dropped without a word.
+    pub(super) begun: bool,
+    /// `None` where it was prepared before Onlooker came, or was forgotten.
+    pub(super) statement: Option<Arc<Normalized>>,
+    /// A name that its `Parse` gave, not to be believed if it fails.
+    pub(super) prepares: Option<CompactString>,
+    /// The last response that is its own was seen: `CommandComplete` or the like, or an error.
+    pub(super) answered: bool,
+    pub(super) skipped: bool,
+    pub(super) rows: Option<u64>,
+    pub(super) error_code: CompactString,
+    /// From the command tag, for a statement that is not known.
+    pub(super) tag: CompactString,
+}
+
+/// What kind of request, with what is only valid in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    /// The `StartupMessage`, and all of the authentication.
+    Startup,
+    /// A simple `Query`; `ReadyForQuery` ends it.
+    Query,
+    /// A `FunctionCall`; `ReadyForQuery` ends it.
+    Function,
+    Extended(Extended),
+}
+
+/// The messages of the extended query protocol since the last `Execute`, `Flush` or `Sync`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extended {
+    pub(super) stage: Stage,
+    /// Whether it is the last before a `Sync`, so that `ReadyForQuery` ends it.
+    pub(super) synced: bool,
+    /// Answers that are due to its messages before the `Execute`.
+    pub(super) due: u32,
+    /// Row limit of the `Execute`: what a suspended portal has returned.
+    pub(super) limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// More may come.
+    Building,
+    /// It ended without an `Execute`: a statement was prepared or described.
+    Prepared,
+    Executed,
+    /// Its end was not captured; an `Execute` was likely in it.
+    Supposed,
+}
+
+impl Open {
+    pub(super) fn new(request: Request, start: Moment, request_end: Moment) -> Self {
+        Self {
+            request,
+            start,
+            request_end,
+            response: None,
+            begun: false,
+            statement: None,
+            prepares: None,
+            answered: false,
+            skipped: false,
+            rows: None,
+            error_code: CompactString::default(),
+            tag: CompactString::default(),
+        }
+    }
+
+    pub(super) fn extended(start: Moment, end: Moment) -> Self {
+        Self::new(Request::Extended(Extended { stage: Stage::Building, synced: false, due: 0, limit: 0 }), start, end)
+    }
+
+    pub(super) fn as_extended(&self) -> Option<&Extended> {
+        match &self.request {
+            Request::Extended(extended) => Some(extended),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_extended_mut(&mut self) -> Option<&mut Extended> {
+        match &mut self.request {
+            Request::Extended(extended) => Some(extended),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is(&self, stage: Stage) -> bool {
+        self.as_extended().is_some_and(|extended| extended.stage == stage)
+    }
+
+    /// A part of its response passed.
+    pub(super) fn touch(&mut self, start: Moment, end: Moment) {
+        self.response = Some((self.response.map_or(start, |(first, _)| first), end));
+    }
+
+    pub(super) fn into_exchange(self, end: End, database: &CompactString) -> Exchange {
+        Exchange {
+            request_start: self.start,
+            request_end: self.request_end,
+            response_start: self.response.map(|(start, _)| start),
+            response_end: self.response.map(|(_, end)| end),
+            end,
+            details: Details::Postgres(self.into_query(database.clone())),
+        }
+    }
+
+    fn into_query(self, database: CompactString) -> Query {
+        let is_known = self.statement.is_some();
+        let Normalized { text, operation, collection, summary } =
+            self.statement.map(Arc::unwrap_or_clone).unwrap_or_default();
+        let (operation, summary) = match self.request {
+            Request::Startup => named("CONNECT"),
+            Request::Function => named("FUNCTION CALL"),
+            Request::Extended(Extended { stage: Stage::Prepared | Stage::Building, .. }) => {
+                ("PREPARE".to_compact_string(), prepare(&summary))
+            }
+            Request::Query | Request::Extended(_) if is_known => (operation, summary),
+            Request::Query | Request::Extended(_) => (self.tag.clone(), self.tag),
+        };
+        Query {
+            text,
+            operation,
+            collection,
+            summary,
+            database,
+            error_code: self.error_code,
+            rows: self.rows,
+            skipped: self.skipped,
+        }
+    }
+}
+
+fn named(operation: &str) -> (CompactString, CompactString) {
+    (operation.into(), operation.into())
+}
+
+fn prepare(summary: &str) -> CompactString {
+    let whole = format_compact!("PREPARE {summary}");
+    match whole.as_bytes().get(..=MAX_SUMMARY) {
+        // One word too many, by one space at least: it was no longer than the limit without the first.
+        Some(cut) => whole[..memchr::memrchr(b' ', cut).unwrap_or(0)].into(),
+        None => whole.trim_end().into(),
+    }
+}

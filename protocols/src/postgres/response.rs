@@ -1,0 +1,400 @@
+//! Which response ends which request: the half of the session that takes from the queue.
+
+use compact_str::CompactString;
+
+use super::Query;
+use super::frame::Partial;
+use super::message::{Message, Outcome, backend, command_tag, outcome, split_string, sqlstate};
+use super::open::{Extended, Open, Request, Stage};
+use super::session::{Entry, Session};
+use crate::exchange::{Begun, End, Finding, LossReason, Lost};
+use crate::parser::Moment;
+use crate::sql::Dialect;
+
+impl Session {
+    pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        self.resolve_hole(message.start.run);
+        match message.kind {
+            backend::READY_FOR_QUERY => self.ready(message, found),
+            backend::ERROR_RESPONSE => self.error(message, found),
+            backend::PARAMETER_STATUS => self.parameter(message.body),
+            kind if is_asynchronous(kind) => {}
+            _ => {
+                if let Some(Entry::Open(open)) = self.queue.front_mut() {
+                    open.touch(message.start, message.end);
+                    match open.request {
+                        Request::Extended(_) => self.extended_response(message),
+                        Request::Query | Request::Function | Request::Startup => self.simple_response(message),
+                    }
+                }
+            }
+        }
+        self.settle(found);
+    }
+
+    /// A response may be long: it has begun once its first bytes are seen, and reaches as far as it came.
+    pub(super) fn partial_response(&mut self, partial: Partial, end: Moment) {
+        self.resolve_hole(partial.start.run);
+        if let (false, Some(Entry::Open(open))) = (is_asynchronous(partial.kind), self.queue.front_mut()) {
+            open.touch(partial.start, end);
+        }
+    }
+
+    /// A hole in the responses whose messages are not known: part of the answer to the first that is open.
+    pub(super) fn touch_unknown(&mut self, start: Moment, end: Moment) {
+        if let Some(Entry::Open(open)) = self.queue.front_mut()
+            && (open.response.is_some() || start.run > open.request_end.run)
+        {
+            open.touch(start, end);
+        }
+    }
+
+    /// The thread was lost, and is taken up again at a `ReadyForQuery`, whose last bytes before it are these.
+    pub(super) fn found_ready(&mut self, before: &[u8], ready: &Message<'_>, found: &mut Vec<Finding>) {
+        self.resolve_hole(ready.start.run);
+        match self.ready_due() {
+            _ if matches!(self.queue.front(), Some(Entry::Hole { .. })) => self.ready(ready, found),
+            Ready::One(last) => {
+                self.drop_unanswered(last, found);
+                self.guess_outcome(before);
+                self.ready(ready, found);
+            }
+            Ready::None => self.ready(ready, found),
+            // Any of them may be this one: which responses are over isn't known.
+            Ready::Several(last) => {
+                self.drop_front(last + 1, found);
+                self.queue.push_front(Entry::Hole { orphans: false });
+            }
+        }
+        self.settle(found);
+    }
+
+    /// The thread was lost, and a new run of responses begins: it answers the last run of requests (this one), and
+    /// what is open from before has lost its response.
+    pub(super) fn found_run(&mut self, last_request_run: u32, found: &mut Vec<Finding>) {
+        let is_older = |entry: &Entry| match entry {
+            Entry::Open(open) => open.request_end.run < last_request_run,
+            Entry::Passed { last, .. } => last.run < last_request_run,
+            Entry::Hole { .. } => true,
+        };
+        let older = self.queue.iter().take_while(|entry| is_older(entry)).count();
+        // Behind a hole that nothing follows there may be more of what it hides.
+        let hides = older == self.queue.len() && matches!(self.queue.back(), Some(Entry::Hole { .. }));
+        self.drop_front(older - usize::from(hides), found);
+    }
+
+    /// Reports what is complete with its own answer, because no `ReadyForQuery` belongs to it.
+    pub(super) fn settle(&mut self, found: &mut Vec<Finding>) {
+        while let Some(Entry::Open(open)) = self.queue.front()
+            && let Some(Extended { stage, synced: false, .. }) = open.as_extended()
+            && *stage != Stage::Building
+            && open.answered
+        {
+            self.pop(|open, session| session.report(open, End::Complete, found));
+        }
+    }
+
+    /// Everything that is open is told as `ended` says.
+    pub(super) fn finish(&mut self, mut ended: impl FnMut(&Open) -> Result<End, LossReason>, found: &mut Vec<Finding>) {
+        while !self.queue.is_empty() {
+            self.pop(|mut open, session| {
+                open.skipped |= session.skipping && !open.answered;
+                match ended(&open) {
+                    Ok(end) => session.report(open, end, found),
+                    Err(reason) => session.lose(&open, reason, found),
+                }
+            });
+        }
+    }
+
+    fn simple_response(&mut self, message: &Message<'_>) {
+        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        match message.kind {
+            backend::COMMAND_COMPLETE => {
+                let (tag, rows) = command_tag(message.body);
+                // Of several statements the rows are added up.
+                open.rows = rows.map_or(open.rows, |rows| Some(open.rows.unwrap_or(0).saturating_add(rows)));
+                open.tag = tag.into();
+                self.copying = false;
+            }
+            backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => self.copying = true,
+            _ => {}
+        }
+    }
+
+    fn extended_response(&mut self, message: &Message<'_>) {
+        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        let Request::Extended(extended) = &mut open.request else { return };
+        match message.kind {
+            backend::PARSE_COMPLETE
+            | backend::BIND_COMPLETE
+            | backend::CLOSE_COMPLETE
+            | backend::NO_DATA
+            | backend::ROW_DESCRIPTION => {
+                match message.kind {
+                    backend::PARSE_COMPLETE => open.prepares = None,
+                    // The answer to a Bind that was not seen.
+                    backend::BIND_COMPLETE if extended.due == 0 => extended.believe_executed(),
+                    _ => {}
+                }
+                extended.due = extended.due.saturating_sub(1);
+                open.answered |= extended.due == 0 && extended.stage == Stage::Prepared;
+            }
+            backend::COMMAND_COMPLETE => {
+                let (tag, rows) = command_tag(message.body);
+                (open.rows, open.tag) = (rows, tag.into());
+                open.answered = true;
+                extended.believe_executed();
+                self.copying = false;
+            }
+            backend::EMPTY_QUERY_RESPONSE => {
+                open.answered = true;
+                extended.believe_executed();
+            }
+            backend::PORTAL_SUSPENDED => {
+                open.rows = Some(u64::from(extended.limit)).filter(|&limit| limit > 0);
+                open.answered = true;
+                extended.believe_executed();
+            }
+            backend::DATA_ROW => extended.believe_executed(),
+            // The Sync that came with the Execute is ignored: the one after the data counts.
+            backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => {
+                extended.synced = false;
+                self.copying = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn parameter(&mut self, body: &[u8]) {
+        if let Some((b"standard_conforming_strings", value)) = split_string(body) {
+            let conforming = !value.starts_with(b"off");
+            self.dialect = if conforming { Dialect::Postgres } else { Dialect::PostgresEscaping };
+        }
+    }
+
+    fn error(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        self.copying = false;
+        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        open.touch(message.start, message.end);
+        open.fail(sqlstate(message.body).unwrap_or(Query::UNKNOWN_ERROR));
+        match open.request {
+            Request::Startup => {
+                // A connection that fails is told; there was nothing to tell while it could succeed.
+                open.begun = true;
+                self.open += 1;
+                found.push(Finding::Begun(Begun { start: open.start, context: None, correlation: None }));
+                self.pop(|open, session| session.report(open, End::Complete, found));
+            }
+            Request::Extended(_) => {
+                open.answered = true;
+                self.skipping = true;
+                if let Some(name) = open.prepares.take() {
+                    self.statements.remove(name.as_bytes());
+                }
+            }
+            Request::Query | Request::Function => {}
+        }
+    }
+
+    fn ready(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        self.certainty.ready();
+        self.copying = false;
+        let Some(last) = self.queue.iter().position(|entry| entry.ready_due(self.skipping) > 0) else {
+            found.push(Finding::Orphan(message.start));
+            return;
+        };
+        for _ in 0..last {
+            self.complete(message, found);
+        }
+        match self.queue.front_mut() {
+            Some(Entry::Open(_)) => self.complete(message, found),
+            Some(Entry::Passed { ready, .. }) => {
+                *ready -= 1;
+                if *ready == 0 {
+                    self.queue.pop_front();
+                }
+            }
+            Some(Entry::Hole { orphans: true }) if last == 0 => found.push(Finding::Orphan(message.start)),
+            Some(Entry::Hole { .. }) | None => {}
+        }
+        self.skipping = false;
+    }
+
+    /// `ReadyForQuery` has come for the first of the queue.
+    fn complete(&mut self, ready: &Message<'_>, found: &mut Vec<Finding>) {
+        self.pop(|mut open, session| {
+            let is_answered = open.answered
+                || match open.request {
+                    Request::Startup | Request::Query | Request::Function => !session.skipping,
+                    Request::Extended(Extended { stage, due, .. }) => {
+                        stage == Stage::Supposed && due == 0 && !session.skipping
+                    }
+                };
+            open.skipped = session.skipping && !is_answered;
+            if !(is_answered || open.skipped) {
+                session.lose(&open, LossReason::ResponseMissing, found);
+                return;
+            }
+            open.touch(ready.start, ready.end);
+            if let (true, Some(name)) = (open.skipped, &open.prepares) {
+                session.statements.remove(name.as_bytes());
+            }
+            open.settle_stage();
+            session.report(open, End::Complete, found);
+        });
+    }
+
+    /// Takes the first of the queue; if it was announced it is handed on, and must be reported.
+    fn pop(&mut self, report: impl FnOnce(Open, &mut Self)) {
+        if let Some(Entry::Open(open)) = self.queue.pop_front()
+            && open.begun
+        {
+            self.open -= 1;
+            report(open, self);
+        }
+    }
+
+    fn report(&self, open: Open, end: End, found: &mut Vec<Finding>) {
+        if self.certainty.is_in_doubt() {
+            self.lose(&open, LossReason::ResponseMissing, found);
+        } else {
+            found.push(Finding::Exchange(Box::new(open.into_exchange(end, &self.database))));
+        }
+    }
+
+    fn lose(&self, open: &Open, reason: LossReason, found: &mut Vec<Finding>) {
+        found.push(Finding::Lost(Lost { start: open.start, reason }));
+    }
+
+    /// Their responses were not captured.
+    fn drop_front(&mut self, count: usize, found: &mut Vec<Finding>) {
+        for _ in 0..count {
+            self.pop(|open, session| session.lose(&open, LossReason::ResponseMissing, found));
+        }
+        if count > 0 {
+            self.skipping = false;
+            self.certainty.lose();
+        }
+    }
+
+    /// Of a pipeline's commands before the last, the answers were not captured, and when they ended isn't known.
+    fn drop_unanswered(&mut self, last: usize, found: &mut Vec<Finding>) {
+        if !self.skipping {
+            for _ in 0..last {
+                self.pop(|open, session| session.lose(&open, LossReason::ResponseMissing, found));
+            }
+        }
+    }
+
+    /// The answer to the first of the queue, from what is left of it before a `ReadyForQuery`.
+    fn guess_outcome(&mut self, before: &[u8]) {
+        let skipping = self.skipping;
+        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        if open.answered || skipping {
+            return;
+        }
+        open.answered = true;
+        match outcome(before) {
+            Outcome::Failed => open.fail(Query::UNKNOWN_ERROR),
+            Outcome::Rows(rows) if open.is_one_statement() => open.rows = Some(rows),
+            // Of several statements, some were not counted.
+            Outcome::Rows(_) | Outcome::Unknown => open.rows = None,
+        }
+    }
+
+    /// A hole is over once an answer comes in a later run than the request behind it.
+    fn resolve_hole(&mut self, run: u32) {
+        if let Some(Entry::Hole { .. }) = self.queue.front()
+            && let Some(behind) = self.queue.get(1)
+            && behind.first_run().is_some_and(|behind| behind < run)
+        {
+            self.queue.pop_front();
+        }
+    }
+
+    /// How many of the queue a `ReadyForQuery` can be for, and the last of them.
+    fn ready_due(&self) -> Ready {
+        let mut due = Ready::None;
+        for (index, entry) in self.queue.iter().enumerate() {
+            due = match (due, entry.ready_due(self.skipping)) {
+                (due, 0) => due,
+                (Ready::None, 1) => Ready::One(index),
+                _ => Ready::Several(index),
+            };
+        }
+        due
+    }
+}
+
+/// How many `ReadyForQuery` are due, and where in the queue the last.
+enum Ready {
+    None,
+    One(usize),
+    Several(usize),
+}
+
+impl Entry {
+    fn ready_due(&self, skipping: bool) -> u32 {
+        match self {
+            Self::Open(open) => u32::from(match open.request {
+                Request::Startup => true,
+                // The server skips them as well, and only Sync gets it to stop.
+                Request::Query | Request::Function => !skipping,
+                Request::Extended(extended) => extended.synced,
+            }),
+            Self::Passed { ready, .. } => *ready,
+            // Any number, which is more than one.
+            Self::Hole { .. } => 2,
+        }
+    }
+
+    fn first_run(&self) -> Option<u32> {
+        match self {
+            Self::Open(open) => Some(open.start.run),
+            Self::Passed { last, .. } => Some(last.run),
+            Self::Hole { .. } => None,
+        }
+    }
+}
+
+impl Extended {
+    fn believe_executed(&mut self) {
+        if self.stage == Stage::Supposed {
+            self.stage = Stage::Executed;
+        }
+    }
+}
+
+impl Open {
+    fn fail(&mut self, code: &str) {
+        if self.error_code.is_empty() {
+            self.error_code = CompactString::from(code);
+        }
+        self.rows = None;
+    }
+
+    /// What was supposed to be executed and got no answer to that was only prepared.
+    fn settle_stage(&mut self) {
+        if let Request::Extended(extended) = &mut self.request
+            && extended.stage == Stage::Supposed
+            && !self.answered
+        {
+            extended.stage = Stage::Prepared;
+        }
+    }
+
+    fn is_one_statement(&self) -> bool {
+        let text = self.statement.as_deref().map_or("", |statement| statement.text.as_str());
+        match self.request {
+            Request::Query => !text.is_empty() && !text.trim_end_matches([';', ' ']).contains(';'),
+            Request::Extended(_) => true,
+            Request::Startup | Request::Function => false,
+        }
+    }
+}
+
+/// What the server may send at any time, whatever was asked of it.
+fn is_asynchronous(kind: u8) -> bool {
+    matches!(kind, backend::NOTIFICATION_RESPONSE | backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS)
+}
