@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use onlooker::agent::{Agent, Summary};
-use onlooker::cli::{Cli, Command, Doctor, Run};
+use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
 use onlooker::discover::select::Selectors;
+use onlooker::exec::{self, Followed};
 use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     log_to_stderr(cli.verbose);
     let outcome = match cli.command {
         Command::Run(options) => run(&options),
-        Command::Exec(options) => exec(&options),
+        Command::Exec(options) => run_command(&options),
         Command::Doctor(options) => doctor(&options),
     };
     outcome.unwrap_or_else(|error| {
@@ -79,8 +80,36 @@ fn summarise(summary: &Summary) {
     }
 }
 
-fn exec(_options: &onlooker::cli::Exec) -> Result<ExitCode> {
-    anyhow::bail!("exec")
+/// Traces a command from its first instruction. Its exit code is ours, whatever becomes of the tracing.
+fn run_command(options: &Exec) -> Result<ExitCode> {
+    runtime()?.block_on(async {
+        let stopped = match exec::start(&options.command) {
+            Ok(stopped) => stopped,
+            Err(error) => {
+                tell(&format!("error: {error}"));
+                return Ok(ExitCode::from(error.exit_code()));
+            }
+        };
+        if let Followed::Descent { why } = stopped.followed() {
+            tell(&format!("no cgroup of its own for the command ({why}): what it starts is followed by descent"));
+        }
+        let mut agent = Agent::start(&options.tracing, stopped.selectors()?, Output::stderr())?;
+        let running = match stopped.release() {
+            Ok(running) => running,
+            Err(error) => {
+                tell(&format!("error: {error}"));
+                return Ok(ExitCode::from(error.exit_code()));
+            }
+        };
+        let mut outcome = None;
+        agent.watch_until(async { outcome = Some(running.wait().await) }).await?;
+        summarise(&agent.stop());
+        let outcome = outcome.context("the command's end was not seen")??;
+        if let Some((cgroup, pids)) = &outcome.left {
+            tell(&format!("the command left processes running ({pids:?}) in {}", cgroup.display()));
+        }
+        Ok(ExitCode::from(outcome.exit_code()))
+    })
 }
 
 fn doctor(options: &Doctor) -> Result<ExitCode> {
