@@ -40,6 +40,12 @@ pub struct Watch {
 impl Watch {
     /// Selects what is there already. Gives how many processes that are.
     pub fn scan(&mut self) -> Result<usize, crate::discover::process::Unreadable> {
+        for cgroup in self.selectors.cgroup_ids() {
+            let selected = self.control().select_cgroup(cgroup, self.capture);
+            if let Err(error) = selected {
+                tracing::warn!(cgroup, %error, "the kernel cannot watch the cgroup: what starts in it is selected a moment later");
+            }
+        }
         let scan = self.selectors.scan()?;
         self.metrics.processes_unreadable.add(scan.unreadable);
         let mut listeners = Listeners::default();

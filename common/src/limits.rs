@@ -3,6 +3,12 @@
 /// Selected processes at once. One entry is 32 bytes; preallocated because tracing programs may not allocate.
 pub const PROCESSES: u32 = 16_384;
 
+/// Cgroups that are selected.
+pub const CGROUPS: u32 = 256;
+
+/// Depth to which a process's cgroup is looked for a selected one above it; Kubernetes nests five deep.
+pub const CGROUP_DEPTH: i32 = 16;
+
 /// Listening sockets that were there before the agent: (network namespace, port).
 pub const LISTENERS: u32 = 16_384;
 

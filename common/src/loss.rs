@@ -39,7 +39,7 @@ losses! {
     TooManyBuffers = "kernel_too_many_buffers",
     /// Messages of sendmmsg and recvmmsg: length only.
     MultipleMessages = "kernel_multiple_messages",
-    /// Children of selected processes that could not be selected.
+    /// Children of selected processes, or members of selected cgroups, that could not be selected.
     ProcessesFull = "kernel_processes_full",
     /// Requests whose calls could not be followed because the table was full.
     RequestsFull = "kernel_requests_full",

@@ -39,6 +39,9 @@ pub struct Waiting {
     pub answered: u64,
 }
 
+/// How a process is selected that the kernel finds by its cgroup: the value of the CGROUPS map, keyed by cgroup id.
+pub type SelectedCgroup = Capture;
+
 /// Key of the LISTENERS map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

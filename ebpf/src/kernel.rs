@@ -363,3 +363,26 @@ impl Task {
         comm
     }
 }
+
+/// A cgroup of the second hierarchy or the first.
+#[derive(Clone, Copy)]
+pub struct Cgroup(*const c_void);
+
+impl Cgroup {
+    /// # Safety
+    /// `cgroup` must be a `struct cgroup *` argument of the running program.
+    #[inline(always)]
+    pub unsafe fn new(cgroup: *const c_void) -> Self {
+        Self(cgroup)
+    }
+
+    /// The number that the file system shows as its folder's inode.
+    #[inline(always)]
+    pub fn id(self) -> Option<u64> {
+        // SAFETY: a pointer to struct kernfs_node, and its u64.
+        unsafe {
+            let node = member::<*const c_void>(self.0, offset!(cgroup_node))?;
+            member(node, offset!(node_id))
+        }
+    }
+}

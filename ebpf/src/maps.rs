@@ -10,7 +10,7 @@ use core::ptr;
 use onlooker_common::limits;
 use onlooker_common::loss::Loss;
 use onlooker_common::offsets::Offsets;
-use onlooker_common::process::{Capture, Listener, SelectedProcess, Waiting};
+use onlooker_common::process::{Capture, Listener, SelectedCgroup, SelectedProcess, Waiting};
 
 use crate::connection::ConnectionState;
 use crate::context::ThreadState;
@@ -22,6 +22,10 @@ pub static EVENTS: RingBuf<u64, { limits::RING_BYTES as usize }> = RingBuf::new(
 /// Selected processes by tgid: the first thing that every program asks.
 #[btf_map]
 pub static PROCESSES: HashMap<u32, SelectedProcess, { limits::PROCESSES as usize }> = HashMap::new();
+
+/// Selected cgroups by id: what executes in one, or is moved into one, is selected at once.
+#[btf_map]
+pub static CGROUPS: HashMap<u64, SelectedCgroup, { limits::CGROUPS as usize }> = HashMap::new();
 
 /// TCP ports that were listened on when the agent came.
 #[btf_map]

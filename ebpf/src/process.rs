@@ -1,15 +1,16 @@
 //! Which processes are followed, and what becomes of them.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_pid_tgid};
 use onlooker_common::event::{self, kind, lifecycle};
+use onlooker_common::limits::CGROUP_DEPTH;
 use onlooker_common::loss::Loss;
-use onlooker_common::process::{SelectedProcess, process_flag};
+use onlooker_common::process::{SelectedCgroup, SelectedProcess, process_flag};
 
 use crate::atomic;
 use crate::emit;
-use crate::kernel::Task;
-use crate::maps::{PROCESSES, count};
+use crate::kernel::{Cgroup, Task};
+use crate::maps::{CGROUPS, PROCESSES, count};
 
 /// A selected process, in place in the map.
 #[derive(Clone, Copy)]
@@ -75,14 +76,49 @@ fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) {
     emit::send(&event::Process { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess);
 }
 
+/// A process executes a program: in a selected cgroup, or below one, it is selected before its first instruction.
 #[inline(always)]
 pub fn executed(task: Task) {
+    for level in 0..CGROUP_DEPTH {
+        // SAFETY: a number of a level; beyond the process's own the answer is 0.
+        let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        if cgroup == 0 {
+            break;
+        }
+        if let Some(selected) = CGROUPS.get_ptr(cgroup) {
+            select(task.tgid(), selected);
+            break;
+        }
+    }
     report(lifecycle::EXEC, task.tgid(), 0, task.comm());
 }
 
+/// A process is moved into a cgroup. Only that very one is looked at here; those above it are the agent's to judge.
 #[inline(always)]
-pub fn moved(task: Task) {
+pub fn moved(task: Task, into: Cgroup) {
+    if let Some(selected) = into.id().and_then(|cgroup| CGROUPS.get_ptr(cgroup)) {
+        select(task.tgid(), selected);
+    }
     report(lifecycle::MOVED, task.tgid(), 0, task.comm());
+}
+
+/// Selects a process unless it is.
+#[inline(always)]
+fn select(tgid: u32, found: *const SelectedCgroup) {
+    if Selected::find(tgid).is_some() {
+        return;
+    }
+    // SAFETY: a live value of the map.
+    let capture = unsafe { *found };
+    let fresh = SelectedProcess {
+        flags: 0,
+        runnable: 0,
+        request_capture: capture.request,
+        response_capture: capture.response,
+    };
+    if PROCESSES.insert(tgid, fresh, 0).is_err() {
+        count(Loss::ProcessesFull);
+    }
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use crate::connection;
 use crate::context;
-use crate::kernel::{Sock, Task};
+use crate::kernel::{Cgroup, Sock, Task};
 use crate::process::{self, Selected};
 use crate::segment::{self, Direction};
 
@@ -69,7 +69,8 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
 /// (dst_cgrp, path, task, threadgroup)
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
-    process::moved(task(&ctx, 2));
+    // SAFETY: the tracepoint's first argument is a `struct cgroup *`.
+    process::moved(task(&ctx, 2), unsafe { Cgroup::new(ctx.arg::<*const c_void>(0)) });
     0
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -205,6 +206,14 @@ impl Selectors {
     #[must_use]
     pub fn ask_cgroups(&self) -> bool {
         !self.cgroups.is_empty()
+    }
+
+    /// The ids by which the kernel knows the cgroups that are asked for: the inodes of their folders.
+    #[must_use]
+    pub fn cgroup_ids(&self) -> Vec<u64> {
+        let Ok(hierarchy) = Hierarchy::find() else { return Vec::new() };
+        let folders = self.cgroups.iter().map(|cgroup| hierarchy.folder(cgroup));
+        folders.filter_map(|folder| folder.metadata().ok()).map(|folder| folder.ino()).collect()
     }
 
     /// Judges by facts; what they don't hold is not so.

@@ -29,6 +29,7 @@ plain! {
 /// The maps that the agent writes.
 pub struct Control {
     processes: HashMap<MapData, u32, ProcessValue>,
+    cgroups: HashMap<MapData, u64, CaptureValue>,
     listeners: HashMap<MapData, ListenerKey, u32>,
     completed: HashMap<MapData, u64, u64>,
     waiting: HashMap<MapData, u64, WaitingValue>,
@@ -44,6 +45,7 @@ impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
             processes: map(ebpf, "PROCESSES")?,
+            cgroups: map(ebpf, "CGROUPS")?,
             listeners: map(ebpf, "LISTENERS")?,
             completed: map(ebpf, "COMPLETED")?,
             waiting: map(ebpf, "WAITING")?,
@@ -62,6 +64,11 @@ impl Control {
             response_capture: capture.response.min(limits::LARGEST_CAPTURE),
         };
         self.processes.insert(tgid, ProcessValue(value), 0)
+    }
+
+    /// Selects what executes in the cgroup with this id or below, or is moved into it.
+    pub fn select_cgroup(&mut self, id: u64, capture: Capture) -> Result<(), MapError> {
+        self.cgroups.insert(id, CaptureValue(capture), 0)
     }
 
     pub fn deselect(&mut self, tgid: u32) {
