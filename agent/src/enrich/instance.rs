@@ -67,8 +67,9 @@ pub(super) fn of(process: &Process, runtimes: &Runtimes) -> (Instance, Vec<Membe
         }
     }
     let name = members.iter().find_map(Member::name).unwrap_or_else(|| {
-        let executable = members.last().and_then(|top| top.executable.file_name()?.to_str());
-        unknown(executable.and_then(presentable).as_deref().unwrap_or(process.comm()))
+        let executable = members.last().and_then(|top| presentable(top.executable.file_name()?.to_str()?));
+        // Where /proc does not tell the executable, the kernel's name is all there is.
+        executable.map_or_else(|| Instance::by_comm(process.identity(), process.comm()).name, |name| unknown(&name))
     });
     members.reverse();
     let top = members.first().map_or(process.identity(), |top| top.process.identity());

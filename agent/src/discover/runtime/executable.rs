@@ -185,15 +185,15 @@ fn go_release(buildinfo: &[u8]) -> Option<CompactString> {
     (inline && release.starts_with("go")).then(|| release.into())
 }
 
-/// A runtime that a program offers or asks for by the names of its functions.
+/// A runtime that a program offers or asks for by the names of its functions. Not Perl's: programs that link it for a
+/// corner of theirs are more than those that run it.
 fn embedded(names: &[u8]) -> Option<Program> {
-    const FUNCTIONS: [(&[u8], Program); 6] = [
+    const FUNCTIONS: [(&[u8], Program); 5] = [
         (b"\0Py_BytesMain\0", Program::Python),
         (b"\0Py_Main\0", Program::Python),
         (b"\0node_module_register\0", Program::Node),
         (b"\0ruby_init\0", Program::Ruby),
         (b"\0DotNetRuntimeInfo\0", Program::DotNet),
-        (b"\0perl_construct\0", Program::Perl),
     ];
     FUNCTIONS.iter().find(|(name, _)| memmem::find(names, name).is_some()).map(|(_, program)| *program)
 }

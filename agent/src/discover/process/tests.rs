@@ -1,0 +1,81 @@
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// A `cat` of the test's own, ended with it.
+struct Started(Child);
+
+impl Started {
+    /// Returns when it runs: a child is spawned before all of its program is there.
+    fn new(command: &mut Command) -> Self {
+        let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        cat.stdin.as_mut().unwrap().write_all(b"ready").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+        Self(cat)
+    }
+
+    fn process(&self) -> Process {
+        Process::open(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_process_tells_how_it_was_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("listener");
+    symlink("/bin/cat", &link).unwrap();
+    let started = Started::new(Command::new(&link).arg("-").current_dir(folder.path()));
+    let process = started.process();
+    assert_eq!(process.parent(), std::process::id());
+    assert_eq!(process.started_by().as_deref(), Some(link.as_path()));
+    assert_eq!(process.executable().unwrap(), Some(std::fs::canonicalize("/bin/cat").unwrap()));
+    assert_eq!(process.arguments(), [link.to_str().unwrap(), "-"]);
+    assert_eq!(process.working_directory(), Some(std::fs::canonicalize(folder.path()).unwrap()));
+    assert!(!process.is_kernel_thread());
+    assert!(!process.has_event_poll());
+}
+
+#[test]
+fn a_handle_does_not_follow_its_number_to_another_process() {
+    let started = Started::new(&mut Command::new("/bin/cat"));
+    let process = started.process();
+    drop(started);
+    assert!(matches!(process.executable(), Err(Unreadable::Gone { .. })));
+    assert!(process.arguments().is_empty());
+    assert!(process.started_by().is_none());
+}
+
+#[test]
+fn numbers_nobody_has_are_gone() {
+    assert!(matches!(Process::open(u32::MAX), Err(Unreadable::Gone { .. })));
+    assert!(matches!(Process::open(0x7fff_ffff), Err(Unreadable::Gone { .. })));
+}
+
+#[test]
+fn only_regular_files_of_bounded_length_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("package.json");
+    std::fs::write(&file, "{}").unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let myself = Process::myself().unwrap();
+    assert_eq!(myself.read_inside(&file, 2).as_deref(), Some(b"{}".as_slice()));
+    assert_eq!(myself.read_inside(&file, 1), None);
+    assert_eq!(myself.read_inside(&pipe, 1 << 20), None);
+    assert_eq!(myself.read_inside(folder.path(), 1 << 20), None);
+}
+
+#[test]
+fn a_deleted_executable_is_named_by_where_it_was() {
+    assert_eq!(without_deleted("/srv/shop (deleted)".into()), Path::new("/srv/shop"));
+    assert_eq!(without_deleted("/srv/shop".into()), Path::new("/srv/shop"));
+}

@@ -1,0 +1,112 @@
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use rstest::rstest;
+
+use super::*;
+
+fn executables(globs: &[&str]) -> Options {
+    Options { exe: globs.iter().map(|glob| (*glob).to_owned()).collect(), ..Options::default() }
+}
+
+fn somebody() -> ProcessFacts {
+    ProcessFacts { identity: Some(Identity { pid: 4711, started: 7 }), ..ProcessFacts::default() }
+}
+
+#[rstest]
+#[case::path("/usr/sbin/nginx", "/usr/sbin/nginx", true)]
+#[case::any_folder("*/nginx", "/usr/sbin/nginx", true)]
+#[case::star_passes_slashes("/opt/*/api", "/opt/shop/bin/api", true)]
+#[case::name("nginx", "/usr/sbin/nginx", true)]
+#[case::name_with_star("python3*", "/usr/bin/python3.11", true)]
+#[case::other_name("nginx", "/usr/sbin/nginx-debug", false)]
+#[case::name_is_no_folder("nginx", "/opt/nginx/api", false)]
+#[case::everything("*", "/usr/sbin/nginx", true)]
+#[case::set("*/php-fpm[78].*", "/usr/sbin/php-fpm8.2", true)]
+#[case::space("/opt/the shop/api", "/opt/the shop/api", true)]
+fn executables_by_glob(#[case] glob: &str, #[case] path: &str, #[case] selected: bool) {
+    let selectors = Selectors::new(&executables(&[glob])).unwrap();
+    assert_eq!(selectors.matches(&ProcessFacts { executables: vec![path.into()], ..somebody() }), selected);
+}
+
+#[rstest]
+#[case::one("8080", Ok("8080"))]
+#[case::range("8000-8099", Ok("8000-8099"))]
+#[case::all("1-65535", Ok("1-65535"))]
+#[case::zero("0", Err(PortRangeError::NotAPort))]
+#[case::too_large("65536", Err(PortRangeError::NotAPort))]
+#[case::backwards("90-80", Err(PortRangeError::Backwards))]
+#[case::open("8000-", Err(PortRangeError::NotAPort))]
+#[case::name("http", Err(PortRangeError::NotAPort))]
+fn port_ranges(#[case] text: &str, #[case] range: Result<&str, PortRangeError>) {
+    assert_eq!(text.parse::<PortRange>().map(|range| range.to_string()), range.map(str::to_owned));
+}
+
+#[test]
+fn any_selector_is_enough_and_none_asked_is_an_error() {
+    let port = Options { port: vec!["80-90".parse().unwrap()], ..executables(&["/opt/api"]) };
+    let selectors = Selectors::new(&port).unwrap();
+    assert!(selectors.ask_ports() && !selectors.ask_cgroups());
+    assert!(selectors.matches(&ProcessFacts { ports: vec![5432, 85], ..somebody() }));
+    assert!(selectors.matches(&ProcessFacts { executables: vec!["/opt/api".into()], ..somebody() }));
+    assert!(!selectors.matches(&ProcessFacts { ports: vec![5432], ..somebody() }));
+    assert!(!selectors.matches(&somebody()));
+    assert!(selectors.select_listening(4711, 90) && !selectors.select_listening(4711, 91));
+    assert!(matches!(Selectors::new(&Options::default()), Err(SelectError::Nothing)));
+}
+
+#[test]
+fn kernel_threads_and_the_agent_are_never_selected() {
+    let selectors = Selectors::new(&Options { all: true, ..Options::default() }).unwrap();
+    assert!(selectors.matches(&somebody()));
+    assert!(!selectors.matches(&ProcessFacts { kernel_thread: true, ..somebody() }));
+    assert!(!selectors.select(std::process::id()).unwrap());
+    assert!(!selectors.select_listening(std::process::id(), 80));
+    let scan = selectors.scan().unwrap();
+    assert!(scan.selected.contains(&1));
+    assert!(!scan.selected.contains(&std::process::id()));
+}
+
+#[rstest]
+#[case::bad_glob(executables(&["/opt/[a"]), "--exe `/opt/[a`: ")]
+#[case::no_such_process(Options { pid: vec![0x7fff_ffff], ..Options::default() }, "--pid 2147483647: process 2147483647 does not exist")]
+#[case::myself(Options { pid: vec![std::process::id()], ..Options::default() }, "--pid")]
+#[case::no_such_cgroup(Options { cgroup: vec!["/no/such".into()], ..Options::default() }, "--cgroup /no/such: no ")]
+fn what_cannot_be_meant_is_one_clear_error(#[case] options: Options, #[case] beginning: &str) {
+    let error = Selectors::new(&options).unwrap_err().to_string();
+    assert!(error.starts_with(beginning), "{error}");
+    assert!(!error.contains('\n'));
+}
+
+#[test]
+fn a_running_process_is_selected_by_each_of_its_facts() {
+    // A shell that waits with a child of its own, and a listening socket of ours that both inherit.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut shell =
+        Command::new("/bin/sh").args(["-c", "cat; true"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let pid = shell.id();
+    let process = Process::open(pid).unwrap();
+    let cgroup = cgroup::path_in(&process.cgroups().unwrap());
+
+    let by_pid = Selectors::new(&Options { pid: vec![pid], ..Options::default() }).unwrap();
+    assert_eq!(by_pid.scan().unwrap().selected, [pid]);
+    let by_exe = Selectors::new(&executables(&["/bin/sh"])).unwrap();
+    assert!(by_exe.select(pid).unwrap(), "the path of a link is meant too");
+    let by_port = Selectors::new(&Options { port: vec![port.to_string().parse().unwrap()], ..Options::default() });
+    assert!(by_port.unwrap().scan().unwrap().selected.contains(&pid));
+    if let Some(cgroup) = cgroup {
+        let by_cgroup = Selectors::new(&Options { cgroup: vec![cgroup], ..Options::default() }).unwrap();
+        assert!(by_cgroup.select(pid).unwrap());
+    }
+    let tree = Selectors::of_tree(&process).unwrap();
+    assert!(tree.select(pid).unwrap());
+    assert!(!tree.select(1).unwrap());
+    let above = Selectors::of_tree(&Process::open(1).unwrap()).unwrap();
+    assert!(above.select(pid).unwrap(), "a descendant of init");
+
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert!(!by_pid.select(pid).unwrap());
+}
