@@ -182,6 +182,7 @@ fn make_certificates(world: &World) -> Result<()> {
         run(&[&new[..], &own[..], issuer].concat())
     };
     make("ca", "ca", &[])?;
+    make("stranger", "ca", &[])?;
     make("server", "leaf", &["-CA", "ca.pem", "-CAkey", "ca.key"])?;
     make("client", "leaf", &["-CA", "ca.pem", "-CAkey", "ca.key"])
 }
@@ -219,9 +220,11 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         exporting.shutdown(PATIENCE);
         assert_eq!(books(&metrics), [10, 0, 0, 0]);
 
-        // Now that the collector is known to answer: without a certificate, and without trust in its CA, nothing passes.
-        let strangers = [&anonymous[..], &[&known[..2], &known[3..]].concat()[..]].map(<[_]>::to_vec);
-        for variables in strangers {
+        // Now that the collector is known to answer: without a certificate, or with trust in another CA, nothing passes.
+        let stranger = file("stranger.pem");
+        let mut mistrusting = known.clone();
+        mistrusting[2].1 = &stranger;
+        for variables in [anonymous.to_vec(), mistrusting] {
             let (exporting, metrics) = start(&variables, unseen());
             exporting.send(&mut spans(1, 10));
             until(within(PATIENCE), "refusal", || Ok((metrics.export_retries.get() > 0).then_some(())))?;

@@ -8,6 +8,7 @@ mod grpc;
 mod http;
 mod retry;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -194,6 +195,17 @@ fn secrets(headers: &HeaderMap) -> Vec<String> {
     secrets
 }
 
+impl StartError {
+    /// TLS that cannot be set up though its files can be read: the system's CAs are missing, or a key is not its
+    /// certificate's.
+    fn tls(error: impl std::error::Error) -> Self {
+        Self::Tls(format!(
+            "{} (the system's CAs are in the package ca-certificates; others are named by OTEL_EXPORTER_OTLP_CERTIFICATE)",
+            with_causes(&error)
+        ))
+    }
+}
+
 /// An error with all its causes, in one line: the outermost alone says "error sending request" of everything.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -209,16 +221,30 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A PEM file of the TLS settings.
-fn read_pem(path: &std::path::Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(path).map_err(|error| StartError::Tls(format!("cannot read {}: {error}", path.display())))
+/// A PEM file of the TLS settings. One that has no `label` in it is the wrong file: nothing later would say so.
+fn read_pem(path: &Path, label: &str) -> Result<Vec<u8>, StartError> {
+    let pem =
+        std::fs::read(path).map_err(|error| StartError::Tls(format!("cannot read {}: {error}", path.display())))?;
+    let text = String::from_utf8_lossy(&pem);
+    if text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label)) {
+        return Ok(pem);
+    }
+    Err(StartError::Tls(format!("{} has no {label} in PEM form", path.display())))
 }
+
+const CERTIFICATE: &str = "CERTIFICATE";
+/// Also in the labels of the older forms, `EC PRIVATE KEY` and `RSA PRIVATE KEY`.
+const PRIVATE_KEY: &str = "PRIVATE KEY";
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use reqwest::header::HeaderValue;
+    use rstest::rstest;
 
     use super::*;
+    use crate::export::{Choices, Config};
 
     #[test]
     fn what_a_collector_says_is_shown_without_our_credentials() {
@@ -231,5 +257,27 @@ mod tests {
             "bad token [redacted] (got \"[redacted]\")"
         );
         assert_eq!(redacted(&"x".repeat(1000), &secrets).len(), 300);
+    }
+
+    #[rstest]
+    #[tokio::test]
+    async fn a_certificate_that_is_none_is_named_at_the_start(
+        #[values("grpc", "http/protobuf")] protocol: &str,
+        #[values("CERTIFICATE", "CLIENT_CERTIFICATE")] setting: &str,
+    ) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "no certificate").unwrap();
+        let path = file.path().to_str().unwrap();
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "https://localhost:1"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), protocol),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY".to_owned(), path),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE".to_owned(), path),
+            (format!("OTEL_EXPORTER_OTLP_{setting}"), path),
+        ];
+        let variable = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, value)| OsString::from(value));
+        let config = Config::read(Choices::default(), &variable).unwrap().otlp.unwrap();
+        let error = Collector::new(&config, Duration::ZERO, Arc::default()).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot set up TLS for OTLP: {path} has no CERTIFICATE in PEM form"));
     }
 }

@@ -13,7 +13,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
-use super::{Accepted, Refused, Retry, USER_AGENT, read_pem, with_causes};
+use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
 use crate::export::StartError;
 use crate::export::config::Otlp;
 
@@ -40,13 +40,14 @@ impl Client {
         if config.endpoint.starts_with("https://") {
             let mut tls = ClientTlsConfig::new();
             tls = match &config.tls.ca {
-                Some(path) => tls.ca_certificate(Certificate::from_pem(read_pem(path)?)),
+                Some(path) => tls.ca_certificate(Certificate::from_pem(read_pem(path, CERTIFICATE)?)),
                 None => tls.with_native_roots(),
             };
             if let Some((certificate, key)) = &config.tls.client {
-                tls = tls.identity(Identity::from_pem(read_pem(certificate)?, read_pem(key)?));
+                tls =
+                    tls.identity(Identity::from_pem(read_pem(certificate, CERTIFICATE)?, read_pem(key, PRIVATE_KEY)?));
             }
-            endpoint = endpoint.tls_config(tls).map_err(|error| StartError::Tls(with_causes(&error)))?;
+            endpoint = endpoint.tls_config(tls).map_err(StartError::tls)?;
         }
         let mut grpc = tonic::client::Grpc::new(endpoint.connect_lazy());
         if config.gzip {

@@ -14,7 +14,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RE
 use reqwest::{Certificate, Identity, Response, StatusCode, Url};
 
 use super::retry::retry_after;
-use super::{Accepted, Refused, Retry, USER_AGENT, read_pem, with_causes};
+use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
 use crate::export::StartError;
 use crate::export::config::{Otlp, Protocol};
 use crate::export::json;
@@ -39,6 +39,7 @@ impl Client {
         if config.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
+        let url = Url::parse(&config.endpoint).map_err(|error| StartError::Endpoint(error.to_string()))?;
         // The provider of tonic's, for reqwest too. That it is set already is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut client = reqwest::Client::builder()
@@ -48,18 +49,20 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(config.timeout);
         if let Some(path) = &config.tls.ca {
-            let certificates = Certificate::from_pem_bundle(&read_pem(path)?)
+            let certificates = Certificate::from_pem_bundle(&read_pem(path, CERTIFICATE)?)
                 .map_err(|error| StartError::Tls(format!("{}: {}", path.display(), with_causes(&error))))?;
             client = client.tls_certs_only(certificates);
+        } else if url.scheme() != "https" {
+            // Nothing is encrypted, so nobody need be trusted: a container without the system's CAs is as good.
+            client = client.tls_certs_only([]);
         }
         if let Some((certificate, key)) = &config.tls.client {
-            let pem = [read_pem(certificate)?, read_pem(key)?].join(&b'\n');
+            let pem = [read_pem(certificate, CERTIFICATE)?, read_pem(key, PRIVATE_KEY)?].join(&b'\n');
             let identity = Identity::from_pem(&pem)
                 .map_err(|error| StartError::Tls(format!("{}: {}", certificate.display(), with_causes(&error))))?;
             client = client.identity(identity);
         }
-        let client = client.build().map_err(|error| StartError::Tls(with_causes(&error)))?;
-        let url = Url::parse(&config.endpoint).map_err(|error| StartError::Endpoint(error.to_string()))?;
+        let client = client.build().map_err(StartError::tls)?;
         Ok(Self { client, url, json, gzip: config.gzip })
     }
 
