@@ -2,7 +2,7 @@
 //!
 //! A span is written once, behind the other spans of its service; [`Batch::finish`] puts each service's resource in
 //! front of its spans. No message types stand in between: by way of the SDK's `SpanData` and the generated types a span of
-//! 14 attributes takes 3.4 us, so 0.3 us (one run, minimum of many batches). The tests compare the bytes with what the
+//! 14 attributes takes 3.4 us, so 0.3 us (minima of many batches). The tests compare the bytes with what the
 //! generated types write, so the two cannot drift apart.
 //!
 //! Field numbers are those of `opentelemetry/proto/{collector/trace,trace,resource,common}/v1`.
