@@ -142,6 +142,10 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, line: &'a [u8]) {
+        // The first letter rules most fields out.
+        if !matches!(line.first().map(u8::to_ascii_lowercase), Some(b'c' | b'e' | b'h' | b't' | b'u' | b'x')) {
+            return;
+        }
         let Some(colon) = memchr(b':', line) else { return };
         let name = line[..colon].trim_ascii_end();
         let value = || line[colon + 1..].trim_ascii();

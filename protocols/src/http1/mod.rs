@@ -16,7 +16,7 @@ mod target;
 
 use compact_str::CompactString;
 
-use crate::{Close, Direction, End, Finding, Moment, Parser, Protocol, Unparsable};
+use crate::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
 use body::{Body, EndMark, Framing};
 use head::{RequestHead, ResponseHead};
 use pairing::{Ending, NewRequest, Pairing};
@@ -114,9 +114,14 @@ impl Http1 {
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
         let request = NewRequest {
-            start,
-            end,
-            http: Http::of(&parsed),
+            exchange: Box::new(Exchange {
+                request_start: start,
+                request_end: end,
+                response_start: None,
+                response_end: None,
+                end: End::Complete,
+                details: Details::Http1(Http::of(&parsed)),
+            }),
             correlation: target::correlation(&parsed),
             expects_continue: parsed.fields.expects_continue,
             after_hole: by_looks,

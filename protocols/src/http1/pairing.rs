@@ -54,10 +54,8 @@ pub(super) enum Ending {
 /// A request whose head is complete.
 #[derive(Debug)]
 pub(super) struct NewRequest {
-    pub(super) start: Moment,
-    /// Just past its head.
-    pub(super) end: Moment,
-    pub(super) http: Http,
+    /// The exchange it begins; in a box from the beginning, as it is too large to be moved about.
+    pub(super) exchange: Box<Exchange>,
     pub(super) correlation: Option<CompactString>,
     pub(super) expects_continue: bool,
     /// Requests before it may have been missed.
@@ -68,15 +66,14 @@ pub(super) struct NewRequest {
 #[derive(Debug)]
 pub(super) struct Open {
     serial: u64,
-    start: Moment,
-    end: Moment,
-    http: Http,
+    /// The runs of the request's first and last bytes.
+    first_run: u32,
+    last_run: u32,
     expects_continue: bool,
     /// Requests may be missing between this and the one before it.
     after_hole: bool,
-    /// Reported as lost already; kept so that its response is not taken for another's.
-    reported: bool,
-    response: Option<(Moment, Moment)>,
+    /// `None` if it is reported as lost already, and only kept so that its response is not taken for another's.
+    exchange: Option<Box<Exchange>>,
 }
 
 impl Pairing {
@@ -105,20 +102,20 @@ impl Pairing {
 /// The request side.
 impl Pairing {
     pub(super) fn begin(&mut self, request: NewRequest, found: &mut Vec<Finding>) {
-        let NewRequest { start, end, http, correlation, expects_continue, after_hole, has_body } = request;
+        let NewRequest { mut exchange, correlation, expects_continue, after_hole, has_body } = request;
+        let (start, last_run) = (exchange.request_start, exchange.request_end.run);
+        let context = http(&mut exchange).and_then(|http| http.context.clone());
         self.orphaned = false;
         self.sending = None;
-        found.push(Finding::Begun(Begun { start, context: http.context.clone(), correlation }));
-        let kept = self.push(start, end, http, |open| {
-            open.expects_continue = expects_continue;
-            open.after_hole = after_hole;
-        });
-        match kept {
-            Some(serial) => {
-                self.unreported += 1;
-                self.sending = has_body.then_some(serial);
-            }
-            None => found.push(Finding::Lost(Lost { start, reason: LossReason::TooManyOpen })),
+        found.push(Finding::Begun(Begun { start, context, correlation }));
+        let serial = self.begun;
+        let first_run = start.run;
+        let exchange = Some(exchange);
+        if self.push(Open { serial, first_run, last_run, expects_continue, after_hole, exchange }) {
+            self.unreported += 1;
+            self.sending = has_body.then_some(serial);
+        } else {
+            found.push(Finding::Lost(Lost { start, reason: LossReason::TooManyOpen }));
         }
     }
 
@@ -130,33 +127,32 @@ impl Pairing {
         }
         found.push(Finding::Begun(Begun { start, context: None, correlation: None }));
         found.push(Finding::Lost(Lost { start, reason: LossReason::RequestHeadMissing }));
-        self.push(start, end, Http::default(), |open| {
-            open.after_hole = true;
-            open.reported = true;
-        });
+        let (serial, first_run, last_run) = (self.begun, start.run, end.run);
+        let (expects_continue, after_hole, exchange) = (false, true, None);
+        self.push(Open { serial, first_run, last_run, expects_continue, after_hole, exchange });
     }
 
-    /// Its serial number, if there is room for it and for keeping the order.
-    fn push(&mut self, start: Moment, end: Moment, http: Http, adjust: impl FnOnce(&mut Open)) -> Option<u64> {
+    /// Whether there was room for it, and for keeping the order.
+    fn push(&mut self, open: Open) -> bool {
         self.overflown |= self.open.len() >= MAX_OPEN;
-        if self.overflown {
-            return None;
+        if !self.overflown {
+            self.begun += 1;
+            self.open.push_back(open);
         }
-        let serial = self.begun;
-        self.begun += 1;
-        let (expects_continue, after_hole, reported) = (false, false, false);
-        let mut open = Open { serial, start, end, http, expects_continue, after_hole, reported, response: None };
-        adjust(&mut open);
-        self.open.push_back(open);
-        Some(serial)
+        !self.overflown
     }
 
     /// More of the newest request's body passed; it may have been answered already.
     pub(super) fn sent(&mut self, until: Moment, content: Option<u64>, ended: bool) {
         let Some(serial) = self.sending else { return };
         if let Some(newest) = self.open.back_mut().filter(|newest| newest.serial == serial) {
-            newest.end = until;
-            add(&mut newest.http.request_body, content);
+            newest.last_run = until.run;
+            if let Some(exchange) = &mut newest.exchange {
+                exchange.request_end = until;
+                if let Some(http) = http(exchange) {
+                    add(&mut http.request_body, content);
+                }
+            }
         }
         if ended {
             self.sending = None;
@@ -169,7 +165,7 @@ impl Pairing {
         if heard.is_some_and(|heard| heard.run >= start.run) {
             return;
         }
-        while !self.pipelined && self.open.front().is_some_and(|front| front.end.run < start.run) {
+        while !self.pipelined && self.open.front().is_some_and(|front| front.last_run < start.run) {
             self.settle_front(found);
         }
         if self.open.is_empty() {
@@ -190,7 +186,7 @@ impl Pairing {
             self.miss();
             return None;
         }
-        if self.open.front().is_some_and(|front| front.reported) {
+        if self.open.front().is_some_and(|front| front.exchange.is_none()) {
             self.open.pop_front();
             self.miss();
             return None;
@@ -201,7 +197,7 @@ impl Pairing {
 
     /// What is heard in a run answers what was said last before it, and everything older was answered unheard.
     fn match_by_run(&mut self, start: Moment, found: &mut Vec<Finding>) -> bool {
-        let Some(last) = self.open.iter().rposition(|open| open.start.run < start.run) else {
+        let Some(last) = self.open.iter().rposition(|open| open.first_run < start.run) else {
             if !self.overflown {
                 self.orphaned = true;
                 found.push(Finding::Orphan(start));
@@ -209,7 +205,7 @@ impl Pairing {
             return false;
         };
         // Of several that were sent in one run, it can't be known which this answers.
-        let several = last > 0 && self.open[last - 1].start.run == self.open[last].start.run;
+        let several = last > 0 && self.open[last - 1].first_run == self.open[last].first_run;
         for _ in 0..last + usize::from(several) {
             self.settle_front(found);
         }
@@ -234,10 +230,12 @@ impl Pairing {
             self.miss();
         }
         let Some(front) = self.open.front_mut().filter(|_| self.answering) else { return };
-        if let Some((_, end)) = &mut front.response {
-            *end = until;
+        if let Some(exchange) = &mut front.exchange {
+            exchange.response_end = Some(until);
+            if let Some(http) = http(exchange) {
+                add(&mut http.response_body, content);
+            }
         }
-        add(&mut front.http.response_body, content);
         self.ending = ending;
     }
 
@@ -257,25 +255,24 @@ impl Pairing {
     /// The first open request is over.
     pub(super) fn finish(&mut self, end: End, found: &mut Vec<Finding>) {
         self.answering = false;
-        let Some(mut front) = self.open.pop_front() else { return };
-        if end == End::Complete && self.sending == Some(front.serial) {
+        let Some(Open { serial, exchange: Some(mut exchange), .. }) = self.open.pop_front() else { return };
+        if end == End::Complete && self.sending == Some(serial) {
             // Answered early, or its end passed in a hole that has not shown yet.
-            front.http.request_body = None;
+            if let Some(http) = http(&mut exchange) {
+                http.request_body = None;
+            }
         }
-        if !front.reported {
-            self.unreported -= 1;
-            found.push(Finding::Exchange(Box::new(front.into_exchange(end))));
-        }
+        self.unreported -= 1;
+        exchange.end = end;
+        found.push(Finding::Exchange(exchange));
     }
 
     /// The first open request is over, and can't be told.
     fn lose(&mut self, reason: LossReason, found: &mut Vec<Finding>) {
         self.answering = false;
-        let Some(front) = self.open.pop_front() else { return };
-        if !front.reported {
-            self.unreported -= 1;
-            found.push(Finding::Lost(Lost { start: front.start, reason }));
-        }
+        let Some(Open { exchange: Some(exchange), .. }) = self.open.pop_front() else { return };
+        self.unreported -= 1;
+        found.push(Finding::Lost(Lost { start: exchange.request_start, reason }));
     }
 
     /// The first open request was answered, as the client went on. How, is known if the response was seen to begin, and
@@ -314,29 +311,34 @@ impl Pairing {
 impl Open {
     /// The final response's head: `end` is just past it, or just past what was seen of it.
     pub(super) fn respond(&mut self, status: u16, start: Moment, end: Moment, body: Option<u64>) {
-        self.http.status = Some(status);
-        self.http.response_body = body;
-        self.response = Some((start, end));
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.response_start = Some(start);
+        exchange.response_end = Some(end);
+        if let Some(http) = http(exchange) {
+            http.status = Some(status);
+            http.response_body = body;
+        }
     }
 
     pub(super) fn method(&self) -> &str {
-        &self.http.method
+        match self.exchange.as_ref().map(|exchange| &exchange.details) {
+            Some(Details::Http1(http)) => &http.method,
+            _ => "",
+        }
     }
 
     /// The client announced a body, and waits to hear whether to send it.
     pub(super) fn waits_to_send(&self) -> bool {
-        self.expects_continue && self.http.request_body == Some(0)
+        let details = self.exchange.as_ref().map(|exchange| &exchange.details);
+        self.expects_continue && matches!(details, Some(Details::Http1(http)) if http.request_body == Some(0))
     }
+}
 
-    fn into_exchange(self, end: End) -> Exchange {
-        Exchange {
-            request_start: self.start,
-            request_end: self.end,
-            response_start: self.response.map(|(start, _)| start),
-            response_end: self.response.map(|(_, end)| end),
-            end,
-            details: Details::Http1(self.http),
-        }
+/// What an exchange here always is.
+fn http(exchange: &mut Exchange) -> Option<&mut Http> {
+    match &mut exchange.details {
+        Details::Http1(http) => Some(http),
+        _ => None,
     }
 }
 
