@@ -101,12 +101,14 @@ impl Services {
         }
     }
 
-    /// The process has ended. Its spans may still come: it is remembered until many others have ended.
+    /// The process has ended, or the program it was. Its spans may still come: it is remembered until many others have
+    /// ended, and if it lives on, beyond that.
     pub fn forget(&mut self, pid: u32) {
         let Some(known) = self.processes.get(&pid) else { return };
         self.ended.push_back(known.identity);
         if self.ended.len() > ENDED_KEPT
             && let Some(identity) = self.ended.pop_front()
+            && Process::open(identity.pid).map_or(true, |process| process.identity() != identity)
         {
             self.drop_process(identity);
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -76,25 +76,22 @@ pub fn start(config: Config, output: Output, metrics: Arc<Metrics>) -> Result<Ex
         ended,
     };
     let limit = config.schedule.max_queue_size;
-    if let Some(otlp) = &config.otlp {
-        let runtime = runtime()?;
-        let context = runtime.enter();
-        let collector = otlp::Collector::new(otlp, config.schedule.export_timeout, Arc::clone(&metrics))?;
-        drop(context);
+    let threads = Threads { deadline: passed, running };
+    if let Some(otlp) = config.otlp {
         let batcher = Batcher::new(Lane::new(0, limit), config.schedule.clone());
         exporting.batchers.push(Arc::clone(&batcher));
-        spawn("export-otlp", runtime, collector.run(batcher), passed.clone(), running.clone())?;
+        let (timeout, metrics) = (config.schedule.export_timeout, Arc::clone(&metrics));
+        threads.spawn("export-otlp", move || Ok(otlp::Collector::new(&otlp, timeout, metrics)?.run(batcher)))?;
     }
     if let Some(path) = config.file {
-        let lines = file::Lines::open(path)?;
         let batcher = Batcher::new(Lane::new(1, limit), config.schedule);
         exporting.batchers.push(Arc::clone(&batcher));
-        spawn("export-file", runtime()?, lines.run(batcher), passed.clone(), running.clone())?;
+        threads.spawn("export-file", move || Ok(file::Lines::open(path)?.run(batcher)))?;
     }
     if config.console {
         let (sender, receiver) = console::channel(Lane::new(2, limit));
         exporting.console = Some(sender);
-        spawn("export-console", runtime()?, console::run(receiver, output, metrics), passed, running)?;
+        threads.spawn("export-console", move || Ok(console::run(receiver, output, metrics)))?;
     }
     Ok(exporting)
 }
@@ -140,37 +137,80 @@ impl Drop for Exporting {
     }
 }
 
-/// A runtime for one exporter, on the thread that runs it.
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
+/// What the exporters' threads are told, and tell.
+struct Threads {
+    deadline: watch::Receiver<Option<Instant>>,
+    running: mpsc::Sender<()>,
 }
 
-/// Runs an exporter on a thread of its own until it is done or the deadline has passed.
-fn spawn(
-    name: &str,
-    runtime: Runtime,
-    exporter: impl Future<Output = ()> + Send + 'static,
-    mut deadline: watch::Receiver<Option<Instant>>,
-    running: mpsc::Sender<()>,
-) -> io::Result<()> {
-    let stopped = async move {
-        let at = deadline.wait_for(Option::is_some).await.map(|at| *at);
-        match at {
-            Ok(Some(at)) => tokio::time::sleep_until(at).await,
-            // Nobody is left to set one: the exporter ends when its queue is empty.
-            _ => std::future::pending().await,
-        }
-    };
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = exporter => {}
-                () = stopped => {}
-            }
-        });
-        // Tasks that were on their way end here, and their spans with them; then the exporter has ended.
-        drop(runtime);
-        drop(running);
-    })?;
-    Ok(())
+impl Threads {
+    /// Makes an exporter on a thread of its own, and runs it there until it is done or the deadline has passed. It has a
+    /// runtime of its own there too: the caller may be in another one.
+    fn spawn<E: Future<Output = ()>>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<E, StartError> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let (report, reported) = mpsc::channel();
+        let running = self.running.clone();
+        let stopped = passed(self.deadline.clone());
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let runtime = match runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return report.send(Err(error.into())).unwrap_or(()),
+            };
+            runtime.block_on(async {
+                match make() {
+                    Ok(exporter) => {
+                        // The starter waits for the report.
+                        report.send(Ok(())).unwrap_or(());
+                        tokio::select! {
+                            () = exporter => {}
+                            () = stopped => {}
+                        }
+                    }
+                    Err(error) => report.send(Err(error)).unwrap_or(()),
+                }
+            });
+            // Tasks that were on their way end here, and their spans with them; then the exporter has ended.
+            drop(runtime);
+            drop(running);
+        })?;
+        reported.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once").into()))
+    }
+}
+
+/// Returns when the deadline has passed, once there is one.
+async fn passed(mut deadline: watch::Receiver<Option<Instant>>) {
+    let at = deadline.wait_for(Option::is_some).await.map(|at| *at);
+    match at {
+        Ok(Some(at)) => tokio::time::sleep_until(at).await,
+        // Nobody is left to set one: the exporter ends when its queue is empty.
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_fails_is_an_error_also_in_a_runtime() {
+        let file = Config { file: Some("/nowhere/spans".into()), console: true, ..Config::default() };
+        let output = Output::new(io::sink(), 80, false);
+        let error = start(file, output, Arc::default()).unwrap_err();
+        assert!(matches!(error, StartError::File { .. }), "{error}");
+    }
+
+    #[test]
+    fn without_exporters_spans_are_made_and_gone() {
+        let metrics = Arc::new(Metrics::default());
+        let output = Output::new(io::sink(), 80, false);
+        let exporting = start(Config::default(), output, Arc::clone(&metrics)).unwrap();
+        let mut spans = vec![sample::span(1, &sample::service("shop"))];
+        exporting.send(&mut spans);
+        assert!(spans.is_empty());
+        exporting.shutdown(Duration::from_secs(10));
+        assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (1, 1));
+    }
 }

@@ -203,7 +203,7 @@ fn the_operation_is_the_statements_own(#[case] sql: &str, #[case] operation: &st
 #[case::number("SELECT * FROM t WHERE a = 12", "SELECT * FROM t WHERE a = ?...", "SELECT t")]
 #[case::prefix("SELECT * FROM t WHERE a = E", "SELECT * FROM t WHERE a = ...", "SELECT t")]
 #[case::dollar_quote("SELECT * FROM t WHERE a = $ta", "SELECT * FROM t WHERE a = ?...", "SELECT t")]
-#[case::comment("SELECT * FROM t /* sec", "SELECT * FROM t ...", "SELECT t")]
+#[case::comment("SELECT * FROM t /* sec", "SELECT * FROM t...", "SELECT t")]
 #[case::verb("SEL", "...", "")]
 #[case::list("SELECT * FROM t WHERE a IN (1, 2, 3", "SELECT * FROM t WHERE a IN (?, ?...", "SELECT t")]
 fn what_was_cut_off_is_not_guessed(#[case] sql: &str, #[case] text: &str, #[case] summary: &str) {

@@ -165,6 +165,13 @@ fn a_process_that_was_never_seen_is_what_the_kernel_called_it() {
 #[test]
 fn what_is_remembered_is_bounded() {
     let mut services = services();
+    let alive = services.of(1, "init");
+    services.forget(1);
+    for pid in 0..ENDED_KEPT + 1 {
+        services.of(0x6000_0000 + u32::try_from(pid).unwrap(), "curl");
+        services.forget(0x6000_0000 + u32::try_from(pid).unwrap());
+    }
+    assert!(Arc::ptr_eq(&alive, &services.processes[&1].service), "what lives is not forgotten");
     for pid in 0..PROCESSES_KEPT + 1000 {
         let pid = 0x7000_0000 + u32::try_from(pid).unwrap();
         services.of(pid, "curl");

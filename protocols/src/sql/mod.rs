@@ -4,9 +4,12 @@
 //! the like) was weighed and left: it refuses text that was cut off, or is of a dialect it doesn't know, and that text
 //! must come out redacted all the same.
 
+mod keyword;
 mod lexer;
 mod summary;
 mod text;
+
+use std::borrow::Cow;
 
 use compact_str::CompactString;
 
@@ -53,20 +56,23 @@ pub const MAX_SUMMARY: usize = 255;
 /// Normalises one statement or several; bytes that are not UTF-8 come out as U+FFFD.
 #[must_use]
 pub fn normalize(sql: &[u8], extent: Extent, dialect: Dialect) -> Normalized {
-    let mut lexer = Lexer::new(sql, dialect);
+    // The lossy conversion looks at every byte for itself, the other at many at a time.
+    let sql = std::str::from_utf8(sql).map_or_else(|_| String::from_utf8_lossy(sql), Cow::Borrowed);
+    let mut lexer = Lexer::new(&sql, dialect);
     let mut text = Text::with_capacity(sql.len());
     let mut summary = Summary::default();
     while let Some(token) = lexer.next() {
         // Half a word must not pass for a word: not in the summary, and not as the prefix that a string would have had.
         let cut = extent == Extent::Truncated && lexer.is_at_end();
-        if cut && matches!(token.kind, Kind::Word | Kind::Quoted | Kind::Placeholder) {
+        if cut && matches!(token.kind, Kind::Word(_) | Kind::Quoted | Kind::Placeholder) {
             summary.cut();
+            if token.spaced {
+                text.space();
+            }
             break;
         }
         text.push(token);
-        if token.kind != Kind::Space {
-            summary.push(token);
-        }
+        summary.push(token);
     }
     let (operation, collection, summary) = summary.finish();
     Normalized { text: text.finish(extent), operation, collection, summary }

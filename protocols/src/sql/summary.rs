@@ -6,14 +6,13 @@
 use compact_str::CompactString;
 
 use super::MAX_SUMMARY;
+use super::keyword::Keyword;
 use super::lexer::{Kind, Token};
 
 /// Levels of parentheses with clauses of their own; what is nested deeper adds nothing to the summary.
 const MAX_DEPTH: usize = 24;
 /// Names of common table expressions that are told from tables; later ones are taken for tables.
 const MAX_EXPRESSIONS: usize = 32;
-/// Longest keyword that means anything here (`MATERIALIZED`, `CONCURRENTLY`).
-const MAX_KEYWORD: usize = 12;
 
 #[derive(Debug, Default)]
 pub(super) struct Summary {
@@ -110,12 +109,10 @@ impl Summary {
         if self.continue_name(token) {
             return;
         }
-        if token.kind != Kind::Word {
-            self.statement.after_distinct = false;
-        }
+        let after_distinct =
+            std::mem::replace(&mut self.statement.after_distinct, token.kind == Kind::Word(Keyword::Distinct));
         match token.kind {
-            Kind::Space => {}
-            Kind::Word => self.word(token.text),
+            Kind::Word(keyword) => self.word(token.text, keyword, after_distinct),
             Kind::Quoted => self.quoted(token.text),
             Kind::Literal | Kind::Placeholder => {
                 self.statement.expects = Expects::Nothing;
@@ -162,7 +159,7 @@ impl Summary {
     fn continue_name(&mut self, token: Token<'_>) -> bool {
         let Some(name) = &mut self.statement.name else { return false };
         match token.kind {
-            Kind::Word | Kind::Quoted if name.after_dot => push_lossy(&mut name.text, token.text),
+            Kind::Word(_) | Kind::Quoted if name.after_dot => name.text.push_str(token.text),
             Kind::Mark(b'.') if !name.after_dot => name.text.push('.'),
             kind => {
                 // A function in the place of a table: generate_series(1, 2).
@@ -188,17 +185,7 @@ impl Summary {
         }
     }
 
-    fn word(&mut self, word: &[u8]) {
-        let mut upper = [0; MAX_KEYWORD];
-        let keyword = match upper.get_mut(..word.len()) {
-            Some(upper) => {
-                upper.copy_from_slice(word);
-                upper.make_ascii_uppercase();
-                &*upper
-            }
-            None => b"",
-        };
-        let after_distinct = std::mem::replace(&mut self.statement.after_distinct, keyword == b"DISTINCT");
+    fn word(&mut self, word: &str, keyword: Keyword, after_distinct: bool) {
         if self.expected(word, keyword) {
             return;
         }
@@ -210,7 +197,7 @@ impl Summary {
         self.clause(word, keyword, after_distinct);
     }
 
-    fn quoted(&mut self, quoted: &[u8]) {
+    fn quoted(&mut self, quoted: &str) {
         match std::mem::take(&mut self.statement.expects) {
             Expects::Name(target) => self.begin_name(quoted, target),
             Expects::Expression => self.add_expression(quoted),
@@ -220,10 +207,10 @@ impl Summary {
     }
 
     /// Takes the word if something was expected here that it can be.
-    fn expected(&mut self, word: &[u8], keyword: &[u8]) -> bool {
+    fn expected(&mut self, word: &str, keyword: Keyword) -> bool {
         match self.statement.expects {
             Expects::Nothing => false,
-            Expects::Expression if keyword == b"RECURSIVE" => true,
+            Expects::Expression if keyword == Keyword::Recursive => true,
             Expects::Expression => {
                 self.statement.expects = Expects::Nothing;
                 self.add_expression(word);
@@ -231,7 +218,7 @@ impl Summary {
             }
             Expects::Transaction => {
                 self.statement.expects = Expects::Nothing;
-                if keyword == b"TRANSACTION" {
+                if keyword == Keyword::Transaction {
                     self.extend_operation(word);
                 }
                 true
@@ -241,12 +228,17 @@ impl Summary {
                 true
             }
             Expects::Name(_) if is_noise_before_name(keyword) => true,
-            Expects::Name(_) if matches!(keyword, b"SELECT" | b"VALUES" | b"WITH") => {
+            Expects::Name(_) if matches!(keyword, Keyword::Select | Keyword::Values | Keyword::With) => {
                 self.statement.expects = Expects::Nothing;
                 false
             }
             // FROM ROWS FROM (...), INTO OUTFILE '...'
-            Expects::Name(_) if matches!(keyword, b"ROWS" | b"OUTFILE" | b"DUMPFILE" | b"SET" | b"WHERE") => {
+            Expects::Name(_)
+                if matches!(
+                    keyword,
+                    Keyword::Rows | Keyword::Outfile | Keyword::Dumpfile | Keyword::Set | Keyword::Where
+                ) =>
+            {
                 self.statement.expects = Expects::Nothing;
                 false
             }
@@ -260,18 +252,20 @@ impl Summary {
     }
 
     /// Takes the word if it is the first of a statement or of a parenthesis, and a verb there.
-    fn verb(&mut self, word: &[u8], keyword: &[u8]) -> bool {
+    fn verb(&mut self, word: &str, keyword: Keyword) -> bool {
         // What changes data stands in parentheses only as a common table expression; elsewhere it names a function.
         let may_change = self.depth == 0 || self.levels.get(self.depth - 1).is_some_and(|outer| outer.with);
         let (verb, expects) = match keyword {
-            b"SELECT" => (Verb::Select, Expects::Nothing),
-            b"INSERT" | b"REPLACE" | b"UPDATE" | b"DELETE" | b"MERGE" if !may_change => return false,
-            b"INSERT" | b"REPLACE" => (Verb::Insert, Expects::Name(Target::Table)),
-            b"UPDATE" => (Verb::Update, Expects::Name(Target::Table)),
-            b"DELETE" => (Verb::DeleteOrMerge, Expects::Nothing),
-            b"MERGE" => (Verb::DeleteOrMerge, Expects::Name(Target::Table)),
-            b"VALUES" => (Verb::Other, Expects::Nothing),
-            b"WITH" => {
+            Keyword::Select => (Verb::Select, Expects::Nothing),
+            Keyword::Insert | Keyword::Replace | Keyword::Update | Keyword::Delete | Keyword::Merge if !may_change => {
+                return false;
+            }
+            Keyword::Insert | Keyword::Replace => (Verb::Insert, Expects::Name(Target::Table)),
+            Keyword::Update => (Verb::Update, Expects::Name(Target::Table)),
+            Keyword::Delete => (Verb::DeleteOrMerge, Expects::Nothing),
+            Keyword::Merge => (Verb::DeleteOrMerge, Expects::Name(Target::Table)),
+            Keyword::Values => (Verb::Other, Expects::Nothing),
+            Keyword::With => {
                 let level = self.level();
                 level.with = true;
                 // What follows the expressions is the statement proper.
@@ -280,14 +274,16 @@ impl Summary {
                 return true;
             }
             _ if self.depth > 0 || self.level().with => return false,
-            b"CREATE" | b"ALTER" | b"DROP" => (Verb::Define, Expects::ObjectType),
-            b"TRUNCATE" | b"LOCK" | b"TABLE" | b"COPY" => (Verb::Other, Expects::Name(Target::Table)),
-            b"CALL" => (Verb::Other, Expects::Name(Target::Other)),
-            b"GRANT" | b"REVOKE" => (Verb::Privilege, Expects::Nothing),
-            b"PREPARE" => (Verb::Prepare, Expects::Nothing),
-            b"START" => (Verb::Other, Expects::Transaction),
+            Keyword::Create | Keyword::Alter | Keyword::Drop => (Verb::Define, Expects::ObjectType),
+            Keyword::Truncate | Keyword::Lock | Keyword::Table | Keyword::Copy => {
+                (Verb::Other, Expects::Name(Target::Table))
+            }
+            Keyword::Call => (Verb::Other, Expects::Name(Target::Other)),
+            Keyword::Grant | Keyword::Revoke => (Verb::Privilege, Expects::Nothing),
+            Keyword::Prepare => (Verb::Prepare, Expects::Nothing),
+            Keyword::Start => (Verb::Other, Expects::Transaction),
             // The options of EXPLAIN, and then what it explains.
-            b"ANALYZE" | b"ANALYSE" | b"VERBOSE" if self.statement.outermost => {
+            Keyword::Analyze | Keyword::Analyse | Keyword::Verbose if self.statement.outermost => {
                 self.level().begun = false;
                 return true;
             }
@@ -298,38 +294,53 @@ impl Summary {
         self.add_operation(word);
         let level = self.level();
         level.with = false;
-        level.awaits_from = matches!(verb, Verb::Select | Verb::Update | Verb::DeleteOrMerge) && keyword != b"MERGE";
-        level.lists_tables = verb == Verb::Update || matches!(keyword, b"TRUNCATE" | b"LOCK");
-        level.begun = keyword != b"EXPLAIN";
+        level.awaits_from =
+            matches!(verb, Verb::Select | Verb::Update | Verb::DeleteOrMerge) && keyword != Keyword::Merge;
+        level.lists_tables = verb == Verb::Update || matches!(keyword, Keyword::Truncate | Keyword::Lock);
+        level.begun = keyword != Keyword::Explain;
         true
     }
 
     /// A keyword in the middle of a statement.
-    fn clause(&mut self, word: &[u8], keyword: &[u8], after_distinct: bool) {
+    fn clause(&mut self, word: &str, keyword: Keyword, after_distinct: bool) {
         let verb = self.statement.verb;
         if verb == Verb::Privilege {
             return;
         }
         match keyword {
             // Nothing but a query begins with SELECT, wherever it stands: after UNION, AS, INSERT INTO t (...).
-            b"SELECT" => {
+            Keyword::Select => {
                 self.verb(word, keyword);
             }
             // IS DISTINCT FROM is a comparison.
-            b"FROM" if self.level().awaits_from && !after_distinct => {
+            Keyword::From if self.level().awaits_from && !after_distinct => {
                 self.level().awaits_from = false;
                 self.list_tables();
             }
-            b"JOIN" => self.statement.expects = Expects::Name(Target::Source),
-            b"USING" if verb == Verb::DeleteOrMerge && self.depth == 0 => self.list_tables(),
-            b"INTO" if self.level().awaits_from => self.statement.expects = Expects::Name(Target::Table),
-            b"ON" if verb == Verb::DefineOn => {
+            Keyword::Join => self.statement.expects = Expects::Name(Target::Source),
+            Keyword::Using if verb == Verb::DeleteOrMerge && self.depth == 0 => self.list_tables(),
+            Keyword::Into if self.level().awaits_from => self.statement.expects = Expects::Name(Target::Table),
+            Keyword::On if verb == Verb::DefineOn => {
                 self.statement.verb = Verb::Define;
                 self.statement.expects = Expects::Name(Target::Other);
             }
-            b"AS" if verb == Verb::Prepare => self.level().begun = false,
-            b"WHERE" | b"GROUP" | b"ORDER" | b"HAVING" | b"LIMIT" | b"OFFSET" | b"FETCH" | b"SET" | b"RETURNING"
-            | b"UNION" | b"INTERSECT" | b"EXCEPT" | b"WINDOW" | b"FOR" | b"VALUES" | b"WHEN" => {
+            Keyword::As if verb == Verb::Prepare => self.level().begun = false,
+            Keyword::Where
+            | Keyword::Group
+            | Keyword::Order
+            | Keyword::Having
+            | Keyword::Limit
+            | Keyword::Offset
+            | Keyword::Fetch
+            | Keyword::Set
+            | Keyword::Returning
+            | Keyword::Union
+            | Keyword::Intersect
+            | Keyword::Except
+            | Keyword::Window
+            | Keyword::For
+            | Keyword::Values
+            | Keyword::When => {
                 self.level().lists_tables = false;
             }
             _ => {}
@@ -342,27 +353,35 @@ impl Summary {
     }
 
     /// The words between `CREATE` and a name.
-    fn object_type(&mut self, word: &[u8], keyword: &[u8]) {
+    fn object_type(&mut self, word: &str, keyword: Keyword) {
         self.statement.expects = match keyword {
-            b"OR" | b"REPLACE" | b"TEMP" | b"TEMPORARY" | b"GLOBAL" | b"LOCAL" | b"UNLOGGED" | b"UNIQUE"
-            | b"RECURSIVE" | b"CONSTRAINT" => Expects::ObjectType,
+            Keyword::Or
+            | Keyword::Replace
+            | Keyword::Temp
+            | Keyword::Temporary
+            | Keyword::Global
+            | Keyword::Local
+            | Keyword::Unlogged
+            | Keyword::Unique
+            | Keyword::Recursive
+            | Keyword::Constraint => Expects::ObjectType,
             // MATERIALIZED VIEW, FOREIGN TABLE, EVENT TRIGGER: the type has two words.
-            b"MATERIALIZED" | b"FOREIGN" | b"EVENT" => {
+            Keyword::Materialized | Keyword::Foreign | Keyword::Event => {
                 self.extend_operation(word);
                 Expects::ObjectType
             }
-            b"TABLE" | b"VIEW" => {
+            Keyword::Table | Keyword::View => {
                 self.extend_operation(word);
-                self.level().lists_tables = self.statement.operation.as_bytes().eq_ignore_ascii_case(b"DROP TABLE");
+                self.level().lists_tables = self.statement.operation.eq_ignore_ascii_case("DROP TABLE");
                 Expects::Name(Target::Table)
             }
             // Who may log in, and what the server is set to, is no target.
-            b"USER" | b"ROLE" | b"GROUP" | b"SYSTEM" | b"DEFAULT" => {
+            Keyword::User | Keyword::Role | Keyword::Group | Keyword::System | Keyword::Default => {
                 self.extend_operation(word);
                 Expects::Nothing
             }
             _ => {
-                if matches!(keyword, b"INDEX" | b"TRIGGER" | b"POLICY" | b"RULE") {
+                if matches!(keyword, Keyword::Index | Keyword::Trigger | Keyword::Policy | Keyword::Rule) {
                     self.statement.verb = Verb::DefineOn;
                 }
                 self.extend_operation(word);
@@ -419,34 +438,30 @@ impl Summary {
         }
     }
 
-    fn begin_name(&mut self, part: &[u8], target: Target) {
-        let mut text = CompactString::default();
-        push_lossy(&mut text, part);
-        self.statement.name = Some(Name { target, text, after_dot: false });
+    fn begin_name(&mut self, part: &str, target: Target) {
+        self.statement.name = Some(Name { target, text: part.into(), after_dot: false });
     }
 
-    fn add_expression(&mut self, name: &[u8]) {
+    fn add_expression(&mut self, name: &str) {
         if self.expressions.len() < MAX_EXPRESSIONS {
-            self.expressions.push(CompactString::from_utf8_lossy(name));
+            self.expressions.push(name.into());
         }
     }
 
-    fn add_operation(&mut self, word: &[u8]) {
-        let word = CompactString::from_utf8_lossy(word);
-        self.write(&word);
+    fn add_operation(&mut self, word: &str) {
+        self.write(word);
         let statement = &mut self.statement;
         if statement.operation.is_empty() || (self.depth == 0 && !statement.outermost) {
-            statement.operation = word;
+            statement.operation = word.into();
         }
         statement.outermost |= self.depth == 0;
     }
 
     /// `CREATE` becomes `CREATE TABLE`.
-    fn extend_operation(&mut self, word: &[u8]) {
-        let word = CompactString::from_utf8_lossy(word);
-        self.write(&word);
+    fn extend_operation(&mut self, word: &str) {
+        self.write(word);
         self.statement.operation.push(' ');
-        self.statement.operation.push_str(&word);
+        self.statement.operation.push_str(word);
     }
 
     fn write(&mut self, word: &str) {
@@ -463,29 +478,22 @@ impl Summary {
 }
 
 /// What may stand between the keyword that announces a name and the name.
-fn is_noise_before_name(keyword: &[u8]) -> bool {
+fn is_noise_before_name(keyword: Keyword) -> bool {
     matches!(
         keyword,
-        b"ONLY"
-            | b"LATERAL"
-            | b"TABLE"
-            | b"INTO"
-            | b"IF"
-            | b"NOT"
-            | b"EXISTS"
-            | b"CONCURRENTLY"
-            | b"IGNORE"
-            | b"LOW_PRIORITY"
-            | b"TEMP"
-            | b"TEMPORARY"
-            | b"UNLOGGED"
-            | b"ON"
+        Keyword::Only
+            | Keyword::Lateral
+            | Keyword::Table
+            | Keyword::Into
+            | Keyword::If
+            | Keyword::Not
+            | Keyword::Exists
+            | Keyword::Concurrently
+            | Keyword::Ignore
+            | Keyword::LowPriority
+            | Keyword::Temp
+            | Keyword::Temporary
+            | Keyword::Unlogged
+            | Keyword::On
     )
-}
-
-fn push_lossy(text: &mut CompactString, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(part) => text.push_str(part),
-        Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
-    }
 }

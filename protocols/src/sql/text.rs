@@ -4,15 +4,15 @@
 //! element is written, and taken back if its shape (its tokens, with every value the same) is that of the one before.
 
 use super::Extent;
+use super::keyword::Keyword;
 use super::lexer::{Kind, Token};
 
 /// What stands for the rest of a truncated statement.
-const CUT: &[u8] = b"...";
+const CUT: &str = "...";
 
 #[derive(Debug)]
 pub(super) struct Text {
-    written: Vec<u8>,
-    space: bool,
+    written: String,
     depth: u32,
     /// The word before this token, if it begins a list.
     announced: Option<Form>,
@@ -52,28 +52,30 @@ const HASH_FACTOR: u64 = 0x0100_0000_01b3;
 
 impl Text {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { written: Vec::with_capacity(capacity), space: false, depth: 0, announced: None, list: None }
+        Self { written: String::with_capacity(capacity), depth: 0, announced: None, list: None }
     }
 
     pub(super) fn push(&mut self, token: Token<'_>) {
-        if token.kind == Kind::Space {
-            self.space = true;
-            return;
-        }
         let announced = self.announced.take();
         match token.kind {
-            Kind::Word => {
-                self.announced = Form::announced_by(token.text);
-                if is_query(token.text) {
-                    self.list = None;
-                }
-            }
+            Kind::Word(Keyword::In) => self.announced = Some(Form::Elements),
+            Kind::Word(Keyword::Values) => self.announced = Some(Form::Rows),
+            // A query in place of a list: its commas separate columns, not values.
+            Kind::Word(Keyword::Select | Keyword::With) => self.list = None,
             Kind::Mark(b')') => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
-        self.before_writing(token.kind);
-        self.write(token);
-        self.after_writing(token);
+        let taken_back = self.list.is_some() && self.before_writing(token.kind);
+        if token.spaced && !taken_back {
+            self.space();
+        }
+        match token.kind {
+            Kind::Literal => self.written.push('?'),
+            _ => self.written.push_str(token.text),
+        }
+        if self.list.is_some() {
+            self.after_writing(token);
+        }
         if token.kind == Kind::Mark(b'(') {
             if let (Some(form), None) = (announced, &self.list) {
                 let depth = if form == Form::Rows { self.depth } else { self.depth + 1 };
@@ -83,40 +85,30 @@ impl Text {
         }
     }
 
+    /// White space, where something precedes it.
+    pub(super) fn space(&mut self) {
+        if !self.written.is_empty() {
+            self.written.push(' ');
+        }
+    }
+
     /// What is written, with [`CUT`] in place of what is missing of a truncated statement.
     pub(super) fn finish(mut self, extent: Extent) -> String {
         if extent == Extent::Truncated {
-            self.write_space();
-            self.written.extend_from_slice(CUT);
+            self.written.push_str(CUT);
         }
-        String::from_utf8(self.written)
-            .unwrap_or_else(|invalid| String::from_utf8_lossy(invalid.as_bytes()).into_owned())
+        self.written
     }
 
-    fn write(&mut self, token: Token<'_>) {
-        self.write_space();
-        match token.kind {
-            Kind::Literal => self.written.push(b'?'),
-            _ => self.written.extend_from_slice(token.text),
-        }
-    }
-
-    fn write_space(&mut self) {
-        if self.space && !self.written.is_empty() {
-            self.written.push(b' ');
-        }
-        self.space = false;
-    }
-
-    /// Ends an element before what separates it is written, and the list where it ends.
-    fn before_writing(&mut self, next: Kind) {
-        let Some(list) = &mut self.list else { return };
+    /// Ends an element before what separates it is written, and the list where it ends; says whether the element was
+    /// taken back.
+    fn before_writing(&mut self, next: Kind) -> bool {
+        let Some(list) = &mut self.list else { return false };
+        let mut taken_back = false;
         match (list.form, next) {
-            (Form::Elements, Kind::Mark(b',')) if self.depth == list.depth => {
-                self.end_element();
-            }
+            (Form::Elements, Kind::Mark(b',')) if self.depth == list.depth => taken_back = self.end_element(),
             (Form::Elements, Kind::Mark(b')')) if self.depth < list.depth => {
-                self.end_element();
+                taken_back = self.end_element();
                 self.list = None;
             }
             // Between rows there are only commas.
@@ -130,6 +122,7 @@ impl Text {
         {
             list.begin = self.written.len();
         }
+        taken_back
     }
 
     /// Adds to the shape of an element; what separates elements begins a new one. A row is over with its parenthesis.
@@ -138,35 +131,23 @@ impl Text {
         let between = self.depth == list.depth;
         match (list.form, token.kind) {
             (Form::Elements, Kind::Mark(b',')) | (Form::Rows, Kind::Mark(b'(')) if between => list.shape = Shape::EMPTY,
-            (Form::Rows, Kind::Mark(b')')) if between => self.end_element(),
+            (Form::Rows, Kind::Mark(b')')) if between => {
+                self.end_element();
+            }
             _ => list.shape.add(token),
         }
     }
 
-    /// Takes the element back, with the comma in front of it, if it is like the one before.
-    fn end_element(&mut self) {
-        let Some(list) = &mut self.list else { return };
-        if list.shape.values && list.before == Some(list.shape) {
+    /// Takes the element back, with the comma in front of it, if it is like the one before; says whether it did.
+    fn end_element(&mut self) -> bool {
+        let Some(list) = &mut self.list else { return false };
+        let repeats = list.shape.values && list.before == Some(list.shape);
+        if repeats {
             self.written.truncate(list.begin);
-            self.space = false;
         }
         list.before = Some(list.shape);
+        repeats
     }
-}
-
-impl Form {
-    fn announced_by(word: &[u8]) -> Option<Self> {
-        match word.len() {
-            2 if word.eq_ignore_ascii_case(b"IN") => Some(Self::Elements),
-            6 if word.eq_ignore_ascii_case(b"VALUES") => Some(Self::Rows),
-            _ => None,
-        }
-    }
-}
-
-/// What makes a query of a list: its commas separate columns, not values.
-fn is_query(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"SELECT") || word.eq_ignore_ascii_case(b"WITH")
 }
 
 impl Shape {
@@ -174,13 +155,11 @@ impl Shape {
 
     fn add(&mut self, token: Token<'_>) {
         match token.kind {
-            Kind::Space => {}
             // The sign of a number is part of its value.
             Kind::Mark(b'-' | b'+') => {}
-            Kind::Literal | Kind::Placeholder => self.add_value(),
-            Kind::Word if is_value(token.text) => self.add_value(),
-            Kind::Word | Kind::Quoted | Kind::Mark(_) => {
-                for &byte in token.text {
+            Kind::Literal | Kind::Placeholder | Kind::Word(Keyword::Null | Keyword::Default) => self.add_value(),
+            Kind::Word(_) | Kind::Quoted | Kind::Mark(_) => {
+                for byte in token.text.bytes() {
                     self.mix(byte);
                 }
                 self.mix(b' ');
@@ -197,8 +176,4 @@ impl Shape {
     fn mix(&mut self, byte: u8) {
         self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(HASH_FACTOR);
     }
-}
-
-fn is_value(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"NULL") || word.eq_ignore_ascii_case(b"DEFAULT")
 }

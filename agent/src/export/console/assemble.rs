@@ -39,6 +39,8 @@ pub(super) struct Trace {
     spans: Vec<Span>,
     shares: Vec<Share>,
     touched: Instant,
+    /// Found to have no root since it was touched: nothing to look for again.
+    rootless: bool,
 }
 
 impl Assembly {
@@ -53,9 +55,10 @@ impl Assembly {
             let place = self.next;
             self.next += 1;
             self.order.insert(place, id);
-            Trace { place, spans: Vec::new(), shares: Vec::new(), touched: now }
+            Trace { place, spans: Vec::new(), shares: Vec::new(), touched: now, rootless: false }
         });
         trace.touched = now;
+        trace.rootless = false;
         trace.spans.push(span);
         trace.shares.push(share);
         if trace.spans.len() >= MAX_SPANS {
@@ -70,12 +73,8 @@ impl Assembly {
 
     /// Takes out the traces that are complete, or will hardly become so, oldest first.
     pub(super) fn complete(&mut self, now: Instant) -> Vec<Trace> {
-        let due = |id: &&TraceId| {
-            self.traces.get(id).is_some_and(|trace| {
-                let quiet = now.duration_since(trace.touched);
-                quiet >= PATIENCE || quiet >= QUIET && trace.has_root()
-            })
-        };
+        let traces = &mut self.traces;
+        let due = |id: &&TraceId| traces.get_mut(*id).is_some_and(|trace| trace.is_due(now));
         let due: Vec<TraceId> = self.order.values().filter(due).copied().collect();
         due.into_iter().filter_map(|id| self.take(id)).collect()
     }
@@ -97,6 +96,14 @@ impl Trace {
     /// The spans, and the responsibility for each.
     pub(super) fn into_parts(self) -> (Vec<Span>, Vec<Share>) {
         (self.spans, self.shares)
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let quiet = now.duration_since(self.touched);
+        if quiet >= QUIET && !self.rootless {
+            self.rootless = !self.has_root();
+        }
+        quiet >= PATIENCE || quiet >= QUIET && !self.rootless
     }
 
     /// Is there a span without a parent, or with one that is nobody's we trace?
