@@ -4,7 +4,7 @@
 //! moment until it is settled, is described, given its service and handed to `export`.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use onlooker_common::decode::Event;
 use onlooker_common::event::{self, flag, lifecycle};
@@ -45,7 +45,7 @@ pub struct Pipeline<S> {
     parents: Parents,
     clock: Clock,
     settling: VecDeque<Settling>,
-    routes: FxHashMap<u32, Routes>,
+    routes: ServiceRoutes,
     /// Processes that make calls: the kernel wants to know which of their requests are complete.
     calling: FxHashSet<u32>,
     happened: Vec<Happening>,
@@ -77,7 +77,7 @@ impl<S: Surroundings> Pipeline<S> {
             parents: Parents::default(),
             clock: Clock::new(reading),
             settling: VecDeque::new(),
-            routes: FxHashMap::default(),
+            routes: ServiceRoutes::default(),
             calling: FxHashSet::default(),
             happened: Vec::new(),
             ended: Vec::new(),
@@ -115,7 +115,6 @@ impl<S: Surroundings> Pipeline<S> {
                 self.streams.process_ended(process.tgid, process.time);
                 self.parents.process_ended(process.tgid);
                 self.calling.remove(&process.tgid);
-                self.routes.remove(&process.tgid);
             }
             _ => {}
         }
@@ -226,7 +225,8 @@ impl<S: Surroundings> Pipeline<S> {
             self.metrics.spans_left_to_sdk.add(1);
             return;
         }
-        let description = describe(*exchange, &ends, self.routes.entry(tgid).or_default());
+        let service = self.surroundings.service(tgid);
+        let description = describe(*exchange, &ends, self.routes.of(&service));
         let (start, end) = self.clock.wall(settled.start, settled.end);
         self.spans.push(Span {
             trace_id: settled.trace_id,
@@ -243,7 +243,26 @@ impl<S: Surroundings> Pipeline<S> {
             status: description.status,
             attributes: description.attributes,
             links: settled.link.into_iter().collect(),
-            service: self.surroundings.service(tgid),
+            service,
         });
+    }
+}
+
+/// The routes that each service has shown.
+#[derive(Debug, Default)]
+struct ServiceRoutes(FxHashMap<usize, (Weak<Service>, Routes)>);
+
+impl ServiceRoutes {
+    /// Services kept before those that are gone are looked for.
+    const KEPT: usize = 1024;
+
+    fn of(&mut self, service: &Arc<Service>) -> &mut Routes {
+        if self.0.len() >= Self::KEPT {
+            self.0.retain(|_, (service, _)| service.strong_count() > 0);
+        }
+        // The weak reference keeps the place from being another service's.
+        let (_, routes) =
+            self.0.entry(Arc::as_ptr(service).addr()).or_insert_with(|| (Arc::downgrade(service), Routes::default()));
+        routes
     }
 }

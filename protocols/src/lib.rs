@@ -6,6 +6,7 @@
 
 pub mod detect;
 pub mod exchange;
+mod factory;
 pub mod http1;
 pub mod parser;
 pub mod postgres;
@@ -14,5 +15,6 @@ pub mod redact;
 pub mod redis;
 pub mod sql;
 
+pub use factory::parser;
 pub use exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
 pub use parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};

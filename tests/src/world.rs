@@ -13,6 +13,9 @@ use tempfile::TempDir;
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
 
+/// How much is shown of each log when a story fails: there are several, and the error is below them.
+const LOG_LINES_SHOWN: usize = 12;
+
 /// Where the programs of one test run. Cheap to clone: every server keeps its world.
 #[derive(Debug, Clone)]
 pub struct World(Arc<Inner>);
@@ -105,7 +108,7 @@ impl World {
         logs.sort();
         let parts = logs.iter().map(|log| {
             let name = log.file_stem().unwrap_or_default().to_string_lossy();
-            format!("--- {name}\n{}", tail(log))
+            format!("--- {name}\n{}", tail(log, LOG_LINES_SHOWN))
         });
         parts.collect::<Vec<_>>().join("\n")
     }

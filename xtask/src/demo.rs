@@ -44,7 +44,7 @@ fn show(world: &World, agent: &Path) -> Result<()> {
     let cgroup = world.cgroup().path().display();
     shell::say(&format!("$ onlooker run --cgroup {cgroup}"));
     let file = spans.display().to_string();
-    let mut agent = Agent::watch_aloud(world, agent, &["--exporter", "console", "--file", &file])?;
+    let mut agent = Agent::watch_aloud(world, agent, &["--export", "console", "--file", &file])?;
 
     // The first is not in Redis yet, the second is, and the third exists nowhere.
     for number in [7, 7, 1] {

@@ -175,7 +175,8 @@ fn a_parent_found_after_the_trace_was_sent_is_a_link() {
     let answer = parents.begin(server(3, APP), &begun(50, 105), Some(&origin(50, 0)));
     let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
     let below = settle(&mut parents, below, 106, 110);
-    let call = parents.begin(client(2, PROXY), &begun(50, 104), Some(&origin(50, 0)));
+    let other_ids = Ids { trace_id: [1, 2], span_id: 3 };
+    let call = parents.begin(client(2, PROXY), &begun(50, 104), Some(&Origin { message: other_ids, ..origin(50, 0) }));
     let answer = settle(&mut parents, answer, 105, 130);
     let call = settle(&mut parents, call, 104, 131);
     assert_eq!(below.trace_id, answer.trace_id);

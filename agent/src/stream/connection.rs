@@ -83,13 +83,6 @@ struct Piece {
     at: Moment,
 }
 
-fn parser(protocol: Protocol, from_start: bool) -> Option<Box<dyn Parser>> {
-    match protocol {
-        Protocol::Http1 => Some(Box::new(onlooker_protocols::http1::Http1::new(from_start))),
-        _ => None,
-    }
-}
-
 fn lane_of(segment: &event::Segment) -> usize {
     if segment.flags & flag::EGRESS != 0 { EGRESS } else { INGRESS }
 }
@@ -301,7 +294,7 @@ impl Connection {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
                 let pieces = std::mem::take(pieces);
-                self.speaks = match parser(protocol, self.from_start) { Some(parser) => Speaks::Known(parser), None => Speaks::Nothing };
+                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, self.from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });

@@ -5,8 +5,8 @@
 //! by position. Where a hole hides a boundary, a message's end is recognised from what ends an operation, and the next
 //! message from the beginning of a run.
 //!
-//! Memory is bounded: a head in parts takes at most 64 KiB per direction, an open request about 6 KiB at its worst,
-//! and there are at most 1024 of them.
+//! Memory is bounded: a head that comes in parts takes at most 128 KiB per direction, an open request 6 KiB at its
+//! worst (400 bytes as a rule), and there are at most 256 of them.
 
 mod body;
 pub(crate) mod head;

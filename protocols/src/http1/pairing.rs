@@ -11,7 +11,7 @@ use super::Http;
 use crate::{Begun, Close, Details, End, Exchange, Finding, LossReason, Lost, Moment};
 
 /// Deeper than any client pipelines. With what is kept of one request bounded too, a connection's memory is.
-pub(super) const MAX_OPEN: usize = 1024;
+pub(super) const MAX_OPEN: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Pairing {

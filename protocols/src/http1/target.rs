@@ -87,21 +87,22 @@ fn text(bytes: &[u8], limit: usize) -> CompactString {
     let kept = &bytes[..bytes.len().min(limit)];
     // Without a way out of the loop it is a few vector instructions; nearly every field passes.
     let plain = kept.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
-    let mut text = match std::str::from_utf8(kept) {
-        Ok(text) if plain => CompactString::new(text),
-        _ => printable(kept),
-    };
-    if kept.len() < bytes.len() {
-        text.push('…');
+    match std::str::from_utf8(kept) {
+        Ok(text) if plain && kept.len() == bytes.len() => CompactString::new(text),
+        _ => printable(kept, kept.len() < bytes.len(), limit),
     }
-    text
 }
 
 #[cold]
-fn printable(bytes: &[u8]) -> CompactString {
+fn printable(bytes: &[u8], mut cut: bool, limit: usize) -> CompactString {
     let mut text = CompactString::default();
     let mut folded = false;
     for letter in String::from_utf8_lossy(bytes).chars() {
+        // A letter that stands for what is none is longer than that was.
+        if text.len() + letter.len_utf8() > limit {
+            cut = true;
+            break;
+        }
         // RFC 9112 5.2: a folded line's end and the blanks around it count as one blank.
         let blank = matches!(letter, '\r' | '\n' | '\t') || (folded && letter == ' ');
         match (blank, letter.is_control()) {
@@ -111,6 +112,9 @@ fn printable(bytes: &[u8]) -> CompactString {
             (false, false) => text.push(letter),
         }
         folded = blank;
+    }
+    if cut {
+        text.push('…');
     }
     text
 }

@@ -1,0 +1,117 @@
+//! What a parser holds is bounded, whatever it is fed and for however long.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use onlooker_protocols::http1::Http1;
+use onlooker_protocols::{Direction, Moment, Parser};
+use rstest::rstest;
+
+/// Counts what the thread that asks holds.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is left to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.set(HELD.get().wrapping_add(layout.size()));
+        // SAFETY: the caller keeps the promises of this same function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get().wrapping_sub(layout.size()));
+        // SAFETY: the caller keeps the promises of this same function, and it was allocated above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const MIB: usize = 1 << 20;
+/// So much is fed, unless the parser gives up before: more than a head may have, and more requests than are kept.
+const FED_BYTES: u64 = 1 << 20;
+const FED_PIECES: usize = 300;
+
+/// The most that the parser held while it was fed `piece` over and over.
+fn most_held(mut parser: impl Parser, direction: Direction, piece: &[u8]) -> usize {
+    let before = HELD.get();
+    let mut most = 0;
+    let mut found = Vec::with_capacity(16);
+    let (mut position, mut pieces) = (0, 0);
+    while position < FED_BYTES || pieces < FED_PIECES {
+        let at = Moment { nanos: position, position, run: 0 };
+        let followed = parser.bytes(direction, piece, at, &mut found);
+        position += piece.len() as u64;
+        pieces += 1;
+        // What it reports is its caller's; a request that is not told yet is still its own.
+        found = Vec::new();
+        most = most.max(HELD.get().saturating_sub(before));
+        if followed.is_err() {
+            break;
+        }
+    }
+    most
+}
+
+/// A head of 60 KiB of which as much is kept as can be, in letters that take three bytes where one was.
+fn greedy_request() -> Vec<u8> {
+    let bytes = |count| vec![0xff_u8; count];
+    [
+        b"GET /".to_vec(),
+        bytes(4000),
+        b"?".to_vec(),
+        b"name=v&".repeat(1000),
+        b" HTTP/1.1\r\nuser-agent: ".to_vec(),
+        bytes(10_000),
+        b"\r\nhost: ".to_vec(),
+        bytes(10_000),
+        b"\r\nx-request-id: ".to_vec(),
+        bytes(128),
+        b"\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=".to_vec(),
+        b"x".repeat(250),
+        b"\r\n\r\n".to_vec(),
+    ]
+    .concat()
+}
+
+#[rstest]
+#[case::endless_field(Direction::Request, b"GET / HTTP/1.1\r\nx: ".to_vec(), b"y".repeat(1000))]
+#[case::endless_fields(Direction::Request, b"GET / HTTP/1.1\r\n".to_vec(), b"x: y\r\n".to_vec())]
+#[case::endless_target(Direction::Request, b"GET /".to_vec(), b"y".to_vec())]
+#[case::endless_empty_lines(Direction::Request, vec![], b"\r\n".repeat(500))]
+#[case::endless_requests(Direction::Request, vec![], b"GET / HTTP/1.1\r\n\r\n".repeat(100))]
+#[case::endless_greedy_requests(Direction::Request, vec![], greedy_request())]
+#[case::endless_responses(Direction::Response, vec![], b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".repeat(100))]
+#[case::endless_interim_responses(Direction::Response, vec![], b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100))]
+#[case::endless_chunks(
+    Direction::Request,
+    b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
+    b"1\r\nx\r\n".repeat(100)
+)]
+#[case::endless_chunk_extension(
+    Direction::Request,
+    b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;".to_vec(),
+    b"x".repeat(1000)
+)]
+#[case::endless_trailers(
+    Direction::Request,
+    b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n".to_vec(),
+    b"x: y\r\n".repeat(100)
+)]
+fn http1_holds_no_more_than_it_says(
+    #[case] direction: Direction,
+    #[case] begin: Vec<u8>,
+    #[case] piece: Vec<u8>,
+    #[values(true, false)] from_start: bool,
+) {
+    let mut parser = Http1::new(from_start);
+    let followed = parser.bytes(direction, &begin, Moment::default(), &mut Vec::new());
+    assert_eq!(followed, Ok(()));
+    let most = most_held(parser, direction, &piece);
+    assert!(most < 2 * MIB, "{most} bytes");
+}
