@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use onlooker_common::event::{self, lifecycle};
-use onlooker_common::process::Capture;
+use onlooker_common::limits;
+use onlooker_common::process::{Capture, process_flag};
 use rustc_hash::FxHashMap;
+use tokio::io::unix::AsyncFd;
 
 use crate::cli;
 use crate::clock::Reading;
@@ -52,6 +54,9 @@ impl Agent {
             Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
         for missing in &kernel.missing {
             tracing::warn!(structure = missing.structure, member = missing.member, "not in this kernel: {} is off", missing.needed_for);
+        }
+        if tracing.kernel_log {
+            spawn_kernel_log(kernel.logger()?)?;
         }
         kernel.attach()?;
         let ring = kernel.ring()?;
@@ -119,6 +124,19 @@ impl Agent {
     }
 }
 
+/// Shows what the kernel programs say of themselves, as long as the agent runs.
+fn spawn_kernel_log(logger: kernel::Log) -> Result<()> {
+    // SAFETY: the logger owns its map's descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
+    let mut readable = unsafe { AsyncFd::register(logger) }?;
+    tokio::spawn(async move {
+        while let Ok(mut guard) = readable.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
+    Ok(())
+}
+
 /// Nanoseconds of `CLOCK_MONOTONIC`, which the kernel programs stamp with.
 fn monotonic() -> u64 {
     Reading::now().map_or(0, |reading| reading.monotonic)
@@ -145,6 +163,15 @@ impl Surroundings for Machine {
     fn completed(&mut self, cookie: u64, until: u64) {
         if self.control.lock().unwrap_or_else(PoisonError::into_inner).completed(cookie, until).is_err() {
             self.metrics.completions_not_told.add(1);
+        }
+    }
+
+    fn raise(&mut self, cookie: u64, tgid: u32) {
+        let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let raised = control.raise(cookie, capture).and_then(|()| control.set_flags(tgid, process_flag::RAISED));
+        if raised.is_err() {
+            self.metrics.captures_not_raised.add(1);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::parent::{NodeId, Parents, Place};
 use crate::route::Routes;
 use crate::span::{Ends, Role, Span};
-use crate::stream::{Happening, Limits, Streams};
+use crate::stream::{Connection, Happening, Limits, Streams};
 
 /// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
 /// that its process runs a loop come by other processors, at most one look at the ring later.
@@ -31,6 +31,8 @@ pub trait Surroundings {
     fn service(&mut self, tgid: u32) -> Arc<Service>;
     /// Every request of the connection that begins before `until` is complete.
     fn completed(&mut self, cookie: u64, until: u64);
+    /// As many bytes of the connection's runs are wanted as can be captured.
+    fn raise(&mut self, cookie: u64, tgid: u32);
     /// The connection is over.
     fn forget(&mut self, cookie: u64);
     /// A process changed.
@@ -173,10 +175,18 @@ impl<S: Surroundings> Pipeline<S> {
                     let tgid = origin.map_or(tgid, |origin| origin.tgid);
                     let place = Place { cookie, tgid, role: role.unwrap_or(Role::Client) };
                     self.parents.begin(place, &begun, origin.as_ref());
+                    if self.streams.get_mut(cookie).is_some_and(Connection::pipelines) {
+                        // The answers of one run are several: the budget for one would cut the later ones' heads off.
+                        self.surroundings.raise(cookie, tgid);
+                    }
                 }
                 Finding::Exchange(exchange) => self.over(cookie, tgid, exchange),
                 Finding::Lost(lost) => {
                     self.lost(lost.reason);
+                    if lost.reason == LossReason::RequestHeadMissing {
+                        // The next one on the connection will hardly be shorter.
+                        self.surroundings.raise(cookie, tgid);
+                    }
                     self.parents.abandon(cookie, lost.start.position);
                 }
                 Finding::Orphan(_) | Finding::SwitchedProtocol => {}

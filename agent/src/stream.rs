@@ -73,6 +73,10 @@ impl Streams {
         self.connections.get(&cookie)
     }
 
+    pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Connection> {
+        self.connections.get_mut(&cookie)
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.connections.len()

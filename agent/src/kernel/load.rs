@@ -22,6 +22,9 @@ pub(super) const RECORDER: [&str; 3] = ["sock_send_length", "sock_recv_length", 
 pub(super) const PROCESSES: [&str; 4] =
     ["sched_process_exec", "sched_process_fork", "sched_process_exit", "cgroup_attach_task"];
 
+/// When sends that wait for room began: without it a call's start is that of its first write's return.
+pub(super) const SENDS: [&str; 1] = ["tcp_sendmsg_locked"];
+
 /// Where an event loop goes to wait.
 pub(super) const BOUNDARIES: [&str; 7] = [
     "sys_enter_epoll_wait",
@@ -97,9 +100,9 @@ impl Kernel {
 
     /// Starts the recorder. Nothing is recorded before a process is selected.
     pub fn attach(&mut self) -> Result<(), LoadError> {
-        for name in PROCESSES {
+        for name in PROCESSES.into_iter().chain(SENDS) {
             if let Err(error) = self.attach_btf(name) {
-                tracing::warn!(tracepoint = name, %error, "not attached");
+                tracing::info!(tracepoint = name, %error, "not attached");
                 self.unavailable.push((name, error.to_string()));
             }
         }
@@ -155,10 +158,13 @@ impl Kernel {
     }
 
     /// The programs' own diagnostics, for `--kernel-log`.
-    pub fn logger(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
-        aya_log::EbpfLogger::init(&mut self.ebpf).ok()
+    pub fn logger(&mut self) -> Result<Log, LoadError> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|error| LoadError::Load(why(&error)))
     }
 }
+
+/// Passes on what the programs say of themselves.
+pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
     let program: &mut TracePoint = ebpf

@@ -36,6 +36,7 @@ pub struct Connection {
     origins: Origins,
     /// Starts of the requests that are open, for their age.
     open: Vec<Moment>,
+    is_pipelined: bool,
     ending: Option<(Close, u64)>,
     found: Vec<Finding>,
     metrics: Arc<Metrics>,
@@ -103,6 +104,7 @@ impl Connection {
             speaks: Speaks::UNHEARD,
             origins: Origins::default(),
             open: Vec::new(),
+            is_pipelined: false,
             ending: None,
             found: Vec::new(),
             metrics,
@@ -129,6 +131,11 @@ impl Connection {
     #[must_use]
     pub fn open_requests(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether it was just seen for the first time that several of its requests are open at once.
+    pub fn pipelines(&mut self) -> bool {
+        self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true)
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -238,8 +245,10 @@ impl Connection {
         happened: &mut Vec<Happening>,
     ) {
         let length = segment.length as usize;
+        // A send that waited for room handed its first byte over long before its last.
+        let first = if segment.began != 0 { Moment { nanos: segment.began, ..at } } else { at };
         if !captured.is_empty() {
-            self.piece(own, captured, 0, at, happened);
+            self.piece(own, captured, 0, first, happened);
         }
         let kept = usize::from(segment.tail_length).min(length - captured.len());
         let missing = length - captured.len() - kept;
