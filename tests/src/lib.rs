@@ -31,7 +31,9 @@ mod skip;
 mod world;
 
 pub mod client;
+pub mod load;
 pub mod machine;
+pub mod parents;
 pub mod servers;
 pub mod spans;
 pub mod wait;
