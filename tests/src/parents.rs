@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::ops::Range;
+
+use anyhow::{Result, ensure};
 
 use crate::spans::Span;
 
@@ -32,22 +33,37 @@ impl Verdict {
         self.right.values().chain(self.wrong.values()).sum::<usize>() + self.none
     }
 
-    /// Calls with the wrong parent.
-    #[must_use]
-    pub fn wrong(&self) -> usize {
-        self.wrong.values().sum()
+    /// Prints it as a row of a table, after what it is of.
+    #[expect(clippy::print_stderr, reason = "shown by the test runner with --nocapture")]
+    pub fn tell(&self, of: &str) -> &Self {
+        eprintln!("| {of} | {self} |");
+        self
     }
 
-    /// Calls with the wrong parent on a certain rung of the ladder.
-    #[must_use]
-    pub fn certainly_wrong(&self) -> usize {
-        self.wrong.iter().filter(|(evidence, _)| CERTAIN.contains(&evidence.as_str())).map(|(_, count)| count).sum()
+    /// Fails unless that many requests were seen, and that many calls for each.
+    pub fn is_of(&self, requests: usize, calls: usize) -> Result<&Self> {
+        ensure!(self.requests == requests, "{} of {requests} requests were seen: {self}", self.requests);
+        ensure!(self.calls() == requests * calls, "not {calls} calls for each of {requests} requests: {self}");
+        Ok(self)
     }
 
-    /// Calls whose parent was found by this evidence, and is the right one.
-    #[must_use]
-    pub fn right_by(&self, evidence: &str) -> usize {
-        self.right.get(evidence).copied().unwrap_or(0)
+    /// Fails unless every call was given its request as parent.
+    pub fn is_right(&self) -> Result<&Self> {
+        ensure!(self.wrong.is_empty() && self.none == 0, "not all right: {self}");
+        Ok(self)
+    }
+
+    /// Fails unless every call was given its request as parent, and for this reason.
+    pub fn is_right_by(&self, evidence: &str) -> Result<&Self> {
+        self.is_right()?;
+        ensure!(self.right.keys().all(|found| found == evidence), "not all by {evidence}: {self}");
+        Ok(self)
+    }
+
+    /// Fails if a call was given the wrong parent on a certain rung of the ladder.
+    pub fn is_never_certainly_wrong(&self) -> Result<&Self> {
+        ensure!(!self.wrong.keys().any(|found| CERTAIN.contains(&found.as_str())), "certain, but wrong: {self}");
+        Ok(self)
     }
 
     fn call(&mut self, call: &Span, is_right: impl Fn(&str) -> bool) {
@@ -60,7 +76,7 @@ impl Verdict {
     }
 }
 
-/// As a row of a table: requests, right and wrong by evidence, none.
+/// As cells of a table: calls, right and wrong by evidence, none.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tally = |tally: &BTreeMap<String, usize>| {
@@ -71,9 +87,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges the calls that the server at `address` (`HOST:PORT`) made for requests with `numbers`.
-#[must_use]
-pub fn judge(spans: &[Span], address: &str, numbers: &Range<u64>) -> Verdict {
+/// Judges the calls that the server at `address` (`HOST:PORT`) made for requests whose number is one of those `asked` for.
+pub fn judge(spans: &[Span], address: &str, asked: impl Fn(u64) -> bool) -> Verdict {
     let mut verdict = Verdict::default();
     let mut requests: HashMap<&str, (u64, &Span)> = HashMap::new();
     let mut service = None;
@@ -82,7 +97,7 @@ pub fn judge(spans: &[Span], address: &str, numbers: &Range<u64>) -> Verdict {
         span.kind == "server" && address.split_once(':') == Some((host, port))
     };
     for span in spans.iter().filter(listens) {
-        if let Some(number) = numbered(span.get("url.path")).filter(|number| numbers.contains(number)) {
+        if let Some(number) = numbered(span.get("url.path")).filter(|&number| asked(number)) {
             service.get_or_insert(span.service.as_str());
             requests.insert(&span.span_id, (number, span));
         }
@@ -93,7 +108,7 @@ pub fn judge(spans: &[Span], address: &str, numbers: &Range<u64>) -> Verdict {
     // What the numbered calls tell of when each request did what.
     let mut by_number: HashMap<u64, Vec<&Span>> = HashMap::new();
     for call in &calls {
-        if let Some(number) = number_of(call).filter(|number| numbers.contains(number)) {
+        if let Some(number) = number_of(call).filter(|&number| asked(number)) {
             by_number.entry(number).or_default().push(call);
             verdict.call(call, |parent| requests.get(parent).is_some_and(|(of, _)| *of == number));
         }
@@ -185,9 +200,12 @@ mod tests {
             redis("not between", "8", (15, 18)),
         ];
         let spans = spans::spans(&[json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})]).unwrap();
-        let verdict = judge(&spans, "h:80", &(7..9));
+        let verdict = judge(&spans, "h:80", |number| number < 9);
         assert_eq!((verdict.requests, verdict.calls()), (2, 8));
         assert_eq!(verdict.to_string(), "8 | 1 connect, 2 thread, 1 tick | 3 thread | 1");
-        assert_eq!((verdict.wrong(), verdict.certainly_wrong(), verdict.right_by("tick")), (3, 3, 1));
+        assert!(verdict.is_of(2, 4).is_ok() && verdict.is_of(2, 3).is_err() && verdict.is_of(1, 8).is_err());
+        assert!(verdict.is_right().is_err() && verdict.is_never_certainly_wrong().is_err());
+        let number_9 = judge(&spans, "h:80", |number| number == 9);
+        assert!(number_9.is_right_by("thread").is_ok() && number_9.is_right_by("tick").is_err());
     }
 }

@@ -111,18 +111,20 @@ impl AppOptions {
         command
             .args(arguments)
             .arg(port.to_string())
-            .current_dir(machine::apps(self.folder()))
+            .current_dir(machine::apps(self.language()))
             // The applications' folder is the repository's: no bytecode in it.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let log = format!("{}-{}", self.folder(), self.name);
+        let log = format!("{}-{}", self.language(), self.name);
         let launch = Launch { name: &log, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         process.logged(within(STARTS_WITHIN), "listening", 1)?;
         Ok(App { process, port })
     }
 
-    fn folder(&self) -> &'static str {
+    /// Its language, which names the folder of tests/apps that it is in.
+    #[must_use]
+    pub fn language(&self) -> &'static str {
         match self.language {
             Language::Node => "node",
             Language::Python => "python",
@@ -151,7 +153,7 @@ impl AppOptions {
         go.args(["build", "-o"])
             .arg(&binary)
             .arg(format!("{}.go", self.name))
-            .current_dir(machine::apps(self.folder()))
+            .current_dir(machine::apps(self.language()))
             .env("GOCACHE", Cache::locate()?.dir().join("go-build"))
             .env("GOTOOLCHAIN", "local");
         world.run_unwatched(&mut go).with_context(|| format!("cannot compile {}.go", self.name))?;
