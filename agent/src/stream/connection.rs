@@ -6,8 +6,8 @@ use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
 use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
 
-use super::origin::{Origin, Origins};
-use super::Happening;
+use super::origin::Origins;
+use super::{Happening, Learnt};
 use crate::metrics::Metrics;
 use crate::span::{Address, Role};
 
@@ -65,7 +65,10 @@ struct Held {
 #[derive(Debug)]
 enum Speaks {
     /// Not known yet: the pieces of the run that is looked at.
-    Undecided { pieces: Vec<Piece>, attempts: u8 },
+    Undecided {
+        pieces: Vec<Piece>,
+        attempts: u8,
+    },
     Known(Box<dyn Parser>),
     /// Nothing there is a parser for.
     Nothing,
@@ -112,7 +115,12 @@ impl Connection {
     }
 
     /// The kernel says who it is.
-    pub(super) fn introduce(&mut self, tgid: u32, (role, local, peer): (Option<Role>, Address, Address), from_start: bool) {
+    pub(super) fn introduce(
+        &mut self,
+        tgid: u32,
+        (role, local, peer): (Option<Role>, Address, Address),
+        from_start: bool,
+    ) {
         self.tgid = tgid;
         self.role = self.role.or(role);
         self.local = local;
@@ -292,7 +300,8 @@ impl Connection {
     fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
         let direction = self.direction(lane);
         let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
-        let first: Vec<u8> = pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
+        let first: Vec<u8> =
+            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
         let guess = match detect::detect(direction, self.from_start, &first) {
             Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
                 Guess::Unknown("unknown")
@@ -363,18 +372,30 @@ impl Connection {
     fn tell(&mut self, happened: &mut Vec<Happening>) {
         let mut found = std::mem::take(&mut self.found);
         for finding in found.drain(..) {
-            let mut origin: Option<Origin> = None;
-            match &finding {
+            let learnt = match finding {
                 Finding::Begun(begun) => {
-                    origin = self.origins.of(begun.start.position);
                     self.open.push(begun.start);
+                    let origin = self.origins.of(begun.start.position);
+                    Learnt::Begun(begun, origin)
                 }
-                Finding::Exchange(exchange) => self.open.retain(|start| *start != exchange.request_start),
-                Finding::Lost(lost) => self.open.retain(|start| *start != lost.start),
-                Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
-                Finding::SwitchedProtocol => self.speaks = Speaks::UNHEARD,
-            }
-            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, finding, origin });
+                Finding::Exchange(exchange) => {
+                    self.open.retain(|start| *start != exchange.request_start);
+                    Learnt::Exchange(exchange, self.ends())
+                }
+                Finding::Lost(lost) => {
+                    self.open.retain(|start| *start != lost.start);
+                    Learnt::Lost(lost)
+                }
+                Finding::Orphan(_) => {
+                    self.metrics.responses_without_request.add(1);
+                    continue;
+                }
+                Finding::SwitchedProtocol => {
+                    self.speaks = Speaks::UNHEARD;
+                    continue;
+                }
+            };
+            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, role: self.role(), learnt });
         }
         self.found = found;
     }
