@@ -188,6 +188,9 @@ impl Surroundings for Machine {
             }
             self.names.insert(process.tgid, process.comm);
         }
+        if process.change == lifecycle::FORK {
+            self.services.lock().unwrap_or_else(PoisonError::into_inner).forked(process.tgid, process.other);
+        }
         if let Some(changes) = &self.changes {
             // The thread ends only after this sender is gone.
             let _ = changes.send(Change { change: process.change, tgid: process.tgid, other: process.other });
