@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -79,6 +79,14 @@ impl World {
     pub fn run(&self, command: &mut Command) -> Result<Output> {
         join_before_exec(command, self)?;
         self.run_unwatched(command)
+    }
+
+    /// Runs a command to its end, in the watched cgroup, and returns how it ended. What it prints is dropped.
+    pub fn run_to_end(&self, command: &mut Command) -> Result<ExitStatus> {
+        join_before_exec(command, self)?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().with_context(|| format!("cannot start {program}"))
     }
 
     /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.
