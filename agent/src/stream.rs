@@ -255,3 +255,6 @@ impl Connection {
         self.followed_protocol()
     }
 }
+
+#[cfg(test)]
+mod tests;
