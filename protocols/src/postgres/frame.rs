@@ -9,6 +9,9 @@ use super::message::{
 };
 use crate::parser::Moment;
 
+/// So much of the buffer stays for the next message.
+const MAX_IDLE_BYTES: usize = 512;
+
 /// What is left of the bytes handed in.
 #[derive(Debug)]
 pub(super) struct Piece<'p> {
@@ -212,6 +215,7 @@ impl Framer {
             self.side.keeps(kind, length).ok_or("no such message")?
         };
         self.kept.clear();
+        self.kept.shrink_to(MAX_IDLE_BYTES);
         self.state = State::Body(Body { kind, left: u64::from(length), keep, fresh: true });
         Ok(true)
     }
