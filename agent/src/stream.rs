@@ -243,11 +243,7 @@ impl Connection {
     /// Both ends, as far as they are known; the role is what content showed where the kernel could not tell.
     #[must_use]
     pub fn ends(&self) -> Ends {
-        Ends {
-            role: self.role.unwrap_or(Role::Client),
-            local: self.local.clone(),
-            peer: self.peer.clone(),
-        }
+        Ends { role: self.role.unwrap_or(Role::Client), local: self.local.clone(), peer: self.peer.clone() }
     }
 
     #[must_use]

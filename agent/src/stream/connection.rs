@@ -6,8 +6,8 @@ use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
 use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
 
-use super::origin::{Origin, Origins};
 use super::Happening;
+use super::origin::{Origin, Origins};
 use crate::metrics::Metrics;
 use crate::span::{Address, Role};
 
@@ -76,7 +76,10 @@ struct Held {
 #[derive(Debug)]
 enum Speaks {
     /// Not known yet: the pieces of the run that is looked at.
-    Undecided { pieces: Vec<Piece>, attempts: u8 },
+    Undecided {
+        pieces: Vec<Piece>,
+        attempts: u8,
+    },
     Known(Box<dyn Parser>),
     /// Nothing there is a parser for.
     Nothing,
@@ -123,7 +126,12 @@ impl Connection {
     }
 
     /// The kernel says who it is.
-    pub(super) fn introduce(&mut self, tgid: u32, (role, local, peer): (Option<Role>, Address, Address), from_start: bool) {
+    pub(super) fn introduce(
+        &mut self,
+        tgid: u32,
+        (role, local, peer): (Option<Role>, Address, Address),
+        from_start: bool,
+    ) {
         self.tgid = tgid;
         self.role = self.role.or(role);
         self.local = local;
@@ -318,7 +326,8 @@ impl Connection {
     fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
         let direction = self.direction(lane);
         let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
-        let first: Vec<u8> = pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
+        let first: Vec<u8> =
+            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
         let guess = match detect::detect(direction, self.from_start, &first) {
             Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
                 Guess::Unknown("unknown")

@@ -167,7 +167,12 @@ fn segments_of_one_direction_are_put_in_order() {
 #[test]
 fn a_lost_answer_is_counted_and_the_next_is_its_own_requests() {
     let mut told = Told::new();
-    let operations = [told.reads(GET), told.writes(OK), told.reads(GET), told.writes(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n")];
+    let operations = [
+        told.reads(GET),
+        told.writes(OK),
+        told.reads(GET),
+        told.writes(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
+    ];
     for (index, operation) in operations.iter().enumerate() {
         if index != 1 {
             told.hand_over(operation);
