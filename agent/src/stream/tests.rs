@@ -58,7 +58,7 @@ impl Told {
             opposite,
             length: bytes.len() as u32,
             run: self.run,
-            flags: u32::from(egress) * flag::EGRESS | u32::from(begins) * flag::BEGINS | flag::FROM_START,
+            flags: (u32::from(egress) * flag::EGRESS) | (u32::from(begins) * flag::BEGINS) | flag::FROM_START,
             role: role::SERVER,
             tail_length: tail_length as u8,
             tgid: SERVER,
