@@ -122,7 +122,7 @@ impl Streams {
             change::FINISHED => connection.finished(record.time, happened),
             change::CLOSED => {
                 let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
-                connection.closing(why, record.time);
+                connection.closed(why, record.time, record.next);
             }
             // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
             _ => metrics.connections_opened.add(u64::from(record.change == change::CONNECTED)),
@@ -265,3 +265,6 @@ impl Connection {
         self.followed_protocol()
     }
 }
+
+#[cfg(test)]
+mod tests;
