@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
+use crate::wait;
 
 /// How much is shown of each log when a story fails: there are several, and the error is below them.
 const LOG_LINES_SHOWN: usize = 12;
@@ -40,11 +41,14 @@ impl World {
         Ok(Self(Arc::new(Inner { cgroup, dir })))
     }
 
-    /// Tells `story` in a new world. When it fails, the error carries the end of every log.
+    /// Tells `story` in a new world. When it fails of itself, the error carries the end of every log.
     pub fn story<T>(name: &str, story: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let world = Self::create()?;
         let told = story(&world);
         told.map_err(|error| {
+            if wait::interrupted() {
+                return error;
+            }
             let logs = world.logs();
             error.context(format!("{name} failed; the logs end with\n{logs}"))
         })
