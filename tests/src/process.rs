@@ -149,7 +149,7 @@ impl Process {
     /// Asks it to stop and waits; kills it when it takes longer than `grace`.
     pub fn stop_within(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.signal(self.stop_signal)?;
-        if let Ok(status) = self.wait(within(grace)) {
+        if let Ok(status) = self.wait(within(grace).despite_signals()) {
             return Ok(status);
         }
         self.signal(libc::SIGKILL)?;

@@ -10,9 +10,66 @@ const SHOWN: u64 = 8;
 
 /// Commands whose first argument is a subcommand, and their subcommands. What is none of these may be anything.
 const CONTAINERS: [(&str, &[&str]); 16] = [
-    ("ACL", &["CAT", "DELUSER", "DRYRUN", "GENPASS", "GETUSER", "HELP", "LIST", "LOAD", "LOG", "SAVE", "SETUSER", "USERS", "WHOAMI"]),
-    ("CLIENT", &["CACHING", "GETNAME", "GETREDIR", "HELP", "ID", "INFO", "KILL", "LIST", "NO-EVICT", "NO-TOUCH", "PAUSE", "REPLY", "SETINFO", "SETNAME", "TRACKING", "TRACKINGINFO", "UNBLOCK", "UNPAUSE"]),
-    ("CLUSTER", &["ADDSLOTS", "ADDSLOTSRANGE", "BUMPEPOCH", "COUNTKEYSINSLOT", "DELSLOTS", "FAILOVER", "FLUSHSLOTS", "FORGET", "GETKEYSINSLOT", "HELP", "INFO", "KEYSLOT", "LINKS", "MEET", "MYID", "MYSHARDID", "NODES", "REPLICAS", "REPLICATE", "RESET", "SAVECONFIG", "SETSLOT", "SHARDS", "SLAVES", "SLOTS"]),
+    (
+        "ACL",
+        &[
+            "CAT", "DELUSER", "DRYRUN", "GENPASS", "GETUSER", "HELP", "LIST", "LOAD", "LOG", "SAVE", "SETUSER",
+            "USERS", "WHOAMI",
+        ],
+    ),
+    (
+        "CLIENT",
+        &[
+            "CACHING",
+            "GETNAME",
+            "GETREDIR",
+            "HELP",
+            "ID",
+            "INFO",
+            "KILL",
+            "LIST",
+            "NO-EVICT",
+            "NO-TOUCH",
+            "PAUSE",
+            "REPLY",
+            "SETINFO",
+            "SETNAME",
+            "TRACKING",
+            "TRACKINGINFO",
+            "UNBLOCK",
+            "UNPAUSE",
+        ],
+    ),
+    (
+        "CLUSTER",
+        &[
+            "ADDSLOTS",
+            "ADDSLOTSRANGE",
+            "BUMPEPOCH",
+            "COUNTKEYSINSLOT",
+            "DELSLOTS",
+            "FAILOVER",
+            "FLUSHSLOTS",
+            "FORGET",
+            "GETKEYSINSLOT",
+            "HELP",
+            "INFO",
+            "KEYSLOT",
+            "LINKS",
+            "MEET",
+            "MYID",
+            "MYSHARDID",
+            "NODES",
+            "REPLICAS",
+            "REPLICATE",
+            "RESET",
+            "SAVECONFIG",
+            "SETSLOT",
+            "SHARDS",
+            "SLAVES",
+            "SLOTS",
+        ],
+    ),
     ("COMMAND", &["COUNT", "DOCS", "GETKEYS", "GETKEYSANDFLAGS", "HELP", "INFO", "LIST"]),
     ("CONFIG", &["GET", "HELP", "RESETSTAT", "REWRITE", "SET"]),
     ("DEBUG", &["HELP", "JMAP", "OBJECT", "RELOAD", "SEGFAULT", "SLEEP", "STRINGMATCH-LEN"]),
@@ -111,7 +168,7 @@ fn request(words: &[CompactString], strings: u64, start: Moment, end: Moment) ->
     // A name is a word; what is none came from nobody that speaks to Redis, and may be a secret.
     let is_word = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let name = if is_word { name.to_ascii_uppercase().to_compact_string() } else { CompactString::from("?") };
-    let second = words.get(1).map(|word| word.to_ascii_uppercase());
+    let second = words.get(1).map(CompactString::to_ascii_uppercase);
     let subcommand = CONTAINERS
         .iter()
         .find(|(container, _)| *container == name)

@@ -128,7 +128,9 @@ impl Frames {
     fn check_first(&self, kinds: Kinds) -> Result<(), Unparsable> {
         let Some(&first) = self.line.first() else { return Ok(()) };
         let fits = match kinds {
-            Kinds::Request if self.open.is_empty() => first == b'*' || first.is_ascii_alphabetic() || matches!(first, b'\r' | b'\n'),
+            Kinds::Request if self.open.is_empty() => {
+                first == b'*' || first.is_ascii_alphabetic() || matches!(first, b'\r' | b'\n')
+            }
             Kinds::Request => first == b'$',
             Kinds::Reply => b"+-:$*_#,(!=%~>|.".contains(&first),
         };

@@ -98,7 +98,7 @@ impl Replies {
 
 /// The error's code: a word in capitals by convention, so that nothing else of the message is kept.
 fn first_word(text: &[u8]) -> CompactString {
-    let word = text.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let word = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let is_code = word.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
     CompactString::from_utf8_lossy(if is_code && !word.is_empty() { word } else { b"ERR" })
 }
@@ -172,7 +172,9 @@ impl Session {
         let waits = self.open.front().is_some_and(|open| confirmations(&open.request).is_some());
         let message = matches!(reply.first.as_str(), "message" | "pmessage" | "smessage");
         // In RESP3 told as pushes, in RESP2 as arrays that may come between replies.
-        if (reply.kind == Kind::Push && !(confirms && waits)) || (reply.kind == Kind::Aggregate && message && !self.wants_array()) {
+        if (reply.kind == Kind::Push && !(confirms && waits))
+            || (reply.kind == Kind::Aggregate && message && !self.wants_array())
+        {
             return;
         }
         let Some(open) = self.open.front_mut() else {
