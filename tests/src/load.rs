@@ -99,7 +99,7 @@ impl Load {
     fn send_one_after_another(&self, progress: &Progress) -> Result<()> {
         let mut connection = None;
         while let Some(number) = progress.take() {
-            wait::not_interrupted()?;
+            ensure!(!wait::interrupted(), "interrupted");
             if self.aborts(number) {
                 self.give_up(number).with_context(|| format!("cannot give up request {number}"))?;
             } else {
