@@ -1,10 +1,11 @@
 //! One connection: its two lanes, what it speaks, and what is held until it can be told.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
-use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
+use onlooker_protocols::{Close, Direction, Finding, LossReason, Moment, Parser, Protocol};
 
 use super::origin::Origins;
 use super::{Happening, Learnt};
@@ -34,6 +35,8 @@ pub struct Connection {
     held: Vec<Held>,
     speaks: Speaks,
     origins: Origins,
+    /// The latest positions on the request side that no segment told of.
+    untold: Range<u64>,
     /// Starts of the requests that are open, for their age.
     open: Vec<Moment>,
     is_pipelined: bool,
@@ -117,6 +120,7 @@ impl Connection {
             held: Vec::new(),
             speaks: Speaks::UNHEARD,
             origins: Origins::default(),
+            untold: 0..0,
             open: Vec::new(),
             is_pipelined: false,
             ending: None,
@@ -240,6 +244,10 @@ impl Connection {
         if segment.position < next {
             // Told already, as a hole: its event was thought lost and was only late.
             self.metrics.segments_too_late.add(1);
+            let requests = matches!(self.speaks, Speaks::Known(_)) && self.is_request_lane(own) == Some(true);
+            if requests && segment.flags & flag::BEGINS != 0 {
+                self.metrics.requests_lost_too_late.add(1);
+            }
             return;
         }
         self.hole(own, segment.position, happened);
@@ -265,6 +273,9 @@ impl Connection {
         if position > next {
             self.metrics.bytes_missing.add(position - next);
             self.lanes[lane].next = Some(position);
+            if self.is_request_lane(lane) != Some(false) {
+                self.untold = next..position;
+            }
             self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, happened);
         }
     }
@@ -410,7 +421,9 @@ impl Connection {
                 }
                 Finding::Lost(lost) => {
                     self.open.retain(|start| *start != lost.start);
-                    Learnt::Lost(lost)
+                    let untold = lost.reason == LossReason::RequestHeadMissing
+                        && self.untold.contains(&lost.start.position);
+                    if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
                 }
                 Finding::Orphan(_) => {
                     self.metrics.responses_without_request.add(1);
