@@ -31,6 +31,8 @@ pub struct Connection {
     /// Time of its latest segment.
     pub last_activity: u64,
     from_start: bool,
+    /// Something passed that its present parser was not told of.
+    underway: bool,
     lanes: [Lane; 2],
     held: Vec<Held>,
     speaks: Speaks,
@@ -116,6 +118,7 @@ impl Connection {
             peer: Address::Unknown,
             last_activity: 0,
             from_start: false,
+            underway: false,
             lanes: [Lane::default(); 2],
             held: Vec::new(),
             speaks: Speaks::UNHEARD,
@@ -336,10 +339,11 @@ impl Connection {
     /// Looks at the run so far.
     fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
         let direction = self.direction(lane);
+        let from_start = self.from_start && !self.underway;
         let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
         let first: Vec<u8> =
             pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
-        let guess = match detect::detect(direction, self.from_start, &first) {
+        let guess = match detect::detect(direction, from_start, &first) {
             Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
                 Guess::Unknown("unknown")
             }
@@ -349,7 +353,7 @@ impl Connection {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
                 let pieces = std::mem::take(pieces);
-                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, self.from_start));
+                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
@@ -360,11 +364,18 @@ impl Connection {
             Guess::Unknown(name) => {
                 pieces.clear();
                 *attempts += 1;
+                self.underway = true;
                 if name != "unknown" || *attempts == ATTEMPTS {
                     self.leave(name);
                 }
             }
         }
+    }
+
+    /// What passed so far is no beginning of what comes: it is looked at as in the middle of a connection.
+    fn listen_anew(&mut self) {
+        self.speaks = Speaks::UNHEARD;
+        self.underway = true;
     }
 
     /// There is nothing here to follow.
@@ -389,7 +400,7 @@ impl Connection {
             tracing::debug!(cookie = self.cookie, %unparsable, "left");
             self.metrics.connections_unparsable.add(1);
             parser.close(Close::Shutdown, at, &mut self.found);
-            self.speaks = Speaks::UNHEARD;
+            self.listen_anew();
         }
         self.tell(happened);
     }
@@ -430,7 +441,7 @@ impl Connection {
                     continue;
                 }
                 Finding::SwitchedProtocol => {
-                    self.speaks = Speaks::UNHEARD;
+                    self.listen_anew();
                     continue;
                 }
             };
@@ -458,8 +469,7 @@ impl Connection {
     pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, happened: &mut Vec<Happening>) {
         if self.open.first().is_some_and(|start| start.nanos < oldest) {
             self.close(Close::Aged, now, happened);
-            self.speaks = Speaks::UNHEARD;
-            self.from_start = false;
+            self.listen_anew();
         }
     }
 
