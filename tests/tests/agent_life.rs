@@ -91,6 +91,23 @@ fn with_too_small_a_ring_what_is_lost_is_counted_to_the_unit() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn with_too_small_a_ring_calls_are_counted_as_the_requests_they_become() -> Result<()> {
+    World::story("small ring, both ends", |world| {
+        let backend = Nginx::site("location / { return 200 hello; }").named("backend").start(world)?;
+        let proxy = Nginx::proxy_to(&backend.address()).start(world)?;
+        let recording = Recording::start_with(world, &["--ring-bytes", "4096"])?;
+        let load = Load::start(&proxy.address(), 16, "/items");
+        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 3000).then_some(())))?;
+        let sent = load.stop()?.len();
+        let account = recording.finish()?;
+        // The proxy's own and its call's, and the backend's.
+        account.adds_up_to(3 * sent)?;
+        ensure!(account.summary.lost() > 0, "the ring was large enough: {}", account.summary);
+        Ok(())
+    })
+}
+
 /// `ngx_http_stub_status_module`: the third number of the third line is that of requests, this one included.
 fn requests_counted(status: &str) -> Result<usize> {
     let numbers = status.lines().nth(2).and_then(|line| line.split_whitespace().nth(2));
