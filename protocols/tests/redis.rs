@@ -477,14 +477,24 @@ fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) {
     }
 }
 
+#[rstest]
+fn a_hole_anywhere_makes_nothing_untrue(
+    #[values("redis_cli", "benchmark_pipeline", "python_resp2_pubsub", "python_resp3_pubsub")] name: &str,
+) {
+    let talk = Talk::recorded("redis", name);
+    let truth = play(&talk);
+    for (what, talk) in talk.gap_everywhere(&[1, 4, 9, 40, 1000]) {
+        assert_true(&what, &play(&talk), &truth);
+    }
+}
+
 #[test]
-fn a_hole_anywhere_makes_nothing_untrue() {
-    for name in Talk::all_recorded("redis") {
-        let talk = Talk::recorded("redis", &name);
-        let truth = play(&talk);
-        for (what, talk) in talk.gap_everywhere(&[1, 4, 9, 40, 1000]) {
-            assert_true(&format!("{name}: {what}"), &play(&talk), &truth);
-        }
+fn an_event_that_is_lost_costs_two_requests_at_most() {
+    let talk = Talk::recorded("redis", "python_resp2");
+    let told = play(&talk).exchanges().len();
+    for (what, talk) in talk.loss_everywhere() {
+        let outcome = play(&talk);
+        assert!(outcome.exchanges().len() + 2 >= told, "{what}: {outcome:#?}");
     }
 }
 
@@ -503,9 +513,7 @@ fn whatever_is_captured_is_true() {
             }
         }
         for (what, talk) in talk.loss_everywhere() {
-            let outcome = play(&talk);
-            assert_true(&format!("{name}: {what}"), &outcome, &truth);
-            assert!(outcome.exchanges().len() + 12 >= truth.exchanges().len(), "{name}: {what}");
+            assert_true(&format!("{name}: {what}"), &play(&talk), &truth);
         }
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct Session {
     /// What was SELECTed since MULTI: to be had with EXEC.
     queued_database: Option<Option<u32>>,
     silence: Silence,
-    subscriptions: [u64; 3],
+    /// How many there are of each kind, if every confirmation was seen.
+    subscriptions: Option<[u64; 3]>,
     /// Replies have always been matched in order, nothing was missed.
     in_step: bool,
     /// The client was seen to send requests before it had the replies to those of an earlier run.
@@ -110,7 +111,8 @@ impl Entry {
 impl Confirmations {
     fn of(request: &Request) -> Self {
         let subscriptions = match request.name.as_str() {
-            "SUBSCRIBE" | "UNSUBSCRIBE" => Subscriptions::Channels,
+            // One whose name was not captured may be any of them.
+            "" | "SUBSCRIBE" | "UNSUBSCRIBE" => Subscriptions::Channels,
             "PSUBSCRIBE" | "PUNSUBSCRIBE" => Subscriptions::Patterns,
             "SSUBSCRIBE" | "SUNSUBSCRIBE" => Subscriptions::ShardChannels,
             _ => return Self::None,
@@ -131,7 +133,7 @@ impl Session {
             database: from_start.then_some(0),
             queued_database: None,
             silence: Silence::No,
-            subscriptions: [0; 3],
+            subscriptions: from_start.then_some([0; 3]),
             in_step: from_start,
             pipelines: false,
             in_doubt: false,
@@ -299,7 +301,7 @@ impl Session {
 
     /// Replies passed whose framing is lost.
     pub(super) fn replies_missed(&mut self, found: &mut Vec<Finding>) {
-        self.in_step = false;
+        (self.in_step, self.subscriptions) = (false, None);
         if self.pipelines {
             self.doubt(found);
         }
@@ -378,7 +380,7 @@ impl Session {
                 *left = left.saturating_sub(1);
                 *left == 0
             }
-            (Confirmations::All(of), Said::Confirmed(..)) => subscriptions[*of as usize] == 0,
+            (Confirmations::All(of), Said::Confirmed(..)) => subscriptions.is_some_and(|left| left[*of as usize] == 0),
             _ => true,
         };
         if !is_last {
@@ -414,11 +416,11 @@ impl Session {
             || (reply.said == Said::Message && may_be_told())
     }
 
-    /// Whether the request behind the first was sent later, and before the reply to the first.
+    /// Whether the request behind the first was sent later, and before all of the reply to the first had come.
     fn overlaps(&self, reply: &Reply) -> bool {
         match (self.queue.front(), self.queue.get(1)) {
             (Some(Entry::Open(first)), Some(second)) => {
-                first.request.end.run < second.run() && second.run() < reply.start.run
+                first.request.end.run < second.run() && second.run() < reply.end.run
             }
             _ => false,
         }
@@ -427,12 +429,14 @@ impl Session {
     fn subscribed(&mut self, of: Subscriptions, left: u64) {
         const CHANNELS: usize = Subscriptions::Channels as usize;
         const PATTERNS: usize = Subscriptions::Patterns as usize;
-        let other = match of {
-            Subscriptions::Channels => self.subscriptions[PATTERNS],
-            Subscriptions::Patterns => self.subscriptions[CHANNELS],
+        let Some(subscriptions) = &mut self.subscriptions else { return };
+        // Channels and patterns are counted together.
+        let others = match of {
+            Subscriptions::Channels => subscriptions[PATTERNS],
+            Subscriptions::Patterns => subscriptions[CHANNELS],
             Subscriptions::ShardChannels => 0,
         };
-        self.subscriptions[of as usize] = left.saturating_sub(other);
+        subscriptions[of as usize] = left.saturating_sub(others);
     }
 
     /// What the reply to the first open request says of the database.
@@ -443,7 +447,7 @@ impl Session {
             "SELECT" if reply.simple == Simple::Queued => self.queued_database = Some(request.choice.parse().ok()),
             "SELECT" if !is_refused => self.database = request.choice.parse().ok(),
             "RESET" if !is_refused => {
-                (self.database, self.queued_database, self.subscriptions) = (Some(0), None, [0; 3]);
+                (self.database, self.queued_database, self.subscriptions) = (Some(0), None, Some([0; 3]));
             }
             "EXEC" => {
                 if let Some(database) = self.queued_database.take()
@@ -488,8 +492,13 @@ impl Session {
 impl Session {
     /// The first open request was answered.
     fn finish(&mut self, error: CompactString, found: &mut Vec<Finding>) {
-        if let Some(Entry::Open(open)) = self.queue.pop_front() {
-            self.tell(open.request, open.answer, error, End::Complete, found);
+        match self.queue.pop_front() {
+            // Confirmations of it may be among what was not captured.
+            Some(Entry::Open(open)) if open.doubtful && open.confirmations != Confirmations::None => {
+                self.lose(&open.request, found);
+            }
+            Some(Entry::Open(open)) => self.tell(open.request, open.answer, error, End::Complete, found),
+            _ => {}
         }
     }
 
