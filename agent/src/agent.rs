@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use onlooker_common::event::{self, lifecycle};
-use onlooker_common::process::Capture;
+use onlooker_common::limits;
+use onlooker_common::process::{Capture, process_flag};
 use rustc_hash::FxHashMap;
+use tokio::io::unix::AsyncFd;
 
 use crate::cli;
 use crate::clock::Reading;
@@ -51,7 +53,15 @@ impl Agent {
         let mut kernel =
             Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
         for missing in &kernel.missing {
-            tracing::warn!(structure = missing.structure, member = missing.member, "not in this kernel: {} is off", missing.needed_for);
+            tracing::warn!(
+                structure = missing.structure,
+                member = missing.member,
+                "not in this kernel: {} is off",
+                missing.needed_for
+            );
+        }
+        if tracing.kernel_log {
+            spawn_kernel_log(kernel.logger()?)?;
         }
         kernel.attach()?;
         let ring = kernel.ring()?;
@@ -70,7 +80,13 @@ impl Agent {
         };
         let selected = watch.scan().context("cannot look through the processes")?;
         let (changes, watch) = watch.start().context("cannot start the thread that follows processes")?;
-        let machine = Machine { services, control: control.clone(), changes: Some(changes), metrics: metrics.clone(), names: FxHashMap::default() };
+        let machine = Machine {
+            services,
+            control: control.clone(),
+            changes: Some(changes),
+            metrics: metrics.clone(),
+            names: FxHashMap::default(),
+        };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
@@ -119,6 +135,19 @@ impl Agent {
     }
 }
 
+/// Shows what the kernel programs say of themselves, as long as the agent runs.
+fn spawn_kernel_log(logger: kernel::Log) -> Result<()> {
+    // SAFETY: the logger owns its map's descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
+    let mut readable = unsafe { AsyncFd::register(logger) }?;
+    tokio::spawn(async move {
+        while let Ok(mut guard) = readable.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
+    Ok(())
+}
+
 /// Nanoseconds of `CLOCK_MONOTONIC`, which the kernel programs stamp with.
 fn monotonic() -> u64 {
     Reading::now().map_or(0, |reading| reading.monotonic)
@@ -148,6 +177,15 @@ impl Surroundings for Machine {
         }
     }
 
+    fn raise(&mut self, cookie: u64, tgid: u32) {
+        let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let raised = control.raise(cookie, capture).and_then(|()| control.set_flags(tgid, process_flag::RAISED));
+        if raised.is_err() {
+            self.metrics.captures_not_raised.add(1);
+        }
+    }
+
     fn forget(&mut self, cookie: u64) {
         self.control.lock().unwrap_or_else(PoisonError::into_inner).forget(cookie);
     }
@@ -160,6 +198,9 @@ impl Surroundings for Machine {
                 self.names.clear();
             }
             self.names.insert(process.tgid, process.comm);
+        }
+        if process.change == lifecycle::FORK {
+            self.services.lock().unwrap_or_else(PoisonError::into_inner).forked(process.tgid, process.other);
         }
         if let Some(changes) = &self.changes {
             // The thread ends only after this sender is gone.

@@ -11,4 +11,4 @@ pub mod ring;
 mod tracefs;
 
 pub use control::Control;
-pub use load::{Kernel, LoadError, Options};
+pub use load::{Kernel, LoadError, Log, Options};

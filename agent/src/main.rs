@@ -36,9 +36,10 @@ fn tell(line: &str) {
 
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
-        1 => "onlooker=info,warn",
-        _ => "onlooker=debug,info",
+        // The kernel programs are silent unless they were asked.
+        0 => "warn,onlooker_ebpf=trace",
+        1 => "onlooker=info,warn,onlooker_ebpf=trace",
+        _ => "onlooker=debug,info,onlooker_ebpf=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()

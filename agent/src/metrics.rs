@@ -46,6 +46,8 @@ counters! {
     listeners_not_told,
     /// Requests whose completion the kernel side could not be told of.
     completions_not_told,
+    /// Connections of which the kernel side could not be told to capture more.
+    captures_not_raised,
     /// Connections that were followed.
     connections_seen,
     /// Connections that selected processes opened.

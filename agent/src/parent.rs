@@ -139,11 +139,9 @@ impl Parents {
                 evidence: Evidence::Wire,
                 remote: true,
             }),
-            Link::Node(parent, evidence) => self.ledger.get(parent).map(|parent| Parent {
-                span_id: parent.span_id,
-                evidence,
-                remote: false,
-            }),
+            Link::Node(parent, evidence) => {
+                self.ledger.get(parent).map(|parent| Parent { span_id: parent.span_id, evidence, remote: false })
+            }
         };
         let link = node.late.and_then(|late| self.ledger.get(late)).map(|late| {
             let trace_id = late.frozen.as_ref().map_or(context.trace_id, |trace| trace.trace_id);
@@ -166,12 +164,13 @@ impl Parents {
 
     /// Joins both ends of a connection on this host.
     fn join(&mut self, id: NodeId, place: Place, position: u64, origin: &Origin) {
-        if origin.peer != 0 && origin.from_start {
+        if origin.peer != 0 {
             self.other_end.insert(place.cookie, origin.peer);
             self.other_end.insert(origin.peer, place.cookie);
         }
         if let Some(&other) = self.other_end.get(&place.cookie) {
-            if let Some(found) = self.ledger.at_sequence(other, position as u32) {
+            let found = self.ledger.at_sequence(other, position as u32);
+            if let Some(found) = found.filter(|&found| origin.peer == 0 || self.agree(id, found)) {
                 self.connect(id, found);
             }
             return;
@@ -200,6 +199,13 @@ impl Parents {
                 }
             }
         }
+    }
+
+    /// Whether both ends count alike in both directions. The ends of a unix socket count from what each was first seen
+    /// to move: if something was under way just then, they never agree, and never join.
+    fn agree(&self, one: NodeId, other: NodeId) -> bool {
+        let opposite = |id| self.ledger.get(id).and_then(|node| node.opposite);
+        opposite(one).is_some() && opposite(one) == opposite(other)
     }
 
     /// `one` and `other` are the two ends of one exchange.

@@ -52,6 +52,8 @@ pub struct Segment {
     pub captured: u32,
     /// `CLOCK_MONOTONIC`, nanoseconds, when the operation returned.
     pub time: u64,
+    /// When its first byte was handed over, for a send that may have waited for room; 0 where that is not known.
+    pub began: u64,
     pub cookie: u64,
     /// Stream position of the operation's first byte. For TCP the low 32 bits are the sequence number.
     pub position: u64,
@@ -82,7 +84,7 @@ pub struct Segment {
     pub tail: [u8; TAIL_BYTES],
 }
 
-const _: () = assert!(size_of::<Segment>() == 184);
+const _: () = assert!(size_of::<Segment>() == 192);
 
 /// What happened to a connection: values of [`Connection::change`].
 pub mod change {
@@ -131,9 +133,11 @@ pub struct Connection {
     pub path_length: u32,
     /// For unix sockets: the peer socket's cookie, if it has one yet.
     pub peer: u64,
+    /// Position after the last byte that was received, and sent: both 0 if none was.
+    pub next: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Connection>() == 200);
+const _: () = assert!(size_of::<Connection>() == 216);
 
 /// What happened to a process: values of [`Process::change`].
 pub mod lifecycle {

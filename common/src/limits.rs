@@ -32,8 +32,12 @@ pub const RESPONSE_CAPTURE: u32 = 1 << 10;
 /// one, and a chunk's size usually stands there.
 pub const OPERATION_CAPTURE: u32 = 256;
 
-/// The largest capture that one operation can carry: the largest size class.
-pub const LARGEST_CAPTURE: u32 = 8 << 10;
+/// The largest capture that one operation can carry: the largest size class, for connections whose policy was raised.
+/// A header block may have as much.
+pub const LARGEST_CAPTURE: u32 = 64 << 10;
+
+/// A send of fewer bytes does not wait for room: the smallest send buffer holds more (`tcp_wmem`, 16 KiB by default).
+pub const WAITING_SEND: u64 = 16 << 10;
 
 /// Buffers of one vectored operation that are looked at: IOV_MAX is 1024, and servers use a few.
 pub const BUFFERS: u32 = 64;

@@ -60,6 +60,7 @@ offsets! {
     task_tgid: "task_struct"."tgid" => "processes",
     task_signal: "task_struct"."signal" => "knowing a process's end",
     signal_live: "signal_struct"."live" => "knowing a process's end",
+    message_left: "msghdr"."msg_iter.count" => "the beginning of sends that wait for room",
     cgroup_node: "cgroup"."kn" => "following a process into its cgroup at once",
     node_id: "kernfs_node"."id" => "following a process into its cgroup at once",
     task_comm: "task_struct"."comm" => "process names",

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use core::ptr;
 use onlooker_common::context::{Owner, TraceContext};
 use onlooker_common::event::{self, UNIX_PATH_BYTES, change, kind, role};
+use onlooker_common::limits::WAITING_SEND;
 use onlooker_common::loss::Loss;
 use onlooker_common::process::{Listener, process_flag};
 
@@ -47,6 +48,8 @@ pub struct ConnectionState {
     pub message_position: u64,
     /// Client: whose message this is; before the first message, whose connection.
     pub owner: Owner,
+    /// When a send began that waits for room; 0 while none does.
+    pub sending_since: u64,
     pub run: u32,
     /// Bytes of this run that may still be captured.
     pub budget: u32,
@@ -174,6 +177,7 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> boo
         (&raw mut (*record).remote_address).cast::<[u32; 4]>().write(remote);
         (*record).path_length = 0;
         (*record).peer = 0;
+        (*record).next = state.next;
         (&raw mut (*record).path).write_bytes(0, 1);
         if family == AF_UNIX
             && let Some(unix) = sock.unix()
@@ -231,6 +235,7 @@ fn connecting(sock: Sock) {
             evidence: 0,
             _pad: 0,
         },
+        sending_since: 0,
         run: 0,
         budget: 0,
         tgid,
@@ -289,4 +294,18 @@ fn closed(sock: Sock) {
         context::forget(thread, state.cookie);
     }
     report(sock, state, change::CLOSED, 0);
+}
+
+/// TCP is about to take bytes of a send: `left` in all, or what is left of it after a wait.
+#[inline(always)]
+pub fn sending(sock: Sock, left: u64) {
+    if left < WAITING_SEND || Selected::find(process::current().0).is_none() {
+        return;
+    }
+    if let Some(state) = known(sock)
+        && state.sending_since == 0
+    {
+        // SAFETY: no arguments.
+        state.sending_since = unsafe { bpf_ktime_get_ns() };
+    }
 }

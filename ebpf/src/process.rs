@@ -1,7 +1,9 @@
 //! Which processes are followed, and what becomes of them.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_pid_tgid};
+use aya_log_ebpf::debug;
 use onlooker_common::event::{self, kind, lifecycle};
 use onlooker_common::limits::CGROUP_DEPTH;
 use onlooker_common::loss::Loss;
@@ -78,7 +80,7 @@ fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) {
 
 /// A process executes a program: in a selected cgroup, or below one, it is selected before its first instruction.
 #[inline(always)]
-pub fn executed(task: Task) {
+pub fn executed(ctx: &impl EbpfContext, task: Task) {
     for level in 0..CGROUP_DEPTH {
         // SAFETY: a number of a level; beyond the process's own the answer is 0.
         let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
@@ -86,7 +88,7 @@ pub fn executed(task: Task) {
             break;
         }
         if let Some(selected) = CGROUPS.get_ptr(cgroup) {
-            select(task.tgid(), selected);
+            select(ctx, task.tgid(), selected);
             break;
         }
     }
@@ -95,30 +97,28 @@ pub fn executed(task: Task) {
 
 /// A process is moved into a cgroup. Only that very one is looked at here; those above it are the agent's to judge.
 #[inline(always)]
-pub fn moved(task: Task, into: Cgroup) {
+pub fn moved(ctx: &impl EbpfContext, task: Task, into: Cgroup) {
     if let Some(selected) = into.id().and_then(|cgroup| CGROUPS.get_ptr(cgroup)) {
-        select(task.tgid(), selected);
+        select(ctx, task.tgid(), selected);
     }
     report(lifecycle::MOVED, task.tgid(), 0, task.comm());
 }
 
 /// Selects a process unless it is.
 #[inline(always)]
-fn select(tgid: u32, found: *const SelectedCgroup) {
+fn select(ctx: &impl EbpfContext, tgid: u32, found: *const SelectedCgroup) {
     if Selected::find(tgid).is_some() {
         return;
     }
     // SAFETY: a live value of the map.
     let capture = unsafe { *found };
-    let fresh = SelectedProcess {
-        flags: 0,
-        runnable: 0,
-        request_capture: capture.request,
-        response_capture: capture.response,
-    };
+    let fresh =
+        SelectedProcess { flags: 0, runnable: 0, request_capture: capture.request, response_capture: capture.response };
     if PROCESSES.insert(tgid, fresh, 0).is_err() {
         count(Loss::ProcessesFull);
+        return;
     }
+    debug!(ctx, "process {} selected by its cgroup", tgid);
 }
 
 #[inline(always)]
@@ -137,7 +137,7 @@ pub fn calls(process: Selected, tgid: u32) {
 
 /// A child of a selected process is selected, before it runs.
 #[inline(always)]
-pub fn forked(parent: Task, child: Task) {
+pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
     let (parent, child) = (parent.tgid(), child.tgid());
     if parent == child {
         return;
@@ -149,12 +149,13 @@ pub fn forked(parent: Task, child: Task) {
         count(Loss::ProcessesFull);
         return;
     }
+    debug!(ctx, "process {} selected as a child of {}", child, parent);
     report(lifecycle::FORK, parent, child, [0; 16]);
 }
 
 /// A selected process ends with its last thread.
 #[inline(always)]
-pub fn exited(task: Task) {
+pub fn exited(ctx: &impl EbpfContext, task: Task) {
     let tgid = task.tgid();
     if Selected::find(tgid).is_none() {
         return;
@@ -167,6 +168,7 @@ pub fn exited(task: Task) {
     if last {
         // It is there: looked up just now, and only its own exit removes it.
         let _ = PROCESSES.remove(tgid);
+        debug!(ctx, "process {} ended", tgid);
         report(lifecycle::EXIT, tgid, 0, [0; 16]);
     }
 }

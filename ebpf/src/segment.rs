@@ -106,6 +106,7 @@ impl Operation {
             captured: 0,
             // SAFETY: no arguments.
             time: unsafe { bpf_ktime_get_ns() },
+            began: if egress { core::mem::take(&mut state.sending_since) } else { 0 },
             cookie: state.cookie,
             position,
             opposite,
@@ -249,6 +250,7 @@ fn buffer(segment: event::Segment, loss: Loss, from: u64, wanted: u32) -> u32 {
         0..=64 => buffer_class::<64>(segment, loss, from, wanted),
         65..=256 => buffer_class::<256>(segment, loss, from, wanted),
         257..=1024 => buffer_class::<1024>(segment, loss, from, wanted),
+        1025..=8192 => buffer_class::<8192>(segment, loss, from, wanted),
         _ => buffer_class::<{ LARGEST_CAPTURE as usize }>(segment, loss, from, wanted),
     }
 }
@@ -277,6 +279,9 @@ fn vector(segment: event::Segment, loss: Loss, iovecs: u64, count: u64, wanted: 
     match wanted {
         0..=255 => vector_class::<256, 512>(segment, loss, iovecs, count, wanted),
         256..=1023 => vector_class::<1024, 2048>(segment, loss, iovecs, count, wanted),
+        // One more than the usual budget, which the verifier wants to be less than the class.
+        1024..=8191 => vector_class::<8192, 16384>(segment, loss, iovecs, count, wanted),
+        8192 => vector_class::<8192, 16384>(segment, loss, iovecs, count, 8191),
         _ => {
             const LARGEST: usize = LARGEST_CAPTURE as usize;
             let wanted = if wanted < LARGEST_CAPTURE { wanted } else { LARGEST_CAPTURE - 1 };

@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use crate::connection;
 use crate::context;
-use crate::kernel::{Cgroup, Sock, Task};
+use crate::kernel::{self, Cgroup, Sock, Task};
 use crate::process::{self, Selected};
 use crate::segment::{self, Direction};
 
@@ -38,6 +38,16 @@ pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// (sk, msg, skb, size_goal), each time that TCP takes bytes of a send. Since Linux 6.16.
+#[btf_tracepoint(function = "tcp_sendmsg_locked")]
+pub fn tcp_sendmsg_locked(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the tracepoint's second argument is a `struct msghdr *`.
+    if let Some(left) = unsafe { kernel::bytes_left(ctx.arg::<*const c_void>(1)) } {
+        connection::sending(sock(&ctx, 0), left);
+    }
+    0
+}
+
 /// (sk, oldstate, newstate)
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
@@ -48,21 +58,21 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 /// (task, old_pid, bprm)
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    process::executed(task(&ctx, 0));
+    process::executed(&ctx, task(&ctx, 0));
     0
 }
 
 /// (parent, child)
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    process::forked(task(&ctx, 0), task(&ctx, 1));
+    process::forked(&ctx, task(&ctx, 0), task(&ctx, 1));
     0
 }
 
 /// (task)
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
-    process::exited(task(&ctx, 0));
+    process::exited(&ctx, task(&ctx, 0));
     0
 }
 
@@ -70,7 +80,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's first argument is a `struct cgroup *`.
-    process::moved(task(&ctx, 2), unsafe { Cgroup::new(ctx.arg::<*const c_void>(0)) });
+    process::moved(&ctx, task(&ctx, 2), unsafe { Cgroup::new(ctx.arg::<*const c_void>(0)) });
     0
 }
 

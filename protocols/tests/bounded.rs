@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use onlooker_protocols::http1::Http1;
+use onlooker_protocols::postgres::Postgres;
 use onlooker_protocols::{Direction, Moment, Parser};
 use rstest::rstest;
 
@@ -114,4 +115,41 @@ fn http1_holds_no_more_than_it_says(
     assert_eq!(followed, Ok(()));
     let most = most_held(parser, direction, &piece);
     assert!(most < 2 * MIB, "{most} bytes");
+}
+
+/// A message of PostgreSQL's.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+    [&[kind], &length[..], body].concat()
+}
+
+/// A `Parse` for each of many names, with as much SQL as is kept, none of which is a literal.
+fn named_statements() -> Vec<u8> {
+    let parse = |name| message(b'P', format!("{name}\0SELECT {}\0\0\0", "a, ".repeat(2700)).as_bytes());
+    (0..1500).flat_map(parse).collect()
+}
+
+#[rstest]
+#[case::endless_message(message(b'Q', &vec![b'a'; 1 << 24])[..1000].to_vec(), b"a".repeat(1000))]
+#[case::endless_queries(vec![], message(b'Q', b"SELECT 1\0").repeat(100))]
+#[case::endless_long_queries(vec![], message(b'Q', &[&b"a, ".repeat(2700)[..], b"\0"].concat()).repeat(4))]
+#[case::endless_long_literals(vec![], message(b'Q', &[b"SELECT '", &b"a".repeat(8000)[..], b"'\0"].concat()).repeat(4))]
+#[case::endless_executes(vec![], message(b'E', b"\0\0\0\0\0").repeat(100))]
+#[case::endless_syncs(vec![], message(b'S', b"").repeat(100))]
+#[case::endless_binds(vec![], message(b'B', b"\0\0\0\0\0\0\0\0").repeat(100))]
+#[case::many_names(named_statements(), message(b'S', b""))]
+fn postgres_holds_no_more_than_it_says(
+    #[case] begin: Vec<u8>,
+    #[case] piece: Vec<u8>,
+    #[values(true, false)] from_start: bool,
+) {
+    let mut parser = Postgres::new(from_start);
+    let startup = [&[0, 0, 0, 18, 0, 3, 0, 0][..], b"user\0ann\0\0"].concat();
+    let before = HELD.get();
+    let mut followed = parser.bytes(Direction::Request, &startup, Moment::default(), &mut Vec::new());
+    followed = followed.and_then(|()| parser.bytes(Direction::Request, &begin, Moment::default(), &mut Vec::new()));
+    assert_eq!(followed, Ok(()));
+    let begun = HELD.get().saturating_sub(before);
+    let most = begun + most_held(parser, Direction::Request, &piece);
+    assert!(most < 3 * MIB, "{most} bytes");
 }

@@ -22,20 +22,26 @@
 mod accounts;
 mod agent;
 mod cgroup;
+mod curl;
 mod ports;
 mod process;
+mod recording;
 mod shop;
 mod skip;
 mod world;
 
+pub mod client;
 pub mod machine;
 pub mod servers;
+pub mod spans;
 pub mod wait;
 
 pub use crate::agent::{Agent, agent_beside};
 pub use crate::cgroup::Cgroup;
+pub use crate::curl::Curl;
 pub use crate::ports::Port;
 pub use crate::process::Process;
+pub use crate::recording::{Account, Recording, Summary};
 pub use crate::shop::Shop;
 pub use crate::skip::{SKIPPED_FILE, record_skip};
 pub use crate::world::World;

@@ -15,7 +15,7 @@ use crate::world::World;
 /// What a server gets to stop in good order before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How much of a log is shown: enough for a Python traceback.
+/// How much is shown of the log of a program that does not start: enough for a Python traceback.
 const LOG_LINES_SHOWN: usize = 40;
 
 /// A running program. It is stopped when this is dropped.
@@ -122,7 +122,9 @@ impl Process {
                 None => Ok(None),
             }
         })
-        .with_context(|| format!("{} does not start; its log ends with\n{}", self.name, tail(&self.log)))
+        .with_context(|| {
+            format!("{} does not start; its log ends with\n{}", self.name, tail(&self.log, LOG_LINES_SHOWN))
+        })
     }
 
     /// Sends it a signal, unless it has ended.
@@ -147,7 +149,7 @@ impl Process {
     /// Asks it to stop and waits; kills it when it takes longer than `grace`.
     pub fn stop_within(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.signal(self.stop_signal)?;
-        if let Ok(status) = self.wait(within(grace)) {
+        if let Ok(status) = self.wait(within(grace).despite_signals()) {
             return Ok(status);
         }
         self.signal(libc::SIGKILL)?;
@@ -171,10 +173,10 @@ impl Drop for Process {
 }
 
 /// The last lines of a log, for a person who must find out what went wrong.
-pub(crate) fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path, lines_shown: usize) -> String {
     let text = read_lossy(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    lines[lines.len().saturating_sub(lines_shown)..].join("\n")
 }
 
 fn append_to(path: &Path) -> Result<File> {

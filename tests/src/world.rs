@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +12,10 @@ use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
+use crate::wait;
+
+/// How much is shown of each log when a story fails: there are several, and the error is below them.
+const LOG_LINES_SHOWN: usize = 12;
 
 /// Where the programs of one test run. Cheap to clone: every server keeps its world.
 #[derive(Debug, Clone)]
@@ -37,11 +41,14 @@ impl World {
         Ok(Self(Arc::new(Inner { cgroup, dir })))
     }
 
-    /// Tells `story` in a new world. When it fails, the error carries the end of every log.
+    /// Tells `story` in a new world. When it fails of itself, the error carries the end of every log.
     pub fn story<T>(name: &str, story: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let world = Self::create()?;
         let told = story(&world);
         told.map_err(|error| {
+            if wait::interrupted() {
+                return error;
+            }
             let logs = world.logs();
             error.context(format!("{name} failed; the logs end with\n{logs}"))
         })
@@ -78,6 +85,14 @@ impl World {
         self.run_unwatched(command)
     }
 
+    /// Runs a command to its end, in the watched cgroup, and returns how it ended. What it prints is dropped.
+    pub fn run_to_end(&self, command: &mut Command) -> Result<ExitStatus> {
+        join_before_exec(command, self)?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().with_context(|| format!("cannot start {program}"))
+    }
+
     /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.
     pub fn run_unwatched(&self, command: &mut Command) -> Result<Output> {
         let program = command.get_program().to_string_lossy().into_owned();
@@ -105,7 +120,7 @@ impl World {
         logs.sort();
         let parts = logs.iter().map(|log| {
             let name = log.file_stem().unwrap_or_default().to_string_lossy();
-            format!("--- {name}\n{}", tail(log))
+            format!("--- {name}\n{}", tail(log, LOG_LINES_SHOWN))
         });
         parts.collect::<Vec<_>>().join("\n")
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::load::{BOUNDARIES, Kernel, Options, PROCESSES, RECORDER, VMLINUX_BTF};
+use super::load::{BOUNDARIES, Kernel, Options, PROCESSES, RECORDER, SENDS, VMLINUX_BTF};
 use super::offsets::MissingField;
 
 /// One thing that was looked at.
@@ -50,6 +50,12 @@ pub fn examine() -> Report {
             findings.push(recorder(&mut kernel));
             kernel.attach_boundaries();
             findings.push(optional("processes", &PROCESSES, &kernel, "processes are found at start-up only"));
+            findings.push(optional(
+                "long sends",
+                &SENDS,
+                &kernel,
+                "a call that begins with a large blocking write begins when that returned",
+            ));
             findings.push(optional("event loops", &BOUNDARIES, &kernel, "no parents by `tick`"));
             missing_fields.clone_from(&kernel.missing);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::programs::{BtfTracePoint, ProgramError, TracePoint};
-use aya::{Btf, Ebpf, EbpfLoader, EbpfError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
 
@@ -21,6 +21,9 @@ pub(super) const RECORDER: [&str; 3] = ["sock_send_length", "sock_recv_length", 
 /// What becomes of processes: without one of these, what it tells is not known.
 pub(super) const PROCESSES: [&str; 4] =
     ["sched_process_exec", "sched_process_fork", "sched_process_exit", "cgroup_attach_task"];
+
+/// When sends that wait for room began: without it a call's start is that of its first write's return.
+pub(super) const SENDS: [&str; 1] = ["tcp_sendmsg_locked"];
 
 /// Where an event loop goes to wait.
 pub(super) const BOUNDARIES: [&str; 7] = [
@@ -51,9 +54,13 @@ impl Default for Options {
 /// Why the programs can't run here.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     Btf(String),
-    #[error("loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE")]
+    #[error(
+        "loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE"
+    )]
     NotPermitted(String),
     #[error("cannot load the kernel programs: {0}")]
     Load(String),
@@ -97,9 +104,9 @@ impl Kernel {
 
     /// Starts the recorder. Nothing is recorded before a process is selected.
     pub fn attach(&mut self) -> Result<(), LoadError> {
-        for name in PROCESSES {
+        for name in PROCESSES.into_iter().chain(SENDS) {
             if let Err(error) = self.attach_btf(name) {
-                tracing::warn!(tracepoint = name, %error, "not attached");
+                tracing::info!(tracepoint = name, %error, "not attached");
                 self.unavailable.push((name, error.to_string()));
             }
         }
@@ -155,10 +162,13 @@ impl Kernel {
     }
 
     /// The programs' own diagnostics, for `--kernel-log`.
-    pub fn logger(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
-        aya_log::EbpfLogger::init(&mut self.ebpf).ok()
+    pub fn logger(&mut self) -> Result<Log, LoadError> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|error| LoadError::Load(why(&error)))
     }
 }
+
+/// Passes on what the programs say of themselves.
+pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
     let program: &mut TracePoint = ebpf
@@ -213,7 +223,9 @@ fn not_loaded(error: EbpfError) -> LoadError {
 
 fn not_verified(name: &'static str, error: ProgramError) -> LoadError {
     match &error {
-        ProgramError::LoadError { io_error, verifier_log } if io_error.kind() != std::io::ErrorKind::PermissionDenied => {
+        ProgramError::LoadError { io_error, verifier_log }
+            if io_error.kind() != std::io::ErrorKind::PermissionDenied =>
+        {
             let log = verifier_log.to_string();
             let end = log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
             LoadError::Load(format!("the verifier refused {name} ({io_error}):\n{end}"))

@@ -19,6 +19,8 @@ pub(super) struct Node {
     /// Position of the request's first byte, and of the run it came in.
     pub(super) position: u64,
     pub(super) run_position: u64,
+    /// How far the other direction had come, for the first request of a run.
+    pub(super) opposite: Option<u64>,
     pub(super) start: u64,
     pub(super) end: Option<u64>,
     pub(super) span_id: SpanId,
@@ -81,6 +83,7 @@ impl Node {
             tgid: place.tgid,
             position: begun.start.position,
             run_position: origin.map_or(begun.start.position, |origin| origin.position),
+            opposite: origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.opposite),
             start: begun.start.nanos,
             end: None,
             span_id: SpanId::from_bytes(span_id.to_be_bytes()),

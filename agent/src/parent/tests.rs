@@ -19,15 +19,11 @@ fn origin(position: u64, opposite: u64) -> Origin {
         tgid: 0,
         tid: 0,
         peer: 0,
-        from_start: true,
     }
 }
 
 fn owned(position: u64, by: (u64, u64), rung: u32) -> Origin {
-    Origin {
-        owner: Owner { cookie: by.0, position: by.1, evidence: rung, ..Owner::default() },
-        ..origin(position, 0)
-    }
+    Origin { owner: Owner { cookie: by.0, position: by.1, evidence: rung, ..Owner::default() }, ..origin(position, 0) }
 }
 
 fn server(cookie: u64, tgid: u32) -> Place {
@@ -184,4 +180,19 @@ fn a_parent_found_after_the_trace_was_sent_is_a_link() {
     assert_eq!(answer.parent, None);
     assert_eq!(answer.link.map(|link| link.span_id()), Some(call.span_id));
     assert!(parents.is_empty());
+}
+
+#[test]
+fn ends_of_a_unix_socket_join_if_they_count_alike() {
+    let joined = |opposite| {
+        let mut parents = Parents::default();
+        let call = parents.begin(client(2, PROXY), &begun(0, 100), Some(&Origin { peer: 3, ..origin(0, 0) }));
+        let answer = Origin { peer: 2, ..origin(0, opposite) };
+        let answer = parents.begin(server(3, APP), &begun(0, 101), Some(&answer));
+        let answer = settle(&mut parents, answer, 101, 110);
+        let call = settle(&mut parents, call, 100, 111);
+        answer.parent.is_some_and(|parent| parent.span_id == call.span_id)
+    };
+    assert!(joined(0));
+    assert!(!joined(50), "a request was under way when the agent came");
 }

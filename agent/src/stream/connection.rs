@@ -6,8 +6,8 @@ use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
 use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
 
-use super::origin::{Origin, Origins};
-use super::Happening;
+use super::origin::Origins;
+use super::{Happening, Learnt};
 use crate::metrics::Metrics;
 use crate::span::{Address, Role};
 
@@ -36,9 +36,19 @@ pub struct Connection {
     origins: Origins,
     /// Starts of the requests that are open, for their age.
     open: Vec<Moment>,
-    ending: Option<(Close, u64)>,
+    is_pipelined: bool,
+    ending: Option<Ending>,
     found: Vec<Finding>,
     metrics: Arc<Metrics>,
+}
+
+/// A connection's end, until what came before it has been let through.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    why: Close,
+    time: u64,
+    /// Where each direction ended; 0 where that is not known.
+    positions: [u64; 2],
 }
 
 /// One direction of a connection.
@@ -46,6 +56,8 @@ pub struct Connection {
 struct Lane {
     /// Position of the next byte, once any was seen.
     next: Option<u64>,
+    /// When the piece before it passed, and in which run.
+    before: u64,
     run: u32,
     finished: bool,
 }
@@ -64,7 +76,10 @@ struct Held {
 #[derive(Debug)]
 enum Speaks {
     /// Not known yet: the pieces of the run that is looked at.
-    Undecided { pieces: Vec<Piece>, attempts: u8 },
+    Undecided {
+        pieces: Vec<Piece>,
+        attempts: u8,
+    },
     Known(Box<dyn Parser>),
     /// Nothing there is a parser for.
     Nothing,
@@ -103,6 +118,7 @@ impl Connection {
             speaks: Speaks::UNHEARD,
             origins: Origins::default(),
             open: Vec::new(),
+            is_pipelined: false,
             ending: None,
             found: Vec::new(),
             metrics,
@@ -110,7 +126,12 @@ impl Connection {
     }
 
     /// The kernel says who it is.
-    pub(super) fn introduce(&mut self, tgid: u32, (role, local, peer): (Option<Role>, Address, Address), from_start: bool) {
+    pub(super) fn introduce(
+        &mut self,
+        tgid: u32,
+        (role, local, peer): (Option<Role>, Address, Address),
+        from_start: bool,
+    ) {
         self.tgid = tgid;
         self.role = self.role.or(role);
         self.local = local;
@@ -131,6 +152,11 @@ impl Connection {
         self.open.len()
     }
 
+    /// Whether it was just seen for the first time that several of its requests are open at once.
+    pub fn pipelines(&mut self) -> bool {
+        self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true)
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         !self.open.is_empty() || !self.held.is_empty()
     }
@@ -149,7 +175,12 @@ impl Connection {
 
     /// The connection is closed: what is held is let through first.
     pub(super) fn closing(&mut self, why: Close, time: u64) {
-        self.ending.get_or_insert((why, time));
+        self.ending.get_or_insert(Ending { why, time, positions: [0; 2] });
+    }
+
+    /// The kernel says that it is closed, and how far each direction had come.
+    pub(super) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2]) {
+        self.ending = Some(Ending { why, time, positions });
     }
 
     /// Takes a segment when its turn has come.
@@ -203,8 +234,7 @@ impl Connection {
 
     fn deliver(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
         let own = lane_of(segment);
-        let lane = &mut self.lanes[own];
-        lane.run = segment.run;
+        let lane = &self.lanes[own];
         let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
         let next = lane.next.unwrap_or(segment.position);
         if segment.position < next {
@@ -212,12 +242,13 @@ impl Connection {
             self.metrics.segments_too_late.add(1);
             return;
         }
-        lane.next = Some(segment.position + u64::from(segment.length));
-        if segment.position > next {
-            let missing = segment.position - next;
-            self.metrics.bytes_missing.add(missing);
-            self.piece(own, &[], missing, Moment { position: next, ..at }, happened);
-        }
+        self.hole(own, segment.position, happened);
+        self.lanes[own] = Lane {
+            next: Some(segment.position + u64::from(segment.length)),
+            before: segment.time,
+            run: segment.run,
+            ..self.lanes[own]
+        };
         if segment.flags & flag::FIN != 0 {
             self.end_lane(own, segment.time, happened);
             return;
@@ -226,6 +257,16 @@ impl Connection {
             self.origins.note(segment);
         }
         self.pieces(own, segment, captured, at, happened);
+    }
+
+    /// What comes before `position` and was never told is a hole.
+    fn hole(&mut self, lane: usize, position: u64, happened: &mut Vec<Happening>) {
+        let Lane { next: Some(next), before, run, .. } = self.lanes[lane] else { return };
+        if position > next {
+            self.metrics.bytes_missing.add(position - next);
+            self.lanes[lane].next = Some(position);
+            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, happened);
+        }
     }
 
     /// A segment is its captured beginning, what was not captured, and the tail.
@@ -238,8 +279,10 @@ impl Connection {
         happened: &mut Vec<Happening>,
     ) {
         let length = segment.length as usize;
+        // A send that waited for room handed its first byte over long before its last.
+        let first = if segment.began != 0 { Moment { nanos: segment.began, ..at } } else { at };
         if !captured.is_empty() {
-            self.piece(own, captured, 0, at, happened);
+            self.piece(own, captured, 0, first, happened);
         }
         let kept = usize::from(segment.tail_length).min(length - captured.len());
         let missing = length - captured.len() - kept;
@@ -283,7 +326,8 @@ impl Connection {
     fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
         let direction = self.direction(lane);
         let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
-        let first: Vec<u8> = pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
+        let first: Vec<u8> =
+            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
         let guess = match detect::detect(direction, self.from_start, &first) {
             Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
                 Guess::Unknown("unknown")
@@ -354,18 +398,30 @@ impl Connection {
     fn tell(&mut self, happened: &mut Vec<Happening>) {
         let mut found = std::mem::take(&mut self.found);
         for finding in found.drain(..) {
-            let mut origin: Option<Origin> = None;
-            match &finding {
+            let learnt = match finding {
                 Finding::Begun(begun) => {
-                    origin = self.origins.of(begun.start.position);
                     self.open.push(begun.start);
+                    let origin = self.origins.of(begun.start.position);
+                    Learnt::Begun(begun, origin)
                 }
-                Finding::Exchange(exchange) => self.open.retain(|start| *start != exchange.request_start),
-                Finding::Lost(lost) => self.open.retain(|start| *start != lost.start),
-                Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
-                Finding::SwitchedProtocol => self.speaks = Speaks::UNHEARD,
-            }
-            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, finding, origin });
+                Finding::Exchange(exchange) => {
+                    self.open.retain(|start| *start != exchange.request_start);
+                    Learnt::Exchange(exchange, self.ends())
+                }
+                Finding::Lost(lost) => {
+                    self.open.retain(|start| *start != lost.start);
+                    Learnt::Lost(lost)
+                }
+                Finding::Orphan(_) => {
+                    self.metrics.responses_without_request.add(1);
+                    continue;
+                }
+                Finding::SwitchedProtocol => {
+                    self.speaks = Speaks::UNHEARD;
+                    continue;
+                }
+            };
+            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, role: self.role(), learnt });
         }
         self.found = found;
     }
@@ -373,10 +429,13 @@ impl Connection {
     /// Lets time pass. Whether the connection is over.
     pub(super) fn advance(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) -> bool {
         self.let_through(now, hold, happened);
-        let Some((why, time)) = self.ending else { return false };
+        let Some(Ending { why, time, positions }) = self.ending else { return false };
         // Other processors' segments from before the end may still be on their way.
         if !self.held.is_empty() || now.saturating_sub(time) < hold {
             return false;
+        }
+        for (lane, position) in positions.into_iter().enumerate() {
+            self.hole(lane, position, happened);
         }
         self.close(why, time, happened);
         true

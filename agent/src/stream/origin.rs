@@ -20,8 +20,6 @@ pub struct Origin {
     pub tid: u32,
     /// Cookie of the other end of a unix socket, 0 if not known yet.
     pub peer: u64,
-    /// The connection is followed from its first byte.
-    pub from_start: bool,
 }
 
 impl Origin {
@@ -34,7 +32,6 @@ impl Origin {
             tgid: segment.tgid,
             tid: segment.tid,
             peer: segment.peer,
-            from_start: segment.flags & flag::FROM_START != 0,
         }
     }
 }

@@ -12,8 +12,8 @@
 //! After an error the server skips everything up to the next `Sync`. What it skipped is told as such, answered by the
 //! `ReadyForQuery`. Copied data belongs to the statement that copies.
 //!
-//! Memory is bounded: of a message at most 8.5 KiB are kept, of a connection 4096 open requests, and 1024 names of
-//! prepared statements and of portals each. A response whose middle was not captured is recovered at its
+//! Memory is bounded to about 3 MiB: of a message at most 8.5 KiB are kept, of a connection 4096 open requests with 512
+//! KiB of SQL, and 1024 names of prepared statements and of portals each, again with 512 KiB of SQL. A response whose middle was not captured is recovered at its
 //! `ReadyForQuery`, which ends an operation and so is among its last bytes.
 
 mod frame;

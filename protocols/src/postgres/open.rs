@@ -20,6 +20,8 @@ pub(super) struct Open {
     pub(super) begun: bool,
     /// `None` where it was prepared before Onlooker came, or was forgotten.
     pub(super) statement: Option<Arc<Normalized>>,
+    /// What the statement holds, if it came with this request.
+    pub(super) held_bytes: usize,
     /// A name that its `Parse` gave, not to be believed if it fails.
     pub(super) prepares: Option<CompactString>,
     /// The last response that is its own was seen: `CommandComplete` or the like, or an error.
@@ -75,6 +77,7 @@ impl Open {
             response: None,
             begun: false,
             statement: None,
+            held_bytes: 0,
             prepares: None,
             answered: false,
             skipped: false,

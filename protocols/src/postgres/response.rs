@@ -1,5 +1,7 @@
 //! Which response ends which request: the half of the session that takes from the queue.
 
+use std::collections::VecDeque;
+
 use compact_str::CompactString;
 
 use super::Query;
@@ -10,6 +12,9 @@ use super::session::{Entry, Session};
 use crate::exchange::{Begun, End, Finding, LossReason, Lost};
 use crate::parser::Moment;
 use crate::sql::Dialect;
+
+/// An empty queue keeps room for so many: what a long pipeline took is given back.
+const MAX_IDLE: usize = 64;
 
 impl Session {
     pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
@@ -247,11 +252,15 @@ impl Session {
 
     /// Takes the first of the queue; if it was announced it is handed on, and must be reported.
     fn pop(&mut self, report: impl FnOnce(Open, &mut Self)) {
-        if let Some(Entry::Open(open)) = self.queue.pop_front()
-            && open.begun
-        {
-            self.open -= 1;
-            report(open, self);
+        if let Some(Entry::Open(open)) = self.queue.pop_front() {
+            self.held_bytes -= open.held_bytes;
+            if open.begun {
+                self.open -= 1;
+                report(open, self);
+            }
+        }
+        if self.queue.is_empty() && self.queue.capacity() > MAX_IDLE {
+            self.queue = VecDeque::new();
         }
     }
 

@@ -17,14 +17,18 @@ use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::parser::Moment;
 use crate::sql::{Dialect, Extent, Normalized, normalize};
 
-/// How many requests are kept open on one connection; later ones are counted as lost.
-pub(super) const MAX_OPEN: usize = 4096;
+/// How many requests are kept open on one connection, and how much memory their statements take; later ones are
+/// counted as lost.
+const MAX_OPEN: usize = 4096;
+const MAX_HELD_BYTES: usize = 512 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) queue: VecDeque<Entry>,
     /// How many of the queue were announced.
     pub(super) open: usize,
+    /// What the statements hold that came with the requests of the queue.
+    pub(super) held_bytes: usize,
     pub(super) statements: Statements,
     pub(super) portals: Statements,
     pub(super) database: CompactString,
@@ -89,6 +93,7 @@ impl Session {
         Self {
             queue: VecDeque::new(),
             open: 0,
+            held_bytes: 0,
             statements: Statements::default(),
             portals: Statements::default(),
             database: CompactString::default(),
@@ -197,9 +202,7 @@ impl Session {
                     extended.stage = Stage::Supposed;
                 }
             }
-            Some(_) => {
-                self.queue.pop_back();
-            }
+            Some(_) => self.drop_back(),
             None => {}
         }
         self.opened = None;
@@ -229,7 +232,9 @@ impl Session {
         match self.queue.back_mut() {
             Some(Entry::Open(open)) if opened && open.start == message.start => {
                 open.request_end = message.end;
-                open.statement = statement;
+                if let Some(statement) = statement {
+                    self.hold(statement);
+                }
             }
             // It was too many when it was opened, or is over already.
             _ if opened => {}
@@ -254,7 +259,10 @@ impl Session {
             return;
         }
         self.settle(found);
-        self.queue.push_back(Entry::Open(Open { statement, ..Open::new(request, start, end) }));
+        self.queue.push_back(Entry::Open(Open::new(request, start, end)));
+        if let Some(statement) = statement {
+            self.hold(statement);
+        }
         self.begin(found);
     }
 
@@ -271,8 +279,8 @@ impl Session {
         self.statements.set(name, Some(Arc::clone(&statement)));
         if let Some(open) = self.building() {
             open.request_end = message.end;
-            open.statement = Some(statement);
             open.prepares = Some(CompactString::from_utf8_lossy(name)).filter(|name| !name.is_empty());
+            self.hold(statement);
         }
     }
 
@@ -354,7 +362,7 @@ impl Session {
         let overflows = std::mem::take(&mut self.overflow).unsynced;
         // A group with nothing to tell of: its answers come with those of the one before.
         if self.building().is_some() {
-            self.queue.pop_back();
+            self.drop_back();
         }
         if let Some(Entry::Open(open)) = self.queue.back_mut()
             && let Request::Extended(extended) = &mut open.request
@@ -412,6 +420,13 @@ impl Session {
         }
     }
 
+    /// Takes back a group that was not announced.
+    fn drop_back(&mut self) {
+        if let Some(Entry::Open(open)) = self.queue.pop_back() {
+            self.held_bytes -= open.held_bytes;
+        }
+    }
+
     fn extend_copy(&mut self, end: Moment) {
         if let (true, Some(Entry::Open(open))) = (self.copying, self.queue.front_mut()) {
             open.request_end = end;
@@ -430,7 +445,20 @@ impl Session {
     }
 
     fn is_full(&self) -> bool {
-        self.overflow.unsynced || self.overflow.group.is_some() || self.queue.len() >= MAX_OPEN
+        self.overflow.unsynced
+            || self.overflow.group.is_some()
+            || self.queue.len() >= MAX_OPEN
+            || self.held_bytes >= MAX_HELD_BYTES
+    }
+
+    /// The last of the queue came with its statement.
+    fn hold(&mut self, statement: Arc<Normalized>) {
+        if let Some(Entry::Open(open)) = self.queue.back_mut() {
+            self.held_bytes -= open.held_bytes;
+            open.held_bytes = statement.held_bytes();
+            self.held_bytes += open.held_bytes;
+            open.statement = Some(statement);
+        }
     }
 
     /// One more `ReadyForQuery` that belongs to nothing told.

@@ -15,6 +15,8 @@ pub(super) struct Statements {
     named: HashMap<CompactString, Named>,
     /// Counts uses, to know which name was not used for longest.
     uses: u64,
+    /// What the named ones hold.
+    held_bytes: usize,
     forgotten: u64,
 }
 
@@ -24,9 +26,10 @@ struct Named {
     used: u64,
 }
 
-/// How many names are remembered of a connection. The one not used for longest makes room for the next, and what it
-/// stood for is not known any more.
-pub(super) const MAX_NAMES: usize = 1024;
+/// How many names are remembered of a connection, and how much memory their statements take. The one not used for
+/// longest makes room for the next, and what it stood for is not known any more.
+const MAX_NAMES: usize = 1024;
+const MAX_HELD_BYTES: usize = 512 * 1024;
 
 impl Statements {
     /// `None` says that the name stands for something not known.
@@ -36,11 +39,10 @@ impl Statements {
             return;
         }
         let Ok(name) = std::str::from_utf8(name) else { return };
-        let Some(statement) = statement.filter(|_| name.len() <= MAX_NAME) else {
-            self.named.remove(name);
-            return;
-        };
-        if self.named.len() >= MAX_NAMES && !self.named.contains_key(name) {
+        self.drop_name(name);
+        let Some(statement) = statement.filter(|_| name.len() <= MAX_NAME) else { return };
+        self.held_bytes += held_bytes(name, &statement);
+        while self.named.len() >= MAX_NAMES || (self.held_bytes > MAX_HELD_BYTES && !self.named.is_empty()) {
             self.forget_one();
         }
         self.uses += 1;
@@ -70,8 +72,18 @@ impl Statements {
     fn forget_one(&mut self) {
         let oldest = self.named.iter().min_by_key(|(_, named)| named.used).map(|(name, _)| name.clone());
         if let Some(name) = oldest {
-            self.named.remove(&name);
+            self.drop_name(&name);
             self.forgotten += 1;
         }
     }
+
+    fn drop_name(&mut self, name: &str) {
+        if let Some(named) = self.named.remove(name) {
+            self.held_bytes -= held_bytes(name, &named.statement);
+        }
+    }
+}
+
+fn held_bytes(name: &str, statement: &Normalized) -> usize {
+    name.len() + statement.held_bytes()
 }

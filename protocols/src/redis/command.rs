@@ -9,81 +9,32 @@ use crate::parser::Moment;
 const SHOWN: u64 = 8;
 
 /// Commands whose first argument is a subcommand, and their subcommands. What is none of these may be anything.
-const CONTAINERS: [(&str, &[&str]); 16] = [
-    (
-        "ACL",
-        &[
-            "CAT", "DELUSER", "DRYRUN", "GENPASS", "GETUSER", "HELP", "LIST", "LOAD", "LOG", "SAVE", "SETUSER",
-            "USERS", "WHOAMI",
-        ],
-    ),
+const CONTAINERS: [(&str, &str); 16] = [
+    ("ACL", "CAT DELUSER DRYRUN GENPASS GETUSER HELP LIST LOAD LOG SAVE SETUSER USERS WHOAMI"),
     (
         "CLIENT",
-        &[
-            "CACHING",
-            "GETNAME",
-            "GETREDIR",
-            "HELP",
-            "ID",
-            "INFO",
-            "KILL",
-            "LIST",
-            "MAINT_NOTIFICATIONS",
-            "NO-EVICT",
-            "NO-TOUCH",
-            "PAUSE",
-            "REPLY",
-            "SETINFO",
-            "SETNAME",
-            "TRACKING",
-            "TRACKINGINFO",
-            "UNBLOCK",
-            "UNPAUSE",
-        ],
+        "CACHING GETNAME GETREDIR HELP ID INFO KILL LIST MAINT_NOTIFICATIONS NO-EVICT NO-TOUCH PAUSE \
+        REPLY SETINFO SETNAME TRACKING TRACKINGINFO UNBLOCK UNPAUSE",
     ),
     (
         "CLUSTER",
-        &[
-            "ADDSLOTS",
-            "ADDSLOTSRANGE",
-            "BUMPEPOCH",
-            "COUNTKEYSINSLOT",
-            "DELSLOTS",
-            "FAILOVER",
-            "FLUSHSLOTS",
-            "FORGET",
-            "GETKEYSINSLOT",
-            "HELP",
-            "INFO",
-            "KEYSLOT",
-            "LINKS",
-            "MEET",
-            "MYID",
-            "MYSHARDID",
-            "NODES",
-            "REPLICAS",
-            "REPLICATE",
-            "RESET",
-            "SAVECONFIG",
-            "SETSLOT",
-            "SHARDS",
-            "SLAVES",
-            "SLOTS",
-        ],
+        "ADDSLOTS ADDSLOTSRANGE BUMPEPOCH COUNTKEYSINSLOT DELSLOTS FAILOVER FLUSHSLOTS FORGET \
+        GETKEYSINSLOT HELP INFO KEYSLOT LINKS MEET MYID MYSHARDID NODES REPLICAS REPLICATE RESET \
+        SAVECONFIG SETSLOT SHARDS SLAVES SLOTS",
     ),
-    ("COMMAND", &["COUNT", "DOCS", "GETKEYS", "GETKEYSANDFLAGS", "HELP", "INFO", "LIST"]),
-    ("CONFIG", &["GET", "HELP", "RESETSTAT", "REWRITE", "SET"]),
-    ("DEBUG", &["HELP", "JMAP", "OBJECT", "RELOAD", "SEGFAULT", "SLEEP", "STRINGMATCH-LEN"]),
-    ("FUNCTION", &["DELETE", "DUMP", "FLUSH", "HELP", "KILL", "LIST", "LOAD", "RESTORE", "STATS"]),
-    ("LATENCY", &["DOCTOR", "GRAPH", "HELP", "HISTOGRAM", "HISTORY", "LATEST", "RESET"]),
-    ("MEMORY", &["DOCTOR", "HELP", "MALLOC-STATS", "PURGE", "STATS", "USAGE"]),
-    ("MODULE", &["HELP", "LIST", "LOAD", "LOADEX", "UNLOAD"]),
-    ("OBJECT", &["ENCODING", "FREQ", "HELP", "IDLETIME", "REFCOUNT"]),
-    ("PUBSUB", &["CHANNELS", "HELP", "NUMPAT", "NUMSUB", "SHARDCHANNELS", "SHARDNUMSUB"]),
-    ("SCRIPT", &["DEBUG", "EXISTS", "FLUSH", "HELP", "KILL", "LOAD"]),
-    ("SLOWLOG", &["GET", "HELP", "LEN", "RESET"]),
-    ("XGROUP", &["CREATE", "CREATECONSUMER", "DELCONSUMER", "DESTROY", "HELP", "SETID"]),
-    ("XINFO", &["CONSUMERS", "GROUPS", "HELP", "STREAM"]),
+    ("COMMAND", "COUNT DOCS GETKEYS GETKEYSANDFLAGS HELP INFO LIST"),
+    ("CONFIG", "GET HELP RESETSTAT REWRITE SET"),
+    ("DEBUG", "HELP JMAP OBJECT RELOAD SEGFAULT SLEEP STRINGMATCH-LEN"),
+    ("FUNCTION", "DELETE DUMP FLUSH HELP KILL LIST LOAD RESTORE STATS"),
+    ("LATENCY", "DOCTOR GRAPH HELP HISTOGRAM HISTORY LATEST RESET"),
+    ("MEMORY", "DOCTOR HELP MALLOC-STATS PURGE STATS USAGE"),
+    ("MODULE", "HELP LIST LOAD LOADEX UNLOAD"),
+    ("OBJECT", "ENCODING FREQ HELP IDLETIME REFCOUNT"),
+    ("PUBSUB", "CHANNELS HELP NUMPAT NUMSUB SHARDCHANNELS SHARDNUMSUB"),
+    ("SCRIPT", "DEBUG EXISTS FLUSH HELP KILL LOAD"),
+    ("SLOWLOG", "GET HELP LEN RESET"),
+    ("XGROUP", "CREATE CREATECONSUMER DELCONSUMER DESTROY HELP SETID"),
+    ("XINFO", "CONSUMERS GROUPS HELP STREAM"),
 ];
 
 /// A request, as far as it was seen.
@@ -227,7 +178,7 @@ fn request(words: &[CompactString], strings: Option<u64>, start: Moment, end: Mo
     let subcommand = CONTAINERS
         .iter()
         .find(|(container, _)| *container == name)
-        .and_then(|(_, known)| known.iter().find(|known| **known == second).copied());
+        .and_then(|(_, known)| known.split(' ').find(|known| *known == second));
     let choice = match (name.as_str(), subcommand) {
         ("SELECT", _) => words.get(1).cloned(),
         ("CLIENT", Some("REPLY")) => words.get(2).map(|word| upper(word)),

@@ -50,6 +50,13 @@ pub struct Normalized {
     pub summary: CompactString,
 }
 
+impl Normalized {
+    /// How much memory it takes, about.
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.text.capacity() + self.operation.len() + self.collection.len() + self.summary.len()
+    }
+}
+
 /// Longest summary, in bytes: OpenTelemetry's limit.
 pub const MAX_SUMMARY: usize = 255;
 

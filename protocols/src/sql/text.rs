@@ -9,6 +9,8 @@ use super::lexer::{Kind, Token};
 
 /// What stands for the rest of a truncated statement.
 const CUT: &str = "...";
+/// So many bytes may a text hold that it doesn't use: what long literals took is given back.
+const MAX_UNUSED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Text {
@@ -96,6 +98,9 @@ impl Text {
     pub(super) fn finish(mut self, extent: Extent) -> String {
         if extent == Extent::Truncated {
             self.written.push_str(CUT);
+        }
+        if self.written.capacity() - self.written.len() > MAX_UNUSED {
+            self.written.shrink_to_fit();
         }
         self.written
     }

@@ -1,7 +1,7 @@
 //! The OpenTelemetry Collector, writing what it receives to a file.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use super::STARTS_WITHIN;
 use crate::machine::{self, need_file};
 use crate::ports::Port;
 use crate::process::{Launch, Process, Stdout};
+use crate::spans;
 use crate::wait::within;
 use crate::world::World;
 
@@ -67,17 +68,13 @@ impl Collector {
 
     /// Every export request received so far, as OTLP JSON (`ExportTraceServiceRequest`), in order of arrival.
     pub fn received(&self) -> Result<Vec<Value>> {
-        let text = match fs::read_to_string(&self.received) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.received.display())),
-        };
-        // The last line may be half written; its other half comes with the next look.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole
-            .lines()
-            .map(|line| serde_json::from_str(line).context("the collector wrote a line that is not JSON"))
-            .collect()
+        spans::lines(&self.received)
+    }
+
+    /// The file of what it received.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.received
     }
 
     /// Stops it and gives its ports back, gRPC's first, so that another can take its place.

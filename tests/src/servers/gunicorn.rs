@@ -151,6 +151,7 @@ impl GunicornOptions {
 workers = {processes}
 threads = {threads}
 graceful_timeout = 1
+control_socket_disable = True
 
 def post_worker_init(worker):
     worker.log.info(\"{WORKER_READY}\")

@@ -1,0 +1,236 @@
+//! What was exported, as the tests read it: spans out of OTLP JSON, and whole traces as a tree of text.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// One exported span, with the service of its resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// In hex, as on the wire.
+    pub trace_id: String,
+    /// In hex, as on the wire.
+    pub span_id: String,
+    /// In hex; none for a root.
+    pub parent: Option<String>,
+    /// W3C tracestate, empty if none.
+    pub trace_state: String,
+    /// Its name.
+    pub name: String,
+    /// `server` or `client`; the number of any other kind.
+    pub kind: String,
+    /// Nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub end: u64,
+    /// `unset`, `ok` or `error`.
+    pub status: String,
+    /// The description of its status.
+    pub description: String,
+    /// Values as text.
+    pub attributes: BTreeMap<String, String>,
+    /// `service.name` of its resource.
+    pub service: String,
+    /// The attributes of its resource, values as text.
+    pub resource: BTreeMap<String, String>,
+    /// Span ids of its links.
+    pub links: Vec<String>,
+}
+
+impl Span {
+    /// The value of an attribute, empty if the span has none of that name.
+    #[must_use]
+    pub fn get(&self, key: &str) -> &str {
+        self.attributes.get(key).map_or("", String::as_str)
+    }
+
+    /// From start to end.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_nanos(self.end.saturating_sub(self.start))
+    }
+
+    /// One line: service, kind and name, and what else a reader of a test has to see.
+    fn told(&self, show: &[&str], parent_is_here: bool) -> String {
+        let mut line = format!("{} {} {}", self.service, self.kind, self.name);
+        let mut say = |what: &str, value: &str| {
+            if !value.is_empty() {
+                // Writing to a String can't fail.
+                let _ = write!(line, "{what}{value}");
+            }
+        };
+        say(" -> ", self.get("http.response.status_code"));
+        say(" by ", self.get("onlooker.parent.evidence"));
+        if let (Some(parent), false) = (&self.parent, parent_is_here) {
+            say(" under ", parent);
+        }
+        match self.status.as_str() {
+            "unset" => {}
+            "error" => say(" error=", self.get("error.type")),
+            other => say(" status=", other),
+        }
+        for key in show {
+            say(&format!(" {key}="), self.get(key));
+        }
+        line
+    }
+}
+
+/// Every span of these `ExportTraceServiceRequest`s, by start.
+pub fn spans(requests: &[Value]) -> Result<Vec<Span>> {
+    let mut spans = Vec::new();
+    for resource_spans in requests.iter().flat_map(|request| list(&request["resourceSpans"])) {
+        let resource = attributes(&resource_spans["resource"]);
+        for span in list(&resource_spans["scopeSpans"]).flat_map(|scope| list(&scope["spans"])) {
+            spans.push(read(span, &resource).with_context(|| format!("not a span: {span}"))?);
+        }
+    }
+    spans.sort_by_key(|span: &Span| (span.start, span.end));
+    Ok(spans)
+}
+
+/// The whole lines of a file of OTLP JSON lines; none if there is no such file yet.
+pub fn lines(path: &Path) -> Result<Vec<Value>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    // The last line may be half written; its other half comes with the next look.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("a line of {} is not JSON", path.display())))
+        .collect()
+}
+
+/// The spans as indented lines, children below their parents, siblings and roots by start; `show` names attributes to tell.
+#[must_use]
+pub fn tree(spans: &[Span], show: &[&str]) -> String {
+    let here: HashSet<_> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    let mut children: HashMap<Option<&str>, Vec<&Span>> = HashMap::new();
+    for span in spans {
+        children.entry(span.parent.as_deref().filter(|parent| here.contains(parent))).or_default().push(span);
+    }
+    let mut text = String::new();
+    // Each span is below at most one parent, and a cycle hangs below no root.
+    let mut next: Vec<(usize, &Span)> =
+        children.remove(&None).unwrap_or_default().into_iter().map(|root| (0, root)).collect();
+    next.reverse();
+    while let Some((depth, span)) = next.pop() {
+        let _ = writeln!(text, "{:indent$}{}", "", span.told(show, depth > 0), indent = 2 * depth);
+        let below = children.remove(&Some(span.span_id.as_str())).unwrap_or_default();
+        next.extend(below.into_iter().rev().map(|child| (depth + 1, child)));
+    }
+    for lost in children.into_values().flatten() {
+        let _ = writeln!(text, "in a circle: {}", lost.told(show, true));
+    }
+    text
+}
+
+/// Fails unless the spans are `expected`, which is written as [`tree`] writes: see [`expect_lines`].
+pub fn expect_tree(spans: &[Span], show: &[&str], expected: &str) -> Result<()> {
+    expect_lines(&tree(spans, show), expected)
+}
+
+/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line stands
+/// for any rest.
+pub fn expect_lines(told: &str, expected: &str) -> Result<()> {
+    let lines: Vec<_> = expected.lines().filter(|line| !line.trim().is_empty()).collect();
+    let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+    let expected: Vec<_> = lines.iter().map(|line| &line[indent..]).collect();
+    let matches = |(told, expected): (&str, &&str)| match expected.strip_suffix('*') {
+        Some(beginning) => told.starts_with(beginning),
+        None => told == *expected,
+    };
+    let same = told.lines().count() == expected.len() && told.lines().zip(&expected).all(matches);
+    ensure!(same, "there is\n{told}\nbut expected was\n{}\n", expected.join("\n"));
+    Ok(())
+}
+
+fn read(span: &Value, resource: &BTreeMap<String, String>) -> Result<Span> {
+    let nanos = |key: &str| -> Result<u64> {
+        span[key].as_str().and_then(|nanos| nanos.parse().ok()).with_context(|| format!("no {key}"))
+    };
+    Ok(Span {
+        trace_id: text(&span["traceId"]),
+        span_id: text(&span["spanId"]),
+        parent: Some(text(&span["parentSpanId"])).filter(|parent| !parent.is_empty()),
+        trace_state: text(&span["traceState"]),
+        name: text(&span["name"]),
+        kind: match span["kind"].as_u64() {
+            Some(2) => "server".to_owned(),
+            Some(3) => "client".to_owned(),
+            other => format!("kind {other:?}"),
+        },
+        start: nanos("startTimeUnixNano")?,
+        end: nanos("endTimeUnixNano")?,
+        status: match span["status"]["code"].as_u64() {
+            None | Some(0) => "unset".to_owned(),
+            Some(1) => "ok".to_owned(),
+            _ => "error".to_owned(),
+        },
+        description: text(&span["status"]["message"]),
+        attributes: attributes(span),
+        service: resource.get("service.name").cloned().unwrap_or_default(),
+        resource: resource.clone(),
+        links: list(&span["links"]).map(|link| text(&link["spanId"])).collect(),
+    })
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn attributes(holder: &Value) -> BTreeMap<String, String> {
+    list(&holder["attributes"]).map(|attribute| (text(&attribute["key"]), plain(&attribute["value"]))).collect()
+}
+
+/// An `AnyValue`: the one member it has, as text. OTLP writes 64-bit integers as strings.
+fn plain(value: &Value) -> String {
+    match value.as_object().and_then(|members| members.values().next()) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{expect_tree, spans, tree};
+
+    #[test]
+    fn a_trace_is_told_as_a_tree() {
+        let span = |id: &str, parent: &str, name: &str, kind: u8, start: &str| {
+            json!({"traceId": "t", "spanId": id, "parentSpanId": parent, "name": name, "kind": kind,
+                   "startTimeUnixNano": start, "endTimeUnixNano": "20", "status": {},
+                   "attributes": [{"key": "onlooker.parent.evidence", "value": {"stringValue": "host"}}]})
+        };
+        let request = json!({"resourceSpans": [{
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]},
+            "scopeSpans": [{"spans": [
+                span("b", "a", "GET /", 2, "9"), span("a", "", "GET /", 3, "8"), span("c", "gone", "PUT", 2, "10"),
+            ]}],
+        }]});
+        let spans = spans(&[request]).unwrap();
+        let expected = "
+            shop client GET / by host
+              shop server GET / by host
+            shop server PUT by host under *
+        ";
+        expect_tree(&spans, &[], expected).unwrap();
+        assert!(expect_tree(&spans[..2], &[], expected).is_err(), "a span is missing");
+        assert_eq!(tree(&spans[..1], &["kind"]), "shop client GET / by host\n");
+    }
+}
