@@ -162,6 +162,7 @@ fn an_exchange_reaches_from_its_first_byte_to_its_last(
 #[case::module("FT.SEARCH secret secret", "FT.SEARCH ? ?")]
 #[case::many("MSET a secret b secret c secret d secret e secret", "MSET ? ? ? ? ? ? ? ? ...")]
 #[case::no_word("secret:secret a", "")]
+#[case::no_name("secret2X a", "")]
 fn a_command_is_told_without_its_arguments(#[case] words: &str, #[case] text: &str) {
     let outcome = play(&Talk::new().request(ask(words)).response("+OK\r\n"));
     let exchanges = outcome.exchanges();
@@ -413,6 +414,7 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
 
 #[rstest]
 #[case::between_values("", &["GET ? | @?", "INCR ? | @?"], 0)]
+#[case::amid_a_value("secret\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
 #[case::amid_a_request("lue\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
 fn joining_late_tells_what_begins_after(#[case] before: &str, #[case] told: &[&str], #[case] orphans: usize) {
     let talk = if before.is_empty() { Talk::new() } else { Talk::new().request(before).response("+OK\r\n") };

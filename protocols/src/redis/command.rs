@@ -172,8 +172,9 @@ fn is_word(name: &str) -> bool {
 }
 
 fn request(words: &[CompactString], strings: Option<u64>, start: Moment, end: Moment) -> Request {
-    // What is no word came from nobody that speaks to Redis, and may be a secret.
-    let name = words.first().filter(|name| is_word(name)).map_or_else(CompactString::default, |name| upper(name));
+    // No command has a digit in its name. What is none came from nobody that speaks to Redis, and may be a secret.
+    let is_name = |name: &&CompactString| is_word(name) && !name.bytes().any(|byte| byte.is_ascii_digit());
+    let name = words.first().filter(is_name).map_or_else(CompactString::default, |name| upper(name));
     let second = words.get(1).map(|word| upper(word)).unwrap_or_default();
     let subcommand = CONTAINERS
         .iter()

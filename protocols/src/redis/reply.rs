@@ -38,6 +38,8 @@ pub(super) enum Simple {
 pub(super) enum Said {
     #[default]
     Nothing,
+    /// The first element was not captured.
+    Unknown,
     Message,
     /// A subscription was made or ended; so many are left of channels and patterns, or of shard channels.
     Confirmed(Subscriptions, u64),
@@ -80,7 +82,7 @@ impl Replies {
         }
         if token.depth == 1 {
             match (self.elements, self.said) {
-                (0, _) => self.said = Said::of(token.text),
+                (0, _) => self.said = if token.whole { Said::of(token.text) } else { Said::Unknown },
                 (2, Said::Confirmed(of, _)) => self.said = Said::Confirmed(of, number(token.text)),
                 _ => {}
             }
@@ -128,7 +130,7 @@ fn simple(text: &[u8]) -> Simple {
 
 /// The error's code: a word in capitals by convention, so that nothing else of the message is kept.
 fn error_code(token: &Token<'_>) -> CompactString {
-    let mut words = token.text.split(|byte| byte.is_ascii_whitespace());
+    let mut words = token.text.split(u8::is_ascii_whitespace);
     let word = words.next().unwrap_or_default();
     let is_whole = token.whole || words.next().is_some();
     let of_codes = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_';

@@ -62,8 +62,9 @@ enum Entry {
         replies: u64,
         run: u32,
     },
-    /// Requests that were not seen, any number of them.
+    /// Requests that were not seen, any number of them; so many are counted already.
     Unseen {
+        counted: u64,
         run: u32,
     },
 }
@@ -103,16 +104,21 @@ impl Entry {
     fn run(&self) -> u32 {
         match self {
             Self::Open(open) => open.request.start.run,
-            Self::Counted { run, .. } | Self::Unseen { run } => *run,
+            Self::Counted { run, .. } | Self::Unseen { run, .. } => *run,
         }
+    }
+}
+
+impl Open {
+    fn waits_for_confirmation(&self) -> bool {
+        self.confirmations != Confirmations::None
     }
 }
 
 impl Confirmations {
     fn of(request: &Request) -> Self {
         let subscriptions = match request.name.as_str() {
-            // One whose name was not captured may be any of them.
-            "" | "SUBSCRIBE" | "UNSUBSCRIBE" => Subscriptions::Channels,
+            "SUBSCRIBE" | "UNSUBSCRIBE" => Subscriptions::Channels,
             "PSUBSCRIBE" | "PUNSUBSCRIBE" => Subscriptions::Patterns,
             "SSUBSCRIBE" | "SUNSUBSCRIBE" => Subscriptions::ShardChannels,
             _ => return Self::None,
@@ -146,6 +152,13 @@ impl Session {
         self.unreported
     }
 
+    fn front(&self) -> Option<&Open> {
+        match self.queue.front() {
+            Some(Entry::Open(open)) => Some(open),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_in_doubt(&self) -> bool {
         self.in_doubt
     }
@@ -167,7 +180,7 @@ impl Session {
         let Some(Unheard { array, end }) = unheard else { return };
         if let (Some(start), 1, false, Some(Entry::Open(open))) =
             (array, self.queue.len(), self.pushed, self.queue.front())
-            && open.confirmations == Confirmations::None
+            && !open.waits_for_confirmation()
             && open.request.start.run < start.run
             && !self.may_change_database(&open.request)
             && let Some(Entry::Open(open)) = self.queue.pop_front()
@@ -186,7 +199,7 @@ impl Session {
     pub(super) fn begin_hidden(&mut self, start: Moment, found: &mut Vec<Finding>) {
         self.begin(start, found);
         self.lost(start, LossReason::RequestHeadMissing, found);
-        self.count(1, start.run);
+        self.queue.push_back(Entry::Unseen { counted: 1, run: start.run });
     }
 
     /// All there is to know of a request that was begun has passed.
@@ -204,10 +217,12 @@ impl Session {
 
     /// The request is to be answered.
     pub(super) fn wait_for(&mut self, request: Request, found: &mut Vec<Finding>) {
-        if self.in_doubt {
+        let confirmations = Confirmations::of(&request);
+        let is_endless = matches!(confirmations, Confirmations::All(_)) && self.subscriptions.is_none();
+        if self.in_doubt || is_endless {
             self.lose(&request, found);
         } else if self.queue.len() >= MOST_OPEN {
-            let replies = match Confirmations::of(&request) {
+            let replies = match confirmations {
                 Confirmations::Left(replies) => replies,
                 Confirmations::None | Confirmations::All(_) => 1,
             };
@@ -217,7 +232,6 @@ impl Session {
             self.count(replies, request.start.run);
             self.lost(request.start, LossReason::TooManyOpen, found);
         } else {
-            let confirmations = Confirmations::of(&request);
             self.queue.push_back(Entry::Open(Open { request, confirmations, answer: None, doubtful: false }));
         }
     }
@@ -227,13 +241,14 @@ impl Session {
         // One of them may have SELECTed, or asked for silence.
         (self.database, self.queued_database, self.silence) = (None, None, Silence::No);
         self.in_step = false;
+        self.forget_subscriptions(found);
         if self.pipelines || self.queue.len() >= MOST_OPEN {
             self.doubt(found);
             return;
         }
         match self.queue.back_mut() {
-            Some(Entry::Unseen { run: last }) => *last = run,
-            _ => self.queue.push_back(Entry::Unseen { run }),
+            Some(Entry::Unseen { run: last, .. }) => *last = run,
+            _ => self.queue.push_back(Entry::Unseen { counted: 0, run }),
         }
     }
 
@@ -301,7 +316,8 @@ impl Session {
 
     /// Replies passed whose framing is lost.
     pub(super) fn replies_missed(&mut self, found: &mut Vec<Finding>) {
-        (self.in_step, self.subscriptions) = (false, None);
+        self.in_step = false;
+        self.forget_subscriptions(found);
         if self.pipelines {
             self.doubt(found);
         }
@@ -320,15 +336,23 @@ impl Session {
     /// Takes a reply; `true` if it was matched with a request. `unseen`: when it ended is not known.
     pub(super) fn answered(&mut self, reply: &Reply, unseen: bool, found: &mut Vec<Finding>) -> bool {
         self.pushed |= reply.is_push;
-        if self.is_unasked(reply) {
+        self.pass_unseen(reply.start.run);
+        let confuses = self.front().is_some_and(|open| match reply.said {
+            Said::Unknown => open.waits_for_confirmation(),
+            Said::Confirmed(..) => open.request.name.is_empty(),
+            Said::Nothing | Said::Message => false,
+        });
+        if confuses {
+            self.lose_subscribing(found);
             return false;
         }
         if let Said::Confirmed(of, left) = reply.said {
             self.subscribed(of, left);
         }
+        if self.is_unasked(reply) {
+            return false;
+        }
         loop {
-            let has_later = |front| self.queue.iter().map(Entry::run).any(|run| front < run && run < reply.start.run);
-            let is_over = matches!(self.queue.front(), Some(Entry::Unseen { run }) if has_later(*run));
             match self.queue.front_mut().filter(|front| front.run() < reply.start.run) {
                 Some(Entry::Counted { replies, .. }) => {
                     *replies = replies.saturating_sub(1);
@@ -337,9 +361,9 @@ impl Session {
                     }
                     return true;
                 }
-                // A client that waits has had the replies to what was not seen.
-                Some(Entry::Unseen { .. }) if is_over => {
-                    self.queue.pop_front();
+                Some(Entry::Unseen { counted, .. }) if *counted > 0 => {
+                    *counted -= 1;
+                    return false;
                 }
                 Some(Entry::Open(open)) => {
                     // Its last confirmation was not known to be.
@@ -366,6 +390,15 @@ impl Session {
                     return false;
                 }
             }
+        }
+    }
+
+    /// A client that waits has had the replies to what was not seen when it is answered what it asked later.
+    fn pass_unseen(&mut self, answering: u32) {
+        while let Some(Entry::Unseen { run, .. }) = self.queue.front()
+            && self.queue.iter().skip(1).any(|later| *run < later.run() && later.run() < answering)
+        {
+            self.queue.pop_front();
         }
     }
 
@@ -398,22 +431,19 @@ impl Session {
 
     /// Whether nobody asked for the reply.
     fn is_unasked(&self, reply: &Reply) -> bool {
-        let front = match self.queue.front() {
-            Some(Entry::Open(open)) => Some(open),
-            _ => None,
-        };
+        let front = self.front();
         let confirms = matches!(reply.said, Said::Confirmed(..));
-        let waits = front.is_some_and(|open| open.confirmations != Confirmations::None);
+        let waits = front.is_some_and(Open::waits_for_confirmation);
         // What RESP3 tells with pushes, RESP2 tells with arrays: only to a subscriber, who can ask for little else.
         let may_be_told = || {
             front.is_none_or(|open| {
-                open.confirmations != Confirmations::None
-                    || matches!(open.request.name.as_str(), "PING" | "QUIT" | "RESET")
+                open.waits_for_confirmation() || matches!(open.request.name.as_str(), "PING" | "QUIT" | "RESET")
             })
         };
         (reply.is_push && !(confirms && waits))
             || reply.simple == Simple::Monitored
             || (reply.said == Said::Message && may_be_told())
+            || (confirms && !waits && may_be_told())
     }
 
     /// Whether the request behind the first was sent later, and before all of the reply to the first had come.
@@ -494,7 +524,7 @@ impl Session {
     fn finish(&mut self, error: CompactString, found: &mut Vec<Finding>) {
         match self.queue.pop_front() {
             // Confirmations of it may be among what was not captured.
-            Some(Entry::Open(open)) if open.doubtful && open.confirmations != Confirmations::None => {
+            Some(Entry::Open(open)) if open.doubtful && open.waits_for_confirmation() => {
                 self.lose(&open.request, found);
             }
             Some(Entry::Open(open)) => self.tell(open.request, open.answer, error, End::Complete, found),
@@ -507,6 +537,28 @@ impl Session {
         while self.queue.front().is_some_and(|front| front.run() < run) {
             if let Some(Entry::Open(open)) = self.queue.pop_front() {
                 self.lose(&open.request, found);
+            }
+        }
+    }
+
+    /// Which confirmations belong to which requests is not known; nothing else is answered by them.
+    fn lose_subscribing(&mut self, found: &mut Vec<Finding>) {
+        self.subscriptions = None;
+        self.lose_where(|open| open.waits_for_confirmation() || open.request.name.is_empty(), found);
+    }
+
+    /// How many subscriptions there are is not known, nor how many confirmations end all of them.
+    fn forget_subscriptions(&mut self, found: &mut Vec<Finding>) {
+        if self.subscriptions.take().is_some() {
+            self.lose_where(|open| matches!(open.confirmations, Confirmations::All(_)), found);
+        }
+    }
+
+    fn lose_where(&mut self, is_lost: impl Fn(&Open) -> bool, found: &mut Vec<Finding>) {
+        for entry in std::mem::take(&mut self.queue) {
+            match entry {
+                Entry::Open(open) if is_lost(&open) => self.lose(&open.request, found),
+                entry => self.queue.push_back(entry),
             }
         }
     }
