@@ -188,6 +188,10 @@ impl<S: Surroundings> Pipeline<S> {
                     }
                     self.parents.abandon(cookie, lost.start.position);
                 }
+                Learnt::Untold(start) => {
+                    self.metrics.requests_untold.add(1);
+                    self.parents.abandon(cookie, start.position);
+                }
             }
         }
         self.happened = happened;
