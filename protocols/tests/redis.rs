@@ -1,6 +1,6 @@
 //! Redis as the RESP specification and its clients speak it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod kit;
 
