@@ -447,8 +447,8 @@ impl Connection {
                 }
                 Finding::Lost(lost) => {
                     self.open.retain(|start| *start != lost.start);
-                    let untold = lost.reason == LossReason::RequestHeadMissing
-                        && self.untold.contains(&lost.start.position);
+                    let untold =
+                        lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position);
                     if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
                 }
                 Finding::Orphan(_) => {
