@@ -10,7 +10,7 @@ mod origin;
 use std::sync::Arc;
 
 use onlooker_common::event::{self, change, role};
-use onlooker_protocols::{Begun, Close, Exchange, Lost, Protocol};
+use onlooker_protocols::{Begun, Close, Exchange, Lost, Moment, Protocol};
 use rustc_hash::FxHashMap;
 
 use crate::metrics::Metrics;
@@ -53,6 +53,8 @@ pub enum Learnt {
     Begun(Begun, Option<Origin>),
     Exchange(Box<Exchange>, Ends),
     Lost(Lost),
+    /// A request that is known only from the hole its event left: counted where that was lost.
+    Untold(Moment),
 }
 
 /// Every connection that is followed, by cookie.

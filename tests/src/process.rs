@@ -122,8 +122,12 @@ impl Process {
                 None => Ok(None),
             }
         })
-        .with_context(|| {
-            format!("{} does not start; its log ends with\n{}", self.name, tail(&self.log, LOG_LINES_SHOWN))
+        .map_err(|error| {
+            if wait::interrupted() {
+                return error;
+            }
+            let log = tail(&self.log, LOG_LINES_SHOWN);
+            error.context(format!("{} does not start; its log ends with\n{log}", self.name))
         })
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use onlooker_tests::load::Load;
+use onlooker_tests::numbered::Load;
 use onlooker_tests::parents::{Verdict, judge};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx};
 use onlooker_tests::{Recording, World, record_skip};

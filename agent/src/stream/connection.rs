@@ -1,10 +1,11 @@
 //! One connection: its two lanes, what it speaks, and what is held until it can be told.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
-use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
+use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Parser, Protocol};
 
 use super::origin::Origins;
 use super::{Happening, Learnt};
@@ -30,10 +31,14 @@ pub struct Connection {
     /// Time of its latest segment.
     pub last_activity: u64,
     from_start: bool,
+    /// Something passed that its present parser was not told of.
+    underway: bool,
     lanes: [Lane; 2],
     held: Vec<Held>,
     speaks: Speaks,
     origins: Origins,
+    /// The latest positions on the request side that no segment told of.
+    untold: Range<u64>,
     /// Starts of the requests that are open, for their age.
     open: Vec<Moment>,
     is_pipelined: bool,
@@ -113,10 +118,12 @@ impl Connection {
             peer: Address::Unknown,
             last_activity: 0,
             from_start: false,
+            underway: false,
             lanes: [Lane::default(); 2],
             held: Vec::new(),
             speaks: Speaks::UNHEARD,
             origins: Origins::default(),
+            untold: 0..0,
             open: Vec::new(),
             is_pipelined: false,
             ending: None,
@@ -180,7 +187,13 @@ impl Connection {
 
     /// The kernel says that it is closed, and how far each direction had come.
     pub(super) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2]) {
+        let why = if why == Close::Normal && self.process_ended() { Close::ProcessExit } else { why };
         self.ending = Some(Ending { why, time, positions });
+    }
+
+    /// Its process is ending: what the kernel closes for it, it did not close itself.
+    fn process_ended(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.why == Close::ProcessExit)
     }
 
     /// Takes a segment when its turn has come.
@@ -240,6 +253,10 @@ impl Connection {
         if segment.position < next {
             // Told already, as a hole: its event was thought lost and was only late.
             self.metrics.segments_too_late.add(1);
+            let requests = matches!(self.speaks, Speaks::Known(_)) && self.is_request_lane(own) == Some(true);
+            if requests && segment.flags & flag::BEGINS != 0 {
+                self.metrics.requests_lost_too_late.add(1);
+            }
             return;
         }
         self.hole(own, segment.position, happened);
@@ -265,6 +282,9 @@ impl Connection {
         if position > next {
             self.metrics.bytes_missing.add(position - next);
             self.lanes[lane].next = Some(position);
+            if self.is_request_lane(lane) != Some(false) {
+                self.untold = next..position;
+            }
             self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, happened);
         }
     }
@@ -325,10 +345,11 @@ impl Connection {
     /// Looks at the run so far.
     fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
         let direction = self.direction(lane);
+        let from_start = self.from_start && !self.underway;
         let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
         let first: Vec<u8> =
             pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
-        let guess = match detect::detect(direction, self.from_start, &first) {
+        let guess = match detect::detect(direction, from_start, &first) {
             Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
                 Guess::Unknown("unknown")
             }
@@ -338,7 +359,7 @@ impl Connection {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
                 let pieces = std::mem::take(pieces);
-                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, self.from_start));
+                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
@@ -349,11 +370,18 @@ impl Connection {
             Guess::Unknown(name) => {
                 pieces.clear();
                 *attempts += 1;
+                self.underway = true;
                 if name != "unknown" || *attempts == ATTEMPTS {
                     self.leave(name);
                 }
             }
         }
+    }
+
+    /// What passed so far is no beginning of what comes: it is looked at as in the middle of a connection.
+    fn listen_anew(&mut self) {
+        self.speaks = Speaks::UNHEARD;
+        self.underway = true;
     }
 
     /// There is nothing here to follow.
@@ -378,7 +406,7 @@ impl Connection {
             tracing::debug!(cookie = self.cookie, %unparsable, "left");
             self.metrics.connections_unparsable.add(1);
             parser.close(Close::Shutdown, at, &mut self.found);
-            self.speaks = Speaks::UNHEARD;
+            self.listen_anew();
         }
         self.tell(happened);
     }
@@ -390,6 +418,15 @@ impl Connection {
         let at = Moment { nanos: time, position: self.lanes[lane].next.unwrap_or(0), run: self.lanes[lane].run };
         if let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) {
             parser.end(direction, at, &mut self.found);
+        }
+        if self.process_ended() {
+            for finding in &mut self.found {
+                if let Finding::Exchange(exchange) = finding
+                    && let End::Closed(why @ Close::Normal, _) = &mut exchange.end
+                {
+                    *why = Close::ProcessExit;
+                }
+            }
         }
         self.tell(happened);
     }
@@ -410,14 +447,16 @@ impl Connection {
                 }
                 Finding::Lost(lost) => {
                     self.open.retain(|start| *start != lost.start);
-                    Learnt::Lost(lost)
+                    let untold =
+                        lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position);
+                    if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
                 }
                 Finding::Orphan(_) => {
                     self.metrics.responses_without_request.add(1);
                     continue;
                 }
                 Finding::SwitchedProtocol => {
-                    self.speaks = Speaks::UNHEARD;
+                    self.listen_anew();
                     continue;
                 }
             };
@@ -445,8 +484,7 @@ impl Connection {
     pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, happened: &mut Vec<Happening>) {
         if self.open.first().is_some_and(|start| start.nanos < oldest) {
             self.close(Close::Aged, now, happened);
-            self.speaks = Speaks::UNHEARD;
-            self.from_start = false;
+            self.listen_anew();
         }
     }
 

@@ -89,8 +89,8 @@ impl Told {
     fn exchanges(&self) -> Vec<&Exchange> {
         self.happened
             .iter()
-            .filter_map(|happening| match &happening.finding {
-                Finding::Exchange(exchange) => Some(&**exchange),
+            .filter_map(|happening| match &happening.learnt {
+                Learnt::Exchange(exchange, _) => Some(&**exchange),
                 _ => None,
             })
             .collect()
@@ -99,8 +99,8 @@ impl Told {
     fn lost(&self) -> Vec<LossReason> {
         self.happened
             .iter()
-            .filter_map(|happening| match &happening.finding {
-                Finding::Lost(lost) => Some(lost.reason),
+            .filter_map(|happening| match &happening.learnt {
+                Learnt::Lost(lost) => Some(lost.reason),
                 _ => None,
             })
             .collect()
@@ -130,7 +130,7 @@ fn a_request_and_its_answer_are_an_exchange() {
     assert_eq!(exchange.end, End::Complete);
     assert_eq!((exchange.request_start.nanos, exchange.request_start.position), (request.0.time, ASKED));
     assert_eq!(exchange.response_end.map(|end| end.nanos), Some(answer.0.time));
-    let Some(Happening { finding: Finding::Begun(_), origin: Some(origin), .. }) = told.happened.first() else {
+    let Some(Happening { learnt: Learnt::Begun(_, Some(origin)), .. }) = told.happened.first() else {
         panic!("the request's beginning and where it came from: {:?}", told.happened)
     };
     assert_eq!((origin.position, origin.opposite, origin.tgid), (ASKED, TOLD, SERVER));
