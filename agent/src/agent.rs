@@ -53,7 +53,12 @@ impl Agent {
         let mut kernel =
             Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
         for missing in &kernel.missing {
-            tracing::warn!(structure = missing.structure, member = missing.member, "not in this kernel: {} is off", missing.needed_for);
+            tracing::warn!(
+                structure = missing.structure,
+                member = missing.member,
+                "not in this kernel: {} is off",
+                missing.needed_for
+            );
         }
         if tracing.kernel_log {
             spawn_kernel_log(kernel.logger()?)?;
@@ -75,7 +80,13 @@ impl Agent {
         };
         let selected = watch.scan().context("cannot look through the processes")?;
         let (changes, watch) = watch.start().context("cannot start the thread that follows processes")?;
-        let machine = Machine { services, control: control.clone(), changes: Some(changes), metrics: metrics.clone(), names: FxHashMap::default() };
+        let machine = Machine {
+            services,
+            control: control.clone(),
+            changes: Some(changes),
+            metrics: metrics.clone(),
+            names: FxHashMap::default(),
+        };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
@@ -187,6 +198,9 @@ impl Surroundings for Machine {
                 self.names.clear();
             }
             self.names.insert(process.tgid, process.comm);
+        }
+        if process.change == lifecycle::FORK {
+            self.services.lock().unwrap_or_else(PoisonError::into_inner).forked(process.tgid, process.other);
         }
         if let Some(changes) = &self.changes {
             // The thread ends only after this sender is gone.

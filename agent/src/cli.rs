@@ -92,11 +92,7 @@ pub struct Tracing {
 impl Tracing {
     #[must_use]
     pub fn choices(&self) -> export::Choices {
-        export::Choices {
-            exporters: self.export.clone(),
-            endpoint: self.endpoint.clone(),
-            file: self.file.clone(),
-        }
+        export::Choices { exporters: self.export.clone(), endpoint: self.endpoint.clone(), file: self.file.clone() }
     }
 }
 

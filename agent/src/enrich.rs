@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 
 use self::host::Host;
 use self::instance::Instance;
-use crate::discover::process::{Identity, Process, Unreadable};
+use crate::discover::process::{Identity, Process};
 use crate::discover::runtime::Runtimes;
 
 /// Processes remembered. More have never been traced at a time; what is forgotten is read again.
@@ -55,7 +55,8 @@ pub struct Services {
 struct Known {
     identity: Identity,
     service: Arc<Service>,
-    seen: Instant,
+    /// When it was last seen to be that process; `None` as long as nobody looked.
+    seen: Option<Instant>,
 }
 
 impl Services {
@@ -77,16 +78,13 @@ impl Services {
     pub fn of(&mut self, pid: u32, comm: &str) -> Arc<Service> {
         let now = Instant::now();
         if let Some(known) = self.processes.get_mut(&pid) {
-            if now.duration_since(known.seen) < TRUSTED_FOR {
+            if known.seen.is_some_and(|seen| now.duration_since(seen) < TRUSTED_FOR) {
                 return Arc::clone(&known.service);
             }
-            let same = match Process::open(pid) {
-                Ok(process) => process.identity() == known.identity,
-                // It has ended, and nobody has its number.
-                Err(_) => true,
-            };
+            // One that has ended still has its number, or nobody has.
+            let same = there_is(pid).is_none_or(|process| process.identity() == known.identity);
             if same {
-                known.seen = now;
+                known.seen = Some(now);
                 return Arc::clone(&known.service);
             }
         }
@@ -96,8 +94,16 @@ impl Services {
     /// Looks at a process that has just executed a program: it may have ended when its first span is made.
     pub fn prefetch(&mut self, pid: u32) {
         // One that is gone already is told about by its spans' own knowledge of it.
-        if let Ok(process) = Process::open(pid) {
+        if let Some(process) = there_is(pid) {
             self.learn(&process, Instant::now());
+        }
+    }
+
+    /// A process forked. A child that is gone before anybody looks at it was what its parent is.
+    pub fn forked(&mut self, parent: u32, child: u32) {
+        if let Some(known) = self.processes.get(&parent) {
+            let service = Arc::clone(&known.service);
+            self.remember(Identity { pid: child, started: 0 }, &service, None);
         }
     }
 
@@ -115,13 +121,13 @@ impl Services {
     }
 
     fn look(&mut self, pid: u32, comm: &str, now: Instant) -> Arc<Service> {
-        match Process::open(pid) {
-            Ok(process) => self.learn(&process, now),
-            Err(Unreadable::Gone { .. } | Unreadable::Refused { .. }) => {
+        match there_is(pid) {
+            Some(process) => self.learn(&process, now),
+            None => {
                 let identity = Identity { pid, started: 0 };
                 let instance = Instance::by_comm(identity, comm);
                 let service = self.service(instance, resource::of_unseen);
-                self.remember(identity, &service, now);
+                self.remember(identity, &service, Some(now));
                 service
             }
         }
@@ -130,7 +136,7 @@ impl Services {
     fn learn(&mut self, process: &Process, now: Instant) -> Arc<Service> {
         let (instance, members) = instance::of(process, &self.runtimes);
         let service = self.service(instance, |host, instance| resource::of(host, instance, &members));
-        self.remember(process.identity(), &service, now);
+        self.remember(process.identity(), &service, Some(now));
         service
     }
 
@@ -147,8 +153,8 @@ impl Services {
         service
     }
 
-    fn remember(&mut self, identity: Identity, service: &Arc<Service>, now: Instant) {
-        let known = Known { identity, service: Arc::clone(service), seen: now };
+    fn remember(&mut self, identity: Identity, service: &Arc<Service>, seen: Option<Instant>) {
+        let known = Known { identity, service: Arc::clone(service), seen };
         let before = self.processes.insert(identity.pid, known);
         if before.is_none_or(|before| before.identity != identity) {
             self.order.push_back(identity);
@@ -165,6 +171,11 @@ impl Services {
             self.processes.remove(&identity.pid);
         }
     }
+}
+
+/// The process, unless it has ended or must not be looked at: a zombie has no program to be known by.
+fn there_is(pid: u32) -> Option<Process> {
+    Process::open(pid).ok().filter(|process| !process.is_zombie())
 }
 
 #[cfg(test)]

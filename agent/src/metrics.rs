@@ -74,6 +74,9 @@ counters! {
     responses_without_request,
     /// Requests that began.
     requests_begun,
+    /// Of these, requests known only from the hole that their event left: their loss is counted as kernel_ring_full_requests
+    /// or requests_lost_too_late.
+    requests_untold,
     /// Requests that were given up because bytes of their head were not captured.
     requests_lost_head_missing,
     /// Requests that were given up because their response was not captured.
@@ -82,6 +85,8 @@ counters! {
     requests_lost_unparsable,
     /// Requests that were given up because more were open on their connection than are kept.
     requests_lost_too_many_open,
+    /// Requests whose event came when it had been declared missing.
+    requests_lost_too_late,
     /// Calls that an OpenTelemetry SDK in the caller tells of itself: they are not told twice.
     spans_left_to_sdk,
     /// Parents found after the trace had been sent under another id: told as a link.

@@ -139,11 +139,9 @@ impl Parents {
                 evidence: Evidence::Wire,
                 remote: true,
             }),
-            Link::Node(parent, evidence) => self.ledger.get(parent).map(|parent| Parent {
-                span_id: parent.span_id,
-                evidence,
-                remote: false,
-            }),
+            Link::Node(parent, evidence) => {
+                self.ledger.get(parent).map(|parent| Parent { span_id: parent.span_id, evidence, remote: false })
+            }
         };
         let link = node.late.and_then(|late| self.ledger.get(late)).map(|late| {
             let trace_id = late.frozen.as_ref().map_or(context.trace_id, |trace| trace.trace_id);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use onlooker_common::decode::Event;
 use onlooker_common::event::{self, flag, lifecycle};
-use onlooker_protocols::{End, Exchange, Finding, LossReason};
+use onlooker_protocols::{End, Exchange, LossReason};
 use opentelemetry::trace::SpanKind;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::parent::{NodeId, Parents, Place};
 use crate::route::Routes;
 use crate::span::{Ends, Role, Span};
-use crate::stream::{Connection, Happening, Limits, Streams};
+use crate::stream::{Connection, Happening, Learnt, Limits, Streams};
 
 /// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
 /// that its process runs a loop come by other processors, at most one look at the ring later.
@@ -167,21 +167,20 @@ impl<S: Surroundings> Pipeline<S> {
     /// Gives what the streams found its place.
     fn follow(&mut self) {
         let mut happened = std::mem::take(&mut self.happened);
-        for Happening { cookie, tgid, finding, origin } in happened.drain(..) {
-            match finding {
-                Finding::Begun(begun) => {
+        for Happening { cookie, tgid, role, learnt } in happened.drain(..) {
+            match learnt {
+                Learnt::Begun(begun, origin) => {
                     self.metrics.requests_begun.add(1);
-                    let role = self.streams.get(cookie).and_then(|connection| connection.role);
                     let tgid = origin.map_or(tgid, |origin| origin.tgid);
-                    let place = Place { cookie, tgid, role: role.unwrap_or(Role::Client) };
+                    let place = Place { cookie, tgid, role };
                     self.parents.begin(place, &begun, origin.as_ref());
                     if self.streams.get_mut(cookie).is_some_and(Connection::pipelines) {
                         // The answers of one run are several: the budget for one would cut the later ones' heads off.
                         self.surroundings.raise(cookie, tgid);
                     }
                 }
-                Finding::Exchange(exchange) => self.over(cookie, tgid, exchange),
-                Finding::Lost(lost) => {
+                Learnt::Exchange(exchange, ends) => self.over(cookie, tgid, ends, exchange),
+                Learnt::Lost(lost) => {
                     self.lost(lost.reason);
                     if lost.reason == LossReason::RequestHeadMissing {
                         // The next one on the connection will hardly be shorter.
@@ -189,7 +188,10 @@ impl<S: Surroundings> Pipeline<S> {
                     }
                     self.parents.abandon(cookie, lost.start.position);
                 }
-                Finding::Orphan(_) | Finding::SwitchedProtocol => {}
+                Learnt::Untold(start) => {
+                    self.metrics.requests_untold.add(1);
+                    self.parents.abandon(cookie, start.position);
+                }
             }
         }
         self.happened = happened;
@@ -206,7 +208,7 @@ impl<S: Surroundings> Pipeline<S> {
     }
 
     /// An exchange is over: it waits to be settled.
-    fn over(&mut self, cookie: u64, tgid: u32, exchange: Box<Exchange>) {
+    fn over(&mut self, cookie: u64, tgid: u32, ends: Ends, exchange: Box<Exchange>) {
         let start = exchange.request_start.nanos;
         let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
         let end = match exchange.end {
@@ -217,9 +219,8 @@ impl<S: Surroundings> Pipeline<S> {
         .max(start);
         let Some(node) = self.parents.find(cookie, exchange.request_start.position) else { return };
         self.parents.finish(node, end);
-        let Some(connection) = self.streams.get(cookie) else { return };
-        let ends = connection.ends();
-        if ends.role == Role::Server && self.calling.contains(&tgid) && connection.open_requests() == 0 {
+        let all_answered = || self.streams.get(cookie).is_some_and(|connection| connection.open_requests() == 0);
+        if ends.role == Role::Server && self.calling.contains(&tgid) && all_answered() {
             self.surroundings.completed(cookie, exchange.request_end.position);
         }
         self.settling.push_back(Settling { due: end + SETTLE, node, tgid, ends, start, end, exchange });

@@ -10,7 +10,7 @@ mod origin;
 use std::sync::Arc;
 
 use onlooker_common::event::{self, change, role};
-use onlooker_protocols::{Close, Finding, Protocol};
+use onlooker_protocols::{Begun, Close, Exchange, Lost, Moment, Protocol};
 use rustc_hash::FxHashMap;
 
 use crate::metrics::Metrics;
@@ -37,14 +37,24 @@ impl Default for Limits {
     }
 }
 
-/// Something learnt from a connection, with where its bytes came from.
+/// Something learnt from a connection. It may be the last that is heard of it: the connection is forgotten then.
 #[derive(Debug)]
 pub struct Happening {
     pub cookie: u64,
     pub tgid: u32,
-    pub finding: Finding,
-    /// For `Begun`: the operation that the request began with.
-    pub origin: Option<Origin>,
+    pub role: Role,
+    pub learnt: Learnt,
+}
+
+/// What a parser found, with what the connection knows of it.
+#[derive(Debug)]
+pub enum Learnt {
+    /// A request is on its way; the operation that it began with.
+    Begun(Begun, Option<Origin>),
+    Exchange(Box<Exchange>, Ends),
+    Lost(Lost),
+    /// A request that is known only from the hole its event left: counted where that was lost.
+    Untold(Moment),
 }
 
 /// Every connection that is followed, by cookie.
@@ -114,7 +124,7 @@ impl Streams {
             change::FINISHED => connection.finished(record.time, happened),
             change::CLOSED => {
                 let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
-                connection.closing(why, record.time);
+                connection.closed(why, record.time, record.next);
             }
             // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
             _ => metrics.connections_opened.add(u64::from(record.change == change::CONNECTED)),
@@ -240,14 +250,16 @@ fn unix_path(record: &event::Connection) -> compact_str::CompactString {
 
 /// What is known of a connection beyond its bytes.
 impl Connection {
-    /// Both ends, as far as they are known; the role is what content showed where the kernel could not tell.
+    /// What content showed, where the kernel could not tell.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.unwrap_or(Role::Client)
+    }
+
+    /// Both ends, as far as they are known.
     #[must_use]
     pub fn ends(&self) -> Ends {
-        Ends {
-            role: self.role.unwrap_or(Role::Client),
-            local: self.local.clone(),
-            peer: self.peer.clone(),
-        }
+        Ends { role: self.role(), local: self.local.clone(), peer: self.peer.clone() }
     }
 
     #[must_use]
@@ -255,3 +267,6 @@ impl Connection {
         self.followed_protocol()
     }
 }
+
+#[cfg(test)]
+mod tests;

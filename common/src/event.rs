@@ -133,9 +133,11 @@ pub struct Connection {
     pub path_length: u32,
     /// For unix sockets: the peer socket's cookie, if it has one yet.
     pub peer: u64,
+    /// Position after the last byte that was received, and sent: both 0 if none was.
+    pub next: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Connection>() == 200);
+const _: () = assert!(size_of::<Connection>() == 216);
 
 /// What happened to a process: values of [`Process::change`].
 pub mod lifecycle {

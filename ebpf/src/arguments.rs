@@ -47,10 +47,7 @@ mod arch {
         let registers = task.registers();
         // SAFETY: typed by the helper; the members are those of the x86-64 pt_regs, which is part of the ABI.
         unsafe {
-            Call {
-                number: (*registers).orig_rax,
-                arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx],
-            }
+            Call { number: (*registers).orig_rax, arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx] }
         }
     }
 }

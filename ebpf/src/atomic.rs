@@ -10,7 +10,9 @@ use core::arch::asm;
 pub unsafe fn fetch_add(word: *mut i64, change: i64) -> i64 {
     let mut value = change;
     // SAFETY: the caller's promise; one instruction of the third BPF instruction set.
-    unsafe { asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value) };
+    unsafe {
+        asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value)
+    };
     value
 }
 

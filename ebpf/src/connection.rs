@@ -177,6 +177,7 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> boo
         (&raw mut (*record).remote_address).cast::<[u32; 4]>().write(remote);
         (*record).path_length = 0;
         (*record).peer = 0;
+        (*record).next = state.next;
         (&raw mut (*record).path).write_bytes(0, 1);
         if family == AF_UNIX
             && let Some(unix) = sock.unix()

@@ -82,7 +82,8 @@ impl Sock {
     #[inline(always)]
     pub fn is_stream(self, family: u16) -> bool {
         // SAFETY: offsets of u16 members of struct sock (sk_type and sk_protocol since 5.6).
-        let (kind, protocol) = unsafe { (member::<u16>(self.0, offset!(sock_type)), member::<u16>(self.0, offset!(sock_protocol))) };
+        let (kind, protocol) =
+            unsafe { (member::<u16>(self.0, offset!(sock_type)), member::<u16>(self.0, offset!(sock_protocol))) };
         match family {
             AF_INET | AF_INET6 => protocol == Some(IPPROTO_TCP),
             AF_UNIX => kind == Some(SOCK_STREAM),
@@ -235,7 +236,11 @@ impl UnixSock {
         let mut address: *const c_void = ptr::null();
         // SAFETY: reads one pointer of kernel memory into a local of that size; a bad address is an error.
         let read = unsafe {
-            bpf_probe_read_kernel((&raw mut address).cast(), 8, peer.0.cast::<u8>().add(field as usize).cast_mut().cast())
+            bpf_probe_read_kernel(
+                (&raw mut address).cast(),
+                8,
+                peer.0.cast::<u8>().add(field as usize).cast_mut().cast(),
+            )
         };
         if read != 0 || address.is_null() { None } else { Some(UnixAddress(address)) }
     }

@@ -91,11 +91,8 @@ pub static CONNECTIONS: LocalStorage<
 
 /// State of a thread.
 #[btf_map]
-pub static THREADS: LocalStorage<
-    ThreadState,
-    { BPF_MAP_TYPE_TASK_STORAGE as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = LocalStorage::new();
+pub static THREADS: LocalStorage<ThreadState, { BPF_MAP_TYPE_TASK_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    LocalStorage::new();
 
 /// Where this kernel keeps what is read: written before load.
 #[unsafe(no_mangle)]

@@ -112,12 +112,8 @@ fn select(ctx: &impl EbpfContext, tgid: u32, found: *const SelectedCgroup) {
     }
     // SAFETY: a live value of the map.
     let capture = unsafe { *found };
-    let fresh = SelectedProcess {
-        flags: 0,
-        runnable: 0,
-        request_capture: capture.request,
-        response_capture: capture.response,
-    };
+    let fresh =
+        SelectedProcess { flags: 0, runnable: 0, request_capture: capture.request, response_capture: capture.response };
     if PROCESSES.insert(tgid, fresh, 0).is_err() {
         count(Loss::ProcessesFull);
         return;

@@ -15,6 +15,6 @@ pub mod redact;
 pub mod redis;
 pub mod sql;
 
-pub use factory::parser;
 pub use exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
+pub use factory::parser;
 pub use parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};

@@ -96,7 +96,7 @@ fn sweep(mount: &Path) {
 fn remove(path: &Path) -> Result<()> {
     let kill = path.join("cgroup.kill");
     fs::write(&kill, "1").with_context(|| format!("cannot write to {}", kill.display()))?;
-    wait::until(within(PATIENCE), "empty cgroup", || match fs::remove_dir(path) {
+    wait::until(within(PATIENCE).despite_signals(), "empty cgroup", || match fs::remove_dir(path) {
         Ok(()) => Ok(Some(())),
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),

@@ -106,10 +106,20 @@ impl Connection {
         Ok(Response { status: status(&head)?, head, body: 0, first, last: first })
     }
 
+    /// Reads the head of a response, and whatever of its body came with it.
+    pub fn beginning(&mut self) -> Result<String> {
+        Ok(self.head()?.0)
+    }
+
     /// Reads until the server closes its side; how many bytes that were.
     pub fn rest(&mut self) -> Result<usize> {
+        Ok(self.text()?.len())
+    }
+
+    /// The same, as text.
+    pub fn text(&mut self) -> Result<String> {
         while self.more()? {}
-        Ok(std::mem::take(&mut self.unread).len())
+        Ok(String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned())
     }
 
     /// Says that nothing more will be sent.

@@ -130,8 +130,12 @@ impl Process {
                 None => Ok(None),
             }
         })
-        .with_context(|| {
-            format!("{} does not start; its log ends with\n{}", self.name, tail(&self.log, LOG_LINES_SHOWN))
+        .map_err(|error| {
+            if wait::interrupted() {
+                return error;
+            }
+            let log = tail(&self.log, LOG_LINES_SHOWN);
+            error.context(format!("{} does not start; its log ends with\n{log}", self.name))
         })
     }
 
@@ -157,7 +161,7 @@ impl Process {
     /// Asks it to stop and waits; kills it when it takes longer than `grace`.
     pub fn stop_within(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.signal(self.stop_signal)?;
-        if let Ok(status) = self.wait(within(grace)) {
+        if let Ok(status) = self.wait(within(grace).despite_signals()) {
             return Ok(status);
         }
         self.signal(libc::SIGKILL)?;

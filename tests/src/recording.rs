@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::agent::{Agent, agent_beside};
+use crate::servers::Collector;
 use crate::spans::{self, Span};
 use crate::wait::{self, within};
 use crate::world::World;
@@ -14,7 +15,7 @@ use crate::world::World;
 /// From the end of an exchange to its span: a second, and what a busy machine takes.
 const EXPORTED_WITHIN: Duration = Duration::from_secs(20);
 
-/// An agent that watches a world and writes every span to a file.
+/// An agent that watches a world, and the file where its spans end up.
 #[derive(Debug)]
 pub struct Recording {
     agent: Agent,
@@ -22,7 +23,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts one and waits until it is ready.
+    /// Starts one that writes every span to a file, and waits until it is ready.
     pub fn start(world: &World) -> Result<Self> {
         Self::start_with(world, &[])
     }
@@ -33,6 +34,15 @@ impl Recording {
         let path = file.to_str().context("the temporary folder's path is UTF-8")?;
         let agent = Agent::watch(world, &agent_beside()?, &[&["--file", path], options].concat(), &[])?;
         Ok(Self { agent, file })
+    }
+
+    /// Starts one that sends every span to `collector`, over the protocol that `OTEL_EXPORTER_OTLP_PROTOCOL` calls so.
+    pub fn through(collector: &Collector, world: &World, protocol: &str) -> Result<Self> {
+        let endpoint = if protocol == "grpc" { collector.grpc_endpoint() } else { collector.http_endpoint() };
+        let environment =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let agent = Agent::watch(world, &agent_beside()?, &[], &environment)?;
+        Ok(Self { agent, file: collector.file().to_owned() })
     }
 
     /// What was exported so far, by start.
@@ -53,8 +63,11 @@ impl Recording {
 
     /// Stops the agent and takes the sum.
     pub fn finish(mut self) -> Result<Account> {
-        let stderr = self.agent.finish()?;
-        Ok(Account { spans: self.spans()?, summary: Summary::read(&stderr) })
+        let summary = Summary::read(&self.agent.finish()?);
+        // A collector that has taken them writes them in its own time.
+        let exported = usize::try_from(summary.get("spans_exported"))?;
+        let spans = self.wait_for(exported)?;
+        Ok(Account { spans, summary })
     }
 
     /// The agent.

@@ -133,19 +133,23 @@ pub fn tree(spans: &[Span], show: &[&str]) -> String {
     text
 }
 
-/// Fails unless the spans are `expected`, which is written as [`tree`] writes and may be indented as a whole. `*` at the end
-/// of an expected line stands for any rest.
+/// Fails unless the spans are `expected`, which is written as [`tree`] writes: see [`expect_lines`].
 pub fn expect_tree(spans: &[Span], show: &[&str], expected: &str) -> Result<()> {
+    expect_lines(&tree(spans, show), expected)
+}
+
+/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line stands
+/// for any rest.
+pub fn expect_lines(told: &str, expected: &str) -> Result<()> {
     let lines: Vec<_> = expected.lines().filter(|line| !line.trim().is_empty()).collect();
     let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
     let expected: Vec<_> = lines.iter().map(|line| &line[indent..]).collect();
-    let told = tree(spans, show);
     let matches = |(told, expected): (&str, &&str)| match expected.strip_suffix('*') {
         Some(beginning) => told.starts_with(beginning),
         None => told == *expected,
     };
     let same = told.lines().count() == expected.len() && told.lines().zip(&expected).all(matches);
-    ensure!(same, "the spans are\n{told}\nbut expected were\n{}\n", expected.join("\n"));
+    ensure!(same, "there is\n{told}\nbut expected was\n{}\n", expected.join("\n"));
     Ok(())
 }
 

@@ -16,12 +16,20 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub struct Deadline {
     start: Instant,
     patience: Duration,
+    despite_signals: bool,
 }
 
 /// A deadline `patience` from now.
 #[must_use]
 pub fn within(patience: Duration) -> Deadline {
-    Deadline { start: Instant::now(), patience }
+    Deadline { start: Instant::now(), patience, despite_signals: false }
+}
+
+impl Deadline {
+    /// Goes on waiting when a signal asks this process to end: for clearing up, which is what it then has to do.
+    pub(crate) fn despite_signals(self) -> Self {
+        Self { despite_signals: true, ..self }
+    }
 }
 
 /// Looks until `look` finds something, and returns it.
@@ -32,7 +40,7 @@ pub fn until<T>(deadline: Deadline, what: &str, mut look: impl FnMut() -> Result
         if let Some(found) = look()? {
             return Ok(found);
         }
-        if INTERRUPTED.load(Ordering::Relaxed) {
+        if !deadline.despite_signals && interrupted() {
             bail!("interrupted while waiting for {what}");
         }
         if deadline.start.elapsed() >= deadline.patience {
@@ -57,12 +65,10 @@ pub fn heed_signals() -> Result<()> {
     Ok(())
 }
 
-/// Fails when a signal asked this process to end.
-pub fn not_interrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
+/// Whether a signal has asked this process to end.
+#[must_use]
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

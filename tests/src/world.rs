@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
+use crate::wait;
 
 /// How much is shown of each log when a story fails: there are several, and the error is below them.
 const LOG_LINES_SHOWN: usize = 12;
@@ -40,11 +41,14 @@ impl World {
         Ok(Self(Arc::new(Inner { cgroup, dir })))
     }
 
-    /// Tells `story` in a new world. When it fails, the error carries the end of every log.
+    /// Tells `story` in a new world. When it fails of itself, the error carries the end of every log.
     pub fn story<T>(name: &str, story: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let world = Self::create()?;
         let told = story(&world);
         told.map_err(|error| {
+            if wait::interrupted() {
+                return error;
+            }
             let logs = world.logs();
             error.context(format!("{name} failed; the logs end with\n{logs}"))
         })
@@ -79,6 +83,14 @@ impl World {
     pub fn run(&self, command: &mut Command) -> Result<Output> {
         join_before_exec(command, self)?;
         self.run_unwatched(command)
+    }
+
+    /// Runs a command to its end, in the watched cgroup, and returns how it ended. What it prints is dropped.
+    pub fn run_to_end(&self, command: &mut Command) -> Result<ExitStatus> {
+        join_before_exec(command, self)?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().with_context(|| format!("cannot start {program}"))
     }
 
     /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
+use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::spans::{Span, expect_lines};
 use onlooker_tests::{Curl, Recording, World};
 
 #[test]
@@ -48,6 +49,175 @@ fn errors_are_the_clients_or_the_servers() -> Result<()> {
               behaviours server GET /status/{id} -> 503 by host error=503
             curl client GET /boom -> 500 error=500
               behaviours server GET /boom -> 500 by host error=500
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn responses_without_a_body_end_with_their_head() -> Result<()> {
+    World::story("bodiless", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        client.send("HEAD /page HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        ensure!(client.response_without_body()?.status == 200);
+        let conditional = "GET /page HTTP/1.1\r\nHost: shop.test\r\nIf-None-Match: \"one\"\r\n\r\n";
+        ensure!(client.exchange(conditional)?.0.status == 304);
+        ensure!(client.get("/status/204")?.0.status == 204);
+        // On the same connection: whoever took one of them for longer than it is has lost its place by now.
+        ensure!(client.get("/page")?.0.body == 7);
+        recording.wait_for(12)?;
+        recording.finish()?.is_complete_with(12)?.is_tree(
+            &["http.response.body.size"],
+            "
+            nginx server HEAD /page -> 200 http.response.body.size=0
+              nginx client HEAD /page -> 200 by connect http.response.body.size=0
+                behaviours server HEAD /page -> 200 by host http.response.body.size=0
+            nginx server GET /page -> 304 http.response.body.size=0
+              nginx client GET /page -> 304 by tick http.response.body.size=0
+                behaviours server GET /page -> 304 by host http.response.body.size=0
+            nginx server GET /status/{id} -> 204 http.response.body.size=0
+              nginx client GET /status/{id} -> 204 by tick http.response.body.size=0
+                behaviours server GET /status/{id} -> 204 by host http.response.body.size=0
+            nginx server GET /page -> 200 http.response.body.size=7
+              nginx client GET /page -> 200 by tick http.response.body.size=7
+                behaviours server GET /page -> 200 by host http.response.body.size=7
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn continue_is_not_the_answer() -> Result<()> {
+    World::story("continue", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let recording = Recording::start(world)?;
+        let body = "x".repeat(5000);
+        let url = app.url("/upload")?;
+        let curl = Curl::run(world, &["--header", "Expect: 100-continue", "--data", &body, &url])?;
+        ensure!(curl.status() == 200 && curl.body == b"5000\n");
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &["http.request.body.size", "http.response.body.size"],
+            "
+            curl client POST /upload -> 200 http.request.body.size=5000 http.response.body.size=5
+              behaviours server POST /upload -> 200 by host http.request.body.size=5000 http.response.body.size=5
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
+    World::story("aborted", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&app.address())?;
+        client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        client.beginning()?;
+        client.reset()?;
+        recording.wait_for(1)?;
+        recording.finish()?.is_complete_with(1)?.is_tree(
+            &[],
+            "
+            behaviours server GET /stream/{id}/{id} -> 200 error=connection_reset
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<()> {
+    World::story("silent", |world| {
+        let server = Script::start(world, "reused_fd", &[])?;
+        let recording = Recording::start(world)?;
+        // 52: nothing was received.
+        let status = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
+        ensure!(status.code() == Some(52), "{status}");
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &[],
+            "
+            curl client GET /silence error=connection_closed
+              reused_fd server GET /silence by host error=connection_closed
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
+    World::story("attributes", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let recording = Recording::start(world)?;
+        let url = app.url("/items/7?colour=red&token=abc")?;
+        Curl::run(world, &["--user-agent", "a test", &url])?;
+        recording.wait_for(2)?;
+        let account = recording.finish()?;
+        account.is_complete_with(2)?;
+        let [client, server] = &account.spans[..] else { anyhow::bail!("two spans") };
+        let client_port = client.get("network.local.port");
+        let server_port = app.address().rsplit(':').next().unwrap_or_default().to_owned();
+        let told = |span: &Span| {
+            let line = |(key, value): (&String, &String)| format!("{key}={value}");
+            let lines: Vec<_> = span.attributes.iter().map(line).collect();
+            lines.join("\n").replace(&server_port, "SERVER").replace(client_port, "CLIENT")
+        };
+        expect_lines(
+            &told(client),
+            "
+            http.request.body.size=0
+            http.request.method=GET
+            http.response.body.size=7
+            http.response.status_code=200
+            network.local.address=127.0.0.1
+            network.local.port=CLIENT
+            network.peer.address=127.0.0.1
+            network.peer.port=SERVER
+            network.protocol.name=http
+            network.protocol.version=1.1
+            network.transport=tcp
+            network.type=ipv4
+            server.address=127.0.0.1
+            server.port=SERVER
+            url.full=http://127.0.0.1:SERVER/items/7?colour=REDACTED&token=REDACTED
+            url.scheme=http
+            url.template=/items/{id}
+            user_agent.original=a test
+            ",
+        )?;
+        expect_lines(
+            &told(server),
+            "
+            client.address=127.0.0.1
+            client.port=CLIENT
+            http.request.body.size=0
+            http.request.method=GET
+            http.response.body.size=7
+            http.response.status_code=200
+            network.local.address=127.0.0.1
+            network.local.port=SERVER
+            network.peer.address=127.0.0.1
+            network.peer.port=CLIENT
+            network.protocol.name=http
+            network.protocol.version=1.1
+            network.transport=tcp
+            network.type=ipv4
+            onlooker.parent.evidence=host
+            server.address=127.0.0.1
+            server.port=SERVER
+            url.path=/items/7
+            url.query=colour=REDACTED&token=REDACTED
+            url.scheme=http
+            url.template=/items/{id}
+            user_agent.original=a test
             ",
         )?;
         Ok(())

@@ -39,12 +39,16 @@ fn show(world: &World, agent: &Path) -> Result<()> {
         "starting nginx -> storefront (Flask) -> inventory (Flask) -> PostgreSQL and Redis, none of them changed",
     );
     let shop = Shop::open(world, Workers::Threads(4))?;
+    // So that they run as they would on any day: busy before somebody looks on, their connections open.
+    world.curl(&[&shop.product(9)])?;
 
     let spans = world.dir().join("spans.jsonl");
     let cgroup = world.cgroup().path().display();
     shell::say(&format!("$ onlooker run --cgroup {cgroup}"));
     let file = spans.display().to_string();
     let mut agent = Agent::watch_aloud(world, agent, &["--export", "console", "--file", &file])?;
+    let said = agent.stderr()?;
+    shell::say(&said);
 
     // The first is not in Redis yet, the second is, and the third exists nowhere.
     for number in [7, 7, 1] {
@@ -52,7 +56,9 @@ fn show(world: &World, agent: &Path) -> Result<()> {
         let answer = world.curl(&[&url])?;
         shell::say(&format!("$ curl {url}\n{}\n", answer.trim()));
     }
-    wait::until(within(TRACE_WITHIN), "trace of three services, PostgreSQL and Redis", || trace::complete(&spans))?;
-    shell::say(agent.finish()?.trim());
+    wait::until(within(TRACE_WITHIN), "complete trace of nginx, storefront, inventory, PostgreSQL and Redis", || {
+        trace::complete(&spans)
+    })?;
+    shell::say(agent.finish()?.strip_prefix(&said).unwrap_or_default().trim());
     Ok(())
 }

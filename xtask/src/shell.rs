@@ -30,6 +30,12 @@ pub(crate) fn error(error: &anyhow::Error) {
 pub(crate) fn cargo() -> Result<Command> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace()?);
+    // `cargo run` says of this crate what build scripts (ring's) take for a change: all would be built anew, each time.
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            cargo.env_remove(name);
+        }
+    }
     Ok(cargo)
 }
 

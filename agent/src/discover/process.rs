@@ -52,6 +52,7 @@ pub struct Process {
     parent: u32,
     comm: String,
     kernel_thread: bool,
+    zombie: bool,
 }
 
 impl Process {
@@ -74,6 +75,7 @@ impl Process {
             identity: Identity { pid, started: stat.starttime },
             parent: stat.ppid.unsigned_abs(),
             kernel_thread: stat.flags & StatFlags::PF_KTHREAD.bits() != 0,
+            zombie: stat.state == 'Z',
             comm: stat.comm,
             proc,
         })
@@ -103,6 +105,12 @@ impl Process {
     #[must_use]
     pub fn is_kernel_thread(&self) -> bool {
         self.kernel_thread
+    }
+
+    /// Whether its program is gone and only what its parent may ask for is left, or threads other than the first.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        self.zombie
     }
 
     /// The effective user's id, if it can be told.

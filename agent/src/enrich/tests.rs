@@ -152,6 +152,28 @@ fn a_process_is_remembered_past_its_end() {
 }
 
 #[test]
+fn a_child_that_is_gone_was_what_its_parent_is() {
+    let mut services = services();
+    let parent = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]));
+    let gone = Running::new(Command::new("sh").args(["-c", "echo ready"]));
+    let child = gone.pid();
+    drop(gone);
+    let service = services.of(parent.pid(), "sh");
+    services.forked(parent.pid(), child);
+    assert!(Arc::ptr_eq(&services.of(child, ""), &service));
+}
+
+#[test]
+fn a_child_that_lives_is_what_it_is() {
+    let mut services = services();
+    let parent = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]));
+    services.of(parent.pid(), "sh");
+    let child = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env("OTEL_SERVICE_NAME", "own"));
+    services.forked(parent.pid(), child.pid());
+    assert_eq!(services.of(child.pid(), "").name, "own");
+}
+
+#[test]
 fn a_process_that_was_never_seen_is_what_the_kernel_called_it() {
     let mut services = services();
     let gone = services.of(0x7fff_fff0, "curl");

@@ -50,7 +50,12 @@ pub fn examine() -> Report {
             findings.push(recorder(&mut kernel));
             kernel.attach_boundaries();
             findings.push(optional("processes", &PROCESSES, &kernel, "processes are found at start-up only"));
-            findings.push(optional("long sends", &SENDS, &kernel, "a call that begins with a large blocking write begins when that returned"));
+            findings.push(optional(
+                "long sends",
+                &SENDS,
+                &kernel,
+                "a call that begins with a large blocking write begins when that returned",
+            ));
             findings.push(optional("event loops", &BOUNDARIES, &kernel, "no parents by `tick`"));
             missing_fields.clone_from(&kernel.missing);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::programs::{BtfTracePoint, ProgramError, TracePoint};
-use aya::{Btf, Ebpf, EbpfLoader, EbpfError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
 
@@ -54,9 +54,13 @@ impl Default for Options {
 /// Why the programs can't run here.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     Btf(String),
-    #[error("loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE")]
+    #[error(
+        "loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE"
+    )]
     NotPermitted(String),
     #[error("cannot load the kernel programs: {0}")]
     Load(String),
@@ -219,7 +223,9 @@ fn not_loaded(error: EbpfError) -> LoadError {
 
 fn not_verified(name: &'static str, error: ProgramError) -> LoadError {
     match &error {
-        ProgramError::LoadError { io_error, verifier_log } if io_error.kind() != std::io::ErrorKind::PermissionDenied => {
+        ProgramError::LoadError { io_error, verifier_log }
+            if io_error.kind() != std::io::ErrorKind::PermissionDenied =>
+        {
             let log = verifier_log.to_string();
             let end = log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
             LoadError::Load(format!("the verifier refused {name} ({io_error}):\n{end}"))

@@ -51,7 +51,8 @@ fn member(btf: &Btf, structure: &btf_rs::Struct, name: &str) -> Option<(u32, Typ
             return Some((bits / 8, resolved()?));
         }
         let anonymous = btf.resolve_name(candidate).map_or(true, |n| n.is_empty());
-        if anonymous && let Some(Type::Struct(inner) | Type::Union(inner)) = resolved()
+        if anonymous
+            && let Some(Type::Struct(inner) | Type::Union(inner)) = resolved()
             && let Some((offset, found)) = member(btf, &inner, name)
         {
             return Some((bits / 8 + offset, found));

@@ -23,10 +23,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
 }
 
 fn owned(position: u64, by: (u64, u64), rung: u32) -> Origin {
-    Origin {
-        owner: Owner { cookie: by.0, position: by.1, evidence: rung, ..Owner::default() },
-        ..origin(position, 0)
-    }
+    Origin { owner: Owner { cookie: by.0, position: by.1, evidence: rung, ..Owner::default() }, ..origin(position, 0) }
 }
 
 fn server(cookie: u64, tgid: u32) -> Place {

@@ -1,13 +1,14 @@
 //! One connection: its two lanes, what it speaks, and what is held until it can be told.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
-use onlooker_protocols::{Close, Direction, Finding, Moment, Parser, Protocol};
+use onlooker_protocols::{Close, Direction, Finding, LossReason, Moment, Parser, Protocol};
 
-use super::origin::{Origin, Origins};
-use super::Happening;
+use super::origin::Origins;
+use super::{Happening, Learnt};
 use crate::metrics::Metrics;
 use crate::span::{Address, Role};
 
@@ -30,16 +31,29 @@ pub struct Connection {
     /// Time of its latest segment.
     pub last_activity: u64,
     from_start: bool,
+    /// Something passed that its present parser was not told of.
+    underway: bool,
     lanes: [Lane; 2],
     held: Vec<Held>,
     speaks: Speaks,
     origins: Origins,
+    /// The latest positions on the request side that no segment told of.
+    untold: Range<u64>,
     /// Starts of the requests that are open, for their age.
     open: Vec<Moment>,
     is_pipelined: bool,
-    ending: Option<(Close, u64)>,
+    ending: Option<Ending>,
     found: Vec<Finding>,
     metrics: Arc<Metrics>,
+}
+
+/// A connection's end, until what came before it has been let through.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    why: Close,
+    time: u64,
+    /// Where each direction ended; 0 where that is not known.
+    positions: [u64; 2],
 }
 
 /// One direction of a connection.
@@ -47,6 +61,8 @@ pub struct Connection {
 struct Lane {
     /// Position of the next byte, once any was seen.
     next: Option<u64>,
+    /// When the piece before it passed, and in which run.
+    before: u64,
     run: u32,
     finished: bool,
 }
@@ -65,7 +81,10 @@ struct Held {
 #[derive(Debug)]
 enum Speaks {
     /// Not known yet: the pieces of the run that is looked at.
-    Undecided { pieces: Vec<Piece>, attempts: u8 },
+    Undecided {
+        pieces: Vec<Piece>,
+        attempts: u8,
+    },
     Known(Box<dyn Parser>),
     /// Nothing there is a parser for.
     Nothing,
@@ -99,10 +118,12 @@ impl Connection {
             peer: Address::Unknown,
             last_activity: 0,
             from_start: false,
+            underway: false,
             lanes: [Lane::default(); 2],
             held: Vec::new(),
             speaks: Speaks::UNHEARD,
             origins: Origins::default(),
+            untold: 0..0,
             open: Vec::new(),
             is_pipelined: false,
             ending: None,
@@ -112,7 +133,12 @@ impl Connection {
     }
 
     /// The kernel says who it is.
-    pub(super) fn introduce(&mut self, tgid: u32, (role, local, peer): (Option<Role>, Address, Address), from_start: bool) {
+    pub(super) fn introduce(
+        &mut self,
+        tgid: u32,
+        (role, local, peer): (Option<Role>, Address, Address),
+        from_start: bool,
+    ) {
         self.tgid = tgid;
         self.role = self.role.or(role);
         self.local = local;
@@ -156,7 +182,12 @@ impl Connection {
 
     /// The connection is closed: what is held is let through first.
     pub(super) fn closing(&mut self, why: Close, time: u64) {
-        self.ending.get_or_insert((why, time));
+        self.ending.get_or_insert(Ending { why, time, positions: [0; 2] });
+    }
+
+    /// The kernel says that it is closed, and how far each direction had come.
+    pub(super) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2]) {
+        self.ending = Some(Ending { why, time, positions });
     }
 
     /// Takes a segment when its turn has come.
@@ -210,21 +241,25 @@ impl Connection {
 
     fn deliver(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
         let own = lane_of(segment);
-        let lane = &mut self.lanes[own];
-        lane.run = segment.run;
+        let lane = &self.lanes[own];
         let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
         let next = lane.next.unwrap_or(segment.position);
         if segment.position < next {
             // Told already, as a hole: its event was thought lost and was only late.
             self.metrics.segments_too_late.add(1);
+            let requests = matches!(self.speaks, Speaks::Known(_)) && self.is_request_lane(own) == Some(true);
+            if requests && segment.flags & flag::BEGINS != 0 {
+                self.metrics.requests_lost_too_late.add(1);
+            }
             return;
         }
-        lane.next = Some(segment.position + u64::from(segment.length));
-        if segment.position > next {
-            let missing = segment.position - next;
-            self.metrics.bytes_missing.add(missing);
-            self.piece(own, &[], missing, Moment { position: next, ..at }, happened);
-        }
+        self.hole(own, segment.position, happened);
+        self.lanes[own] = Lane {
+            next: Some(segment.position + u64::from(segment.length)),
+            before: segment.time,
+            run: segment.run,
+            ..self.lanes[own]
+        };
         if segment.flags & flag::FIN != 0 {
             self.end_lane(own, segment.time, happened);
             return;
@@ -233,6 +268,19 @@ impl Connection {
             self.origins.note(segment);
         }
         self.pieces(own, segment, captured, at, happened);
+    }
+
+    /// What comes before `position` and was never told is a hole.
+    fn hole(&mut self, lane: usize, position: u64, happened: &mut Vec<Happening>) {
+        let Lane { next: Some(next), before, run, .. } = self.lanes[lane] else { return };
+        if position > next {
+            self.metrics.bytes_missing.add(position - next);
+            self.lanes[lane].next = Some(position);
+            if self.is_request_lane(lane) != Some(false) {
+                self.untold = next..position;
+            }
+            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, happened);
+        }
     }
 
     /// A segment is its captured beginning, what was not captured, and the tail.
@@ -291,9 +339,11 @@ impl Connection {
     /// Looks at the run so far.
     fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
         let direction = self.direction(lane);
+        let from_start = self.from_start && !self.underway;
         let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
-        let first: Vec<u8> = pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
-        let guess = match detect::detect(direction, self.from_start, &first) {
+        let first: Vec<u8> =
+            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
+        let guess = match detect::detect(direction, from_start, &first) {
             Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
                 Guess::Unknown("unknown")
             }
@@ -303,7 +353,7 @@ impl Connection {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
                 let pieces = std::mem::take(pieces);
-                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, self.from_start));
+                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
@@ -314,11 +364,18 @@ impl Connection {
             Guess::Unknown(name) => {
                 pieces.clear();
                 *attempts += 1;
+                self.underway = true;
                 if name != "unknown" || *attempts == ATTEMPTS {
                     self.leave(name);
                 }
             }
         }
+    }
+
+    /// What passed so far is no beginning of what comes: it is looked at as in the middle of a connection.
+    fn listen_anew(&mut self) {
+        self.speaks = Speaks::UNHEARD;
+        self.underway = true;
     }
 
     /// There is nothing here to follow.
@@ -343,7 +400,7 @@ impl Connection {
             tracing::debug!(cookie = self.cookie, %unparsable, "left");
             self.metrics.connections_unparsable.add(1);
             parser.close(Close::Shutdown, at, &mut self.found);
-            self.speaks = Speaks::UNHEARD;
+            self.listen_anew();
         }
         self.tell(happened);
     }
@@ -363,18 +420,32 @@ impl Connection {
     fn tell(&mut self, happened: &mut Vec<Happening>) {
         let mut found = std::mem::take(&mut self.found);
         for finding in found.drain(..) {
-            let mut origin: Option<Origin> = None;
-            match &finding {
+            let learnt = match finding {
                 Finding::Begun(begun) => {
-                    origin = self.origins.of(begun.start.position);
                     self.open.push(begun.start);
+                    let origin = self.origins.of(begun.start.position);
+                    Learnt::Begun(begun, origin)
                 }
-                Finding::Exchange(exchange) => self.open.retain(|start| *start != exchange.request_start),
-                Finding::Lost(lost) => self.open.retain(|start| *start != lost.start),
-                Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
-                Finding::SwitchedProtocol => self.speaks = Speaks::UNHEARD,
-            }
-            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, finding, origin });
+                Finding::Exchange(exchange) => {
+                    self.open.retain(|start| *start != exchange.request_start);
+                    Learnt::Exchange(exchange, self.ends())
+                }
+                Finding::Lost(lost) => {
+                    self.open.retain(|start| *start != lost.start);
+                    let untold = lost.reason == LossReason::RequestHeadMissing
+                        && self.untold.contains(&lost.start.position);
+                    if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
+                }
+                Finding::Orphan(_) => {
+                    self.metrics.responses_without_request.add(1);
+                    continue;
+                }
+                Finding::SwitchedProtocol => {
+                    self.listen_anew();
+                    continue;
+                }
+            };
+            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, role: self.role(), learnt });
         }
         self.found = found;
     }
@@ -382,10 +453,13 @@ impl Connection {
     /// Lets time pass. Whether the connection is over.
     pub(super) fn advance(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) -> bool {
         self.let_through(now, hold, happened);
-        let Some((why, time)) = self.ending else { return false };
+        let Some(Ending { why, time, positions }) = self.ending else { return false };
         // Other processors' segments from before the end may still be on their way.
         if !self.held.is_empty() || now.saturating_sub(time) < hold {
             return false;
+        }
+        for (lane, position) in positions.into_iter().enumerate() {
+            self.hole(lane, position, happened);
         }
         self.close(why, time, happened);
         true
@@ -395,8 +469,7 @@ impl Connection {
     pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, happened: &mut Vec<Happening>) {
         if self.open.first().is_some_and(|start| start.nanos < oldest) {
             self.close(Close::Aged, now, happened);
-            self.speaks = Speaks::UNHEARD;
-            self.from_start = false;
+            self.listen_anew();
         }
     }
 

@@ -145,10 +145,9 @@ impl Http1 {
     }
 
     fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        // The time of a hole is not its own if its event was lost, which shows only when something came after it.
-        let long_ago = matches!(content, Content::Gap(_))
-            && self.responses.passed().is_some_and(|before| before.nanos == at.nanos)
-            && self.requests.passed().is_some_and(|newest| newest.nanos > at.nanos);
+        // A hole in a run that is over: its event was lost, and its time is not its own.
+        let long_ago =
+            matches!(content, Content::Gap(_)) && self.requests.passed().is_some_and(|newest| newest.run > at.run);
         let mut piece = self.responses.piece(content, at);
         while !piece.is_used_up() && self.over.is_none() {
             match self.responses.step(&mut piece)? {

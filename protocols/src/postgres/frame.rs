@@ -4,9 +4,7 @@
 //! buffer that is used again and again. Bodies are stepped over by their length, through holes too. Only a hole that
 //! swallows a header loses the thread.
 
-use super::message::{
-    ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, backend, body_length, frontend, packet_keeps,
-};
+use super::message::{ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, packet};
 use crate::parser::Moment;
 
 /// So much of the buffer stays for the next message.
@@ -138,8 +136,11 @@ impl Framer {
             }
             State::Answer => return Ok(self.answer(piece)),
             State::Packet | State::Header => {
-                if let Some(rows) = self.rows(piece) {
-                    return Ok(Some(rows));
+                if self.state == State::Header
+                    && self.filled == 0
+                    && let Some(message) = self.whole(piece)?
+                {
+                    return Ok(Some(message));
                 }
                 if !self.read_header(piece)? {
                     return Ok(None);
@@ -150,30 +151,29 @@ impl Framer {
         Ok(self.read_body(piece))
     }
 
-    /// All rows of a result that lie whole in the piece, as one message: nothing is known of a row but its end.
-    fn rows<'p>(&mut self, piece: &mut Piece<'p>) -> Option<Message<'p>> {
-        let row = match self.side {
-            Side::Frontend => frontend::COPY_DATA,
-            Side::Backend => backend::DATA_ROW,
-        };
-        if self.filled > 0 || self.state != State::Header {
-            return None;
+    /// The next message, if it lies whole in the piece. All rows of a result that do so are one message: nothing is
+    /// known of a row but its end.
+    fn whole<'p>(&self, piece: &mut Piece<'p>) -> Result<Option<Message<'p>>, &'static str> {
+        let bytes = piece.bytes;
+        let Some(&header) = bytes.first_chunk() else { return Ok(None) };
+        let (length, keep) = self.side.body(header)?;
+        let mut end = HEADER_LENGTH + length as usize;
+        if end > bytes.len() {
+            return Ok(None);
         }
-        let mut end = 0;
-        while let Some(&header) = piece.bytes[end..].first_chunk::<HEADER_LENGTH>()
-            && header[0] == row
-            && let Some(length) = body_length(header)
-            && self.side.keeps(row, length).is_some()
-            && let rest = end + HEADER_LENGTH + length as usize
-            && rest <= piece.bytes.len()
+        let (start, kind) = (piece.at, header[0]);
+        let body = &bytes[HEADER_LENGTH..end.min(HEADER_LENGTH + keep)];
+        while kind == self.side.row()
+            && let Some(&next) = bytes[end..].first_chunk::<HEADER_LENGTH>()
+            && next[0] == kind
+            && let Ok((length, _)) = self.side.body(next)
+            && let after = end + HEADER_LENGTH + length as usize
+            && after <= bytes.len()
         {
-            end = rest;
+            end = after;
         }
-        let start = piece.at;
-        (end > 0).then(|| {
-            piece.take(end);
-            Message { kind: row, body: &[], start, end: piece.at }
-        })
+        piece.take(end);
+        Ok(Some(Message { kind, body, start, end: piece.at }))
     }
 
     fn answer<'p>(&mut self, piece: &mut Piece<'p>) -> Option<Message<'p>> {
@@ -208,12 +208,7 @@ impl Framer {
         }
         self.filled = 0;
         let kind = self.header[0];
-        let length = body_length(self.header).ok_or("a message shorter than its length")?;
-        let keep = if is_packet {
-            packet_keeps(length).ok_or("no start-up packet")?
-        } else {
-            self.side.keeps(kind, length).ok_or("no such message")?
-        };
+        let (length, keep) = if is_packet { packet(self.header)? } else { self.side.body(self.header)? };
         self.kept.clear();
         self.kept.shrink_to(MAX_IDLE_BYTES);
         self.state = State::Body(Body { kind, left: u64::from(length), keep, fresh: true });

@@ -1,13 +1,15 @@
 //! The messages of protocol version 3, as far as an exchange needs them (PostgreSQL documentation, chapter
 //! "Frontend/Backend Protocol", section "Message Formats").
 
+use std::ops::RangeInclusive;
+
 use crate::parser::Moment;
 
 /// One message, or as much of it as was kept.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     pub(super) kind: u8,
-    /// The beginning of the body, to what [`Side::keeps`] says of its kind, or to where bytes were not captured.
+    /// The beginning of the body, to what [`Side::body`] says of its kind, or to where bytes were not captured.
     pub(super) body: &'a [u8],
     /// The moments of its first byte, and of its last with the position just past it.
     pub(super) start: Moment,
@@ -85,8 +87,8 @@ const MAX_PARAMETERS: usize = 1024;
 
 /// Longest body of any message: the server's own limit (`MaxAllocSize`).
 const MAX_BODY: u32 = 0x3fff_ffff;
-/// The server's `MAX_STARTUP_PACKET_LENGTH`.
-const MAX_PACKET: u32 = 10_000;
+/// Body of a packet: a code at least, and no longer than the server's `MAX_STARTUP_PACKET_LENGTH`.
+const PACKET_BODY: RangeInclusive<u32> = 4..=10_000;
 
 const PROTOCOL_MAJOR: u32 = 3;
 const CANCEL_REQUEST: u32 = 80_877_102;
@@ -100,13 +102,26 @@ pub(super) const PACKET_HEADER_LENGTH: usize = 4;
 pub(super) const READY_FOR_QUERY_LENGTH: usize = 6;
 
 impl Side {
-    /// How many bytes of the body are kept, of a message of this kind with a body this long; `None` if there is none.
-    pub(super) fn keeps(self, kind: u8, body: u32) -> Option<usize> {
-        let (range, kept) = match self {
-            Self::Frontend => frontend_message(kind)?,
-            Self::Backend => backend_message(kind)?,
+    /// Length of the body of the message with this header, and how many bytes of it are kept. `Err` names what is wrong
+    /// if there is no such message.
+    pub(super) fn body(self, header: [u8; HEADER_LENGTH]) -> Result<(u32, usize), &'static str> {
+        let length = body_length(header).ok_or(TOO_SHORT)?;
+        let shape = match self {
+            Self::Frontend => frontend_message(header[0]),
+            Self::Backend => backend_message(header[0]),
         };
-        range.contains(&body).then_some(kept)
+        match shape {
+            Some(Shape { shortest, longest, kept }) if shortest <= length && length <= longest => Ok((length, kept)),
+            _ => Err("no such message"),
+        }
+    }
+
+    /// The kind of which there are many, one after the other.
+    pub(super) fn row(self) -> u8 {
+        match self {
+            Self::Frontend => frontend::COPY_DATA,
+            Self::Backend => backend::DATA_ROW,
+        }
     }
 
     /// Whether these bytes, as far as they go, are messages from the first byte on. Too few to tell are not.
@@ -115,30 +130,46 @@ impl Side {
             return false;
         }
         while let Some((&header, rest)) = bytes.split_first_chunk::<HEADER_LENGTH>() {
-            let Some(body) = body_length(header) else { return false };
-            if self.keeps(header[0], body).is_none() {
-                return false;
-            }
-            bytes = rest.get(body as usize..).unwrap_or_default();
+            let Ok((length, _)) = self.body(header) else { return false };
+            bytes = rest.get(length as usize..).unwrap_or_default();
         }
         true
     }
 }
 
-type Shape = (std::ops::RangeInclusive<u32>, usize);
+const TOO_SHORT: &str = "a message shorter than its length";
+
+/// How long the body of a message may be, and how much of it is kept.
+struct Shape {
+    shortest: u32,
+    longest: u32,
+    kept: usize,
+}
+
+impl Shape {
+    const EMPTY: Self = Self { shortest: 0, longest: 0, kept: 0 };
+
+    const fn at_least(shortest: u32) -> Self {
+        Self { shortest, longest: MAX_BODY, kept: 0 }
+    }
+
+    const fn keeping(self, kept: usize) -> Self {
+        Self { kept, ..self }
+    }
+}
 
 fn frontend_message(kind: u8) -> Option<Shape> {
     Some(match kind {
-        frontend::QUERY => (1..=MAX_BODY, MAX_SQL),
-        frontend::PARSE => (4..=MAX_BODY, MAX_SQL + MAX_NAME),
-        frontend::BIND => (8..=MAX_BODY, 2 * MAX_NAME),
-        frontend::EXECUTE => (5..=MAX_BODY, MAX_NAME + 5),
-        frontend::DESCRIBE | frontend::CLOSE => (2..=MAX_BODY, MAX_NAME + 2),
-        frontend::SYNC | frontend::FLUSH | frontend::TERMINATE | frontend::COPY_DONE => (0..=0, 0),
-        frontend::COPY_DATA => (0..=MAX_BODY, 0),
-        frontend::COPY_FAIL => (1..=MAX_BODY, 0),
-        frontend::FUNCTION_CALL => (10..=MAX_BODY, 0),
-        frontend::PASSWORD => (0..=MAX_BODY, 0),
+        frontend::QUERY => Shape::at_least(1).keeping(MAX_SQL),
+        frontend::PARSE => Shape::at_least(4).keeping(MAX_SQL + MAX_NAME),
+        frontend::BIND => Shape::at_least(8).keeping(2 * MAX_NAME),
+        frontend::EXECUTE => Shape::at_least(5).keeping(MAX_NAME + 5),
+        frontend::DESCRIBE | frontend::CLOSE => Shape::at_least(2).keeping(MAX_NAME + 2),
+        frontend::SYNC | frontend::FLUSH | frontend::TERMINATE | frontend::COPY_DONE => Shape::EMPTY,
+        frontend::COPY_DATA => Shape::at_least(0),
+        frontend::COPY_FAIL => Shape::at_least(1),
+        frontend::FUNCTION_CALL => Shape::at_least(10),
+        frontend::PASSWORD => Shape::at_least(0),
         _ => return None,
     })
 }
@@ -151,31 +182,32 @@ fn backend_message(kind: u8) -> Option<Shape> {
         | backend::NO_DATA
         | backend::EMPTY_QUERY_RESPONSE
         | backend::PORTAL_SUSPENDED
-        | backend::COPY_DONE => (0..=0, 0),
-        backend::READY_FOR_QUERY => (1..=1, 1),
-        backend::COMMAND_COMPLETE => (1..=MAX_BODY, MAX_TAG),
-        backend::ERROR_RESPONSE => (1..=MAX_BODY, MAX_ERROR),
-        backend::PARAMETER_STATUS => (2..=MAX_BODY, MAX_PARAMETER),
-        backend::NOTICE_RESPONSE => (1..=MAX_BODY, 0),
-        backend::DATA_ROW | backend::ROW_DESCRIPTION | backend::PARAMETER_DESCRIPTION => (2..=MAX_BODY, 0),
-        backend::COPY_IN_RESPONSE | backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => (3..=MAX_BODY, 0),
-        backend::COPY_DATA => (0..=MAX_BODY, 0),
-        backend::NOTIFICATION_RESPONSE => (6..=MAX_BODY, 0),
-        backend::BACKEND_KEY_DATA => (8..=MAX_BODY, 0),
-        backend::AUTHENTICATION | backend::FUNCTION_CALL_RESPONSE => (4..=MAX_BODY, 0),
-        backend::NEGOTIATE_PROTOCOL_VERSION => (8..=MAX_BODY, 0),
+        | backend::COPY_DONE => Shape::EMPTY,
+        backend::READY_FOR_QUERY => Shape { shortest: 1, longest: 1, kept: 1 },
+        backend::COMMAND_COMPLETE => Shape::at_least(1).keeping(MAX_TAG),
+        backend::ERROR_RESPONSE => Shape::at_least(1).keeping(MAX_ERROR),
+        backend::PARAMETER_STATUS => Shape::at_least(2).keeping(MAX_PARAMETER),
+        backend::NOTICE_RESPONSE => Shape::at_least(1),
+        backend::DATA_ROW | backend::ROW_DESCRIPTION | backend::PARAMETER_DESCRIPTION => Shape::at_least(2),
+        backend::COPY_IN_RESPONSE | backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => Shape::at_least(3),
+        backend::COPY_DATA => Shape::at_least(0),
+        backend::NOTIFICATION_RESPONSE => Shape::at_least(6),
+        backend::BACKEND_KEY_DATA => Shape::at_least(8),
+        backend::AUTHENTICATION | backend::FUNCTION_CALL_RESPONSE => Shape::at_least(4),
+        backend::NEGOTIATE_PROTOCOL_VERSION => Shape::at_least(8),
         _ => return None,
     })
 }
 
-/// Length of the body, from a header of a type byte and a length that counts itself.
-pub(super) fn body_length([_, length @ ..]: [u8; HEADER_LENGTH]) -> Option<u32> {
+/// Length of the body, from a length that counts itself.
+fn body_length([_, length @ ..]: [u8; HEADER_LENGTH]) -> Option<u32> {
     u32::from_be_bytes(length).checked_sub(4)
 }
 
-/// How much is kept of a packet with a body this long; `None` if there is no such packet.
-pub(super) fn packet_keeps(body: u32) -> Option<usize> {
-    (4..=MAX_PACKET).contains(&body).then_some(MAX_PARAMETERS)
+/// The same of a packet, from a header whose type byte means nothing.
+pub(super) fn packet(header: [u8; HEADER_LENGTH]) -> Result<(u32, usize), &'static str> {
+    let length = body_length(header).ok_or(TOO_SHORT)?;
+    if PACKET_BODY.contains(&length) { Ok((length, MAX_PARAMETERS)) } else { Err("no start-up packet") }
 }
 
 /// What begins a connection.
@@ -203,9 +235,9 @@ impl<'a> Packet<'a> {
 
     /// Whether these bytes begin with a packet.
     pub(super) fn begins(bytes: &'a [u8]) -> bool {
-        bytes.split_first_chunk::<PACKET_HEADER_LENGTH>().is_some_and(|(&length, body)| {
-            u32::from_be_bytes(length).checked_sub(4).and_then(packet_keeps).is_some() && Self::parse(body).is_some()
-        })
+        bytes
+            .split_first_chunk::<PACKET_HEADER_LENGTH>()
+            .is_some_and(|(&[a, b, c, d], body)| packet([PACKET, a, b, c, d]).is_ok() && Self::parse(body).is_some())
     }
 }
 

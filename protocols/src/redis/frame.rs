@@ -1,36 +1,68 @@
 //! Cuts a direction into RESP values, however deeply nested, without keeping them.
 //!
-//! A string is stepped over by its length; only a line and a string's beginning are kept, as far as anybody asks.
+//! A string is stepped over by its length, through holes too; of a line or a string only the beginning is kept. A hole
+//! anywhere else hides where values begin. Attributes say something of the value after them and are passed over.
 
-use crate::parser::{Protocol, Unparsable};
+use crate::parser::Moment;
 
-/// Longest line: a simple string, an error, a number, an inline command. Redis itself takes inline commands of 64 KiB.
-const LONGEST_LINE: usize = 64 << 10;
 /// What is kept of a line or string: the longest command name, subcommand or error word is shorter.
 const KEPT: usize = 64;
+/// Longest inline command that Redis takes.
+const LONGEST_INLINE: usize = 64 << 10;
 /// How deep values may be nested. Redis' own replies go a few levels deep.
 const DEEPEST: usize = 64;
-/// proto-max-bulk-len's default and some.
+/// Twice proto-max-bulk-len's default.
 const LONGEST_STRING: u64 = 1 << 30;
+const CR_LF: &[u8; 2] = b"\r\n";
 
-/// Which first bytes there may be.
+/// What is spoken in a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kinds {
+pub(super) enum Side {
     /// Arrays of strings, and inline commands.
-    Request,
+    Requests,
     /// Every type of RESP3.
-    Reply,
+    Replies,
+}
+
+/// What passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'b> {
+    Bytes(&'b [u8]),
+    Hole(u64),
+}
+
+impl Content<'_> {
+    pub(super) fn length(self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Hole(missing) => missing,
+        }
+    }
+
+    /// What is left when the first `used` bytes are taken.
+    pub(super) fn after(self, used: u64) -> Self {
+        match self {
+            Self::Bytes(bytes) => {
+                Self::Bytes(&bytes[usize::try_from(used).map_or(bytes.len(), |at| at.min(bytes.len()))..])
+            }
+            Self::Hole(missing) => Self::Hole(missing.saturating_sub(used)),
+        }
+    }
 }
 
 /// A finished piece of a value.
 #[derive(Debug)]
-pub(super) struct Token {
+pub(super) struct Token<'f> {
+    pub(super) kind: Kind,
+    /// The beginning of a line's or a string's content.
+    pub(super) text: &'f [u8],
+    /// Whether that is all of it.
+    pub(super) whole: bool,
     /// How deep it is in a value: 0 is a value by itself.
     pub(super) depth: usize,
-    pub(super) kind: Kind,
-    /// The beginning of a line's or a string's content, at most [`KEPT`] bytes.
-    pub(super) text: Vec<u8>,
-    /// Whether the value at depth 0 ends with it.
+    /// The first byte of the value that it belongs to.
+    pub(super) start: Moment,
+    /// Whether that value ends with it.
     pub(super) ends_value: bool,
 }
 
@@ -38,186 +70,307 @@ pub(super) struct Token {
 pub(super) enum Kind {
     /// An inline command: one line, no type.
     Inline,
-    /// A bulk, verbatim or simple string, a number, boolean or null.
+    /// A simple string.
+    Simple,
+    /// Another string, a number, boolean or null.
     Scalar,
     Error,
-    /// An array, set or map.
-    Aggregate,
-    /// RESP3: told without having been asked for.
+    /// An array, set or map of so many values.
+    Aggregate(u64),
+    /// RESP3: an array that nobody asked for.
     Push,
-    /// RESP3: a map that says something of the value after it.
-    Attribute,
 }
 
 /// What one step did.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// So many bytes were taken and more are needed.
-    More(usize),
+pub(super) enum Step<'f> {
+    /// So many bytes were taken and finished nothing.
+    More(u64),
     /// So many bytes were taken and finished a token.
-    Token(usize, Token),
+    Token(u64, Token<'f>),
+    /// Where the next value begins is hidden.
+    Lost,
 }
 
 /// Where a direction is in its values.
-#[derive(Debug, Default)]
-pub(super) struct Frames {
-    /// The beginning of the line that is under way, and its whole length.
-    line: Vec<u8>,
-    line_length: usize,
-    string: Option<OpenString>,
-    /// Elements that the aggregates which are open still miss, outermost first.
-    open: Vec<u64>,
-}
-
-/// A bulk string whose length is known.
 #[derive(Debug)]
-struct OpenString {
-    kind: Kind,
+pub(super) struct Frames {
+    side: Side,
+    element: Element,
+    /// The beginning of the line or string that is under way.
     text: Vec<u8>,
-    /// Bytes to come, with the CR LF.
-    left: u64,
-    length: u64,
+    /// The aggregates that are open, outermost first.
+    open: Vec<Level>,
+    /// The first byte of the value that is under way.
+    start: Moment,
 }
 
-fn unparsable(reason: &'static str) -> Unparsable {
-    Unparsable { protocol: Protocol::Redis, reason }
+#[derive(Debug, Clone, Copy)]
+enum Element {
+    /// A line, of which so many bytes have passed.
+    Line { passed: usize },
+    /// A string whose length is known; its CR LF is counted with what has passed.
+    String { kind: Kind, length: u64, passed: u64 },
+}
+
+const NEXT: Element = Element::Line { passed: 0 };
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    missing: u64,
+    is_attribute: bool,
 }
 
 impl Frames {
-    /// Takes bytes until a token is finished. `bytes` is not empty.
-    pub(super) fn step(&mut self, bytes: &[u8], kinds: Kinds) -> Result<Step, Unparsable> {
-        if self.string.is_some() {
-            return Ok(self.string_bytes(bytes));
-        }
-        let end = memchr::memchr(b'\n', bytes);
-        let used = end.map_or(bytes.len(), |end| end + 1);
-        let room = KEPT.saturating_sub(self.line.len());
-        self.line.extend_from_slice(&bytes[..used.min(room)]);
-        self.line_length += used;
-        self.check_first(kinds)?;
-        if self.line_length > LONGEST_LINE {
-            return Err(unparsable("a line without end"));
-        }
-        if end.is_none() {
-            return Ok(Step::More(used));
-        }
-        let whole = self.line_length <= KEPT;
-        let mut line = std::mem::take(&mut self.line);
-        self.line_length = 0;
-        while line.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
-            line.pop();
-        }
-        match self.line(line, whole, kinds)? {
-            Some(token) => Ok(Step::Token(used, token)),
-            None => Ok(Step::More(used)),
-        }
+    pub(super) fn new(side: Side) -> Self {
+        Self { side, element: NEXT, text: Vec::new(), open: Vec::new(), start: Moment::default() }
     }
 
-    /// Steps over `missing` bytes that are within a string; `false` where the framing is lost by them.
-    pub(super) fn skip(&mut self, missing: u64) -> bool {
-        match &mut self.string {
-            // Its last byte must be seen: that is where the value's end is told.
-            Some(string) if missing < string.left => {
-                string.left -= missing;
-                true
+    /// What passes next begins a value.
+    pub(super) fn restart(&mut self) {
+        self.element = NEXT;
+        self.text.clear();
+        self.open.clear();
+    }
+
+    /// The first byte of the value that is under way.
+    pub(super) fn begun(&self) -> Option<Moment> {
+        let between = self.open.is_empty() && matches!(self.element, Element::Line { passed: 0 });
+        (!between).then_some(self.start)
+    }
+
+    /// Whether `bytes`, the first piece of a run, can be the beginning of a value: a request with RESP around it, or
+    /// any reply.
+    pub(super) fn may_begin(&self, bytes: &[u8]) -> bool {
+        match (self.side, bytes) {
+            (_, []) => false,
+            (Side::Replies, [first, ..]) => is_reply_type(*first),
+            (Side::Requests, [b'*', rest @ ..]) => {
+                let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let (digits, rest) = rest.split_at(digits);
+                let expected = b"\r\n$";
+                let seen = rest.len().min(expected.len());
+                rest[..seen] == expected[..seen]
+                    && (!digits.is_empty() || rest.is_empty())
+                    && digits.first() != Some(&b'0')
             }
             _ => false,
         }
     }
 
-    fn check_first(&self, kinds: Kinds) -> Result<(), Unparsable> {
-        let Some(&first) = self.line.first() else { return Ok(()) };
-        let fits = match kinds {
-            Kinds::Request if self.open.is_empty() => first == b'*' || first.is_ascii_alphabetic() || matches!(first, b'\r' | b'\n'),
-            Kinds::Request => first == b'$',
-            Kinds::Reply => b"+-:$*_#,(!=%~>|.".contains(&first),
-        };
-        if fits { Ok(()) } else { Err(unparsable("no RESP type")) }
+    /// Takes of what passes as much as belongs to one token. `content` is not empty. `Err` names what is no RESP.
+    pub(super) fn step(&mut self, content: Content<'_>, at: Moment) -> Result<Step<'_>, &'static str> {
+        match (self.element, content) {
+            (Element::Line { passed }, Content::Bytes(bytes)) => self.line(passed, bytes, at),
+            (Element::Line { .. }, Content::Hole(_)) => Ok(Step::Lost),
+            (Element::String { kind, length, passed }, _) => self.string(kind, length, passed, content),
+        }
     }
 
-    /// Makes a token of a finished line; none if it only announces a string, or is empty between commands.
-    fn line(&mut self, line: Vec<u8>, whole: bool, kinds: Kinds) -> Result<Option<Token>, Unparsable> {
-        let Some((&first, content)) = line.split_first() else { return Ok(None) };
+    fn line(&mut self, passed: usize, bytes: &[u8], at: Moment) -> Result<Step<'_>, &'static str> {
+        let end = memchr::memchr(b'\n', bytes);
+        let used = end.map_or(bytes.len(), |end| end + 1);
+        if passed == 0 {
+            if self.open.is_empty() {
+                self.start = at;
+            }
+            self.text.clear();
+            self.check_first(bytes[0])?;
+        }
+        let room = KEPT.saturating_sub(self.text.len());
+        self.text.extend_from_slice(&bytes[..used.min(room)]);
+        let passed = passed.saturating_add(used);
+        if end.is_none() {
+            self.check_unfinished(passed)?;
+            self.element = Element::Line { passed };
+            return Ok(Step::More(used as u64));
+        }
+        self.element = NEXT;
+        let whole = passed <= KEPT;
+        if whole {
+            let content = self.text.strip_suffix(CR_LF).or(self.text.strip_suffix(b"\n")).map_or(0, <[u8]>::len);
+            self.text.truncate(content);
+        }
+        self.announced(whole, used as u64)
+    }
+
+    fn check_first(&self, first: u8) -> Result<(), &'static str> {
+        let fits = match self.side {
+            // Clients and servers send empty lines to keep a connection alive.
+            _ if self.open.is_empty() && matches!(first, b'\r' | b'\n') => true,
+            Side::Requests if self.open.is_empty() => first == b'*' || first.is_ascii_alphabetic(),
+            Side::Requests => first == b'$',
+            Side::Replies => is_reply_type(first),
+        };
+        if fits { Ok(()) } else { Err("no RESP type") }
+    }
+
+    /// Lines of text may be long, numbers are not.
+    fn check_unfinished(&self, passed: usize) -> Result<(), &'static str> {
+        let longest = match (self.side, self.text.first()) {
+            (Side::Replies, Some(b'+' | b'-' | b'(')) => usize::MAX,
+            (Side::Requests, Some(first)) if first.is_ascii_alphabetic() => LONGEST_INLINE,
+            _ => KEPT,
+        };
+        if passed > longest { Err("a line without end") } else { Ok(()) }
+    }
+
+    /// Makes a token of a finished line, unless it only announces what follows.
+    fn announced(&mut self, whole: bool, used: u64) -> Result<Step<'_>, &'static str> {
+        let Some((&first, content)) = self.text.split_first() else { return Ok(Step::More(used)) };
+        let is_reply = self.side == Side::Replies;
         match first {
             b'$' | b'=' | b'!' => {
                 let kind = if first == b'!' { Kind::Error } else { Kind::Scalar };
-                let Some(length) = length(content, whole)? else { return Ok(Some(self.token(kind, Vec::new()))) };
+                let Some(length) = length(content, whole)? else {
+                    self.text.clear();
+                    return Ok(self.finish(kind, true, used));
+                };
                 if length > LONGEST_STRING {
-                    return Err(unparsable("a string of impossible length"));
+                    return Err("a string of impossible length");
                 }
-                self.string = Some(OpenString { kind, text: Vec::new(), left: length + 2, length });
-                Ok(None)
+                self.text.clear();
+                self.element = Element::String { kind, length, passed: 0 };
+                Ok(Step::More(used))
             }
             b'*' | b'~' | b'%' | b'>' | b'|' => {
-                let kind = match first {
-                    b'>' => Kind::Push,
-                    b'|' => Kind::Attribute,
-                    _ => Kind::Aggregate,
-                };
-                let pairs = matches!(first, b'%' | b'|');
-                let elements = length(content, whole)?.unwrap_or(0).saturating_mul(if pairs { 2 } else { 1 });
-                self.aggregate(kind, elements).map(Some)
+                let elements = length(content, whole)?;
+                let values = elements.unwrap_or(0).saturating_mul(if matches!(first, b'%' | b'|') { 2 } else { 1 });
+                self.text.clear();
+                match (first, elements) {
+                    (b'|', _) => self.open(values, true).map(|()| Step::More(used)),
+                    (_, None) if is_reply => Ok(self.finish(Kind::Scalar, true, used)),
+                    (b'>', _) => self.aggregate(Kind::Push, values, used),
+                    _ => self.aggregate(Kind::Aggregate(values), values, used),
+                }
             }
-            b'-' if kinds == Kinds::Reply => Ok(Some(self.token(Kind::Error, content.to_vec()))),
-            _ if kinds == Kinds::Request => Ok(Some(self.token(Kind::Inline, line))),
-            b'.' => Err(unparsable("a streamed aggregate")),
-            _ => Ok(Some(self.token(Kind::Scalar, content.to_vec()))),
+            _ if !is_reply => Ok(self.finish(Kind::Inline, whole, used)),
+            _ => {
+                if !is_value(first, content, whole) {
+                    return Err("no value of its type");
+                }
+                self.text.remove(0);
+                let kind = match first {
+                    b'-' => Kind::Error,
+                    b'+' => Kind::Simple,
+                    _ => Kind::Scalar,
+                };
+                Ok(self.finish(kind, whole, used))
+            }
         }
     }
 
-    fn string_bytes(&mut self, bytes: &[u8]) -> Step {
-        let Some(string) = &mut self.string else { return Step::More(0) };
-        let used = bytes.len().min(usize::try_from(string.left).unwrap_or(usize::MAX));
-        // The beginning, as long as no hole came before it; without the CR LF.
-        let passed = string.length + 2 - string.left;
-        if passed == string.text.len() as u64 {
-            let content = usize::try_from(string.length.saturating_sub(passed)).unwrap_or(usize::MAX);
-            let room = KEPT - string.text.len();
-            string.text.extend_from_slice(&bytes[..used.min(content).min(room)]);
+    fn string(&mut self, kind: Kind, length: u64, passed: u64, content: Content<'_>) -> Result<Step<'_>, &'static str> {
+        let all = length + CR_LF.len() as u64;
+        let used = content.length().min(all - passed);
+        if let Content::Bytes(bytes) = content {
+            let taken = &bytes[..usize::try_from(used).map_or(bytes.len(), |used| used.min(bytes.len()))];
+            let (text, end) = match usize::try_from(length.saturating_sub(passed)) {
+                Ok(text) if text < taken.len() => taken.split_at(text),
+                _ => (taken, &[][..]),
+            };
+            // What follows a hole doesn't continue what precedes it.
+            if passed == self.text.len() as u64 {
+                let room = KEPT - self.text.len();
+                self.text.extend_from_slice(&text[..text.len().min(room)]);
+            }
+            let seen_before = usize::try_from(passed.saturating_sub(length)).unwrap_or(0);
+            if !end.is_empty() && !CR_LF[seen_before..].starts_with(end) {
+                return Err("a string longer than its length");
+            }
         }
-        string.left -= used as u64;
-        if string.left > 0 {
+        let passed = passed + used;
+        if passed < all {
+            self.element = Element::String { kind, length, passed };
+            return Ok(Step::More(used));
+        }
+        self.element = NEXT;
+        let whole = self.text.len() as u64 == length;
+        Ok(self.finish(kind, whole, used))
+    }
+
+    fn aggregate(&mut self, kind: Kind, values: u64, used: u64) -> Result<Step<'_>, &'static str> {
+        if values == 0 {
+            return Ok(self.finish(kind, true, used));
+        }
+        let depth = self.open.len();
+        let is_hidden = self.is_in_attribute();
+        self.open(values, false)?;
+        if is_hidden {
+            return Ok(Step::More(used));
+        }
+        let token = Token { kind, text: &[], whole: true, depth, start: self.start, ends_value: false };
+        Ok(Step::Token(used, token))
+    }
+
+    fn open(&mut self, missing: u64, is_attribute: bool) -> Result<(), &'static str> {
+        if self.open.len() == DEEPEST {
+            return Err("nested too deeply");
+        }
+        if missing > 0 {
+            self.open.push(Level { missing, is_attribute });
+        }
+        Ok(())
+    }
+
+    fn is_in_attribute(&self) -> bool {
+        self.open.iter().any(|level| level.is_attribute)
+    }
+
+    /// A token is finished, and with it perhaps what it is the last element of.
+    fn finish(&mut self, kind: Kind, whole: bool, used: u64) -> Step<'_> {
+        let (depth, is_hidden) = (self.open.len(), self.is_in_attribute());
+        let ends_value = self.end_element();
+        if is_hidden {
             return Step::More(used);
         }
-        match self.string.take() {
-            Some(OpenString { kind, text, .. }) => Step::Token(used, self.token(kind, text)),
-            None => Step::More(used),
-        }
+        Step::Token(used, Token { kind, text: &self.text, whole, depth, start: self.start, ends_value })
     }
 
-    fn aggregate(&mut self, kind: Kind, elements: u64) -> Result<Token, Unparsable> {
-        if elements == 0 && kind != Kind::Attribute {
-            return Ok(self.token(kind, Vec::new()));
-        }
-        if self.open.len() == DEEPEST {
-            return Err(unparsable("nested too deeply"));
-        }
-        let depth = self.open.len();
-        // What an attribute is about comes after it and takes its place.
-        self.open.push(if kind == Kind::Attribute { elements + 1 } else { elements });
-        Ok(Token { depth, kind, text: Vec::new(), ends_value: false })
-    }
-
-    /// A token that is finished, and with it perhaps what it is the last element of.
-    fn token(&mut self, kind: Kind, text: Vec<u8>) -> Token {
-        let depth = self.open.len();
-        while let Some(missing) = self.open.last_mut() {
-            *missing -= 1;
-            if *missing > 0 {
-                break;
+    /// Whether the value at depth 0 ends.
+    fn end_element(&mut self) -> bool {
+        while let Some(level) = self.open.last_mut() {
+            level.missing -= 1;
+            if level.missing > 0 {
+                return false;
             }
+            let is_attribute = level.is_attribute;
             self.open.pop();
+            if is_attribute {
+                // It takes no place: the value that it describes is still to come.
+                return false;
+            }
         }
-        Token { depth, kind, text, ends_value: self.open.is_empty() }
+        true
     }
 }
 
+fn is_reply_type(first: u8) -> bool {
+    b"+-:$*_#,(!=%~>|".contains(&first)
+}
+
 /// The number after a type; `None` is RESP2's null.
-fn length(content: &[u8], whole: bool) -> Result<Option<u64>, Unparsable> {
+fn length(content: &[u8], whole: bool) -> Result<Option<u64>, &'static str> {
     if content == b"-1" {
         return Ok(None);
     }
     let digits = std::str::from_utf8(content).ok().filter(|_| whole);
     let plain = digits.filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    plain.and_then(|digits| digits.parse().ok()).map(Some).ok_or(unparsable("a length that is no number"))
+    plain.and_then(|digits| digits.parse().ok()).map(Some).ok_or("a length that is no number")
+}
+
+/// Whether a line says what its type may.
+fn is_value(kind: u8, content: &[u8], whole: bool) -> bool {
+    let unsigned = content.strip_prefix(b"-").or(content.strip_prefix(b"+")).unwrap_or(content);
+    match kind {
+        b':' => whole && !unsigned.is_empty() && unsigned.iter().all(u8::is_ascii_digit),
+        b'(' => !unsigned.is_empty() && (!whole || unsigned.iter().all(u8::is_ascii_digit)),
+        b',' => {
+            matches!(unsigned, b"inf" | b"nan")
+                || (!unsigned.is_empty() && unsigned.iter().all(|byte| b"0123456789+-.eE".contains(byte)))
+        }
+        b'#' => matches!(content, b"t" | b"f"),
+        b'_' => content.is_empty(),
+        _ => true,
+    }
 }

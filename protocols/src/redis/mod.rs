@@ -1,53 +1,107 @@
 //! RESP2 and RESP3, the protocol of Redis, Valkey and KeyDB.
 //!
-//! [`frame`] cuts each direction into values; [`command`] says what a request is; [`session`] matches replies with
-//! requests in order, and knows the ways in which Redis does not answer one with one.
+//! [`frame`] cuts each direction into values, [`command`] says what a request is, [`reply`] what a reply is;
+//! [`session`] matches replies with requests in order, and knows the ways in which Redis does not answer one with one.
+//! [`Redis`] here hands what the one finds to the other, and takes up the thread again where a hole hid it: at the first
+//! piece of a run that can begin a value.
+//!
+//! A request is begun once its name has passed. A reply of which a hole hides the end is told when the client goes on,
+//! if it was an array, which can't be an error, and answers the only request that was open.
+//!
+//! Memory is bounded: of a value 64 bytes are kept, of a connection 4096 open requests of at most 400 bytes.
 
 mod command;
 mod frame;
+mod reply;
 mod session;
 
 use compact_str::CompactString;
 
 use crate::exchange::Finding;
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
-use command::Requests;
-use frame::{Frames, Step};
-use session::Session;
+use command::{Progress, Requests};
+use frame::{Content, Frames, Side, Step};
+use reply::Replies;
+use session::{Session, Unheard};
 
 /// What a span needs of one Redis command.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Command {
-    /// Upper-case, container commands with their subcommand: `GET`, `CONFIG SET`.
+    /// Upper-case, container commands with their subcommand: `GET`, `CONFIG SET`. Empty where it was not captured.
     pub operation: CompactString,
-    /// The command with every argument replaced by `?`.
+    /// The command with every argument replaced by `?`; ends in ` ...` where there are more than eight.
     pub text: CompactString,
     /// The database number SELECTed on this connection, where that was seen.
     pub database: Option<u32>,
-    /// First word of an error reply, e.g. `WRONGTYPE`.
+    /// First word of an error reply, e.g. `WRONGTYPE`; [`Command::UNKNOWN_ERROR`] if that is no code.
     pub error_code: CompactString,
+}
+
+impl Command {
+    /// Stands for an error without a code; the semantic conventions' own fallback value.
+    pub const UNKNOWN_ERROR: &str = "_OTHER";
 }
 
 /// One connection to a Redis server.
 #[derive(Debug)]
 pub struct Redis {
     requests: Lane<Requests>,
-    replies: Lane<session::Replies>,
+    replies: Lane<Replies>,
     session: Session,
+    broken: Option<Unparsable>,
 }
 
 /// One direction: its framing, and what its values are made into.
 #[derive(Debug)]
 struct Lane<T> {
     frames: Frames,
-    /// The run in which the framing was lost, if it is: the next one begins with a value again.
-    lost_in: Option<u32>,
+    thread: Thread,
     what: T,
+    run: Option<u32>,
+    /// Just past the last byte that passed.
+    end: Moment,
+    /// The last that passed was a hole in an operation whose event was lost: what follows may begin amid a value.
+    after_lost_event: bool,
+    /// A value that a hole cut off began here, and was an array.
+    cut_array: Option<Moment>,
+}
+
+/// Whether it is known where values begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    Held,
+    /// Taken up again in this run; the first value will show whether rightly.
+    Resumed,
+    Lost,
 }
 
 impl<T: Default> Lane<T> {
-    fn new(lost_in: Option<u32>) -> Self {
-        Self { frames: Frames::default(), lost_in, what: T::default() }
+    fn new(side: Side, from_start: bool) -> Self {
+        Self {
+            frames: Frames::new(side),
+            thread: if from_start { Thread::Held } else { Thread::Lost },
+            what: T::default(),
+            run: None,
+            end: Moment::default(),
+            after_lost_event: false,
+            cut_array: None,
+        }
+    }
+
+    /// Whether what passes in this run is the first of it.
+    fn enters(&mut self, run: u32) -> bool {
+        self.run.replace(run) != Some(run)
+    }
+
+    fn restart(&mut self, thread: Thread) {
+        self.thread = thread;
+        self.frames.restart();
+        self.what = T::default();
+    }
+
+    /// Whether the first of a run can be the beginning of a value.
+    fn may_begin(&self, content: Content<'_>) -> bool {
+        matches!(content, Content::Bytes(bytes) if self.frames.may_begin(bytes))
     }
 }
 
@@ -55,83 +109,167 @@ impl Redis {
     /// `from_start`: nothing passed on the connection before what this parser is fed.
     #[must_use]
     pub fn new(from_start: bool) -> Self {
-        Self { requests: Lane::new(None), replies: Lane::new(None), session: Session::new(from_start) }
+        Self {
+            requests: Lane::new(Side::Requests, from_start),
+            replies: Lane::new(Side::Replies, from_start),
+            session: Session::new(from_start),
+            broken: None,
+        }
     }
 
-    fn request(&mut self, bytes: &[u8], at: Moment, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+    fn content(
+        &mut self,
+        direction: Direction,
+        content: Content<'_>,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        if let Some(unparsable) = self.broken {
+            return Err(unparsable);
+        }
+        if content.length() == 0 || self.session.replicates() {
+            return Ok(());
+        }
+        let result = match direction {
+            Direction::Request => self.request(content, at, found),
+            Direction::Response => self.reply(content, at, found),
+        };
+        result.map_err(|reason| {
+            let unparsable = Unparsable { protocol: Protocol::Redis, reason };
+            self.broken = Some(unparsable);
+            unparsable
+        })
+    }
+
+    fn request(
+        &mut self,
+        mut content: Content<'_>,
+        mut at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        if self.requests.enters(at.run) {
+            let last = self.requests.end.nanos.max(self.replies.end.nanos);
+            let lost = self.replies.thread == Thread::Lost;
+            let unheard = lost.then(|| Unheard { array: self.replies.cut_array.take(), end: self.replies.end });
+            self.session.request_run(at, last, unheard, found);
+            if self.requests.thread != Thread::Held {
+                let may_begin = self.requests.may_begin(content);
+                self.requests.restart(if may_begin { Thread::Resumed } else { Thread::Lost });
+            }
+        }
+        self.requests.end = at.advanced(content.length());
+        while content.length() > 0 {
+            let lane = &mut self.requests;
+            if lane.thread == Thread::Lost {
+                self.session.unseen(at.run, found);
+                break;
+            }
+            let (used, progress) = match lane.frames.step(content, at) {
+                Ok(Step::More(used)) => (used, Progress::None),
+                Ok(Step::Token(used, token)) => (used, lane.what.token(&token, at.advanced(used))?),
+                Ok(Step::Lost) => {
+                    self.lose_requests(at, found);
+                    continue;
+                }
+                Err(_) if lane.thread == Thread::Resumed => {
+                    lane.restart(Thread::Lost);
+                    continue;
+                }
+                Err(reason) => return Err(reason),
+            };
+            at = at.advanced(used);
+            content = content.after(used);
+            let (begun, whole) = match progress {
+                Progress::None => continue,
+                Progress::Begun(start) => (Some(start), None),
+                Progress::Whole(start, request) => (start, Some(request)),
+            };
+            lane.thread = Thread::Held;
+            if let Some(start) = begun {
+                self.session.begin(start, found);
+            }
+            if let Some(request) = whole {
+                self.session.asked(request, found);
+            }
+        }
+        Ok(())
+    }
+
+    /// A hole hides where the request that is under way ends, and any number of others.
+    fn lose_requests(&mut self, at: Moment, found: &mut Vec<Finding>) {
         let lane = &mut self.requests;
-        if lane.is_lost(at) {
-            return Ok(());
+        if lane.what.is_begun() {
+            if let Some(request) = lane.what.cut(at) {
+                self.session.asked(request, found);
+            }
+        } else if let (Thread::Held, Some(start)) = (lane.thread, lane.frames.begun()) {
+            self.session.begin_hidden(start, found);
         }
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let at = at.advanced(taken as u64);
-            match lane.frames.step(&bytes[taken..], frame::Kinds::Request)? {
-                Step::More(used) => taken += used,
-                Step::Token(used, token) => {
-                    taken += used;
-                    let end = at.advanced(used as u64);
-                    if let Some(request) = lane.what.token(&token, at, end) {
-                        self.session.asked(request, found);
-                    }
+        lane.restart(Thread::Lost);
+    }
+
+    fn reply(
+        &mut self,
+        mut content: Content<'_>,
+        mut at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        // The time of a hole is not its own if its event was lost: it is that of something before the request.
+        let of_lost_event = matches!(content, Content::Hole(_)) && self.requests.run.is_some_and(|run| at.run <= run);
+        if !of_lost_event && self.replies.enters(at.run) && self.replies.thread != Thread::Held {
+            let may_begin = self.replies.may_begin(content);
+            let resumes = self.session.resume(at, may_begin, self.replies.after_lost_event, found);
+            self.replies.restart(if resumes { Thread::Resumed } else { Thread::Lost });
+        }
+        self.replies.after_lost_event = of_lost_event;
+        self.replies.end = at.advanced(content.length());
+        while content.length() > 0 {
+            let lane = &mut self.replies;
+            if lane.thread == Thread::Lost || self.session.is_in_doubt() {
+                lane.restart(Thread::Lost);
+                self.session.replies_missed(found);
+                break;
+            }
+            let (used, reply) = match lane.frames.step(content, at) {
+                Ok(Step::More(used)) => (used, None),
+                Ok(Step::Token(used, token)) => (used, lane.what.token(&token, at.advanced(used))),
+                Ok(Step::Lost) => {
+                    lane.cut_array = lane.frames.begun().filter(|_| lane.what.is_array());
+                    lane.restart(Thread::Lost);
+                    continue;
                 }
+                Err(_) if lane.thread == Thread::Resumed => {
+                    lane.restart(Thread::Lost);
+                    continue;
+                }
+                Err(reason) => return Err(reason),
+            };
+            at = at.advanced(used);
+            content = content.after(used);
+            let Some(reply) = reply else { continue };
+            if self.session.is_early(&reply)
+                && let Some(request) = self.requests.what.cut(self.requests.end)
+            {
+                // Refused before all of it was sent.
+                self.session.wait_for(request, found);
+            }
+            if self.session.answered(&reply, of_lost_event, found) {
+                self.replies.thread = Thread::Held;
+            }
+            if self.session.replicates() {
+                break;
             }
         }
         Ok(())
     }
 
-    fn reply(&mut self, bytes: &[u8], at: Moment, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        let lane = &mut self.replies;
-        let was_lost = lane.lost_in;
-        if lane.is_lost(at) {
-            return Ok(());
+    fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        if let Some(request) = self.requests.what.cut(self.requests.end) {
+            self.session.wait_for(request, found);
         }
-        if was_lost.is_some() {
-            self.session.lost_replies_before(at.run, found);
-        }
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let at = at.advanced(taken as u64);
-            match lane.frames.step(&bytes[taken..], frame::Kinds::Reply)? {
-                Step::More(used) => {
-                    lane.what.begin(at);
-                    taken += used;
-                }
-                Step::Token(used, token) => {
-                    taken += used;
-                    let end = at.advanced(used as u64);
-                    if let Some(reply) = lane.what.token(&token, at, end) {
-                        self.session.answered(reply, found);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<T: Default> Lane<T> {
-    /// Whether the framing is lost still: it is found again where a later run begins.
-    fn is_lost(&mut self, at: Moment) -> bool {
-        match self.lost_in {
-            Some(run) if run == at.run => true,
-            Some(_) => {
-                self.lost_in = None;
-                self.frames = Frames::default();
-                self.what = T::default();
-                false
-            }
-            None => false,
-        }
-    }
-
-    /// Whether a hole was stepped over.
-    fn gap(&mut self, missing: u64, at: Moment) -> bool {
-        if self.lost_in.is_some() || self.frames.skip(missing) {
-            return true;
-        }
-        self.lost_in = Some(at.run);
-        false
+        let answering = self.replies.frames.begun().filter(|_| !self.replies.what.is_push());
+        let answered = answering.map(|start| (start, self.replies.end));
+        self.session.close(why, at, answered, self.broken.is_some(), found);
     }
 }
 
@@ -147,10 +285,7 @@ impl Parser for Redis {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        match direction {
-            Direction::Request => self.request(bytes, at, found),
-            Direction::Response => self.reply(bytes, at, found),
-        }
+        self.content(direction, Content::Bytes(bytes), at, found)
     }
 
     fn gap(
@@ -160,28 +295,18 @@ impl Parser for Redis {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        match direction {
-            // Requests that the hole took whole were never begun; one that it cut is not told of either.
-            Direction::Request => {
-                if !self.requests.gap(missing, at) {
-                    self.session.lost_requests();
-                }
-            }
-            Direction::Response => {
-                self.replies.gap(missing, at);
-            }
-        }
-        // A value may have ended with the hole's last byte: the next byte says so.
-        let _ = found;
-        Ok(())
+        self.content(direction, Content::Hole(missing), at, found)
     }
 
-    fn end(&mut self, _direction: Direction, _at: Moment, _found: &mut Vec<Finding>) {
-        // A value has its own end: a FIN only says that no other will come, which `close` tells.
+    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
+        // A client may stop sending and still read its replies.
+        if direction == Direction::Response {
+            self.finish(Close::Normal, at, found);
+        }
     }
 
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.session.close(why, at, self.replies.lost_in.is_some(), found);
+        self.finish(why, at, found);
     }
 
     fn open(&self) -> usize {

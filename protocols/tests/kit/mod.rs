@@ -9,6 +9,7 @@
 
 pub mod accounts;
 pub mod recorded;
+pub mod script;
 
 use accounts::Accounts;
 use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Unparsable};
@@ -89,6 +90,14 @@ impl Talk {
         let step = self.pieces.len() as u64;
         self.pieces.push(Piece { direction, what, step });
         self
+    }
+
+    /// What is said in each step, in either direction.
+    pub fn said(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().filter_map(|piece| match &piece.what {
+            What::Bytes(bytes) => Some(&**bytes),
+            _ => None,
+        })
     }
 
     /// All bytes of the talk, both directions counted together.

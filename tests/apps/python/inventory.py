@@ -6,7 +6,7 @@ import threading
 
 import psycopg
 import redis
-from flask import Flask, abort, jsonify
+from flask import Flask, jsonify
 
 app = Flask(__name__)
 cache = redis.Redis.from_url(os.environ["REDIS_URL"])
@@ -26,7 +26,7 @@ def stock(number):
         return jsonify(json.loads(cached))
     row = database().execute("SELECT name, pieces FROM products WHERE id = %s", (number,)).fetchone()
     if row is None:
-        abort(404)
+        return jsonify(error="not in the warehouse"), 404
     answer = {"name": row[0], "pieces": row[1]}
     cache.set(f"stock:{number}", json.dumps(answer), ex=60)
     return jsonify(answer)

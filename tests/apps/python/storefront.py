@@ -3,7 +3,7 @@
 import os
 
 import requests
-from flask import Flask, abort, jsonify
+from flask import Flask, jsonify
 
 app = Flask(__name__)
 inventory = requests.Session()
@@ -13,7 +13,7 @@ inventory = requests.Session()
 def product(number):
     answer = inventory.get(f"{os.environ['INVENTORY_URL']}/stock/{number}", timeout=10)
     if answer.status_code == 404:
-        abort(404)
+        return jsonify(error="no such product"), 404
     answer.raise_for_status()
     stock = answer.json()
     return jsonify(name=stock["name"], available=stock["pieces"] > 0)

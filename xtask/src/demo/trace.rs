@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// nginx and the two Flask services.
-const SERVICES: usize = 3;
+/// nginx and the two Flask services, by `service.name`.
+const SERVICES: [&str; 3] = ["nginx", "storefront", "inventory"];
 
 /// The databases, as `db.system.name` names them.
 const DATABASES: [&str; 2] = ["postgresql", "redis"];
@@ -22,7 +22,7 @@ struct Trace {
     parents: Vec<String>,
 }
 
-/// Some if one trace in the file has three services, both databases and no span whose parent is missing, but for its root.
+/// Some if one trace in the file has all services, both databases and no span whose parent is missing, but for its root.
 pub(super) fn complete(file: &Path) -> Result<Option<()>> {
     let Ok(text) = fs::read_to_string(file) else { return Ok(None) };
     // The last line may be half written.
@@ -39,7 +39,7 @@ impl Trace {
     fn is_complete(&self) -> bool {
         let roots = self.parents.iter().filter(|parent| parent.is_empty()).count();
         let orphans = self.parents.iter().filter(|parent| !parent.is_empty() && !self.spans.contains(*parent)).count();
-        self.services.len() >= SERVICES
+        SERVICES.iter().all(|service| self.services.contains(*service))
             && DATABASES.iter().all(|database| self.databases.contains(*database))
             && (roots, orphans) == (1, 0)
     }

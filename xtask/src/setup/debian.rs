@@ -78,7 +78,10 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
             .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )?;
-    wait::not_interrupted()
+    if wait::interrupted() {
+        bail!("interrupted");
+    }
+    Ok(())
 }
 
 /// The policy that forbids packages to start services (invoke-rc.d(8)), for as long as this lives.

@@ -1,0 +1,272 @@
+use onlooker_common::event::{TAIL_BYTES, flag, kind};
+use onlooker_protocols::{Details, End, Exchange, LossReason};
+
+use super::*;
+
+const SERVER: u32 = 4711;
+/// Where the two directions begin: sequence numbers begin anywhere.
+const ASKED: u64 = 1_000;
+const TOLD: u64 = 50_000;
+
+/// A server's connection, told operation by operation.
+struct Told {
+    streams: Streams,
+    metrics: Arc<Metrics>,
+    happened: Vec<Happening>,
+    asked: u64,
+    told: u64,
+    run: u32,
+    egress: bool,
+    now: u64,
+}
+
+/// One operation, before it is handed over.
+struct Operation(event::Segment, Vec<u8>);
+
+impl Told {
+    fn new() -> Self {
+        let metrics = Arc::new(Metrics::default());
+        Self {
+            streams: Streams::new(Limits::default(), metrics.clone()),
+            metrics,
+            happened: Vec::new(),
+            asked: ASKED,
+            told: TOLD,
+            run: 0,
+            egress: false,
+            now: 1_000_000,
+        }
+    }
+
+    fn operation(&mut self, egress: bool, bytes: &[u8], keep: usize) -> Operation {
+        let begins = egress != self.egress || self.asked == ASKED;
+        self.run += u32::from(egress != self.egress);
+        self.egress = egress;
+        self.now += 1_000_000;
+        let keep = keep.min(bytes.len());
+        let tail_length = if keep < bytes.len() { bytes.len().min(TAIL_BYTES) } else { 0 };
+        let mut tail = [0; TAIL_BYTES];
+        tail[TAIL_BYTES - tail_length..].copy_from_slice(&bytes[bytes.len() - tail_length..]);
+        let (position, opposite) = if egress { (self.told, self.asked) } else { (self.asked, self.told) };
+        *(if egress { &mut self.told } else { &mut self.asked }) += bytes.len() as u64;
+        let segment = event::Segment {
+            kind: kind::SEGMENT,
+            captured: keep as u32,
+            time: self.now,
+            cookie: 1,
+            position,
+            opposite,
+            length: bytes.len() as u32,
+            run: self.run,
+            flags: (u32::from(egress) * flag::EGRESS) | (u32::from(begins) * flag::BEGINS) | flag::FROM_START,
+            role: role::SERVER,
+            tail_length: tail_length as u8,
+            tgid: SERVER,
+            tail,
+            ..event::Segment::default()
+        };
+        Operation(segment, bytes[..keep].to_vec())
+    }
+
+    fn reads(&mut self, bytes: impl AsRef<[u8]>) -> Operation {
+        self.operation(false, bytes.as_ref(), usize::MAX)
+    }
+
+    fn writes(&mut self, bytes: impl AsRef<[u8]>) -> Operation {
+        self.operation(true, bytes.as_ref(), usize::MAX)
+    }
+
+    fn hand_over(&mut self, Operation(segment, captured): &Operation) {
+        self.streams.segment(segment, captured, &mut self.happened);
+    }
+
+    /// Lets time pass beyond every wait.
+    fn wait(&mut self) {
+        self.now += 1_000_000_000;
+        self.streams.advance(self.now, &mut self.happened, &mut Vec::new());
+    }
+
+    fn exchanges(&self) -> Vec<&Exchange> {
+        self.happened
+            .iter()
+            .filter_map(|happening| match &happening.learnt {
+                Learnt::Exchange(exchange, _) => Some(&**exchange),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn lost(&self) -> Vec<LossReason> {
+        self.happened
+            .iter()
+            .filter_map(|happening| match &happening.learnt {
+                Learnt::Lost(lost) => Some(lost.reason),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn statuses(&self) -> Vec<Option<u16>> {
+        self.exchanges()
+            .iter()
+            .map(|exchange| match &exchange.details {
+                Details::Http1(http) => http.status,
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+const GET: &[u8] = b"GET /users/7 HTTP/1.1\r\nhost: a\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+
+#[test]
+fn a_request_and_its_answer_are_an_exchange() {
+    let mut told = Told::new();
+    let (request, answer) = (told.reads(GET), told.writes(OK));
+    told.hand_over(&request);
+    told.hand_over(&answer);
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    assert_eq!(exchange.end, End::Complete);
+    assert_eq!((exchange.request_start.nanos, exchange.request_start.position), (request.0.time, ASKED));
+    assert_eq!(exchange.response_end.map(|end| end.nanos), Some(answer.0.time));
+    let Some(Happening { learnt: Learnt::Begun(_, Some(origin)), .. }) = told.happened.first() else {
+        panic!("the request's beginning and where it came from: {:?}", told.happened)
+    };
+    assert_eq!((origin.position, origin.opposite, origin.tgid), (ASKED, TOLD, SERVER));
+}
+
+#[test]
+fn an_answer_that_overtook_its_request_waits_for_it() {
+    let mut told = Told::new();
+    // The connection is known, then a second request's records come in the wrong order.
+    for operation in [told.reads(GET), told.writes(OK)] {
+        told.hand_over(&operation);
+    }
+    let (request, answer) = (told.reads(GET), told.writes(OK));
+    told.hand_over(&answer);
+    assert_eq!(told.exchanges().len(), 1);
+    told.hand_over(&request);
+    assert_eq!(told.statuses(), [Some(200), Some(200)]);
+    assert_eq!(told.metrics.bytes_missing.get(), 0);
+}
+
+#[test]
+fn segments_of_one_direction_are_put_in_order() {
+    let mut told = Told::new();
+    let (head, tail) = GET.split_at(10);
+    let parts = [told.reads(&head[..4]), told.reads(&head[4..]), told.reads(tail)];
+    let answer = told.writes(OK);
+    for index in [0, 2, 1] {
+        told.hand_over(&parts[index]);
+    }
+    told.hand_over(&answer);
+    assert_eq!(told.statuses(), [Some(200)]);
+}
+
+#[test]
+fn a_lost_answer_is_counted_and_the_next_is_its_own_requests() {
+    let mut told = Told::new();
+    let operations = [
+        told.reads(GET),
+        told.writes(OK),
+        told.reads(GET),
+        told.writes(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
+    ];
+    for (index, operation) in operations.iter().enumerate() {
+        if index != 1 {
+            told.hand_over(operation);
+        }
+    }
+    told.wait();
+    assert_eq!(told.statuses(), [Some(404)]);
+    assert_eq!(told.lost(), [LossReason::ResponseMissing]);
+    assert_eq!(told.metrics.bytes_missing.get(), OK.len() as u64);
+}
+
+#[test]
+fn a_segment_that_comes_after_it_was_declared_missing_is_counted() {
+    let mut told = Told::new();
+    let operations = [told.reads(GET), told.writes(OK), told.reads(GET)];
+    told.hand_over(&operations[0]);
+    told.hand_over(&operations[2]);
+    told.wait();
+    let missing_before = told.metrics.segments_too_late.get();
+    let late = &operations[1];
+    told.hand_over(late);
+    // Nothing of the answer's direction was delivered beyond it: it is taken. What is told twice is not.
+    told.hand_over(late);
+    assert_eq!(told.metrics.segments_too_late.get() - missing_before, 1);
+}
+
+#[test]
+fn a_body_that_was_not_captured_is_stepped_over_and_its_end_is_exact() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    let mut body = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".to_vec();
+    body.resize(body.len() + 100_000, b'x');
+    let (first, second) = body.split_at(60_000);
+    let answers = [told.operation(true, first, 1024), told.operation(true, second, 256)];
+    let next = [told.reads(GET), told.writes(OK)];
+    for operation in [&request, &answers[0], &answers[1], &next[0], &next[1]] {
+        told.hand_over(operation);
+    }
+    assert_eq!(told.statuses(), [Some(200), Some(200)]);
+    assert_eq!(told.exchanges()[0].response_end.map(|end| end.nanos), Some(answers[1].0.time));
+}
+
+#[test]
+fn content_tells_who_serves_where_the_kernel_could_not() {
+    let mut told = Told::new();
+    let mut request = told.reads(GET);
+    request.0.role = role::UNKNOWN;
+    told.hand_over(&request);
+    assert_eq!(told.streams.get(1).and_then(|connection| connection.role), Some(Role::Server));
+}
+
+#[test]
+fn what_nobody_can_read_is_left_and_counted() {
+    let mut told = Told::new();
+    let hello = told.reads([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]);
+    told.hand_over(&hello);
+    assert_eq!(told.metrics.connections_tls.get(), 1);
+    let more = told.reads([0x17, 3, 3, 0, 10, 0]);
+    told.hand_over(&more);
+    assert_eq!(told.metrics.connections_tls.get(), 1);
+    assert!(told.happened.is_empty());
+}
+
+#[test]
+fn a_request_whose_process_ends_is_told_with_that() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.streams.process_ended(SERVER, told.now);
+    told.wait();
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    assert!(matches!(exchange.end, End::Closed(Close::ProcessExit, _)));
+    assert!(told.streams.is_empty());
+}
+
+#[test]
+fn a_request_that_nobody_answers_is_given_up_at_its_age() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.now += Limits::default().request_age;
+    told.wait();
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    assert!(matches!(exchange.end, End::Closed(Close::Aged, _)));
+}
+
+#[test]
+fn more_connections_than_are_followed_are_counted() {
+    let metrics = Arc::new(Metrics::default());
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let mut streams = Streams::new(limits, metrics.clone());
+    let mut told = Told::new();
+    let Operation(segment, captured) = told.reads(GET);
+    streams.segment(&segment, &captured, &mut Vec::new());
+    streams.segment(&event::Segment { cookie: 2, ..segment }, &captured, &mut Vec::new());
+    assert_eq!((streams.len(), metrics.connections_over_limit.get()), (1, 1));
+}

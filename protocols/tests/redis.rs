@@ -1,0 +1,569 @@
+//! Redis as the RESP specification and its clients speak it.
+
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+mod kit;
+
+use kit::{Outcome, Talk};
+use onlooker_protocols::redis::{Command, Redis};
+use onlooker_protocols::{Close, Details, End, Exchange, Finding, LossReason, Moment, Parser};
+use proptest::prelude::*;
+use rstest::rstest;
+
+use onlooker_protocols::Direction::{Request, Response};
+
+fn play(talk: &Talk) -> Outcome {
+    talk.play(Box::new(Redis::new(true)))
+}
+
+fn join_late(talk: &Talk) -> Outcome {
+    talk.play(Box::new(Redis::new(false)))
+}
+
+fn command(exchange: &Exchange) -> &Command {
+    match &exchange.details {
+        Details::Redis(command) => command,
+        other => panic!("not Redis: {other:?}"),
+    }
+}
+
+/// One line for one exchange: `text | @database | error | end`, without what is empty or as usual.
+fn line(exchange: &Exchange) -> String {
+    let Command { text, database, error_code, .. } = command(exchange);
+    let database = match database {
+        Some(0) => String::new(),
+        Some(number) => format!("@{number}"),
+        None => "@?".to_owned(),
+    };
+    let end = match (exchange.end, exchange.response_end) {
+        (End::Complete, Some(_)) => "",
+        (End::Complete, None) => "silent",
+        (End::Closed(..), Some(_)) => "cut off",
+        (End::Closed(..), None) => "unanswered",
+    };
+    let parts = [text.as_str(), &database, error_code, end];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")
+}
+
+fn lines(outcome: &Outcome) -> Vec<String> {
+    outcome.exchanges().into_iter().map(line).collect()
+}
+
+/// A request as clients send it.
+fn ask(words: &str) -> String {
+    let words: Vec<_> = words.split(' ').collect();
+    let strings: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    format!("*{}\r\n{strings}", words.len())
+}
+
+/// Several, one after the other.
+fn asks(requests: &[&str]) -> String {
+    requests.iter().map(|words| ask(words)).collect()
+}
+
+fn array(of: &[&str]) -> String {
+    format!("*{}\r\n{}", of.len(), of.concat())
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+/// Each type's examples from the RESP specification.
+#[rstest]
+#[case::simple_string("+OK\r\n", "")]
+#[case::simple_error("-Error message\r\n", "_OTHER")]
+#[case::error("-ERR unknown command 'asdf'\r\n", "ERR")]
+#[case::error_prefix("-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "WRONGTYPE")]
+#[case::moved("-MOVED 3999 127.0.0.1:6381\r\n", "MOVED")]
+#[case::error_of_one_word("-NOAUTH\r\n", "NOAUTH")]
+#[case::empty_error("-\r\n", "_OTHER")]
+#[case::integer(":0\r\n", "")]
+#[case::negative_integer(":-1000\r\n", "")]
+#[case::positive_integer(":+1000\r\n", "")]
+#[case::bulk_string("$5\r\nhello\r\n", "")]
+#[case::empty_bulk_string("$0\r\n\r\n", "")]
+#[case::bulk_string_with_line_ends("$7\r\n\r\na\r\n\r\n\r\n", "")]
+#[case::null_bulk_string("$-1\r\n", "")]
+#[case::empty_array("*0\r\n", "")]
+#[case::array("*2\r\n$5\r\nhello\r\n$5\r\nworld\r\n", "")]
+#[case::mixed_array("*5\r\n:1\r\n:2\r\n:3\r\n:4\r\n$5\r\nhello\r\n", "")]
+#[case::null_array("*-1\r\n", "")]
+#[case::nested_array("*2\r\n*3\r\n:1\r\n:2\r\n:3\r\n*2\r\n+Hello\r\n-World\r\n", "")]
+#[case::nulls_in_array("*3\r\n$5\r\nhello\r\n$-1\r\n*-1\r\n", "")]
+#[case::empty_arrays_in_array("*2\r\n*0\r\n*1\r\n*0\r\n", "")]
+#[case::null("_\r\n", "")]
+#[case::boolean("#t\r\n", "")]
+#[case::double(",1.23\r\n", "")]
+#[case::infinity(",-inf\r\n", "")]
+#[case::not_a_number(",nan\r\n", "")]
+#[case::exponent(",1e-7\r\n", "")]
+#[case::big_number("(3492890328409238509324850943850943825024385\r\n", "")]
+#[case::bulk_error("!21\r\nSYNTAX invalid syntax\r\n", "SYNTAX")]
+#[case::verbatim_string("=15\r\ntxt:Some string\r\n", "")]
+#[case::map("%2\r\n+first\r\n:1\r\n+second\r\n:2\r\n", "")]
+#[case::empty_map("%0\r\n", "")]
+#[case::set("~3\r\n:1\r\n$1\r\na\r\n_\r\n", "")]
+#[case::nested_map("%1\r\n+a\r\n%1\r\n+b\r\n*2\r\n#f\r\n,0.5\r\n", "")]
+#[case::attribute(
+    "|1\r\n+key-popularity\r\n%2\r\n$1\r\na\r\n,0.1923\r\n$1\r\nb\r\n,0.0012\r\n*2\r\n:2039123\r\n:9543892\r\n",
+    ""
+)]
+#[case::attribute_within("*3\r\n:1\r\n:2\r\n|1\r\n+ttl\r\n:3600\r\n:3\r\n", "")]
+#[case::attribute_of_an_error("|1\r\n-A\r\n-B\r\n-OOM no\r\n", "OOM")]
+#[case::empty_attribute("|0\r\n+OK\r\n", "")]
+#[case::push_before("> 0\r\n", "unparsable")]
+#[case::invalidation_before(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n+OK\r\n", "")]
+#[case::message_before("*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n", "")]
+fn a_reply_ends_where_the_specification_says(#[case] reply: &str, #[case] error: &str) {
+    let talk = Talk::new().request(ask("FIRST k")).response(reply).request(ask("SECOND k")).response("+OK\r\n");
+    let outcome = play(&talk);
+    if error == "unparsable" {
+        assert_eq!(outcome.lost(), [LossReason::Unparsable]);
+        return;
+    }
+    let first = if error.is_empty() { "FIRST ?".to_owned() } else { format!("FIRST ? | {error}") };
+    assert_eq!(lines(&outcome), [first, "SECOND ?".to_owned()]);
+    assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![]));
+    assert_eq!(outcome.exchanges()[0].response_end.unwrap().position, reply.len() as u64);
+    assert_eq!(play(&talk.byte_at_a_time()), outcome);
+}
+
+#[rstest]
+#[case::request(Request, ask("GET k"))]
+#[case::reply(Response, "$3\r\nabc\r\n".to_owned())]
+fn an_exchange_reaches_from_its_first_byte_to_its_last(
+    #[case] cut: onlooker_protocols::Direction,
+    #[case] bytes: String,
+) {
+    let (first, last) = bytes.split_at(1);
+    let talk = Talk::new();
+    let talk = match cut {
+        Request => talk.request(first).request(last).response("$3\r\nabc\r\n"),
+        Response => talk.request(ask("GET k")).response(first).response(last),
+    };
+    let outcome = play(&talk);
+    let exchange = outcome.exchanges()[0];
+    let nanos = |moment: Moment| (moment.nanos - kit::FIRST_NANOS) / 1_000_000;
+    let times = (nanos(exchange.request_start), nanos(exchange.request_end));
+    let answered = (exchange.response_start.map(nanos), exchange.response_end.map(nanos));
+    match cut {
+        Request => assert_eq!((times, answered), ((0, 1), (Some(2), Some(2)))),
+        Response => assert_eq!((times, answered), ((0, 0), (Some(1), Some(2)))),
+    }
+    assert_eq!((exchange.request_start.position, exchange.request_end.position), (0, ask("GET k").len() as u64));
+}
+
+#[rstest]
+#[case::subcommand("config set maxmemory secret", "CONFIG SET ? ?")]
+#[case::no_subcommand("CLIENT secret", "CLIENT ?")]
+#[case::credentials("HELLO 3 AUTH secret secret SETNAME secret", "HELLO ? ? ? ? ? ?")]
+#[case::password("AUTH secret", "AUTH ?")]
+#[case::module("FT.SEARCH secret secret", "FT.SEARCH ? ?")]
+#[case::many("MSET a secret b secret c secret d secret e secret", "MSET ? ? ? ? ? ? ? ? ...")]
+#[case::no_word("secret:secret a", "")]
+#[case::no_name("secret2X a", "")]
+fn a_command_is_told_without_its_arguments(#[case] words: &str, #[case] text: &str) {
+    let outcome = play(&Talk::new().request(ask(words)).response("+OK\r\n"));
+    let exchanges = outcome.exchanges();
+    assert_eq!(command(exchanges[0]).text, text);
+    assert!(!format!("{outcome:?}").contains("secret"));
+}
+
+#[rstest]
+#[case::plain("PING\r\n", "PING")]
+#[case::bare_line_feed("get a\n", "GET ?")]
+#[case::blanks("SET  a\tb \r\n", "SET ? ?")]
+#[case::after_empty_lines("\r\n\nPING\r\n", "PING")]
+#[case::after_an_empty_array("*0\r\n*-1\r\nPING\r\n", "PING")]
+#[case::quoted("SET a \"b c\"\r\n", "SET ...")]
+#[case::long("MSET aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b\r\n", "MSET ...")]
+fn inline_commands_are_read(#[case] request: &str, #[case] text: &str) {
+    let talk = Talk::new().request(request).response("+PONG\r\n");
+    let outcome = play(&talk);
+    assert_eq!((lines(&outcome), outcome.orphans()), (vec![text.to_owned()], 0));
+    assert_eq!(play(&talk.byte_at_a_time()), outcome);
+}
+
+/// What is asked in one go, what is answered, and what is told.
+#[rstest]
+#[case::pipeline(&["SET a 1", "GET a", "LPUSH a 1"], "+OK\r\n$1\r\n1\r\n-WRONGTYPE no\r\n", &["SET ? ?", "GET ?", "LPUSH ? ? | WRONGTYPE"])]
+#[case::transaction(
+    &["MULTI", "SET a 1", "INCR a", "EXEC"], "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n-ERR no\r\n",
+    &["MULTI", "SET ? ?", "INCR ?", "EXEC"],
+)]
+#[case::transaction_aborted(&["MULTI", "NO", "EXEC"], "+OK\r\n-ERR no\r\n-EXECABORT no\r\n", &["MULTI", "NO | ERR", "EXEC | EXECABORT"])]
+#[case::select(&["SELECT 3", "GET a", "SELECT 99", "GET a"], "+OK\r\n_\r\n-ERR DB index is out of range\r\n_\r\n",
+    &["SELECT ? | @3", "GET ? | @3", "SELECT ? | @3 | ERR", "GET ? | @3"])]
+#[case::reset(&["SELECT 3", "RESET", "GET a"], "+OK\r\n+RESET\r\n_\r\n", &["SELECT ? | @3", "RESET", "GET ?"])]
+#[case::select_in_a_transaction(&["MULTI", "SELECT 3", "GET a", "EXEC", "GET a"], "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n_\r\n_\r\n",
+    &["MULTI", "SELECT ?", "GET ?", "EXEC | @3", "GET ? | @3"])]
+#[case::select_discarded(&["MULTI", "SELECT 3", "DISCARD", "GET a"], "+OK\r\n+QUEUED\r\n+OK\r\n_\r\n",
+    &["MULTI", "SELECT ?", "DISCARD", "GET ?"])]
+#[case::select_not_executed(&["WATCH a", "MULTI", "SELECT 3", "EXEC", "GET a"], "+OK\r\n+OK\r\n+QUEUED\r\n*-1\r\n_\r\n",
+    &["WATCH ?", "MULTI", "SELECT ?", "EXEC", "GET ?"])]
+#[case::select_perhaps_failed(&["MULTI", "SELECT 99", "EXEC", "GET a"], "+OK\r\n+QUEUED\r\n*1\r\n-ERR no\r\n_\r\n",
+    &["MULTI", "SELECT ?", "EXEC | @?", "GET ? | @?"])]
+#[case::skip(&["CLIENT REPLY SKIP", "SET a 1", "GET a"], "$1\r\n1\r\n", &["CLIENT REPLY ? | silent", "SET ? ? | silent", "GET ?"])]
+#[case::off(&["CLIENT REPLY OFF", "SET a 1", "CLIENT REPLY SKIP", "SET a 2", "CLIENT REPLY ON", "GET a"], "+OK\r\n$1\r\n1\r\n",
+    &["CLIENT REPLY ? | silent", "SET ? ? | silent", "CLIENT REPLY ? | silent", "SET ? ? | silent", "CLIENT REPLY ?", "GET ?"])]
+#[case::select_unheard(&["CLIENT REPLY SKIP", "SELECT 3", "GET a"], "_\r\n",
+    &["CLIENT REPLY ? | silent", "SELECT ? | @? | silent", "GET ? | @?"])]
+#[case::hello(&["HELLO 3 AUTH user secret", "PING"], "%1\r\n$5\r\nproto\r\n:3\r\n+PONG\r\n", &["HELLO ? ? ? ?", "PING"])]
+#[case::subscribe_resp2(&["SUBSCRIBE a b", "PING"],
+    "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+    &["SUBSCRIBE ? ?", "PING"])]
+#[case::subscribe_resp3(&["PSUBSCRIBE a b", "GET k"],
+    ">3\r\n$10\r\npsubscribe\r\n$1\r\na\r\n:1\r\n>4\r\n$8\r\npmessage\r\n$1\r\na\r\n$1\r\na\r\n$1\r\nm\r\n>3\r\n$10\r\npsubscribe\r\n$1\r\nb\r\n:2\r\n$7\r\nmessage\r\n",
+    &["PSUBSCRIBE ? ?", "GET ?"])]
+#[case::unsubscribe_from_all(&["SUBSCRIBE a b", "PSUBSCRIBE c", "UNSUBSCRIBE", "PING"],
+    "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n*3\r\n$10\r\npsubscribe\r\n$1\r\nc\r\n:3\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:2\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n+PONG\r\n",
+    &["SUBSCRIBE ? ?", "PSUBSCRIBE ?", "UNSUBSCRIBE", "PING"])]
+#[case::unsubscribe_from_none(&["UNSUBSCRIBE", "PING"], "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n+PONG\r\n", &["UNSUBSCRIBE", "PING"])]
+#[case::subscribe_refused(&["SUBSCRIBE a b", "PING"], "-NOPERM no\r\n+PONG\r\n", &["SUBSCRIBE ? ? | NOPERM", "PING"])]
+#[case::a_list_that_looks_like_a_message(&["LRANGE a 0 -1"], "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n", &["LRANGE ? ? ?"])]
+#[case::monitor(&["MONITOR", "QUIT"],
+    "+OK\r\n+1339518083.107412 [0 127.0.0.1:60866] \"keys\" \"*\"\r\n+1339518087.877697 [0 lua] \"dbsize\"\r\n+OK\r\n",
+    &["MONITOR", "QUIT"])]
+#[case::replication(&["REPLCONF capa eof", "PSYNC ? -1"], "+OK\r\n+FULLRESYNC abc 0\r\n$4\r\n\u{0}\u{1}\u{2}\u{3}*1\r\n$4\r\nPING\r\n",
+    &["REPLCONF ? ?", "PSYNC ? ?"])]
+fn requests_are_matched_with_their_replies(#[case] requests: &[&str], #[case] replies: &str, #[case] told: &[&str]) {
+    let talk = Talk::new().request(asks(requests)).response(replies);
+    let outcome = play(&talk);
+    assert_eq!(lines(&outcome), told);
+    assert_eq!((outcome.orphans(), outcome.lost(), outcome.unparsable), (0, vec![], None));
+    assert!(!format!("{:?}", outcome.findings).contains("secret"));
+    assert_eq!(play(&talk.byte_at_a_time()), outcome);
+}
+
+#[test]
+fn what_comes_unasked_answers_nothing() {
+    let message = "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n";
+    let talk = Talk::new()
+        .request(ask("SUBSCRIBE a"))
+        .response("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n")
+        .response(message)
+        .request(ask("PING"))
+        .response([message, "*2\r\n$4\r\npong\r\n$0\r\n\r\n", message].concat());
+    let outcome = play(&talk);
+    assert_eq!((lines(&outcome), outcome.orphans()), (vec!["SUBSCRIBE ?".to_owned(), "PING".to_owned()], 0));
+}
+
+#[test]
+fn a_reply_that_nobody_asked_for_is_an_orphan() {
+    let outcome = play(&Talk::new().request(ask("GET a")).response("$1\r\n1\r\n:5\r\n"));
+    assert_eq!((lines(&outcome).len(), outcome.orphans()), (1, 1));
+}
+
+#[rstest]
+#[case::unanswered(ask("GET a"), "", "GET ? | unanswered")]
+#[case::half_answered(ask("GET a"), "$100\r\nabc", "GET ? | cut off")]
+#[case::half_asked("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nab".to_owned(), "", "SET ? ? | unanswered")]
+#[case::refused_early("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nab".to_owned(), "-ERR Protocol error\r\n", "SET ? ? | ERR")]
+fn what_is_open_at_the_end_is_told(#[case] request: String, #[case] reply: &str, #[case] told: &str) {
+    let talk = Talk::new().request(request).response(reply).closes(Close::Error(104));
+    assert_eq!(lines(&play(&talk)), [told]);
+    assert_eq!(lines(&play(&talk.clone().end(Response))), [told]);
+    assert_eq!(lines(&play(&talk.byte_at_a_time())), [told]);
+}
+
+#[test]
+fn a_request_without_its_name_was_never_begun() {
+    assert_eq!(play(&Talk::new().request("*3\r\n$3\r\nSE")).findings, []);
+}
+
+#[test]
+fn a_request_is_begun_when_its_name_has_passed() {
+    let mut parser = Redis::new(true);
+    let mut found = Vec::new();
+    parser.bytes(Request, b"*3\r\n$3\r\nSET\r\n$1", Moment::default(), &mut found).unwrap();
+    assert!(matches!(found[..], [Finding::Begun(_)]));
+    assert_eq!(parser.open(), 1);
+}
+
+#[test]
+fn requests_beyond_the_bound_are_counted_and_the_rest_still_matched() {
+    let total = 5000;
+    let talk = Talk::new()
+        .request(ask("PING").repeat(total))
+        .response("+PONG\r\n".repeat(total))
+        .request(ask("GET a"))
+        .response("-ERR no\r\n");
+    let outcome = play(&talk);
+    assert_eq!(outcome.lost(), vec![LossReason::TooManyOpen; total - 4096]);
+    assert_eq!((outcome.begun(), outcome.orphans()), (total + 1, 0));
+    assert_eq!(lines(&outcome).last().unwrap(), "GET ? | ERR");
+}
+
+#[rstest]
+#[case::http("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "")]
+#[case::memcached("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n")]
+#[case::tls("\x16\x03\x01\x02\0", "")]
+#[case::postgres("\0\0\0\x08\x04\u{d2}\x16/", "")]
+#[case::arguments_that_are_no_strings("*1\r\n:1\r\n", "")]
+#[case::length_without_number("*x\r\n", "")]
+#[case::negative_length("*-2\r\n", "")]
+#[case::string_longer_than_its_length("*1\r\n$4\r\nPINGPING\r\n", "")]
+#[case::endless_number("*1111111111111111111111111111111111111111111111111111111111111111111111", "")]
+#[case::number_that_is_none("PING\r\n", ":a\r\n")]
+#[case::boolean_that_is_none("PING\r\n", "#x\r\n")]
+fn another_protocol_is_refused(#[case] request: &str, #[case] reply: &str) {
+    let talk = Talk::new().request(request).response(reply);
+    assert!(play(&talk).unparsable.is_some());
+    assert!(play(&talk.byte_at_a_time()).unparsable.is_some());
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    let outcome = play(&Talk::new().request(ask("EVAL a 0")).response("*1\r\n".repeat(100)));
+    assert_eq!(outcome.unparsable.unwrap().reason, "nested too deeply");
+    assert_eq!(outcome.lost(), [LossReason::Unparsable]);
+}
+
+// What the kernel does not capture.
+
+#[rstest]
+#[case::string(bulk(&"x".repeat(5000)))]
+#[case::verbatim_string(format!("=5004\r\ntxt:{}\r\n", "x".repeat(5000)))]
+#[case::array_of_one(array(&[&bulk(&"x".repeat(5000))]))]
+#[case::array(array(&[bulk("x").as_str(); 2000]))]
+fn a_long_reply_is_told(#[case] reply: String) {
+    let talk = Talk::new().request(ask("GET a")).response(&reply).request(ask("INCR b")).response(":1\r\n");
+    for prefix in [16, 17, 64, 1024] {
+        let outcome = play(&talk.captured(prefix, 16));
+        assert_eq!(outcome, play(&talk));
+    }
+}
+
+#[test]
+fn a_value_that_ends_with_a_hole_is_told() {
+    let reply = bulk(&"x".repeat(100));
+    let missing = reply.len() as u64 - 10;
+    let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).gap(Response, missing);
+    let talk = talk.request(ask("INCR b")).response(":1\r\n");
+    assert_eq!(lines(&play(&talk)), ["GET ?", "INCR ?"]);
+}
+
+#[test]
+fn a_value_whose_end_is_in_a_lost_event_is_counted() {
+    let reply = bulk(&"x".repeat(100));
+    let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).lost(Response, &reply[10..]);
+    let talk = talk.request(ask("INCR b")).response(":1\r\n");
+    let outcome = play(&talk);
+    assert_eq!((lines(&outcome), outcome.lost()), (vec!["INCR ?".to_owned()], vec![LossReason::ResponseMissing]));
+}
+
+#[test]
+fn a_long_request_is_told() {
+    let set = ask(&format!("SET a {}", "x".repeat(20_000)));
+    let mset = ask(&format!("MSET {}", vec!["x"; 20_000].join(" ")));
+    let talk = Talk::new().request(set).response("+OK\r\n").request(mset).response("-OOM no\r\n");
+    let talk = talk.request(ask("GET a")).response("$1\r\n1\r\n");
+    let outcome = play(&talk.captured(64, 16));
+    // What was SELECTed behind the beginning of the long one is not known.
+    assert_eq!(lines(&outcome), ["SET ? ?", "MSET ? ? ? ? ? ? ? ? ... | @? | OOM", "GET ? | @?"]);
+    assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![]));
+}
+
+#[test]
+fn of_a_long_pipeline_the_beginning_is_told() {
+    let talk = Talk::new()
+        .request(asks(&["GET a"; 100]))
+        .response("$1\r\n1\r\n".repeat(100))
+        .request(ask("INCR a"))
+        .response(":1\r\n");
+    let outcome = play(&talk.captured(50, 16));
+    assert_eq!(lines(&outcome).last().unwrap(), "INCR ? | @?");
+    // Two were seen whole, and of a third the name.
+    assert_eq!(outcome.begun(), 4);
+    assert_eq!(outcome.exchanges().len() + outcome.lost().len(), 4);
+}
+
+#[test]
+fn of_a_request_without_its_name_the_loss_is_counted() {
+    let talk = Talk::new().request("*2\r\n$3").gap(Request, 20).response("+OK\r\n");
+    let talk = talk.request(ask("GET a")).response("_\r\n");
+    let outcome = play(&talk);
+    assert_eq!(
+        (lines(&outcome), outcome.lost()),
+        (vec!["GET ? | @?".to_owned()], vec![LossReason::RequestHeadMissing])
+    );
+    assert_eq!(outcome.orphans(), 0);
+}
+
+#[test]
+fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
+    let talk = Talk::new()
+        .request(ask("GET a"))
+        .response("$1\r")
+        .request(ask("GET b"))
+        .response("\n1\r\n$1\r\n2\r\n")
+        .request(ask("GET c"))
+        .response("$")
+        .request(ask("GET d"))
+        .response("1\r\n1\r\n")
+        .request(ask("GET e"))
+        .gap(Response, 7)
+        .request(ask("GET f"))
+        .response("$1\r\n1\r\n")
+        .response("$1\r\n1\r\n");
+    let outcome = play(&talk);
+    assert_eq!(lines(&outcome), ["GET ?", "GET ?", "GET ?"]);
+    assert_eq!(outcome.begun(), 6);
+}
+
+#[rstest]
+#[case::between_values("", &["GET ? | @?", "INCR ? | @?"], 0)]
+#[case::amid_a_value("secret\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
+#[case::amid_a_request("lue\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
+fn joining_late_tells_what_begins_after(#[case] before: &str, #[case] told: &[&str], #[case] orphans: usize) {
+    let talk = if before.is_empty() { Talk::new() } else { Talk::new().request(before).response("+OK\r\n") };
+    let talk = talk.request(ask("GET a")).response("$1\r\n1\r\n").request(ask("INCR a")).response(":2\r\n");
+    let outcome = join_late(&talk);
+    assert_eq!(
+        (lines(&outcome), outcome.orphans(), outcome.lost()),
+        (told.iter().map(ToString::to_string).collect(), orphans, vec![])
+    );
+}
+
+#[test]
+fn joining_late_amid_a_reply_tells_an_orphan() {
+    let talk = Talk::new().response("lue\r\n$3\r\nabc\r\n").request(ask("SELECT 5")).response("+OK\r\n");
+    let talk = talk.request(ask("GET a")).response("_\r\n");
+    let outcome = join_late(&talk);
+    assert_eq!((lines(&outcome), outcome.orphans()), (vec!["SELECT ? | @5".to_owned(), "GET ? | @5".to_owned()], 1));
+}
+
+// Real clients. Each fixture is what a proxy between the client and Redis 7 read, piece by piece.
+
+#[rstest]
+#[case("redis_cli", &["AUTH ?", "SET ? ?", "GET ?", "INCR ? | ERR", "MULTI", "SET ? ?", "INCR ?", "EXEC", "SELECT ? | @3",
+    "LPUSH ? ? ? | @3", "LRANGE ? ? ? | @3", "CONFIG SET ? ? | @3"])]
+#[case("python_resp2_pubsub", &["AUTH ?", "CLIENT SETINFO ? ? | ERR", "CLIENT SETINFO ? ? | ERR", "SUBSCRIBE ? ?", "PSUBSCRIBE ?",
+    "PING", "UNSUBSCRIBE", "PUNSUBSCRIBE"])]
+#[case("python_resp3_pubsub", &["HELLO ? ? ? ?", "CLIENT MAINT_NOTIFICATIONS ? ? ? | ERR", "CLIENT SETINFO ? ? | ERR",
+    "CLIENT SETINFO ? ? | ERR", "SUBSCRIBE ? ?", "PSUBSCRIBE ?", "PING", "UNSUBSCRIBE", "PUNSUBSCRIBE"])]
+#[case("python_resp3", &["HELLO ? ? ? ?", "CLIENT MAINT_NOTIFICATIONS ? ? ? | ERR", "CLIENT SETNAME ?", "CLIENT SETINFO ? ? | ERR",
+    "CLIENT SETINFO ? ? | ERR", "SELECT ? | @2", "SET ? ? | @2", "GET ? | @2", "GET ? | @2", "HSET ? ? ? ? ? | @2", "HGETALL ? | @2",
+    "LPUSH ? ? | @2 | WRONGTYPE", "GET ? | @2", "CONFIG GET ? | @2", "SADD ? ? ? | @2", "SMEMBERS ? | @2", "PUBLISH ? ? | @2"])]
+fn real_clients_are_understood(#[case] name: &str, #[case] told: &[&str]) {
+    assert_eq!(lines(&play(&Talk::recorded("redis", name))), told);
+}
+
+#[test]
+fn of_real_clients_nothing_is_lost_and_nothing_is_kept_of_what_they_say() {
+    for name in Talk::all_recorded("redis") {
+        let talk = Talk::recorded("redis", &name);
+        let outcome = play(&talk);
+        assert_eq!((outcome.orphans(), outcome.lost(), outcome.unparsable), (0, vec![], None), "{name}");
+        assert_eq!(outcome.begun(), outcome.exchanges().len());
+        assert!(outcome.exchanges().iter().all(|exchange| exchange.end == End::Complete), "{name}");
+        assert!(!format!("{:?}", outcome.findings).contains("secret"), "{name}");
+        assert_eq!(play(&talk.byte_at_a_time()), outcome, "{name}");
+    }
+}
+
+/// Whether what is told of a talk of which something is missing is true: the same, or said to be unknown.
+fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) {
+    assert_eq!(holed.unparsable, None, "{what}");
+    for told in holed.exchanges() {
+        let real = truth.exchanges().into_iter().find(|real| real.request_start == told.request_start);
+        let real = real.unwrap_or_else(|| panic!("{what}: nobody asked {told:#?}"));
+        let (said, meant) = (command(told), command(real));
+        assert!(meant.operation.starts_with(said.operation.as_str()), "{what}: {told:?}\n{real:?}");
+        assert!(said.database.is_none() || said.database == meant.database, "{what}: {told:?}\n{real:?}");
+        assert_eq!(said.error_code, meant.error_code, "{what}: {told:?}\n{real:?}");
+        assert!(told.request_end.position <= real.request_end.position, "{what}: {told:?}\n{real:?}");
+        assert_eq!((told.response_start, told.end), (real.response_start, real.end), "{what}: {told:?}\n{real:?}");
+        assert_eq!(told.response_end, real.response_end, "{what}: {told:?}\n{real:?}");
+    }
+}
+
+#[rstest]
+fn a_hole_anywhere_makes_nothing_untrue(
+    #[values("redis_cli", "benchmark_pipeline", "python_resp2_pubsub", "python_resp3_pubsub")] name: &str,
+) {
+    let talk = Talk::recorded("redis", name);
+    let truth = play(&talk);
+    for (what, talk) in talk.gap_everywhere(&[1, 4, 9, 40, 1000]) {
+        assert_true(&what, &play(&talk), &truth);
+    }
+}
+
+#[test]
+fn an_event_that_is_lost_costs_two_requests_at_most() {
+    let talk = Talk::recorded("redis", "python_resp2");
+    let told = play(&talk).exchanges().len();
+    for (what, talk) in talk.loss_everywhere() {
+        let outcome = play(&talk);
+        assert!(outcome.exchanges().len() + 2 >= told, "{what}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn whatever_is_captured_is_true() {
+    for name in Talk::all_recorded("redis") {
+        let talk = Talk::recorded("redis", &name);
+        let truth = play(&talk);
+        for prefix in [0, 1, 5, 16, 64, 200, 1024] {
+            for tail in [0, 7, 16] {
+                let captured = talk.captured(prefix, tail);
+                for (when, outcome) in [("from its start", play(&captured)), ("from the middle", join_late(&captured))]
+                {
+                    assert_true(&format!("{name} {when}: {prefix} and {tail} bytes"), &outcome, &truth);
+                }
+            }
+        }
+        for (what, talk) in talk.loss_everywhere() {
+            assert_true(&format!("{name}: {what}"), &play(&talk), &truth);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn however_it_is_cut_the_findings_are_the_same(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
+        for name in ["redis_cli", "benchmark_pipeline", "python_resp3_pipeline", "python_resp2_pubsub"] {
+            let talk = Talk::recorded("redis", name);
+            prop_assert_eq!(play(&talk.cut(&cuts)), play(&talk));
+        }
+    }
+
+    #[test]
+    fn anything_is_survived(
+        pieces in prop::collection::vec((any::<bool>(), "[*$+:>%|_A-C0-3\r\n-]{0,12}(\r\n)?", 0_u64..3), 0..30),
+        from_start: bool,
+    ) {
+        let mut talk = Talk::new();
+        for (is_request, bytes, missing) in pieces {
+            let direction = if is_request { Request } else { Response };
+            talk = talk.says(direction, bytes).gap(direction, missing);
+        }
+        talk.play(Box::new(Redis::new(from_start)));
+    }
+
+    #[test]
+    fn any_commands_and_replies_in_any_order_are_survived(
+        said in prop::collection::vec((any::<bool>(), 0_usize..14, 0_u64..30), 0..60),
+        from_start: bool,
+    ) {
+        let requests = [
+            "GET a", "MULTI", "EXEC", "SELECT 3", "CLIENT REPLY OFF", "CLIENT REPLY SKIP", "CLIENT REPLY ON", "SUBSCRIBE a b",
+            "UNSUBSCRIBE", "PUNSUBSCRIBE a", "RESET", "MONITOR", "DISCARD", "PSYNC ? -1",
+        ];
+        let replies = [
+            "+OK\r\n", "+QUEUED\r\n", "-ERR no\r\n", "*1\r\n+OK\r\n", "$3\r\nabc\r\n", "$-1\r\n", "*0\r\n", "_\r\n",
+            "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
+            "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", ">2\r\n+invalidate\r\n_\r\n", "|1\r\n+a\r\n:1\r\n:2\r\n", "+1.2 [0 a]\r\n",
+        ];
+        let mut talk = Talk::new();
+        for (is_request, which, missing) in said {
+            let direction = if is_request { Request } else { Response };
+            talk = talk.says(direction, if is_request { ask(requests[which]) } else { replies[which].to_owned() });
+            if missing == 1 {
+                talk = talk.gap(direction, 7);
+            }
+        }
+        talk.play(Box::new(Redis::new(from_start)));
+    }
+}

@@ -1,0 +1,173 @@
+//! The agent comes in the middle of things, is killed, has too little room, runs a command: and is right, or harmless.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::client::{Connection, now};
+use onlooker_tests::machine::find_program;
+use onlooker_tests::servers::{Gunicorn, Nginx};
+use onlooker_tests::spans::{self, Span};
+use onlooker_tests::wait::{self, within};
+use onlooker_tests::{Load, Recording, World, agent_beside, record_skip};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn what_begins_after_ready_is_told_on_connections_already_open_too() -> Result<()> {
+    World::story("in the middle", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+        let load = Load::start(&nginx.address(), 8, "/items");
+        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
+        let recording = Recording::start(world)?;
+        let ready = now();
+        let before = load.answered();
+        wait::until(within(PATIENCE), "more load", || Ok((load.answered() > before + 500).then_some(())))?;
+        let sent = load.stop()?;
+
+        let must: Vec<_> = sent.iter().filter(|(_, times)| times.start >= ready).map(|(path, _)| path).collect();
+        recording.wait_for(3 * must.len())?;
+        let account = recording.finish()?;
+        ensure!(account.summary.lost() == 0, "{}", account.summary);
+
+        let mut told: HashMap<&str, Vec<&Span>> = HashMap::new();
+        for span in &account.spans {
+            told.entry(path(span)).or_default().push(span);
+        }
+        for path in must {
+            let chain = told.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+            spans::expect_tree(
+                &chain.iter().copied().cloned().collect::<Vec<_>>(),
+                &[],
+                "
+                nginx server GET /items/{id} -> 200
+                  nginx client GET /items/{id} -> 200 by *
+                    behaviours server GET /items/{id} -> 200 by host
+                ",
+            )
+            .with_context(|| format!("{path} began after the agent was ready"))?;
+        }
+        let unknown: Vec<_> = told.keys().filter(|path| !sent.contains_key(**path)).collect();
+        ensure!(unknown.is_empty(), "nobody asked for {unknown:?}");
+        Ok(())
+    })
+}
+
+/// What was asked for: of a call the end of its URL.
+fn path(span: &Span) -> &str {
+    match span.get("url.path") {
+        "" => span.get("url.full").find("/items/").map_or("", |at| &span.get("url.full")[at..]),
+        path => path,
+    }
+}
+
+#[test]
+fn with_too_small_a_ring_what_is_lost_is_counted_to_the_unit() -> Result<()> {
+    let Some(wrk) = find_program("wrk") else {
+        record_skip("wrk is not installed");
+        return Ok(());
+    };
+    for bytes in ["4096", "65536"] {
+        World::story("small ring", |world| {
+            let site = "location / { return 200 hello; } location = /count { stub_status; }";
+            let nginx = Nginx::site(site).start(world)?;
+            let recording = Recording::start_with(world, &["--ring-bytes", bytes])?;
+            let mut load = world.command(&wrk);
+            load.args(["--threads", "1", "--connections", "16", "--duration", "2s", &nginx.url("/hello")]);
+            world.run_unwatched(&mut load)?;
+            let mut client = Connection::open(&nginx.address())?;
+            client.send("GET /count HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")?;
+            client.beginning()?;
+            let requests = requests_counted(&client.text()?)?;
+            let account = recording.finish()?;
+            account.adds_up_to(requests)?;
+            ensure!(account.summary.lost() > 0, "the ring was large enough: {}", account.summary);
+            Ok(())
+        })
+        .with_context(|| format!("with a ring of {bytes} bytes"))?;
+    }
+    Ok(())
+}
+
+/// `ngx_http_stub_status_module`: the third number of the third line is that of requests, this one included.
+fn requests_counted(status: &str) -> Result<usize> {
+    let numbers = status.lines().nth(2).and_then(|line| line.split_whitespace().nth(2));
+    numbers.and_then(|number| number.parse().ok()).with_context(|| format!("nginx's status is\n{status}"))
+}
+
+#[test]
+fn a_killed_agent_leaves_nothing_in_the_kernel_and_the_service_unharmed() -> Result<()> {
+    let Some(bpftool) = find_program("bpftool") else {
+        record_skip("bpftool is not installed");
+        return Ok(());
+    };
+    World::story("killed", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+        let mut recording = Recording::start(world)?;
+        let load = Load::start(&nginx.address(), 8, "/items");
+        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
+
+        let agent = recording.agent().process();
+        let held = held_in_kernel(agent.pid())?;
+        ensure!(
+            held.iter().any(|(kind, _)| *kind == "prog") && held.iter().any(|(kind, _)| *kind == "map"),
+            "{held:?}"
+        );
+        agent.signal(libc::SIGKILL)?;
+        agent.wait(within(PATIENCE))?;
+        wait::until(within(PATIENCE), "end of the programs and maps", || {
+            let mut left = BTreeSet::new();
+            for kind in ["prog", "map", "link"] {
+                let shown = world.run_unwatched(world.command(&bpftool).args(["--json", kind, "show"]))?;
+                let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
+                let ids = shown.as_array().into_iter().flatten().filter_map(|entry| entry["id"].as_u64());
+                left.extend(ids.map(|id| (kind, id)).filter(|object| held.contains(object)));
+            }
+            Ok(left.is_empty().then_some(()))
+        })?;
+
+        let before = load.answered();
+        wait::until(within(PATIENCE), "more load", || Ok((load.answered() > before + 200).then_some(())))?;
+        // Any request that failed is an error here.
+        load.stop()?;
+        Ok(())
+    })
+}
+
+/// Programs, maps and links that a process holds, by kind and id.
+fn held_in_kernel(pid: u32) -> Result<BTreeSet<(&'static str, u64)>> {
+    let mut held = BTreeSet::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // Some descriptors are closed while we look.
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        for (field, kind) in [("prog_id:", "prog"), ("map_id:", "map"), ("link_id:", "link")] {
+            let ids = text.lines().filter_map(|line| line.strip_prefix(field)?.trim().parse().ok());
+            held.extend(ids.map(|id| (kind, id)));
+        }
+    }
+    Ok(held)
+}
+
+#[test]
+fn a_command_runs_as_it_would_alone_and_is_traced() -> Result<()> {
+    World::story("exec", |world| {
+        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let file = world.dir().join("spans.jsonl");
+        let script =
+            format!("curl --silent --noproxy '*' {}; printf 'out\\0put'; echo complaint >&2; exit 7", nginx.url("/7"));
+        let alone = world.command("sh").args(["-c", &script]).output()?;
+        let mut exec = world.command(agent_beside()?);
+        exec.args(["exec", "--file"]).arg(&file).args(["--", "sh", "-c", &script]);
+        let traced = exec.output()?;
+        let stderr = String::from_utf8_lossy(&traced.stderr);
+        ensure!(traced.stdout == alone.stdout && traced.stdout == b"helloout\0put", "{traced:?}");
+        ensure!(traced.status.code() == Some(7) && alone.status.code() == Some(7), "{traced:?}");
+        let (theirs, ours): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| !line.starts_with("onlooker: "));
+        ensure!(theirs == ["complaint"] && !ours.is_empty(), "{stderr}");
+        spans::expect_tree(&spans::spans(&spans::lines(&file)?)?, &[], "curl client GET /{id} -> 200")?;
+        Ok(())
+    })
+}

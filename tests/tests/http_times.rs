@@ -1,0 +1,159 @@
+//! When spans begin and end, against what the client measured.
+
+use std::fs::File;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::client::{Connection, Measured, expect_times, now};
+use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
+use onlooker_tests::spans::Span;
+use onlooker_tests::wait::{self, within};
+use onlooker_tests::{Curl, Recording, World};
+
+/// The spans of one service and kind.
+fn of<'a>(spans: &'a [Span], service: &str, kind: &str) -> Vec<Span> {
+    spans.iter().filter(|span| span.service == service && span.kind == kind).cloned().collect()
+}
+
+#[test]
+fn idle_time_on_a_kept_connection_is_in_no_span() -> Result<()> {
+    World::story("idle", |world| {
+        let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        let mut measured = Vec::new();
+        for _ in 0..8 {
+            measured.push(client.get("/hello")?.1);
+            // Idleness, on the client's connection and on nginx's.
+            sleep(Duration::from_millis(150));
+        }
+        recording.wait_for(24)?;
+        let account = recording.finish()?;
+        account.is_complete_with(24)?;
+        let (outer, calls) = (of(&account.spans, "nginx", "server"), of(&account.spans, "nginx", "client"));
+        expect_times(&outer, &measured)?;
+        for spans in [&calls, &of(&account.spans, "behaviours", "server")] {
+            for (span, outer) in spans.iter().zip(&outer) {
+                ensure!(outer.start <= span.start && span.end <= outer.end, "{span:?} is not within {outer:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_slow_answer_and_a_slow_upload_take_as_long_as_the_client_waits() -> Result<()> {
+    World::story("slow", |world| {
+        let app = Gunicorn::app("behaviours").workers(Workers::Sync).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut measured = Vec::new();
+        for _ in 0..4 {
+            measured.push(Connection::open(&app.address())?.get("/slow/100")?.1);
+        }
+        for _ in 0..4 {
+            let mut client = Connection::open(&app.address())?;
+            let start = client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 50\r\n\r\n")?;
+            for _ in 0..5 {
+                // The client takes its time.
+                sleep(Duration::from_millis(50));
+                client.send("0123456789")?;
+            }
+            let response = client.response()?;
+            ensure!(response.status == 200);
+            measured.push(Measured { start, end: response.last });
+        }
+        recording.wait_for(8)?;
+        let account = recording.finish()?;
+        account.is_complete_with(8)?;
+        expect_times(&account.spans, &measured)?;
+        ensure!(account.spans.iter().all(|span| span.duration() >= Duration::from_millis(100)));
+        Ok(())
+    })
+}
+
+#[test]
+fn curl_takes_as_long_as_it_says() -> Result<()> {
+    World::story("curl's times", |world| {
+        let app = Gunicorn::app("behaviours").workers(Workers::Sync).start(world)?;
+        let recording = Recording::start(world)?;
+        let url = app.url("/slow/20")?;
+        let told: Vec<_> = (0..8).map(|_| Ok(Curl::run(world, &[&url])?.exchange())).collect::<Result<_>>()?;
+        recording.wait_for(16)?;
+        let account = recording.finish()?;
+        account.is_complete_with(16)?;
+        let spans = of(&account.spans, "curl", "client");
+        let differences: Vec<_> = spans.iter().zip(told).map(|(span, told)| span.duration().abs_diff(told)).collect();
+        let off = differences.iter().filter(|difference| **difference > Duration::from_millis(1)).count();
+        // What curl does between its two looks at the clock may be interrupted.
+        ensure!(off <= 2, "curl and its spans differ by {differences:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stream_of_ten_seconds_is_one_span_told_at_its_end() -> Result<()> {
+    World::story("stream", |world| {
+        let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).http("proxy_buffering off;").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        let (response, measured) = client.get("/stream/20/500")?;
+        ensure!(response.status == 200 && measured.duration() >= Duration::from_secs(10));
+        wait::until(within(Duration::from_secs(20)), "3 spans", || Ok((recording.spans()?.len() == 3).then_some(())))?;
+        let late = Duration::from_nanos(now() - measured.end);
+        let account = recording.finish()?;
+        account.is_complete_with(3)?.is_tree(
+            &["http.response.body.size"],
+            &format!(
+                "
+                nginx server GET /stream/{{id}}/{{id}} -> 200 http.response.body.size={0}
+                  nginx client GET /stream/{{id}}/{{id}} -> 200 by connect http.response.body.size={0}
+                    behaviours server GET /stream/{{id}}/{{id}} -> 200 by host http.response.body.size={0}
+                ",
+                response.body
+            ),
+        )?;
+        expect_times(&account.spans, &[measured; 3])?;
+        ensure!(late < Duration::from_secs(1), "told {late:?} after its end");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_of_200_megabytes_by_sendfile_is_told_with_its_size_and_time() -> Result<()> {
+    const BYTES: usize = 200 << 20;
+    World::story("sendfile", |world| {
+        let site = world.dir().join("site");
+        std::fs::create_dir(&site)?;
+        File::create(site.join("large.bin"))?.set_len(BYTES as u64).context("cannot make a file of holes")?;
+        let nginx = Nginx::files(&site).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        let mut measured = Vec::new();
+        for _ in 0..3 {
+            let (response, times) = client.get("/large.bin")?;
+            ensure!(response.status == 200 && response.body == BYTES);
+            measured.push(times);
+        }
+        // What follows on the connection is found again.
+        measured.push(client.get("/nothing")?.1);
+        recording.wait_for(4)?;
+        let account = recording.finish()?;
+        account.is_complete_with(4)?.is_tree(
+            &["http.response.body.size"],
+            &format!(
+                "
+                nginx server GET /large.bin -> 200 http.response.body.size={BYTES}
+                nginx server GET /large.bin -> 200 http.response.body.size={BYTES}
+                nginx server GET /large.bin -> 200 http.response.body.size={BYTES}
+                nginx server GET /nothing -> 404 http.response.body.size=*
+                "
+            ),
+        )?;
+        // nginx is done when the rest fits into the sockets' buffers, which are a few MiB: the tolerance covers that.
+        expect_times(&account.spans, &measured)?;
+        Ok(())
+    })
+}

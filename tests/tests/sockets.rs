@@ -1,0 +1,144 @@
+//! Connections that are not made the common way: unix sockets, IPv6, passed and reused descriptors, forked servers.
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::client::Connection;
+use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::{Curl, Recording, World, spans};
+
+#[test]
+fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
+    for workers in [Workers::Sync, Workers::Threads(4)] {
+        World::story("unix socket", |world| {
+            let app = Gunicorn::app("behaviours").workers(workers).unix_socket().start(world)?;
+            let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+            let recording = Recording::start(world)?;
+            let mut client = Connection::open(&nginx.address())?;
+            for path in ["/hello", "/items/7", "/status/503"] {
+                client.get(path)?;
+            }
+            recording.wait_for(9)?;
+            let account = recording.finish()?;
+            account.is_complete_with(9)?;
+            let socket = app.address();
+            let socket = socket.strip_prefix("unix:").context("it listens on a unix socket")?;
+            let told = spans::tree(&account.spans, &["network.transport", "server.address"]).replace(socket, "SOCKET");
+            spans::expect_lines(
+                &told,
+                "
+                nginx server GET /hello -> 200 network.transport=tcp server.address=shop.test
+                  nginx client GET /hello -> 200 by tick network.transport=unix server.address=SOCKET
+                    behaviours server GET /hello -> 200 by host network.transport=unix server.address=SOCKET
+                nginx server GET /items/{id} -> 200 network.transport=tcp server.address=shop.test
+                  nginx client GET /items/{id} -> 200 by tick network.transport=unix server.address=SOCKET
+                    behaviours server GET /items/{id} -> 200 by host network.transport=unix server.address=SOCKET
+                nginx server GET /status/{id} -> 503 error=503 network.transport=tcp server.address=shop.test
+                  nginx client GET /status/{id} -> 503 by tick error=503 network.transport=unix server.address=SOCKET
+                    behaviours server GET /status/{id} -> 503 by host error=503 network.transport=unix server.address=SOCKET
+                ",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
+    World::story("passed", |world| {
+        let server = Script::start(world, "fd_passing", &[])?;
+        let recording = Recording::start(world)?;
+        for _ in 0..3 {
+            let mut client = Connection::open(&server.address())?;
+            for path in ["/first", "/second"] {
+                ensure!(client.get(path)?.0.status == 200);
+            }
+        }
+        recording.wait_for(6)?;
+        recording.finish()?.is_complete_with(6)?.is_tree(
+            &[],
+            "
+            answering server GET /first -> 200
+            answering server GET /second -> 200
+            answering server GET /first -> 200
+            answering server GET /second -> 200
+            answering server GET /first -> 200
+            answering server GET /second -> 200
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_descriptor_used_again_is_another_connection() -> Result<()> {
+    World::story("reused", |world| {
+        let server = Script::start(world, "reused_fd", &[])?;
+        let recording = Recording::start(world)?;
+        let mut descriptors = Vec::new();
+        for path in ["/first", "/silence", "/second"] {
+            let mut client = Connection::open(&server.address())?;
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n"))?;
+            if path == "/silence" {
+                ensure!(client.rest()? == 0);
+            } else {
+                client.beginning()?;
+                descriptors.push(client.text()?);
+            }
+        }
+        ensure!(descriptors[0] == descriptors[1], "the descriptors are not the same: {descriptors:?}");
+        recording.wait_for(3)?;
+        recording.finish()?.is_complete_with(3)?.is_tree(
+            &[],
+            "
+            reused_fd server GET /first -> 200
+            reused_fd server GET /silence error=connection_closed
+            reused_fd server GET /second -> 200
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Result<()> {
+    const CONNECTIONS: usize = 20;
+    World::story("forking", |world| {
+        let server = Script::start(world, "forking", &[])?;
+        let recording = Recording::start(world)?;
+        for _ in 0..CONNECTIONS {
+            let mut client = Connection::open(&server.address())?;
+            for _ in 0..2 {
+                ensure!(client.get("/hello")?.0.status == 200);
+            }
+        }
+        let spans = recording.wait_for(2 * CONNECTIONS)?;
+        ensure!(
+            spans.iter().all(|span| span.service == "forking" && span.name == "GET /hello"),
+            "{}",
+            spans::tree(&spans, &[])
+        );
+        let processes: std::collections::HashSet<_> =
+            spans.iter().map(|span| span.get("client.port").to_owned()).collect();
+        ensure!(processes.len() == CONNECTIONS);
+        recording.finish()?.is_complete_with(2 * CONNECTIONS)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn ipv6_is_told_as_it_is() -> Result<()> {
+    World::story("ipv6", |world| {
+        let server = Script::start(world, "ipv6", &[])?;
+        let recording = Recording::start(world)?;
+        let url = format!("http://[::1]:{}/hello", server.port());
+        ensure!(Curl::run(world, &[&url])?.status() == 204);
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &["network.type", "network.peer.address", "server.address"],
+            "
+            curl client GET /hello -> 204 network.type=ipv6 network.peer.address=::1 server.address=::1
+              ipv6 server GET /hello -> 204 by host network.type=ipv6 network.peer.address=::1 server.address=::1
+            ",
+        )?;
+        Ok(())
+    })
+}

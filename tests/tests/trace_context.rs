@@ -1,0 +1,86 @@
+//! A trace that comes with a request is continued, by the rules of W3C Trace Context.
+
+use anyhow::{Result, ensure};
+use onlooker_tests::client::Connection;
+use onlooker_tests::servers::{Gunicorn, Nginx};
+use onlooker_tests::{Curl, Recording, World};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+fn traceparent() -> String {
+    format!("00-{TRACE}-{PARENT}-01")
+}
+
+#[test]
+fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
+    World::story("continued", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        let header = format!("traceparent: {}", traceparent());
+        let state = "tracestate: rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+        Curl::run(world, &["--header", &header, "--header", state, &nginx.url("/hello")])?;
+        recording.wait_for(3)?;
+        let account = recording.finish()?;
+        // curl has sent a context of its own: whoever gave it that tells of the call.
+        account.adds_up_to(4)?;
+        ensure!(account.summary.get("spans_left_to_sdk") == 1, "{}", account.summary);
+        account.is_tree(
+            &[],
+            &format!(
+                "
+                nginx server GET /hello -> 200 by wire under {PARENT}
+                  nginx client GET /hello -> 200 by connect
+                    behaviours server GET /hello -> 200 by host
+                "
+            ),
+        )?;
+        for span in &account.spans {
+            ensure!(span.trace_id == TRACE, "{span:?}");
+            ensure!(span.trace_state == "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "{span:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_malformed_traceparent_is_none() -> Result<()> {
+    let valid = traceparent();
+    let malformed = [
+        valid.to_uppercase(),
+        format!("00-{}-{PARENT}-01", "0".repeat(32)),
+        format!("00-{TRACE}-{}-01", "0".repeat(16)),
+        format!("ff-{TRACE}-{PARENT}-01"),
+        format!("00-{TRACE}-{PARENT}"),
+        format!("00-{TRACE}-{PARENT}-01-more"),
+        format!("00-{TRACE}-{PARENT}-0x"),
+        format!("{valid}\r\ntraceparent: {valid}"),
+        String::new(),
+    ];
+    let continued = [valid.clone(), format!("01-{TRACE}-{PARENT}-01-more"), format!("00-{TRACE}-{PARENT}-00")];
+    World::story("malformed", |world| {
+        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        for value in malformed.iter().chain(&continued) {
+            let request = format!("GET / HTTP/1.1\r\nHost: shop.test\r\ntraceparent: {value}\r\n\r\n");
+            // A field given twice is nginx's to judge, and it does not mind this one.
+            ensure!(client.exchange(request)?.0.status == 200, "{value}");
+        }
+        let sent = malformed.len() + continued.len();
+        recording.wait_for(sent)?;
+        let account = recording.finish()?;
+        account.is_complete_with(sent)?;
+        for (index, span) in account.spans.iter().enumerate() {
+            let parent = span.parent.as_deref();
+            if let Some(value) = malformed.get(index) {
+                ensure!(span.trace_id != TRACE && parent.is_none(), "{value:?} was continued: {span:?}");
+            } else {
+                let value = &continued[index - malformed.len()];
+                ensure!(span.trace_id == TRACE && parent == Some(PARENT), "{value:?} was not continued: {span:?}");
+            }
+        }
+        Ok(())
+    })
+}
