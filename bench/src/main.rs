@@ -16,7 +16,7 @@ mod statistics;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use onlooker_tests::wait;
 
@@ -85,4 +85,10 @@ fn run(options: &Options) -> Result<()> {
         report.add(&name, rows);
     }
     report.print(options.json)
+}
+
+/// Fails once a signal has asked this process to end: what was started is stopped on the way out.
+fn not_interrupted() -> Result<()> {
+    ensure!(!wait::interrupted(), "interrupted");
+    Ok(())
 }

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::Nginx;
-use onlooker_tests::wait;
 use onlooker_tests::{Agent, Summary, World, agent_beside};
 
 use self::collector::Collector;
 use crate::cpu;
+use crate::not_interrupted;
 use crate::report::{Aim, Row};
 use crate::statistics::median;
 
@@ -144,7 +144,7 @@ impl<'w> Measurement<'w> {
 
     /// Lets `load` run; it returns how many requests it had answered.
     fn load(&mut self, agent: Option<u32>, load: fn(&Self) -> Result<u64>) -> Result<Loaded> {
-        wait::not_interrupted()?;
+        not_interrupted()?;
         let agent_time = || agent.map_or(Ok(Duration::ZERO), cpu::time_of);
         let (nginx_before, agent_before) = (cpu::time_of(self.worker)?, agent_time()?);
         let start = Instant::now();

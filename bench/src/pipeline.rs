@@ -21,10 +21,10 @@ use onlooker::pipeline::{Pipeline, Surroundings};
 use onlooker::stream::{Limits, Streams};
 use onlooker_common::decode::Event;
 use onlooker_common::event;
-use onlooker_tests::wait;
 
 use self::records::{PER_LOOK, Records};
 use crate::cpu::time_of_this_thread;
+use crate::not_interrupted;
 use crate::report::{Aim, Row};
 use crate::statistics::median;
 
@@ -72,7 +72,7 @@ fn looks() -> Result<Vec<Look>> {
     }
     let mut looks = Vec::with_capacity(LOOKS);
     for number in 0..WARM_UP + LOOKS {
-        wait::not_interrupted()?;
+        not_interrupted()?;
         let now = records.next_look();
         let start = time_of_this_thread();
         for record in records.exchanges() {
@@ -120,7 +120,7 @@ fn parsing() -> Result<f64> {
     }
     let mut looks = Vec::with_capacity(LOOKS);
     for number in 0..WARM_UP + LOOKS {
-        wait::not_interrupted()?;
+        not_interrupted()?;
         records.next_look();
         let start = time_of_this_thread();
         let found: usize = records.exchanges().map(|record| take(&mut streams, record)).sum();

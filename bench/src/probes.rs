@@ -16,12 +16,12 @@ use anyhow::{Context as _, Result};
 use onlooker::kernel::{self, Control, Kernel, ring::Ring};
 use onlooker_common::limits;
 use onlooker_common::process::Capture;
-use onlooker_tests::wait;
 use tokio::runtime::{self, Runtime};
 
 use self::empty_pair::EmptyPair;
 use self::load::{Load, Operation};
 use crate::cpu;
+use crate::not_interrupted;
 use crate::report::{Aim, Row};
 
 /// Each loads the kernel programs anew, which takes a second or two.
@@ -74,7 +74,7 @@ fn round(load: &mut Load, least: &mut Least) -> Result<()> {
     recorder.kernel.attach_boundaries();
     let other = Operation::Other;
     least.note(Condition::Boundaries, other, load.measure(other, &mut || recorder.drain())?);
-    wait::not_interrupted()
+    not_interrupted()
 }
 
 fn rows(least: &Least) -> Vec<Row> {

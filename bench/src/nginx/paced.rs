@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::wait;
+
+use crate::not_interrupted;
 
 const REQUEST: &[u8] = b"GET /products/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -32,7 +33,7 @@ pub(super) fn load(address: &str, connections: usize, rate: u32, duration: Durat
         thread::sleep(due.saturating_duration_since(Instant::now()));
         connection.write_all(REQUEST).context("cannot send a request")?;
         if number % u64::from(rate) == 0 {
-            wait::not_interrupted()?;
+            not_interrupted()?;
         }
     }
     for connection in &mut connections {
