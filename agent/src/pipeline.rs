@@ -56,6 +56,7 @@ pub struct Pipeline<S> {
     pub spans: Vec<Span>,
     metrics: Arc<Metrics>,
     clock_read: u64,
+    latest: u64,
 }
 
 /// An exchange that is over and waits for what belongs to it.
@@ -86,13 +87,22 @@ impl<S: Surroundings> Pipeline<S> {
             spans: Vec::new(),
             metrics,
             clock_read: reading.monotonic,
+            latest: 0,
         }
     }
 
     /// Takes one record of the ring.
     pub fn record(&mut self, bytes: &[u8]) {
         self.metrics.events.add(1);
-        match Event::decode(bytes) {
+        let event = Event::decode(bytes);
+        let time = match &event {
+            Ok(Event::Segment(segment, _)) => segment.time,
+            Ok(Event::Connection(connection)) => connection.time,
+            Ok(Event::Process(process)) => process.time,
+            Err(_malformed) => 0,
+        };
+        self.latest = self.latest.max(time);
+        match event {
             Ok(Event::Segment(segment, captured)) => {
                 if segment.flags & flag::LOOP != 0 {
                     self.parents.runs_loop(segment.tgid);
@@ -149,6 +159,12 @@ impl<S: Surroundings> Pipeline<S> {
                 self.settle(settling);
             }
         }
+    }
+
+    /// Time of the newest record that was taken (kernel monotonic).
+    #[must_use]
+    pub fn latest(&self) -> u64 {
+        self.latest
     }
 
     /// Whether something waits for its time.

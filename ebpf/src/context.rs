@@ -2,8 +2,8 @@
 //!
 //! In this order: the thread that read a request, where a thread stays with its request; whoever opened a connection,
 //! for its first message; the event loop's turn, where no other request could be meant. What can't be proven is nobody.
-//! A thread that goes back to wait for events, or reads another request, before it has answered shows that its process
-//! runs a loop: from then on threads prove nothing there.
+//! A thread that owes an answer and reads another request, or goes to wait for events with the request's connection in an
+//! epoll set, shows that its process runs a loop: from then on threads prove nothing there.
 
 use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_task_storage_get};
@@ -14,7 +14,7 @@ use onlooker_common::process::{Waiting, process_flag};
 
 use crate::atomic;
 use crate::connection::{ConnectionState, bit};
-use crate::kernel::Task;
+use crate::kernel::{FormerSock, Sock, Task};
 use crate::maps::{COMPLETED, THREADS, WAITING, count};
 use crate::process::Selected;
 
@@ -28,8 +28,18 @@ pub struct ThreadState {
     tick: Owner,
     /// How often the thread went to wait for events.
     pub turn: u32,
-    /// 1 once `request` has been answered, at least in part.
+    /// 1 once `request` has been answered, at least in part, or will not be.
     answered: u32,
+    /// What `request` was read from.
+    socket: FormerSock,
+}
+
+impl ThreadState {
+    /// Whether the request that it read last waits for its answer. One whose connection another thread closed does not.
+    #[inline(always)]
+    fn owes_answer(&self) -> bool {
+        self.request.cookie != 0 && self.answered == 0 && self.socket.is_connection(self.request.cookie)
+    }
 }
 
 /// The state of `task`, if it could be given one.
@@ -69,6 +79,7 @@ fn identity(owner: Option<&Owner>) -> TraceContext {
 pub fn request_read(
     process: Selected,
     thread: Option<&mut ThreadState>,
+    sock: Sock,
     state: &mut ConnectionState,
     begins: bool,
     position: u64,
@@ -82,7 +93,7 @@ pub fn request_read(
         }
     }
     let Some(thread) = thread else { return };
-    if thread.request.cookie != 0 && thread.request.cookie != state.cookie && thread.answered == 0 {
+    if !process.has(process_flag::LOOP) && thread.request.cookie != state.cookie && thread.owes_answer() {
         process.set(process_flag::LOOP);
     }
     let owner = Owner {
@@ -95,12 +106,19 @@ pub fn request_read(
     thread.request = owner;
     thread.tick = owner;
     thread.answered = 0;
+    thread.socket = sock.former();
 }
 
 /// A thread of a server wrote bytes of a response.
 #[inline(always)]
 pub fn response_written(process: Selected, thread: Option<&mut ThreadState>, state: &mut ConnectionState) {
     settle(process, state);
+    no_answer_owed(thread, state);
+}
+
+/// The thread owes no answer on a connection: it wrote one, could not, or was told that nobody will ask any more.
+#[inline(always)]
+pub fn no_answer_owed(thread: Option<&mut ThreadState>, state: &ConnectionState) {
     if let Some(thread) = thread
         && thread.request.cookie == state.cookie
     {
@@ -266,13 +284,15 @@ pub fn forget(thread: &mut ThreadState, cookie: u64) {
 
 /// The thread goes to wait for events: nothing that follows belongs to what it read before.
 ///
-/// `proves_loop`: the call serves many connections (epoll), and is no wait for the answer to one call (poll, select).
+/// `by_epoll`: what a loop waits in. A thread that waits so for something else, such as a database to connect to, has the
+/// connection of its request in no epoll set meanwhile.
 #[inline(always)]
-pub fn boundary(process: Selected, proves_loop: bool) {
+pub fn boundary(process: Selected, by_epoll: bool) {
     let Some(thread) = thread(Task::current()) else { return };
     thread.turn = thread.turn.wrapping_add(1);
     thread.tick = Owner::default();
-    if proves_loop && thread.request.cookie != 0 && thread.answered == 0 && is_open(&thread.request) {
+    let in_loop = process.has(process_flag::LOOP);
+    if by_epoll && !in_loop && thread.owes_answer() && thread.socket.is_waited_for() {
         process.set(process_flag::LOOP);
     }
 }

@@ -25,6 +25,9 @@ const SOCK_STREAM: u16 = 1;
 const PF_IO_WORKER: u32 = 0x0000_0010;
 /// arch/x86/include/asm/thread_info.h
 const TS_COMPAT: u32 = 2;
+/// include/net/tcp_states.h; unix sockets have the first as well.
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE_WAIT: u8 = 8;
 /// include/net/sock.h
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
@@ -64,6 +67,12 @@ impl Sock {
     #[inline(always)]
     pub fn as_ptr(self) -> *mut c_void {
         self.0.cast_mut()
+    }
+
+    /// To be remembered beyond the running program.
+    #[inline(always)]
+    pub fn former(self) -> FormerSock {
+        FormerSock(self.0 as u64)
     }
 
     #[inline(always)]
@@ -202,6 +211,50 @@ impl Sock {
         let unix: *const c_void = unsafe { bpf_skc_to_unix_sock(self.as_ptr()) }.cast();
         if unix.is_null() { None } else { Some(UnixSock(unix)) }
     }
+}
+
+/// A socket that was used before: it may be gone by now, and its memory another's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FormerSock(u64);
+
+impl FormerSock {
+    /// Whether it is still the socket with this cookie, and its connection can still be written to.
+    #[inline(always)]
+    pub fn is_connection(self, cookie: u64) -> bool {
+        match (self.read::<u64>(offset!(sock_cookie)), self.read::<u8>(offset!(sock_state))) {
+            (Some(found), Some(state)) => found == cookie && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT),
+            // Not known on this kernel.
+            _ => true,
+        }
+    }
+
+    /// Whether an epoll set has it, or somebody else waits for it just now.
+    #[inline(always)]
+    pub fn is_waited_for(self) -> bool {
+        let Some(queue) = self.read::<u64>(offset!(sock_queue)) else { return true };
+        let waiters = offset!(queue_waiters);
+        if queue == 0 || waiters == MISSING {
+            return queue != 0;
+        }
+        // A list_head: it points to itself while it is empty.
+        let head = queue + u64::from(waiters);
+        read::<u64>(head).is_some_and(|first| first != head)
+    }
+
+    #[inline(always)]
+    fn read<T: Copy + Default>(self, offset: u32) -> Option<T> {
+        if offset == MISSING { None } else { read(self.0 + u64::from(offset)) }
+    }
+}
+
+/// Reads kernel memory that may be anybody's.
+#[inline(always)]
+fn read<T: Copy + Default>(at: u64) -> Option<T> {
+    let mut value = T::default();
+    // SAFETY: writes `size_of::<T>()` bytes into a local of that size; a bad address is an error.
+    let failed = unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, at as *const c_void) };
+    if failed == 0 { Some(value) } else { None }
 }
 
 /// A unix socket.

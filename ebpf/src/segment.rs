@@ -43,6 +43,11 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     // Nothing moved: an error, or, for a read, perhaps the peer's FIN.
     let fin = result == 0 && direction == Direction::Ingress;
     if result < 0 || (result == 0 && !fin) {
+        if direction == Direction::Egress
+            && let Some(state) = connection::known(sock)
+        {
+            context::no_answer_owed(context::thread(Task::current()), state);
+        }
         return;
     }
     let family = sock.family();
@@ -85,10 +90,12 @@ impl Operation {
         let (position, opposite) = self.positions(sock, state, first);
         let begins = !fin && self.turn(state);
         let task = Task::current();
-        let mut thread = context::thread(task);
+        let thread = context::thread(task);
         let turn = thread.as_ref().map_or(0, |thread| thread.turn);
-        if !fin {
-            self.follow(thread.as_deref_mut(), state, begins, position);
+        if fin {
+            context::no_answer_owed(thread, state);
+        } else {
+            self.follow(thread, sock, state, begins, position);
         }
 
         let request_side = state.role == role::UNKNOWN || (state.role == role::SERVER) != egress;
@@ -181,9 +188,18 @@ impl Operation {
 
     /// Whose work this is.
     #[inline(always)]
-    fn follow(&self, thread: Option<&mut ThreadState>, state: &mut ConnectionState, begins: bool, position: u64) {
+    fn follow(
+        &self,
+        thread: Option<&mut ThreadState>,
+        sock: Sock,
+        state: &mut ConnectionState,
+        begins: bool,
+        position: u64,
+    ) {
         match (state.role, self.direction) {
-            (role::SERVER, Direction::Ingress) => context::request_read(self.process, thread, state, begins, position),
+            (role::SERVER, Direction::Ingress) => {
+                context::request_read(self.process, thread, sock, state, begins, position);
+            }
             (role::SERVER, Direction::Egress) => context::response_written(self.process, thread, state),
             (role::CLIENT, Direction::Egress) if begins => context::call_begins(self.process, thread, state, position),
             (role::CLIENT, Direction::Ingress) => context::answer_read(self.process, thread, state),

@@ -85,9 +85,9 @@ pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn waits_for_events(ctx: &TracePointContext, proves_loop: bool) -> u32 {
+fn waits_for_events(ctx: &TracePointContext, by_epoll: bool) -> u32 {
     if let Some(process) = Selected::find(ctx.tgid()) {
-        context::boundary(process, proves_loop);
+        context::boundary(process, by_epoll);
     }
     0
 }

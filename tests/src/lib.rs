@@ -33,6 +33,8 @@ mod world;
 
 pub mod client;
 pub mod machine;
+pub mod numbered;
+pub mod parents;
 pub mod servers;
 pub mod spans;
 pub mod wait;

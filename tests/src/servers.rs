@@ -3,6 +3,7 @@
 //! A server is ready when its own log says so. Nothing is sent to it to find out, so that whoever watches from the beginning
 //! sees the test's requests and no others.
 
+mod app;
 mod collector;
 mod gunicorn;
 mod nginx;
@@ -12,6 +13,7 @@ mod script;
 
 use std::time::Duration;
 
+pub use self::app::{App, AppOptions};
 pub use self::collector::Collector;
 pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
 pub use self::nginx::{Nginx, Site};

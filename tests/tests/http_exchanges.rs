@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
 use onlooker_tests::spans::{Span, expect_lines};
 use onlooker_tests::{Curl, Recording, World};
 
@@ -106,46 +106,6 @@ fn continue_is_not_the_answer() -> Result<()> {
             "
             curl client POST /upload -> 200 http.request.body.size=5000 http.response.body.size=5
               behaviours server POST /upload -> 200 by host http.request.body.size=5000 http.response.body.size=5
-            ",
-        )?;
-        Ok(())
-    })
-}
-
-#[test]
-fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
-    World::story("aborted", |world| {
-        let app = Gunicorn::app("behaviours").start(world)?;
-        let recording = Recording::start(world)?;
-        let mut client = Connection::open(&app.address())?;
-        client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-        client.beginning()?;
-        client.reset()?;
-        recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(1)?.is_tree(
-            &[],
-            "
-            behaviours server GET /stream/{id}/{id} -> 200 error=connection_reset
-            ",
-        )?;
-        Ok(())
-    })
-}
-
-#[test]
-fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<()> {
-    World::story("silent", |world| {
-        let server = Script::start(world, "reused_fd", &[])?;
-        let recording = Recording::start(world)?;
-        // 52: nothing was received.
-        let status = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
-        ensure!(status.code() == Some(52), "{status}");
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
-            &[],
-            "
-            curl client GET /silence error=connection_closed
-              reused_fd server GET /silence by host error=connection_closed
             ",
         )?;
         Ok(())

@@ -127,7 +127,7 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
 #[test]
 fn ipv6_is_told_as_it_is() -> Result<()> {
     World::story("ipv6", |world| {
-        let server = Script::start(world, "ipv6", &[])?;
+        let server = Script::start(world, "empty", &["::1"])?;
         let recording = Recording::start(world)?;
         let url = format!("http://[::1]:{}/hello", server.port());
         ensure!(Curl::run(world, &[&url])?.status() == 204);
@@ -136,7 +136,7 @@ fn ipv6_is_told_as_it_is() -> Result<()> {
             &["network.type", "network.peer.address", "server.address"],
             "
             curl client GET /hello -> 204 network.type=ipv6 network.peer.address=::1 server.address=::1
-              ipv6 server GET /hello -> 204 by host network.type=ipv6 network.peer.address=::1 server.address=::1
+              empty server GET /hello -> 204 by host network.type=ipv6 network.peer.address=::1 server.address=::1
             ",
         )?;
         Ok(())

@@ -1,6 +1,6 @@
 //! `cargo xtask lint`: what a reviewer should not have to say.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::shell;
 
@@ -12,11 +12,21 @@ pub(crate) struct Options {}
 const APART: [&str; 2] = ["ebpf/Cargo.toml", "protocols/fuzz/Cargo.toml"];
 
 pub(crate) fn run(_: &Options) -> Result<()> {
-    shell::run(shell::cargo()?.args(["fmt", "--all", "--check"]))?;
+    let mut checks = vec![("format", shell::run(shell::cargo()?.args(["fmt", "--all", "--check"])))];
     for manifest in APART {
-        shell::run(shell::cargo()?.args(["fmt", "--check", "--manifest-path", manifest]))?;
+        checks.push(("format", shell::run(shell::cargo()?.args(["fmt", "--check", "--manifest-path", manifest]))));
     }
-    shell::run(shell::cargo()?.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))?;
-    onlooker_ebpf_build::lint(&shell::workspace()?)?;
-    shell::run(shell::cargo()?.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
+    checks.push(("clippy", shell::run(shell::cargo()?.args(clippy))));
+    checks.push(("clippy of ebpf", onlooker_ebpf_build::lint(&shell::workspace()?)));
+    let doc = ["doc", "--workspace", "--no-deps"];
+    checks.push(("documentation", shell::run(shell::cargo()?.args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))));
+
+    // All of them, so that one run tells everything that is to be mended.
+    let mut failed: Vec<_> = checks.iter().filter(|(_, result)| result.is_err()).map(|(name, _)| *name).collect();
+    failed.dedup();
+    if !failed.is_empty() {
+        bail!("not clean: {}", failed.join(", "));
+    }
+    Ok(())
 }

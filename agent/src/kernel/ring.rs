@@ -31,10 +31,12 @@ impl Ring {
         Ok(Self { ring, sleeping: take("SLEEPING")?.try_into()? })
     }
 
-    /// Hands every record that is there to `each`; gives how many there were.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) -> usize {
+    /// Hands records to `each` until none is left or it has had `most` of them; gives how many it has had.
+    pub fn drain(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut records = 0;
-        while let Some(record) = self.ring.get_mut().next() {
+        while records < most
+            && let Some(record) = self.ring.get_mut().next()
+        {
             each(&record);
             records += 1;
         }

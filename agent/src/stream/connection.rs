@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use onlooker_common::event::{self, flag};
 use onlooker_protocols::detect::{self, Guess};
-use onlooker_protocols::{Close, Direction, Finding, LossReason, Moment, Parser, Protocol};
+use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Parser, Protocol};
 
 use super::origin::Origins;
 use super::{Happening, Learnt};
@@ -187,7 +187,13 @@ impl Connection {
 
     /// The kernel says that it is closed, and how far each direction had come.
     pub(super) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2]) {
+        let why = if why == Close::Normal && self.process_ended() { Close::ProcessExit } else { why };
         self.ending = Some(Ending { why, time, positions });
+    }
+
+    /// Its process is ending: what the kernel closes for it, it did not close itself.
+    fn process_ended(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.why == Close::ProcessExit)
     }
 
     /// Takes a segment when its turn has come.
@@ -413,6 +419,15 @@ impl Connection {
         if let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) {
             parser.end(direction, at, &mut self.found);
         }
+        if self.process_ended() {
+            for finding in &mut self.found {
+                if let Finding::Exchange(exchange) = finding
+                    && let End::Closed(why @ Close::Normal, _) = &mut exchange.end
+                {
+                    *why = Close::ProcessExit;
+                }
+            }
+        }
         self.tell(happened);
     }
 
@@ -432,8 +447,8 @@ impl Connection {
                 }
                 Finding::Lost(lost) => {
                     self.open.retain(|start| *start != lost.start);
-                    let untold = lost.reason == LossReason::RequestHeadMissing
-                        && self.untold.contains(&lost.start.position);
+                    let untold =
+                        lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position);
                     if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
                 }
                 Finding::Orphan(_) => {

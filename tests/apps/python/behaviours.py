@@ -42,6 +42,11 @@ def page():
     return response.make_conditional(request)
 
 
+@app.get("/fields/<int:fields>/<int:length>")
+def fields(fields, length):
+    return "many fields\n", {f"X-Field-{number}": "x" * length for number in range(fields)}
+
+
 @app.get("/stream/<int:chunks>/<int:milliseconds>")
 def stream(chunks, milliseconds):
     def pieces():

@@ -1,0 +1,3 @@
+module onlooker/tests/apps
+
+go 1.22

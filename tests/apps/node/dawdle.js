@@ -1,0 +1,15 @@
+// Answers every request, each after a while of its own: answers overtake each other.
+
+const http = require('http');
+
+const LONGEST_MS = 20;
+
+const server = http.createServer((request, response) => {
+  setTimeout(() => {
+    response.setHeader('Content-Type', 'text/plain');
+    response.end(`${request.url}\n`);
+  }, Math.random() * LONGEST_MS);
+});
+// Never before its clients do.
+server.keepAliveTimeout = 60_000;
+server.listen(Number(process.argv[2]), '127.0.0.1', () => console.log('listening'));

@@ -1,0 +1,211 @@
+//! Judges parents call by call: whose work a call is, its own path says.
+//!
+//! A request `/r/7` is known by its number, and so are the calls that its server makes for it: `/a/7`, `SELECT 1 AS r7`. A
+//! Redis command keeps no number in its span; it is judged by its place, between two calls that do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use anyhow::{Result, ensure};
+
+use crate::spans::Span;
+
+/// Evidence that may not err.
+const CERTAIN: [&str; 4] = ["wire", "host", "thread", "responder"];
+
+/// What became of the calls that one server made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Requests of the server that were seen.
+    pub requests: usize,
+    /// Calls whose parent is their request, by evidence.
+    pub right: BTreeMap<String, usize>,
+    /// Calls whose parent is another span, by evidence.
+    pub wrong: BTreeMap<String, usize>,
+    /// Calls without a parent.
+    pub none: usize,
+}
+
+impl Verdict {
+    /// How many calls were judged.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.right.values().chain(self.wrong.values()).sum::<usize>() + self.none
+    }
+
+    /// Prints it as a row of a table, after what it is of.
+    #[expect(clippy::print_stderr, reason = "shown by the test runner with --nocapture")]
+    pub fn tell(&self, of: &str) -> &Self {
+        eprintln!("| {of} | {self} |");
+        self
+    }
+
+    /// Fails unless that many requests were seen, and that many calls for each.
+    pub fn is_of(&self, requests: usize, calls: usize) -> Result<&Self> {
+        ensure!(self.requests == requests, "{} of {requests} requests were seen: {self}", self.requests);
+        ensure!(self.calls() == requests * calls, "not {calls} calls for each of {requests} requests: {self}");
+        Ok(self)
+    }
+
+    /// Fails unless every call was given its request as parent.
+    pub fn is_right(&self) -> Result<&Self> {
+        ensure!(self.wrong.is_empty() && self.none == 0, "not all right: {self}");
+        Ok(self)
+    }
+
+    /// Fails unless every call was given its request as parent, and for this reason.
+    pub fn is_right_by(&self, evidence: &str) -> Result<&Self> {
+        self.is_right()?;
+        ensure!(self.right.keys().all(|found| found == evidence), "not all by {evidence}: {self}");
+        Ok(self)
+    }
+
+    /// Fails if a call was given the wrong parent on a certain rung of the ladder.
+    pub fn is_never_certainly_wrong(&self) -> Result<&Self> {
+        ensure!(!self.wrong.keys().any(|found| CERTAIN.contains(&found.as_str())), "certain, but wrong: {self}");
+        Ok(self)
+    }
+
+    fn call(&mut self, call: &Span, is_right: impl Fn(&str) -> bool) {
+        let Some(parent) = &call.parent else {
+            self.none += 1;
+            return;
+        };
+        let tally = if is_right(parent) { &mut self.right } else { &mut self.wrong };
+        *tally.entry(call.get("onlooker.parent.evidence").to_owned()).or_default() += 1;
+    }
+}
+
+/// As cells of a table: calls, right and wrong by evidence, none.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tally = |tally: &BTreeMap<String, usize>| {
+            let parts: Vec<_> = tally.iter().map(|(evidence, count)| format!("{count} {evidence}")).collect();
+            if parts.is_empty() { "0".to_owned() } else { parts.join(", ") }
+        };
+        write!(f, "{} | {} | {} | {}", self.calls(), tally(&self.right), tally(&self.wrong), self.none)
+    }
+}
+
+/// Judges the calls that the server at `address` (`HOST:PORT`) made for requests whose number is one of those `asked` for.
+pub fn judge(spans: &[Span], address: &str, asked: impl Fn(u64) -> bool) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut requests: HashMap<&str, (u64, &Span)> = HashMap::new();
+    let mut service = None;
+    let listens = |span: &&Span| {
+        let (host, port) = (span.get("network.local.address"), span.get("network.local.port"));
+        span.kind == "server" && address.split_once(':') == Some((host, port))
+    };
+    for span in spans.iter().filter(listens) {
+        if let Some(number) = numbered(span.get("url.path")).filter(|&number| asked(number)) {
+            service.get_or_insert(span.service.as_str());
+            requests.insert(&span.span_id, (number, span));
+        }
+    }
+    verdict.requests = requests.len();
+    let Some(service) = service else { return verdict };
+    let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && span.service == service).collect();
+    // What the numbered calls tell of when each request did what.
+    let mut by_number: HashMap<u64, Vec<&Span>> = HashMap::new();
+    for call in &calls {
+        if let Some(number) = number_of(call).filter(|&number| asked(number)) {
+            by_number.entry(number).or_default().push(call);
+            verdict.call(call, |parent| requests.get(parent).is_some_and(|(of, _)| *of == number));
+        }
+    }
+    let window = requests
+        .values()
+        .fold(u64::MAX..0, |window, (_, request)| window.start.min(request.start)..window.end.max(request.end));
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for call in calls.into_iter().filter(|call| is_redis_get(call) && window.contains(&call.start)) {
+        let place = call.parent.as_deref().map_or(0, |parent| {
+            let taken = places.entry(parent).or_default();
+            *taken += 1;
+            *taken
+        });
+        verdict.call(call, |parent| {
+            let Some((number, _)) = requests.get(parent) else { return false };
+            let theirs = by_number.get(number).map_or(&[][..], Vec::as_slice);
+            let before = theirs.iter().filter(|other| other.end <= call.start).count();
+            let after = theirs.iter().filter(|other| other.start >= call.end).count();
+            place == 1 && before >= 1 && after >= 1 && before + after == theirs.len()
+        });
+    }
+    verdict
+}
+
+/// Not what a client says of itself when it connects.
+fn is_redis_get(call: &Span) -> bool {
+    call.get("db.system.name") == "redis" && call.get("db.operation.name") == "GET"
+}
+
+/// The number of the request that a call is made for.
+fn number_of(call: &Span) -> Option<u64> {
+    let statement = call.get("db.query.text");
+    if let Some((_, number)) = statement.rsplit_once(" AS r") {
+        return number.parse().ok();
+    }
+    numbered(call.get("url.full"))
+}
+
+/// The last segment of a path, if it is a number.
+fn numbered(path: &str) -> Option<u64> {
+    path.rsplit_once('/')?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::judge;
+    use crate::spans;
+
+    fn span(kind: u8, id: &str, parent: &str, (start, end): (u32, u32), attributes: &[(&str, &str)]) -> Value {
+        let attributes: Vec<_> =
+            attributes.iter().map(|(key, value)| json!({"key": key, "value": {"stringValue": value}})).collect();
+        json!({"spanId": id, "parentSpanId": parent, "kind": kind, "attributes": attributes,
+               "startTimeUnixNano": start.to_string(), "endTimeUnixNano": end.to_string()})
+    }
+
+    #[test]
+    fn each_call_is_held_against_its_own_number() {
+        let request = |id, number: &str, port, when| {
+            let path = format!("/r/{number}");
+            let local = [("network.local.address", "h"), ("network.local.port", port), ("url.path", &path)];
+            span(2, id, "", when, &local)
+        };
+        let call = |parent, evidence, url, when| {
+            let attributes = [("onlooker.parent.evidence", evidence), ("url.full", url)];
+            span(3, url, parent, when, &attributes)
+        };
+        let redis = |id, parent, when| {
+            let evidence = ("onlooker.parent.evidence", "thread");
+            let attributes = [evidence, ("db.system.name", "redis"), ("db.operation.name", "GET")];
+            span(3, id, parent, when, &attributes)
+        };
+        let query = [("onlooker.parent.evidence", "tick"), ("db.query.text", "SELECT ? AS r8")];
+        let spans = [
+            request("7", "7", "80", (0, 100)),
+            request("8", "8", "80", (1, 100)),
+            request("9", "9", "80", (1, 100)),
+            request("of another server", "7", "81", (1, 100)),
+            call("7", "thread", "http://h/a/7", (10, 20)),
+            call("8", "thread", "http://h/b/7", (30, 40)),
+            call("8", "connect", "http://h/a/8", (10, 20)),
+            call("", "", "http://h/b/8", (50, 60)),
+            call("9", "thread", "http://h/a/9", (10, 20)),
+            span(3, "q", "8", (30, 40), &query),
+            redis("in its place", "7", (21, 29)),
+            redis("too many", "7", (22, 29)),
+            redis("not between", "8", (15, 18)),
+        ];
+        let spans = spans::spans(&[json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})]).unwrap();
+        let verdict = judge(&spans, "h:80", |number| number < 9);
+        assert_eq!((verdict.requests, verdict.calls()), (2, 8));
+        assert_eq!(verdict.to_string(), "8 | 1 connect, 2 thread, 1 tick | 3 thread | 1");
+        assert!(verdict.is_of(2, 4).is_ok() && verdict.is_of(2, 3).is_err() && verdict.is_of(1, 8).is_err());
+        assert!(verdict.is_right().is_err() && verdict.is_never_certainly_wrong().is_err());
+        let number_9 = judge(&spans, "h:80", |number| number == 9);
+        assert!(number_9.is_right_by("thread").is_ok() && number_9.is_right_by("tick").is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! An application of tests/apps that listens by itself, on the port that is its argument, and says `listening` when it does.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use onlooker_ebpf_build::Cache;
+
+use super::STARTS_WITHIN;
+use crate::machine::{self, need_file, need_program};
+use crate::ports::Port;
+use crate::process::{Launch, Process, Stdout};
+use crate::wait::within;
+use crate::world::World;
+
+/// An application that is to be started, named by its language and its file's name without extension.
+#[derive(Debug, Clone)]
+pub struct AppOptions {
+    language: Language,
+    name: String,
+    environment: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Node,
+    Python,
+    Go,
+    Java,
+}
+
+/// A running application.
+#[derive(Debug)]
+pub struct App {
+    process: Process,
+    port: Port,
+}
+
+impl App {
+    /// `NAME.js`, run by the Node of this machine.
+    #[must_use]
+    pub fn node(name: &str) -> AppOptions {
+        AppOptions::new(Language::Node, name)
+    }
+
+    /// `NAME.py`, run by the Python environment that `cargo xtask setup` made.
+    #[must_use]
+    pub fn python(name: &str) -> AppOptions {
+        AppOptions::new(Language::Python, name)
+    }
+
+    /// `NAME.go`, compiled for the occasion.
+    #[must_use]
+    pub fn go(name: &str) -> AppOptions {
+        AppOptions::new(Language::Go, name)
+    }
+
+    /// `NAME.java`, compiled by the JVM that runs it.
+    #[must_use]
+    pub fn java(name: &str) -> AppOptions {
+        AppOptions::new(Language::Java, name)
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.port.address()
+    }
+
+    /// `http://127.0.0.1:PORT/path`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.port.address())
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl AppOptions {
+    fn new(language: Language, name: &str) -> Self {
+        Self { language, name: name.to_owned(), environment: Vec::new() }
+    }
+
+    /// Sets a variable in the application's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// What is not installed here that it takes, if anything: the reason to skip a test.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        let program = match self.language {
+            Language::Node => "node",
+            Language::Go => "go",
+            Language::Java => "java",
+            Language::Python => return None,
+        };
+        machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(&self, world: &World) -> Result<App> {
+        let port = Port::claim()?;
+        let (program, arguments) = self.command(world)?;
+        let mut command = world.command(program);
+        command
+            .args(arguments)
+            .arg(port.to_string())
+            .current_dir(machine::apps(self.language()))
+            // The applications' folder is the repository's: no bytecode in it.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let log = format!("{}-{}", self.language(), self.name);
+        let launch = Launch { name: &log, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
+        let mut process = Process::start(world, &launch, &mut command)?;
+        process.logged(within(STARTS_WITHIN), "listening", 1)?;
+        Ok(App { process, port })
+    }
+
+    /// Its language, which names the folder of tests/apps that it is in.
+    #[must_use]
+    pub fn language(&self) -> &'static str {
+        match self.language {
+            Language::Node => "node",
+            Language::Python => "python",
+            Language::Go => "go",
+            Language::Java => "java",
+        }
+    }
+
+    fn command(&self, world: &World) -> Result<(PathBuf, Vec<OsString>)> {
+        let name = &self.name;
+        Ok(match self.language {
+            Language::Node => (need_program("node")?, vec![format!("{name}.js").into()]),
+            Language::Java => (need_program("java")?, vec![format!("{name}.java").into()]),
+            Language::Python => {
+                let python = need_file(machine::python_environment()?.join("bin/python"))?;
+                (python, vec![format!("{name}.py").into()])
+            }
+            Language::Go => (self.build(world)?, Vec::new()),
+        })
+    }
+
+    /// Compiles it into the world's folder. What of it is the same each time is kept in the cache.
+    fn build(&self, world: &World) -> Result<PathBuf> {
+        let binary = world.dir().join(&self.name);
+        let mut go = world.command(need_program("go")?);
+        go.args(["build", "-o"])
+            .arg(&binary)
+            .arg(format!("{}.go", self.name))
+            .current_dir(machine::apps(self.language()))
+            .env("GOCACHE", Cache::locate()?.dir().join("go-build"))
+            .env("GOTOOLCHAIN", "local");
+        world.run_unwatched(&mut go).with_context(|| format!("cannot compile {}.go", self.name))?;
+        Ok(binary)
+    }
+}

@@ -1,0 +1,148 @@
+//! Exchanges that do not come to their end, each told with why.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use onlooker_tests::client::Connection;
+use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::wait::within;
+use onlooker_tests::{Recording, World};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
+    World::story("aborted", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&app.address())?;
+        client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        client.beginning()?;
+        client.reset()?;
+        recording.wait_for(1)?;
+        recording.finish()?.is_complete_with(1)?.is_tree(
+            &[],
+            "
+            behaviours server GET /stream/{id}/{id} -> 200 error=connection_reset
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<()> {
+    World::story("silent", |world| {
+        let server = Script::start(world, "reused_fd", &[])?;
+        let recording = Recording::start(world)?;
+        // 52: nothing was received.
+        let curl = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
+        ensure!(curl.code() == Some(52), "{curl}");
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &[],
+            "
+            curl client GET /silence error=connection_closed
+              reused_fd server GET /silence by host error=connection_closed
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
+    World::story("given up", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n0123456789")?;
+        client.finish()?;
+        client.rest()?;
+        recording.wait_for(1)?;
+        recording.finish()?.is_complete_with(1)?.is_tree(
+            &["http.request.body.size"],
+            "
+            nginx server POST /upload error=connection_closed http.request.body.size=10
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
+    World::story("died", |world| {
+        let mut server = Script::start(world, "hanging", &[])?;
+        let recording = Recording::start(world)?;
+        let mut curl = world.command("curl");
+        curl.args(["--silent", &server.url("/hello")]);
+        std::thread::scope(|scope| {
+            let curl = scope.spawn(|| world.run_to_end(&mut curl));
+            server.process().logged(within(PATIENCE), "hanging", 1)?;
+            server.process().signal(libc::SIGKILL)?;
+            match curl.join() {
+                // 52: nothing was received; 56: the connection was reset.
+                Ok(ended) => ensure!(matches!(ended?.code(), Some(52 | 56))),
+                Err(_) => bail!("the thread of curl panicked"),
+            }
+            Ok(())
+        })?;
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &["onlooker.incomplete"],
+            "
+            curl client GET /hello error=connection_closed
+              hanging server GET /hello by host error=process_exit onlooker.incomplete=process_exit
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() -> Result<()> {
+    World::story("aged", |world| {
+        let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        let recording = Recording::start_with(world, &["--request-age", "1"])?;
+        let mut client = Connection::open(&app.address())?;
+        client.get("/slow/3000")?;
+        client.get("/hello")?;
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &["onlooker.incomplete"],
+            "
+            behaviours server GET /slow/{id} error=no_response onlooker.incomplete=aged
+            behaviours server GET /hello -> 200
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Result<()> {
+    World::story("stopped", |world| {
+        let server = Script::start(world, "hanging", &[])?;
+        let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut waiting = Connection::open(&server.address())?;
+        waiting.send("GET /hello HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        let mut streaming = Connection::open(&app.address())?;
+        streaming.send("GET /stream/1000/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        streaming.beginning()?;
+        // Its end shows that what came before it was read.
+        Connection::open(&app.address())?.get("/hello")?;
+        recording.wait_for(1)?;
+        recording.finish()?.is_complete_with(3)?.is_tree(
+            &["onlooker.incomplete"],
+            "
+            hanging server GET /hello onlooker.incomplete=shutdown
+            behaviours server GET /stream/{id}/{id} -> 200 onlooker.incomplete=shutdown
+            behaviours server GET /hello -> 200
+            ",
+        )?;
+        Ok(())
+    })
+}

@@ -1,0 +1,94 @@
+//! Messages that are longer than what is captured of them, or whose end only the connection's end tells.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use onlooker_tests::client::{Connection, Measured, expect_times};
+use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::wait::{self, within};
+use onlooker_tests::{Curl, Recording, World};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_response_without_a_length_ends_with_its_connection() -> Result<()> {
+    World::story("until close", |world| {
+        let app = Gunicorn::app("behaviours").start(world)?;
+        let recording = Recording::start(world)?;
+        let curl = Curl::run(world, &["--http1.0", &app.url("/stream/3/20")?])?;
+        ensure!(curl.body == b"chunk 0\nchunk 1\nchunk 2\n");
+        recording.wait_for(2)?;
+        recording.finish()?.is_complete_with(2)?.is_tree(
+            &["http.response.body.size", "network.protocol.version"],
+            "
+            curl client GET /stream/{id}/{id} -> 200 http.response.body.size=24 network.protocol.version=1.0
+              behaviours server GET /stream/{id}/{id} -> 200 by host http.response.body.size=24 network.protocol.version=1.0
+            ",
+        )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()> {
+    const REQUESTS: usize = 40;
+    World::story("long pipeline", |world| {
+        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&nginx.address())?;
+        let padding = "x".repeat(500);
+        let request = |number| format!("GET /{number} HTTP/1.1\r\nHost: shop.test\r\nX-Padding: {padding}\r\n\r\n");
+        client.send((0..REQUESTS).map(request).collect::<String>())?;
+        for _ in 0..REQUESTS {
+            ensure!(client.response()?.status == 200);
+        }
+        client.get("/last")?;
+        let account = recording.finish()?;
+        account.adds_up_to(REQUESTS + 1)?;
+        ensure!(account.spans.iter().any(|span| span.name == "GET /last"));
+        Ok(())
+    })
+}
+
+#[test]
+fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
+    World::story("long heads", |world| {
+        let server = Script::start(world, "empty", &["127.0.0.1"])?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&server.address())?;
+        let fields: String = (0..15).map(|number| format!("X-Field-{number}: {}\r\n", "x".repeat(1000))).collect();
+        let long = format!("GET /long HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n");
+        let mut sent = 0;
+        // The first shows that more has to be captured on this connection; from when on it is, is the agent's to say.
+        wait::until(within(PATIENCE), "a long request told", || {
+            sent += 1;
+            client.exchange(&long)?;
+            Ok((!recording.spans()?.is_empty()).then_some(()))
+        })?;
+        client.get("/short")?;
+        let account = recording.finish()?;
+        account.adds_up_to(sent + 1)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time() -> Result<()> {
+    World::story("long response heads", |world| {
+        let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&app.address())?;
+        let mut measured: Vec<Measured> = Vec::new();
+        for _ in 0..8 {
+            let (response, times) = client.get("/fields/30/100")?;
+            ensure!(response.status == 200);
+            measured.push(times);
+        }
+        measured.push(client.get("/hello")?.1);
+        recording.wait_for(9)?;
+        let account = recording.finish()?;
+        account.is_complete_with(9)?;
+        expect_times(&account.spans, &measured)?;
+        Ok(())
+    })
+}

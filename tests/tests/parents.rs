@@ -1,0 +1,121 @@
+//! Whose request is it? Every call of real servers under load is held against the request that made it.
+//!
+//! The load carries the truth: see `onlooker_tests::parents`. Another service that answers each call after a while of its
+//! own makes answers overtake each other. What these tests print with `--nocapture` is the table of docs/parents.md.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use onlooker_tests::numbered::Load;
+use onlooker_tests::parents::{Verdict, judge};
+use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, Postgres, Redis, Workers};
+use onlooker_tests::{Recording, World, record_skip};
+
+/// Requests in flight, and the numbers of the requests that are sent so.
+const TURNS: [(usize, Range<u64>); 3] = [(1, 100..130), (10, 1000..1200), (50, 10_000..10_600)];
+
+/// Puts `program` under load, and gives the verdict for each of the turns. Fails if a request or one of the `calls` that it
+/// made has no span.
+fn under_load(world: &World, program: &str, load: &Load, calls: usize) -> Result<Vec<Verdict>> {
+    let recording = Recording::start(world)?;
+    for (in_flight, numbers) in TURNS {
+        load.clone().in_flight(in_flight).run(numbers)?;
+    }
+    let account = recording.finish()?;
+    let mut verdicts = Vec::new();
+    for (in_flight, numbers) in TURNS {
+        let verdict = judge(&account.spans, load.address(), |number| numbers.contains(&number));
+        verdict
+            .tell(&format!("{program} | {in_flight}"))
+            .is_of(usize::try_from(numbers.end - numbers.start)?, calls)?;
+        verdicts.push(verdict);
+    }
+    Ok(verdicts)
+}
+
+/// Flask, which asks elsewhere, Redis, PostgreSQL, and elsewhere again.
+fn flask(program: &str, workers: Workers, processes: u32) -> Result<()> {
+    World::story(program, |world| {
+        let (redis, postgres) = (Redis::start(world)?, Postgres::start(world)?);
+        let elsewhere = App::node("dawdle").start(world)?;
+        let app = Gunicorn::app("errands")
+            .workers(workers)
+            .processes(processes)
+            .env("ELSEWHERE_URL", elsewhere.url(""))
+            .env("REDIS_URL", redis.url())
+            .env("DATABASE_URL", postgres.url())
+            .start(world)?;
+        for verdict in under_load(world, program, &Load::on(&app.address(), "/r"), 4)? {
+            verdict.is_right_by("thread")?;
+        }
+        Ok(())
+    })
+}
+
+/// An application that asks elsewhere twice. No verdict if it can't run here.
+fn app(program: &str, app: &AppOptions) -> Result<Vec<Verdict>> {
+    if let Some(reason) = app.missing() {
+        record_skip(&reason);
+        return Ok(Vec::new());
+    }
+    World::story(program, |world| {
+        let elsewhere = App::node("dawdle").start(world)?;
+        let app = app.clone().env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
+        under_load(world, program, &Load::on(&app.address(), "/r"), 2)
+    })
+}
+
+#[test]
+fn one_request_at_a_time_per_process() -> Result<()> {
+    flask("Flask, gunicorn sync, 4 processes", Workers::Sync, 4)
+}
+
+#[test]
+fn a_pool_of_threads() -> Result<()> {
+    flask("Flask, gunicorn gthread, 20 threads", Workers::Threads(20), 1)
+}
+
+#[test]
+fn a_pool_of_threads_in_a_jvm() -> Result<()> {
+    for verdict in app("Java HttpServer and HttpURLConnection, 20 threads", &App::java("Errands"))? {
+        verdict.is_right_by("thread")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_event_loop_with_a_full_pool_in_node() -> Result<()> {
+    for verdict in app("Node http, maxSockets 10", &App::node("errands"))? {
+        verdict.is_never_certainly_wrong()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_event_loop_with_a_full_pool_in_asyncio() -> Result<()> {
+    for verdict in app("aiohttp server and client, limit 10", &App::python("errands_asyncio"))? {
+        verdict.is_never_certainly_wrong()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn goroutines() -> Result<()> {
+    for verdict in app("Go net/http server and client, MaxConnsPerHost 10", &App::go("errands"))? {
+        verdict.is_never_certainly_wrong()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_proxy_that_keeps_connections() -> Result<()> {
+    let program = "nginx proxy, keepalive 10";
+    World::story(program, |world| {
+        let elsewhere = App::node("dawdle").start(world)?;
+        let nginx = Nginx::proxy_to(&elsewhere.address()).start(world)?;
+        for verdict in under_load(world, program, &Load::on(&nginx.address(), "/a"), 1)? {
+            verdict.is_right()?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,152 @@
+//! Whose request is it, when clients give up, and when the agent comes in the middle?
+
+use std::ops::Range;
+
+use anyhow::Result;
+use onlooker_tests::numbered::Load;
+use onlooker_tests::parents::{Verdict, judge};
+use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx};
+use onlooker_tests::{Recording, World, record_skip};
+
+/// The application `errands` in its own server, and the service that it asks; none if it can't run here.
+fn errands(world: &World, app: &AppOptions) -> Result<Option<(App, App)>> {
+    if let Some(reason) = app.missing() {
+        record_skip(&reason);
+        return Ok(None);
+    }
+    let elsewhere = App::node("dawdle").start(world)?;
+    let app = app.clone().env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
+    Ok(Some((app, elsewhere)))
+}
+
+/// The same in Flask, under gunicorn with 20 threads.
+fn errands_in_threads(world: &World) -> Result<(Gunicorn, App)> {
+    let elsewhere = App::node("dawdle").start(world)?;
+    let app = Gunicorn::app("errands").env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
+    Ok((app, elsewhere))
+}
+
+/// Requests of which one of seven is given up.
+const DISTURBED: Range<u64> = 1000..1700;
+/// How many of them are not.
+const PATIENT: usize = 600;
+/// Those that come afterwards, one by one.
+const IN_PEACE: Range<u64> = 5000..5020;
+
+/// Lets clients of `load` give up. Gives the verdict on the others' requests, on those that were given up, and on those of
+/// clients that come when all is over.
+fn when_clients_give_up(world: &World, program: &str, load: &Load) -> Result<[Verdict; 3]> {
+    let recording = Recording::start(world)?;
+    let disturbed = load.clone().in_flight(30).aborting(7);
+    disturbed.run(DISTURBED)?;
+    load.run(IN_PEACE)?;
+    let _ = std::fs::copy(recording.file(), "/tmp/dbg.jsonl");
+    let account = recording.finish()?;
+    let _ = std::fs::copy(world.dir().join("spans.jsonl"), "/tmp/dbg.jsonl");
+    eprintln!("{}", account.summary);
+    let spans = account.spans;
+    let verdict = |what: &str, asked: &dyn Fn(u64) -> bool| {
+        let verdict = judge(&spans, load.address(), asked);
+        verdict.tell(&format!("{program}, {what}"));
+        verdict
+    };
+    Ok([
+        verdict("patient", &|number| DISTURBED.contains(&number) && !disturbed.aborts(number)),
+        verdict("given up", &|number| DISTURBED.contains(&number) && disturbed.aborts(number)),
+        verdict("afterwards", &|number| IN_PEACE.contains(&number)),
+    ])
+}
+
+#[test]
+fn threads_stay_proof_when_clients_give_up() -> Result<()> {
+    World::story("gthread", |world| {
+        let (app, _elsewhere) = errands_in_threads(world)?;
+        let [patient, given_up, later] = when_clients_give_up(world, "gthread", &Load::on(&app.address(), "/r"))?;
+        patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
+        given_up.is_never_certainly_wrong()?;
+        later.is_of(20, 2)?.is_right_by("thread")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn threads_of_a_jvm_stay_proof_when_clients_give_up() -> Result<()> {
+    World::story("jvm", |world| {
+        let Some((app, _elsewhere)) = errands(world, &App::java("Errands"))? else { return Ok(()) };
+        let [patient, given_up, later] = when_clients_give_up(world, "jvm", &Load::on(&app.address(), "/r"))?;
+        patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
+        given_up.is_never_certainly_wrong()?;
+        later.is_of(20, 2)?.is_right_by("thread")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn requests_that_were_given_up_are_no_candidates_any_more() -> Result<()> {
+    World::story("node", |world| {
+        let Some((app, _elsewhere)) = errands(world, &App::node("errands"))? else { return Ok(()) };
+        let [patient, given_up, later] = when_clients_give_up(world, "node", &Load::on(&app.address(), "/r"))?;
+        patient.is_of(PATIENT, 2)?.is_never_certainly_wrong()?;
+        given_up.is_never_certainly_wrong()?;
+        // The tick proves a parent only if the count of requests that could be meant has come back to this one.
+        later.is_of(20, 2)?.is_right_by("tick")?;
+        Ok(())
+    })
+}
+
+/// Starts an agent in the middle of `load`. Gives the verdict on the requests from before it was ready, and on those that began
+/// when it was; each of these has to have spans for itself and its `calls`.
+fn in_the_middle(world: &World, program: &str, load: &Load, calls: usize) -> Result<[Verdict; 2]> {
+    let load = load.clone().in_flight(20);
+    let ((recording, ready), sent) = load.during(1000, |progress| {
+        progress.more(100)?;
+        let recording = Recording::start(world)?;
+        let ready = progress.next();
+        progress.more(500)?;
+        Ok((recording, ready))
+    })?;
+    let spans = recording.finish()?.spans;
+    let before = judge(&spans, load.address(), |number| number < ready);
+    let after = judge(&spans, load.address(), |number| number >= ready);
+    before.tell(&format!("{program}, from before it was ready"));
+    after.tell(&format!("{program}, from then on"));
+    after.is_of(usize::try_from(sent.end - ready)?, calls)?;
+    Ok([before, after])
+}
+
+#[test]
+fn threads_are_proof_for_an_agent_that_comes_in_the_middle() -> Result<()> {
+    World::story("gthread", |world| {
+        let (app, _elsewhere) = errands_in_threads(world)?;
+        let [before, after] = in_the_middle(world, "gthread", &Load::on(&app.address(), "/r"), 2)?;
+        before.is_never_certainly_wrong()?;
+        after.is_right_by("thread")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn loops_deceive_no_agent_that_comes_in_the_middle() -> Result<()> {
+    for app in [App::node("errands"), App::python("errands_asyncio"), App::go("errands")] {
+        World::story(app.language(), |world| {
+            let Some((running, _elsewhere)) = errands(world, &app)? else { return Ok(()) };
+            for verdict in in_the_middle(world, app.language(), &Load::on(&running.address(), "/r"), 2)? {
+                verdict.is_never_certainly_wrong()?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_proxy_deceives_no_agent_that_comes_in_the_middle() -> Result<()> {
+    World::story("proxy", |world| {
+        let elsewhere = App::node("dawdle").start(world)?;
+        let nginx = Nginx::proxy_to(&elsewhere.address()).start(world)?;
+        let [before, after] = in_the_middle(world, "proxy", &Load::on(&nginx.address(), "/a"), 1)?;
+        before.is_never_certainly_wrong()?;
+        after.is_right()?;
+        Ok(())
+    })
+}
