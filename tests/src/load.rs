@@ -14,8 +14,11 @@ use crate::client::{Connection, Measured};
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
-    connections: Vec<JoinHandle<Result<Vec<(String, Measured)>>>>,
+    connections: Vec<JoinHandle<Result<Sent>>>,
 }
+
+/// What one connection asked for, and when.
+type Sent = Vec<(String, Measured)>;
 
 impl Load {
     /// Opens `connections` to `address`; each sends `GET PREFIX/N`, with another number for every request, as fast as it is
@@ -28,9 +31,9 @@ impl Load {
         let one = || {
             let (stop, answered, next) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&next));
             let (address, prefix) = (address.to_owned(), prefix.to_owned());
-            thread::spawn(move || -> Result<_> {
+            thread::spawn(move || -> Result<Sent> {
                 let mut client = Connection::open(&address)?;
-                let mut sent = Vec::new();
+                let mut sent = Sent::new();
                 while !stop.load(Ordering::Relaxed) {
                     let path = format!("{prefix}/{}", next.fetch_add(1, Ordering::Relaxed));
                     let (response, measured) = client.get(&path).with_context(|| format!("{path} had no answer"))?;
