@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::client::{Connection, Measured};
 
+/// The target of every request that was answered, and when what happened.
+type Answers = Vec<(String, Measured)>;
+
 /// Requests under way on several connections, until it is stopped.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
-    connections: Vec<JoinHandle<Result<Sent>>>,
+    connections: Vec<JoinHandle<Result<Answers>>>,
 }
-
-/// What one connection asked for, and when.
-type Sent = Vec<(String, Measured)>;
 
 impl Load {
     /// Opens `connections` to `address`; each sends `GET PREFIX/N`, with another number for every request, as fast as it is
@@ -31,9 +31,9 @@ impl Load {
         let one = || {
             let (stop, answered, next) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&next));
             let (address, prefix) = (address.to_owned(), prefix.to_owned());
-            thread::spawn(move || -> Result<Sent> {
+            thread::spawn(move || -> Result<_> {
                 let mut client = Connection::open(&address)?;
-                let mut sent = Sent::new();
+                let mut sent = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let path = format!("{prefix}/{}", next.fetch_add(1, Ordering::Relaxed));
                     let (response, measured) = client.get(&path).with_context(|| format!("{path} had no answer"))?;
