@@ -119,12 +119,12 @@ impl Operation {
             opposite,
             length: self.length,
             run: state.run,
-            flags: u32::from(egress) * flag::EGRESS
-                | u32::from(begins) * flag::BEGINS
-                | u32::from(state.is(bit::FROM_START)) * flag::FROM_START
-                | u32::from(fin) * flag::FIN
-                | u32::from(matches!(source, Bytes::Nowhere) && !fin) * flag::LENGTH_ONLY
-                | u32::from(self.process.has(process_flag::LOOP)) * flag::LOOP,
+            flags: (u32::from(egress) * flag::EGRESS)
+                | (u32::from(begins) * flag::BEGINS)
+                | (u32::from(state.is(bit::FROM_START)) * flag::FROM_START)
+                | (u32::from(fin) * flag::FIN)
+                | (u32::from(matches!(source, Bytes::Nowhere) && !fin) * flag::LENGTH_ONLY)
+                | (u32::from(self.process.has(process_flag::LOOP)) * flag::LOOP),
             role: state.role,
             tail_length: 0,
             _pad: 0,

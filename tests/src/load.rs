@@ -9,12 +9,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::client::{Connection, Measured};
 
+/// The target of every request that was answered, and when what happened.
+type Answers = Vec<(String, Measured)>;
+
 /// Requests under way on several connections, until it is stopped.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
-    connections: Vec<JoinHandle<Result<Vec<(String, Measured)>>>>,
+    connections: Vec<JoinHandle<Result<Answers>>>,
 }
 
 impl Load {

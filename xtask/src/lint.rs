@@ -19,7 +19,7 @@ pub(crate) fn run(_: &Options) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
     checks.push(("clippy", shell::run(shell::cargo()?.args(clippy))));
     checks.push(("clippy of ebpf", onlooker_ebpf_build::lint(&shell::workspace()?)));
-    let doc = ["doc", "--workspace", "--no-deps"];
+    let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
     checks.push(("documentation", shell::run(shell::cargo()?.args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))));
 
     // All of them, so that one run tells everything that is to be mended.

@@ -1,6 +1,6 @@
 //! HTTP/1.0 and 1.1 (RFC 9110, RFC 9112).
 //!
-//! Each direction is taken apart by a [`Side`](side::Side) into heads and bodies; [`Pairing`](pairing::Pairing) knows
+//! Each direction is taken apart by a [`Side`] into heads and bodies; [`Pairing`] knows
 //! which response answers which request; [`Http1`] here hands what the one finds to the other. Bodies are stepped over
 //! by position. Where a hole hides a boundary, a message's end is recognised from what ends an operation, and the next
 //! message from the beginning of a run.
