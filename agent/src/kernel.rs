@@ -8,7 +8,7 @@ pub mod control;
 mod load;
 pub mod offsets;
 pub mod ring;
-mod tracefs;
+pub mod tracefs;
 
 pub use control::Control;
 pub use load::{Kernel, LoadError, Log, Options};

@@ -1,7 +1,7 @@
 //! One program that runs in a world: its log, its end, and why it came.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +24,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where its own part of the log begins: one of the same name may have run before it.
+    log_begins: u64,
     ended: Option<ExitStatus>,
     stop_signal: libc::c_int,
     /// Keeps the cgroup and the folder as long as something runs in them.
@@ -58,6 +60,7 @@ impl Process {
     pub(crate) fn start(world: &World, launch: &Launch<'_>, command: &mut Command) -> Result<Self> {
         let log = world.dir().join(format!("{}.log", launch.name));
         let stderr = append_to(&log)?;
+        let log_begins = stderr.metadata().with_context(|| format!("cannot look at {}", log.display()))?.len();
         let stdout = match launch.stdout {
             Stdout::Log => append_to(&log)?.into(),
             Stdout::File => append_to(&log.with_extension("out"))?.into(),
@@ -78,6 +81,7 @@ impl Process {
             name: launch.name.to_owned(),
             child,
             log,
+            log_begins,
             ended: None,
             stop_signal: launch.stop_signal,
             world: world.clone(),
@@ -92,7 +96,11 @@ impl Process {
 
     /// What it has logged so far.
     pub fn log(&self) -> Result<String> {
-        read_lossy(&self.log)
+        let mut file = File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        file.seek(SeekFrom::Start(self.log_begins))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// What it has written to stdout so far, where that has a file of its own.

@@ -12,7 +12,7 @@ use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Curl, Recording, World};
 
 /// The spans of one service and kind.
-fn of<'a>(spans: &'a [Span], service: &str, kind: &str) -> Vec<Span> {
+fn of(spans: &[Span], service: &str, kind: &str) -> Vec<Span> {
     spans.iter().filter(|span| span.service == service && span.kind == kind).cloned().collect()
 }
 

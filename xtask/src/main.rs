@@ -1,5 +1,6 @@
 //! Every habit of the project as one verb: `cargo xtask <verb>`.
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod fuzz;
@@ -23,6 +24,7 @@ enum Verb {
     Test(test::Options),
     Lint(lint::Options),
     Fuzz(fuzz::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Lint(options) => lint::run(&options).map(done),
         Verb::Fuzz(options) => fuzz::run(&options).map(done),
+        Verb::Bench(options) => bench::run(&options).map(done),
     };
     match result {
         Ok(code) => code,

@@ -10,7 +10,7 @@ use std::thread;
 const MOUNT_POINT: &CStr = c"/sys/kernel/tracing";
 
 /// Runs `work` where tracefs can be read.
-pub(super) fn with<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
     if mounted() {
         return Ok(work());
     }

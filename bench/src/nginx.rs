@@ -1,0 +1,220 @@
+//! A real server at its fastest, traced and not: nginx with one worker on a processor of its own, that answers without
+//! doing anything. Every request is a span that is exported.
+//!
+//! Rounds without and with the agent take turns; what is said of them is the median. Everything but nginx shares the
+//! other processors: the load, the agent and the collector, which takes spans over OTLP/HTTP and counts them. nginx
+//! counts its requests too, and at the end of each traced round its requests must be the spans that arrived and those that
+//! the agent says it lost.
+
+mod collector;
+mod paced;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use onlooker_tests::machine::find_program;
+use onlooker_tests::servers::Nginx;
+use onlooker_tests::{Agent, Summary, World, agent_beside};
+
+use self::collector::Collector;
+use crate::cpu;
+use crate::not_interrupted;
+use crate::report::{Aim, Row};
+use crate::statistics::median;
+
+const ROUNDS: usize = 6;
+/// How long each load runs.
+const LOADED: Duration = Duration::from_secs(2);
+/// Connections that are kept alive.
+const CONNECTIONS: usize = 32;
+/// A rate that one processor serves with ease.
+const PACE: u32 = 20_000;
+/// Spans of the last requests are made, batched and delivered within this.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What one load showed.
+#[derive(Debug, Clone, Copy)]
+struct Loaded {
+    /// As the load counts them.
+    per_second: f64,
+    /// Microseconds of nginx's worker per request, as nginx counts them.
+    nginx: f64,
+    /// Microseconds of the agent per request; 0 without one.
+    agent: f64,
+    /// Bytes of the agent's memory, as they were after the load: all, and those of its own.
+    resident: f64,
+    anonymous: f64,
+}
+
+/// Every load, without and with the agent.
+#[derive(Debug, Default)]
+struct Loads {
+    bare: Vec<Loaded>,
+    traced: Vec<Loaded>,
+}
+
+impl Loads {
+    fn bare(&self, what: fn(&Loaded) -> f64) -> f64 {
+        median(self.bare.iter().map(what))
+    }
+
+    fn traced(&self, what: fn(&Loaded) -> f64) -> f64 {
+        median(self.traced.iter().map(what))
+    }
+}
+
+/// What became of the requests of all traced rounds.
+#[derive(Debug, Default)]
+struct Account {
+    requests: u64,
+    exported: u64,
+    lost: u64,
+}
+
+pub(crate) fn measure(agent: Option<&Path>) -> Result<Vec<Row>> {
+    let agent = agent.map_or_else(agent_beside, |path| Ok(path.to_path_buf()))?;
+    World::story("the measurement of nginx", |world| Measurement::begin(world, agent)?.rounds())
+}
+
+struct Measurement<'w> {
+    world: &'w World,
+    agent: PathBuf,
+    wrk: PathBuf,
+    nginx: Nginx,
+    worker: u32,
+    collector: Collector,
+    fastest: Loads,
+    paced: Loads,
+    account: Account,
+}
+
+impl<'w> Measurement<'w> {
+    fn begin(world: &'w World, agent: PathBuf) -> Result<Self> {
+        cpu::leave_to_the_measured()?;
+        let wrk = find_program("wrk").context("wrk is not installed: run `cargo xtask setup`")?;
+        let site = "location / { default_type text/plain; return 200 'hello, world'; }
+        location = /status { stub_status; }";
+        let mut nginx = Nginx::site(site).start(world)?;
+        let master = nginx.process().pid();
+        let [worker] = cpu::children_of(master)?[..] else { bail!("nginx has not one worker") };
+        cpu::measure_there(worker)?;
+        let collector = Collector::start()?;
+        let (fastest, paced) = Default::default();
+        Ok(Self { world, agent, wrk, nginx, worker, collector, fastest, paced, account: Account::default() })
+    }
+
+    fn rounds(mut self) -> Result<Vec<Row>> {
+        for _ in 0..ROUNDS {
+            let fastest = self.load(None, Self::wrk)?;
+            self.fastest.bare.push(fastest);
+            let paced = self.load(None, Self::pace)?;
+            self.paced.bare.push(paced);
+            self.traced_round()?;
+        }
+        Ok(self.rows())
+    }
+
+    fn traced_round(&mut self) -> Result<()> {
+        let requests = self.requests()?;
+        let exported = self.collector.spans();
+        let endpoint = self.collector.endpoint();
+        let environment =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
+        let mut agent = Agent::watch(self.world, &self.agent, &["--export", "otlp"], &environment)?;
+        let pid = agent.process().pid();
+        let fastest = self.load(Some(pid), Self::wrk)?;
+        self.fastest.traced.push(fastest);
+        let paced = self.load(Some(pid), Self::pace)?;
+        self.paced.traced.push(paced);
+
+        let summary = Summary::read(&agent.finish()?);
+        // Those that asked for the count came before the agent and after it.
+        let requests = self.requests()? - requests - 1;
+        let (exported, lost) = (self.collector.spans() - exported, summary.lost());
+        ensure!(
+            requests == exported + lost,
+            "{requests} requests are not {exported} spans and {lost} losses; the agent counted\n{summary}"
+        );
+        self.account.requests += requests;
+        self.account.exported += exported;
+        self.account.lost += lost;
+        Ok(())
+    }
+
+    /// Lets `load` run; it returns how many requests it had answered.
+    fn load(&mut self, agent: Option<u32>, load: fn(&Self) -> Result<u64>) -> Result<Loaded> {
+        not_interrupted()?;
+        let agent_time = || agent.map_or(Ok(Duration::ZERO), cpu::time_of);
+        let (nginx_before, agent_before) = (cpu::time_of(self.worker)?, agent_time()?);
+        let start = Instant::now();
+        let requests = load(self)?;
+        let took = start.elapsed();
+        let nginx = cpu::time_of(self.worker)? - nginx_before;
+        if agent.is_some() {
+            self.collector.wait_until_quiet(DELIVERED_WITHIN)?;
+        }
+        let memory = |name| agent.map_or(Ok(0), |pid| cpu::memory_of(pid, name));
+        let per_request = |time: Duration| time.as_nanos() as f64 / 1e3 / requests as f64;
+        Ok(Loaded {
+            per_second: requests as f64 / took.as_secs_f64(),
+            nginx: per_request(nginx),
+            agent: per_request(agent_time()? - agent_before),
+            resident: memory("VmRSS")? as f64,
+            anonymous: memory("RssAnon")? as f64,
+        })
+    }
+
+    fn wrk(&self) -> Result<u64> {
+        let mut wrk = self.world.command(&self.wrk);
+        wrk.args(["--threads", "1", "--connections", &CONNECTIONS.to_string()]);
+        wrk.args(["--duration", &format!("{}s", LOADED.as_secs())]).arg(self.nginx.url("/products/7"));
+        let output = String::from_utf8_lossy(&self.world.run_unwatched(&mut wrk)?.stdout).into_owned();
+        let requests = output.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
+        requests.with_context(|| format!("wrk does not say how many requests it made:\n{output}"))
+    }
+
+    fn pace(&self) -> Result<u64> {
+        paced::load(&self.nginx.address(), CONNECTIONS, PACE, LOADED)
+    }
+
+    /// How many requests nginx has had, with the one that asks.
+    fn requests(&self) -> Result<u64> {
+        let status = self.world.curl(&[&self.nginx.url("/status")])?;
+        // The third line: connections accepted, connections handled, requests.
+        let counts = status.lines().nth(2).and_then(|line| line.split_ascii_whitespace().nth(2)?.parse().ok());
+        counts.with_context(|| format!("nginx does not say how many requests it had:\n{status}"))
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        const MIB: f64 = (1 << 20) as f64;
+        let Self { fastest, paced, account, .. } = self;
+        let mut rows = Vec::new();
+        let mut load = |name: &str, loads: &Loads, at_least: f64| {
+            let added = loads.traced(|load| load.nginx) - loads.bare(|load| load.nginx);
+            let throughput = loads.traced(|load| load.per_second);
+            rows.extend([
+                Row::new(format!("{name}: untraced"), loads.bare(|load| load.per_second), "per s"),
+                Row::new(format!("{name}: traced"), throughput, "per s")
+                    .beside(loads.bare(|load| load.per_second), "of untraced")
+                    .aim(Aim::AtLeast(at_least)),
+                Row::new(format!("{name}: nginx's CPU per request, untraced"), loads.bare(|load| load.nginx), "µs"),
+                Row::new(format!("{name}: nginx's CPU per request, tracing adds"), added, "µs").aim(Aim::AtMost(1.0)),
+                Row::new(format!("{name}: the agent's CPU per request"), loads.traced(|load| load.agent), "µs")
+                    .aim(Aim::AtMost(2.0)),
+            ]);
+        };
+        load("wrk", fastest, 0.88);
+        load(&format!("{PACE} per s"), paced, 0.98);
+        let resident = fastest.traced(|load| load.resident).max(paced.traced(|load| load.resident));
+        let anonymous = fastest.traced(|load| load.anonymous).max(paced.traced(|load| load.anonymous));
+        rows.extend([
+            Row::new("the agent's memory (RSS)", resident / MIB, "MiB").aim(Aim::AtMost(40.0)),
+            Row::new("  of which its own, not the ring's or the binary's", anonymous / MIB, "MiB"),
+            Row::new("requests while traced", account.requests as f64, ""),
+            Row::new("  exported", account.exported as f64, "spans"),
+            Row::new("  counted as lost", account.lost as f64, ""),
+        ]);
+        rows
+    }
+}

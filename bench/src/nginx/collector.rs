@@ -1,0 +1,138 @@
+//! A collector that takes spans over OTLP/HTTP and only counts them: what it costs is little beside what it is sent.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use onlooker_tests::wait::{self, within};
+
+/// Spans wait for others for 200 ms before they leave; a longer pause says that all have come.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Listens as long as this program runs.
+#[derive(Debug)]
+pub(super) struct Collector {
+    address: SocketAddr,
+    spans: Arc<AtomicU64>,
+}
+
+impl Collector {
+    pub(super) fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on loopback")?;
+        let collector = Self { address: listener.local_addr()?, spans: Arc::default() };
+        let spans = collector.spans.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let spans = spans.clone();
+                // Ends with the agent, whose connection it is; what it could not read shows in the sum.
+                thread::spawn(move || serve(stream, &spans));
+            }
+        });
+        Ok(collector)
+    }
+
+    /// As `OTEL_EXPORTER_OTLP_ENDPOINT` takes it.
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many spans have come.
+    pub(super) fn spans(&self) -> u64 {
+        self.spans.load(Relaxed)
+    }
+
+    /// Waits until no more come.
+    pub(super) fn wait_until_quiet(&self, patience: Duration) -> Result<()> {
+        let (mut seen, mut since) = (self.spans(), Instant::now());
+        wait::until(within(patience), "end of the spans", || {
+            let now = self.spans();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            Ok((since.elapsed() >= QUIET).then_some(()))
+        })
+    }
+}
+
+fn serve(stream: TcpStream, spans: &AtomicU64) -> Result<()> {
+    let mut answers = stream.try_clone()?;
+    let mut requests = BufReader::new(stream);
+    let mut body = Vec::new();
+    while let Some(length) = length_of_request(&mut requests)? {
+        body.resize(length, 0);
+        requests.read_exact(&mut body)?;
+        spans.fetch_add(count(&body), Relaxed);
+        answers.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n")?;
+    }
+    Ok(())
+}
+
+/// Reads a head; `None` at the end of the connection.
+fn length_of_request(requests: &mut BufReader<TcpStream>) -> Result<Option<usize>> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if requests.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            return Ok(Some(length));
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().context("a length is a number")?;
+        }
+    }
+}
+
+/// Spans in an `ExportTraceServiceRequest`: `resource_spans` (1), in each `scope_spans` (2), in each `spans` (2).
+fn count(request: &[u8]) -> u64 {
+    let resources = messages(request, 1);
+    let scopes = resources.flat_map(|resource| messages(resource, 2));
+    scopes.map(|scope| messages(scope, 2).count() as u64).sum()
+}
+
+/// The messages that are `field` of a message; those at this level are all length-delimited.
+fn messages(mut message: &[u8], field: u8) -> impl Iterator<Item = &[u8]> {
+    const LENGTH_DELIMITED: u8 = 2;
+    std::iter::from_fn(move || {
+        loop {
+            let (&key, rest) = message.split_first()?;
+            let (length, rest) = varint(rest)?;
+            let (content, rest) = rest.split_at_checked(length)?;
+            message = rest;
+            if key == field << 3 | LENGTH_DELIMITED {
+                return Some(content);
+            }
+        }
+    })
+}
+
+fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let last = bytes.iter().take(4).position(|byte| byte & 0x80 == 0)?;
+    let value = bytes[..=last].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f));
+    Some((value, &bytes[last + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn spans_are_counted_across_resources_and_scopes() {
+        let message = |key: u8, content: &[u8]| [&[key, content.len() as u8][..], content].concat();
+        let span = message(0x12, b"ignored");
+        let scope = message(0x12, &[message(0x0a, b"scope"), span.repeat(3), message(0x1a, b"url")].concat());
+        let resource = message(0x0a, &[message(0x0a, b"resource"), scope.repeat(2)].concat());
+        assert_eq!(count(&resource), 6);
+        // A length of two bytes.
+        let long = [&[0x0a, 0x84, 0x01, 0x12, 0x81, 0x01, 0x12, 0x7f][..], &[0; 0x7f]].concat();
+        assert_eq!(count(&long), 1);
+    }
+}

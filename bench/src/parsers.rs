@@ -1,0 +1,70 @@
+//! Each protocol's parser alone: what a small exchange costs, and how many bytes of larger ones go through in a second.
+
+mod conversations;
+
+use std::hint::black_box;
+
+use anyhow::{Result, ensure};
+use onlooker_protocols::{Direction, Finding, Moment, Protocol, parser};
+
+use self::conversations::Conversation;
+use crate::cpu::time_of_this_thread;
+use crate::report::Row;
+use crate::statistics::least;
+
+/// Windows of which the best counts.
+const WINDOWS: usize = 200;
+/// Bytes that pass in a window: it takes about a millisecond.
+const WINDOW_BYTES: usize = 512 << 10;
+
+const PROTOCOLS: [Protocol; 3] = [Protocol::Http1, Protocol::Postgres, Protocol::Redis];
+
+pub(crate) fn measure() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for protocol in PROTOCOLS {
+        let small = conversations::small(protocol);
+        let nanos = per_round(&small)?;
+        rows.push(Row::new(format!("{}: {}", small.name, small.what), nanos, "ns"));
+        let large = conversations::large(protocol);
+        let nanos = per_round(&large)?;
+        // Bytes per nanosecond are gigabytes per second.
+        let megabytes = large.bytes() as f64 * 1e3 / nanos;
+        rows.push(Row::new(format!("{}: {}", large.name, large.what), megabytes, "MB/s"));
+    }
+    Ok(rows)
+}
+
+/// Nanoseconds that the parser takes for the conversation, in the best window.
+fn per_round(conversation: &Conversation) -> Result<f64> {
+    let mut parser = parser(conversation.protocol, true);
+    let mut found = Vec::new();
+    let mut clock = Moment::default();
+    let mut positions = [0; 2];
+    let mut play = |messages: &[(Direction, Vec<u8>)], found: &mut Vec<Finding>| -> Result<()> {
+        for (direction, bytes) in messages {
+            let position = &mut positions[usize::from(*direction == Direction::Response)];
+            clock = Moment { nanos: clock.nanos + 1_000, position: *position, run: clock.run.wrapping_add(1) };
+            parser.bytes(*direction, bytes, clock, found)?;
+            *position += bytes.len() as u64;
+        }
+        Ok(())
+    };
+    play(&conversation.opening, &mut found)?;
+    found.clear();
+    play(&conversation.round, &mut found)?;
+    let exchanges = found.iter().filter(|finding| matches!(finding, Finding::Exchange(_))).count();
+    ensure!(exchanges == conversation.exchanges, "{exchanges} exchanges were parsed: {found:?}");
+
+    let rounds = (WINDOW_BYTES / conversation.bytes()).max(1);
+    let mut windows = Vec::with_capacity(WINDOWS);
+    for _ in 0..WINDOWS {
+        let start = time_of_this_thread();
+        for _ in 0..rounds {
+            found.clear();
+            play(&conversation.round, &mut found)?;
+            black_box(&found);
+        }
+        windows.push((time_of_this_thread() - start).as_nanos() as f64 / rounds as f64);
+    }
+    Ok(least(windows))
+}
