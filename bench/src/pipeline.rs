@@ -89,7 +89,7 @@ fn looks() -> Result<Vec<Look>> {
         let encoded = time_of_this_thread();
         if number >= WARM_UP {
             // As many end a moment after a look as begin in it.
-            ensure!(spans == PER_LOOK, "{spans} spans of {PER_LOOK} exchanges: {:?}", metrics);
+            ensure!(spans == PER_LOOK, "{spans} spans of {PER_LOOK} exchanges: {metrics:?}");
             looks.push(Look {
                 record: per_exchange(recorded - start),
                 settle: per_exchange(settled - recorded),

@@ -45,7 +45,10 @@ pub const TAIL_BYTES: usize = 16;
 /// One socket operation of a selected process.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-#[cfg_attr(feature = "decode", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Segment {
     pub kind: u32,
     /// Bytes of the operation's beginning that follow this header.
@@ -106,7 +109,10 @@ pub const UNIX_PATH_BYTES: usize = 108;
 /// A connection's birth, turn of state or end.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(feature = "decode", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Connection {
     pub kind: u32,
     pub change: u32,
@@ -157,7 +163,10 @@ pub mod lifecycle {
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-#[cfg_attr(feature = "decode", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Process {
     pub kind: u32,
     pub change: u32,
