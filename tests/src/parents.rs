@@ -90,49 +90,66 @@ impl fmt::Display for Verdict {
 /// Judges the calls that the server at `address` (`HOST:PORT`) made for requests whose number is one of those `asked` for.
 pub fn judge(spans: &[Span], address: &str, asked: impl Fn(u64) -> bool) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut requests: HashMap<&str, (u64, &Span)> = HashMap::new();
-    let mut service = None;
-    let listens = |span: &&Span| {
-        let (host, port) = (span.get("network.local.address"), span.get("network.local.port"));
-        span.kind == "server" && address.split_once(':') == Some((host, port))
-    };
-    for span in spans.iter().filter(listens) {
-        if let Some(number) = numbered(span.get("url.path")).filter(|&number| asked(number)) {
-            service.get_or_insert(span.service.as_str());
-            requests.insert(&span.span_id, (number, span));
-        }
-    }
-    verdict.requests = requests.len();
-    let Some(service) = service else { return verdict };
-    let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && span.service == service).collect();
+    let served = || spans.iter().filter(|span| is_served_at(span, address));
+    let Some(service) = served().map(|span| &span.service).next() else { return verdict };
+    let requests: HashMap<_, _> =
+        served().filter_map(|span| Some((span.span_id.as_str(), numbered(span.get("url.path"))?))).collect();
+    verdict.requests = requests.values().filter(|&&number| asked(number)).count();
+    let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && &span.service == service).collect();
     // What the numbered calls tell of when each request did what.
     let mut by_number: HashMap<u64, Vec<&Span>> = HashMap::new();
     for call in &calls {
         if let Some(number) = number_of(call).filter(|&number| asked(number)) {
             by_number.entry(number).or_default().push(call);
-            verdict.call(call, |parent| requests.get(parent).is_some_and(|(of, _)| *of == number));
+            verdict.call(call, |parent| requests.get(parent) == Some(&number));
         }
     }
-    #[expect(clippy::reversed_empty_ranges, reason = "nothing yet: each request widens it")]
-    let window = requests
-        .values()
-        .fold(u64::MAX..0, |window, (_, request)| window.start.min(request.start)..window.end.max(request.end));
+    let numbered_calls = || by_number.values().flatten();
+    let first = numbered_calls().map(|call| call.start).min();
+    let last = numbered_calls().map(|call| call.end).max();
+    let is_asked_for = |call: &Span| match call.parent.as_deref().and_then(|parent| requests.get(parent)) {
+        Some(&number) => asked(number),
+        None => first <= Some(call.start) && Some(call.start) <= last,
+    };
     let mut places: HashMap<&str, usize> = HashMap::new();
-    for call in calls.into_iter().filter(|call| is_redis_get(call) && window.contains(&call.start)) {
+    for call in calls.into_iter().filter(|call| is_redis_get(call) && is_asked_for(call)) {
         let place = call.parent.as_deref().map_or(0, |parent| {
             let taken = places.entry(parent).or_default();
             *taken += 1;
             *taken
         });
         verdict.call(call, |parent| {
-            let Some((number, _)) = requests.get(parent) else { return false };
-            let theirs = by_number.get(number).map_or(&[][..], Vec::as_slice);
+            let theirs = requests.get(parent).and_then(|number| by_number.get(number)).map_or(&[][..], Vec::as_slice);
             let before = theirs.iter().filter(|other| other.end <= call.start).count();
             let after = theirs.iter().filter(|other| other.start >= call.end).count();
             place == 1 && before >= 1 && after >= 1 && before + after == theirs.len()
         });
     }
     verdict
+}
+
+/// Judges the other ends of calls to the server at `address`, whose callers are all watched: the parent of what it answers is
+/// the call. The calls are the `requests` of the verdict, so that it `is_of(calls, 1)`.
+#[must_use]
+pub fn judge_answers(spans: &[Span], address: &str) -> Verdict {
+    let calls: HashMap<_, _> =
+        spans.iter().filter(|span| goes_to(span, address)).map(|call| (call.span_id.as_str(), call)).collect();
+    let mut verdict = Verdict { requests: calls.len(), ..Verdict::default() };
+    for answer in spans.iter().filter(|span| is_served_at(span, address)) {
+        let path = answer.get("url.path");
+        verdict.call(answer, |parent| calls.get(parent).is_some_and(|call| call.get("url.full").ends_with(path)));
+    }
+    verdict
+}
+
+fn is_served_at(span: &Span, address: &str) -> bool {
+    let local = (span.get("network.local.address"), span.get("network.local.port"));
+    span.kind == "server" && address.split_once(':') == Some(local)
+}
+
+fn goes_to(span: &Span, address: &str) -> bool {
+    let peer = (span.get("network.peer.address"), span.get("network.peer.port"));
+    span.kind == "client" && address.split_once(':') == Some(peer)
 }
 
 /// Not what a client says of itself when it connects.
@@ -158,7 +175,7 @@ fn numbered(path: &str) -> Option<u64> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::judge;
+    use super::{judge, judge_answers};
     use crate::spans;
 
     fn span(kind: u8, id: &str, parent: &str, (start, end): (u32, u32), attributes: &[(&str, &str)]) -> Value {
@@ -176,13 +193,19 @@ mod tests {
             span(2, id, "", when, &local)
         };
         let call = |parent, evidence, url, when| {
-            let attributes = [("onlooker.parent.evidence", evidence), ("url.full", url)];
+            let to = [("network.peer.address", "h"), ("network.peer.port", "90")];
+            let attributes = [("onlooker.parent.evidence", evidence), ("url.full", url), to[0], to[1]];
             span(3, url, parent, when, &attributes)
         };
         let redis = |id, parent, when| {
             let evidence = ("onlooker.parent.evidence", "thread");
             let attributes = [evidence, ("db.system.name", "redis"), ("db.operation.name", "GET")];
             span(3, id, parent, when, &attributes)
+        };
+        let answer = |id, parent, number: &str| {
+            let path = format!("/a/{number}");
+            let local = [("network.local.address", "h"), ("network.local.port", "90"), ("url.path", path.as_str())];
+            span(2, id, parent, (11, 12), &[&local[..], &[("onlooker.parent.evidence", "host")]].concat())
         };
         let query = [("onlooker.parent.evidence", "tick"), ("db.query.text", "SELECT ? AS r8")];
         let spans = [
@@ -196,6 +219,9 @@ mod tests {
             call("", "", "http://h/b/8", (50, 60)),
             call("9", "thread", "http://h/a/9", (10, 20)),
             span(3, "q", "8", (30, 40), &query),
+            answer("of 7", "http://h/a/7", "7"),
+            answer("not of 8", "http://h/a/8", "7"),
+            answer("of nobody", "", "9"),
             redis("in its place", "7", (21, 29)),
             redis("too many", "7", (22, 29)),
             redis("not between", "8", (15, 18)),
@@ -206,6 +232,7 @@ mod tests {
         assert_eq!(verdict.to_string(), "8 | 1 connect, 2 thread, 1 tick | 3 thread | 1");
         assert!(verdict.is_of(2, 4).is_ok() && verdict.is_of(2, 3).is_err() && verdict.is_of(1, 8).is_err());
         assert!(verdict.is_right().is_err() && verdict.is_never_certainly_wrong().is_err());
+        assert_eq!(judge_answers(&spans, "h:90").to_string(), "3 | 1 host | 1 host | 1");
         let number_9 = judge(&spans, "h:80", |number| number == 9);
         assert!(number_9.is_right_by("thread").is_ok() && number_9.is_right_by("tick").is_err());
     }

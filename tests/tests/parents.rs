@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 use onlooker_tests::numbered::Load;
-use onlooker_tests::parents::{Verdict, judge};
+use onlooker_tests::parents::{Verdict, judge, judge_answers};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, Postgres, Redis, Workers};
 use onlooker_tests::{Recording, World, record_skip};
 
@@ -15,8 +15,8 @@ use onlooker_tests::{Recording, World, record_skip};
 const TURNS: [(usize, Range<u64>); 3] = [(1, 100..130), (10, 1000..1200), (50, 10_000..10_600)];
 
 /// Puts `program` under load, and gives the verdict for each of the turns. Fails if a request or one of the `calls` that it
-/// made has no span.
-fn under_load(world: &World, program: &str, load: &Load, calls: usize) -> Result<Vec<Verdict>> {
+/// made has no span, or if the other end of one, `elsewhere`, is not its child.
+fn under_load(world: &World, program: &str, load: &Load, calls: usize, elsewhere: &App) -> Result<Vec<Verdict>> {
     let recording = Recording::start(world)?;
     for (in_flight, numbers) in TURNS {
         load.clone().in_flight(in_flight).run(numbers)?;
@@ -30,6 +30,9 @@ fn under_load(world: &World, program: &str, load: &Load, calls: usize) -> Result
             .is_of(usize::try_from(numbers.end - numbers.start)?, calls)?;
         verdicts.push(verdict);
     }
+    let answers = judge_answers(&account.spans, &elsewhere.address());
+    answers.tell("the other ends of its calls | 1 to 50");
+    answers.is_of(answers.requests, 1)?.is_right_by("host")?;
     Ok(verdicts)
 }
 
@@ -45,7 +48,7 @@ fn flask(program: &str, workers: Workers, processes: u32) -> Result<()> {
             .env("REDIS_URL", redis.url())
             .env("DATABASE_URL", postgres.url())
             .start(world)?;
-        for verdict in under_load(world, program, &Load::on(&app.address(), "/r"), 4)? {
+        for verdict in under_load(world, program, &Load::on(&app.address(), "/r"), 4, &elsewhere)? {
             verdict.is_right_by("thread")?;
         }
         Ok(())
@@ -61,7 +64,7 @@ fn app(program: &str, app: &AppOptions) -> Result<Vec<Verdict>> {
     World::story(program, |world| {
         let elsewhere = App::node("dawdle").start(world)?;
         let app = app.clone().env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
-        under_load(world, program, &Load::on(&app.address(), "/r"), 2)
+        under_load(world, program, &Load::on(&app.address(), "/r"), 2, &elsewhere)
     })
 }
 
@@ -113,7 +116,7 @@ fn a_proxy_that_keeps_connections() -> Result<()> {
     World::story(program, |world| {
         let elsewhere = App::node("dawdle").start(world)?;
         let nginx = Nginx::proxy_to(&elsewhere.address()).start(world)?;
-        for verdict in under_load(world, program, &Load::on(&nginx.address(), "/a"), 1)? {
+        for verdict in under_load(world, program, &Load::on(&nginx.address(), "/a"), 1, &elsewhere)? {
             verdict.is_right()?;
         }
         Ok(())

@@ -40,11 +40,7 @@ fn when_clients_give_up(world: &World, program: &str, load: &Load) -> Result<[Ve
     let disturbed = load.clone().in_flight(30).aborting(7);
     disturbed.run(DISTURBED)?;
     load.run(IN_PEACE)?;
-    let _ = std::fs::copy(recording.file(), "/tmp/dbg.jsonl");
-    let account = recording.finish()?;
-    let _ = std::fs::copy(world.dir().join("spans.jsonl"), "/tmp/dbg.jsonl");
-    eprintln!("{}", account.summary);
-    let spans = account.spans;
+    let spans = recording.finish()?.spans;
     let verdict = |what: &str, asked: &dyn Fn(u64) -> bool| {
         let verdict = judge(&spans, load.address(), asked);
         verdict.tell(&format!("{program}, {what}"));

@@ -1,0 +1,71 @@
+//! A chain of servers under load: each request is one trace, and every trace is the same tree.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::numbered::Load;
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
+use onlooker_tests::spans::{self, Span};
+use onlooker_tests::{Recording, World};
+
+const REQUESTS: u64 = 300;
+const IN_FLIGHT: usize = 50;
+
+/// nginx, Flask with 20 threads, nginx again, Node; and Redis and PostgreSQL beside.
+const TREE: &str = "
+    nginx server GET /r/{id} -> 200
+      nginx client GET /r/{id} -> 200 by *
+        errands server GET /r/{id} -> 200 by host
+          errands client GET /a/{id} -> 200 by thread
+            nginx server GET /a/{id} -> 200 by host
+              nginx client GET /a/{id} -> 200 by *
+                dawdle server GET /a/{id} -> 200 by host
+          errands client GET by thread
+            redis-server server GET by host
+          errands client SELECT by thread
+            postgres server SELECT by host
+          errands client GET /b/{id} -> 200 by thread
+            nginx server GET /b/{id} -> 200 by host
+              nginx client GET /b/{id} -> 200 by *
+                dawdle server GET /b/{id} -> 200 by host
+";
+
+/// What a Redis client says of itself when it connects belongs to the request that made it connect, and to no other.
+fn is_introduction(span: &Span) -> bool {
+    span.get("db.system.name") == "redis" && span.get("db.operation.name") != "GET"
+}
+
+#[test]
+fn each_request_through_a_chain_is_one_trace() -> Result<()> {
+    World::story("chain", |world| {
+        let (redis, postgres) = (Redis::start(world)?, Postgres::start(world)?);
+        let dawdle = App::node("dawdle").start(world)?;
+        let behind = Nginx::proxy_to(&dawdle.address()).named("behind").start(world)?;
+        let errands = Gunicorn::app("errands")
+            .env("ELSEWHERE_URL", behind.url(""))
+            .env("REDIS_URL", redis.url())
+            .env("DATABASE_URL", postgres.url())
+            .start(world)?;
+        let front = Nginx::proxy_to(&errands.address()).named("front").start(world)?;
+
+        let recording = Recording::start(world)?;
+        Load::on(&front.address(), "/r").in_flight(IN_FLIGHT).run(1..REQUESTS + 1)?;
+        let account = recording.finish()?;
+        ensure!(account.summary.lost() == 0, "{}", account.summary);
+
+        let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
+        for span in account.spans.into_iter().filter(|span| !is_introduction(span)) {
+            traces.entry(span.trace_id.clone()).or_default().push(span);
+        }
+        for trace in traces.values() {
+            let number =
+                |span: &Span| Some(span.get("url.path").rsplit_once('/')?.1.to_owned()).filter(|n| !n.is_empty());
+            let mut numbers: Vec<_> = trace.iter().filter_map(number).collect();
+            numbers.dedup();
+            spans::expect_tree(trace, &[], TREE).with_context(|| format!("in the trace of {numbers:?}"))?;
+            ensure!(numbers.len() == 1, "requests {numbers:?} are in one trace");
+        }
+        ensure!(traces.len() == usize::try_from(REQUESTS)?, "{REQUESTS} requests are {} traces", traces.len());
+        Ok(())
+    })
+}
