@@ -138,7 +138,10 @@ impl Ledger {
     fn remove(&mut self, id: NodeId) -> Vec<NodeId> {
         let Entry { node, process_slot, .. } = self.entries.remove(id.slot);
         if let Some(siblings) = self.by_connection.get_mut(&node.cookie) {
-            siblings.retain(|&sibling| sibling != id);
+            // Nearly always the oldest: what ends first is settled first.
+            if let Some(at) = siblings.iter().position(|&sibling| sibling == id) {
+                siblings.remove(at);
+            }
             if siblings.is_empty() {
                 self.by_connection.remove(&node.cookie);
             }
