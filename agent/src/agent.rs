@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use onlooker_common::event::{self, lifecycle};
 use onlooker_common::limits;
-use onlooker_common::process::{Capture, process_flag};
+use onlooker_common::process::Capture;
 use rustc_hash::FxHashMap;
 use tokio::io::unix::AsyncFd;
 
@@ -199,11 +199,9 @@ impl Surroundings for Machine {
         }
     }
 
-    fn raise(&mut self, cookie: u64, tgid: u32) {
+    fn raise(&mut self, cookie: u64) {
         let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
-        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let raised = control.raise(cookie, capture).and_then(|()| control.set_flags(tgid, process_flag::RAISED));
-        if raised.is_err() {
+        if self.control.lock().unwrap_or_else(PoisonError::into_inner).raise(cookie, capture).is_err() {
             self.metrics.captures_not_raised.add(1);
         }
     }

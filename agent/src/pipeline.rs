@@ -32,7 +32,7 @@ pub trait Surroundings {
     /// Every request of the connection that begins before `until` is complete.
     fn completed(&mut self, cookie: u64, until: u64);
     /// As many bytes of the connection's runs are wanted as can be captured.
-    fn raise(&mut self, cookie: u64, tgid: u32);
+    fn raise(&mut self, cookie: u64);
     /// The connection is over.
     fn forget(&mut self, cookie: u64);
     /// A process changed.
@@ -192,7 +192,7 @@ impl<S: Surroundings> Pipeline<S> {
                     self.parents.begin(place, &begun, origin.as_ref());
                     if self.streams.get_mut(cookie).is_some_and(Connection::pipelines) {
                         // The answers of one run are several: the budget for one would cut the later ones' heads off.
-                        self.surroundings.raise(cookie, tgid);
+                        self.surroundings.raise(cookie);
                     }
                 }
                 Learnt::Exchange(exchange, ends) => self.over(cookie, tgid, ends, exchange),
@@ -200,7 +200,7 @@ impl<S: Surroundings> Pipeline<S> {
                     self.lost(lost.reason);
                     if lost.reason == LossReason::RequestHeadMissing {
                         // The next one on the connection will hardly be shorter.
-                        self.surroundings.raise(cookie, tgid);
+                        self.surroundings.raise(cookie);
                     }
                     self.parents.abandon(cookie, lost.start.position);
                 }

@@ -48,8 +48,6 @@ pub enum Evidence {
     Host,
     /// The thread that read the request made the call before it answered.
     Thread,
-    /// The thread that wrote the response made the call, and had only this request then.
-    Responder,
     /// The call was the first message on a connection opened while this request was worked on.
     Connect,
     /// The event loop's turn belonged to this request and to no other that could be meant.
@@ -67,7 +65,6 @@ impl Evidence {
             Self::Wire => "wire",
             Self::Host => "host",
             Self::Thread => "thread",
-            Self::Responder => "responder",
             Self::Connect => "connect",
             Self::Tick => "tick",
             Self::CorrelationId => "correlation-id",

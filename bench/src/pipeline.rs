@@ -155,7 +155,7 @@ impl Surroundings for OneProcess {
 
     fn completed(&mut self, _cookie: u64, _until: u64) {}
 
-    fn raise(&mut self, _cookie: u64, _tgid: u32) {}
+    fn raise(&mut self, _cookie: u64) {}
 
     fn forget(&mut self, _cookie: u64) {}
 

@@ -8,10 +8,8 @@ pub mod process_flag {
     pub const NO_QUEUE: u64 = 1 << 1;
     /// Makes calls of its own, seen by the kernel.
     pub const CALLS: u64 = 1 << 2;
-    /// Some connection of it has a raised capture policy.
-    pub const RAISED: u64 = 1 << 3;
     /// Multiplexes its work over threads: not even the turn of a thread says whose work is done (Go, BEAM).
-    pub const SCHEDULER: u64 = 1 << 4;
+    pub const SCHEDULER: u64 = 1 << 3;
 }
 
 /// A selected process: the value of the PROCESSES map, keyed by tgid. The agent inserts and removes it; the kernel

@@ -43,6 +43,10 @@ pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap
 #[btf_map]
 pub static RAISED: HashMap<u64, Capture, { limits::RAISED as usize }> = HashMap::new();
 
+/// One word: whether there are any such connections. Where there are none, nobody looks for one.
+#[btf_map]
+pub static ANY_RAISED: Array<u32, 1> = Array::new();
+
 /// What could not be done, by `Loss`.
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::ALL.len() }> = PerCpuArray::new();
@@ -121,6 +125,13 @@ pub(crate) use offset;
 #[inline(always)]
 pub fn wake_bytes() -> u64 {
     constant(&raw const WAKE_BYTES)
+}
+
+/// Whether the agent wants more bytes of any connection.
+#[inline(always)]
+pub fn any_raised() -> bool {
+    // SAFETY: a word of the map, which the agent changes.
+    ANY_RAISED.get_ptr(0).is_some_and(|any| unsafe { ptr::read_volatile(any) != 0 })
 }
 
 /// Counts one `loss` on this CPU.

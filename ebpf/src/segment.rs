@@ -17,7 +17,7 @@ use crate::connection::{self, ConnectionState, EGRESS, INGRESS, NO_DIRECTION, bi
 use crate::context::{self, ThreadState};
 use crate::emit;
 use crate::kernel::{AF_UNIX, Sock, Task};
-use crate::maps::RAISED;
+use crate::maps::{RAISED, any_raised};
 use crate::process::{self, Selected};
 use crate::user;
 
@@ -211,7 +211,7 @@ impl Operation {
     #[inline(always)]
     fn budget(&self, state: &ConnectionState, request_side: bool) -> u32 {
         let mut budget = if request_side { self.process.request_capture() } else { self.process.response_capture() };
-        if self.process.has(process_flag::RAISED)
+        if any_raised()
             && let Some(raised) = RAISED.get_ptr(state.cookie)
         {
             // SAFETY: a live value of the map.

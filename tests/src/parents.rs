@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use crate::spans::Span;
 
 /// Evidence that may not err.
-const CERTAIN: [&str; 4] = ["wire", "host", "thread", "responder"];
+const CERTAIN: [&str; 3] = ["wire", "host", "thread"];
 
 /// What became of the calls that one server made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What the agent writes into the kernel side: which processes, how much of what, and which requests are complete.
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use onlooker_common::limits;
 use onlooker_common::loss::Loss;
@@ -34,6 +34,9 @@ pub struct Control {
     completed: HashMap<MapData, u64, u64>,
     waiting: HashMap<MapData, u64, WaitingValue>,
     raised: HashMap<MapData, u64, CaptureValue>,
+    any_raised: Array<MapData, u32>,
+    /// How many connections are raised.
+    raises: u32,
     losses: PerCpuArray<MapData, u64>,
 }
 
@@ -50,19 +53,28 @@ impl Control {
             completed: map(ebpf, "COMPLETED")?,
             waiting: map(ebpf, "WAITING")?,
             raised: map(ebpf, "RAISED")?,
+            any_raised: map(ebpf, "ANY_RAISED")?,
+            raises: 0,
             losses: map(ebpf, "LOSSES")?,
         })
     }
 
     /// Selects a process, or changes what is said of it. Bits that the kernel has set stay.
+    ///
+    /// What the kernel changes between the look and the write is lost: so nothing is written where nothing is new, and
+    /// what is new comes before the process serves anybody.
     pub fn select(&mut self, tgid: u32, flags: u64, capture: Capture) -> Result<(), MapError> {
-        let before = self.processes.get(&tgid, 0).map(|value| value.0).unwrap_or_default();
+        let known = self.processes.get(&tgid, 0).map(|value| value.0);
+        let before = known.as_ref().copied().unwrap_or_default();
         let value = SelectedProcess {
             flags: before.flags | flags,
             runnable: before.runnable,
             request_capture: capture.request.min(limits::LARGEST_CAPTURE),
             response_capture: capture.response.min(limits::LARGEST_CAPTURE),
         };
+        if known.is_ok_and(|known| known == value) {
+            return Ok(());
+        }
         self.processes.insert(tgid, ProcessValue(value), 0)
     }
 
@@ -81,13 +93,6 @@ impl Control {
         self.processes.get(&tgid, 0).ok().map(|value| value.0.flags)
     }
 
-    /// Adds to the flags of a selected process.
-    pub fn set_flags(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
-        let mut value = self.processes.get(&tgid, 0)?.0;
-        value.flags |= flags;
-        self.processes.insert(tgid, ProcessValue(value), 0)
-    }
-
     /// Says that something listened on `port` before the agent came.
     pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
         self.listeners.insert(ListenerKey(Listener { network_namespace, port: u32::from(port) }), 1, 0)
@@ -100,7 +105,17 @@ impl Control {
 
     /// Wants more bytes of a connection.
     pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
-        self.raised.insert(cookie, CaptureValue(capture), 0)
+        let before = self.raised.get(&cookie, 0).map(|value| value.0);
+        if before.as_ref().is_ok_and(|before| *before == capture) {
+            return Ok(());
+        }
+        self.raised.insert(cookie, CaptureValue(capture), 0)?;
+        if before.is_ok() { Ok(()) } else { self.count_raises(self.raises + 1) }
+    }
+
+    fn count_raises(&mut self, raises: u32) -> Result<(), MapError> {
+        self.raises = raises;
+        self.any_raised.set(0, u32::from(raises > 0), 0)
     }
 
     /// The connection is over.
@@ -108,7 +123,10 @@ impl Control {
         // Each is there only for some connections.
         let _ = self.completed.remove(&cookie);
         let _ = self.waiting.remove(&cookie);
-        let _ = self.raised.remove(&cookie);
+        if self.raised.remove(&cookie).is_ok() {
+            // A word that stays set costs a look-up.
+            let _ = self.count_raises(self.raises.saturating_sub(1));
+        }
     }
 
     /// What the kernel programs could not do: name, meaning, count.

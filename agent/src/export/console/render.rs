@@ -187,7 +187,7 @@ fn name(row: &Row<'_>) -> String {
 
 /// The rungs on which a wrong parent would be a bug; the others are likely and shown to be so.
 fn certain(evidence: Evidence) -> bool {
-    matches!(evidence, Evidence::Wire | Evidence::Host | Evidence::Thread | Evidence::Responder)
+    matches!(evidence, Evidence::Wire | Evidence::Host | Evidence::Thread)
 }
 
 /// What went wrong, or nothing.
