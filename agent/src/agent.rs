@@ -218,6 +218,7 @@ impl Surroundings for Machine {
                 self.names.clear();
             }
             self.names.insert(process.tgid, process.comm);
+            self.services.lock().unwrap_or_else(PoisonError::into_inner).executed(process.tgid);
         }
         if process.change == lifecycle::FORK {
             self.services.lock().unwrap_or_else(PoisonError::into_inner).forked(process.tgid, process.other);

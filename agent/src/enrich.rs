@@ -107,6 +107,13 @@ impl Services {
         }
     }
 
+    /// A process executed a program: what it has of its parent, it is no more.
+    pub fn executed(&mut self, pid: u32) {
+        if self.processes.get(&pid).is_some_and(|known| known.identity.started == 0) {
+            self.processes.remove(&pid);
+        }
+    }
+
     /// The process has ended, or the program it was. Its spans may still come: it is remembered until many others have
     /// ended, and if it lives on, beyond that.
     pub fn forget(&mut self, pid: u32) {
