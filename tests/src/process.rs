@@ -37,7 +37,7 @@ pub struct Process {
 pub(crate) struct Launch<'a> {
     /// Names the log, `NAME.log`, and the process in error messages.
     pub(crate) name: &'a str,
-    /// In the cgroup that is watched, or outside of it, as the agent must be.
+    /// In the cgroup that is watched, or beside it, as the agent must be.
     pub(crate) watched: bool,
     /// Where its stdout goes.
     pub(crate) stdout: Stdout,
@@ -72,9 +72,7 @@ impl Process {
             .stderr(stderr)
             // Ctrl-C at the terminal is for us, who then stop the program in order.
             .process_group(0);
-        if launch.watched {
-            join_before_exec(command, world)?;
-        }
+        join_before_exec(command, world, launch.watched)?;
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("cannot start {} ({program})", launch.name))?;
         Ok(Self {
@@ -200,8 +198,8 @@ fn read_lossy(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-pub(crate) fn join_before_exec(command: &mut Command, world: &World) -> Result<()> {
-    let mut procs = world.cgroup().procs()?;
+pub(crate) fn join_before_exec(command: &mut Command, world: &World, watched: bool) -> Result<()> {
+    let mut procs = world.cgroup().procs(watched)?;
     // SAFETY: between fork and exec only async-signal-safe functions may be called: this is one write(2) to a file that is open.
     unsafe { command.pre_exec(move || procs.write_all(b"0")) };
     Ok(())

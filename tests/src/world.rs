@@ -34,7 +34,7 @@ impl World {
         go_first();
         let cgroup = Cgroup::create()?;
         let dir = tempfile::Builder::new()
-            .prefix("onlooker-")
+            .prefix(&cgroup.prefix_of_folders())
             // Servers that run under accounts of their own must be able to look into it.
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
@@ -82,13 +82,13 @@ impl World {
 
     /// Runs a command to its end, in the watched cgroup, and returns what it printed. Fails unless it succeeds.
     pub fn run(&self, command: &mut Command) -> Result<Output> {
-        join_before_exec(command, self)?;
+        join_before_exec(command, self, true)?;
         self.run_unwatched(command)
     }
 
     /// Runs a command to its end, in the watched cgroup, and returns how it ended. What it prints is dropped.
     pub fn run_to_end(&self, command: &mut Command) -> Result<ExitStatus> {
-        join_before_exec(command, self)?;
+        join_before_exec(command, self, true)?;
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().with_context(|| format!("cannot start {program}"))
