@@ -3,7 +3,7 @@
 //! The corpus in the repository is only read; what a run finds worth keeping goes to `target/fuzz`, input that broke
 //! something to `protocols/fuzz/artifacts`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
@@ -32,7 +32,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(target) => vec![target.clone()],
         None => targets()?,
     };
-    let broken: Vec<_> = targets.into_iter().filter(|target| fuzz(target, options.seconds).is_err()).collect();
+    let fails = |target: &String| command(target, options.seconds).and_then(|mut fuzz| shell::run(&mut fuzz)).is_err();
+    let broken: Vec<_> = targets.into_iter().filter(fails).collect();
     if !broken.is_empty() {
         bail!("fuzzing broke {}", broken.join(", "));
     }
@@ -46,8 +47,24 @@ pub(crate) fn targets() -> Result<Vec<String>> {
     Ok(names.lines().map(str::to_owned).collect())
 }
 
-/// Fuzzes one target for `seconds`. Fails when an input breaks it.
-pub(crate) fn fuzz(target: &str, seconds: u32) -> Result<()> {
+/// Fuzzes one target for `seconds`. Fails when an input breaks it, with the end of what the fuzzer printed; all of it is in
+/// `target/fuzz`.
+pub(crate) fn fuzz_quietly(target: &str, seconds: u32) -> Result<()> {
+    /// Lines that tell of a crash: the message, the stack, the input.
+    const TOLD: usize = 80;
+    let mut command = command(target, seconds)?;
+    let log = shell::workspace()?.join("target/fuzz").join(target).with_extension("log");
+    let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    command.stdout(file.try_clone().context("cannot use a file twice")?).stderr(file);
+    shell::run(&mut command).map_err(|error| {
+        let printed = shell::file(&log).unwrap_or_default();
+        let lines: Vec<_> = printed.lines().collect();
+        error.context(lines[lines.len().saturating_sub(TOLD)..].join("\n"))
+    })
+}
+
+/// The fuzzer of one target, to run for `seconds`.
+fn command(target: &str, seconds: u32) -> Result<Command> {
     let workspace = shell::workspace()?;
     let found = workspace.join("target/fuzz/corpus").join(target);
     fs::create_dir_all(&found).with_context(|| format!("cannot create {}", found.display()))?;
@@ -64,7 +81,7 @@ pub(crate) fn fuzz(target: &str, seconds: u32) -> Result<()> {
         command.arg(seeds);
     }
     command.args(["--", &format!("-max_total_time={seconds}"), &format!("-timeout={HANG}")]);
-    shell::run(&mut command)
+    Ok(command)
 }
 
 fn cargo_fuzz(workspace: &Path) -> Result<Command> {

@@ -78,7 +78,8 @@ fn cargo_test(packages: &[&str], arguments: &[&str], agent: &Path, tally: &mut T
 fn fuzz_all(tally: &mut Tally) -> Result<()> {
     setup::make_ready(&[Part::Fuzz])?;
     for target in fuzz::targets()? {
-        match fuzz::fuzz(&target, FUZZ_SECONDS) {
+        shell::say(&format!("fuzz: {target}, {FUZZ_SECONDS} s"));
+        match fuzz::fuzz_quietly(&target, FUZZ_SECONDS) {
             Ok(()) => tally.pass(),
             Err(error) => tally.fail(&format!("fuzz target {target}: {error:#}")),
         }

@@ -7,16 +7,23 @@ use std::collections::BTreeMap;
 pub(super) struct Tally {
     passed: usize,
     failed: usize,
-    /// Failures that are not a test's, and so have not been printed.
+    /// What the runner said of tests that failed, a line each: said again at the end, where it is looked for.
+    reports: Vec<String>,
+    /// Whether the runner is saying so.
+    reporting: bool,
+    /// Failures that are not a test's.
     failures: Vec<String>,
     /// By reason, the tests.
     skipped: BTreeMap<String, Vec<String>>,
 }
 
 impl Tally {
-    /// Counts a line of the test runner's, if it is one that counts.
+    /// Counts a line of the test runner's, if it is one that counts, and keeps what it says of failures.
     pub(super) fn count(&mut self, line: &str) {
-        if let Some(numbers) = line.strip_prefix("test result: ") {
+        self.reporting = (self.reporting || line == "failures:") && !line.starts_with("test result: ");
+        if self.reporting {
+            self.reports.push(line.to_owned());
+        } else if let Some(numbers) = line.strip_prefix("test result: ") {
             // "ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s"
             let number = |what: &str| {
                 let words: Vec<_> = numbers.split([' ', ';']).collect();
@@ -59,14 +66,14 @@ impl Tally {
         self.failed
     }
 
-    /// What to print: why some were skipped, failures nobody printed, and last the count of all.
+    /// What to print: why some were skipped, what failed and why, and last the count of all.
     pub(super) fn summary(&self) -> Vec<String> {
         let skipped = self.skipped.values().map(Vec::len).sum::<usize>();
         let reasons =
             self.skipped.iter().map(|(why, tests)| format!("skipped {}: {why} ({})", tests.len(), tests.join(", ")));
         let failures = self.failures.iter().map(|why| format!("failed: {why}"));
         let count = format!("{} passed, {} failed, {skipped} skipped", self.passed, self.failed);
-        reasons.chain(failures).chain([count]).collect()
+        reasons.chain(self.reports.iter().cloned()).chain(failures).chain([count]).collect()
     }
 
     fn skip(&mut self, test: &str, reason: &str) {
@@ -86,6 +93,11 @@ mod tests {
             "test sendfile ... ok",
             "test on_kernel_5_15 ... ignored, needs a virtual machine",
             "test node ... ok",
+            "failures:",
+            "---- curl stdout ----",
+            "Error: no span within 20s",
+            "failures:",
+            "    curl",
             "test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         ];
@@ -99,6 +111,11 @@ mod tests {
             [
                 "skipped 1: needs a virtual machine (on_kernel_5_15)",
                 "skipped 1: no Node here (node)",
+                "failures:",
+                "---- curl stdout ----",
+                "Error: no span within 20s",
+                "failures:",
+                "    curl",
                 "failed: fuzz target http1: crash",
                 "4 passed, 2 failed, 2 skipped",
             ]
