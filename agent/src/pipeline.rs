@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::parent::{NodeId, Parents, Place};
 use crate::route::Routes;
 use crate::span::{Ends, Role, Span};
-use crate::stream::{Connection, Happening, Learnt, Limits, Streams};
+use crate::stream::{Happening, Learnt, Limits, Streams};
 
 /// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
 /// that its process runs a loop come by other processors, at most one look at the ring later.
@@ -51,7 +51,6 @@ pub struct Pipeline<S> {
     /// Processes that make calls: the kernel wants to know which of their requests are complete.
     calling: FxHashSet<u32>,
     happened: Vec<Happening>,
-    ended: Vec<u64>,
     /// What is ready to be sent. The owner takes it.
     pub spans: Vec<Span>,
     metrics: Arc<Metrics>,
@@ -83,7 +82,6 @@ impl<S: Surroundings> Pipeline<S> {
             routes: ServiceRoutes::default(),
             calling: FxHashSet::default(),
             happened: Vec::new(),
-            ended: Vec::new(),
             spans: Vec::new(),
             metrics,
             clock_read: reading.monotonic,
@@ -123,6 +121,8 @@ impl<S: Surroundings> Pipeline<S> {
             lifecycle::CALLS => {
                 self.calling.insert(process.tgid);
             }
+            // It is another program now.
+            lifecycle::EXEC => self.parents.process_ended(process.tgid),
             lifecycle::EXIT => {
                 self.streams.process_ended(process.tgid, process.time);
                 self.parents.process_ended(process.tgid);
@@ -148,12 +148,9 @@ impl<S: Surroundings> Pipeline<S> {
                 Err(error) => tracing::warn!(%error, "cannot read the clock"),
             }
         }
-        self.streams.advance(now, &mut self.happened, &mut self.ended);
+        self.streams.advance(now, &mut self.happened);
         self.follow();
-        for cookie in std::mem::take(&mut self.ended) {
-            self.parents.connection_ended(cookie);
-            self.surroundings.forget(cookie);
-        }
+        self.parents.advance(now);
         while self.settling.front().is_some_and(|settling| settling.due <= now) {
             if let Some(settling) = self.settling.pop_front() {
                 self.settle(settling);
@@ -190,11 +187,9 @@ impl<S: Surroundings> Pipeline<S> {
                     let tgid = origin.map_or(tgid, |origin| origin.tgid);
                     let place = Place { cookie, tgid, role };
                     self.parents.begin(place, &begun, origin.as_ref());
-                    if self.streams.get_mut(cookie).is_some_and(Connection::pipelines) {
-                        // The answers of one run are several: the budget for one would cut the later ones' heads off.
-                        self.surroundings.raise(cookie);
-                    }
                 }
+                // The answers of one run are several: the budget for one would cut the later ones' heads off.
+                Learnt::Pipelined => self.surroundings.raise(cookie),
                 Learnt::Exchange(exchange, ends) => self.over(cookie, tgid, ends, exchange),
                 Learnt::Lost(lost) => {
                     self.lost(lost.reason);
@@ -202,15 +197,25 @@ impl<S: Surroundings> Pipeline<S> {
                         // The next one on the connection will hardly be shorter.
                         self.surroundings.raise(cookie);
                     }
-                    self.parents.abandon(cookie, lost.start.position);
+                    self.abandon(cookie, lost.start.position);
                 }
                 Learnt::Untold(start) => {
                     self.metrics.requests_untold.add(1);
-                    self.parents.abandon(cookie, start.position);
+                    self.abandon(cookie, start.position);
+                }
+                Learnt::Over => {
+                    self.parents.connection_ended(cookie);
+                    self.surroundings.forget(cookie);
                 }
             }
         }
         self.happened = happened;
+    }
+
+    fn abandon(&mut self, cookie: u64, position: u64) {
+        if self.parents.abandon(cookie, position).was_parent {
+            self.metrics.parents_lost.add(1);
+        }
     }
 
     fn lost(&self, reason: LossReason) {
@@ -244,7 +249,8 @@ impl<S: Surroundings> Pipeline<S> {
 
     fn settle(&mut self, settling: Settling) {
         let Settling { node, tgid, ends, start, end, exchange, .. } = settling;
-        let Some(settled) = self.parents.settle(node, start, end) else { return };
+        let answered = exchange.response_start.is_some();
+        let Some(settled) = self.parents.settle(node, start, end, answered) else { return };
         if settled.found_late {
             self.metrics.parents_found_late.add(1);
         }

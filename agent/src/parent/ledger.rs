@@ -80,37 +80,46 @@ impl Ledger {
         self.by_connection.get(&cookie).into_iter().flatten().filter_map(|&id| Some((id, self.get(id)?)))
     }
 
+    /// What began at `position` on one connection, in the order of its coming.
+    fn at<'l>(
+        &'l self,
+        siblings: &'l VecDeque<NodeId>,
+        position: u64,
+    ) -> impl DoubleEndedIterator<Item = (NodeId, &'l Node)> {
+        let node = |&id: &NodeId| Some((id, self.get(id)?));
+        let from = siblings.partition_point(|id| node(id).is_some_and(|(_, node)| node.position < position));
+        let until = siblings.partition_point(|id| node(id).is_some_and(|(_, node)| node.position <= position));
+        siblings.range(from..until).filter_map(node)
+    }
+
     /// The latest request that began at `position` and is not settled.
     pub(super) fn find(&self, cookie: u64, position: u64) -> Option<NodeId> {
-        self.on_connection(cookie).rev().find(|(_, node)| node.position == position && !node.settled).map(|(id, _)| id)
+        let siblings = self.by_connection.get(&cookie)?;
+        self.at(siblings, position).rfind(|(_, node)| !node.settled).map(|(id, _)| id)
     }
 
-    /// The latest request that began at this sequence number.
+    /// The latest request that began at this sequence number, not half the numbers before or behind the newest.
     pub(super) fn at_sequence(&self, cookie: u64, sequence: u32) -> Option<NodeId> {
-        self.on_connection(cookie).rev().find(|(_, node)| node.position as u32 == sequence).map(|(id, _)| id)
+        let siblings = self.by_connection.get(&cookie)?;
+        let newest = self.get(*siblings.back()?)?.position;
+        let ahead = sequence.wrapping_sub(newest as u32).cast_signed();
+        self.at(siblings, newest.wrapping_add_signed(i64::from(ahead))).next_back().map(|(id, _)| id)
     }
 
-    /// The request of the run at `position` that was worked on at `nanos`. Of several pipelined ones that is the first
-    /// without an answer: they are answered in order.
-    pub(super) fn in_flight(&self, cookie: u64, position: u64, nanos: u64) -> Option<NodeId> {
-        let served = |node: &Node| node.role == Role::Server;
-        let run = self
-            .on_connection(cookie)
-            .rev()
-            .find(|(_, node)| served(node) && node.run_position <= position)
-            .map(|(_, node)| node.run_position)?;
-        self.on_connection(cookie)
-            .find(|(_, node)| served(node) && node.run_position == run && node.in_flight_at(nanos))
-            .map(|(id, _)| id)
+    /// The request of a run that was worked on at `nanos`. Of several pipelined ones that is the first without an answer: they
+    /// are answered in order.
+    pub(super) fn in_flight(&self, cookie: u64, run: u64, nanos: u64) -> Option<NodeId> {
+        let is_it = |node: &Node| node.role == Role::Server && node.run == run && node.in_flight_at(nanos);
+        self.on_connection(cookie).find(|(_, node)| is_it(node)).map(|(id, _)| id)
     }
 
     pub(super) fn requests_of(&self, tgid: u32) -> impl Iterator<Item = (NodeId, &Node)> {
         self.by_process.get(&tgid).into_iter().flatten().filter_map(|&id| Some((id, self.get(id)?)))
     }
 
-    /// The one request that the process was working on at `nanos`, if it was one.
-    pub(super) fn only_request(&self, tgid: u32, nanos: u64) -> Option<NodeId> {
-        let mut candidates = self.requests_of(tgid).filter(|(_, node)| node.in_flight_at(nanos));
+    /// The one request of the process that `fits`, if it is one.
+    pub(super) fn only_request(&self, tgid: u32, fits: impl Fn(NodeId, &Node) -> bool) -> Option<NodeId> {
+        let mut candidates = self.requests_of(tgid).filter(|&(id, node)| fits(id, node));
         let (only, _) = candidates.next()?;
         candidates.next().is_none().then_some(only)
     }
@@ -128,14 +137,14 @@ impl Ledger {
     }
 
     /// Removes the node if it is settled and nobody holds it; gives what it held.
-    pub(super) fn take_if_done(&mut self, id: NodeId) -> Vec<NodeId> {
+    pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
         match self.entry(id) {
             Some(entry) if entry.node.settled && entry.holders == 0 => self.remove(id),
-            _ => Vec::new(),
+            _ => [None; 2],
         }
     }
 
-    fn remove(&mut self, id: NodeId) -> Vec<NodeId> {
+    fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
         let Entry { node, process_slot, .. } = self.entries.remove(id.slot);
         if let Some(siblings) = self.by_connection.get_mut(&node.cookie) {
             // Nearly always the oldest: what ends first is settled first.
@@ -161,6 +170,6 @@ impl Ledger {
             Link::Node(parent, _) => Some(parent),
             Link::None | Link::Remote => None,
         };
-        [parent, node.late].into_iter().flatten().collect()
+        [parent, node.late]
     }
 }

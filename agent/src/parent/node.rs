@@ -16,9 +16,10 @@ pub(super) struct Node {
     pub(super) role: Role,
     pub(super) cookie: u64,
     pub(super) tgid: u32,
-    /// Position of the request's first byte, and of the run it came in.
+    /// Position of the request's first byte.
     pub(super) position: u64,
-    pub(super) run_position: u64,
+    /// The run it came in, by the id that the kernel gave it; 0 if that is not known.
+    pub(super) run: u64,
     /// How far the other direction had come, for the first request of a run.
     pub(super) opposite: Option<u64>,
     pub(super) start: u64,
@@ -36,12 +37,17 @@ pub(super) struct Node {
     pub(super) late: Option<NodeId>,
     /// The other end of the exchange, on this host. Not held: it may be gone.
     pub(super) joined: Option<NodeId>,
+    /// Whether the trace context in a call's header is that of a request its process was working on, and so merely passed
+    /// on; not known before it was looked for.
+    pub(super) passes_on: bool,
     /// Its key while the other end is looked for.
     pub(super) unjoined: Option<(Role, u32, u32)>,
     /// The trace it was sent under, or something below it was.
     pub(super) frozen: Option<Trace>,
     /// Its span was made, or it will have none.
     pub(super) settled: bool,
+    /// It will have none.
+    pub(super) untold: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +88,7 @@ impl Node {
             cookie: place.cookie,
             tgid: place.tgid,
             position: begun.start.position,
-            run_position: origin.map_or(begun.start.position, |origin| origin.position),
+            run: origin.map_or(0, |origin| origin.message.span_id),
             opposite: origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.opposite),
             start: begun.start.nanos,
             end: None,
@@ -94,9 +100,11 @@ impl Node {
             link: Link::None,
             late: None,
             joined: None,
+            passes_on: false,
             unjoined: None,
             frozen: None,
             settled: false,
+            untold: false,
         }
     }
 

@@ -80,10 +80,37 @@ impl Told {
         self.streams.segment(segment, captured, &mut self.happened);
     }
 
+    /// The kernel tells of a turn of the connection's state, with everything read that had come but for `unread`.
+    fn changes(&mut self, change: u32, error: i32, unread: u64) {
+        let record = event::Connection {
+            kind: kind::CONNECTION,
+            change,
+            time: self.now,
+            cookie: 1,
+            tgid: SERVER,
+            tid: SERVER,
+            error,
+            family: 2,
+            role: role::SERVER,
+            from_start: 1,
+            network_namespace: 0,
+            local_port: 80,
+            remote_port: 50_000,
+            local_address: [0; 16],
+            remote_address: [0; 16],
+            path: [0; event::UNIX_PATH_BYTES],
+            path_length: 0,
+            peer: 0,
+            next: [self.asked, self.told],
+            arrived: self.asked + unread,
+        };
+        self.streams.change(&record, &mut self.happened);
+    }
+
     /// Lets time pass beyond every wait.
     fn wait(&mut self) {
         self.now += 1_000_000_000;
-        self.streams.advance(self.now, &mut self.happened, &mut Vec::new());
+        self.streams.advance(self.now, &mut self.happened);
     }
 
     fn exchanges(&self) -> Vec<&Exchange> {
@@ -104,6 +131,10 @@ impl Told {
                 _ => None,
             })
             .collect()
+    }
+
+    fn is_over(&self) -> bool {
+        self.happened.iter().any(|happening| matches!(happening.learnt, Learnt::Over))
     }
 
     fn statuses(&self) -> Vec<Option<u16>> {
@@ -242,6 +273,8 @@ fn a_request_whose_process_ends_is_told_with_that() {
     let request = told.reads(GET);
     told.hand_over(&request);
     told.streams.process_ended(SERVER, told.now);
+    told.changes(change::FINISHED, 0, 0);
+    told.changes(change::CLOSED, 0, 0);
     told.wait();
     let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
     assert!(matches!(exchange.end, End::Closed(Close::ProcessExit, _)));
@@ -269,4 +302,130 @@ fn more_connections_than_are_followed_are_counted() {
     streams.segment(&segment, &captured, &mut Vec::new());
     streams.segment(&event::Segment { cookie: 2, ..segment }, &captured, &mut Vec::new());
     assert_eq!((streams.len(), metrics.connections_over_limit.get()), (1, 1));
+    assert_eq!(metrics.requests_lost_over_limit.get(), 1);
+}
+
+#[test]
+fn the_connection_idle_for_the_longest_makes_room_for_a_new_one() {
+    let metrics = Arc::new(Metrics::default());
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let mut streams = Streams::new(limits, metrics.clone());
+    let mut happened = Vec::new();
+    let mut told = Told::new();
+    let (request, answer) = (told.reads(GET), told.writes(OK));
+    for (cookie, time) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+        for Operation(segment, captured) in [&request, &answer] {
+            streams.segment(&event::Segment { cookie, time, ..*segment }, captured, &mut happened);
+        }
+    }
+    let over = |happening: &Happening| matches!(happening.learnt, Learnt::Over).then_some(happening.cookie);
+    assert_eq!(happened.iter().filter_map(over).collect::<Vec<_>>(), [2]);
+    assert_eq!((streams.len(), metrics.connections_evicted.get(), metrics.connections_over_limit.get()), (3, 1, 0));
+}
+
+#[test]
+fn a_connection_joined_in_the_middle_of_a_body_is_followed_from_its_next_request() {
+    let mut told = Told::new();
+    let mut operations: Vec<_> = (0..40).map(|_| told.operation(true, &[b'x'; 4000], 256)).collect();
+    operations.extend([told.reads(GET), told.writes(OK)]);
+    for operation in &mut operations {
+        operation.0.flags &= !flag::FROM_START;
+        told.hand_over(operation);
+    }
+    assert_eq!(told.statuses(), [Some(200)]);
+}
+
+#[test]
+fn requests_behind_a_switch_of_protocol_are_told_or_counted() {
+    let mut told = Told::new();
+    let upgrade = b"GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n";
+    let request = told.reads([upgrade, GET].concat());
+    let answer = told.writes(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n");
+    for operation in [&request, &answer] {
+        told.hand_over(operation);
+    }
+    assert_eq!((told.statuses(), told.lost()), (vec![Some(101)], vec![LossReason::Unparsable]));
+    assert_eq!(told.streams.get(1).map(Connection::open_requests), Some(0));
+}
+
+#[test]
+fn what_had_come_when_the_connection_was_closed_is_read_long_after() {
+    let mut told = Told::new();
+    told.changes(change::SEEN, 0, 0);
+    told.changes(change::CLOSED, libc::ECONNRESET, GET.len() as u64);
+    told.wait();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.wait();
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    assert!(matches!(exchange.end, End::Closed(Close::Error(libc::ECONNRESET), _)));
+    assert!(told.is_over() && told.streams.is_empty());
+}
+
+#[test]
+fn what_had_come_and_will_never_be_read_is_not_waited_for() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.changes(change::CLOSED, libc::ECONNRESET, 10);
+    told.wait();
+    assert!(!told.is_over());
+    told.changes(change::DESTROYED, 0, 10);
+    told.wait();
+    assert!(told.is_over() && told.exchanges().len() == 1);
+}
+
+#[test]
+fn a_connection_goes_on_in_another_process_when_the_one_that_opened_it_ends() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.streams.process_ended(SERVER, told.now);
+    told.wait();
+    let mut answer = told.writes(OK);
+    answer.0.tgid = SERVER + 1;
+    told.hand_over(&answer);
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    assert_eq!(exchange.end, End::Complete);
+    told.changes(change::CLOSED, 0, 0);
+    told.wait();
+    assert!(told.is_over());
+}
+
+#[test]
+fn a_unix_connection_ends_with_what_its_peer_says_last() {
+    let mut told = Told::new();
+    let mut fin = told.operation(false, &[], 0);
+    fin.0.flags |= flag::FIN;
+    let mut operations = [told.reads(GET), told.writes(OK), fin];
+    (operations[2].0.position, operations[2].0.opposite) = (told.asked, told.told);
+    for operation in &mut operations {
+        operation.0.flags |= flag::UNIX;
+        told.hand_over(operation);
+    }
+    told.wait();
+    assert!(told.is_over() && told.streams.is_empty());
+    assert_eq!(told.statuses(), [Some(200)]);
+}
+
+#[test]
+fn a_unix_connection_that_was_open_before_is_not_taken_for_a_new_one() {
+    let mut told = Told::new();
+    // What the kernel says of it; a query, and no message with which a connection to PostgreSQL begins.
+    let mut query = told.reads(b"Q\0\0\0\x0dSELECT 1\0");
+    query.0.flags |= flag::UNIX;
+    told.hand_over(&query);
+    assert_eq!(told.streams.get(1).and_then(Connection::protocol), Some(Protocol::Postgres));
+}
+
+#[test]
+fn a_request_line_tells_who_serves_where_the_kernel_was_wrong() {
+    let mut told = Told::new();
+    let (mut request, mut answer) = (told.reads(GET), told.writes(OK));
+    for operation in [&mut request, &mut answer] {
+        operation.0.role = role::CLIENT;
+        told.hand_over(operation);
+    }
+    assert_eq!(told.statuses(), [Some(200)]);
+    assert_eq!(told.streams.get(1).and_then(|connection| connection.role), Some(Role::Server));
 }
