@@ -18,7 +18,7 @@ use crate::enrich::Service;
 use crate::metrics::Metrics;
 use crate::parent::{NodeId, Parents, Place};
 use crate::route::Routes;
-use crate::span::{Ends, Role, Span};
+use crate::span::{Description, Ends, Role, Span};
 use crate::stream::{Connection, Happening, Learnt, Limits, Streams};
 
 /// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
@@ -253,7 +253,8 @@ impl<S: Surroundings> Pipeline<S> {
             return;
         }
         let service = self.surroundings.service(tgid);
-        let description = describe(*exchange, &ends, self.routes.of(&service));
+        let mut description = Description::default();
+        describe(&exchange, &ends, self.routes.of(&service), &mut description);
         let (start, end) = self.clock.wall(settled.start, settled.end);
         self.spans.push(Span {
             trace_id: settled.trace_id,

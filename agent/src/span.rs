@@ -1,14 +1,16 @@
 //! A span: one side of one exchange, in OpenTelemetry's words.
 
-use std::borrow::Cow;
+pub(crate) mod attributes;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use compact_str::CompactString;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
-use opentelemetry::{KeyValue, Value};
 
 use crate::enrich::Service;
+
+pub use attributes::Attributes;
 
 /// One side of one exchange, ready for export.
 #[derive(Debug, Clone)]
@@ -19,12 +21,12 @@ pub struct Span {
     /// W3C tracestate of the trace, empty if none.
     pub trace_state: CompactString,
     pub kind: SpanKind,
-    pub name: Cow<'static, str>,
+    pub name: String,
     /// Nanoseconds since the Unix epoch.
     pub start: u64,
     pub end: u64,
     pub status: Status,
-    pub attributes: Vec<KeyValue>,
+    pub attributes: Attributes,
     pub links: Vec<SpanContext>,
     /// Whose span it is; spans of one service instance share it.
     pub service: Arc<Service>,
@@ -99,17 +101,9 @@ pub enum Role {
 }
 
 /// What an exchange says of itself, before it is known whose child it is: see `describe`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Description {
-    pub name: Cow<'static, str>,
+    pub name: String,
     pub status: Status,
-    pub attributes: Vec<KeyValue>,
-}
-
-impl Span {
-    /// The value of the attribute `key`, if the span has it.
-    #[must_use]
-    pub fn attribute(&self, key: &str) -> Option<&Value> {
-        self.attributes.iter().find(|a| a.key.as_str() == key).map(|a| &a.value)
-    }
+    pub attributes: Attributes,
 }

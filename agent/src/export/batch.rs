@@ -306,7 +306,7 @@ mod tests {
         let pipeline = Pipeline::new(Schedule { max_queue_size: 100, max_batch_size: 100, ..schedule() });
         let service = sample::service("shop");
         let large = KeyValue::new("large", "x".repeat(REQUEST_BYTES / 2));
-        let span = |id| Span { attributes: vec![large.clone()], ..sample::span(id, &service) };
+        let span = |id| Span { attributes: [large.clone()].into_iter().collect(), ..sample::span(id, &service) };
         for id in 0..40 {
             pipeline.send(&[span(id + 1)]);
         }

@@ -10,12 +10,12 @@
 use std::sync::Arc;
 
 use opentelemetry::trace::{SpanContext, SpanKind, Status};
-use opentelemetry::{Array, KeyValue, Value};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use rustc_hash::FxHashMap;
 
 use crate::enrich::Service;
-use crate::span::Span;
+use crate::protobuf::{bytes, fixed32, fixed64, integer, message, string};
+use crate::span::{Span, attributes};
 
 /// The attribute that says how a span's parent is known: see [`crate::span::Evidence`].
 pub const PARENT_EVIDENCE: &str = "onlooker.parent.evidence";
@@ -66,7 +66,8 @@ impl Batch {
         });
         let spans = &mut self.groups[group].spans;
         let before = spans.len();
-        message(spans, 2, |out| write_span(out, span));
+        let expected = 128 + span.attributes.encoded().len();
+        message(spans, 2, expected, |out| write_span(out, span));
         self.bytes += spans.len() - before;
     }
 
@@ -83,14 +84,14 @@ impl Batch {
         const AROUND_A_GROUP: usize = 1024;
         let mut out = Vec::with_capacity(self.bytes + self.groups.len() * AROUND_A_GROUP);
         for Group { service, spans } in &self.groups {
-            message(&mut out, 1, |out| {
-                message(out, 1, |out| {
+            message(&mut out, 1, 0, |out| {
+                message(out, 1, 0, |out| {
                     for (key, value) in &service.resource {
-                        attribute(out, 1, key.as_str(), value);
+                        attributes::any(out, 1, key.as_str(), value);
                     }
                 });
-                message(out, 2, |out| {
-                    message(out, 1, |out| {
+                message(out, 2, 0, |out| {
+                    message(out, 1, 0, |out| {
                         string(out, 1, SCOPE_NAME);
                         string(out, 2, SCOPE_VERSION);
                     });
@@ -119,22 +120,17 @@ fn write_span(out: &mut Vec<u8>, span: &Span) {
     integer(out, 6, kind(&span.kind));
     fixed64(out, 7, span.start);
     fixed64(out, 8, span.end);
-    for KeyValue { key, value, .. } in &span.attributes {
-        attribute(out, 9, key.as_str(), value);
-    }
+    out.extend_from_slice(span.attributes.encoded());
     if let Some(parent) = &span.parent {
-        message(out, 9, |out| {
-            string(out, 1, PARENT_EVIDENCE);
-            message(out, 2, |out| string(out, 1, parent.evidence.as_str()));
-        });
+        attributes::text(out, 9, PARENT_EVIDENCE, &[parent.evidence.as_str()]);
     }
     for link in &span.links {
-        message(out, 13, |out| write_link(out, link));
+        message(out, 13, 0, |out| write_link(out, link));
     }
     match &span.status {
         Status::Unset => {}
-        Status::Ok => message(out, 15, |out| integer(out, 3, 1)),
-        Status::Error { description } => message(out, 15, |out| {
+        Status::Ok => message(out, 15, 0, |out| integer(out, 3, 1)),
+        Status::Error { description } => message(out, 15, 0, |out| {
             if !description.is_empty() {
                 string(out, 2, description);
             }
@@ -169,110 +165,10 @@ fn kind(kind: &SpanKind) -> u64 {
     }
 }
 
-/// A `KeyValue` as `field`.
-fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &Value) {
-    message(out, field, |out| {
-        string(out, 1, key);
-        message(out, 2, |out| any_value(out, value));
-    });
-}
-
-/// The content of an `AnyValue`.
-fn any_value(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::String(text) => string(out, 1, text.as_str()),
-        Value::Bool(truth) => integer(out, 2, u64::from(*truth)),
-        Value::I64(number) => integer(out, 3, number.cast_unsigned()),
-        Value::F64(number) => fixed64(out, 4, number.to_bits()),
-        Value::Array(array) => message(out, 5, |out| match array {
-            Array::Bool(all) => all.iter().for_each(|v| message(out, 1, |out| integer(out, 2, u64::from(*v)))),
-            Array::I64(all) => all.iter().for_each(|v| message(out, 1, |out| integer(out, 3, v.cast_unsigned()))),
-            Array::F64(all) => all.iter().for_each(|v| message(out, 1, |out| fixed64(out, 4, v.to_bits()))),
-            Array::String(all) => all.iter().for_each(|v| message(out, 1, |out| string(out, 1, v.as_str()))),
-            // The enum is open; a kind this crate does not know stays an empty value.
-            _ => {}
-        }),
-        _ => {}
-    }
-}
-
-// The wire format: https://protobuf.dev/programming-guides/encoding/
-
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const LENGTH_DELIMITED: u32 = 2;
-const FIXED32: u32 = 5;
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn key(out: &mut Vec<u8>, field: u32, wire_type: u32) {
-    varint(out, u64::from(field << 3 | wire_type));
-}
-
-fn integer(out: &mut Vec<u8>, field: u32, value: u64) {
-    key(out, field, VARINT);
-    varint(out, value);
-}
-
-fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
-    key(out, field, FIXED64);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
-    key(out, field, FIXED32);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
-    key(out, field, LENGTH_DELIMITED);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
-fn string(out: &mut Vec<u8>, field: u32, value: &str) {
-    bytes(out, field, value.as_bytes());
-}
-
-/// A nested message: written behind a length of one byte, and moved up if the length turns out to need more. An
-/// attribute hardly ever does.
-fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    key(out, field, LENGTH_DELIMITED);
-    let length_at = out.len();
-    out.push(0);
-    write(out);
-    let mut length = out.len() - length_at - 1;
-    if length < 0x80 {
-        out[length_at] = length as u8;
-        return;
-    }
-    let mut prefix = [0; 10];
-    let mut prefix_len = 0;
-    loop {
-        let more = length >= 0x80;
-        prefix[prefix_len] = length as u8 & 0x7f | if more { 0x80 } else { 0 };
-        prefix_len += 1;
-        length >>= 7;
-        if !more {
-            break;
-        }
-    }
-    let content = length_at + 1..out.len();
-    out.resize(out.len() + prefix_len - 1, 0);
-    out.copy_within(content, length_at + prefix_len);
-    out[length_at..length_at + prefix_len].copy_from_slice(&prefix[..prefix_len]);
-}
-
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
-    use opentelemetry::{InstrumentationScope, StringValue};
+    use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::trace::v1::span::Link;
     use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
@@ -288,6 +184,25 @@ mod tests {
         ExportTraceServiceRequest::decode(bytes).expect("what is encoded can be read")
     }
 
+    /// Attributes of every kind there is.
+    fn of_every_kind() -> Vec<KeyValue> {
+        let texts = [StringValue::from("a"), StringValue::from("")];
+        vec![
+            KeyValue::new("text", "ä"),
+            KeyValue::new("empty", ""),
+            KeyValue::new("true", true),
+            KeyValue::new("false", false),
+            KeyValue::new("number", 200),
+            KeyValue::new("zero", 0),
+            KeyValue::new("negative", -1),
+            KeyValue::new("ratio", 0.25),
+            KeyValue::new("texts", Value::Array(Array::String(texts.to_vec()))),
+            KeyValue::new("numbers", Value::Array(Array::I64(vec![1, -2, i64::MAX]))),
+            KeyValue::new("ratios", Value::Array(Array::F64(vec![0.5]))),
+            KeyValue::new("truths", Value::Array(Array::Bool(vec![true, false]))),
+        ]
+    }
+
     /// A span with everything a span can have.
     fn full(service: &Arc<Service>) -> Span {
         let state = TraceState::from_key_value([("vendor", "7")]).unwrap();
@@ -299,33 +214,16 @@ mod tests {
             kind: SpanKind::Client,
             name: "SELECT users".into(),
             status: Status::error("42P01"),
-            attributes: vec![
-                KeyValue::new("text", "ä"),
-                KeyValue::new("empty", ""),
-                KeyValue::new("true", true),
-                KeyValue::new("false", false),
-                KeyValue::new("number", 200),
-                KeyValue::new("zero", 0),
-                KeyValue::new("negative", -1),
-                KeyValue::new("ratio", 0.25),
-                KeyValue::new(
-                    "texts",
-                    Value::Array(Array::String(vec![StringValue::from("a"), StringValue::from("")])),
-                ),
-                KeyValue::new("numbers", Value::Array(Array::I64(vec![1, -2, i64::MAX]))),
-                KeyValue::new("ratios", Value::Array(Array::F64(vec![0.5]))),
-                KeyValue::new("truths", Value::Array(Array::Bool(vec![true, false]))),
-            ],
+            attributes: of_every_kind().into_iter().collect(),
             links: vec![link(true), link(false)],
             ..sample::span(5, service)
         }
     }
 
-    /// The same span as the OpenTelemetry SDK would have it.
-    fn sdk(span: &Span) -> SpanData {
+    /// The same span, of these attributes, as the OpenTelemetry SDK would have it.
+    fn sdk(span: &Span, mut attributes: Vec<KeyValue>) -> SpanData {
         let time = |nanoseconds| std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds);
         let state = span.trace_state.parse().unwrap();
-        let mut attributes = span.attributes.clone();
         attributes.extend(span.parent.map(|parent| KeyValue::new(PARENT_EVIDENCE, parent.evidence.as_str())));
         let mut links = SpanLinks::default();
         links.links = span.links.iter().map(|link| opentelemetry::trace::Link::with_context(link.clone())).collect();
@@ -334,7 +232,7 @@ mod tests {
             parent_span_id: span.parent.map_or(SpanId::INVALID, |parent| parent.span_id),
             parent_span_is_remote: span.parent.is_some_and(|parent| parent.remote),
             span_kind: span.kind.clone(),
-            name: span.name.clone(),
+            name: span.name.clone().into(),
             start_time: time(span.start),
             end_time: time(span.end),
             attributes,
@@ -357,7 +255,8 @@ mod tests {
             Span { parent: below(5, Evidence::Thread), status: Status::Ok, ..sample::span(6, &service) },
         ];
         let sent = encode(&spans);
-        let expected = group_spans_by_resource_and_scope(spans.iter().map(sdk).collect(), &(&service.resource).into());
+        let told = [sdk(&spans[0], of_every_kind()), sdk(&spans[1], sample::attributes())];
+        let expected = group_spans_by_resource_and_scope(told.into(), &(&service.resource).into());
         assert_eq!(decoded(&sent).resource_spans, expected);
         // Byte for byte: no length is padded, no field out of order.
         assert_eq!(sent, decoded(&sent).encode_to_vec());
@@ -396,7 +295,10 @@ mod tests {
     ) {
         let service = sample::service("shop");
         let text = "x".repeat(size);
-        let span = Span { attributes: vec![KeyValue::new("text", text.clone())], ..sample::span(1, &service) };
+        let span = Span {
+            attributes: [KeyValue::new("text", text.clone())].into_iter().collect(),
+            ..sample::span(1, &service)
+        };
         let sent = encode(&[span]);
         assert_eq!(sent, decoded(&sent).encode_to_vec());
         let decoded = decoded(&sent);

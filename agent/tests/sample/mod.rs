@@ -31,7 +31,7 @@ pub(crate) fn spans(first: u64, count: u64) -> Vec<Span> {
         start: 1_700_000_000_000_000_000,
         end: 1_700_000_000_001_000_000,
         status: Status::Unset,
-        attributes: vec![KeyValue::new("http.request.method", "GET")],
+        attributes: [KeyValue::new("http.request.method", "GET")].into_iter().collect(),
         links: Vec::new(),
         service: Arc::clone(&services[usize::from(id.is_multiple_of(2))]),
     };
