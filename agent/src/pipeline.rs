@@ -65,7 +65,7 @@ struct Settling {
     due: u64,
     node: NodeId,
     tgid: u32,
-    ends: Ends,
+    ends: Arc<Ends>,
     start: u64,
     end: u64,
     exchange: Box<Exchange>,
@@ -224,7 +224,7 @@ impl<S: Surroundings> Pipeline<S> {
     }
 
     /// An exchange is over: it waits to be settled.
-    fn over(&mut self, cookie: u64, tgid: u32, ends: Ends, exchange: Box<Exchange>) {
+    fn over(&mut self, cookie: u64, tgid: u32, ends: Arc<Ends>, exchange: Box<Exchange>) {
         let start = exchange.request_start.nanos;
         let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
         let end = match exchange.end {

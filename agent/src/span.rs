@@ -3,7 +3,7 @@
 pub(crate) mod attributes;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
@@ -85,12 +85,34 @@ pub enum Address {
     Unknown,
 }
 
-/// The two ends of the connection an exchange went over, seen from the process whose span is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The two ends of a connection, seen from the process whose spans are made.
+#[derive(Debug)]
 pub struct Ends {
     pub role: Role,
     pub local: Address,
     pub peer: Address,
+    told: OnceLock<[Attributes; 2]>,
+}
+
+impl Ends {
+    #[must_use]
+    pub fn new(role: Role, local: Address, peer: Address) -> Self {
+        Self { role, local, peer, told: OnceLock::new() }
+    }
+
+    /// The server's end.
+    #[must_use]
+    pub fn server(&self) -> &Address {
+        match self.role {
+            Role::Client => &self.peer,
+            Role::Server => &self.local,
+        }
+    }
+
+    /// What `tell` says of them. All spans of the connection say the same: only the first asks.
+    pub(crate) fn told(&self, tell: impl FnOnce(&Self) -> [Attributes; 2]) -> &[Attributes; 2] {
+        self.told.get_or_init(|| tell(self))
+    }
 }
 
 /// What the traced process was on the connection.

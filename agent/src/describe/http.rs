@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn without_an_authority_there_is_no_url_and_its_parts_are_said() {
-        let ends = Ends { role: Role::Client, local: Address::Unknown, peer: Address::Unknown };
+        let ends = Ends::new(Role::Client, Address::Unknown, Address::Unknown);
         let http = Http { host: "".into(), query: "q=REDACTED".into(), ..get("/a") };
         let span = described_at(http, End::Complete, &ends);
         assert_eq!(value(&span, "url.full"), "");

@@ -21,38 +21,42 @@ pub(super) struct Authority<'a> {
 /// `server.*` is what was asked for, if the protocol tells it, else the server's end of the connection. Over a unix
 /// socket it is always the socket: the authority such a request carries names nobody (`localhost`, `docker`).
 pub(super) fn describe(ends: &Ends, asked_for: Option<Authority<'_>>, attributes: &mut Attributes) {
-    let server = match ends.role {
-        Role::Client => &ends.peer,
-        Role::Server => &ends.local,
-    };
+    let [server, others] = ends.told(tell);
     match asked_for {
-        Some(Authority { host, port }) if !is_named_socket(server) => {
+        Some(Authority { host, port }) if !is_named_socket(ends.server()) => {
             attributes.set(SERVER_ADDRESS, host);
             set_port(SERVER_PORT, port, attributes);
         }
-        _ => set_end(SERVER_ADDRESS, SERVER_PORT, server, attributes),
+        _ => attributes.extend(server),
     }
+    attributes.extend(others);
+}
+
+/// What every span of the connection says of it: `server.*` of the server's end, and all the rest.
+fn tell(ends: &Ends) -> [Attributes; 2] {
+    let [mut server, mut others] = <[Attributes; 2]>::default();
+    set_end(SERVER_ADDRESS, SERVER_PORT, ends.server(), &mut server);
     if ends.role == Role::Server {
-        set_end(CLIENT_ADDRESS, CLIENT_PORT, &ends.peer, attributes);
+        set_end(CLIENT_ADDRESS, CLIENT_PORT, &ends.peer, &mut others);
     }
-    set_end(NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT, &ends.peer, attributes);
-    set_end(NETWORK_LOCAL_ADDRESS, NETWORK_LOCAL_PORT, &ends.local, attributes);
+    set_end(NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT, &ends.peer, &mut others);
+    set_end(NETWORK_LOCAL_ADDRESS, NETWORK_LOCAL_PORT, &ends.local, &mut others);
     match (&ends.local, &ends.peer) {
         (Address::Inet(end), _) | (_, Address::Inet(end)) => {
-            attributes.set(NETWORK_TRANSPORT, "tcp");
-            attributes.set(NETWORK_TYPE, if end.ip().to_canonical().is_ipv4() { "ipv4" } else { "ipv6" });
+            others.set(NETWORK_TRANSPORT, "tcp");
+            others.set(NETWORK_TYPE, if end.ip().to_canonical().is_ipv4() { "ipv4" } else { "ipv6" });
         }
-        (Address::Unix(_), _) | (_, Address::Unix(_)) => attributes.set(NETWORK_TRANSPORT, "unix"),
+        (Address::Unix(_), _) | (_, Address::Unix(_)) => others.set(NETWORK_TRANSPORT, "unix"),
         (Address::Unknown, Address::Unknown) => {}
     }
+    server.shrink();
+    others.shrink();
+    [server, others]
 }
 
 /// The server's end of the connection as the authority of a URL; `None` for what a URL can't say.
 pub(super) fn url_authority(ends: &Ends) -> Option<SocketAddr> {
-    match match ends.role {
-        Role::Client => &ends.peer,
-        Role::Server => &ends.local,
-    } {
+    match ends.server() {
         Address::Inet(address) => Some(SocketAddr::new(address.ip().to_canonical(), address.port())),
         Address::Unix(_) | Address::Unknown => None,
     }
@@ -97,8 +101,8 @@ pub(super) mod tests {
 
     pub(crate) fn tcp(role: Role) -> Ends {
         match role {
-            Role::Client => Ends { role, local: inet("10.0.0.1:50000"), peer: inet("10.0.0.2:8080") },
-            Role::Server => Ends { role, local: inet("10.0.0.2:8080"), peer: inet("10.0.0.1:50000") },
+            Role::Client => Ends::new(role, inet("10.0.0.1:50000"), inet("10.0.0.2:8080")),
+            Role::Server => Ends::new(role, inet("10.0.0.2:8080"), inet("10.0.0.1:50000")),
         }
     }
 
@@ -121,44 +125,44 @@ pub(super) mod tests {
          network.transport=tcp network.type=ipv4"
     )]
     #[case::mapped(
-        Ends { role: Role::Server, local: inet("[::ffff:10.0.0.2]:80"), peer: inet("[::ffff:10.0.0.1]:5") },
+        Ends::new(Role::Server, inet("[::ffff:10.0.0.2]:80"), inet("[::ffff:10.0.0.1]:5")),
         "server.address=10.0.0.2 server.port=80 client.address=10.0.0.1 client.port=5 network.peer.address=10.0.0.1 \
          network.peer.port=5 network.local.address=10.0.0.2 network.local.port=80 network.transport=tcp \
          network.type=ipv4"
     )]
     #[case::ipv6(
-        Ends { role: Role::Client, local: inet("[::1]:5"), peer: inet("[fe80::2]:80") },
+        Ends::new(Role::Client, inet("[::1]:5"), inet("[fe80::2]:80")),
         "server.address=fe80::2 server.port=80 network.peer.address=fe80::2 network.peer.port=80 \
          network.local.address=::1 network.local.port=5 network.transport=tcp network.type=ipv6"
     )]
     #[case::unix_client(
-        Ends { role: Role::Client, local: Address::Unix("".into()), peer: Address::Unix("/run/db.sock".into()) },
+        Ends::new(Role::Client, Address::Unix("".into()), Address::Unix("/run/db.sock".into())),
         "server.address=/run/db.sock network.peer.address=/run/db.sock network.transport=unix"
     )]
     #[case::unix_server(
-        Ends { role: Role::Server, local: Address::Unix("@abstract".into()), peer: Address::Unix("".into()) },
+        Ends::new(Role::Server, Address::Unix("@abstract".into()), Address::Unix("".into())),
         "server.address=@abstract network.local.address=@abstract network.transport=unix"
     )]
     #[case::half_known(
-        Ends { role: Role::Server, local: Address::Unknown, peer: inet("10.0.0.1:5") },
+        Ends::new(Role::Server, Address::Unknown, inet("10.0.0.1:5")),
         "client.address=10.0.0.1 client.port=5 network.peer.address=10.0.0.1 network.peer.port=5 \
          network.transport=tcp network.type=ipv4"
     )]
-    #[case::unknown(Ends { role: Role::Client, local: Address::Unknown, peer: Address::Unknown }, "")]
+    #[case::unknown(Ends::new(Role::Client, Address::Unknown, Address::Unknown), "")]
     fn each_end_is_said_as_far_as_it_is_known(#[case] ends: Ends, #[case] expected: &str) {
         assert_eq!(described(&ends, None), expected);
     }
 
     #[rstest]
     #[case::inet(tcp(Role::Client), "shop", Some(80))]
-    #[case::unknown(Ends { role: Role::Server, local: Address::Unknown, peer: Address::Unknown }, "shop", Some(80))]
+    #[case::unknown(Ends::new(Role::Server, Address::Unknown, Address::Unknown), "shop", Some(80))]
     #[case::unix(
-        Ends { role: Role::Client, local: Address::Unix("".into()), peer: Address::Unix("/run/x".into()) },
+        Ends::new(Role::Client, Address::Unix("".into()), Address::Unix("/run/x".into())),
         "/run/x",
         None
     )]
     #[case::unnamed_unix(
-        Ends { role: Role::Client, local: Address::Unix("".into()), peer: Address::Unix("".into()) },
+        Ends::new(Role::Client, Address::Unix("".into()), Address::Unix("".into())),
         "shop",
         Some(80)
     )]

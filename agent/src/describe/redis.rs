@@ -45,8 +45,7 @@ mod tests {
             end: End::Complete,
             details: Details::Redis(command),
         };
-        let ends =
-            Ends { role: Role::Client, local: Address::Unix("".into()), peer: Address::Unix("/run/redis.sock".into()) };
+        let ends = Ends::new(Role::Client, Address::Unix("".into()), Address::Unix("/run/redis.sock".into()));
         super::super::described(&exchange, &ends)
     }
 

@@ -53,6 +53,11 @@ impl Attributes {
         self.encoded.extend_from_slice(&others.encoded);
     }
 
+    /// Gives back the memory that is not needed: for those that are kept.
+    pub fn shrink(&mut self) {
+        self.encoded.shrink_to_fit();
+    }
+
     /// Takes all back; the memory stays.
     pub fn clear(&mut self) {
         self.encoded.clear();
