@@ -1,7 +1,7 @@
 //! The line from records to spans: strictly forward, on one thread, nothing queued that is not bounded.
 //!
 //! A record goes to the `stream` of its connection; what that finds is given its place among the `parent`s, waits a
-//! moment until it is settled, is described, given its service and handed to `export`.
+//! moment until it is settled, is described, given its service and handed on to be exported.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -52,8 +52,8 @@ pub struct Pipeline<S> {
     calling: FxHashSet<u32>,
     happened: Vec<Happening>,
     ended: Vec<u64>,
-    /// What is ready to be sent. The owner takes it.
-    pub spans: Vec<Span>,
+    /// Where the next span is described: in the memory of the last.
+    description: Description,
     metrics: Arc<Metrics>,
     clock_read: u64,
     latest: u64,
@@ -84,7 +84,7 @@ impl<S: Surroundings> Pipeline<S> {
             calling: FxHashSet::default(),
             happened: Vec::new(),
             ended: Vec::new(),
-            spans: Vec::new(),
+            description: Description::default(),
             metrics,
             clock_read: reading.monotonic,
             latest: 0,
@@ -133,8 +133,8 @@ impl<S: Surroundings> Pipeline<S> {
         self.surroundings.process(process);
     }
 
-    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due.
-    pub fn advance(&mut self, now: u64) {
+    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each span goes to `made`.
+    pub fn advance(&mut self, now: u64, mut made: impl FnMut(&Span)) {
         /// Steps of the wall clock are looked for this often.
         const CLOCK_INTERVAL: u64 = 1_000_000_000;
         if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
@@ -156,7 +156,7 @@ impl<S: Surroundings> Pipeline<S> {
         }
         while self.settling.front().is_some_and(|settling| settling.due <= now) {
             if let Some(settling) = self.settling.pop_front() {
-                self.settle(settling);
+                self.settle(settling, &mut made);
             }
         }
     }
@@ -174,10 +174,10 @@ impl<S: Surroundings> Pipeline<S> {
     }
 
     /// Ends everything that is open, as of `now`.
-    pub fn shutdown(&mut self, now: u64) {
+    pub fn shutdown(&mut self, now: u64, made: impl FnMut(&Span)) {
         self.streams.shutdown(now, &mut self.happened);
         self.follow();
-        self.advance(u64::MAX);
+        self.advance(u64::MAX, made);
     }
 
     /// Gives what the streams found its place.
@@ -242,7 +242,7 @@ impl<S: Surroundings> Pipeline<S> {
         self.settling.push_back(Settling { due: end + SETTLE, node, tgid, ends, start, end, exchange });
     }
 
-    fn settle(&mut self, settling: Settling) {
+    fn settle(&mut self, settling: Settling, made: &mut impl FnMut(&Span)) {
         let Settling { node, tgid, ends, start, end, exchange, .. } = settling;
         let Some(settled) = self.parents.settle(node, start, end) else { return };
         if settled.found_late {
@@ -253,10 +253,10 @@ impl<S: Surroundings> Pipeline<S> {
             return;
         }
         let service = self.surroundings.service(tgid);
-        let mut description = Description::default();
-        describe(&exchange, &ends, self.routes.of(&service), &mut description);
+        describe(&exchange, &ends, self.routes.of(&service), &mut self.description);
+        let Description { name, status, attributes } = std::mem::take(&mut self.description);
         let (start, end) = self.clock.wall(settled.start, settled.end);
-        self.spans.push(Span {
+        let span = Span {
             trace_id: settled.trace_id,
             span_id: settled.span_id,
             parent: settled.parent,
@@ -265,14 +265,16 @@ impl<S: Surroundings> Pipeline<S> {
                 Role::Client => SpanKind::Client,
                 Role::Server => SpanKind::Server,
             },
-            name: description.name,
+            name,
             start,
             end,
-            status: description.status,
-            attributes: description.attributes,
+            status,
+            attributes,
             links: settled.link.into_iter().collect(),
             service,
-        });
+        };
+        made(&span);
+        self.description = Description { name: span.name, status: span.status, attributes: span.attributes };
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
     varint(out, length as u64);
 }
 
+/// What [`begin`] of a field below 16 takes at most: 64 bits, 7 in each byte.
+pub(crate) const LONGEST_BEGIN: usize = 1 + 10;
+
 /// A nested message of perhaps `expected` bytes: it is written behind as much room as that length takes, and moved if
 /// its own turns out to take more, or less.
 pub(crate) fn message(out: &mut Vec<u8>, field: u32, expected: usize, write: impl FnOnce(&mut Vec<u8>)) {
