@@ -23,22 +23,31 @@ pub(crate) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+#[inline]
 pub(crate) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     begin(out, field, value.len());
     out.extend_from_slice(value);
 }
 
+#[inline]
 pub(crate) fn string(out: &mut Vec<u8>, field: u32, value: &str) {
     bytes(out, field, value.as_bytes());
 }
 
-/// What stands before a text or a nested message of `length` bytes.
+/// What stands before a text or a nested message of `length` bytes, as a field below 16.
+#[inline(always)]
 pub(crate) fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
-    tag(out, field, LENGTH_DELIMITED);
-    varint(out, length as u64);
+    let tag = (field << 3 | LENGTH_DELIMITED) as u8;
+    if length < 0x80 {
+        // Nearly always; and then both at once.
+        out.extend_from_slice(&[tag, length as u8]);
+    } else {
+        out.push(tag);
+        varint(out, length as u64);
+    }
 }
 
-/// What [`begin`] of a field below 16 takes at most: 64 bits, 7 in each byte.
+/// What [`begin`] takes at most: 64 bits, 7 in each byte.
 pub(crate) const LONGEST_BEGIN: usize = 1 + 10;
 
 /// A nested message of perhaps `expected` bytes: it is written behind as much room as that length takes, and moved if
@@ -47,35 +56,43 @@ pub(crate) fn message(out: &mut Vec<u8>, field: u32, expected: usize, write: imp
     begin(out, field, expected);
     let start = out.len();
     write(out);
-    let length = (out.len() - start) as u64;
-    out.splice(start - varint_length(expected as u64)..start, septets(length));
+    let end = out.len();
+    // Its length, behind it until it is known where it belongs.
+    varint(out, (end - start) as u64);
+    let (reserved, needed) = (varint_length(expected as u64), out.len() - end);
+    if needed == reserved {
+        out.copy_within(end.., start - reserved);
+        out.truncate(end);
+    } else {
+        out[start..].rotate_right(needed);
+        out.drain(start - reserved..start);
+    }
 }
 
-/// Bytes of a text or nested message of `length` bytes as a field below 16, its [`begin`] included.
+/// Bytes of a text or nested message of `length` bytes with its [`begin`].
+#[inline]
 pub(crate) const fn delimited_length(length: usize) -> usize {
     1 + varint_length(length as u64) + length
 }
 
+#[inline]
 pub(crate) const fn varint_length(value: u64) -> usize {
-    let bits = u64::BITS - (value | 1).leading_zeros();
-    bits.div_ceil(7) as usize
+    if value < 0x80 {
+        return 1;
+    }
+    (u64::BITS - value.leading_zeros()).div_ceil(7) as usize
 }
 
 fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
     varint(out, u64::from(field << 3 | wire_type));
 }
 
-fn varint(out: &mut Vec<u8>, value: u64) {
-    out.extend(septets(value));
-}
-
-/// The bytes of a varint: seven bits in each, the lowest first, and whether there are more.
-fn septets(value: u64) -> impl Iterator<Item = u8> {
-    let length = varint_length(value);
-    (1..=length).map(move |nth| {
-        let bits = (value >> (7 * (nth - 1))) as u8 & 0x7f;
-        if nth < length { bits | 0x80 } else { bits }
-    })
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn is_named_socket(address: &Address) -> bool {
 }
 
 /// Nothing is said of an unnamed unix socket and of what is not known.
-fn set_end(address: &str, port: &str, end: &Address, attributes: &mut Attributes) {
+fn set_end(address: &'static str, port: &'static str, end: &Address, attributes: &mut Attributes) {
     match end {
         Address::Inet(end) => {
             attributes.set(address, &text(end.ip()));
@@ -78,7 +78,7 @@ fn set_end(address: &str, port: &str, end: &Address, attributes: &mut Attributes
     }
 }
 
-fn set_port(key: &str, port: Option<u16>, attributes: &mut Attributes) {
+fn set_port(key: &'static str, port: Option<u16>, attributes: &mut Attributes) {
     if let Some(port) = port {
         attributes.set_count(key, port.into());
     }

@@ -212,7 +212,9 @@ fn write_span(out: &mut Vec<u8>, span: &Span) {
         fixed64(out, 8, span.end);
         out.extend_from_slice(span.attributes.encoded());
         if let Some(parent) = &span.parent {
-            attributes::text(out, 9, PARENT_EVIDENCE, &[parent.evidence.as_str()]);
+            let evidence = parent.evidence.as_str();
+            attributes::begin_text(out, 9, PARENT_EVIDENCE, evidence.len());
+            out.extend_from_slice(evidence.as_bytes());
         }
         for link in &span.links {
             message(out, 13, 0, |out| write_link(out, link));
