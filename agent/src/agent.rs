@@ -120,8 +120,8 @@ impl Agent {
         let records = self.ring.drain(MOST, |record| pipeline.record(record));
         // As long as there are more, what seems to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
-        pipeline.advance(now);
-        self.exporting.send(&mut pipeline.spans);
+        let mut shipment = self.exporting.shipment();
+        pipeline.advance(now, |span| shipment.add(span));
         match records {
             MOST => Left::Records,
             0 if !pipeline.is_busy() => Left::Nothing,
@@ -135,8 +135,9 @@ impl Agent {
         // Records of what happened until now may still be on their way.
         let now = monotonic();
         while self.look() == Left::Records && self.pipeline.latest() < now {}
-        self.pipeline.shutdown(monotonic());
-        self.exporting.send(&mut self.pipeline.spans);
+        let mut shipment = self.exporting.shipment();
+        self.pipeline.shutdown(monotonic(), |span| shipment.add(span));
+        drop(shipment);
         self.pipeline.surroundings.changes = None;
         if self.watch.join().is_err() {
             tracing::error!("the thread that follows processes panicked");

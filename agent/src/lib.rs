@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod metrics;
 pub mod parent;
 pub mod pipeline;
+mod protobuf;
 pub mod route;
 pub mod span;
 pub mod stream;

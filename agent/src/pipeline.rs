@@ -1,7 +1,7 @@
 //! The line from records to spans: strictly forward, on one thread, nothing queued that is not bounded.
 //!
 //! A record goes to the `stream` of its connection; what that finds is given its place among the `parent`s, waits a
-//! moment until it is settled, is described, given its service and handed to `export`.
+//! moment until it is settled, is described, given its service and handed on to be exported.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ use crate::enrich::Service;
 use crate::metrics::Metrics;
 use crate::parent::{NodeId, Parents, Place};
 use crate::route::Routes;
-use crate::span::{Ends, Role, Span};
+use crate::span::{Description, Ends, Role, Span};
 use crate::stream::{Happening, Learnt, Limits, Streams};
 
 /// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
@@ -51,8 +51,8 @@ pub struct Pipeline<S> {
     /// Processes that make calls: the kernel wants to know which of their requests are complete.
     calling: FxHashSet<u32>,
     happened: Vec<Happening>,
-    /// What is ready to be sent. The owner takes it.
-    pub spans: Vec<Span>,
+    /// Where the next span is described: in the memory of the last.
+    description: Description,
     metrics: Arc<Metrics>,
     clock_read: u64,
     latest: u64,
@@ -64,7 +64,7 @@ struct Settling {
     due: u64,
     node: NodeId,
     tgid: u32,
-    ends: Ends,
+    ends: Arc<Ends>,
     start: u64,
     end: u64,
     exchange: Box<Exchange>,
@@ -82,7 +82,7 @@ impl<S: Surroundings> Pipeline<S> {
             routes: ServiceRoutes::default(),
             calling: FxHashSet::default(),
             happened: Vec::new(),
-            spans: Vec::new(),
+            description: Description::default(),
             metrics,
             clock_read: reading.monotonic,
             latest: 0,
@@ -133,8 +133,8 @@ impl<S: Surroundings> Pipeline<S> {
         self.surroundings.process(process);
     }
 
-    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due.
-    pub fn advance(&mut self, now: u64) {
+    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each span goes to `made`.
+    pub fn advance(&mut self, now: u64, mut made: impl FnMut(&Span)) {
         /// Steps of the wall clock are looked for this often.
         const CLOCK_INTERVAL: u64 = 1_000_000_000;
         if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
@@ -153,7 +153,7 @@ impl<S: Surroundings> Pipeline<S> {
         self.parents.advance(now);
         while self.settling.front().is_some_and(|settling| settling.due <= now) {
             if let Some(settling) = self.settling.pop_front() {
-                self.settle(settling);
+                self.settle(settling, &mut made);
             }
         }
     }
@@ -171,10 +171,10 @@ impl<S: Surroundings> Pipeline<S> {
     }
 
     /// Ends everything that is open, as of `now`.
-    pub fn shutdown(&mut self, now: u64) {
+    pub fn shutdown(&mut self, now: u64, made: impl FnMut(&Span)) {
         self.streams.shutdown(now, &mut self.happened);
         self.follow();
-        self.advance(u64::MAX);
+        self.advance(u64::MAX, made);
     }
 
     /// Gives what the streams found its place.
@@ -229,7 +229,7 @@ impl<S: Surroundings> Pipeline<S> {
     }
 
     /// An exchange is over: it waits to be settled.
-    fn over(&mut self, cookie: u64, tgid: u32, ends: Ends, exchange: Box<Exchange>) {
+    fn over(&mut self, cookie: u64, tgid: u32, ends: Arc<Ends>, exchange: Box<Exchange>) {
         let start = exchange.request_start.nanos;
         let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
         let end = match exchange.end {
@@ -247,7 +247,7 @@ impl<S: Surroundings> Pipeline<S> {
         self.settling.push_back(Settling { due: end + SETTLE, node, tgid, ends, start, end, exchange });
     }
 
-    fn settle(&mut self, settling: Settling) {
+    fn settle(&mut self, settling: Settling, made: &mut impl FnMut(&Span)) {
         let Settling { node, tgid, ends, start, end, exchange, .. } = settling;
         let answered = exchange.response_start.is_some();
         let Some(settled) = self.parents.settle(node, start, end, answered) else { return };
@@ -259,9 +259,10 @@ impl<S: Surroundings> Pipeline<S> {
             return;
         }
         let service = self.surroundings.service(tgid);
-        let description = describe(*exchange, &ends, self.routes.of(&service));
+        describe(&exchange, &ends, self.routes.of(&service), &mut self.description);
+        let Description { name, status, attributes } = std::mem::take(&mut self.description);
         let (start, end) = self.clock.wall(settled.start, settled.end);
-        self.spans.push(Span {
+        let span = Span {
             trace_id: settled.trace_id,
             span_id: settled.span_id,
             parent: settled.parent,
@@ -270,14 +271,16 @@ impl<S: Surroundings> Pipeline<S> {
                 Role::Client => SpanKind::Client,
                 Role::Server => SpanKind::Server,
             },
-            name: description.name,
+            name,
             start,
             end,
-            status: description.status,
-            attributes: description.attributes,
+            status,
+            attributes,
             links: settled.link.into_iter().collect(),
             service,
-        });
+        };
+        made(&span);
+        self.description = Description { name: span.name, status: span.status, attributes: span.attributes };
     }
 }
 

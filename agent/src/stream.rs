@@ -51,7 +51,7 @@ pub struct Happening {
 pub enum Learnt {
     /// A request is on its way; the operation that it began with.
     Begun(Begun, Option<Origin>),
-    Exchange(Box<Exchange>, Ends),
+    Exchange(Box<Exchange>, Arc<Ends>),
     Lost(Lost),
     /// A request that is known only from the hole its event left: counted where that was lost.
     Untold(Moment),
@@ -306,10 +306,12 @@ impl Connection {
         self.role.unwrap_or(Role::Client)
     }
 
-    /// Both ends, as far as they are known.
-    #[must_use]
-    pub fn ends(&self) -> Ends {
-        Ends { role: self.role(), local: self.local.clone(), peer: self.peer.clone() }
+    /// Both ends, as far as they are known; its spans share them.
+    pub fn ends(&mut self) -> Arc<Ends> {
+        let role = self.role();
+        let known = self.ends.take().filter(|ends| ends.role == role);
+        let ends = known.unwrap_or_else(|| Arc::new(Ends::new(role, self.local.clone(), self.peer.clone())));
+        Arc::clone(self.ends.insert(ends))
     }
 
     #[must_use]

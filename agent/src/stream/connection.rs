@@ -11,7 +11,7 @@ use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Par
 use super::origin::Origins;
 use super::{Happening, Learnt};
 use crate::metrics::Metrics;
-use crate::span::{Address, Role};
+use crate::span::{Address, Ends, Role};
 
 /// Bytes kept while it is not clear yet what a run is.
 const UNDECIDED_BYTES: usize = 4 << 10;
@@ -29,6 +29,8 @@ pub struct Connection {
     pub role: Option<Role>,
     pub(super) local: Address,
     pub(super) peer: Address,
+    /// The same, as spans have them: from the first exchange on.
+    pub(super) ends: Option<Arc<Ends>>,
     /// Time of its latest segment.
     pub last_activity: u64,
     from_start: bool,
@@ -133,6 +135,7 @@ impl Connection {
             role: None,
             local: Address::Unknown,
             peer: Address::Unknown,
+            ends: None,
             last_activity: 0,
             from_start: false,
             unix: false,
@@ -162,6 +165,7 @@ impl Connection {
         self.role = self.role.or(role);
         self.local = local;
         self.peer = peer;
+        self.ends = None;
         self.from_start = from_start;
     }
 
