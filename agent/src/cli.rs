@@ -35,7 +35,7 @@ pub struct Exec {
     #[command(flatten)]
     pub tracing: Tracing,
     /// The command and its arguments; its input and output are its own, and its exit code is returned
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -108,8 +108,27 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case::after_dashes(&["--file", "x", "--", "sh", "-c", "exit 7"], &["sh", "-c", "exit 7"])]
+    #[case::without_dashes(&["--file=x", "sh", "-c", "--", "--help"], &["sh", "-c", "--", "--help"])]
+    #[case::called_like_an_option(&["--", "-server"], &["-server"])]
+    #[case::option_misspelt(&["--flie", "x", "--", "sh"], &[])]
+    #[case::no_command(&["--"], &[])]
+    fn a_command_begins_where_options_end(#[case] arguments: &[&str], #[case] command: &[&str]) {
+        let parsed = Cli::try_parse_from(["onlooker", "exec"].iter().chain(arguments));
+        let parsed = parsed.map_or_else(
+            |_refused| Vec::new(),
+            |cli| match cli.command {
+                Command::Exec(exec) => exec.command,
+                other => panic!("{other:?}"),
+            },
+        );
+        assert_eq!(parsed, command);
+    }
 
     #[test]
     fn help_says_what_is_accepted() {

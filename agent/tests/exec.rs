@@ -1,0 +1,47 @@
+//! `onlooker exec` as whoever started a command without it would find it: its exit code.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::process::{Command, Output};
+
+use rstest::rstest;
+
+fn exec(options: &[&str], command: &[&str]) -> Command {
+    let mut exec = Command::new(env!("CARGO_BIN_EXE_onlooker"));
+    exec.arg("exec").args(options).arg("--").args(command).env("OTEL_TRACES_EXPORTER", "none");
+    exec
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[rstest]
+#[case::its_own(&["sh", "-c", "exit 1"], 1)]
+#[case::of_a_signal(&["sh", "-c", "kill -TERM $$"], 143)]
+#[case::not_executable(&["/etc/passwd"], 126)]
+#[case::not_found(&["onlooker-no-such-command"], 127)]
+fn the_exit_code_is_the_commands(#[case] command: &[&str], #[case] code: i32) {
+    let output = exec(&[], command).output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+}
+
+#[rstest]
+#[case::option(&["--no-such-option"], "console", "--no-such-option")]
+#[case::value(&["--ring-bytes", "5000"], "console", "not a power of two")]
+#[case::environment(&[], "carrier-pigeon", "carrier-pigeon")]
+fn what_fails_before_the_command_is_not_taken_for_its_failure(
+    #[case] options: &[&str],
+    #[case] exporter: &str,
+    #[case] why: &str,
+) {
+    let output = exec(options, &["true"]).env("OTEL_TRACES_EXPORTER", exporter).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{}", said(&output));
+    assert!(said(&output).contains(why), "{}", said(&output));
+}
+
+#[test]
+fn help_is_no_failure() {
+    let output = Command::new(env!("CARGO_BIN_EXE_onlooker")).args(["exec", "--help"]).output().unwrap();
+    assert!(output.status.success());
+}
