@@ -1,7 +1,8 @@
-//! `onlooker exec` as whoever started a command without it would find it: its exit code.
+//! `onlooker exec` as whoever started a command without it would find it: its exit code, its signals.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
 use rstest::rstest;
@@ -44,4 +45,25 @@ fn what_fails_before_the_command_is_not_taken_for_its_failure(
 fn help_is_no_failure() {
     let output = Command::new(env!("CARGO_BIN_EXE_onlooker")).args(["exec", "--help"]).output().unwrap();
     assert!(output.status.success());
+}
+
+/// `nohup onlooker exec -- server`: the server is to survive the terminal as it would without us.
+#[test]
+fn a_signal_that_was_ignored_is_ignored_by_the_command_too() {
+    let ignored = |hangup: libc::sighandler_t| {
+        let mut exec = exec(&[], &["grep", "SigIgn", "/proc/self/status"]);
+        // SAFETY: signal is async-signal-safe.
+        unsafe {
+            exec.pre_exec(move || {
+                libc::signal(libc::SIGHUP, hangup);
+                Ok(())
+            });
+        }
+        let output = exec.output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        let bits = found.strip_prefix("SigIgn:").unwrap_or_else(|| panic!("{found}{}", said(&output)));
+        u64::from_str_radix(bits.trim(), 16).unwrap() & (1 << (libc::SIGHUP - 1)) != 0
+    };
+    assert!(ignored(libc::SIG_IGN));
+    assert!(!ignored(libc::SIG_DFL));
 }
