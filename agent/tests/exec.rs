@@ -1,7 +1,5 @@
 //! `onlooker exec` as whoever started a command without it would find it: its exit code, its signals.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
