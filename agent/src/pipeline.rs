@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clock::{Clock, Reading};
 use crate::describe::describe;
-use crate::enrich::Service;
+use crate::enrich::{Service, Whose};
 use crate::metrics::Metrics;
 use crate::parent::{NodeId, Parents, Place};
 use crate::route::Routes;
@@ -25,10 +25,16 @@ use crate::stream::{Connection, Happening, Learnt, Limits, Streams};
 /// that its process runs a loop come by other processors, at most one look at the ring later.
 const SETTLE: u64 = 50_000_000;
 
+/// How long it waits beyond that to know whose it is: a span is to be exported within a second of its end.
+const PATIENCE: u64 = 500_000_000;
+
+/// How many may wait for that: what has no room goes by what is known of it.
+const MOST_WAITING: usize = 16_384;
+
 /// What the pipeline asks and tells the world outside: so that it runs as well without a kernel.
 pub trait Surroundings {
-    /// Whose span it is.
-    fn service(&mut self, tgid: u32) -> Arc<Service>;
+    /// Whose span it is, now or soon.
+    fn whose(&mut self, tgid: u32) -> Whose;
     /// Every request of the connection that begins before `until` is complete.
     fn completed(&mut self, cookie: u64, until: u64);
     /// As many bytes of the connection's runs are wanted as can be captured.
@@ -47,6 +53,8 @@ pub struct Pipeline<S> {
     parents: Parents,
     clock: Clock,
     settling: VecDeque<Settling>,
+    /// What is settled but for whose it is.
+    waiting: Vec<Settling>,
     routes: ServiceRoutes,
     /// Processes that make calls: the kernel wants to know which of their requests are complete.
     calling: FxHashSet<u32>,
@@ -64,7 +72,7 @@ pub struct Pipeline<S> {
 struct Settling {
     due: u64,
     node: NodeId,
-    tgid: u32,
+    whose: Whose,
     ends: Ends,
     start: u64,
     end: u64,
@@ -80,6 +88,7 @@ impl<S: Surroundings> Pipeline<S> {
             parents: Parents::default(),
             clock: Clock::new(reading),
             settling: VecDeque::new(),
+            waiting: Vec::new(),
             routes: ServiceRoutes::default(),
             calling: FxHashSet::default(),
             happened: Vec::new(),
@@ -120,6 +129,8 @@ impl<S: Surroundings> Pipeline<S> {
 
     fn process(&mut self, process: &event::Process) {
         match process.change {
+            // What its threads prove is another program's.
+            lifecycle::EXEC => self.parents.process_ended(process.tgid),
             lifecycle::CALLS => {
                 self.calling.insert(process.tgid);
             }
@@ -154,10 +165,27 @@ impl<S: Surroundings> Pipeline<S> {
             self.parents.connection_ended(cookie);
             self.surroundings.forget(cookie);
         }
-        while self.settling.front().is_some_and(|settling| settling.due <= now) {
-            if let Some(settling) = self.settling.pop_front() {
+        self.settle_due(now, now);
+    }
+
+    /// Settles what is due `by` then, if it is known whose it is or was waited for until `now`.
+    fn settle_due(&mut self, by: u64, now: u64) {
+        while self.settling.front().is_some_and(|settling| settling.due <= by) {
+            let Some(settling) = self.settling.pop_front() else { break };
+            if settling.whose.service().is_some() || self.waiting.len() >= MOST_WAITING {
                 self.settle(settling);
+            } else {
+                self.waiting.push(settling);
             }
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let over = |settling: &mut Settling| {
+            settling.whose.service().is_some() || settling.due.saturating_add(PATIENCE) <= now
+        };
+        for settling in self.waiting.extract_if(.., over).collect::<Vec<_>>() {
+            self.settle(settling);
         }
     }
 
@@ -170,14 +198,20 @@ impl<S: Surroundings> Pipeline<S> {
     /// Whether something waits for its time.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.settling.is_empty()
+        !self.settling.is_empty() || self.waits_for_services()
     }
 
-    /// Ends everything that is open, as of `now`.
+    /// Whether something waits only to know whose it is.
+    #[must_use]
+    pub fn waits_for_services(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Ends everything that is open, as of `now`, and settles it. What waits to know whose it is goes on to wait.
     pub fn shutdown(&mut self, now: u64) {
         self.streams.shutdown(now, &mut self.happened);
         self.follow();
-        self.advance(u64::MAX);
+        self.settle_due(u64::MAX, now);
     }
 
     /// Gives what the streams found its place.
@@ -239,11 +273,12 @@ impl<S: Surroundings> Pipeline<S> {
         if ends.role == Role::Server && self.calling.contains(&tgid) && all_answered() {
             self.surroundings.completed(cookie, exchange.request_end.position);
         }
-        self.settling.push_back(Settling { due: end + SETTLE, node, tgid, ends, start, end, exchange });
+        let whose = self.surroundings.whose(tgid);
+        self.settling.push_back(Settling { due: end + SETTLE, node, whose, ends, start, end, exchange });
     }
 
     fn settle(&mut self, settling: Settling) {
-        let Settling { node, tgid, ends, start, end, exchange, .. } = settling;
+        let Settling { node, whose, ends, start, end, exchange, .. } = settling;
         let Some(settled) = self.parents.settle(node, start, end) else { return };
         if settled.found_late {
             self.metrics.parents_found_late.add(1);
@@ -252,7 +287,11 @@ impl<S: Surroundings> Pipeline<S> {
             self.metrics.spans_left_to_sdk.add(1);
             return;
         }
-        let service = self.surroundings.service(tgid);
+        let service = whose.service().unwrap_or_else(|| {
+            self.metrics.spans_of_unknown_service.add(1);
+            whose.give_up()
+        });
+        let service = Arc::clone(service);
         let description = describe(*exchange, &ends, self.routes.of(&service));
         let (start, end) = self.clock.wall(settled.start, settled.end);
         self.spans.push(Span {
@@ -293,3 +332,6 @@ impl ServiceRoutes {
         routes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use onlooker::clock::Reading;
 use onlooker::discover::runtime::Runtimes;
-use onlooker::enrich::{Service, Services};
+use onlooker::enrich::{Host, Services, Whose};
 use onlooker::export::encode;
 use onlooker::metrics::Metrics;
 use onlooker::pipeline::{Pipeline, Surroundings};
@@ -139,18 +139,19 @@ fn per_exchange(look: Duration) -> f64 {
 
 /// All is done by one process: this one, as it is one that can be looked at.
 struct OneProcess {
-    services: Services,
+    whose: Whose,
 }
 
 impl OneProcess {
     fn new() -> Self {
-        Self { services: Services::new(Arc::new(Runtimes::default())) }
+        let mut services = Services::new(Arc::new(Host::read()), Arc::new(Runtimes::default()));
+        Self { whose: Whose::known(services.of(std::process::id(), "")) }
     }
 }
 
 impl Surroundings for OneProcess {
-    fn service(&mut self, tgid: u32) -> Arc<Service> {
-        self.services.of(tgid, "")
+    fn whose(&mut self, _tgid: u32) -> Whose {
+        self.whose.clone()
     }
 
     fn completed(&mut self, _cookie: u64, _until: u64) {}

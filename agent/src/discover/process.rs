@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use procfs::ProcError;
@@ -111,6 +111,26 @@ impl Process {
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         self.zombie
+    }
+
+    /// Whether it has not ended, nor is about to, with the last of its threads. It may have executed another program.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.proc.stat().is_ok_and(|stat| {
+            let first_ends = matches!(stat.state, 'Z' | 'X') || stat.flags & StatFlags::PF_EXITING.bits() != 0;
+            !first_ends || stat.num_threads > 1
+        })
+    }
+
+    /// Whether it is a child of the agent that has not yet executed the program it was started for.
+    #[must_use]
+    pub fn is_my_fork(&self) -> bool {
+        let program = |process: &Self| {
+            let metadata = process.open_executable().ok()?.metadata().ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        self.parent == std::process::id()
+            && Self::myself().is_ok_and(|myself| program(self).is_some() && program(self) == program(&myself))
     }
 
     /// The effective user's id, if it can be told.
