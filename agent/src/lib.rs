@@ -14,6 +14,7 @@ pub mod export;
 pub mod kernel;
 pub mod metrics;
 pub mod parent;
+mod percent;
 pub mod pipeline;
 mod protobuf;
 pub mod route;

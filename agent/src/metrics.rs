@@ -40,6 +40,8 @@ counters! {
     events_malformed,
     /// Processes that could not be judged because /proc did not tell what they are.
     processes_unreadable,
+    /// Changes of processes that were not looked at, because too many were to be: all processes were looked through later.
+    process_changes_missed,
     /// Processes that were asked for and could not be selected.
     processes_not_selected,
     /// Listening ports that the kernel side could not be told of: their connections count as calls.
@@ -95,6 +97,8 @@ counters! {
     spans_left_to_sdk,
     /// Parents found after the trace had been sent under another id: told as a link.
     parents_found_late,
+    /// Spans that could not wait until it was known whose they are: they go by the kernel's name of their process.
+    spans_of_unknown_service,
     /// Spans handed to the exporters.
     spans_made,
     /// Spans an exporter delivered (for several exporters: all of them).

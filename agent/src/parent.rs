@@ -17,7 +17,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::span::{Evidence, Parent, Role};
-use crate::stream::Origin;
+use crate::stream::{Origin, Place};
 use ledger::Ledger;
 use node::{Link, Node};
 
@@ -45,14 +45,6 @@ pub struct Settled {
 pub struct Abandoned {
     /// Spans were told that it is their parent.
     pub was_parent: bool,
-}
-
-/// Where a request begins: what `begin` is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    pub cookie: u64,
-    pub tgid: u32,
-    pub role: Role,
 }
 
 /// Every request in flight, and those that ended a moment ago.
@@ -108,17 +100,11 @@ impl Parents {
         id
     }
 
-    /// The node of a request that began.
-    #[must_use]
-    pub fn find(&self, cookie: u64, position: u64) -> Option<NodeId> {
-        self.ledger.find(cookie, position)
-    }
-
-    /// The request ended at `nanos`. It is settled a moment later.
-    pub fn finish(&mut self, id: NodeId, nanos: u64) {
-        if let Some(node) = self.ledger.get_mut(id) {
-            node.end = Some(nanos);
-        }
+    /// The request that began at `position` ended at `nanos`. It is settled a moment later.
+    pub fn finish(&mut self, cookie: u64, position: u64, nanos: u64) -> Option<NodeId> {
+        let id = self.ledger.find(cookie, position)?;
+        self.ledger.get_mut(id)?.end = Some(nanos);
+        Some(id)
     }
 
     /// The request is nobody's span: forget it.

@@ -37,28 +37,28 @@ impl Default for Limits {
     }
 }
 
-/// Something learnt from a connection.
-#[derive(Debug)]
-pub struct Happening {
+/// Who hears what is learnt from connections, in the order in which it happened on each.
+pub trait Listener {
+    /// A request is on its way; `origin` is the operation that it began with.
+    fn begun(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>);
+    /// Several requests of the connection are open at once, for the first time.
+    fn pipelined(&mut self, place: Place);
+    /// A request is over; `still_open` others of the connection are not.
+    fn exchanged(&mut self, place: Place, exchange: Box<Exchange>, ends: Arc<Ends>, still_open: usize);
+    /// A request that began can't be told truthfully.
+    fn lost(&mut self, place: Place, lost: Lost);
+    /// A request that is known only from the hole its event left: counted where that was lost.
+    fn untold(&mut self, place: Place, start: Moment);
+    /// The connection is forgotten: this is the last that is heard of it, unless it is used again.
+    fn forgotten(&mut self, place: Place);
+}
+
+/// Where something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
     pub cookie: u64,
     pub tgid: u32,
     pub role: Role,
-    pub learnt: Learnt,
-}
-
-/// What a parser found, with what the connection knows of it.
-#[derive(Debug)]
-pub enum Learnt {
-    /// A request is on its way; the operation that it began with.
-    Begun(Begun, Option<Origin>),
-    Exchange(Box<Exchange>, Arc<Ends>),
-    Lost(Lost),
-    /// A request that is known only from the hole its event left: counted where that was lost.
-    Untold(Moment),
-    /// Several of its requests are open at once, for the first time.
-    Pipelined,
-    /// It is forgotten: this is the last that is heard of it, unless it is used again.
-    Over,
 }
 
 /// Every connection that is followed, by cookie.
@@ -103,14 +103,14 @@ impl Streams {
         self.connections.is_empty()
     }
 
-    /// Takes one socket operation with its captured bytes; what it completes is appended to `happened`.
-    pub fn segment(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
-        let Some(connection) = self.connection(segment.cookie, segment.time, happened) else {
+    /// Takes one socket operation with its captured bytes; what it completes is told to the listener.
+    pub fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
+        let Some(connection) = self.connection(segment.cookie, segment.time, listener) else {
             self.metrics.connections_over_limit.add(1);
             self.metrics.requests_lost_over_limit.add(u64::from(begins_request(segment)));
             return;
         };
-        connection.segment(segment, captured, happened);
+        connection.segment(segment, captured, listener);
         if connection.wants_attention() {
             self.attention.push(segment.cookie);
         }
@@ -130,13 +130,13 @@ impl Streams {
     }
 
     /// Takes a connection's birth, turn of state or end.
-    pub fn change(&mut self, record: &event::Connection, happened: &mut Vec<Happening>) {
+    pub fn change(&mut self, record: &event::Connection, listener: &mut dyn Listener) {
         // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
         match record.change {
             change::CONNECTING => {
                 if let Some(before) = self.connections.remove(&record.cookie) {
                     // The socket is used again: what was open on it is over.
-                    before.end(Close::Normal, record.time, happened);
+                    before.end(Close::Normal, record.time, listener);
                 }
                 return;
             }
@@ -144,14 +144,14 @@ impl Streams {
             _ => {}
         }
         let known = if record.change == change::SEEN {
-            self.connection(record.cookie, record.time, happened)
+            self.connection(record.cookie, record.time, listener)
         } else {
             self.connections.get_mut(&record.cookie)
         };
         let Some(connection) = known else { return };
         match record.change {
             change::SEEN => connection.introduce(record.tgid, ends(record), record.from_start != 0),
-            change::FINISHED => connection.finished(record.time, happened),
+            change::FINISHED => connection.finished(record.time, listener),
             change::DESTROYED => connection.destroyed(record.next),
             _ => {
                 let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
@@ -175,37 +175,37 @@ impl Streams {
     }
 
     /// Lets time pass: holes that stay are declared, connections that closed are finished, what is too old is given up.
-    pub fn advance(&mut self, now: u64, happened: &mut Vec<Happening>) {
+    pub fn advance(&mut self, now: u64, listener: &mut dyn Listener) {
         self.attention.sort_unstable();
         self.attention.dedup();
         let (connections, hold) = (&mut self.connections, self.limits.hold);
         self.attention.retain(|cookie| {
             let Some(connection) = connections.get_mut(cookie) else { return false };
-            let over = connection.advance(now, hold, happened);
+            let over = connection.advance(now, hold, listener);
             if over && let Some(connection) = connections.remove(cookie) {
-                connection.is_over(happened);
+                connection.is_forgotten(listener);
             }
             !over && connections.get(cookie).is_some_and(Connection::wants_attention)
         });
         if now.saturating_sub(self.last_sweep) >= SWEEP_INTERVAL {
             self.last_sweep = now;
             for connection in self.connections.values_mut() {
-                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, happened);
+                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, listener);
             }
         }
     }
 
     /// Ends everything: the agent stops.
-    pub fn shutdown(&mut self, now: u64, happened: &mut Vec<Happening>) {
+    pub fn shutdown(&mut self, now: u64, listener: &mut dyn Listener) {
         for (_, connection) in self.connections.drain() {
-            connection.end(Close::Shutdown, now, happened);
+            connection.end(Close::Shutdown, now, listener);
         }
     }
 
     /// The connection, from now on if it is new; none if there is no room for it.
-    fn connection(&mut self, cookie: u64, now: u64, happened: &mut Vec<Happening>) -> Option<&mut Connection> {
+    fn connection(&mut self, cookie: u64, now: u64, listener: &mut dyn Listener) -> Option<&mut Connection> {
         if self.connections.len() >= self.limits.connections && !self.connections.contains_key(&cookie) {
-            self.make_room(now, happened);
+            self.make_room(now, listener);
             if self.connections.len() >= self.limits.connections {
                 return None;
             }
@@ -215,7 +215,7 @@ impl Streams {
     }
 
     /// Forgets those connections that have been idle for the longest: so many at once that it need not be done again soon.
-    fn make_room(&mut self, now: u64, happened: &mut Vec<Happening>) {
+    fn make_room(&mut self, now: u64, listener: &mut dyn Listener) {
         /// Of all that there are.
         const SHARE: usize = 16;
         /// Where all were busy there is no use in looking again at once.
@@ -233,7 +233,7 @@ impl Streams {
         for (_, cookie) in idle.into_iter().take(most) {
             if let Some(connection) = self.connections.remove(&cookie) {
                 self.metrics.connections_evicted.add(1);
-                connection.is_over(happened);
+                connection.is_forgotten(listener);
                 self.full_until = 0;
             }
         }

@@ -6,9 +6,9 @@ use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::{NodeId, Place};
+use super::NodeId;
 use crate::span::{Evidence, Role};
-use crate::stream::Origin;
+use crate::stream::{Origin, Place};
 
 /// A request in flight, or one that ended a moment ago.
 #[derive(Debug)]

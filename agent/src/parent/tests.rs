@@ -58,8 +58,14 @@ fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<Tra
     [request, call, answer]
 }
 
+/// The request ends.
+fn finish(parents: &mut Parents, id: NodeId, end: u64) {
+    let (cookie, position) = parents.ledger.get(id).map(|node| (node.cookie, node.position)).expect("it is there");
+    assert_eq!(parents.finish(cookie, position, end), Some(id));
+}
+
 fn settle(parents: &mut Parents, id: NodeId, start: u64, end: u64) -> Settled {
-    parents.finish(id, end);
+    finish(parents, id, end);
     parents.settle(id, start, end, true).expect("the node is there")
 }
 
@@ -112,7 +118,7 @@ fn a_header_of_the_callers_own_marks_its_sdk() {
 fn a_call_after_the_answer_is_not_the_requests() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
-    parents.finish(request, 150);
+    finish(&mut parents, request, 150);
     let call = parents.begin(client(2, APP), &begun(9, 160), Some(&owned(9, (1, 0), evidence::THREAD)));
     assert_eq!(settle(&mut parents, call, 160, 170).parent, None);
 }
@@ -164,7 +170,7 @@ fn pipelined_requests_are_worked_on_in_order() {
     let run = origin(0, 0);
     let first = parents.begin(server(1, APP), &begun(0, 100), Some(&run));
     let second = parents.begin(server(1, APP), &begun(40, 100), Some(&run));
-    parents.finish(first, 120);
+    finish(&mut parents, first, 120);
     let call = parents.begin(client(2, APP), &begun(9, 125), Some(&owned(9, (1, 0), evidence::THREAD)));
     let call = settle(&mut parents, call, 125, 128);
     let second = settle(&mut parents, second, 100, 140);
@@ -230,7 +236,7 @@ fn a_thread_s_request_that_was_over_when_the_call_began_is_not_its_parent() {
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
     // What ended the request, a reset, is told later than the call that came after it.
     let call = parents.begin(client(2, APP), &begun(9, 150), Some(&owned(9, (1, 0), evidence::THREAD)));
-    parents.finish(request, 120);
+    finish(&mut parents, request, 120);
     settle(&mut parents, request, 100, 120);
     assert_eq!(settle(&mut parents, call, 150, 170).parent, None);
     assert!(parents.is_empty());
@@ -323,7 +329,7 @@ fn a_request_that_is_lost_when_its_calls_were_told_is_counted() {
 fn a_call_that_nobody_waited_for_is_found_by_the_server_that_comes_to_it() {
     let mut parents = Parents::default();
     let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
-    parents.finish(call, 200);
+    finish(&mut parents, call, 200);
     let call = parents.settle(call, 100, 200, false).expect("the node is there");
     // It was in the server's queue until long after.
     let answer = parents.begin(server(2, APP), &begun(50, 3_000_000_000), Some(&origin(50, 0)));

@@ -9,7 +9,7 @@ use onlooker_protocols::detect::{self, Guess};
 use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Parser, Protocol};
 
 use super::origin::Origins;
-use super::{Happening, Learnt};
+use super::{Listener, Place};
 use crate::metrics::Metrics;
 use crate::span::{Address, Ends, Role};
 
@@ -196,10 +196,10 @@ impl Connection {
     }
 
     /// This side sent its FIN at `time`.
-    pub(super) fn finished(&mut self, time: u64, happened: &mut Vec<Happening>) {
+    pub(super) fn finished(&mut self, time: u64, listener: &mut dyn Listener) {
         // Held segments come before it; the connection's end will tell the same, later.
         if self.held.is_empty() {
-            self.end_lane(EGRESS, time, happened);
+            self.end_lane(EGRESS, time, listener);
         }
     }
 
@@ -237,7 +237,7 @@ impl Connection {
     }
 
     /// Takes a segment when its turn has come.
-    pub(super) fn segment(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
+    pub(super) fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
         if self.exited.is_some() && self.tgid != segment.tgid {
             // It has not ended with that process.
             self.exited = None;
@@ -256,13 +256,13 @@ impl Connection {
         if !self.is_next(segment) {
             if self.held.len() == HELD_SEGMENTS {
                 self.metrics.segments_held_too_many.add(1);
-                self.let_through(u64::MAX, 0, happened);
+                self.let_through(u64::MAX, 0, listener);
             }
             self.held.push(Held { segment: *segment, captured: captured.to_vec() });
             return;
         }
-        self.deliver(segment, captured, happened);
-        self.catch_up(happened);
+        self.deliver(segment, captured, listener);
+        self.catch_up(listener);
     }
 
     /// Whether everything that must come before the segment has come.
@@ -273,26 +273,26 @@ impl Connection {
     }
 
     /// Delivers what was held and has its turn now.
-    fn catch_up(&mut self, happened: &mut Vec<Happening>) {
+    fn catch_up(&mut self, listener: &mut dyn Listener) {
         while let Some(index) = self.held.iter().position(|held| self.is_next(&held.segment)) {
             let held = self.held.swap_remove(index);
-            self.deliver(&held.segment, &held.captured, happened);
+            self.deliver(&held.segment, &held.captured, listener);
         }
     }
 
     /// Declares the holes before segments that have waited for `hold`, in the order of their time.
-    fn let_through(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) {
+    fn let_through(&mut self, now: u64, hold: u64, listener: &mut dyn Listener) {
         while let Some(index) = (0..self.held.len()).min_by_key(|&index| self.held[index].segment.time) {
             if now.saturating_sub(self.held[index].segment.time) < hold {
                 return;
             }
             let held = self.held.swap_remove(index);
-            self.deliver(&held.segment, &held.captured, happened);
-            self.catch_up(happened);
+            self.deliver(&held.segment, &held.captured, listener);
+            self.catch_up(listener);
         }
     }
 
-    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
+    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
         let own = lane_of(segment);
         let lane = &self.lanes[own];
         let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
@@ -306,7 +306,7 @@ impl Connection {
             }
             return;
         }
-        self.hole(own, segment.position, happened);
+        self.hole(own, segment.position, listener);
         self.lanes[own] = Lane {
             next: Some(segment.position + u64::from(segment.length)),
             before: segment.time,
@@ -314,7 +314,7 @@ impl Connection {
             ..self.lanes[own]
         };
         if segment.flags & flag::FIN != 0 {
-            self.end_lane(own, segment.time, happened);
+            self.end_lane(own, segment.time, listener);
             if self.unix && self.open.is_empty() {
                 self.closing(Close::Normal, segment.time);
             }
@@ -323,11 +323,11 @@ impl Connection {
         if self.is_request_lane(own) != Some(false) {
             self.origins.note(segment);
         }
-        self.pieces(own, segment, captured, at, happened);
+        self.pieces(own, segment, captured, at, listener);
     }
 
     /// What comes before `position` and was never told is a hole.
-    fn hole(&mut self, lane: usize, position: u64, happened: &mut Vec<Happening>) {
+    fn hole(&mut self, lane: usize, position: u64, listener: &mut dyn Listener) {
         let Lane { next: Some(next), before, run, .. } = self.lanes[lane] else { return };
         if position > next {
             self.metrics.bytes_missing.add(position - next);
@@ -335,7 +335,7 @@ impl Connection {
             if self.is_request_lane(lane) != Some(false) {
                 self.untold = next..position;
             }
-            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, happened);
+            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, listener);
         }
     }
 
@@ -346,22 +346,22 @@ impl Connection {
         segment: &event::Segment,
         captured: &[u8],
         at: Moment,
-        happened: &mut Vec<Happening>,
+        listener: &mut dyn Listener,
     ) {
         let length = segment.length as usize;
         // A send that waited for room handed its first byte over long before its last.
         let first = if segment.began != 0 { Moment { nanos: segment.began, ..at } } else { at };
         if !captured.is_empty() {
-            self.piece(own, captured, 0, first, happened);
+            self.piece(own, captured, 0, first, listener);
         }
         let kept = usize::from(segment.tail_length).min(length - captured.len());
         let missing = length - captured.len() - kept;
         if missing > 0 {
-            self.piece(own, &[], missing as u64, at.advanced(captured.len() as u64), happened);
+            self.piece(own, &[], missing as u64, at.advanced(captured.len() as u64), listener);
         }
         if kept > 0 {
             let tail = &segment.tail[segment.tail.len() - kept..];
-            self.piece(own, tail, 0, at.advanced((length - kept) as u64), happened);
+            self.piece(own, tail, 0, at.advanced((length - kept) as u64), listener);
         }
     }
 
@@ -374,10 +374,10 @@ impl Connection {
         Some(if self.is_request_lane(lane)? { Direction::Request } else { Direction::Response })
     }
 
-    fn piece(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, happened: &mut Vec<Happening>) {
+    fn piece(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, listener: &mut dyn Listener) {
         match &mut self.speaks {
             Speaks::Nothing => {}
-            Speaks::Known(_) => self.parse(lane, bytes, missing, at, happened),
+            Speaks::Known(_) => self.parse(lane, bytes, missing, at, listener),
             Speaks::Undecided { pieces, in_vain, .. } => {
                 if *in_vain == Some((lane, at.run)) {
                     // What is in the middle of it may look like anything.
@@ -391,13 +391,13 @@ impl Connection {
                     return;
                 }
                 pieces.push(Piece { lane, bytes: bytes.to_vec(), missing, at });
-                self.decide(lane, happened);
+                self.decide(lane, listener);
             }
         }
     }
 
     /// Looks at the run so far.
-    fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
+    fn decide(&mut self, lane: usize, listener: &mut dyn Listener) {
         let direction = self.direction(lane);
         let mut from_start = self.from_start && !self.underway;
         let Speaks::Undecided { pieces, attempts, in_vain } = &mut self.speaks else { return };
@@ -430,7 +430,7 @@ impl Connection {
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
                 for piece in pieces {
-                    self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, happened);
+                    self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, listener);
                 }
             }
             Guess::Unknown(name) => {
@@ -462,7 +462,7 @@ impl Connection {
         counter.add(1);
     }
 
-    fn parse(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, happened: &mut Vec<Happening>) {
+    fn parse(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, listener: &mut dyn Listener) {
         let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) else { return };
         let result = if missing > 0 {
             parser.gap(direction, missing, at, &mut self.found)
@@ -475,10 +475,10 @@ impl Connection {
             parser.close(Close::Shutdown, at, &mut self.found);
             self.listen_anew();
         }
-        self.tell(at, happened);
+        self.tell(at, listener);
     }
 
-    fn end_lane(&mut self, lane: usize, time: u64, happened: &mut Vec<Happening>) {
+    fn end_lane(&mut self, lane: usize, time: u64, listener: &mut dyn Listener) {
         if std::mem::replace(&mut self.lanes[lane].finished, true) {
             return;
         }
@@ -495,11 +495,11 @@ impl Connection {
                 }
             }
         }
-        self.tell(at, happened);
+        self.tell(at, listener);
     }
 
     /// Passes on what the parser found until `at`, with where it came from.
-    fn tell(&mut self, at: Moment, happened: &mut Vec<Happening>) {
+    fn tell(&mut self, at: Moment, listener: &mut dyn Listener) {
         let mut found = std::mem::take(&mut self.found);
         if found.iter().any(|finding| matches!(finding, Finding::SwitchedProtocol))
             && let Speaks::Known(parser) = &mut self.speaks
@@ -508,39 +508,38 @@ impl Connection {
             parser.close(Close::Shutdown, at, &mut found);
             self.listen_anew();
         }
+        let place = self.place();
         for finding in found.drain(..) {
-            let learnt = match finding {
+            match finding {
                 Finding::Begun(begun) => {
                     self.open.push_back(begun.start);
-                    let origin = self.origins.of(begun.start.position);
-                    Learnt::Begun(begun, origin)
+                    listener.begun(place, &begun, self.origins.of(begun.start.position));
+                    if self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true) {
+                        listener.pipelined(place);
+                    }
                 }
                 Finding::Exchange(exchange) => {
                     self.is_answered(exchange.request_start);
-                    Learnt::Exchange(exchange, self.ends())
+                    listener.exchanged(place, exchange, self.ends(), self.open.len());
                 }
                 Finding::Lost(lost) => {
                     self.is_answered(lost.start);
-                    let untold =
-                        lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position);
-                    if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
+                    // Where its event was lost, it was counted.
+                    if lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position) {
+                        listener.untold(place, lost.start);
+                    } else {
+                        listener.lost(place, lost);
+                    }
                 }
-                Finding::Orphan(_) => {
-                    self.metrics.responses_without_request.add(1);
-                    continue;
-                }
-                Finding::SwitchedProtocol => continue,
-            };
-            happened.push(self.happening(learnt));
-            if self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true) {
-                happened.push(self.happening(Learnt::Pipelined));
+                Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
+                Finding::SwitchedProtocol => {}
             }
         }
         self.found = found;
     }
 
-    fn happening(&self, learnt: Learnt) -> Happening {
-        Happening { cookie: self.cookie, tgid: self.tgid, role: self.role(), learnt }
+    fn place(&self) -> Place {
+        Place { cookie: self.cookie, tgid: self.tgid, role: self.role() }
     }
 
     /// The request that began at `start` is not open any more. It is nearly always the oldest.
@@ -551,8 +550,8 @@ impl Connection {
     }
 
     /// Lets time pass. Whether the connection is over.
-    pub(super) fn advance(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) -> bool {
-        self.let_through(now, hold, happened);
+    pub(super) fn advance(&mut self, now: u64, hold: u64, listener: &mut dyn Listener) -> bool {
+        self.let_through(now, hold, listener);
         let Some(ending) = self.ending else { return false };
         let Ending { why, time, positions, .. } = ending;
         // Other processors' segments from before the end may still be on their way.
@@ -560,39 +559,39 @@ impl Connection {
             return false;
         }
         for (lane, position) in positions.into_iter().enumerate() {
-            self.hole(lane, position, happened);
+            self.hole(lane, position, listener);
         }
-        self.close(why, time, happened);
+        self.close(why, time, listener);
         true
     }
 
     /// Requests from before `oldest` are not waited for any longer.
-    pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, happened: &mut Vec<Happening>) {
+    pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, listener: &mut dyn Listener) {
         if self.open.front().is_some_and(|start| start.nanos < oldest) {
-            self.close(Close::Aged, now, happened);
+            self.close(Close::Aged, now, listener);
             self.listen_anew();
         }
     }
 
     /// Ends it at once.
-    pub(super) fn end(mut self, why: Close, time: u64, happened: &mut Vec<Happening>) {
-        if !self.advance(u64::MAX, 0, happened) {
-            self.close(why, time, happened);
+    pub(super) fn end(mut self, why: Close, time: u64, listener: &mut dyn Listener) {
+        if !self.advance(u64::MAX, 0, listener) {
+            self.close(why, time, listener);
         }
-        self.is_over(happened);
+        self.is_forgotten(listener);
     }
 
     /// It is forgotten.
-    pub(super) fn is_over(self, happened: &mut Vec<Happening>) {
-        happened.push(self.happening(Learnt::Over));
+    pub(super) fn is_forgotten(self, listener: &mut dyn Listener) {
+        listener.forgotten(self.place());
     }
 
-    fn close(&mut self, why: Close, time: u64, happened: &mut Vec<Happening>) {
+    fn close(&mut self, why: Close, time: u64, listener: &mut dyn Listener) {
         let position = self.lanes[EGRESS].next.unwrap_or(0);
         let at = Moment { nanos: time, position, run: self.lanes[EGRESS].run.max(self.lanes[INGRESS].run) };
         if let Speaks::Known(parser) = &mut self.speaks {
             parser.close(why, at, &mut self.found);
         }
-        self.tell(at, happened);
+        self.tell(at, listener);
     }
 }

@@ -60,7 +60,7 @@ impl Origins {
     }
 
     /// The run that holds the byte at `position`.
-    pub(super) fn of(&self, position: u64) -> Option<Origin> {
-        self.0.iter().rev().find(|origin| origin.position <= position).copied()
+    pub(super) fn of(&self, position: u64) -> Option<&Origin> {
+        self.0.iter().rev().find(|origin| origin.position <= position)
     }
 }
