@@ -10,7 +10,6 @@ mod node;
 
 use std::collections::VecDeque;
 
-use onlooker_common::context::{Owner, evidence};
 use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
@@ -19,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::span::{Evidence, Parent, Role};
 use crate::stream::{Origin, Place};
 use ledger::Ledger;
-use node::{Link, Node};
+use node::{Link, Named, Node};
 
 pub use ledger::NodeId;
 
@@ -110,7 +109,7 @@ impl Parents {
     /// The request is nobody's span: forget it.
     pub fn abandon(&mut self, cookie: u64, position: u64) -> Abandoned {
         let Some(id) = self.ledger.find(cookie, position) else { return Abandoned { was_parent: false } };
-        let was_parent = self.ledger.get(id).is_some_and(|node| node.frozen.is_some());
+        let was_parent = self.ledger.get(id).is_some_and(|node| node.is_frozen);
         if let Some(node) = self.ledger.get_mut(id) {
             node.untold = true;
         }
@@ -158,14 +157,14 @@ impl Parents {
             }
         };
         let link = node.late.and_then(|late| self.ledger.get(late)).map(|late| {
-            let trace_id = late.frozen.as_ref().map_or(context.trace_id, |trace| trace.trace_id);
+            let trace_id = if late.is_frozen { late.trace.trace_id } else { context.trace_id };
             SpanContext::new(trace_id, late.span_id, TraceFlags::SAMPLED, false, TraceState::default())
         });
         let settled = Settled {
             trace_id: context.trace_id,
             span_id,
             parent,
-            trace_state: context.trace_state,
+            trace_state: context.trace_state.as_deref().unwrap_or_default().into(),
             found_late: link.is_some(),
             link,
             start,
@@ -308,15 +307,9 @@ impl Parents {
     }
 
     /// Links a call to the request that the kernel says it is made for.
-    fn link_to_owner(&mut self, id: NodeId, owner: &Owner, at: u64) {
-        let rung = match owner.evidence {
-            evidence::THREAD => Evidence::Thread,
-            evidence::CONNECT => Evidence::Connect,
-            evidence::TICK => Evidence::Tick,
-            _ => return,
-        };
-        if let Some(parent) = self.ledger.in_flight(owner.cookie, owner.context.span_id, at) {
-            self.set_parent(id, parent, rung);
+    fn link_to_owner(&mut self, id: NodeId, owner: &Named, at: u64) {
+        if let Some(parent) = self.ledger.in_flight(owner.cookie, owner.run, at) {
+            self.set_parent(id, parent, owner.rung);
         }
     }
 
@@ -461,16 +454,19 @@ impl Parents {
         let mut trace = self.ledger.get(at).map(Node::trace).unwrap_or_default();
         for id in path.drain(..).rev() {
             let Some(node) = self.ledger.get_mut(id) else { continue };
-            match &node.frozen {
-                None => node.frozen = Some(trace.clone()),
-                Some(frozen) if frozen.trace_id != trace.trace_id => {
+            match node.is_frozen {
+                false => {
+                    node.is_frozen = true;
+                    node.trace = trace.clone();
+                }
+                true if node.trace.trace_id != trace.trace_id => {
                     // Sent under another id before this parent was found.
-                    trace = frozen.clone();
+                    trace = node.trace.clone();
                     if let Link::Node(parent, _) = std::mem::replace(&mut node.link, Link::None) {
                         node.late = Some(parent);
                     }
                 }
-                Some(_) => {}
+                true => {}
             }
         }
         self.path = path;

@@ -1,4 +1,4 @@
-use onlooker_common::context::TraceContext as Ids;
+use onlooker_common::context::{Owner, TraceContext as Ids, evidence};
 use onlooker_protocols::Moment;
 
 use super::*;
