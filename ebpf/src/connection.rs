@@ -11,7 +11,7 @@ use onlooker_common::loss::Loss;
 use onlooker_common::process::{Listener, process_flag};
 
 use crate::atomic;
-use crate::context;
+use crate::context::{self, Work};
 use crate::emit;
 use crate::kernel::{AF_UNIX, Fins, Sock, Task, tcp_state};
 use crate::maps::{CONNECTIONS, LISTENERS, count};
@@ -327,11 +327,7 @@ fn connecting(sock: Sock) {
         last: NO_DIRECTION,
     };
     process::calls(process, tgid);
-    if let Some(thread) = context::thread(Task::current())
-        && let Some(owner) = context::opener(process, thread)
-    {
-        state.owner = owner;
-    }
+    Work { process, task: Task::current(), tid }.connection_opened(state);
     // The addresses are announced with the first operation: the local port is not chosen yet.
     report(sock, state, change::CONNECTING, tid);
 }
@@ -386,9 +382,9 @@ fn closed(sock: Sock) {
 /// A connection was closed before its first operation was seen, as when the peer's reset overtakes what it sent: the end is
 /// told once it has a beginning.
 #[inline(always)]
-pub fn closed_before(sock: Sock, state: &ConnectionState) {
+pub fn closed_before(sock: Sock) {
     if sock.state() == tcp_state::CLOSE {
-        report(sock, state, change::CLOSED, 0);
+        closed(sock);
     }
 }
 

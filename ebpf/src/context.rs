@@ -157,6 +157,8 @@ impl Work {
         if !begins && (state.thread == self.tid || self.in_loop()) {
             return;
         }
+        // It waited for the connection until now.
+        end_waiting(self.process, state);
         let owner = thread(self.task).and_then(|thread| self.owner_of_call(thread, state));
         if owner.is_some() {
             state.clear(bit::GUESSED);
@@ -166,7 +168,16 @@ impl Work {
         state.thread = self.tid;
         state.set(bit::SENT);
         state.owner = owner.unwrap_or_default();
-        if state.owner.cookie != 0 && self.in_loop() {
+        self.begin_waiting(state);
+    }
+
+    /// A connection is opened: on behalf of whatever is being done.
+    #[inline(always)]
+    pub fn connection_opened(&self, state: &mut ConnectionState) {
+        if let Some(thread) = thread(self.task)
+            && let Some(owner) = opener(self.process, thread)
+        {
+            state.owner = owner;
             self.begin_waiting(state);
         }
     }
@@ -207,9 +218,13 @@ impl Work {
         self.process.runnable() == i64::from(is_counted)
     }
 
+    /// In an event loop, the owner waits for what happens on the connection, and is out of the count meanwhile.
     #[inline(always)]
     fn begin_waiting(&self, state: &mut ConnectionState) {
         let owner = &state.owner;
+        if owner.cookie == 0 || !self.in_loop() {
+            return;
+        }
         let known = match WAITING.get_ptr_mut(owner.cookie) {
             // SAFETY: a live value of the map.
             Some(waiting) if unsafe { (*waiting).position == owner.position } => waiting,
@@ -294,7 +309,7 @@ pub fn settle(process: Selected, state: &mut ConnectionState) {
 
 /// Whose context a connection is opened in.
 #[inline(always)]
-pub fn opener(process: Selected, thread: &ThreadState) -> Option<Owner> {
+fn opener(process: Selected, thread: &ThreadState) -> Option<Owner> {
     let owner = if process.has(process_flag::LOOP) { &thread.tick } else { &thread.request };
     if process.has(process_flag::SCHEDULER) || !is_open(owner) { None } else { Some(*owner) }
 }

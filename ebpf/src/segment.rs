@@ -71,7 +71,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     operation.record(sock, state, first, fin);
     if state.is(bit::NEW) {
         state.clear(bit::NEW);
-        connection::closed_before(sock, state);
+        connection::closed_before(sock);
     }
 }
 
