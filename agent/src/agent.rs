@@ -222,7 +222,6 @@ impl Surroundings for Machine {
             lifecycle::EXEC => self.directory.executed(process.tgid, process.comm),
             lifecycle::FORK => self.directory.forked(process.tgid, process.other),
             lifecycle::EXIT => self.directory.ended(process.tgid),
-            lifecycle::CALLS => self.control.calls(),
             _ => {}
         }
         if let Some(inbox) = &self.inbox {

@@ -10,12 +10,11 @@ use onlooker_common::process::Capture;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::map;
-use super::plain::{CaptureValue, WaitingValue};
+use super::plain::CaptureValue;
 
 /// The maps that the agent writes as connections go on.
 pub struct Control {
     completed: HashMap<MapData, u64, u64>,
-    waiting: HashMap<MapData, u64, WaitingValue>,
     raised: HashMap<MapData, u64, CaptureValue>,
     any_raised: Array<MapData, u32>,
     /// What is complete and was not told yet: until where, by connection.
@@ -23,21 +22,17 @@ pub struct Control {
     /// Connections that `completed` holds, and that `raised` does.
     told: FxHashSet<u64>,
     raises: FxHashMap<u64, Capture>,
-    /// Whether any process makes calls: if none does, the kernel keeps nothing in `waiting`.
-    calls: bool,
 }
 
 impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
             completed: map(ebpf, "COMPLETED")?,
-            waiting: map(ebpf, "WAITING")?,
             raised: map(ebpf, "RAISED")?,
             any_raised: map(ebpf, "ANY_RAISED")?,
             untold: FxHashMap::default(),
             told: FxHashSet::default(),
             raises: FxHashMap::default(),
-            calls: false,
         })
     }
 
@@ -57,11 +52,6 @@ impl Control {
             }
         }
         failed
-    }
-
-    /// Notes that a process makes calls.
-    pub fn calls(&mut self) {
-        self.calls = true;
     }
 
     /// Wants more bytes of a connection.
@@ -84,10 +74,6 @@ impl Control {
         self.untold.remove(&cookie);
         if self.told.remove(&cookie) {
             let _ = self.completed.remove(&cookie);
-        }
-        if self.calls {
-            // Written by the kernel, for the connections whose requests made calls.
-            let _ = self.waiting.remove(&cookie);
         }
         if self.raises.remove(&cookie).is_some() {
             let _ = self.raised.remove(&cookie);
