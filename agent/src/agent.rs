@@ -25,8 +25,9 @@ use crate::watch::{Change, Inbox, Watch, Watching};
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long spans may wait at the end to know whose they are.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long the thread that follows processes may take to end, beyond what the exporters took.
-const WATCH_ENDS: Duration = Duration::from_millis(500);
+/// How long the thread that follows processes may take to end, beyond what the exporters took: it takes the kernel side down,
+/// which waits for every processor several times.
+const WATCH_ENDS: Duration = Duration::from_secs(5);
 
 /// The agent, watching.
 #[derive(Debug)]

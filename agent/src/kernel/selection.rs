@@ -133,7 +133,7 @@ impl Selection {
     /// What is known of a process that is selected: its flags.
     #[must_use]
     pub fn flags(&self, tgid: u32) -> Option<u64> {
-        self.process(tgid).map(|known| known.flags)
+        self.process(tgid).map(|known| known.flags & !process_flag::BY_AGENT)
     }
 
     /// The processes that are selected now.
