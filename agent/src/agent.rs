@@ -43,7 +43,7 @@ pub struct Agent {
     pub selected: usize,
 }
 
-/// What the agent counted, at its end: name, meaning, value.
+/// What the agent counted: name, meaning, value.
 pub type Summary = Vec<(&'static str, &'static str, u64)>;
 
 impl Agent {
@@ -123,6 +123,12 @@ impl Agent {
             0 if !pipeline.is_busy() => Left::Nothing,
             _ => Left::Waiting,
         }
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.metrics.all().chain(self.losses.all()).collect()
     }
 
     /// Takes everything down: what is open is ended, what is ended is delivered.
