@@ -16,6 +16,7 @@ use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host, Whose};
 use crate::export::{self, Exporting, Output};
 use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::stream::Limits;
@@ -75,6 +76,7 @@ impl Agent {
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
         let mut watch = Watch::new(kernel, capture, selectors, host.clone(), metrics.clone())?;
         let selected = watch.scan().context("cannot look through the processes")?;
+        memory::give_back();
         let (inbox, watching) = watch.start().context("cannot start the thread that follows processes")?;
         let directory = Directory::new(host);
         let machine = Machine { directory, control, inbox: Some(inbox), metrics: metrics.clone() };
