@@ -287,11 +287,8 @@ impl<S: Surroundings> Pipeline<S> {
             self.metrics.spans_left_to_sdk.add(1);
             return;
         }
-        let service = whose.service().unwrap_or_else(|| {
-            self.metrics.spans_of_unknown_service.add(1);
-            whose.give_up()
-        });
-        let service = Arc::clone(service);
+        let service = Arc::clone(whose.service().unwrap_or_else(|| whose.give_up()));
+        self.metrics.spans_of_unknown_service.add(u64::from(!whose.is_answered()));
         let description = describe(*exchange, &ends, self.routes.of(&service));
         let (start, end) = self.clock.wall(settled.start, settled.end);
         self.spans.push(Span {

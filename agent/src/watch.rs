@@ -3,19 +3,19 @@
 //!
 //! Runs on a thread of its own, because it reads /proc and executables: records must not wait for that. On a mount that
 //! hangs it waits for ever. Then nobody new is selected but by the kernel, the spans of processes that were not looked
-//! at go by the kernel's name of them, and the agent ends without it.
+//! at go by the kernel's name of them, and the agent delivers its spans and takes the kernel side down without it.
 
 mod callers;
 mod inbox;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use onlooker_common::event::lifecycle;
 use onlooker_common::loss::Loss;
-use onlooker_common::process::{Capture, process_flag};
+use onlooker_common::process::process_flag;
 use rustc_hash::FxHashMap;
 
 use self::callers::{Callers, Seen};
@@ -25,7 +25,7 @@ use crate::discover::runtime::{Runtimes, Work};
 use crate::discover::select::Selectors;
 use crate::discover::sockets::Listeners;
 use crate::enrich::{Host, Services};
-use crate::kernel::{Kernel, LoadError, Losses, Selection};
+use crate::kernel::{Kernel, Losses, Selection};
 use crate::metrics::Metrics;
 
 pub use self::inbox::{Change, Inbox};
@@ -37,10 +37,13 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked for what is selected and is no more: nearly always it is told of.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The kernel side, as long as it is up. Locked for no longer than it takes to attach something.
+pub type SharedKernel = Arc<Mutex<Option<Kernel>>>;
+
 /// Follows processes, once it is started.
 #[derive(Debug)]
 pub struct Watch {
-    kernel: Kernel,
+    kernel: SharedKernel,
     selection: Selection,
     losses: Losses,
     selectors: Selectors,
@@ -67,18 +70,20 @@ pub struct Watching {
 }
 
 impl Watch {
+    #[must_use]
     pub fn new(
-        mut kernel: Kernel,
-        capture: Capture,
+        kernel: SharedKernel,
+        selection: Selection,
+        losses: Losses,
         selectors: Selectors,
         host: Arc<Host>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, LoadError> {
+    ) -> Self {
         let runtimes = Arc::new(Runtimes::default());
-        Ok(Self {
-            selection: kernel.selection(capture)?,
-            losses: kernel.losses()?,
+        Self {
             kernel,
+            selection,
+            losses,
             selectors,
             services: Services::new(host, Arc::clone(&runtimes)),
             runtimes,
@@ -89,7 +94,7 @@ impl Watch {
             losses_seen: 0,
             stop: Arc::default(),
             missed: Arc::default(),
-        })
+        }
     }
 
     /// Selects what is there already. Gives how many processes that are.
@@ -111,7 +116,7 @@ impl Watch {
         Ok(scan.selected.len())
     }
 
-    /// Follows changes and answers questions until the sender is gone; takes the kernel side down then.
+    /// Follows changes and answers questions until the sender is gone.
     pub fn start(self) -> std::io::Result<(Inbox, Watching)> {
         let (inbox, incoming) = inbox::open(Arc::clone(&self.metrics));
         let (running, ended) = channel();
@@ -289,7 +294,9 @@ impl Watch {
         if matter != self.turns_watched {
             self.turns_watched = matter;
             tracing::debug!(watched = matter, "turns of event loops");
-            if matter { self.kernel.attach_boundaries() } else { self.kernel.detach_boundaries() }
+            if let Some(kernel) = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                if matter { kernel.attach_boundaries() } else { kernel.detach_boundaries() }
+            }
         }
     }
 

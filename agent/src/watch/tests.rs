@@ -3,13 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
+use onlooker_common::process::Capture;
 use onlooker_common::process::process_flag::{CALLS, LOOP, SCHEDULER};
 use onlooker_tests::record_skip;
 use onlooker_tests::wait::{until, within};
 
 use super::*;
 use crate::discover::select;
-use crate::kernel;
+use crate::kernel::{self, LoadError};
 
 /// A program of the test's own that says a line when it runs and ends with its stdin.
 struct Running(Child);
@@ -61,7 +62,9 @@ fn watch(pids: &[u32]) -> Option<Watch> {
     };
     kernel.attach().unwrap();
     let selectors = Selectors::new(&select::Options { pid: pids.to_vec(), ..select::Options::default() }).unwrap();
-    Some(Watch::new(kernel, Capture::default(), selectors, Arc::default(), Arc::default()).unwrap())
+    let (selection, losses) = (kernel.selection(Capture::default()).unwrap(), kernel.losses().unwrap());
+    let kernel = Arc::new(Mutex::new(Some(kernel)));
+    Some(Watch::new(kernel, selection, losses, selectors, Arc::default(), Arc::default()))
 }
 
 fn change(change: u32, tgid: u32) -> Change {
@@ -149,8 +152,10 @@ poll = select.epoll(); print('waits', flush=True); sys.stdin.read()";
     watch.look_at_callers(start + Duration::from_secs(60));
     assert!(!watch.turns_watched);
     // They can be attached again.
-    watch.kernel.attach_boundaries();
-    assert_eq!(watch.kernel.unavailable, []);
+    let mut kernel = watch.kernel.lock().unwrap();
+    let kernel = kernel.as_mut().unwrap();
+    kernel.attach_boundaries();
+    assert_eq!(kernel.unavailable, []);
 }
 
 #[test]
