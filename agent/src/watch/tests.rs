@@ -51,7 +51,7 @@ impl Drop for Running {
     }
 }
 
-/// A watch over these processes, with nobody behind it. None where nothing may be loaded.
+/// A watch over these processes, of a kernel side that records nothing yet. None where nothing may be loaded.
 fn watch(pids: &[u32]) -> Option<Watch> {
     let mut kernel = match Kernel::load(&kernel::Options { ring_bytes: 4096, kernel_log: false }) {
         Err(LoadError::NotPermitted(why)) => {
@@ -60,7 +60,6 @@ fn watch(pids: &[u32]) -> Option<Watch> {
         }
         loaded => loaded.unwrap(),
     };
-    kernel.attach().unwrap();
     let selectors = Selectors::new(&select::Options { pid: pids.to_vec(), ..select::Options::default() }).unwrap();
     let (selection, losses) = (kernel.selection(Capture::default()).unwrap(), kernel.losses().unwrap());
     let kernel = Arc::new(Mutex::new(Some(kernel)));
@@ -81,6 +80,7 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     })
     .unwrap();
     let Some(mut watch) = watch(&[pid]) else { return };
+    watch.kernel.lock().unwrap().as_mut().unwrap().attach().unwrap();
     assert_eq!(watch.scan().unwrap(), 1);
     assert_eq!(watch.selection.flags(pid), None);
 
