@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::ffi::CString;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::{fs, ptr, thread};
 
 use onlooker_tests::spans;
@@ -95,22 +95,72 @@ fn without_cgroup(exec: &mut Command) {
     }
 }
 
-/// A daemon executes its program when its parent has ended: nothing of /proc says any more whose it is.
-#[test]
-fn daemons_are_followed_also_without_a_cgroup() {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, fifo, got) = (folder.path().join("spans"), folder.path().join("fifo"), folder.path().join("got"));
+/// A server that answers one request with `ok`; its URL.
+fn answers_once() -> (String, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/7", listener.local_addr().unwrap());
+    let url = format!("http://{}", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
         let asked = client.read(&mut [0; 4096]).unwrap();
         assert_ne!(asked, 0);
         client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     });
+    (url, server)
+}
+
+/// A thread for each request, which makes a call.
+const THREADED: &str = "
+import http.server, sys, urllib.request
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        urllib.request.urlopen(sys.argv[1] + self.path).read()
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+web = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Web)
+print(web.server_address[1], flush=True)
+web.serve_forever()
+";
+
+/// Before it is executed the command is a fork of the agent, whose own threads prove nothing.
+#[test]
+fn the_command_is_judged_by_what_it_executes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, script) = (folder.path().join("spans"), folder.path().join("web.py"));
+    fs::write(&script, THREADED).unwrap();
+    let (url, server) = answers_once();
+    let command = ["python3", script.to_str().unwrap(), &url];
+    let mut exec = exec(&["--file", file.to_str().unwrap()], &command);
+    let mut exec = exec.env("no_proxy", "*").env_remove("OTEL_SERVICE_NAME").stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(exec.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let asked = Command::new("curl")
+        .args(["--silent", "--fail", "--noproxy", "*", &format!("http://127.0.0.1:{}/7", port.trim())])
+        .status();
+    assert!(asked.unwrap().success());
+    server.join().unwrap();
+    // SAFETY: kill takes any two integers; a child that was not waited for is no other process.
+    unsafe { libc::kill(exec.id().cast_signed(), libc::SIGTERM) };
+    assert_eq!(exec.wait().unwrap().code(), Some(128 + libc::SIGTERM));
+    let told = spans::spans(&spans::lines(&file).unwrap()).unwrap();
+    let tree = "
+        web server GET /{id} -> 200
+          web client GET /{id} -> 200 by thread
+    ";
+    spans::expect_tree(&told, &[], tree).unwrap();
+}
+
+/// A daemon executes its program when its parent has ended: nothing of /proc says any more whose it is.
+#[test]
+fn daemons_are_followed_also_without_a_cgroup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, fifo, got) = (folder.path().join("spans"), folder.path().join("fifo"), folder.path().join("got"));
+    let (url, server) = answers_once();
     let (fifo, got) = (fifo.display(), got.display());
     let script = format!(
-        "mkfifo {fifo}; ( (read line < {fifo}; exec curl --silent --noproxy '*' --output {got} {url}) & ); \
+        "mkfifo {fifo}; ( (read line < {fifo}; exec curl --silent --noproxy '*' --output {got} {url}/7) & ); \
          echo go > {fifo}; while ! [ -s {got} ]; do sleep 0.05; done"
     );
     let mut exec = exec(&["--file", file.to_str().unwrap()], &["sh", "-c", &script]);
