@@ -115,14 +115,14 @@ impl Agent {
         let pipeline = &mut self.pipeline;
         let missed = self.watching.missed();
         if missed != std::mem::replace(&mut self.missed, missed) {
-            pipeline.surroundings.directory.forget();
+            pipeline.surroundings().directory.forget();
         }
         let records = self.ring.drain(MOST, |record| pipeline.record(record));
         // As long as there are more, what seems to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
-        pipeline.advance(now);
-        pipeline.surroundings.tell();
-        self.exporting.send(&mut pipeline.spans);
+        let mut shipment = self.exporting.shipment();
+        pipeline.advance(now, |span| shipment.add(span));
+        pipeline.surroundings().tell();
         match records {
             MOST => Left::Records,
             0 if !pipeline.is_busy() => Left::Nothing,
@@ -144,17 +144,18 @@ impl Agent {
         // Records of what happened until now may still be in the ring.
         let now = monotonic();
         while self.look() == Left::Records && self.pipeline.latest() < now {}
-        self.pipeline.shutdown(monotonic());
+        let mut shipment = self.exporting.shipment();
+        self.pipeline.shutdown(monotonic(), |span| shipment.add(span));
         let answers_by = Instant::now() + LAST_ANSWERS;
         while self.pipeline.waits_for_services() && Instant::now() < answers_by {
             std::thread::sleep(Duration::from_millis(1));
-            self.pipeline.advance(monotonic());
+            self.pipeline.advance(monotonic(), |span| shipment.add(span));
         }
-        self.pipeline.advance(u64::MAX);
-        self.exporting.send(&mut self.pipeline.spans);
+        self.pipeline.advance(u64::MAX, |span| shipment.add(span));
+        drop(shipment);
         // It may be at something that never ends. What is to be delivered must not wait for that.
         self.watching.stop();
-        self.pipeline.surroundings.inbox = None;
+        self.pipeline.surroundings().inbox = None;
         self.exporting.shutdown(SHUTDOWN);
         if !self.watching.has_ended(WATCH_ENDS) {
             tracing::warn!(

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod parent;
 mod percent;
 pub mod pipeline;
+mod protobuf;
 pub mod route;
 pub mod span;
 pub mod stream;

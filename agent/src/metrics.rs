@@ -89,6 +89,10 @@ counters! {
     requests_lost_too_many_open,
     /// Requests whose event came when it had been declared missing.
     requests_lost_too_late,
+    /// Requests on connections that were not followed because too many were.
+    requests_lost_over_limit,
+    /// Requests that were lost when spans had been told that theirs is their parent.
+    parents_lost,
     /// Calls that an OpenTelemetry SDK in the caller tells of itself: they are not told twice.
     spans_left_to_sdk,
     /// Parents found after the trace had been sent under another id: told as a link.

@@ -29,6 +29,9 @@ pub(super) const PROCESSES: [&str; 4] =
 /// When sends that wait for room began: without it a call's start is that of its first write's return.
 pub(super) const SENDS: [&str; 1] = ["tcp_sendmsg_locked"];
 
+/// What is left unread of connections that are closed: without it they are kept until they are the oldest.
+pub(super) const LEFTOVERS: [&str; 1] = ["tcp_destroy_sock"];
+
 /// Where an event loop goes to wait.
 pub(super) const BOUNDARIES: [&str; 7] = [
     "sys_enter_epoll_wait",
@@ -118,7 +121,7 @@ impl Kernel {
     /// Starts the recorder, once. Nothing is recorded before a process is selected.
     pub fn attach(&mut self) -> Result<(), LoadError> {
         let Some(btf) = self.btf.take() else { return Ok(()) };
-        for name in PROCESSES.into_iter().chain(SENDS) {
+        for name in PROCESSES.into_iter().chain(SENDS).chain(LEFTOVERS) {
             if let Err(error) = self.attach_btf(name, &btf) {
                 tracing::info!(tracepoint = name, %error, "not attached");
                 self.unavailable.push((name, error.to_string()));
@@ -137,6 +140,10 @@ impl Kernel {
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| LoadError::Load(format!("the object has no program {name}")))?;
         program.load(name, btf).map_err(|error| not_verified(name, error))?;
+        if let Ok(info) = program.info() {
+            // The verifier gives up at a million.
+            tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
+        }
         program.attach().map_err(|error| LoadError::Attach { name, why: why(&error) })?;
         Ok(())
     }

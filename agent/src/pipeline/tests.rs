@@ -70,8 +70,11 @@ fn exchange(pipeline: &mut Pipeline<Machine>, n: u64, now: u64) {
     }
 }
 
-fn names(pipeline: &mut Pipeline<Machine>) -> Vec<String> {
-    pipeline.spans.drain(..).map(|span| span.service.name.clone()).collect()
+/// Whose the spans are that are made when it is `now`.
+fn names(pipeline: &mut Pipeline<Machine>, now: u64) -> Vec<String> {
+    let mut names = Vec::new();
+    pipeline.advance(now, |span| names.push(span.service.name.clone()));
+    names
 }
 
 #[test]
@@ -83,18 +86,15 @@ fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
     pipeline.record(exec.as_bytes());
 
     exchange(&mut pipeline, 0, MILLISECOND);
-    pipeline.advance(100 * MILLISECOND);
-    assert_eq!(names(&mut pipeline), [""; 0]);
+    assert_eq!(names(&mut pipeline, 100 * MILLISECOND), [""; 0]);
     assert!(pipeline.is_busy() && pipeline.waits_for_services());
-    pipeline.advance(600 * MILLISECOND);
-    assert_eq!(names(&mut pipeline), ["unknown_service:python3"]);
+    assert_eq!(names(&mut pipeline, 600 * MILLISECOND), ["unknown_service:python3"]);
     assert!(!pipeline.is_busy());
 
     // The next one need not find out again that nobody answers.
     exchange(&mut pipeline, 1, 700 * MILLISECOND);
-    pipeline.advance(800 * MILLISECOND);
-    assert_eq!(names(&mut pipeline), ["unknown_service:python3"]);
-    assert_eq!(pipeline.surroundings.asked.len(), 1);
+    assert_eq!(names(&mut pipeline, 800 * MILLISECOND), ["unknown_service:python3"]);
+    assert_eq!(pipeline.surroundings().asked.len(), 1);
     assert_eq!(pipeline.metrics.spans_of_unknown_service.get(), 2);
 }
 
@@ -102,11 +102,9 @@ fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
 fn a_span_goes_as_soon_as_it_is_known_whose_it_is() {
     let mut pipeline = pipeline();
     exchange(&mut pipeline, 0, MILLISECOND);
-    pipeline.shutdown(2 * MILLISECOND);
-    assert_eq!(names(&mut pipeline), [""; 0]);
+    pipeline.shutdown(2 * MILLISECOND, |span| panic!("nobody knows whose it is: {span:?}"));
     let mut services = crate::enrich::Services::new(Arc::default(), Arc::default());
-    services.answer(&pipeline.surroundings.asked[0]);
-    pipeline.advance(3 * MILLISECOND);
-    assert_eq!(names(&mut pipeline), ["unknown_service:process"]);
+    services.answer(&pipeline.surroundings().asked[0]);
+    assert_eq!(names(&mut pipeline, 3 * MILLISECOND), ["unknown_service:process"]);
     assert_eq!(pipeline.metrics.spans_of_unknown_service.get(), 0, "it was looked for, and is gone");
 }
