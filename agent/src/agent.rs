@@ -24,6 +24,8 @@ use crate::watch::{Change, Inbox, SharedKernel, Watch, Watching};
 
 /// How long the exporters may take to deliver what is left when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long the start may take to find out what services the selected processes are: not for ever.
+const FIRST_LOOKS: Duration = Duration::from_secs(2);
 /// How long spans may wait at the end to know whose they are.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How long the thread that follows processes may take to end, beyond what the exporters took.
@@ -81,6 +83,9 @@ impl Agent {
         let selected = watch.scan().context("cannot look through the processes")?;
         memory::give_back();
         let (inbox, watching) = watch.start().context("cannot start the thread that follows processes")?;
+        if !watching.has_looked(FIRST_LOOKS) {
+            tracing::warn!("it takes long to find out what services the selected processes are");
+        }
         let directory = Directory::new(host);
         let machine = Machine { directory, control, inbox: Some(inbox), metrics: metrics.clone() };
         let limits = Limits {

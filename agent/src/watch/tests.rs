@@ -87,7 +87,7 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     // Told of too late, or never told of its end.
     let (living, mut lost) = (Running::shell("read line"), Running::shell("read line"));
     for running in [&living, &lost] {
-        watch.select(running.pid(), Since::Before);
+        assert!(watch.select(running.pid(), Since::Before).is_some());
         assert_eq!(watch.selection.flags(running.pid()), Some(0));
     }
     watch.selection.select(pid, LOOP).unwrap();
@@ -164,6 +164,7 @@ fn the_thread_answers_and_ends_when_it_is_told_to() {
     let Some(mut watch) = watch(&[shell.pid()]) else { return };
     watch.scan().unwrap();
     let (inbox, watching) = watch.start().unwrap();
+    assert!(watching.has_looked(Duration::from_secs(10)));
     let mut directory = crate::enrich::Directory::new(Arc::default());
     let whose = directory.whose(shell.pid(), |whose| inbox.ask(whose));
     until(within(Duration::from_secs(10)), "an answer", || Ok(whose.service().is_some().then_some(()))).unwrap();
