@@ -28,8 +28,9 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 const FIRST_LOOKS: Duration = Duration::from_secs(2);
 /// How long spans may wait at the end to know whose they are.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long the thread that follows processes may take to end, beyond what the exporters took.
-const WATCH_ENDS: Duration = Duration::from_millis(500);
+/// How long the thread that follows processes may take to end, beyond what the exporters took: it takes the kernel side down,
+/// which waits for every processor several times.
+const WATCH_ENDS: Duration = Duration::from_secs(5);
 
 /// The agent, watching.
 #[derive(Debug)]
@@ -240,7 +241,6 @@ impl Surroundings for Machine {
             lifecycle::EXEC => self.directory.executed(process.tgid, process.comm),
             lifecycle::FORK => self.directory.forked(process.tgid, process.other),
             lifecycle::EXIT => self.directory.ended(process.tgid),
-            lifecycle::CALLS => self.control.calls(),
             _ => {}
         }
         if let Some(inbox) = &self.inbox {

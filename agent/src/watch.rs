@@ -197,6 +197,7 @@ impl Watch {
             lifecycle::CALLS => self.callers.add(tgid, Instant::now()),
             lifecycle::EXIT => {
                 self.forget(tgid);
+                self.selection.ended(tgid);
                 self.services.ended(tgid);
             }
             _ => {}
@@ -340,6 +341,7 @@ impl Watch {
                 self.selection.deselect(tgid);
             }
         }
+        self.selection.sweep();
         let selection = &self.selection;
         self.judged.retain(|tgid, _| selection.flags(*tgid).is_some());
     }

@@ -12,12 +12,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::batch;
 use super::map;
-use super::plain::{CaptureValue, WaitingValue};
+use super::plain::CaptureValue;
 
 /// The maps that the agent writes as connections go on.
 pub struct Control {
     completed: HashMap<MapData, u64, u64>,
-    waiting: HashMap<MapData, u64, WaitingValue>,
     raised: HashMap<MapData, u64, CaptureValue>,
     any_raised: Array<MapData, u32>,
     /// What is complete and was not told yet: until where, by connection.
@@ -26,22 +25,18 @@ pub struct Control {
     told: FxHashSet<u64>,
     over: Vec<u64>,
     raises: FxHashMap<u64, Capture>,
-    /// Whether any process makes calls: if none does, the kernel keeps nothing in `waiting`.
-    calls: bool,
 }
 
 impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
             completed: map(ebpf, "COMPLETED")?,
-            waiting: map(ebpf, "WAITING")?,
             raised: map(ebpf, "RAISED")?,
             any_raised: map(ebpf, "ANY_RAISED")?,
             untold: FxHashMap::default(),
             told: FxHashSet::default(),
             over: Vec::new(),
             raises: FxHashMap::default(),
-            calls: false,
         })
     }
 
@@ -72,11 +67,6 @@ impl Control {
         failed.len() as u64
     }
 
-    /// Notes that a process makes calls.
-    pub fn calls(&mut self) {
-        self.calls = true;
-    }
-
     /// Wants more bytes of a connection.
     pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
         if self.raises.get(&cookie) == Some(&capture) {
@@ -97,10 +87,6 @@ impl Control {
         self.untold.remove(&cookie);
         if self.told.remove(&cookie) {
             self.over.push(cookie);
-        }
-        if self.calls {
-            // Written by the kernel, for the connections whose requests made calls.
-            let _ = self.waiting.remove(&cookie);
         }
         if self.raises.remove(&cookie).is_some() {
             let _ = self.raised.remove(&cookie);
