@@ -578,11 +578,11 @@ impl Connection {
         if !self.advance(u64::MAX, 0, listener) {
             self.close(why, time, listener);
         }
-        self.is_forgotten(listener);
+        self.forget(listener);
     }
 
     /// It is forgotten.
-    pub(super) fn is_forgotten(self, listener: &mut dyn Listener) {
+    pub(super) fn forget(self, listener: &mut dyn Listener) {
         listener.forgotten(self.place());
     }
 
