@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+mod chance;
 mod kit;
 
 use kit::{FIRST_NANOS, Talk};
@@ -518,6 +519,8 @@ pub fn long_talk() -> Talk {
 }
 
 proptest! {
+    #![proptest_config(chance::config(chance::regressions!("http1")))]
+
     #[test]
     fn however_it_is_cut_it_comes_out_the_same(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
         let talk = long_talk();

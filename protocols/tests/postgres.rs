@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod chance;
 mod kit;
 
 use kit::{Outcome, Talk};
@@ -773,6 +774,8 @@ fn whatever_is_captured_is_true(
 }
 
 proptest! {
+    #![proptest_config(chance::config(chance::regressions!("postgres")))]
+
     #[test]
     fn however_it_is_cut_the_findings_are_the_same(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
         for name in ["psycopg", "asyncpg", "pgbench_pipeline"] {

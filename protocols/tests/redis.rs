@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+mod chance;
 mod kit;
 
 use kit::{Outcome, Talk};
@@ -521,6 +522,8 @@ fn whatever_is_captured_is_true() {
 }
 
 proptest! {
+    #![proptest_config(chance::config(chance::regressions!("redis")))]
+
     #[test]
     fn however_it_is_cut_the_findings_are_the_same(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
         for name in ["redis_cli", "benchmark_pipeline", "python_resp3_pipeline", "python_resp2_pubsub"] {

@@ -1,5 +1,7 @@
 //! SQL without its secrets, and what it is about.
 
+mod chance;
+
 use onlooker_protocols::sql::{Dialect, Extent, MAX_SUMMARY, Normalized, normalize};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -267,6 +269,8 @@ fn statement() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(chance::config(chance::regressions!("sql")))]
+
     #[test]
     fn no_secret_is_left_wherever_it_is_cut(sql in statement(), cut in 0_usize..400) {
         let whole = postgres(&sql);
