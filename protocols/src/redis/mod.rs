@@ -214,8 +214,12 @@ impl Redis {
         mut at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
+        let overtook = self.requests.run.is_some_and(|run| at.run <= run);
         // The time of a hole is not its own if its event was lost: it is that of something before the request.
-        let of_lost_event = matches!(content, Content::Hole(_)) && self.requests.run.is_some_and(|run| at.run <= run);
+        let of_lost_event = overtook && matches!(content, Content::Hole(_));
+        if overtook && !of_lost_event {
+            self.session.distrust_runs();
+        }
         if !of_lost_event && self.replies.enters(at.run) && self.replies.thread != Thread::Held {
             let may_begin = self.replies.may_begin(content);
             let resumes = self.session.resume(at, may_begin, self.replies.after_lost_event, found);

@@ -33,9 +33,12 @@ pub(super) struct Session {
     silence: Silence,
     /// How many there are of each kind, if every confirmation was seen.
     subscriptions: Option<[u64; 3]>,
+    /// A reply came to no request that was seen, and no request since.
+    orphaned: bool,
     /// Replies have always been matched in order, nothing was missed.
     in_step: bool,
-    /// The client was seen to send requests before it had the replies to those of an earlier run.
+    /// Runs don't tell which replies answer which requests: the client was seen to send requests before it had the replies
+    /// to those of an earlier run, or to read in one thread what another had asked.
     pipelines: bool,
     /// Which requests are answered is not known.
     in_doubt: bool,
@@ -66,6 +69,9 @@ enum Entry {
     Unseen {
         counted: u64,
         run: u32,
+        /// Whether replies have passed since. If not, they may be of the same run as the request behind: then theirs come
+        /// before its own.
+        answered: bool,
     },
 }
 
@@ -140,6 +146,7 @@ impl Session {
             queued_database: None,
             silence: Silence::No,
             subscriptions: from_start.then_some([0; 3]),
+            orphaned: false,
             in_step: from_start,
             pipelines: false,
             in_doubt: false,
@@ -191,6 +198,7 @@ impl Session {
     }
 
     pub(super) fn begin(&mut self, start: Moment, found: &mut Vec<Finding>) {
+        self.orphaned = false;
         self.unreported += 1;
         found.push(Finding::Begun(Begun { start, context: None, correlation: None }));
     }
@@ -199,7 +207,7 @@ impl Session {
     pub(super) fn begin_hidden(&mut self, start: Moment, found: &mut Vec<Finding>) {
         self.begin(start, found);
         self.lost(start, LossReason::RequestHeadMissing, found);
-        self.queue.push_back(Entry::Unseen { counted: 1, run: start.run });
+        self.queue.push_back(Entry::Unseen { counted: 1, run: start.run, answered: false });
     }
 
     /// All there is to know of a request that was begun has passed.
@@ -248,7 +256,7 @@ impl Session {
         }
         match self.queue.back_mut() {
             Some(Entry::Unseen { run: last, .. }) => *last = run,
-            _ => self.queue.push_back(Entry::Unseen { counted: 0, run }),
+            _ => self.queue.push_back(Entry::Unseen { counted: 0, run, answered: self.orphaned }),
         }
     }
 
@@ -314,6 +322,11 @@ impl Session {
         true
     }
 
+    /// A reply passed in a run from before that of the newest request, which it may answer all the same.
+    pub(super) fn distrust_runs(&mut self) {
+        self.pipelines = true;
+    }
+
     /// Replies passed whose framing is lost.
     pub(super) fn replies_missed(&mut self, found: &mut Vec<Finding>) {
         self.in_step = false;
@@ -336,7 +349,7 @@ impl Session {
     /// Takes a reply; `true` if it was matched with a request. `unseen`: when it ended is not known.
     pub(super) fn answered(&mut self, reply: &Reply, unseen: bool, found: &mut Vec<Finding>) -> bool {
         self.pushed |= reply.is_push;
-        self.pass_unseen(reply.start.run);
+        self.pass_unseen(reply.start.run, found);
         let confuses = self.front().is_some_and(|open| match reply.said {
             Said::Unknown => open.waits_for_confirmation(),
             Said::Confirmed(..) => open.request.name.is_empty(),
@@ -352,8 +365,13 @@ impl Session {
         if self.is_unasked(reply) {
             return false;
         }
+        self.hear();
         loop {
-            match self.queue.front_mut().filter(|front| front.run() < reply.start.run) {
+            if !self.may_answer(reply) {
+                self.doubt(found);
+                return false;
+            }
+            match self.queue.front_mut() {
                 Some(Entry::Counted { replies, .. }) => {
                     *replies = replies.saturating_sub(1);
                     if *replies == 0 {
@@ -381,9 +399,10 @@ impl Session {
                     self.answer(reply, unseen, found);
                     return true;
                 }
-                _ => {
+                Some(Entry::Unseen { .. }) | None => {
                     // CLIENT REPLY OFF was refused.
                     self.silence = Silence::No;
+                    self.orphaned = self.queue.is_empty();
                     if !matches!(reply.said, Said::Confirmed(..)) {
                         found.push(Finding::Orphan(reply.start));
                     }
@@ -393,12 +412,35 @@ impl Session {
         }
     }
 
+    /// Whether it is known which of the queue the reply answers: the first, while nothing was missed, or there is no other.
+    /// Then the runs need not say so too: where one thread reads what another asks, a reply may be recorded before the
+    /// send of its request has returned.
+    fn may_answer(&self, reply: &Reply) -> bool {
+        self.in_step || self.queue.len() == 1 || self.queue.back().is_none_or(|newest| newest.run() < reply.start.run)
+    }
+
     /// A client that waits has had the replies to what was not seen when it is answered what it asked later.
-    fn pass_unseen(&mut self, answering: u32) {
-        while let Some(Entry::Unseen { run, .. }) = self.queue.front()
-            && self.queue.iter().skip(1).any(|later| *run < later.run() && later.run() < answering)
+    fn pass_unseen(&mut self, answering: u32, found: &mut Vec<Finding>) {
+        while let Some(&Entry::Unseen { run, answered, .. }) = self.queue.front()
+            && let Some(behind) = self.queue.get(1).map(Entry::run)
+            && run < behind
+            && behind < answering
         {
-            self.queue.pop_front();
+            if answered {
+                self.queue.pop_front();
+                continue;
+            }
+            let before = self.unreported;
+            self.lose_before(answering, found);
+            let counted = (before - self.unreported) as u64;
+            self.queue.push_front(Entry::Unseen { counted, run: answering.wrapping_sub(1), answered: true });
+        }
+    }
+
+    /// A reply passes: requests that were not seen have been answered, if nothing was asked since.
+    fn hear(&mut self) {
+        if let Some(Entry::Unseen { answered, .. }) = self.queue.back_mut() {
+            *answered = true;
         }
     }
 
@@ -504,6 +546,7 @@ impl Session {
         is_broken: bool,
         found: &mut Vec<Finding>,
     ) {
+        let in_step = self.in_step;
         while let Some(entry) = self.queue.pop_front() {
             let Entry::Open(Open { request, answer, doubtful, .. }) = entry else { continue };
             if is_broken {
@@ -511,7 +554,7 @@ impl Session {
             } else if doubtful {
                 self.lost(request.start, LossReason::ResponseMissing, found);
             } else {
-                let answer = answer.or(answering.take().filter(|(start, _)| request.start.run < start.run));
+                let answer = answer.or(answering.take().filter(|(start, _)| in_step || request.start.run < start.run));
                 self.tell(request, answer, CompactString::default(), End::Closed(why, at), found);
             }
         }
