@@ -729,6 +729,8 @@ fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
     assert!(told_query.rows.is_none() || told_query.rows == real_query.rows, "{context}: {told:?}\n{real:?}");
     let error = &told_query.error_code;
     assert!(*error == real_query.error_code || error == Query::UNKNOWN_ERROR, "{context}: {told:?}\n{real:?}");
+    let database = &told_query.database;
+    assert!(database.is_empty() || *database == real_query.database, "{context}: {told:?}\n{real:?}");
     assert_eq!(told_query.skipped, real_query.skipped, "{context}: {told:?}\n{real:?}");
     // Whether a Sync followed may not be known: then the ReadyForQuery is not part of it.
     let (Some(told_end), Some(real_end)) = (told.response_end, real.response_end) else {
@@ -742,14 +744,81 @@ fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
     assert_eq!(told_end.nanos, real_end.nanos);
 }
 
+/// Whether all that is told is true, and one hole costs no more than what was asked in one turn, as nothing says which
+/// part of the answer belongs to which of that; and one more, that was skipped because of it.
+fn assert_all_true(holed: &Outcome, whole: &Outcome, context: &str) {
+    for exchange in holed.exchanges() {
+        assert_true(exchange, whole, context);
+    }
+    let turns = whole.exchanges().into_iter().map(|exchange| exchange.request_start.run).collect::<Vec<_>>();
+    let of_one_turn = turns.chunk_by(|one, next| one == next).map(<[u32]>::len).max().unwrap_or_default();
+    assert_eq!(holed.begun(), holed.exchanges().len() + holed.lost().len(), "{context}");
+    let untold = turns.len() - holed.exchanges().len();
+    assert!(untold <= of_one_turn + 1, "{context}: {untold} are not told: {holed:#?}");
+}
+
 #[rstest]
 fn a_hole_anywhere_makes_nothing_untrue(
-    #[values("pgbench_extended", "pgbench_prepared", "psycopg", "asyncpg", "refused")] name: &str,
+    #[values(
+        "psql_simple",
+        "pgbench_extended",
+        "pgbench_prepared",
+        "pgbench_pipeline",
+        "psycopg",
+        "asyncpg",
+        "refused"
+    )]
+    name: &str,
     #[values(1, 4, 9, 40, 100_000)] missing: usize,
 ) {
     let talk = fixture(name);
     let whole = play(&talk);
     for (context, talk) in talk.gap_everywhere(&[missing]) {
+        assert_all_true(&play(&talk), &whole, &context);
+    }
+}
+
+#[rstest]
+fn an_event_that_is_lost_makes_nothing_untrue(
+    #[values(
+        "psql_simple",
+        "pgbench_extended",
+        "pgbench_prepared",
+        "pgbench_pipeline",
+        "psycopg",
+        "asyncpg",
+        "refused"
+    )]
+    name: &str,
+) {
+    let talk = fixture(name);
+    let whole = play(&talk);
+    for (context, talk) in talk.loss_everywhere() {
+        assert_all_true(&play(&talk), &whole, &context);
+    }
+}
+
+/// One thread writes, another reads: what it read may be recorded before the send has returned.
+#[test]
+fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_nothing_untrue() {
+    let group = [parse("", "SELECT a FROM t"), bind("", ""), execute("", 0)].concat();
+    let answer = |rows_of: usize| [parsed(), bound(), rows(rows_of), done(&format!("SELECT {rows_of}"))].concat();
+    let talk = session()
+        .request(simple("SELECT 1"))
+        .overtaking_response([rows(1), done("SELECT 1"), ready()].concat())
+        .request([group.clone(), sync()].concat())
+        .overtaking_response([answer(2), ready()].concat())
+        .request([group.repeat(2), sync(), simple("SELECT 5")].concat())
+        .overtaking_response([answer(3), answer(4), ready()].concat())
+        .response([rows(5), done("SELECT 5"), ready()].concat())
+        .request(simple("DELETE FROM t"))
+        .response([error("42P01"), ready()].concat());
+    let whole = play(&talk);
+    let counted: Vec<_> = whole.exchanges().into_iter().map(|exchange| query(exchange).rows).collect();
+    assert_eq!(counted, [Some(1), Some(2), Some(3), Some(4), Some(5), None]);
+    assert_eq!((whole.orphans(), whole.lost()), (0, vec![]));
+    assert_eq!(play(&talk.byte_at_a_time()), whole);
+    for (context, talk) in talk.gap_everywhere(&[1, 5, 16, 40, 1000]).chain(talk.loss_everywhere()) {
         for exchange in play(&talk).exchanges() {
             assert_true(exchange, &whole, &context);
         }

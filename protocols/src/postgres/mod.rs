@@ -67,6 +67,8 @@ pub struct Postgres {
     session: Session,
     /// The last bytes of the responses, while the thread is lost.
     tail: Tail,
+    /// The last of the responses that passed is a hole in an operation whose event was lost: its run is not its own.
+    after_lost_event: bool,
     state: State,
 }
 
@@ -100,7 +102,7 @@ impl Postgres {
             backend.lose();
             session.assume_unseen_requests();
         }
-        Self { frontend, backend, session, tail: Tail::default(), state: State::Following }
+        Self { frontend, backend, session, tail: Tail::default(), after_lost_event: false, state: State::Following }
     }
 
     /// How many prepared statements and portals were forgotten because there were too many of them.
@@ -144,11 +146,17 @@ impl Postgres {
     }
 
     fn responses(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        if self.overtakes(piece.at) {
+            self.session.distrust_runs(found);
+        }
+        let after_lost_event = std::mem::take(&mut self.after_lost_event);
         if self.backend.enters(piece.at.run) {
             self.session.certainty.response_run();
             if self.backend.is_lost() {
-                self.session.found_run(self.frontend.run().unwrap_or_default(), found);
-                if Side::Backend.is_spoken_in(piece.bytes) {
+                let had_older = self.session.found_run(self.frontend.run().unwrap_or_default(), found);
+                // With nothing else unanswered, what was lost is the beginning of this response.
+                let begins = had_older || !after_lost_event;
+                if begins && Side::Backend.is_spoken_in(piece.bytes) {
                     self.backend.expect_message();
                 }
             }
@@ -173,7 +181,7 @@ impl Postgres {
             }
         }
         if let Some(partial) = self.backend.partial() {
-            self.session.partial_response(partial, piece.at);
+            self.session.partial_response(partial, piece.at, found);
         }
         Ok(())
     }
@@ -190,7 +198,7 @@ impl Postgres {
     /// The thread of the responses was lost: it may be taken up after a `ReadyForQuery` that ends the piece.
     fn find_ready(&mut self, piece: Piece<'_>, found: &mut Vec<Finding>) {
         let end = piece.at.advanced(piece.bytes.len() as u64);
-        self.session.touch_unknown(piece.at, end);
+        self.session.unknown_response(piece.at, end, found);
         self.tail.push(piece.bytes);
         if let Some((before, status)) = self.tail.ready() {
             let position = end.position.saturating_sub(READY_FOR_QUERY_LENGTH as u64);
@@ -207,29 +215,38 @@ impl Postgres {
         if self.frontend.enters(at.run) {
             self.session.request_run(at.run, self.backend.is_lost(), found);
         }
+        if self.frontend.expects_packet() {
+            // What it asked for is not known, nor in what form that will be answered.
+            self.frontend.lose();
+            self.backend.lose();
+            self.session.lose_requests(end);
+            return;
+        }
         match self.frontend.gap(missing, at) {
             Hole::Within => {
                 if let Some(partial) = self.frontend.partial() {
                     self.session.partial_request(partial, end, found);
                 }
             }
-            Hole::Ends(message) if message.kind != PACKET => self.session.request(&message, found),
-            Hole::Loses(Some(message)) if message.kind != PACKET => {
-                self.session.request(&message, found);
+            Hole::Ends(message) => self.session.request(&message, found),
+            Hole::Loses(message) => {
+                if let Some(message) = message {
+                    self.session.request(&message, found);
+                }
                 self.session.lose_requests(end);
             }
-            Hole::Ends(_) => {
-                // What the packet was is not known.
-                self.frontend.lose();
-                self.session.lose_requests(end);
-            }
-            Hole::Loses(_) => self.session.lose_requests(end),
             Hole::Lost => {}
         }
     }
 
+    /// Whether this run of responses is from before that of the newest request.
+    fn overtakes(&self, response: Moment) -> bool {
+        self.frontend.run().is_some_and(|asked| response.run < asked)
+    }
+
     fn missing_responses(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
         let end = at.advanced(missing);
+        self.after_lost_event = self.overtakes(at);
         if self.backend.enters(at.run) {
             self.session.certainty.response_run();
             if self.backend.is_lost() {
@@ -240,7 +257,7 @@ impl Postgres {
         match self.backend.gap(missing, at) {
             Hole::Within => {
                 if let Some(partial) = self.backend.partial() {
-                    self.session.partial_response(partial, end);
+                    self.session.partial_response(partial, end, found);
                 }
             }
             Hole::Ends(message) => self.session.response(&message, found),
@@ -248,9 +265,9 @@ impl Postgres {
                 if let Some(message) = message {
                     self.session.response(&message, found);
                 }
-                self.session.touch_unknown(at, end);
+                self.session.unknown_response(at, end, found);
             }
-            Hole::Lost => self.session.touch_unknown(at, end),
+            Hole::Lost => self.session.unknown_response(at, end, found),
         }
     }
 
@@ -263,14 +280,13 @@ impl Postgres {
     }
 
     fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        let lost_in = self.backend.run().filter(|_| self.backend.is_lost());
+        let answered_unseen = self.session.answered_unseen.filter(|_| self.backend.is_lost());
         let broken = matches!(self.state, State::Broken(_));
         self.session.finish(
             |open| {
                 if broken {
                     Err(LossReason::Unparsable)
-                } else if lost_in.is_some_and(|run| run > open.request_end.run) {
-                    // Its response may have been complete.
+                } else if answered_unseen.is_some_and(|newest| open.start.position <= newest) {
                     Err(LossReason::ResponseMissing)
                 } else {
                     Ok(End::Closed(why, at))

@@ -28,6 +28,8 @@ pub(super) struct Open {
     pub(super) answered: bool,
     pub(super) skipped: bool,
     pub(super) rows: Option<u64>,
+    /// The rows of one of its statements were not captured, and so all of them are not known.
+    pub(super) rows_hidden: bool,
     pub(super) error_code: CompactString,
     /// From the command tag, for a statement that is not known.
     pub(super) tag: CompactString,
@@ -82,6 +84,7 @@ impl Open {
             answered: false,
             skipped: false,
             rows: None,
+            rows_hidden: false,
             error_code: CompactString::default(),
             tag: CompactString::default(),
         }
@@ -145,7 +148,7 @@ impl Open {
             summary,
             database,
             error_code: self.error_code,
-            rows: self.rows,
+            rows: self.rows.filter(|_| !self.rows_hidden),
             skipped: self.skipped,
         }
     }

@@ -18,7 +18,11 @@ const MAX_IDLE: usize = 64;
 
 impl Session {
     pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.resolve_hole(message.start.run);
+        self.resolve_hole(message.start.run, found);
+        if !is_asynchronous(message.kind) {
+            self.hear();
+            self.orphaned |= self.queue.is_empty();
+        }
         match message.kind {
             backend::READY_FOR_QUERY => self.ready(message, found),
             backend::ERROR_RESPONSE => self.error(message, found),
@@ -38,15 +42,26 @@ impl Session {
     }
 
     /// A response may be long: it has begun once its first bytes are seen, and reaches as far as it came.
-    pub(super) fn partial_response(&mut self, partial: Partial, end: Moment) {
-        self.resolve_hole(partial.start.run);
+    pub(super) fn partial_response(&mut self, partial: Partial, end: Moment, found: &mut Vec<Finding>) {
+        self.resolve_hole(partial.start.run, found);
+        if !is_asynchronous(partial.kind) {
+            self.hear();
+        }
         if let (false, Some(Entry::Open(open))) = (is_asynchronous(partial.kind), self.queue.front_mut()) {
             open.touch(partial.start, end);
         }
     }
 
-    /// A hole in the responses whose messages are not known: part of the answer to the first that is open.
-    pub(super) fn touch_unknown(&mut self, start: Moment, end: Moment) {
+    /// Responses passed whose messages are not known: part of the answer to the first that is open, and perhaps all of the
+    /// answers to all of them.
+    pub(super) fn unknown_response(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
+        self.hear();
+        if self.certainty.distrusts_runs() {
+            self.lose_all(found);
+        }
+        if let Some(Entry::Open(newest)) = self.queue.back() {
+            self.answered_unseen = Some(newest.start.position);
+        }
         if let Some(Entry::Open(open)) = self.queue.front_mut()
             && (open.response.is_some() || start.run > open.request_end.run)
         {
@@ -56,27 +71,31 @@ impl Session {
 
     /// The thread was lost, and is taken up again at a `ReadyForQuery`, whose last bytes before it are these.
     pub(super) fn found_ready(&mut self, before: &[u8], ready: &Message<'_>, found: &mut Vec<Finding>) {
-        self.resolve_hole(ready.start.run);
+        self.resolve_hole(ready.start.run, found);
         match self.ready_due() {
             _ if matches!(self.queue.front(), Some(Entry::Hole { .. })) => self.ready(ready, found),
             Ready::One(last) => {
                 self.drop_unanswered(last, found);
-                self.guess_outcome(before);
-                self.ready(ready, found);
+                if self.guess_outcome(before) {
+                    self.ready(ready, found);
+                } else {
+                    self.drop_front(1, found);
+                    self.certainty.ready();
+                }
             }
             Ready::None => self.ready(ready, found),
             // Any of them may be this one: which responses are over isn't known.
             Ready::Several(last) => {
                 self.drop_front(last + 1, found);
-                self.queue.push_front(Entry::Hole { orphans: false });
+                self.queue.push_front(Entry::Hole { orphans: false, answered: true });
             }
         }
         self.settle(found);
     }
 
     /// The thread was lost, and a new run of responses begins: it answers the last run of requests (this one), and
-    /// what is open from before has lost its response.
-    pub(super) fn found_run(&mut self, last_request_run: u32, found: &mut Vec<Finding>) {
+    /// what is open from before has lost its response. Whether there was anything from before.
+    pub(super) fn found_run(&mut self, last_request_run: u32, found: &mut Vec<Finding>) -> bool {
         let is_older = |entry: &Entry| match entry {
             Entry::Open(open) => open.request_end.run < last_request_run,
             Entry::Passed { last, .. } => last.run < last_request_run,
@@ -86,6 +105,17 @@ impl Session {
         // Behind a hole that nothing follows there may be more of what it hides.
         let hides = older == self.queue.len() && matches!(self.queue.back(), Some(Entry::Hole { .. }));
         self.drop_front(older - usize::from(hides), found);
+        older > 0
+    }
+
+    /// Responses pass in a run from before that of the newest request, which they may answer all the same: where one thread
+    /// reads what another asks, an answer may be recorded before the send of its request has returned. So runs don't tell
+    /// when requests that were not seen have been answered.
+    pub(super) fn distrust_runs(&mut self, found: &mut Vec<Finding>) {
+        self.certainty.distrust_runs();
+        if matches!(self.queue.front(), Some(Entry::Hole { .. })) {
+            self.lose_all(found);
+        }
     }
 
     /// Reports what is complete with its own answer, because no `ReadyForQuery` belongs to it.
@@ -116,10 +146,13 @@ impl Session {
         let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
         match message.kind {
             backend::COMMAND_COMPLETE => {
-                let (tag, rows) = command_tag(message.body);
-                // Of several statements the rows are added up.
-                open.rows = rows.map_or(open.rows, |rows| Some(open.rows.unwrap_or(0).saturating_add(rows)));
-                open.tag = tag.into();
+                match command_tag(message.body) {
+                    Some((tag, rows)) => {
+                        open.count(rows);
+                        open.tag = tag.into();
+                    }
+                    None => open.rows_hidden = true,
+                }
                 self.copying = false;
             }
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => self.copying = true,
@@ -146,7 +179,7 @@ impl Session {
                 open.answered |= extended.due == 0 && extended.stage == Stage::Prepared;
             }
             backend::COMMAND_COMPLETE => {
-                let (tag, rows) = command_tag(message.body);
+                let (tag, rows) = command_tag(message.body).unwrap_or_default();
                 (open.rows, open.tag) = (rows, tag.into());
                 open.answered = true;
                 extended.believe_executed();
@@ -206,6 +239,7 @@ impl Session {
         self.certainty.ready();
         self.copying = false;
         let Some(last) = self.queue.iter().position(|entry| entry.ready_due(self.skipping) > 0) else {
+            self.skipping = false;
             found.push(Finding::Orphan(message.start));
             return;
         };
@@ -213,17 +247,28 @@ impl Session {
             self.complete(message, found);
         }
         match self.queue.front_mut() {
-            Some(Entry::Open(_)) => self.complete(message, found),
+            Some(Entry::Open(open)) => {
+                let asked = open.request_end.run;
+                self.complete(message, found);
+                self.look_for_overlap(asked, message.start.run);
+            }
             Some(Entry::Passed { ready, .. }) => {
                 *ready -= 1;
                 if *ready == 0 {
                     self.queue.pop_front();
                 }
             }
-            Some(Entry::Hole { orphans: true }) if last == 0 => found.push(Finding::Orphan(message.start)),
+            Some(Entry::Hole { orphans: true, .. }) if last == 0 => found.push(Finding::Orphan(message.start)),
             Some(Entry::Hole { .. }) | None => {}
         }
         self.skipping = false;
+    }
+
+    /// The request behind the one that was asked and answered in these runs may have been sent between the two.
+    fn look_for_overlap(&mut self, asked: u32, answered: u32) {
+        if self.queue.front().and_then(Entry::first_run).is_some_and(|next| asked < next && next < answered) {
+            self.certainty.does_not_wait();
+        }
     }
 
     /// `ReadyForQuery` has come for the first of the queue.
@@ -287,6 +332,14 @@ impl Session {
         }
     }
 
+    /// Which responses belong to what is open, nothing will say any more.
+    fn lose_all(&mut self, found: &mut Vec<Finding>) {
+        if !matches!(self.queue.make_contiguous(), [] | [Entry::Hole { .. }]) {
+            self.drop_front(self.queue.len(), found);
+            self.queue.push_front(Entry::Hole { orphans: false, answered: true });
+        }
+    }
+
     /// Of a pipeline's commands before the last, the answers were not captured, and when they ended isn't known.
     fn drop_unanswered(&mut self, last: usize, found: &mut Vec<Finding>) {
         if !self.skipping {
@@ -296,29 +349,42 @@ impl Session {
         }
     }
 
-    /// The answer to the first of the queue, from what is left of it before a `ReadyForQuery`.
-    fn guess_outcome(&mut self, before: &[u8]) {
+    /// The answer to the first of the queue, from what is left of it before a `ReadyForQuery`. Whether that is enough.
+    fn guess_outcome(&mut self, before: &[u8]) -> bool {
         let skipping = self.skipping;
-        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        let Some(Entry::Open(open)) = self.queue.front_mut() else { return true };
         if open.answered || skipping {
-            return;
+            return true;
         }
         open.answered = true;
         match outcome(before) {
+            Outcome::Hidden => return false,
             Outcome::Failed => open.fail(Query::UNKNOWN_ERROR),
             Outcome::Rows(rows) if open.is_one_statement() => open.rows = Some(rows),
             // Of several statements, some were not counted.
             Outcome::Rows(_) | Outcome::Unknown => open.rows = None,
         }
+        true
     }
 
     /// A hole is over once an answer comes in a later run than the request behind it.
-    fn resolve_hole(&mut self, run: u32) {
-        if let Some(Entry::Hole { .. }) = self.queue.front()
+    fn resolve_hole(&mut self, run: u32, found: &mut Vec<Finding>) {
+        if let Some(&Entry::Hole { answered, .. }) = self.queue.front()
             && let Some(behind) = self.queue.get(1)
             && behind.first_run().is_some_and(|behind| behind < run)
         {
-            self.queue.pop_front();
+            if answered {
+                self.queue.pop_front();
+            } else {
+                self.lose_all(found);
+            }
+        }
+    }
+
+    /// Responses pass: requests that were not seen have been answered, if nothing was asked since.
+    fn hear(&mut self) {
+        if let Some(Entry::Hole { answered, .. }) = self.queue.back_mut() {
+            *answered = true;
         }
     }
 
@@ -383,6 +449,13 @@ impl Open {
         self.rows = None;
     }
 
+    /// Of several statements the rows are added up.
+    fn count(&mut self, rows: Option<u64>) {
+        if let Some(more) = rows {
+            self.rows = Some(self.rows.unwrap_or(0).saturating_add(more));
+        }
+    }
+
     /// What was supposed to be executed and got no answer to that was only prepared.
     fn settle_stage(&mut self) {
         if let Request::Extended(extended) = &mut self.request
@@ -394,7 +467,7 @@ impl Open {
     }
 
     fn is_one_statement(&self) -> bool {
-        let text = self.statement.as_deref().map_or("", |statement| statement.text.as_str());
+        let text = self.statement.as_deref().filter(|statement| statement.is_whole()).map_or("", |whole| &whole.text);
         match self.request {
             Request::Query => !text.is_empty() && !text.trim_end_matches([';', ' ']).contains(';'),
             Request::Extended(_) => true,

@@ -38,6 +38,11 @@ pub(super) struct Session {
     /// The client copies data in: `Sync` and `Flush` mean nothing until it is done.
     pub(super) copying: bool,
     pub(super) certainty: Certainty,
+    /// A response came to no request that was seen, and no request since.
+    pub(super) orphaned: bool,
+    /// Where the newest request began that was open when responses passed whose messages are not known: it may have been
+    /// answered, as may those before.
+    pub(super) answered_unseen: Option<u64>,
     overflow: Overflow,
     /// Where the message began for which a request was opened before all of it had passed.
     opened: Option<u64>,
@@ -56,6 +61,9 @@ pub(super) enum Entry {
     Hole {
         /// Whether their responses are to be told as orphans; not if the requests were counted already.
         orphans: bool,
+        /// Whether responses have passed since. If not, they may be of the same run as the request behind: then theirs
+        /// come before its own.
+        answered: bool,
     },
 }
 
@@ -67,6 +75,8 @@ pub(super) enum Entry {
 pub(super) struct Certainty {
     /// The client was seen to send requests while those of an earlier run were open.
     pipelines: bool,
+    /// Runs don't tell either of a client that reads in one thread what it asks in another.
+    distrusts_runs: bool,
     doubt: bool,
     /// Points of synchronisation in the last run of requests, and of responses.
     requested: u32,
@@ -101,6 +111,8 @@ impl Session {
             skipping: false,
             copying: false,
             certainty: Certainty::default(),
+            orphaned: false,
+            answered_unseen: None,
             overflow: Overflow::default(),
             opened: None,
         }
@@ -108,7 +120,7 @@ impl Session {
 
     /// Nothing is known of what the client has sent so far.
     pub(super) fn assume_unseen_requests(&mut self) {
-        self.queue.push_back(Entry::Hole { orphans: true });
+        self.queue.push_back(Entry::Hole { orphans: true, answered: true });
     }
 
     /// The first piece of a run of requests is about to be taken; `lost` says whether responses were not captured.
@@ -116,15 +128,7 @@ impl Session {
         if !lost {
             self.settle_supposed(run, found);
         }
-        let waits = match self.queue.front() {
-            _ if self.copying || lost => true,
-            // A password answers the server, and the rest of a group may follow a Flush.
-            Some(Entry::Open(open)) if open.request == Request::Startup || open.is(Stage::Building) => true,
-            Some(Entry::Open(open)) => open.answered || open.request_end.run >= run,
-            Some(Entry::Passed { last, .. }) => last.run >= run,
-            Some(Entry::Hole { .. }) | None => true,
-        };
-        self.certainty.request_run(waits, self.queue.is_empty());
+        self.certainty.request_run(self.queue.is_empty());
     }
 
     /// A client that goes on has its answer: an `Execute` that is only supposed, and got none, was not there.
@@ -148,6 +152,7 @@ impl Session {
 
     pub(super) fn request(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         let opened = self.opened.take() == Some(message.start.position);
+        self.orphaned = false;
         match message.kind {
             frontend::QUERY => self.query(message, opened, found),
             frontend::FUNCTION_CALL => self.simple(Request::Function, message, opened, None, found),
@@ -211,8 +216,9 @@ impl Session {
         self.portals.remove(b"");
         // What a COPY's data hides is no request.
         let orphans = !std::mem::take(&mut self.copying);
-        if !matches!(self.queue.back(), Some(Entry::Hole { .. })) {
-            self.queue.push_back(Entry::Hole { orphans });
+        match self.queue.back_mut() {
+            Some(Entry::Hole { answered, .. }) => *answered &= self.orphaned,
+            _ => self.queue.push_back(Entry::Hole { orphans, answered: self.orphaned }),
         }
     }
 
@@ -479,8 +485,7 @@ impl Session {
 }
 
 impl Certainty {
-    fn request_run(&mut self, waits: bool, all_answered: bool) {
-        self.pipelines |= !waits;
+    fn request_run(&mut self, all_answered: bool) {
         self.doubt &= !(all_answered && self.requested > 0 && self.requested == self.answered);
         self.requested = 0;
     }
@@ -491,6 +496,18 @@ impl Certainty {
 
     pub(super) fn ready(&mut self) {
         self.answered += 1;
+    }
+
+    pub(super) fn does_not_wait(&mut self) {
+        self.pipelines = true;
+    }
+
+    pub(super) fn distrust_runs(&mut self) {
+        self.distrusts_runs = true;
+    }
+
+    pub(super) fn distrusts_runs(&self) -> bool {
+        self.distrusts_runs
     }
 
     /// Responses were not captured.

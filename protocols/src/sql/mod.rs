@@ -51,6 +51,11 @@ pub struct Normalized {
 }
 
 impl Normalized {
+    /// Whether all of the statement is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.text.ends_with(text::CUT)
+    }
+
     /// How much memory it takes, about.
     pub(crate) fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.text.capacity() + self.operation.len() + self.collection.len() + self.summary.len()

@@ -8,7 +8,7 @@ use super::keyword::Keyword;
 use super::lexer::{Kind, Token};
 
 /// What stands for the rest of a truncated statement.
-const CUT: &str = "...";
+pub(super) const CUT: &str = "...";
 /// So many bytes may a text hold that it doesn't use: what long literals took is given back.
 const MAX_UNUSED: usize = 256;
 
