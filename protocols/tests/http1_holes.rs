@@ -283,6 +283,57 @@ fn with_the_event_of_any_operation_lost_what_is_told_is_true() {
 }
 
 #[test]
+fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
+    let of_length =
+        |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(of_length(1))
+        .request(get("/2"))
+        .request(get("/3"))
+        .request(get("/4"))
+        .response(of_length(2))
+        .response([of_length(3), of_length(4)].concat())
+        .request(get("/5"))
+        .request(get("/6"))
+        .response([of_length(5), of_length(6)].concat())
+        .request(get("/7"))
+        .response(of_length(7));
+    let truth = play(&talk);
+    assert_eq!(truth.exchanges().len(), 7);
+    for (what, talk) in talk.loss_everywhere() {
+        let holed = play(&talk);
+        assert_true(&what, &holed, &truth);
+        assert!(!holed.exchanges().is_empty(), "{what}: {holed:#?}");
+    }
+}
+
+/// One thread writes, another reads: what it read may be recorded before the send has returned.
+#[test]
+fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_nothing_untrue() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .overtaking_response("HTTP/1.1 201 Created\r\ncontent-length: 20\r\n\r\n01234567890123456789")
+        .request(get("/2"))
+        .overtaking_response("HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n")
+        .request([get("/3"), get("/4")].concat())
+        .overtaking_response("HTTP/1.1 203 Other\r\ncontent-length: 3\r\n\r\nabc")
+        .response("HTTP/1.1 204 No Content\r\n\r\n")
+        .request(get("/5"))
+        .response("HTTP/1.1 205 Reset\r\ncontent-length: 0\r\n\r\n");
+    let truth = play(&talk);
+    let statuses: Vec<_> = told(&truth).into_iter().map(|(_, status)| status.unwrap()).collect();
+    assert_eq!((statuses, truth.orphans()), (vec![201, 202, 203, 204, 205], 0));
+    assert_eq!(play(&talk.byte_at_a_time()), truth);
+    for prefix in [16, 20, 60] {
+        assert_true(&format!("{prefix} captured"), &play(&talk.captured(prefix, 16)), &truth);
+    }
+    for (what, talk) in talk.gap_everywhere(&[1, 5, 16, 40, 1000]).chain(talk.loss_everywhere()) {
+        assert_true(&what, &play(&talk), &truth);
+    }
+}
+
+#[test]
 fn a_lost_response_loses_its_request_only() {
     let talk = Talk::new().request(get("/1")).lost(Response, OK_EMPTY).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);

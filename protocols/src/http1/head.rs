@@ -271,7 +271,7 @@ fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// RFC 9110 5.6.2
-fn is_token_char(byte: u8) -> bool {
+pub(super) fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

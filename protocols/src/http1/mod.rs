@@ -12,15 +12,17 @@ mod body;
 pub(crate) mod head;
 mod pairing;
 mod side;
+mod tail;
 mod target;
 
 use compact_str::CompactString;
 
 use crate::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
-use body::{Body, EndMark, Framing};
+use body::{Body, Framing};
 use head::{RequestHead, ResponseHead};
 use pairing::{Ending, NewRequest, Pairing};
 use side::{Content, Head, Side, Step};
+use tail::EndMark;
 
 /// What a span needs of an HTTP/1 exchange.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -145,9 +147,13 @@ impl Http1 {
     }
 
     fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let overtakes = self.requests.passed().is_some_and(|newest| newest.run > at.run);
         // A hole in a run that is over: its event was lost, and its time is not its own.
-        let long_ago =
-            matches!(content, Content::Gap(_)) && self.requests.passed().is_some_and(|newest| newest.run > at.run);
+        let long_ago = overtakes && matches!(content, Content::Gap(_));
+        if long_ago {
+            self.pairing.miss_event();
+        }
+        self.pairing.trust_runs(long_ago || !overtakes);
         let mut piece = self.responses.piece(content, at);
         while !piece.is_used_up() && self.over.is_none() {
             match self.responses.step(&mut piece)? {

@@ -30,6 +30,11 @@ pub(super) struct Pairing {
     in_step: bool,
     /// The answers to requests before this one may have passed unseen.
     doubtful_before: u64,
+    /// What is heard comes after what it answers in its run too. Not where one thread reads what another asks: a response
+    /// may be recorded before the send of its request has returned.
+    trusts_runs: bool,
+    /// A request that was not seen, if nothing was heard since: it may be of the same run as the one behind it.
+    unheard: Option<u64>,
     /// The client was seen to send a request before it had the answer to the one before.
     pipelined: bool,
     /// There were too many open requests to know which are answered now.
@@ -87,6 +92,8 @@ impl Pairing {
             ending: Ending::Ahead,
             in_step: from_start,
             doubtful_before: 0,
+            trusts_runs: true,
+            unheard: None,
             pipelined: false,
             overflown: false,
             orphaned: false,
@@ -129,6 +136,7 @@ impl Pairing {
         found.push(Finding::Lost(Lost { start, reason: LossReason::RequestHeadMissing }));
         let (serial, first_run, last_run) = (self.begun, start.run, end.run);
         let (expects_continue, after_hole, exchange) = (false, true, None);
+        self.unheard = Some(serial);
         self.push(Open { serial, first_run, last_run, expects_continue, after_hole, exchange });
     }
 
@@ -179,6 +187,7 @@ impl Pairing {
     /// The request that a final response beginning at `start` answers. `None` if that is not known, or known to be
     /// lost: then the response can't be followed, as its framing depends on the request.
     pub(super) fn answer(&mut self, start: Moment, found: &mut Vec<Finding>) -> Option<&mut Open> {
+        self.hear();
         let in_order = self.in_step && self.open.front().is_some_and(|front| !front.after_hole);
         if in_order {
             self.pipelined |= self.open.len() > 1;
@@ -197,7 +206,14 @@ impl Pairing {
 
     /// What is heard in a run answers what was said last before it, and everything older was answered unheard.
     fn match_by_run(&mut self, start: Moment, found: &mut Vec<Finding>) -> bool {
-        let Some(last) = self.open.iter().rposition(|open| open.first_run < start.run) else {
+        if !self.trusts_runs && self.open.len() > 1 {
+            while !self.open.is_empty() {
+                self.lose(LossReason::ResponseMissing, found);
+            }
+            return false;
+        }
+        let is_before = |open: &Open| open.first_run < start.run || !self.trusts_runs;
+        let Some(last) = self.open.iter().rposition(is_before) else {
             if !self.overflown {
                 self.orphaned = true;
                 found.push(Finding::Orphan(start));
@@ -205,11 +221,30 @@ impl Pairing {
             return false;
         };
         // Of several that were sent in one run, it can't be known which this answers.
-        let several = last > 0 && self.open[last - 1].first_run == self.open[last].first_run;
+        let several = last.checked_sub(1).is_some_and(|before| {
+            let before = &self.open[before];
+            before.first_run == self.open[last].first_run || self.unheard == Some(before.serial)
+        });
         for _ in 0..last + usize::from(several) {
             self.settle_front(found);
         }
         !several
+    }
+
+    /// A response passes: a request that was not seen is answered, if nothing was asked since.
+    fn hear(&mut self) {
+        if self.open.back().is_some_and(|newest| self.unheard == Some(newest.serial)) {
+            self.unheard = None;
+        }
+    }
+
+    pub(super) fn trust_runs(&mut self, trusts: bool) {
+        self.trusts_runs = trusts;
+    }
+
+    /// The event of responses was lost: those to a request that was not seen either.
+    pub(super) fn miss_event(&mut self) {
+        self.unheard = None;
     }
 
     /// A response passed, or may have passed, that is not told.
@@ -226,6 +261,7 @@ impl Pairing {
 
     /// More of the response to the first request passed, or of something that can't be followed.
     pub(super) fn heard(&mut self, until: Moment, content: Option<u64>, ending: Ending) {
+        self.hear();
         if content.is_none() {
             self.miss();
         }

@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
-use super::body::{Body, EndMark, Framing, Hidden, Tail};
+use super::body::{Body, Framing, Hidden};
 use super::head::{self, Looks};
+use super::tail::{EndMark, Shown, Tail};
 use crate::{Direction, Moment};
 
 pub(super) const NO_REQUEST_LINE: &str = "not a request line";
@@ -49,8 +50,8 @@ enum State {
 struct Adrift {
     mark: EndMark,
     tail: Tail,
-    /// Whether the last piece was a hole.
-    hole: bool,
+    /// Whether the message may have ended with the last piece.
+    may_have_ended: bool,
 }
 
 /// What was learnt from the next part of a piece.
@@ -163,10 +164,9 @@ impl Side {
                     Ok(self.drift(piece))
                 }
             },
-            (State::Adrift(adrift), Content::Bytes(bytes))
+            (State::Adrift(_), Content::Bytes(bytes))
                 if piece.begins_run && looks(self.direction, bytes) != Looks::Wrong =>
             {
-                adrift.hole = false;
                 self.state = State::Head;
                 self.by_looks = true;
                 self.head(bytes, piece)
@@ -245,7 +245,7 @@ impl Side {
 
     /// Whether the end of the message could have passed unnoticed in what came last.
     pub(super) fn end_may_be_hidden(&self) -> bool {
-        matches!(&self.state, State::Adrift(adrift) if adrift.hole || !adrift.mark.is_sure())
+        matches!(&self.state, State::Adrift(adrift) if adrift.may_have_ended || !adrift.mark.is_sure())
     }
 
     pub(super) fn is_until_close(&self) -> bool {
@@ -339,7 +339,7 @@ impl Side {
             return self.drift(piece);
         }
         if let State::Adrift(adrift) = &mut self.state {
-            adrift.hole = true;
+            adrift.may_have_ended = true;
         }
         Step::HeadHidden { seen, start, until: piece.use_up() }
     }
@@ -355,17 +355,18 @@ impl Side {
 
     fn drift<'a>(&mut self, piece: &mut Piece<'a>) -> Step<'a> {
         let State::Adrift(adrift) = &mut self.state else { return Step::Nothing };
-        match piece.content {
+        let shown = match piece.content {
             Content::Bytes(bytes) => {
                 adrift.tail.push(bytes);
-                adrift.hole = false;
+                adrift.tail.shows(adrift.mark)
             }
             Content::Gap(_) => {
                 adrift.tail = Tail::default();
-                adrift.hole = true;
+                Shown::Perhaps
             }
-        }
-        let ended = adrift.tail.shows(adrift.mark);
+        };
+        adrift.may_have_ended = shown != Shown::No;
+        let ended = shown == Shown::Yes;
         if ended {
             self.state = State::Head;
             self.by_looks = true;
@@ -385,7 +386,7 @@ impl Side {
 
 impl State {
     fn adrift(mark: EndMark) -> Self {
-        Self::Adrift(Adrift { mark, tail: Tail::default(), hole: false })
+        Self::Adrift(Adrift { mark, tail: Tail::default(), may_have_ended: false })
     }
 }
 
