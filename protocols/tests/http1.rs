@@ -120,11 +120,17 @@ fn a_response_without_a_length_ends_with_the_connection(#[case] wire: &str) {
         assert_eq!(exchange.response_end.unwrap().position, wire.len() as u64);
         exchange.end
     };
-    assert_eq!(at_end(true, Close::Error(104)), End::Complete, "the FIN came first");
-    assert_eq!(at_end(false, Close::Normal), End::Complete);
-    for why in [Close::Error(104), Close::ProcessExit, Close::Aged, Close::Shutdown] {
-        assert!(matches!(at_end(false, why), End::Closed(said, _) if said == why));
+    for why in [Close::Normal, Close::Error(104), Close::ProcessExit, Close::Aged, Close::Shutdown] {
+        assert_eq!(at_end(true, why), End::Complete, "the FIN came first");
+        assert!(matches!(at_end(false, why), End::Closed(said, _) if said == why), "the client went away first");
     }
+}
+
+#[test]
+fn a_response_without_a_length_is_not_complete_if_the_client_goes_away_first() {
+    let talk = Talk::new().request(GET).response("HTTP/1.0 200 OK\r\n\r\npart").end(Direction::Request);
+    let exchange = only_exchange(&talk);
+    assert!(matches!(exchange.end, End::Closed(Close::Normal, _)), "{exchange:?}");
 }
 
 #[rstest]

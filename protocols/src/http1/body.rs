@@ -18,6 +18,16 @@ pub(super) enum Framing {
     Broken,
 }
 
+impl Framing {
+    /// How long the body is, if that is said before it.
+    pub(super) fn length(self) -> Option<u64> {
+        match self {
+            Self::Length(length) => Some(length),
+            _ => None,
+        }
+    }
+}
+
 /// A body on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body {

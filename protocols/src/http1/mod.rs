@@ -203,7 +203,7 @@ impl Http1 {
         }
         self.responses.enter(framing);
         match Body::new(framing) {
-            Some(_) => self.pairing.body_begins(),
+            Some(_) => self.pairing.body_begins(None),
             None => self.pairing.finish(End::Complete, found),
         }
         self.responses.give_back(bytes);
@@ -225,15 +225,19 @@ impl Http1 {
         if request.method() == "CONNECT" {
             self.requests.leave_tunnel();
         }
-        self.responses.expect_end(match parsed.framing(request.method() == "HEAD") {
+        let framing = parsed.framing(request.method() == "HEAD");
+        self.responses.expect_end(match framing {
             Framing::None | Framing::Length(0) => EndMark::EmptyLine,
             Framing::Chunked { trailers: true } => EndMark::Trailers,
             Framing::Chunked { trailers: false } => EndMark::LastChunk,
             // The field that says how it is framed may be in the hole.
             Framing::UntilClose => EndMark::Perhaps,
-            Framing::Length(_) | Framing::Broken => EndMark::Never,
+            Framing::Length(length) => {
+                EndMark::NotBefore(start.position.saturating_add(seen.len() as u64).saturating_add(length))
+            }
+            Framing::Broken => EndMark::Never,
         });
-        self.pairing.body_begins();
+        self.pairing.body_begins(framing.length());
     }
 
     fn ending(&self, long_ago: bool) -> Ending {
@@ -281,12 +285,17 @@ impl Parser for Http1 {
     /// A response side that ended answers nothing more: what is open is reported at once.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         if direction == Direction::Response {
-            self.pairing.close(Close::Normal, at, self.responses.is_until_close(), found);
+            if self.responses.ends_with_connection() {
+                self.pairing.end_with_connection(found);
+            }
+            self.pairing.close(Close::Normal, at, found);
         }
     }
 
+    /// Without [`end`](Parser::end) before it, the server had not said all it had to say (RFC 9112 8): the client went
+    /// away, whatever it had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.pairing.close(why, at, self.responses.is_until_close(), found);
+        self.pairing.close(why, at, found);
     }
 
     fn open(&self) -> usize {

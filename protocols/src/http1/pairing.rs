@@ -26,6 +26,8 @@ pub(super) struct Pairing {
     answering: bool,
     /// Whether it may be over already.
     ending: Ending,
+    /// How long its body was said to be, where a hole hides how much of it passed.
+    announced: Option<u64>,
     /// No response was missed since the last one that was told.
     in_step: bool,
     /// The answers to requests before this one may have passed unseen.
@@ -90,6 +92,7 @@ impl Pairing {
             sending: None,
             answering: false,
             ending: Ending::Ahead,
+            announced: None,
             in_step: from_start,
             doubtful_before: 0,
             trusts_runs: true,
@@ -162,7 +165,8 @@ impl Pairing {
                 }
             }
         }
-        if ended {
+        // An end that was only recognised may prove to be none: then more of it passes in the same run.
+        if ended && content.is_some() {
             self.sending = None;
         }
     }
@@ -253,9 +257,10 @@ impl Pairing {
         self.doubtful_before = self.begun;
     }
 
-    /// The response's body is on its way.
-    pub(super) fn body_begins(&mut self) {
+    /// The response's body is on its way. `announced` is how long it will be, if where it begins is not known.
+    pub(super) fn body_begins(&mut self, announced: Option<u64>) {
         self.answering = true;
+        self.announced = announced;
         self.ending = Ending::Ahead;
     }
 
@@ -291,12 +296,14 @@ impl Pairing {
     /// The first open request is over.
     pub(super) fn finish(&mut self, end: End, found: &mut Vec<Finding>) {
         self.answering = false;
+        let announced = self.announced.take();
         let Some(Open { serial, exchange: Some(mut exchange), .. }) = self.open.pop_front() else { return };
-        if end == End::Complete && self.sending == Some(serial) {
-            // Answered early, or its end passed in a hole that has not shown yet.
-            if let Some(http) = http(&mut exchange) {
+        if let (End::Complete, Some(http)) = (end, http(&mut exchange)) {
+            if self.sending == Some(serial) {
+                // Answered early, or its end passed in a hole that has not shown yet.
                 http.request_body = None;
             }
+            http.response_body = http.response_body.or(announced);
         }
         self.unreported -= 1;
         exchange.end = end;
@@ -306,6 +313,7 @@ impl Pairing {
     /// The first open request is over, and can't be told.
     fn lose(&mut self, reason: LossReason, found: &mut Vec<Finding>) {
         self.answering = false;
+        self.announced = None;
         let Some(Open { exchange: Some(exchange), .. }) = self.open.pop_front() else { return };
         self.unreported -= 1;
         found.push(Finding::Lost(Lost { start: exchange.request_start, reason }));
@@ -321,8 +329,21 @@ impl Pairing {
         }
     }
 
-    /// Nothing that is open will be answered any more. `until_close`: a response is on its way that ends like this.
-    pub(super) fn close(&mut self, why: Close, at: Moment, until_close: bool, found: &mut Vec<Finding>) {
+    /// The connection ended in order, and with it a response that ends like this (RFC 9112 6.3, 8). Where a hole hides how
+    /// it is framed, all that passed was part of it if no other can have been.
+    pub(super) fn end_with_connection(&mut self, found: &mut Vec<Finding>) {
+        let all_of_it = match self.ending {
+            Ending::Ahead => true,
+            Ending::Perhaps => self.open.len() == 1 && !self.pipelined,
+            Ending::PerhapsLongAgo => false,
+        };
+        if self.answering && all_of_it && !self.broken {
+            self.finish(End::Complete, found);
+        }
+    }
+
+    /// Nothing that is open will be answered any more.
+    pub(super) fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
         while let Some(front) = self.open.front() {
             let untold =
                 if self.answering { self.ending != Ending::Ahead } else { front.serial < self.doubtful_before };
@@ -330,8 +351,6 @@ impl Pairing {
                 self.lose(LossReason::Unparsable, found);
             } else if untold {
                 self.lose(LossReason::ResponseMissing, found);
-            } else if self.answering && why == Close::Normal && until_close {
-                self.finish(End::Complete, found);
             } else {
                 self.finish(End::Closed(why, at), found);
             }

@@ -27,6 +27,8 @@ pub(super) struct Side {
     start: Moment,
     /// The head that is coming is one by its looks only: that a message begins here is not known.
     by_looks: bool,
+    /// The end of the last message was only recognised, by this.
+    recognised: Option<EndMark>,
     /// The client may leave out the body it announced: it was answered while it waited for 100 (Continue).
     may_skip_body: bool,
     /// Where the last piece ended.
@@ -132,6 +134,7 @@ impl Side {
             line_checked: false,
             start: Moment::default(),
             by_looks: false,
+            recognised: None,
             may_skip_body: false,
             passed: None,
         }
@@ -150,6 +153,7 @@ impl Side {
         if self.may_skip_body && piece.begins_run {
             self.skip_body(piece);
         }
+        self.take_back_end(piece);
         match (&mut self.state, piece.content) {
             (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
             (State::Head, Content::Gap(_)) => Ok(self.hole_in_head(piece)),
@@ -245,11 +249,25 @@ impl Side {
 
     /// Whether the end of the message could have passed unnoticed in what came last.
     pub(super) fn end_may_be_hidden(&self) -> bool {
-        matches!(&self.state, State::Adrift(adrift) if adrift.may_have_ended || !adrift.mark.is_sure())
+        match &self.state {
+            State::Adrift(Adrift { mark: EndMark::NotBefore(position), .. }) => self.has_reached(*position),
+            State::Adrift(adrift) => adrift.may_have_ended || !adrift.mark.is_sure(),
+            _ => false,
+        }
     }
 
-    pub(super) fn is_until_close(&self) -> bool {
-        matches!(self.state, State::Body(Body::UntilClose))
+    /// Whether an end of the connection in order is that of the message.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        match &self.state {
+            State::Body(body) => matches!(body, Body::UntilClose),
+            State::Adrift(Adrift { mark: EndMark::NotBefore(position), .. }) => self.has_reached(*position),
+            State::Adrift(adrift) => !adrift.mark.is_sure(),
+            State::Head | State::Tunnel { .. } => false,
+        }
+    }
+
+    fn has_reached(&self, position: u64) -> bool {
+        self.passed.is_some_and(|passed| passed.position >= position)
     }
 
     /// Where the last piece ended.
@@ -368,10 +386,22 @@ impl Side {
         adrift.may_have_ended = shown != Shown::No;
         let ended = shown == Shown::Yes;
         if ended {
+            self.recognised = Some(adrift.mark);
             self.state = State::Head;
             self.by_looks = true;
         }
         Step::Passed { until: piece.use_up(), content: None, ended }
+    }
+
+    /// What was recognised as a message's end was none if its run goes on, and not with another message.
+    fn take_back_end(&mut self, piece: &Piece<'_>) {
+        if let Some(mark) = self.recognised.take()
+            && let Content::Bytes(bytes) = piece.content
+            && !piece.begins_run
+            && looks(self.direction, bytes) == Looks::Wrong
+        {
+            self.state = State::adrift(mark);
+        }
     }
 
     fn skip_body(&mut self, piece: &Piece<'_>) {

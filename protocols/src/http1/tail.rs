@@ -16,6 +16,8 @@ pub(super) enum EndMark {
     EmptyLine,
     /// Like a body of chunks, if it is one: that is not known.
     Perhaps,
+    /// It can't; but not before this position of the stream.
+    NotBefore(u64),
     /// It can't.
     Never,
 }
@@ -23,7 +25,7 @@ pub(super) enum EndMark {
 impl EndMark {
     /// Whether the message can't have ended as long as the mark was not seen.
     pub(super) fn is_sure(self) -> bool {
-        !matches!(self, Self::Perhaps | Self::Never)
+        matches!(self, Self::LastChunk | Self::Trailers | Self::EmptyLine)
     }
 }
 
@@ -63,7 +65,7 @@ impl Tail {
         let room = self.bytes.to_be_bytes();
         let seen = &room[ROOM - usize::from(self.len)..];
         match (mark, Lines::of(seen)) {
-            (EndMark::Never, _) => Shown::No,
+            (EndMark::NotBefore(_) | EndMark::Never, _) => Shown::No,
             // A hole may hide the rest of it.
             (_, None) if matches!(seen, b"\n" | b"\r\n" | b"\n\r\n") => Shown::Perhaps,
             (_, None) => Shown::No,
