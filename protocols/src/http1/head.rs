@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
             16 if is("x-correlation-id") => {
                 self.correlation_id.get_or_insert_with(value);
             }
-            17 if is("transfer-encoding") => self.transfer_coding = TransferCoding::last_of(value()),
+            17 if is("transfer-encoding") => self.transfer_coding.combine(value()),
             _ => {}
         }
     }
@@ -188,10 +188,15 @@ impl ContentLength {
 }
 
 impl TransferCoding {
-    /// Of several fields the last decides, as its codings were applied last.
-    fn last_of(value: &[u8]) -> Self {
-        let last = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).find(|coding| !coding.is_empty());
-        if last.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) { Self::Chunked } else { Self::Other }
+    /// Of several fields the last decides, as its codings were applied last. The obsolete `identity` (RFC 2616 3.6) is none.
+    fn combine(&mut self, value: &[u8]) {
+        let is_none = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+        let mut codings = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        match codings.find(|coding| !is_none(coding)) {
+            Some(last) if last.eq_ignore_ascii_case(b"chunked") => *self = Self::Chunked,
+            Some(_) => *self = Self::Other,
+            None => {}
+        }
     }
 }
 

@@ -104,6 +104,7 @@ impl Http1 {
                     self.settle_before(start, found);
                     self.pairing.begin_hidden(start, until, found);
                 }
+                Step::Over => self.pairing.leave_out(),
                 Step::Passed { until, content, ended } => self.pairing.sent(until, content, ended),
             }
         }
@@ -154,6 +155,10 @@ impl Http1 {
             self.pairing.miss_event();
         }
         self.pairing.trust_runs(long_ago || !overtakes);
+        // The client went on, and is answered: what ends with the connection would have ended with it.
+        if self.responses.is_until_close() && self.pairing.is_overtaken(at.run) {
+            self.responses.expect_message();
+        }
         let mut piece = self.responses.piece(content, at);
         while !piece.is_used_up() && self.over.is_none() {
             match self.responses.step(&mut piece)? {
@@ -163,6 +168,7 @@ impl Http1 {
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.heard(until, None, self.ending(long_ago));
                 }
+                Step::Over => self.pairing.finish(End::Complete, found),
                 Step::Passed { until, content, ended: false } => {
                     self.pairing.heard(until, content, self.ending(long_ago));
                 }
@@ -180,9 +186,6 @@ impl Http1 {
         let Head { bytes, start, end, .. } = head;
         let Some(parsed) = ResponseHead::parse(&bytes) else { return self.responses.refuse(side::NO_STATUS_LINE) };
         if is_interim(parsed.status) {
-            if parsed.status == 100 {
-                self.requests.body_is_on_its_way();
-            }
             self.responses.enter(Framing::None);
             return Ok(());
         }
@@ -199,7 +202,7 @@ impl Http1 {
         if request.method() == "CONNECT" {
             self.requests.leave_tunnel();
         } else if request.waits_to_send() {
-            self.requests.allow_body_to_be_skipped();
+            self.requests.expect_message();
         }
         self.responses.enter(framing);
         match Body::new(framing) {

@@ -171,6 +171,11 @@ impl Pairing {
         }
     }
 
+    /// The client left out the rest of the newest request's body.
+    pub(super) fn leave_out(&mut self) {
+        self.sending = None;
+    }
+
     /// A request begins while it is not known where the last response ended: it ended before, unless the client
     /// doesn't wait for responses. `heard` is how far the response side has come.
     pub(super) fn settle_before(&mut self, start: Moment, heard: Option<Moment>, found: &mut Vec<Finding>) {
@@ -278,6 +283,13 @@ impl Pairing {
             }
         }
         self.ending = ending;
+    }
+
+    /// Whether the client sent another request after what was heard of the response, and is answered in this run.
+    pub(super) fn is_overtaken(&self, run: u32) -> bool {
+        let (Some(front), Some(next)) = (self.open.front(), self.open.get(1)) else { return false };
+        let heard = front.exchange.as_ref().and_then(|exchange| exchange.response_end);
+        self.answering && next.first_run < run && heard.is_some_and(|heard| heard.run < next.first_run)
     }
 
     /// The end of it was seen, or stepped over.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::body::{Body, Framing, Hidden};
+use super::body::{Body, Framing, Hidden, Passed};
 use super::head::{self, Looks};
 use super::tail::{EndMark, Shown, Tail};
 use crate::{Direction, Moment};
@@ -29,8 +29,10 @@ pub(super) struct Side {
     by_looks: bool,
     /// The end of the last message was only recognised, by this.
     recognised: Option<EndMark>,
-    /// The client may leave out the body it announced: it was answered while it waited for 100 (Continue).
-    may_skip_body: bool,
+    /// The body may be over although its end was not seen: a run that begins like a message is one then.
+    may_be_over: bool,
+    /// When the last of what was held for that passed.
+    held: Moment,
     /// Where the last piece ended.
     passed: Option<Moment>,
 }
@@ -65,6 +67,8 @@ pub(super) enum Step<'a> {
     Head(Head<'a>),
     /// Bytes of a head were not captured; `seen` is what came of it before.
     HeadHidden { seen: Vec<u8>, start: Moment, until: Moment },
+    /// The body that was under way had ended before.
+    Over,
     /// A part of a message's body passed; `content` says how much, if that is known.
     Passed { until: Moment, content: Option<u64>, ended: bool },
 }
@@ -135,7 +139,8 @@ impl Side {
             start: Moment::default(),
             by_looks: false,
             recognised: None,
-            may_skip_body: false,
+            may_be_over: false,
+            held: Moment::default(),
             passed: None,
         }
     }
@@ -150,8 +155,11 @@ impl Side {
 
     /// Takes the next part off the piece. `Err` if the bytes can't be followed any further.
     pub(super) fn step<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        if self.may_skip_body && piece.begins_run {
-            self.skip_body(piece);
+        if self.may_be_over && (piece.begins_run || !self.partial.is_empty()) {
+            match self.look_for_message(piece)? {
+                Some(step) => return Ok(step),
+                None => self.may_be_over = false,
+            }
         }
         self.take_back_end(piece);
         match (&mut self.state, piece.content) {
@@ -207,7 +215,7 @@ impl Side {
     /// Where the next message begins is not known any more; `mark` is how the end of this one will look.
     pub(super) fn lose_boundary(&mut self, mark: EndMark) {
         self.by_looks = false;
-        self.may_skip_body = false;
+        self.may_be_over = false;
         self.state = State::adrift(mark);
     }
 
@@ -235,12 +243,9 @@ impl Side {
         }
     }
 
-    pub(super) fn allow_body_to_be_skipped(&mut self) {
-        self.may_skip_body = matches!(self.state, State::Body(_));
-    }
-
-    pub(super) fn body_is_on_its_way(&mut self) {
-        self.may_skip_body = false;
+    /// The body that is under way may be over, or be left out.
+    pub(super) fn expect_message(&mut self) {
+        self.may_be_over = matches!(self.state, State::Body(_));
     }
 
     pub(super) fn is_adrift(&self) -> bool {
@@ -256,10 +261,14 @@ impl Side {
         }
     }
 
+    pub(super) fn is_until_close(&self) -> bool {
+        matches!(self.state, State::Body(Body::UntilClose))
+    }
+
     /// Whether an end of the connection in order is that of the message.
     pub(super) fn ends_with_connection(&self) -> bool {
         match &self.state {
-            State::Body(body) => matches!(body, Body::UntilClose),
+            State::Body(_) => self.is_until_close(),
             State::Adrift(Adrift { mark: EndMark::NotBefore(position), .. }) => self.has_reached(*position),
             State::Adrift(adrift) => !adrift.mark.is_sure(),
             State::Head | State::Tunnel { .. } => false,
@@ -362,10 +371,10 @@ impl Side {
         Step::HeadHidden { seen, start, until: piece.use_up() }
     }
 
-    fn body_passed<'a>(&mut self, passed: super::body::Passed, piece: &mut Piece<'a>) -> Step<'a> {
+    fn body_passed<'a>(&mut self, passed: Passed, piece: &mut Piece<'a>) -> Step<'a> {
+        self.may_be_over = false;
         if passed.ended {
             self.state = State::Head;
-            self.may_skip_body = false;
         }
         let until = piece.advance(passed.bytes);
         Step::Passed { until, content: Some(passed.content), ended: passed.ended }
@@ -404,15 +413,66 @@ impl Side {
         }
     }
 
-    fn skip_body(&mut self, piece: &Piece<'_>) {
-        self.may_skip_body = false;
-        if let Content::Bytes(bytes) = piece.content
-            && looks(self.direction, bytes) == Looks::Right
-        {
-            self.state = State::Head;
+    /// Whether a message begins here instead of more of the body. As long as it may, what passes is held. `None` if it
+    /// does not, and nothing was held.
+    fn look_for_message<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Option<Step<'a>>, &'static str> {
+        let held = self.partial.len();
+        let looks = match piece.content {
+            Content::Bytes(bytes) if held == 0 => looks(self.direction, bytes),
+            Content::Bytes(bytes) => {
+                self.partial.extend_from_slice(&bytes[..bytes.len().min(MOST_HELD)]);
+                looks(self.direction, &self.partial)
+            }
+            Content::Gap(_) => Looks::Wrong,
+        };
+        let fits = looks == Looks::Right || (looks == Looks::RightSoFar && self.partial.len() >= MOST_HELD);
+        match piece.content {
+            Content::Bytes(_) if fits => {
+                self.partial.truncate(held);
+                (self.searched, self.line_checked) = (0, false);
+                self.may_be_over = false;
+                self.state = State::Head;
+                Ok(Some(Step::Over))
+            }
+            Content::Bytes(bytes) if looks == Looks::RightSoFar => {
+                if held == 0 {
+                    self.start = piece.at;
+                    self.partial.extend_from_slice(bytes);
+                }
+                self.held = piece.use_up();
+                Ok(Some(Step::Nothing))
+            }
+            _ if held > 0 => {
+                self.partial.truncate(held);
+                self.release().map(Some)
+            }
+            _ => Ok(None),
         }
     }
+
+    /// What was held is of the body after all.
+    fn release<'a>(&mut self) -> Result<Step<'a>, &'static str> {
+        let State::Body(body) = &mut self.state else { return Ok(Step::Nothing) };
+        self.may_be_over = false;
+        let mut held = std::mem::take(&mut self.partial);
+        let Passed { bytes, content, ended } = body.bytes(&held)?;
+        let until = Moment { position: self.start.position.wrapping_add(bytes), ..self.held };
+        if ended {
+            self.state = State::Head;
+            // No more of it than there is.
+            held.drain(..bytes as usize);
+            let empty_lines = held.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            held.drain(..empty_lines);
+            self.start = until.advanced(empty_lines as u64);
+            self.partial = held;
+            (self.searched, self.line_checked) = (0, false);
+        }
+        Ok(Step::Passed { until, content: Some(content), ended })
+    }
 }
+
+/// So much that could be the first line of a message is one.
+const MOST_HELD: usize = 256;
 
 impl State {
     fn adrift(mark: EndMark) -> Self {
