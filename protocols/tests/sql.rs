@@ -21,6 +21,14 @@ fn mysql(sql: &str) -> Normalized {
 #[case::string("WHERE name = 'O''Brien'", "WHERE name = ?")]
 #[case::backslash_is_no_escape(r"WHERE path = 'C:\' AND b = 'x'", "WHERE path = ? AND b = ?")]
 #[case::escape_string(r"SELECT E'it\'s', e'a\\', n'x', B'01', X'AF', U&'\0041'", "SELECT ?, ?, ?, ?, ?, ?")]
+#[case::string_continued("SELECT 'a'\n'b', 'a' \t\r\n 'b''c' 'd'", "SELECT ?, ? ?")]
+#[case::string_not_continued_in_a_line("SELECT 'a' 'b'", "SELECT ? ?")]
+#[case::escape_string_continued("SELECT E'a'\n'b\\' secret', c", "SELECT ?, c")]
+#[case::escape_string_continued_twice("SELECT e'a\\''\r\r'b'\n \x0c'c\\'secret' , c", "SELECT ? , c")]
+#[case::escape_string_continued_after_a_comment("SELECT E'a' -- it's\n -- 'x\n 'b\\' secret', c", "SELECT ?, c")]
+#[case::escape_string_not_continued_after_a_comment("SELECT E'a' /* \n */ 'b\\', c", "SELECT ? ?, c")]
+#[case::unicode_string_continued("SELECT U&'a'\n'b\\', c", "SELECT ?, c")]
+#[case::bits_continued("SELECT B'01'\n'10', X'A'\n'F', N'a'\n'b\\', c", "SELECT ?, ?, ?, c")]
 #[case::dollar_quotes("SELECT $$it's$$, $f$ $$ $g$ $f$, $1", "SELECT ?, ?, $1")]
 #[case::dollar_in_name("SELECT a$b FROM t$1", "SELECT a$b FROM t$1")]
 #[case::function_body(
@@ -35,6 +43,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::typed_literal("WHERE t > INTERVAL '1 day'", "WHERE t > INTERVAL ?")]
 #[case::white_space("  SELECT\n\t a ,\r\n b  FROM t ;  ", "SELECT a , b FROM t ;")]
 #[case::line_comment("SELECT a -- 'secret'\nFROM t -- end", "SELECT a FROM t")]
+#[case::line_comment_to_a_carriage_return("SELECT a -- b\r'c\nsecret'", "SELECT a ?")]
 #[case::block_comment("SELECT/* 'a' /* nested */ still */a FROM t", "SELECT a FROM t")]
 #[case::commenter("SELECT 1 /*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/", "SELECT ?")]
 #[case::comment_without_end("SELECT a /* 'secret'", "SELECT a")]
@@ -52,6 +61,7 @@ fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {
 #[case::double_quotes_are_strings(r#"WHERE a = "it\"s" AND b = 'c'"#, "WHERE a = ? AND b = ?")]
 #[case::backslash_escapes(r"WHERE a = 'it\'s' AND b = 1", "WHERE a = ? AND b = ?")]
 #[case::backticks("SELECT `a b` FROM `t`.`u`", "SELECT `a b` FROM `t`.`u`")]
+#[case::comment_through_a_carriage_return("SELECT 1 -- b\r'c\n, 'secret'", "SELECT ? , ?")]
 #[case::hash_comment("SELECT 1 # 'secret'\nFROM t", "SELECT ? FROM t")]
 #[case::dashes_without_space("SELECT 1--1", "SELECT ?--?")]
 #[case::dashes_with_space("SELECT 1-- 1", "SELECT ?")]
@@ -236,6 +246,8 @@ fn literal() -> impl Strategy<Value = String> {
         Just("'secret'".to_owned()),
         Just("'it''s secret'".to_owned()),
         Just("E'\\'secret'".to_owned()),
+        Just("E'a'\n'\\' secret'".to_owned()),
+        Just("'a' -- it's\n'secret'".to_owned()),
         Just("$$secret$$".to_owned()),
         Just("$a$secret' $$ $a$".to_owned()),
         Just("/* secret */".to_owned()),
