@@ -197,6 +197,33 @@ fn a_request_ends_where_rfc_9112_says(#[case] wire: &str, #[case] body: Option<u
     "",
     "h"
 )]
+#[case::query_with_a_url_in_it(
+    "GET ?token=SECRET&next=https://foo/ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "/",
+    "token=REDACTED&next=REDACTED",
+    "",
+    "h"
+)]
+#[case::no_scheme("GET 1x+y://u:pw@foo/p?q=1 HTTP/1.1\r\nHost: h\r\n\r\n", "1x+y://u:pw@foo/p", "q=REDACTED", "", "h")]
+#[case::scheme_of_every_letter("GET a+b-c.1://foo/p HTTP/1.1\r\nHost: h\r\n\r\n", "/p", "", "a+b-c.1", "foo")]
+#[case::query_without_its_mark(
+    "GET token=SECRET&x HTTP/1.1\r\nHost: h\r\n\r\n",
+    "token=REDACTED&REDACTED",
+    "",
+    "",
+    "h"
+)]
+#[case::query_without_its_mark_before_a_query(
+    "GET a=1?b=2 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a=REDACTED",
+    "b=REDACTED",
+    "",
+    "h"
+)]
+#[case::word("GET nonsense HTTP/1.1\r\nHost: h\r\n\r\n", "nonsense", "", "", "h")]
+#[case::connect_with_more("CONNECT u:pw@h:443/p?token=SECRET HTTP/1.1\r\n\r\n", "", "", "", "h:443")]
+#[case::host_with_more("GET / HTTP/1.1\r\nHost: h:80?token=SECRET#x\r\n\r\n", "/", "", "", "h:80")]
+#[case::host_with_a_password("GET / HTTP/1.1\r\nHost: u:SECRET\r\n\r\n", "/", "", "", "u")]
 #[case::asterisk("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "*", "", "", "h")]
 #[case::no_host("GET / HTTP/1.0\r\n\r\n", "/", "", "", "")]
 #[case::first_host_counts("GET / HTTP/1.1\r\nHOST:  h1 \r\nhost: h2\r\n\r\n", "/", "", "", "h1")]
@@ -211,7 +238,7 @@ fn a_target_is_taken_apart(
     #[case] scheme: &str,
     #[case] host: &str,
 ) {
-    let exchange = only_exchange(&Talk::new().request(wire).response(OK_3));
+    let exchange = only_exchange(&Talk::new().request(wire).response("HTTP/1.1 400 B\r\ncontent-length: 0\r\n\r\n"));
     let http = http(&exchange);
     assert_eq!((&*http.path, &*http.query, &*http.scheme, &*http.host), (path, query, scheme, host));
 }

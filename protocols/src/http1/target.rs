@@ -21,7 +21,7 @@ impl Http {
         let fields = &head.fields;
         Self {
             method: text(head.method, MAX_NAME_LENGTH),
-            path: redact::path(text(target.path, MAX_PATH_LENGTH)),
+            path: target.redacted_path(),
             query: target.query.map(redact::query).unwrap_or_default(),
             scheme: text(target.scheme, MAX_NAME_LENGTH),
             host: text(redact::authority(authority), MAX_NAME_LENGTH),
@@ -69,14 +69,30 @@ impl<'a> Target<'a> {
         // RFC 9110 4.2.3: an empty path means the root.
         Self { scheme, authority, path: if path.is_empty() { b"/" } else { path }, query }
     }
+
+    fn redacted_path(&self) -> CompactString {
+        let is_path = self.path.starts_with(b"/");
+        // What is no form of a target (RFC 9112 3.2) but names values may be a query whose mark is missing.
+        if !is_path && memchr::memchr(b'=', self.path).is_some() {
+            return redact::query(self.path);
+        }
+        redact::path(text(self.path, MAX_PATH_LENGTH))
+    }
 }
 
 /// Scheme, authority and the rest of an absolute-form; what is none (`*`, or nonsense) is all rest.
 fn absolute(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
-    let Some(colon) = memchr::memchr(b':', target) else { return (&[], &[], target) };
+    let colon = memchr::memchr(b':', target).filter(|&colon| is_scheme(&target[..colon]));
+    let Some(colon) = colon else { return (&[], &[], target) };
     let Some(after) = target[colon + 1..].strip_prefix(b"//") else { return (&[], &[], target) };
     let end = memchr::memchr2(b'/', b'?', after).unwrap_or(after.len());
     (&target[..colon], &after[..end], &after[end..])
+}
+
+/// RFC 3986 3.1
+fn is_scheme(scheme: &[u8]) -> bool {
+    let of_schemes = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(of_schemes)
 }
 
 /// Bytes as text: what is no text, or steers a terminal, is replaced, and what is cut off is marked.
