@@ -1,7 +1,8 @@
 //! RESP2 and RESP3, the protocol of Redis, Valkey and KeyDB.
 //!
 //! [`frame`] cuts each direction into values, [`command`] says what a request is, [`reply`] what a reply is;
-//! [`session`] matches replies with requests in order, and knows the ways in which Redis does not answer one with one.
+//! [`session`] keeps what is open, and [`matching`] matches replies with it in order, knowing the ways in which Redis does
+//! not answer one with one.
 //! [`Redis`] here hands what the one finds to the other, and takes up the thread again where a hole hid it: at the first
 //! piece of a run that can begin a value.
 //!
@@ -11,9 +12,12 @@
 //! Memory is bounded: of a value 64 bytes are kept, of a connection 4096 open requests of at most 400 bytes.
 
 mod command;
+mod database;
 mod frame;
+mod matching;
 mod reply;
 mod session;
+mod subscriptions;
 
 use compact_str::CompactString;
 
