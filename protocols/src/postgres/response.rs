@@ -59,9 +59,11 @@ impl Session {
         if self.certainty.distrusts_runs() {
             self.lose_all(found);
         }
-        if let Some(Entry::Open(newest)) = self.queue.back() {
-            self.answered_unseen = Some(newest.start.position);
-        }
+        let newest = self.queue.iter().rev().find_map(|entry| match entry {
+            Entry::Open(open) => Some(open.start.position),
+            Entry::Passed { .. } | Entry::Hole { .. } => None,
+        });
+        self.answered_unseen = newest.or(self.answered_unseen);
         if let Some(Entry::Open(open)) = self.queue.front_mut()
             && (open.response.is_some() || start.run > open.request_end.run)
         {
