@@ -5,7 +5,7 @@
 
 use compact_str::CompactString;
 
-use super::frame::{Kind, Token};
+use super::frame::{Kind, Token, WholeRequest};
 use super::subscriptions::Subscriptions;
 use crate::parser::Moment;
 
@@ -19,12 +19,18 @@ pub(super) struct Request {
     pub(super) start: Moment,
     /// Just past the last byte of it that passed.
     pub(super) end: Moment,
+    head: Head,
+    /// Arguments after the name, the subcommand among them; `None` where they were not counted.
+    pub(super) arguments: Option<u64>,
+}
+
+/// What the first strings of a request say.
+#[derive(Debug, Default)]
+struct Head {
     /// Upper-case, without subcommand; empty where it was not captured, or is no word.
     name: CompactString,
     subcommand: Option<&'static str>,
-    /// Arguments after the name, the subcommand among them; `None` where they were not counted.
-    pub(super) arguments: Option<u64>,
-    pub(super) effect: Effect,
+    effect: Effect,
 }
 
 /// What a command does to the conversation.
@@ -60,19 +66,33 @@ pub(super) enum Silence {
 }
 
 impl Request {
+    /// One that lies whole in what passes at `start`.
+    pub(super) fn of(whole: &WholeRequest<'_>, start: Moment) -> Self {
+        let mut head = Head::default();
+        for (nth, word) in (0..whole.strings).zip(whole.words) {
+            head.string(nth, word);
+        }
+        let (end, arguments) = (start.advanced(whole.length as u64), Some(whole.strings - 1));
+        Self { start, end, head, arguments }
+    }
+
+    pub(super) fn effect(&self) -> Effect {
+        self.head.effect
+    }
+
     /// Whether it is one of the few that a subscriber may send too.
     pub(super) fn is_for_subscribers(&self) -> bool {
-        matches!(self.name.as_str(), "PING" | "QUIT" | "RESET")
+        matches!(self.head.name.as_str(), "PING" | "QUIT" | "RESET")
     }
 
     /// `GET`, `CONFIG SET`; and the same with a `?` for each argument.
     pub(super) fn into_texts(self) -> (CompactString, CompactString) {
-        let mut operation = self.name;
+        let mut operation = self.head.name;
         if operation.is_empty() {
             return (operation.clone(), operation);
         }
         let mut hidden = self.arguments;
-        if let Some(subcommand) = self.subcommand {
+        if let Some(subcommand) = self.head.subcommand {
             operation.push(' ');
             operation.push_str(subcommand);
             hidden = hidden.map(|all| all.saturating_sub(1));
@@ -93,9 +113,7 @@ impl Request {
 pub(super) struct Requests {
     /// The one under way, once its name has passed.
     begun: Option<Moment>,
-    name: CompactString,
-    subcommand: Option<&'static str>,
-    effect: Effect,
+    head: Head,
     /// How many of its strings have passed, and how many it has.
     passed: u64,
     strings: Option<u64>,
@@ -146,28 +164,13 @@ impl Requests {
         if std::mem::replace(&mut self.told, true) {
             return None;
         }
-        Some(Request {
-            start,
-            end,
-            name: std::mem::take(&mut self.name),
-            subcommand: self.subcommand,
-            arguments: self.strings.map(|strings| strings.saturating_sub(1)),
-            effect: self.effect,
-        })
+        let arguments = self.strings.map(|strings| strings.saturating_sub(1));
+        Some(Request { start, end, head: std::mem::take(&mut self.head), arguments })
     }
 
     /// The next of its strings; empty where not all of it is known.
     fn string(&mut self, text: &[u8]) {
-        match (self.passed, self.effect) {
-            (0, _) => {
-                self.name = name(text);
-                self.effect = effect(&self.name);
-            }
-            (1, Effect::Select(_)) => self.effect = Effect::Select(number(text)),
-            (1, _) => self.subcommand = subcommand(&self.name, text),
-            (2, _) if self.subcommand == Some("REPLY") => self.effect = reply(text),
-            _ => {}
-        }
+        self.head.string(self.passed, text);
         self.passed += 1;
     }
 
@@ -185,20 +188,36 @@ impl Requests {
     }
 }
 
-fn is_word(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+impl Head {
+    /// Takes one of its strings.
+    fn string(&mut self, nth: u64, text: &[u8]) {
+        match (nth, self.effect) {
+            (0, _) => {
+                self.name = name(text);
+                self.effect = effect(&self.name);
+            }
+            (1, Effect::Select(_)) => self.effect = Effect::Select(number(text)),
+            (1, _) => self.subcommand = subcommand(&self.name, text),
+            (2, _) if self.subcommand == Some("REPLY") => self.effect = reply(text),
+            _ => {}
+        }
+    }
+}
+
+fn is_word(word: &[u8]) -> bool {
+    word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// No command has a digit in its name. What is none came from nobody that speaks to Redis, and may be a secret.
 fn name(text: &[u8]) -> CompactString {
-    match std::str::from_utf8(text) {
-        Ok(word) if is_word(text) && !text.iter().any(u8::is_ascii_digit) => {
-            let mut name = CompactString::new(word);
-            name.make_ascii_uppercase();
-            name
-        }
-        _ => CompactString::default(),
+    let of_names = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.');
+    let Ok(word) = std::str::from_utf8(text) else { return CompactString::default() };
+    if !text.iter().all(of_names) {
+        return CompactString::default();
     }
+    let mut name = CompactString::new(word);
+    name.make_ascii_uppercase();
+    name
 }
 
 fn effect(name: &str) -> Effect {

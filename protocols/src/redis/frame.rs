@@ -99,8 +99,9 @@ pub(super) struct Frames {
     element: Element,
     /// The beginning of the line or string that is under way.
     text: Vec<u8>,
-    /// The aggregates that are open, outermost first.
+    /// The aggregates that are open, outermost first, and how many of them are attributes.
     open: Vec<Level>,
+    attributes: usize,
     /// The first byte of the value that is under way.
     start: Moment,
 }
@@ -123,7 +124,7 @@ struct Level {
 
 impl Frames {
     pub(super) fn new(side: Side) -> Self {
-        Self { side, element: NEXT, text: Vec::new(), open: Vec::new(), start: Moment::default() }
+        Self { side, element: NEXT, text: Vec::new(), open: Vec::new(), attributes: 0, start: Moment::default() }
     }
 
     /// What passes next begins a value.
@@ -131,6 +132,7 @@ impl Frames {
         self.element = NEXT;
         self.text.clear();
         self.open.clear();
+        self.attributes = 0;
     }
 
     /// The first byte of the value that is under way.
@@ -159,12 +161,54 @@ impl Frames {
     }
 
     /// Takes of what passes as much as belongs to one token. `content` is not empty. `Err` names what is no RESP.
-    pub(super) fn step(&mut self, content: Content<'_>, at: Moment) -> Result<Step<'_>, &'static str> {
+    pub(super) fn step<'f>(&'f mut self, content: Content<'f>, at: Moment) -> Result<Step<'f>, &'static str> {
+        if let (Element::Line { passed: 0 }, Content::Bytes(bytes)) = (self.element, content)
+            && let Some(plain) = self.plain(bytes, at)
+        {
+            return Ok(plain);
+        }
         match (self.element, content) {
             (Element::Line { passed }, Content::Bytes(bytes)) => self.line(passed, bytes, at),
             (Element::Line { .. }, Content::Hole(_)) => Ok(Step::Lost),
             (Element::String { kind, length, passed }, _) => self.string(kind, length, passed, content),
         }
+    }
+
+    /// The next token of a reply where all of it is there, as it nearly always is: it is lent from the bytes, nothing is
+    /// put together. `None`, and nothing is taken, for what is rare or wrong.
+    fn plain<'b>(&mut self, bytes: &'b [u8], at: Moment) -> Option<Step<'b>> {
+        if self.side == Side::Requests || self.attributes > 0 {
+            return None;
+        }
+        let depth = self.open.len();
+        let start = if depth == 0 { at } else { self.start };
+        let (kind, text, used) = match *bytes.first()? {
+            b'*' if depth < DEEPEST => {
+                let (values, used) = plain_number(bytes).filter(|&(values, _)| values > 0)?;
+                self.start = start;
+                self.open.push(Level { missing: values, is_attribute: false });
+                let kind = Kind::Aggregate(values);
+                let token = Token { kind, text: &[], whole: true, depth, start, ends_value: false };
+                return Some(Step::Token(used as u64, token));
+            }
+            b'$' => plain_string(bytes).map(|(text, used)| (Kind::Scalar, text, used))?,
+            first @ (b'+' | b'-' | b':') => {
+                let end = memchr::memchr(b'\n', &bytes[..bytes.len().min(KEPT)])?;
+                let text = bytes[1..end].strip_suffix(b"\r").filter(|text| is_value(first, text, true))?;
+                let kind = match first {
+                    b'+' => Kind::Simple,
+                    b'-' => Kind::Error,
+                    _ => Kind::Scalar,
+                };
+                (kind, text, end + 1)
+            }
+            _ => return None,
+        };
+        self.start = start;
+        let whole = text.len() <= KEPT;
+        let text = &text[..text.len().min(KEPT)];
+        let token = Token { kind, text, whole, depth, start, ends_value: self.end_element() };
+        Some(Step::Token(used as u64, token))
     }
 
     fn line(&mut self, passed: usize, bytes: &[u8], at: Moment) -> Result<Step<'_>, &'static str> {
@@ -309,12 +353,13 @@ impl Frames {
         }
         if missing > 0 {
             self.open.push(Level { missing, is_attribute });
+            self.attributes += usize::from(is_attribute);
         }
         Ok(())
     }
 
     fn is_in_attribute(&self) -> bool {
-        self.open.iter().any(|level| level.is_attribute)
+        self.attributes > 0
     }
 
     /// A token is finished, and with it perhaps what it is the last element of.
@@ -337,12 +382,70 @@ impl Frames {
             let is_attribute = level.is_attribute;
             self.open.pop();
             if is_attribute {
+                self.attributes -= 1;
                 // It takes no place: the value that it describes is still to come.
                 return false;
             }
         }
         true
     }
+}
+
+/// A request that lies whole in what passes, as nearly all do.
+#[derive(Debug)]
+pub(super) struct WholeRequest<'b> {
+    /// The first of its strings, as many as may matter; empty where one is longer than what is kept.
+    pub(super) words: [&'b [u8]; 3],
+    pub(super) strings: u64,
+    pub(super) length: usize,
+}
+
+impl<'b> WholeRequest<'b> {
+    /// `None` where the bytes begin with anything else.
+    pub(super) fn at_start(bytes: &'b [u8]) -> Option<Self> {
+        if bytes.first() != Some(&b'*') {
+            return None;
+        }
+        let (strings, mut length) = plain_number(bytes).filter(|&(strings, _)| strings > 0)?;
+        let mut words = [&[][..]; 3];
+        let mut wanted = words.iter_mut();
+        for _ in 0..strings {
+            let (text, used) = plain_string(&bytes[length..])?;
+            length += used;
+            if let Some(word) = wanted.next()
+                && text.len() <= KEPT
+            {
+                *word = text;
+            }
+        }
+        Some(Self { words, strings, length })
+    }
+}
+
+/// A string, and how long it is with what is around it; `None` for what is anything else, or not all there.
+fn plain_string(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    if bytes.first() != Some(&b'$') {
+        return None;
+    }
+    let (length, begin) = plain_number(bytes)?;
+    let end = begin.checked_add(usize::try_from(length).ok()?)?;
+    let after = end.checked_add(CR_LF.len())?;
+    (bytes.get(end..after)? == CR_LF).then(|| (&bytes[begin..end], after))
+}
+
+/// The digits of a line after its type, and how long the line is; `None` for what is anything else, or not all there.
+fn plain_number(line: &[u8]) -> Option<(u64, usize)> {
+    /// No length that [`LONGEST_STRING`] allows has more.
+    const MOST_DIGITS: usize = 10;
+    let mut number = 0;
+    for (at, &byte) in line.iter().enumerate().skip(1).take(MOST_DIGITS + 1) {
+        match byte {
+            b'0'..=b'9' => number = number * 10 + u64::from(byte - b'0'),
+            b'\r' if at > 1 && line.get(at + 1) == Some(&b'\n') => return Some((number, at + 2)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 fn is_reply_type(first: u8) -> bool {

@@ -73,7 +73,7 @@ impl Session {
         self.pass_unseen(reply.start.run, found);
         let confuses = self.front().is_some_and(|open| match reply.said {
             Said::Unknown => open.waits_for_confirmation(),
-            Said::Confirmed(..) => open.request.effect == Effect::Unknown,
+            Said::Confirmed(..) => open.request.effect() == Effect::Unknown,
             Said::Nothing | Said::Message => false,
         });
         if confuses {
@@ -144,9 +144,7 @@ impl Session {
     /// Then the runs need not say so too: where one thread reads what another asks, a reply may be recorded before the
     /// send of its request has returned.
     fn may_answer(&self, reply: &Reply) -> bool {
-        self.in_step
-            || self.queue.len() == 1
-            || self.queue.back().is_none_or(|newest| newest.run() < reply.start.run)
+        self.in_step || self.queue.len() == 1 || self.queue.back().is_none_or(|newest| newest.run() < reply.start.run)
     }
 
     /// A client that waits has had the replies to what was not seen when it is answered what it asked later.
@@ -188,7 +186,7 @@ impl Session {
         if !is_last {
             return;
         }
-        let effect = open.request.effect;
+        let effect = open.request.effect();
         self.database.follow(effect, reply);
         if reply.error.is_empty() {
             match effect {

@@ -23,8 +23,8 @@ use compact_str::CompactString;
 
 use crate::exchange::Finding;
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
-use command::{Progress, Requests};
-use frame::{Content, Frames, Side, Step};
+use command::{Progress, Request, Requests};
+use frame::{Content, Frames, Side, Step, WholeRequest};
 use reply::Replies;
 use session::{Session, Unheard};
 
@@ -167,6 +167,17 @@ impl Redis {
             if lane.thread == Thread::Lost {
                 self.session.unseen(at.run, found);
                 break;
+            }
+            if let (Thread::Held, Content::Bytes(bytes)) = (lane.thread, content)
+                && lane.frames.begun().is_none()
+                && let Some(whole) = WholeRequest::at_start(bytes)
+            {
+                let request = Request::of(&whole, at);
+                content = Content::Bytes(&bytes[whole.length..]);
+                self.session.begin(at, found);
+                at = request.end;
+                self.session.asked(request, found);
+                continue;
             }
             let (used, progress) = match lane.frames.step(content, at) {
                 Ok(Step::More(used)) => (used, Progress::None),

@@ -146,7 +146,7 @@ impl Session {
             (array, self.queue.len(), self.pushed, self.queue.front())
             && !open.waits_for_confirmation()
             && open.request.start.run < start.run
-            && !self.database.may_change(open.request.effect)
+            && !self.database.may_change(open.request.effect())
             && let Some(Entry::Open(open)) = self.queue.pop_front()
         {
             self.tell(open.request, Some((start, end)), CompactString::default(), End::Complete, found);
@@ -169,12 +169,12 @@ impl Session {
 
     /// All there is to know of a request that was begun has passed.
     pub(super) fn asked(&mut self, request: Request, found: &mut Vec<Finding>) {
-        let is_answered = !self.falls_silent(request.effect) && request.effect != Effect::Sync;
+        let is_answered = !self.falls_silent(request.effect()) && request.effect() != Effect::Sync;
         if is_answered {
             self.wait_for(request, found);
         } else {
-            self.replicates |= request.effect == Effect::Sync;
-            self.database.pass(request.effect);
+            self.replicates |= request.effect() == Effect::Sync;
+            self.database.pass(request.effect());
             self.tell(request, None, CompactString::default(), End::Complete, found);
         }
     }
@@ -190,7 +190,7 @@ impl Session {
                 Confirmations::Left(replies) => replies,
                 Confirmations::None | Confirmations::All(_) => 1,
             };
-            self.database.pass(request.effect);
+            self.database.pass(request.effect());
             self.count(replies, request.start.run);
             self.lost(request.start, LossReason::TooManyOpen, found);
         } else {
@@ -285,7 +285,7 @@ impl Session {
     /// Which confirmations belong to which requests is not known; nothing else is answered by them.
     pub(super) fn lose_subscribing(&mut self, found: &mut Vec<Finding>) {
         self.subscribed.forget();
-        self.lose_where(|open| open.waits_for_confirmation() || open.request.effect == Effect::Unknown, found);
+        self.lose_where(|open| open.waits_for_confirmation() || open.request.effect() == Effect::Unknown, found);
     }
 
     /// How many subscriptions there are is not known, nor how many confirmations end all of them.
@@ -316,7 +316,7 @@ impl Session {
 
     /// The answer to the request was not heard, nor what it did.
     fn lose(&mut self, request: &Request, found: &mut Vec<Finding>) {
-        if self.database.may_change(request.effect) {
+        if self.database.may_change(request.effect()) {
             self.database.forget();
         }
         self.lost(request.start, LossReason::ResponseMissing, found);

@@ -64,7 +64,7 @@ impl Subscribed {
 
 impl Confirmations {
     pub(super) fn of(request: &Request) -> Self {
-        match (request.effect, request.arguments) {
+        match (request.effect(), request.arguments) {
             (Effect::Subscribe(subscriptions), Some(0) | None) => Self::All(subscriptions),
             (Effect::Subscribe(_), Some(channels)) => Self::Left(channels),
             _ => Self::None,
