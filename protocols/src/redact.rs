@@ -58,7 +58,7 @@ pub fn path(path: CompactString) -> CompactString {
 /// `?` or `#` (RFC 3986 3.2), and a port that is no number, which may be a password whose `@` is missing.
 #[must_use]
 pub fn authority(authority: &[u8]) -> &[u8] {
-    let end = authority.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let end = memchr::memchr3(b'/', b'?', b'#', authority);
     let authority = &authority[..end.unwrap_or(authority.len())];
     let host = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
     // The colons of an IPv6 address are in brackets, or should be.

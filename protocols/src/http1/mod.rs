@@ -10,18 +10,24 @@
 
 mod body;
 pub(crate) mod head;
+mod incoming;
+mod lines;
 mod pairing;
 mod side;
 mod tail;
 mod target;
 
+use std::borrow::Cow;
+
 use compact_str::CompactString;
 
-use crate::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
+use crate::{Begun, Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
 use body::{Body, Framing};
 use head::{RequestHead, ResponseHead};
+use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
+use lines::Lines;
 use pairing::{Ending, NewRequest, Pairing};
-use side::{Content, Head, Side, Step};
+use side::{Content, Side, Step};
 use tail::EndMark;
 
 /// What a span needs of an HTTP/1 exchange.
@@ -45,8 +51,8 @@ pub struct Http {
     /// connection ended; `None` where a hole hid it, or the response ended before the request.
     pub request_body: Option<u64>,
     pub response_body: Option<u64>,
-    /// Whether the request carried a traceparent.
-    pub context: Option<crate::propagation::TraceContext>,
+    /// Whether the request carried a well-formed traceparent: it is told when the request [begins](crate::Begun).
+    pub has_context: bool,
 }
 
 /// The parser of one HTTP/1 connection.
@@ -100,7 +106,8 @@ impl Http1 {
             match self.requests.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
-                Step::HeadHidden { start, until, .. } => {
+                Step::HeadHidden(_) => {
+                    let (start, until) = self.requests.head_span();
                     self.settle_before(start, found);
                     self.pairing.begin_hidden(start, until, found);
                 }
@@ -111,9 +118,15 @@ impl Http1 {
         Ok(())
     }
 
-    fn request_head(&mut self, head: Head<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        let Head { bytes, start, end, by_looks } = head;
-        let Some(parsed) = RequestHead::parse(&bytes) else { return self.requests.refuse(side::NO_REQUEST_LINE) };
+    fn request_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let Some(parsed) = RequestHead::parse(&head, self.requests.lines()) else {
+            return self.requests.refuse(NO_REQUEST_LINE);
+        };
+        let (start, end) = self.requests.head_span();
+        self.settle_before(start, found);
+        let context = target::context(&parsed);
+        let has_context = context.is_some();
+        found.push(Finding::Begun(Begun { start, context, correlation: target::correlation(&parsed) }));
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
         let request = NewRequest {
@@ -123,21 +136,19 @@ impl Http1 {
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                details: Details::Http1(Http::of(&parsed)),
+                details: Details::Http1(Http::of(&parsed, has_context)),
             }),
-            correlation: target::correlation(&parsed),
             expects_continue: parsed.fields.expects_continue,
-            after_hole: by_looks,
+            after_hole: self.requests.is_by_looks(),
             has_body: !connect && Body::new(framing).is_some(),
         };
-        self.settle_before(start, found);
         self.pairing.begin(request, found);
         match framing {
             _ if connect => self.requests.enter_tunnel(),
             Framing::Broken => self.requests.lose_boundary(EndMark::Never),
             framing => self.requests.enter(framing),
         }
-        self.requests.give_back(bytes);
+        self.requests.give_back(head);
         Ok(())
     }
 
@@ -164,7 +175,8 @@ impl Http1 {
             match self.responses.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
-                Step::HeadHidden { seen, start, until } => {
+                Step::HeadHidden(seen) => {
+                    let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.heard(until, None, self.ending(long_ago));
                 }
@@ -182,9 +194,11 @@ impl Http1 {
         Ok(())
     }
 
-    fn response_head(&mut self, head: Head<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        let Head { bytes, start, end, .. } = head;
-        let Some(parsed) = ResponseHead::parse(&bytes) else { return self.responses.refuse(side::NO_STATUS_LINE) };
+    fn response_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let Some(parsed) = ResponseHead::parse(&head, self.responses.lines()) else {
+            return self.responses.refuse(NO_STATUS_LINE);
+        };
+        let (start, end) = self.responses.head_span();
         if is_interim(parsed.status) {
             self.responses.enter(Framing::None);
             return Ok(());
@@ -209,13 +223,14 @@ impl Http1 {
             Some(_) => self.pairing.body_begins(None),
             None => self.pairing.finish(End::Complete, found),
         }
-        self.responses.give_back(bytes);
+        self.responses.give_back(head);
         Ok(())
     }
 
     /// A hole cut the response's head off: it is told if its status was seen.
     fn response_head_hidden(&mut self, seen: &[u8], start: Moment, until: Moment, found: &mut Vec<Finding>) {
-        let Some(parsed) = ResponseHead::parse(seen).filter(|parsed| !is_interim(parsed.status)) else {
+        let parsed = ResponseHead::parse(seen, &Lines::of(seen)).filter(|parsed| !is_interim(parsed.status));
+        let Some(parsed) = parsed else {
             self.pairing.miss();
             return;
         };

@@ -5,8 +5,6 @@
 
 use std::collections::VecDeque;
 
-use compact_str::CompactString;
-
 use super::Http;
 use crate::{Begun, Close, Details, End, Exchange, Finding, LossReason, Lost, Moment};
 
@@ -58,12 +56,11 @@ pub(super) enum Ending {
     PerhapsLongAgo,
 }
 
-/// A request whose head is complete.
+/// A request whose head is complete, and that was announced.
 #[derive(Debug)]
 pub(super) struct NewRequest {
     /// The exchange it begins; in a box from the beginning, as it is too large to be moved about.
     pub(super) exchange: Box<Exchange>,
-    pub(super) correlation: Option<CompactString>,
     pub(super) expects_continue: bool,
     /// Requests before it may have been missed.
     pub(super) after_hole: bool,
@@ -112,12 +109,10 @@ impl Pairing {
 /// The request side.
 impl Pairing {
     pub(super) fn begin(&mut self, request: NewRequest, found: &mut Vec<Finding>) {
-        let NewRequest { mut exchange, correlation, expects_continue, after_hole, has_body } = request;
+        let NewRequest { exchange, expects_continue, after_hole, has_body } = request;
         let (start, last_run) = (exchange.request_start, exchange.request_end.run);
-        let context = http(&mut exchange).and_then(|http| http.context.clone());
         self.orphaned = false;
         self.sending = None;
-        found.push(Finding::Begun(Begun { start, context, correlation }));
         let serial = self.begun;
         let first_run = start.run;
         let exchange = Some(exchange);
