@@ -5,6 +5,7 @@ use std::sync::Arc;
 use compact_str::{CompactString, ToCompactString, format_compact};
 
 use super::Query;
+use super::statements::Proposed;
 use crate::exchange::{Details, End, Exchange};
 use crate::parser::Moment;
 use crate::sql::{MAX_SUMMARY, Normalized};
@@ -23,7 +24,7 @@ pub(super) struct Open {
     /// What the statement holds, if it came with this request.
     pub(super) held_bytes: usize,
     /// A name that its `Parse` gave, not to be believed if it fails.
-    pub(super) prepares: Option<CompactString>,
+    pub(super) prepares: Option<Proposed>,
     /// The last response that is its own was seen: `CommandComplete` or the like, or an error.
     pub(super) answered: bool,
     pub(super) skipped: bool,

@@ -172,7 +172,11 @@ impl Session {
             | backend::NO_DATA
             | backend::ROW_DESCRIPTION => {
                 match message.kind {
-                    backend::PARSE_COMPLETE => open.prepares = None,
+                    backend::PARSE_COMPLETE => {
+                        if let Some(proposed) = open.prepares.take() {
+                            self.statements.confirm(proposed);
+                        }
+                    }
                     // The answer to a Bind that was not seen.
                     backend::BIND_COMPLETE if extended.due == 0 => extended.believe_executed(),
                     _ => {}
@@ -229,8 +233,8 @@ impl Session {
             Request::Extended(_) => {
                 open.answered = true;
                 self.skipping = true;
-                if let Some(name) = open.prepares.take() {
-                    self.statements.remove(name.as_bytes());
+                if let Some(proposed) = open.prepares.take() {
+                    self.statements.withdraw(&proposed);
                 }
             }
             Request::Query | Request::Function => {}
@@ -289,8 +293,8 @@ impl Session {
                 return;
             }
             open.touch(ready.start, ready.end);
-            if let (true, Some(name)) = (open.skipped, &open.prepares) {
-                session.statements.remove(name.as_bytes());
+            if let (true, Some(proposed)) = (open.skipped, &open.prepares) {
+                session.statements.withdraw(proposed);
             }
             open.settle_stage();
             session.report(open, End::Complete, found);

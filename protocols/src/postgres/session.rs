@@ -282,10 +282,10 @@ impl Session {
             return;
         };
         let statement = Arc::new(self.normalize(sql));
-        self.statements.set(name, Some(Arc::clone(&statement)));
+        let proposed = self.statements.propose(name, &statement);
         if let Some(open) = self.building() {
             open.request_end = message.end;
-            open.prepares = Some(CompactString::from_utf8_lossy(name)).filter(|name| !name.is_empty());
+            open.prepares = proposed;
             self.hold(statement);
         }
     }
