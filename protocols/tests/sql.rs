@@ -54,7 +54,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::json_operators("WHERE a ? 'k' AND b ->> 'x' = 'y'", "WHERE a ? ? AND b ->> ? = ?")]
 #[case::not_utf8_is_a_name("SELECT naïve FROM café", "SELECT naïve FROM café")]
 fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {
-    assert_eq!(postgres(sql).text, text);
+    assert_eq!(&*postgres(sql).text, text);
 }
 
 #[rstest]
@@ -69,13 +69,13 @@ fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {
 #[case::introducer("SELECT _utf8mb4'x', N'y', x'AF', 0xAF", "SELECT ?, ?, ?, ?")]
 #[case::user("CREATE USER 'bob'@'%' IDENTIFIED BY 'secret'", "CREATE USER ?@? IDENTIFIED BY ?")]
 fn mysql_reads_quotes_its_own_way(#[case] sql: &str, #[case] text: &str) {
-    assert_eq!(mysql(sql).text, text);
+    assert_eq!(&*mysql(sql).text, text);
 }
 
 #[test]
 fn backslashes_escape_where_strings_do_not_conform() {
     let sql = br"WHERE a = 'it\'s secret' AND b = 1";
-    assert_eq!(normalize(sql, Extent::Whole, Dialect::PostgresEscaping).text, "WHERE a = ? AND b = ?");
+    assert_eq!(&*normalize(sql, Extent::Whole, Dialect::PostgresEscaping).text, "WHERE a = ? AND b = ?");
 }
 
 #[rstest]
@@ -103,7 +103,7 @@ fn backslashes_escape_where_strings_do_not_conform() {
 )]
 #[case::functions_stay("SELECT f(1, 1), (1), (1)", "SELECT f(?, ?), (?), (?)")]
 fn lists_are_folded(#[case] sql: &str, #[case] text: &str) {
-    assert_eq!(postgres(sql).text, text);
+    assert_eq!(&*postgres(sql).text, text);
 }
 
 /// The first five are the examples of OpenTelemetry's database conventions.
@@ -235,7 +235,7 @@ fn a_long_summary_ends_between_words() {
 fn a_long_list_costs_no_more_text_than_a_short_one() {
     let ids: Vec<_> = (0..10_000).map(|id| id.to_string()).collect();
     assert_eq!(
-        postgres(&format!("SELECT a FROM t WHERE id IN ({})", ids.join(", "))).text,
+        &*postgres(&format!("SELECT a FROM t WHERE id IN ({})", ids.join(", "))).text,
         "SELECT a FROM t WHERE id IN (?)"
     );
 }

@@ -24,7 +24,9 @@ pub(super) fn describe(query: Query, outcome: &Outcome, ends: &Ends) -> Descript
         attributes.set_text(DB_COLLECTION_NAME, query.collection.as_str());
     }
     attributes.set_text(DB_QUERY_SUMMARY, query.summary.as_str());
-    attributes.set_text(DB_QUERY_TEXT, query.text);
+    if !query.text.is_empty() {
+        attributes.set(DB_QUERY_TEXT, query.text);
+    }
     if let Some(rows) = query.rows
         && returns_rows(&query.operation)
     {
@@ -90,7 +92,7 @@ mod tests {
 
     fn select() -> Query {
         Query {
-            text: "SELECT * FROM users WHERE id = ?".to_owned(),
+            text: "SELECT * FROM users WHERE id = ?".into(),
             operation: "SELECT".into(),
             collection: "users".into(),
             summary: "SELECT users".into(),

@@ -23,6 +23,8 @@ mod response;
 mod session;
 mod statements;
 
+use std::sync::Arc;
+
 use compact_str::CompactString;
 
 use crate::exchange::{End, Finding, LossReason};
@@ -35,8 +37,8 @@ use session::Session;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Query {
     /// The statement with every literal replaced by `?`; empty where it was prepared before Onlooker came. Ends in
-    /// `...` where not all of it was captured.
-    pub text: String,
+    /// `...` where not all of it was captured. Shared by all executions of a prepared statement.
+    pub text: Arc<str>,
     /// As it was written: `SELECT`, `insert`; from the server's answer for a statement that is not known; empty if
     /// neither is, or there are several. `PREPARE`, `FUNCTION CALL` and `CONNECT` for what has no statement to run.
     pub operation: CompactString,

@@ -24,7 +24,7 @@ pub(super) struct Open {
     /// What the statement holds, if it came with this request.
     pub(super) held_bytes: usize,
     /// A name that its `Parse` gave, not to be believed if it fails.
-    pub(super) prepares: Option<Proposed>,
+    pub(super) prepares: Option<Box<Proposed>>,
     /// The last response that is its own was seen: `CommandComplete` or the like, or an error.
     pub(super) answered: bool,
     pub(super) skipped: bool,
@@ -132,7 +132,7 @@ impl Open {
     fn into_query(self, database: CompactString) -> Query {
         let is_known = self.statement.is_some();
         let Normalized { text, operation, collection, summary } =
-            self.statement.map(Arc::unwrap_or_clone).unwrap_or_default();
+            self.statement.as_deref().cloned().unwrap_or_default();
         let (operation, summary) = match self.request {
             Request::Startup => named("CONNECT"),
             Request::Function => named("FUNCTION CALL"),

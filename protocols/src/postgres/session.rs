@@ -15,7 +15,7 @@ use super::open::{Extended, Open, Request, Stage};
 use super::statements::Statements;
 use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::parser::Moment;
-use crate::sql::{Dialect, Extent, Normalized, normalize};
+use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
 /// How many requests are kept open on one connection, and how much memory their statements take; later ones are
 /// counted as lost.
@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub(super) portals: Statements,
     pub(super) database: CompactString,
     pub(super) dialect: Dialect,
+    normalizer: Normalizer,
+    last_unnamed: Option<Unnamed>,
     /// A command of a pipeline failed: the server skips all messages to the next `Sync`.
     pub(super) skipping: bool,
     /// The client copies data in: `Sync` and `Flush` mean nothing until it is done.
@@ -83,6 +85,14 @@ pub(super) struct Certainty {
     answered: u32,
 }
 
+/// What the last `Parse` of the unnamed statement was made into.
+#[derive(Debug)]
+struct Unnamed {
+    body: Box<[u8]>,
+    dialect: Dialect,
+    statement: Arc<Normalized>,
+}
+
 /// Requests beyond [`MAX_OPEN`]: a group of the extended protocol that isn't kept.
 #[derive(Debug, Default)]
 struct Overflow {
@@ -108,6 +118,8 @@ impl Session {
             portals: Statements::default(),
             database: CompactString::default(),
             dialect: Dialect::Postgres,
+            normalizer: Normalizer::default(),
+            last_unnamed: None,
             skipping: false,
             copying: false,
             certainty: Certainty::default(),
@@ -223,7 +235,7 @@ impl Session {
     }
 
     fn query(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {
-        let statement = Arc::new(self.normalize(message.body));
+        let statement = self.normalize(message.body);
         self.simple(Request::Query, message, opened, Some(statement), found);
     }
 
@@ -281,11 +293,11 @@ impl Session {
             self.statements.remove(b"");
             return;
         };
-        let statement = Arc::new(self.normalize(sql));
+        let statement = if name.is_empty() { self.normalize_unnamed(sql) } else { self.normalize(sql) };
         let proposed = self.statements.propose(name, &statement);
         if let Some(open) = self.building() {
             open.request_end = message.end;
-            open.prepares = proposed;
+            open.prepares = proposed.map(Box::new);
             self.hold(statement);
         }
     }
@@ -476,11 +488,26 @@ impl Session {
     }
 
     /// SQL to its NUL; without one it was not captured to its end.
-    fn normalize(&self, body: &[u8]) -> Normalized {
-        match split_string(body) {
-            Some((sql, _)) => normalize(sql, Extent::Whole, self.dialect),
-            None => normalize(body, Extent::Truncated, self.dialect),
+    fn normalize(&mut self, body: &[u8]) -> Arc<Normalized> {
+        let (sql, extent) = match split_string(body) {
+            Some((sql, _)) => (sql, Extent::Whole),
+            None => (body, Extent::Truncated),
+        };
+        Arc::new(self.normalizer.normalize(sql, extent, self.dialect))
+    }
+
+    /// The same for the unnamed statement, which many clients parse anew for each execution.
+    fn normalize_unnamed(&mut self, body: &[u8]) -> Arc<Normalized> {
+        if let Some(last) = &self.last_unnamed
+            && *last.body == *body
+            && last.dialect == self.dialect
+        {
+            return Arc::clone(&last.statement);
         }
+        let statement = self.normalize(body);
+        self.last_unnamed =
+            Some(Unnamed { body: body.into(), dialect: self.dialect, statement: Arc::clone(&statement) });
+        statement
     }
 }
 
