@@ -74,8 +74,11 @@ impl Session {
     /// The thread was lost, and is taken up again at a `ReadyForQuery`, whose last bytes before it are these.
     pub(super) fn found_ready(&mut self, before: &[u8], ready: &Message<'_>, found: &mut Vec<Finding>) {
         self.resolve_hole(ready.start.run, found);
+        if matches!(self.queue.front(), Some(Entry::Hole { .. })) {
+            self.ready(ready, found);
+            return self.settle(found);
+        }
         match self.ready_due() {
-            _ if matches!(self.queue.front(), Some(Entry::Hole { .. })) => self.ready(ready, found),
             Ready::One(last) => {
                 self.drop_unanswered(last, found);
                 if self.guess_outcome(before) {
@@ -174,7 +177,7 @@ impl Session {
                 match message.kind {
                     backend::PARSE_COMPLETE => {
                         if let Some(proposed) = open.prepares.take() {
-                            self.statements.confirm(proposed);
+                            self.statements.confirm(*proposed);
                         }
                     }
                     // The answer to a Bind that was not seen.
@@ -246,7 +249,11 @@ impl Session {
         self.copying = false;
         let Some(last) = self.queue.iter().position(|entry| entry.ready_due(self.skipping) > 0) else {
             self.skipping = false;
-            found.push(Finding::Orphan(message.start));
+            if self.queue.is_empty() {
+                found.push(Finding::Orphan(message.start));
+            }
+            // What is open was answered with what is not due, however that came about.
+            self.lose_all(found);
             return;
         };
         for _ in 0..last {
