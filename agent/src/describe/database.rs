@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-/// `{operation} {target}`, or what there is of it, or the system's name.
+/// `{operation} {target}`, or what there is of it, or the system's name. The conventions' last resort for a target,
+/// `server.address:server.port`, is left out: what a socket knows is the address of one instance, which changes with each
+/// that is started.
 pub(super) fn name(operation: &str, target: &str, system: &'static str) -> Cow<'static, str> {
     match (operation, target) {
         ("", "") => system.into(),

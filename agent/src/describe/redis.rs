@@ -20,7 +20,9 @@ pub(super) fn describe(command: Command, outcome: &Outcome, ends: &Ends) -> Desc
     attributes.set_text(DB_OPERATION_NAME, command.operation.as_str());
     attributes.set_text(DB_QUERY_TEXT, command.text);
     network::describe(ends, None, &mut attributes);
-    attributes.set_text(DB_RESPONSE_STATUS_CODE, command.error_code.as_str());
+    if command.error_code != Command::UNKNOWN_ERROR {
+        attributes.set_text(DB_RESPONSE_STATUS_CODE, command.error_code.as_str());
+    }
     let failed = !command.error_code.is_empty();
     let status = outcome.settle(failed.then(|| command.error_code.into_string()), &mut attributes);
     // The database's number is left out of the name: it would look like a key.
@@ -75,6 +77,14 @@ mod tests {
                 "error.type=WRONGTYPE",
             ]
         );
+    }
+
+    #[test]
+    fn an_error_without_a_code_has_no_status_code() {
+        let said =
+            said(&described(Command { error_code: Command::UNKNOWN_ERROR.into(), ..Command::default() }).attributes);
+        assert!(said.contains(&"error.type=_OTHER".to_owned()));
+        assert!(!said.iter().any(|a| a.starts_with("db.response.status_code")));
     }
 
     #[test]
