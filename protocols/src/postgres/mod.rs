@@ -13,8 +13,10 @@
 //! `ReadyForQuery`. Copied data belongs to the statement that copies.
 //!
 //! Memory is bounded to about 3 MiB: of a message at most 8.5 KiB are kept, of a connection 4096 open requests with 512
-//! KiB of SQL, and 1024 names of prepared statements and of portals each, again with 512 KiB of SQL. A response whose middle was not captured is recovered at its
-//! `ReadyForQuery`, which ends an operation and so is among its last bytes.
+//! KiB of SQL, and 1024 names of prepared statements and of portals each, again with 512 KiB of SQL.
+//!
+//! A response whose middle was not captured is recovered at its `ReadyForQuery`, which ends an operation and so is among
+//! its last bytes.
 
 mod frame;
 mod message;

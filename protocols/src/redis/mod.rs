@@ -9,7 +9,7 @@
 //! A request is begun once its name has passed. A reply of which a hole hides the end is told when the client goes on,
 //! if it was an array, which can't be an error, and answers the only request that was open.
 //!
-//! Memory is bounded: of a value 64 bytes are kept, of a connection 4096 open requests of at most 400 bytes.
+//! Memory is bounded to 2 MiB: of a value 64 bytes are kept, of a connection 4096 open requests.
 
 mod command;
 mod database;
