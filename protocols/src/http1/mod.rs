@@ -13,6 +13,7 @@ pub(crate) mod head;
 mod incoming;
 mod lines;
 mod pairing;
+mod piece;
 mod side;
 mod tail;
 mod target;
@@ -27,7 +28,8 @@ use head::{RequestHead, ResponseHead};
 use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
 use lines::Lines;
 use pairing::{Ending, NewRequest, Pairing};
-use side::{Content, Side, Step};
+use piece::Content;
+use side::{Side, Step};
 use tail::EndMark;
 
 /// What a span needs of an HTTP/1 exchange.

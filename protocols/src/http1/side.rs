@@ -9,6 +9,7 @@ use super::body::{Body, Framing, Hidden, Passed};
 use super::head::Looks;
 use super::incoming::Incoming;
 use super::lines::Lines;
+use super::piece::{Content, Piece};
 use super::tail::{EndMark, Shown, Tail};
 use crate::{Direction, Moment};
 
@@ -68,57 +69,6 @@ pub(super) enum Step<'a> {
     Passed { until: Moment, content: Option<u64>, ended: bool },
 }
 
-/// What the caller handed in, and has not been looked at yet.
-#[derive(Debug)]
-pub(super) struct Piece<'a> {
-    content: Content<'a>,
-    at: Moment,
-    /// How much of it was taken off.
-    taken: u64,
-    /// Nothing of its run came before it.
-    begins_run: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Content<'a> {
-    Bytes(&'a [u8]),
-    Gap(u64),
-}
-
-impl<'a> Piece<'a> {
-    pub(super) fn is_used_up(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn len(&self) -> u64 {
-        match self.content {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Gap(missing) => missing,
-        }
-    }
-
-    /// Takes `taken` bytes off and returns the moment just past them.
-    fn advance(&mut self, taken: u64) -> Moment {
-        self.content = match self.content {
-            // Never more than there are.
-            Content::Bytes(bytes) => Content::Bytes(&bytes[taken as usize..]),
-            Content::Gap(missing) => Content::Gap(missing - taken),
-        };
-        self.taken += taken;
-        self.begins_run &= taken == 0;
-        self.at()
-    }
-
-    /// The moment of what is left.
-    fn at(&self) -> Moment {
-        self.at.advanced(self.taken)
-    }
-
-    fn use_up(&mut self) -> Moment {
-        self.advance(self.len())
-    }
-}
-
 impl Side {
     pub(super) fn new(direction: Direction, from_start: bool) -> Self {
         let state = if from_start { State::Head } else { State::adrift(EndMark::Never) };
@@ -138,7 +88,7 @@ impl Side {
     /// Takes note that this comes next.
     pub(super) fn piece<'a>(&mut self, content: Content<'a>, at: Moment) -> Piece<'a> {
         let begins_run = self.passed.is_none_or(|passed| passed.run != at.run);
-        let piece = Piece { content, at, taken: 0, begins_run };
+        let piece = Piece::new(content, at, begins_run);
         self.passed = Some(at.advanced(piece.len()));
         piece
     }
@@ -146,14 +96,14 @@ impl Side {
     /// Takes the next part off the piece. `Err` if the bytes can't be followed any further.
     #[inline]
     pub(super) fn step<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        if self.may_be_over && (piece.begins_run || !self.incoming.is_empty()) {
+        if self.may_be_over && (piece.begins_run() || !self.incoming.is_empty()) {
             match self.look_for_message(piece)? {
                 Some(step) => return Ok(step),
                 None => self.may_be_over = false,
             }
         }
         self.take_back_end(piece);
-        match (&mut self.state, piece.content) {
+        match (&mut self.state, piece.content()) {
             (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
             (State::Head, Content::Gap(_)) => Ok(self.hole_in_head(piece)),
             (State::Body(body), Content::Bytes(bytes)) => {
@@ -168,7 +118,7 @@ impl Side {
                 }
             },
             (State::Adrift(_), Content::Bytes(bytes))
-                if piece.begins_run && self.incoming.looks(bytes) != Looks::Wrong =>
+                if piece.begins_run() && self.incoming.looks(bytes) != Looks::Wrong =>
             {
                 self.state = State::Head;
                 self.by_looks = true;
@@ -346,7 +296,7 @@ impl Side {
 
     fn drift<'a>(&mut self, piece: &mut Piece<'a>) -> Step<'a> {
         let State::Adrift(adrift) = &mut self.state else { return Step::Nothing };
-        let shown = match piece.content {
+        let shown = match piece.content() {
             Content::Bytes(bytes) => {
                 adrift.tail.push(bytes);
                 adrift.tail.shows(adrift.mark)
@@ -369,8 +319,8 @@ impl Side {
     /// What was recognised as a message's end was none if its run goes on, and not with another message.
     fn take_back_end(&mut self, piece: &Piece<'_>) {
         if let Some(mark) = self.recognised.take()
-            && let Content::Bytes(bytes) = piece.content
-            && !piece.begins_run
+            && let Content::Bytes(bytes) = piece.content()
+            && !piece.begins_run()
             && self.incoming.looks(bytes) == Looks::Wrong
         {
             self.state = State::adrift(mark);
@@ -381,7 +331,7 @@ impl Side {
     /// does not, and nothing was held.
     fn look_for_message<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Option<Step<'a>>, &'static str> {
         let is_first = self.incoming.is_empty();
-        let looks = match piece.content {
+        let looks = match piece.content() {
             Content::Bytes(bytes) => self.incoming.hold(bytes),
             Content::Gap(_) => Looks::Wrong,
         };

@@ -18,9 +18,12 @@
 //! A response whose middle was not captured is recovered at its `ReadyForQuery`, which ends an operation and so is among
 //! its last bytes.
 
+mod certainty;
+mod extended;
 mod frame;
 mod message;
 mod open;
+mod recovery;
 mod response;
 mod session;
 mod statements;

@@ -5,8 +5,9 @@
 
 use compact_str::CompactString;
 
-use super::frame::{Kind, Token, WholeRequest};
+use super::frame::{Kind, Token};
 use super::subscriptions::Subscriptions;
+use super::whole::WholeRequest;
 use crate::parser::Moment;
 
 /// Arguments shown as `?`: enough to see what a command is, few enough to keep its text a matter of its shape.

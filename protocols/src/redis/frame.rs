@@ -3,17 +3,18 @@
 //! A string is stepped over by its length, through holes too; of a line or a string only the beginning is kept. A hole
 //! anywhere else hides where values begin. Attributes say something of the value after them and are passed over.
 
+use super::whole::{plain_number, plain_string};
 use crate::parser::Moment;
 
 /// What is kept of a line or string: the longest command name, subcommand or error word is shorter.
-const KEPT: usize = 64;
+pub(super) const KEPT: usize = 64;
 /// Longest inline command that Redis takes.
 const LONGEST_INLINE: usize = 64 << 10;
 /// How deep values may be nested. Redis' own replies go a few levels deep.
 const DEEPEST: usize = 64;
 /// Twice proto-max-bulk-len's default.
-const LONGEST_STRING: u64 = 1 << 30;
-const CR_LF: &[u8; 2] = b"\r\n";
+pub(super) const LONGEST_STRING: u64 = 1 << 30;
+pub(super) const CR_LF: &[u8; 2] = b"\r\n";
 
 /// What is spoken in a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,63 +390,6 @@ impl Frames {
         }
         true
     }
-}
-
-/// A request that lies whole in what passes, as nearly all do.
-#[derive(Debug)]
-pub(super) struct WholeRequest<'b> {
-    /// The first of its strings, as many as may matter; empty where one is longer than what is kept.
-    pub(super) words: [&'b [u8]; 3],
-    pub(super) strings: u64,
-    pub(super) length: usize,
-}
-
-impl<'b> WholeRequest<'b> {
-    /// `None` where the bytes begin with anything else.
-    pub(super) fn at_start(bytes: &'b [u8]) -> Option<Self> {
-        if bytes.first() != Some(&b'*') {
-            return None;
-        }
-        let (strings, mut length) = plain_number(bytes).filter(|&(strings, _)| strings > 0)?;
-        let mut words = [&[][..]; 3];
-        let mut wanted = words.iter_mut();
-        for _ in 0..strings {
-            let (text, used) = plain_string(&bytes[length..])?;
-            length += used;
-            if let Some(word) = wanted.next()
-                && text.len() <= KEPT
-            {
-                *word = text;
-            }
-        }
-        Some(Self { words, strings, length })
-    }
-}
-
-/// A string, and how long it is with what is around it; `None` for what is anything else, or not all there.
-fn plain_string(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    if bytes.first() != Some(&b'$') {
-        return None;
-    }
-    let (length, begin) = plain_number(bytes)?;
-    let end = begin.checked_add(usize::try_from(length).ok()?)?;
-    let after = end.checked_add(CR_LF.len())?;
-    (bytes.get(end..after)? == CR_LF).then(|| (&bytes[begin..end], after))
-}
-
-/// The digits of a line after its type, and how long the line is; `None` for what is anything else, or not all there.
-fn plain_number(line: &[u8]) -> Option<(u64, usize)> {
-    /// No length that [`LONGEST_STRING`] allows has more.
-    const MOST_DIGITS: usize = 10;
-    let mut number = 0;
-    for (at, &byte) in line.iter().enumerate().skip(1).take(MOST_DIGITS + 1) {
-        match byte {
-            b'0'..=b'9' => number = number * 10 + u64::from(byte - b'0'),
-            b'\r' if at > 1 && line.get(at + 1) == Some(&b'\n') => return Some((number, at + 2)),
-            _ => return None,
-        }
-    }
-    None
 }
 
 fn is_reply_type(first: u8) -> bool {

@@ -18,15 +18,17 @@ mod matching;
 mod reply;
 mod session;
 mod subscriptions;
+mod whole;
 
 use compact_str::CompactString;
 
 use crate::exchange::Finding;
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
 use command::{Progress, Request, Requests};
-use frame::{Content, Frames, Side, Step, WholeRequest};
+use frame::{Content, Frames, Side, Step};
 use reply::Replies;
 use session::{Session, Unheard};
+use whole::WholeRequest;
 
 /// What a span needs of one Redis command.
 #[derive(Debug, Clone, PartialEq, Default)]
