@@ -8,7 +8,10 @@
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
 pub mod accounts;
+pub mod http1;
+pub mod postgres;
 pub mod recorded;
+pub mod redis;
 pub mod script;
 
 use accounts::Accounts;
