@@ -75,7 +75,8 @@ pub enum Protocol {
 pub trait Parser: Send + std::fmt::Debug {
     fn protocol(&self) -> Protocol;
 
-    /// Takes the next bytes of `direction`; what they complete is appended to `found`.
+    /// Takes the next bytes of `direction`; what they complete is appended to `found`. `at` is the moment of the first of
+    /// them. Fails when the connection can't be followed any further, and from then on.
     fn bytes(
         &mut self,
         direction: Direction,
@@ -91,7 +92,8 @@ pub trait Parser: Send + std::fmt::Debug {
     ///
     /// Bodies of known length are stepped over. Where the
     /// message boundary is lost, the parser waits for the next piece it can recognise as a message's beginning (the
-    /// first piece of a later run) and reports as lost what can't be completed truthfully any more.
+    /// first piece of a later run) and reports as lost what can't be completed truthfully any more. Fails as
+    /// [`bytes`](Self::bytes) does.
     fn gap(
         &mut self,
         direction: Direction,

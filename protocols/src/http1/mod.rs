@@ -32,7 +32,8 @@ use piece::Content;
 use side::{Side, Step};
 use tail::EndMark;
 
-/// What a span needs of an HTTP/1 exchange.
+/// What a span needs of an HTTP/1 exchange. Paths longer than 2048 bytes and other values longer than 512 are cut there,
+/// and end in `…`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Http {
     /// As sent; the span maps what it doesn't know to `_OTHER`.
@@ -45,9 +46,11 @@ pub struct Http {
     pub scheme: CompactString,
     /// The authority of the absolute-form or CONNECT target, else the Host field; empty if there was none.
     pub host: CompactString,
+    /// The User-Agent field; empty if there was none.
     pub user_agent: CompactString,
     /// Minor version of the request: 0 or 1.
     pub minor_version: u8,
+    /// Of the final response, 100 to 999; `None` if none began, or its status line was not captured.
     pub status: Option<u16>,
     /// Bytes of the message bodies as they went over the wire (transfer coding removed), as far as they did before the
     /// connection ended; `None` where a hole hid it, or the response ended before the request.
@@ -58,6 +61,9 @@ pub struct Http {
 }
 
 /// The parser of one HTTP/1 connection.
+///
+/// It gives up ([`Unparsable`]) on a head that is none or longer than 64 KiB, and on chunks that have no size or are longer
+/// than that. Where a hole hides whether a head begins, what is none is passed over.
 #[derive(Debug)]
 pub struct Http1 {
     requests: Side,

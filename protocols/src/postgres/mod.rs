@@ -51,7 +51,7 @@ pub struct Query {
     pub collection: CompactString,
     /// `SELECT users` or, for several, `SELECT users INSERT log`: low cardinality, at most 255 bytes.
     pub summary: CompactString,
-    /// As the connection was opened; empty if that was not seen.
+    /// As the connection was opened (the user's name is the default); empty if that was not seen.
     pub database: CompactString,
     /// SQLSTATE of the error, e.g. `42P01`; [`Query::UNKNOWN_ERROR`] if there was one whose code was not captured.
     pub error_code: CompactString,
@@ -66,7 +66,10 @@ impl Query {
     pub const UNKNOWN_ERROR: &str = "_OTHER";
 }
 
-/// Follows one connection.
+/// The parser of one connection to PostgreSQL.
+///
+/// It gives up ([`Unparsable`]) on a message of a kind or a length that the protocol does not have. Encryption ends what can
+/// be seen: it is told as [`Finding::SwitchedProtocol`].
 #[derive(Debug)]
 pub struct Postgres {
     frontend: Framer,

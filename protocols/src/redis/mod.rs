@@ -48,7 +48,11 @@ impl Command {
     pub const UNKNOWN_ERROR: &str = "_OTHER";
 }
 
-/// One connection to a Redis server.
+/// The parser of one connection to Redis.
+///
+/// It gives up ([`Unparsable`]) on what is no RESP (a type or a length that there is not, a string that does not end where its
+/// length says, a line or a nesting without end) and on inline commands that nobody sends to Redis. A connection over which
+/// Redis replicates is not followed: what comes is ignored.
 #[derive(Debug)]
 pub struct Redis {
     requests: Lane<Requests>,
