@@ -120,6 +120,20 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
 }
 
 #[test]
+fn a_client_that_goes_on_amid_an_answer_is_not_trusted_either() {
+    let answer = |count: usize| [rows(count), done(&format!("SELECT {count}")), ready()].concat();
+    let (first, rest) = (answer(50)[..20].to_vec(), answer(50)[20..].to_vec());
+    let ask = simple("SELECT a FROM t");
+    let talk = session().request(&ask).response(first).request(&ask).lost(Direction::Response, rest);
+    // The answer to the second is still to come when the third is asked.
+    let talk = talk.request(&ask).response(answer(60)).response(answer(70));
+    let outcome = play(&talk);
+    let counts: Vec<_> = outcome.exchanges().into_iter().map(|exchange| query(exchange).rows).collect();
+    assert!(!counts.contains(&Some(60)) || counts.contains(&Some(70)), "{counts:?}");
+    assert_eq!(outcome.begun(), 3);
+}
+
+#[test]
 fn joining_late_tells_what_begins_after() {
     let talk =
         asks(Talk::new(), &[bind("", "s"), execute("", 0), sync()], &[bound(), rows(3), done("SELECT 3"), ready()]);

@@ -104,6 +104,16 @@ impl Session {
         if !lost {
             self.settle_supposed(run, found);
         }
+        // An answer has begun to come, and the client goes on before it is there. A password answers the server, and the
+        // rest of a group may follow a Flush.
+        let goes_on = match self.queue.front() {
+            Some(Entry::Open(open)) if open.request == Request::Startup || open.is(Stage::Building) => false,
+            Some(Entry::Open(open)) => open.response.is_some() && !open.answered && open.request_end.run < run,
+            Some(Entry::Passed { .. } | Entry::Hole { .. }) | None => false,
+        };
+        if goes_on && !self.copying && !lost {
+            self.certainty.does_not_wait();
+        }
         self.certainty.request_run(self.queue.is_empty());
     }
 
