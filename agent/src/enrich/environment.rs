@@ -4,8 +4,13 @@ use std::borrow::Cow;
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 
+use crate::percent;
+
 /// Attributes taken from one process: nobody means more, but a resource goes along with every batch of spans.
 const ATTRIBUTES_KEPT: usize = 128;
+
+/// The longest OTEL_RESOURCE_ATTRIBUTES that is kept: it stays in memory as long as the process is remembered.
+const ATTRIBUTES_BYTES: usize = 16 << 10;
 
 /// The variables that name a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,31 +63,20 @@ impl Environment {
     }
 }
 
-/// `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if malformed.
+/// `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if malformed, or
+/// longer than anybody means it.
 fn resource_attributes(text: &str) -> Option<Vec<(String, String)>> {
+    if text.len() > ATTRIBUTES_BYTES {
+        return None;
+    }
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).take(ATTRIBUTES_KEPT);
     let attributes = pairs.map(|pair| {
         let (key, value) = pair.split_once('=')?;
-        let (key, value) = (percent_decode(key.trim())?, percent_decode(value.trim())?);
+        let decoded = |text: &str| String::from_utf8(percent::decoded(text.trim())?).ok();
+        let (key, value) = (decoded(key)?, decoded(value)?);
         (!key.is_empty()).then_some((key, value))
     });
     attributes.collect()
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first == b'%' {
-            let (digits, tail) = tail.split_at_checked(2)?;
-            decoded.extend(hex::decode(digits).ok()?);
-            rest = tail;
-        } else {
-            decoded.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(decoded).ok()
 }
 
 fn first(slot: &mut Option<String>, value: &[u8]) {
@@ -150,6 +144,13 @@ mod tests {
     fn malformed_attributes_are_discarded_as_a_whole(#[case] text: &str) {
         let environment = Environment::parse(format!("OTEL_RESOURCE_ATTRIBUTES={text}\0").as_bytes());
         assert_eq!(environment, Environment { malformed: true, ..Environment::default() });
+    }
+
+    #[test]
+    fn attributes_of_any_length_are_not_kept() {
+        let block = |length| format!("OTEL_RESOURCE_ATTRIBUTES=a={}\0", "x".repeat(length));
+        assert_eq!(Environment::parse(block(ATTRIBUTES_BYTES - 2).as_bytes()).attributes.len(), 1);
+        assert!(Environment::parse(block(ATTRIBUTES_BYTES).as_bytes()).malformed);
     }
 
     #[test]

@@ -33,8 +33,8 @@ impl Lines {
 
     /// Writes what `batcher` gives until it is closed and empty.
     pub(super) async fn run(mut self, batcher: Arc<Batcher>) {
-        while let Some(mut batch) = batcher.next().await {
-            let mut line = json::from_protobuf(&batch.request());
+        while let Some((request, batch)) = batcher.next().await {
+            let mut line = json::from_protobuf(&request);
             line.push(b'\n');
             match self.append(&line) {
                 Ok(()) => {
@@ -49,6 +49,9 @@ impl Lines {
                     }
                 }
             }
+            // Where there is always more to write, the end of the time for it is noticed here: what is written after that would
+            // be told to be lost.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -84,10 +87,25 @@ mod tests {
         let account = Account::open(Arc::clone(metrics));
         let service = sample::service("shop");
         for id in 0..sends {
-            batcher.put(&account.enter(1), &[sample::span(id + 1, &service)]);
+            let ticket = account.ticket();
+            batcher.put(&ticket, &sample::span(id + 1, &service));
+            ticket.enter(1);
         }
         batcher.close();
         batcher
+    }
+
+    #[tokio::test]
+    async fn it_can_be_stopped_where_there_is_always_more_to_write() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let lines = Lines::open(file.path().to_owned()).unwrap();
+        tokio::select! {
+            () = lines.run(batcher_with_spans(50, &metrics)) => panic!("it was not stopped"),
+            () = tokio::task::yield_now() => {}
+        }
+        let written = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(written.lines().count() as u64, metrics.spans_exported.get());
     }
 
     #[tokio::test]

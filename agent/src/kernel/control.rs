@@ -1,149 +1,168 @@
-//! What the agent writes into the kernel side: which processes, how much of what, and which requests are complete.
+//! What the agent tells the kernel side of connections: which of their requests are complete, and of which it wants
+//! more bytes.
+//!
+//! A map is written by a system call, which costs as much as half of all else that is done for a request. So what is to
+//! be told is gathered, and told together; what is told is remembered, and nothing is taken out of a map that was never
+//! put in: most connections end without a word.
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use aya::{Ebpf, Pod};
-use onlooker_common::limits;
-use onlooker_common::loss::Loss;
-use onlooker_common::process::{Capture, Listener, SelectedProcess, Waiting};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
+use onlooker_common::process::Capture;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Lets plain data of `common` be map keys and values.
-macro_rules! plain {
-    ($($name:ident: $of:ty;)+) => {
-        $(
-            #[repr(transparent)]
-            #[derive(Debug, Clone, Copy)]
-            struct $name($of);
-            // SAFETY: repr(C) integers without padding, asserted in `common`: any bytes are a value.
-            unsafe impl Pod for $name {}
-        )+
-    };
-}
+use super::batch;
+use super::map;
+use super::plain::CaptureValue;
 
-plain! {
-    ProcessValue: SelectedProcess;
-    ListenerKey: Listener;
-    CaptureValue: Capture;
-    WaitingValue: Waiting;
-}
-
-/// The maps that the agent writes.
+/// The maps that the agent writes as connections go on.
 pub struct Control {
-    processes: HashMap<MapData, u32, ProcessValue>,
-    cgroups: HashMap<MapData, u64, CaptureValue>,
-    listeners: HashMap<MapData, ListenerKey, u32>,
     completed: HashMap<MapData, u64, u64>,
-    waiting: HashMap<MapData, u64, WaitingValue>,
     raised: HashMap<MapData, u64, CaptureValue>,
     any_raised: Array<MapData, u32>,
-    /// How many connections are raised.
-    raises: u32,
-    losses: PerCpuArray<MapData, u64>,
-}
-
-fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {
-    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
+    /// What is complete and was not told yet: until where, by connection.
+    untold: FxHashMap<u64, u64>,
+    /// Connections that `completed` holds; of these, those that are over; and those that `raised` holds.
+    told: FxHashSet<u64>,
+    over: Vec<u64>,
+    raises: FxHashMap<u64, Capture>,
 }
 
 impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
-            processes: map(ebpf, "PROCESSES")?,
-            cgroups: map(ebpf, "CGROUPS")?,
-            listeners: map(ebpf, "LISTENERS")?,
             completed: map(ebpf, "COMPLETED")?,
-            waiting: map(ebpf, "WAITING")?,
             raised: map(ebpf, "RAISED")?,
             any_raised: map(ebpf, "ANY_RAISED")?,
-            raises: 0,
-            losses: map(ebpf, "LOSSES")?,
+            untold: FxHashMap::default(),
+            told: FxHashSet::default(),
+            over: Vec::new(),
+            raises: FxHashMap::default(),
         })
     }
 
-    /// Selects a process, or changes what is said of it. Bits that the kernel has set stay.
-    ///
-    /// What the kernel changes between the look and the write is lost: so nothing is written where nothing is new, and
-    /// what is new comes before the process serves anybody.
-    pub fn select(&mut self, tgid: u32, flags: u64, capture: Capture) -> Result<(), MapError> {
-        let known = self.processes.get(&tgid, 0).map(|value| value.0);
-        let before = known.as_ref().copied().unwrap_or_default();
-        let value = SelectedProcess {
-            flags: before.flags | flags,
-            runnable: before.runnable,
-            request_capture: capture.request.min(limits::LARGEST_CAPTURE),
-            response_capture: capture.response.min(limits::LARGEST_CAPTURE),
-        };
-        if known.is_ok_and(|known| known == value) {
-            return Ok(());
+    /// Notes that every request of the connection that begins before `until` is complete. The kernel side is told by
+    /// [`Self::tell`]: of many on one connection, the last.
+    pub fn completed(&mut self, cookie: u64, until: u64) {
+        self.untold.insert(cookie, until);
+    }
+
+    /// Tells what was noted. Gives how many connections the kernel side could not be told of.
+    pub fn tell(&mut self) -> u64 {
+        if !self.over.is_empty() {
+            batch::remove(self.completed.map(), &self.over);
+            self.over.clear();
         }
-        self.processes.insert(tgid, ProcessValue(value), 0)
-    }
-
-    /// Selects what executes in the cgroup with this id or below, or is moved into it.
-    pub fn select_cgroup(&mut self, id: u64, capture: Capture) -> Result<(), MapError> {
-        self.cgroups.insert(id, CaptureValue(capture), 0)
-    }
-
-    pub fn deselect(&mut self, tgid: u32) {
-        // Gone already if the process has ended.
-        let _ = self.processes.remove(&tgid);
-    }
-
-    /// What the kernel has learnt of a process: its flags.
-    pub fn flags(&self, tgid: u32) -> Option<u64> {
-        self.processes.get(&tgid, 0).ok().map(|value| value.0.flags)
-    }
-
-    /// Says that something listened on `port` before the agent came.
-    pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
-        self.listeners.insert(ListenerKey(Listener { network_namespace, port: u32::from(port) }), 1, 0)
-    }
-
-    /// Says that every request of the connection that begins before `until` is complete.
-    pub fn completed(&mut self, cookie: u64, until: u64) -> Result<(), MapError> {
-        self.completed.insert(cookie, until, 0)
+        if self.untold.is_empty() {
+            return 0;
+        }
+        let (cookies, positions): (Vec<u64>, Vec<u64>) = self.untold.drain().unzip();
+        let failed = batch::insert(self.completed.map(), &cookies, &positions);
+        self.told.extend(&cookies);
+        for &at in &failed {
+            // The table is full. If it was there before, its older word stays, and is taken out with it.
+            if self.completed.get(&cookies[at], 0).is_err() {
+                self.told.remove(&cookies[at]);
+            }
+        }
+        failed.len() as u64
     }
 
     /// Wants more bytes of a connection.
     pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
-        let before = self.raised.get(&cookie, 0).map(|value| value.0);
-        if before.as_ref().is_ok_and(|before| *before == capture) {
+        if self.raises.get(&cookie) == Some(&capture) {
             return Ok(());
         }
         self.raised.insert(cookie, CaptureValue(capture), 0)?;
-        if before.is_ok() { Ok(()) } else { self.count_raises(self.raises + 1) }
+        self.raises.insert(cookie, capture);
+        if self.raises.len() == 1 { self.say_whether_any_is_raised() } else { Ok(()) }
     }
 
-    fn count_raises(&mut self, raises: u32) -> Result<(), MapError> {
-        self.raises = raises;
-        self.any_raised.set(0, u32::from(raises > 0), 0)
+    fn say_whether_any_is_raised(&mut self) -> Result<(), MapError> {
+        self.any_raised.set(0, u32::from(!self.raises.is_empty()), 0)
     }
 
     /// The connection is over.
     pub fn forget(&mut self, cookie: u64) {
-        // Each is there only for some connections.
-        let _ = self.completed.remove(&cookie);
-        let _ = self.waiting.remove(&cookie);
-        if self.raised.remove(&cookie).is_ok() {
-            // A word that stays set costs a look-up.
-            let _ = self.count_raises(self.raises.saturating_sub(1));
+        // An entry that stays by a failure costs its place.
+        self.untold.remove(&cookie);
+        if self.told.remove(&cookie) {
+            self.over.push(cookie);
         }
-    }
-
-    /// What the kernel programs could not do: name, meaning, count.
-    pub fn losses(&self) -> Vec<(&'static str, &'static str, u64)> {
-        Loss::ALL
-            .iter()
-            .zip(0u32..)
-            .map(|(&(name, help), index)| {
-                let count = self.losses.get(&index, 0).map(|values| values.iter().sum()).unwrap_or(0);
-                (name, help.trim_ascii(), count)
-            })
-            .collect()
+        if self.raises.remove(&cookie).is_some() {
+            let _ = self.raised.remove(&cookie);
+            if self.raises.is_empty() {
+                // A word that stays set costs a look-up.
+                let _ = self.say_whether_any_is_raised();
+            }
+        }
     }
 }
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use onlooker_common::limits;
+    use onlooker_tests::record_skip;
+
+    use super::*;
+    use crate::kernel::{Kernel, LoadError, Options};
+
+    #[test]
+    fn what_is_told_of_connections_is_taken_back_when_they_are_over() {
+        let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, kernel_log: false }) {
+            Err(LoadError::NotPermitted(why)) => return record_skip(&why),
+            loaded => loaded.unwrap(),
+        };
+        let mut control = kernel.control().unwrap();
+        let until = |control: &Control, cookie: u64| control.completed.get(&cookie, 0).ok();
+        for cookie in 1..=100 {
+            control.completed(cookie, 10);
+            control.completed(cookie, 20 + cookie);
+        }
+        control.forget(7);
+        assert_eq!(until(&control, 1), None, "all are told together");
+        assert_eq!(control.tell(), 0);
+        assert_eq!((until(&control, 1), until(&control, 7), until(&control, 100)), (Some(21), None, Some(120)));
+
+        // One that somebody else took out does not keep the others in.
+        control.completed.remove(&50).unwrap();
+        for cookie in 1..=100 {
+            control.forget(cookie);
+        }
+        assert_eq!(control.tell(), 0);
+        assert_eq!(control.completed.keys().count(), 0);
+        assert!(control.told.is_empty() && control.over.is_empty());
+
+        let most = u64::from(limits::REQUESTS);
+        for cookie in 0..most + 1000 {
+            control.completed(cookie, 1);
+        }
+        assert_eq!(control.tell(), 1000, "the table is full");
+        assert_eq!(control.told.len() as u64, most);
+    }
+
+    #[test]
+    fn more_bytes_are_wanted_of_some_connections_or_of_none() {
+        let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, kernel_log: false }) {
+            Err(LoadError::NotPermitted(why)) => return record_skip(&why),
+            loaded => loaded.unwrap(),
+        };
+        let mut control = kernel.control().unwrap();
+        let any = |control: &Control| control.any_raised.get(&0, 0).unwrap();
+        let more = Capture { request: 65_536, response: 65_536 };
+        for cookie in [1, 1, 2] {
+            control.raise(cookie, more).unwrap();
+        }
+        assert_eq!((any(&control), control.raised.keys().count()), (1, 2));
+        control.forget(1);
+        assert_eq!(any(&control), 1);
+        control.forget(2);
+        control.forget(3);
+        assert_eq!((any(&control), control.raised.keys().count()), (0, 0));
     }
 }
