@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use onlooker_common::event::{self, lifecycle};
 use onlooker_common::limits;
 use onlooker_common::process::Capture;
+use onlooker_protocols::Direction;
 use tokio::io::unix::AsyncFd;
 
 use crate::cli;
@@ -237,15 +238,27 @@ impl Surroundings for Machine {
         }
     }
 
+    fn raise_process(&mut self, tgid: u32, direction: Direction) {
+        if self.control.raise_process(tgid, direction).is_err() {
+            self.metrics.captures_not_raised.add(1);
+        }
+    }
+
     fn forget(&mut self, cookie: u64) {
         self.control.forget(cookie);
     }
 
     fn process(&mut self, process: &event::Process) {
         match process.change {
-            lifecycle::EXEC => self.directory.executed(process.tgid, process.comm),
+            lifecycle::EXEC => {
+                self.directory.executed(process.tgid, process.comm);
+                self.control.forget_process(process.tgid);
+            }
             lifecycle::FORK => self.directory.forked(process.tgid, process.other),
-            lifecycle::EXIT => self.directory.ended(process.tgid),
+            lifecycle::EXIT => {
+                self.directory.ended(process.tgid);
+                self.control.forget_process(process.tgid);
+            }
             _ => {}
         }
         if let Some(inbox) = &self.inbox {

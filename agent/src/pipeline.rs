@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use onlooker_common::decode::Event;
 use onlooker_common::event::{self, flag, lifecycle};
+use onlooker_protocols::Direction;
 
 use crate::clock::Reading;
 use crate::enrich::Whose;
@@ -26,6 +27,8 @@ pub trait Surroundings {
     fn completed(&mut self, cookie: u64, until: u64);
     /// As many bytes of the connection's runs are wanted as can be captured.
     fn raise(&mut self, cookie: u64);
+    /// The heads of what the process's connections carry this way are longer than what is captured.
+    fn raise_process(&mut self, tgid: u32, direction: Direction);
     /// The connection is over.
     fn forget(&mut self, cookie: u64);
     /// A process changed.

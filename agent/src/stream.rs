@@ -10,7 +10,7 @@ mod origin;
 use std::sync::Arc;
 
 use onlooker_common::event::{self, change, flag, role};
-use onlooker_protocols::{Begun, Close, Exchange, Lost, Moment, Protocol};
+use onlooker_protocols::{Begun, Close, Direction, Exchange, Lost, Moment, Protocol};
 use rustc_hash::FxHashMap;
 
 use crate::metrics::Metrics;
@@ -49,6 +49,8 @@ pub trait Listener {
     fn lost(&mut self, place: Place, lost: Lost);
     /// A request that is known only from the hole its event left: counted where that was lost.
     fn untold(&mut self, place: Place, start: Moment);
+    /// The head of a message was longer than what is captured of a run.
+    fn head_cut(&mut self, place: Place, direction: Direction);
     /// The connection is forgotten: this is the last that is heard of it, unless it is used again.
     fn forgotten(&mut self, place: Place);
 }

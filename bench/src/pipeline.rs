@@ -23,7 +23,7 @@ use onlooker::span::{Ends, Span};
 use onlooker::stream::{Limits, Listener, Origin, Place, Streams};
 use onlooker_common::decode::Event;
 use onlooker_common::event;
-use onlooker_protocols::{Begun, Exchange, Lost, Moment};
+use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
 
 use self::records::{PER_LOOK, Records};
 use crate::cpu::time_of_this_thread;
@@ -176,6 +176,8 @@ impl Listener for Count {
 
     fn untold(&mut self, _place: Place, _start: Moment) {}
 
+    fn head_cut(&mut self, _place: Place, _direction: Direction) {}
+
     fn forgotten(&mut self, _place: Place) {}
 }
 
@@ -203,6 +205,8 @@ impl Surroundings for OneProcess {
     fn completed(&mut self, _cookie: u64, _until: u64) {}
 
     fn raise(&mut self, _cookie: u64) {}
+
+    fn raise_process(&mut self, _tgid: u32, _direction: Direction) {}
 
     fn forget(&mut self, _cookie: u64) {}
 

@@ -22,6 +22,9 @@ pub const REQUESTS: u32 = 65_536;
 /// Connections whose capture policy user space raised.
 pub const RAISED: u32 = 16_384;
 
+/// Processes of which it did: of those whose heads are longer than what is captured.
+pub const RAISED_PROCESSES: u32 = 1_024;
+
 /// Bytes of the ring from kernel to agent, unless configured. At 300,000 operations a second of 300 bytes it holds
 /// 90 ms, nine times the interval at which the agent looks.
 pub const RING_BYTES: u32 = 8 << 20;
@@ -31,6 +34,9 @@ pub const REQUEST_CAPTURE: u32 = 8 << 10;
 
 /// Bytes kept of a run on the response side: its header block.
 pub const RESPONSE_CAPTURE: u32 = 1 << 10;
+
+/// The same where a response's header block was longer: cookies, and policies of what a page may do.
+pub const RAISED_RESPONSE_CAPTURE: u32 = 8 << 10;
 
 /// Bytes kept of every operation's beginning even when its run's budget is spent: pipelined responses each begin with
 /// one, and a chunk's size usually stands there.

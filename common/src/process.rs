@@ -57,7 +57,13 @@ pub struct Listener {
     pub port: u32,
 }
 
-/// Value of the RAISED map, keyed by cookie: bytes kept per run.
+/// Bits of the ANY_RAISED word: which of the maps holds anything.
+pub mod raised {
+    pub const CONNECTIONS: u32 = 1;
+    pub const PROCESSES: u32 = 1 << 1;
+}
+
+/// Value of the RAISED maps, keyed by cookie and by tgid: bytes kept per run.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capture {

@@ -52,7 +52,11 @@ pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap
 #[btf_map]
 pub static RAISED: HashMap<u64, Capture, { limits::RAISED as usize }> = HashMap::new();
 
-/// One word: whether there are any such connections. Where there are none, nobody looks for one.
+/// Processes of which it does.
+#[btf_map]
+pub static RAISED_PROCESSES: HashMap<u32, Capture, { limits::RAISED_PROCESSES as usize }> = HashMap::new();
+
+/// One word, of `common::process::raised`: whether there are any of either. Where there are none, nobody looks for one.
 #[btf_map]
 pub static ANY_RAISED: Array<u32, 1> = Array::new();
 
@@ -136,11 +140,11 @@ pub fn wake_bytes() -> u64 {
     constant(&raw const WAKE_BYTES)
 }
 
-/// Whether the agent wants more bytes of any connection.
+/// Of what the agent wants more bytes: bits of `common::process::raised`.
 #[inline(always)]
-pub fn any_raised() -> bool {
+pub fn any_raised() -> u32 {
     // SAFETY: a word of the map, which the agent changes.
-    ANY_RAISED.get_ptr(0).is_some_and(|any| unsafe { ptr::read_volatile(any) != 0 })
+    ANY_RAISED.get_ptr(0).map_or(0, |any| unsafe { ptr::read_volatile(any) })
 }
 
 /// Counts one `loss` on this CPU.

@@ -9,14 +9,14 @@ use onlooker_common::context::{Owner, unit};
 use onlooker_common::event::{self, TAIL_BYTES, change, flag, kind, role};
 use onlooker_common::limits::{LARGEST_CAPTURE, OPERATION_CAPTURE};
 use onlooker_common::loss::Loss;
-use onlooker_common::process::process_flag;
+use onlooker_common::process::{Capture, process_flag, raised};
 
 use crate::arguments::{self, Bytes};
 use crate::capture;
 use crate::connection::{self, ConnectionState, EGRESS, INGRESS, NO_DIRECTION, bit};
 use crate::context::{self, Work};
 use crate::kernel::{AF_UNIX, Sock, Task};
-use crate::maps::{RAISED, any_raised, count};
+use crate::maps::{RAISED, RAISED_PROCESSES, any_raised, count};
 use crate::process::{self, Selected};
 
 /// include/linux/socket.h
@@ -201,15 +201,19 @@ impl Operation {
     /// How many bytes of the run that begins may be captured.
     #[inline(always)]
     fn budget(&self, state: &ConnectionState, request_side: bool) -> u32 {
-        let mut budget = if request_side { self.process.request_capture() } else { self.process.response_capture() };
-        if any_raised()
-            && let Some(raised) = RAISED.get_ptr(state.cookie)
-        {
-            // SAFETY: a live value of the map.
-            let raised = unsafe { if request_side { (*raised).request } else { (*raised).response } };
-            budget = if raised > budget { raised } else { budget };
+        let budget = if request_side { self.process.request_capture() } else { self.process.response_capture() };
+        let any = any_raised();
+        if any == 0 {
+            return budget;
         }
-        budget
+        let raise = |budget: u32, by: Option<*const Capture>| {
+            // SAFETY: a live value of one of the maps.
+            let raised = by.map_or(0, |by| unsafe { if request_side { (*by).request } else { (*by).response } });
+            if raised > budget { raised } else { budget }
+        };
+        let of_connection = if any & raised::CONNECTIONS != 0 { RAISED.get_ptr(state.cookie) } else { None };
+        let of_process = if any & raised::PROCESSES != 0 { RAISED_PROCESSES.get_ptr(self.tgid) } else { None };
+        raise(raise(budget, of_connection), of_process)
     }
 
     /// How many bytes of this operation are wanted: what is left of the run's budget, and a little in any case.

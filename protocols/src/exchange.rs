@@ -1,6 +1,6 @@
 //! What a parser yields.
 
-use crate::parser::{Close, Moment};
+use crate::parser::{Close, Direction, Moment};
 use crate::{http1, postgres, propagation::TraceContext, redis};
 
 /// One thing learnt from a connection.
@@ -14,6 +14,8 @@ pub enum Finding {
     Lost(Lost),
     /// A response whose request was never seen (the agent came later, or the request's event was lost).
     Orphan(Moment),
+    /// The head of a message going this way was not captured whole.
+    HeadCut(Direction),
     /// From here on the connection speaks something else (HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest);
     /// the parser expects no more calls but [`Parser::close`](crate::Parser::close).
     SwitchedProtocol,

@@ -111,6 +111,11 @@ pub trait Parser: Send + std::fmt::Debug {
     /// in order, so that a response that ends with its connection isn't taken for one that was cut off.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>);
 
+    /// Requests that began before `oldest` (nanoseconds, as in [`Moment`]) are waited for no longer: those that were sent
+    /// are reported, as closed because they are [aged](Close::Aged) at `at`. Their responses may come all the same, and are
+    /// nobody's then; what else is open goes on.
+    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>);
+
     /// How many requests are begun and not yet reported.
     fn open(&self) -> usize;
 }

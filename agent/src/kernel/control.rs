@@ -7,7 +7,9 @@
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
-use onlooker_common::process::Capture;
+use onlooker_common::limits;
+use onlooker_common::process::{Capture, raised};
+use onlooker_protocols::Direction;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::batch;
@@ -18,6 +20,7 @@ use super::plain::CaptureValue;
 pub struct Control {
     completed: HashMap<MapData, u64, u64>,
     raised: HashMap<MapData, u64, CaptureValue>,
+    raised_processes: HashMap<MapData, u32, CaptureValue>,
     any_raised: Array<MapData, u32>,
     /// What is complete and was not told yet: until where, by connection.
     untold: FxHashMap<u64, u64>,
@@ -25,6 +28,7 @@ pub struct Control {
     told: FxHashSet<u64>,
     over: Vec<u64>,
     raises: FxHashMap<u64, Capture>,
+    process_raises: FxHashMap<u32, Capture>,
 }
 
 impl Control {
@@ -32,11 +36,13 @@ impl Control {
         Ok(Self {
             completed: map(ebpf, "COMPLETED")?,
             raised: map(ebpf, "RAISED")?,
+            raised_processes: map(ebpf, "RAISED_PROCESSES")?,
             any_raised: map(ebpf, "ANY_RAISED")?,
             untold: FxHashMap::default(),
             told: FxHashSet::default(),
             over: Vec::new(),
             raises: FxHashMap::default(),
+            process_raises: FxHashMap::default(),
         })
     }
 
@@ -77,8 +83,36 @@ impl Control {
         if self.raises.len() == 1 { self.say_whether_any_is_raised() } else { Ok(()) }
     }
 
+    /// Wants more bytes of all connections of a process, in one direction: each time it is said, more.
+    pub fn raise_process(&mut self, tgid: u32, direction: Direction) -> Result<(), MapError> {
+        let before = self.process_raises.get(&tgid).copied().unwrap_or_default();
+        let mut capture = before;
+        match direction {
+            Direction::Request => capture.request = limits::LARGEST_CAPTURE,
+            Direction::Response if before.response == 0 => capture.response = limits::RAISED_RESPONSE_CAPTURE,
+            Direction::Response => capture.response = limits::LARGEST_CAPTURE,
+        }
+        if capture == before {
+            return Ok(());
+        }
+        self.raised_processes.insert(tgid, CaptureValue(capture), 0)?;
+        self.process_raises.insert(tgid, capture);
+        self.say_whether_any_is_raised()
+    }
+
+    /// The process is over, or another program now.
+    pub fn forget_process(&mut self, tgid: u32) {
+        if self.process_raises.remove(&tgid).is_some() {
+            let _ = self.raised_processes.remove(&tgid);
+            let _ = self.say_whether_any_is_raised();
+        }
+    }
+
     fn say_whether_any_is_raised(&mut self) -> Result<(), MapError> {
-        self.any_raised.set(0, u32::from(!self.raises.is_empty()), 0)
+        let bit = |bit, is_empty| if is_empty { 0 } else { bit };
+        let connections = bit(raised::CONNECTIONS, self.raises.is_empty());
+        let processes = bit(raised::PROCESSES, self.process_raises.is_empty());
+        self.any_raised.set(0, connections | processes, 0)
     }
 
     /// The connection is over.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use onlooker_common::event::{self, lifecycle};
-use onlooker_protocols::{Begun, End, Exchange, LossReason, Lost, Moment};
+use onlooker_protocols::{Begun, Direction, End, Exchange, LossReason, Lost, Moment};
 use opentelemetry::trace::SpanKind;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -215,11 +215,13 @@ impl<S: Surroundings> Listener for Requests<S> {
             LossReason::TooManyOpen => &self.metrics.requests_lost_too_many_open,
         };
         counter.add(1);
-        if lost.reason == LossReason::RequestHeadMissing {
-            // The next one on the connection will hardly be shorter.
-            self.surroundings.raise(place.cookie);
-        }
         self.abandon(place.cookie, lost.start.position);
+    }
+
+    fn head_cut(&mut self, place: Place, direction: Direction) {
+        // The next one will hardly be shorter, on this connection or another of the same program.
+        self.surroundings.raise(place.cookie);
+        self.surroundings.raise_process(place.tgid, direction);
     }
 
     fn untold(&mut self, place: Place, start: Moment) {

@@ -29,6 +29,8 @@ impl Surroundings for Machine {
 
     fn raise(&mut self, _cookie: u64) {}
 
+    fn raise_process(&mut self, _tgid: u32, _direction: Direction) {}
+
     fn forget(&mut self, _cookie: u64) {}
 
     fn process(&mut self, process: &event::Process) {

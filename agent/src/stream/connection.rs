@@ -50,6 +50,8 @@ pub struct Connection {
     exited: Option<u64>,
     ending: Option<Ending>,
     found: Vec<Finding>,
+    /// The parser is being told of bytes whose event was lost.
+    in_hole: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -150,6 +152,7 @@ impl Connection {
             exited: None,
             ending: None,
             found: Vec::new(),
+            in_hole: false,
             metrics,
         }
     }
@@ -354,7 +357,9 @@ impl Connection {
             if self.is_request_lane(lane) != Some(false) {
                 self.untold = next..position;
             }
+            self.in_hole = true;
             self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, listener);
+            self.in_hole = false;
         }
     }
 
@@ -551,6 +556,9 @@ impl Connection {
                     }
                 }
                 Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
+                // What an event that was lost hides, no capture would have shown.
+                Finding::HeadCut(_) if self.in_hole => {}
+                Finding::HeadCut(direction) => listener.head_cut(place, direction),
                 Finding::SwitchedProtocol => {}
             }
         }
@@ -590,9 +598,13 @@ impl Connection {
 
     /// Requests from before `oldest` are not waited for any longer.
     pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, listener: &mut dyn Listener) {
-        if self.open.front().is_some_and(|start| start.nanos < oldest) {
-            self.close(Close::Aged, now, listener);
-            self.listen_anew();
+        if self.open.front().is_some_and(|start| start.nanos < oldest)
+            && let Speaks::Known(parser) = &mut self.speaks
+        {
+            let lane = &self.lanes[EGRESS];
+            let at = Moment { nanos: now, position: lane.next.unwrap_or(0), run: lane.run };
+            parser.give_up_before(oldest, at, &mut self.found);
+            self.tell(at, listener);
         }
     }
 

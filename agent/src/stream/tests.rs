@@ -14,6 +14,7 @@ enum Heard {
     Begun(Option<Origin>),
     Exchange(Box<Exchange>),
     Lost(Lost),
+    Cut(Direction),
     Other,
     Over(u64),
 }
@@ -37,6 +38,10 @@ impl Listener for Vec<Heard> {
 
     fn untold(&mut self, _place: Place, _start: Moment) {
         self.push(Heard::Other);
+    }
+
+    fn head_cut(&mut self, _place: Place, direction: Direction) {
+        self.push(Heard::Cut(direction));
     }
 
     fn forgotten(&mut self, place: Place) {
@@ -332,7 +337,7 @@ fn a_request_whose_process_ends_is_told_with_that() {
 }
 
 #[test]
-fn a_request_that_nobody_answers_is_given_up_at_its_age() {
+fn a_request_that_nobody_answers_is_given_up_at_its_age_and_its_connection_goes_on() {
     let mut told = Told::new();
     let request = told.reads(GET);
     told.hand_over(&request);
@@ -340,6 +345,10 @@ fn a_request_that_nobody_answers_is_given_up_at_its_age() {
     told.wait();
     let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
     assert!(matches!(exchange.end, End::Closed(Close::Aged, _)));
+    for operation in [told.writes(OK), told.reads(GET), told.writes(OK)] {
+        told.hand_over(&operation);
+    }
+    assert_eq!(told.statuses(), [None, Some(200)]);
 }
 
 #[test]
@@ -478,4 +487,22 @@ fn a_request_line_tells_who_serves_where_the_kernel_was_wrong() {
     }
     assert_eq!(told.statuses(), [Some(200)]);
     assert_eq!(told.streams.get(1).and_then(|connection| connection.role), Some(Role::Server));
+}
+
+#[test]
+fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
+    let mut told = Told::new();
+    let long = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'y'; 2000], b"\r\ncontent-length: 2\r\n\r\nhi"].concat();
+    for operation in [told.reads(GET), told.operation(true, &long, 1024)] {
+        told.hand_over(&operation);
+    }
+    let cut: Vec<_> = told.heard.iter().filter(|heard| matches!(heard, Heard::Cut(Direction::Response))).collect();
+    assert_eq!(cut.len(), 1);
+    // Where an event was lost, no capture would have helped.
+    let lost = told.reads(GET);
+    drop(lost);
+    let answer = told.writes(OK);
+    told.hand_over(&answer);
+    told.wait();
+    assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::Cut(Direction::Request))));
 }

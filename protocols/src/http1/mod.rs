@@ -115,6 +115,7 @@ impl Http1 {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
                 Step::HeadHidden(_) => {
+                    found.push(Finding::HeadCut(Direction::Request));
                     let (start, until) = self.requests.head_span();
                     self.settle_before(start, found);
                     self.pairing.begin_hidden(start, until, found);
@@ -184,6 +185,7 @@ impl Http1 {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
                 Step::HeadHidden(seen) => {
+                    found.push(Finding::HeadCut(Direction::Response));
                     let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.heard(until, None, self.ending(long_ago));
@@ -322,6 +324,10 @@ impl Parser for Http1 {
     /// away, whatever it had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
         self.pairing.close(why, at, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        self.pairing.give_up_before(oldest, at, found);
     }
 
     fn open(&self) -> usize {

@@ -76,7 +76,7 @@ pub(super) struct Open {
     expects_continue: bool,
     /// Requests may be missing between this and the one before it.
     after_hole: bool,
-    /// `None` if it is reported as lost already, and only kept so that its response is not taken for another's.
+    /// `None` if it is reported already, and only kept so that its response is not taken for another's.
     exchange: Option<Box<Exchange>>,
 }
 
@@ -361,6 +361,29 @@ impl Pairing {
             } else {
                 self.finish(End::Closed(why, at), found);
             }
+        }
+    }
+
+    /// Those that began before `oldest` are not waited for any longer. They stay, so that their responses are not taken for
+    /// others'.
+    pub(super) fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        let mut answering = self.answering;
+        for open in &mut self.open {
+            let untold = if std::mem::take(&mut answering) {
+                self.ending != Ending::Ahead
+            } else {
+                open.serial < self.doubtful_before
+            };
+            let Some(mut exchange) = open.exchange.take_if(|exchange| exchange.request_start.nanos < oldest) else {
+                continue;
+            };
+            self.unreported -= 1;
+            found.push(if untold {
+                Finding::Lost(Lost { start: exchange.request_start, reason: LossReason::ResponseMissing })
+            } else {
+                exchange.end = End::Closed(Close::Aged, at);
+                Finding::Exchange(exchange)
+            });
         }
     }
 

@@ -36,6 +36,7 @@ use crate::exchange::{End, Finding, LossReason};
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
 use frame::{Framer, Hole, Piece};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
+use open::Open;
 use session::Session;
 
 /// What a span needs of one PostgreSQL command.
@@ -290,20 +291,23 @@ impl Postgres {
     }
 
     fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        let ended = self.ended(why, at);
+        self.session.finish(ended, found);
+    }
+
+    /// How what is open ends, if it ends unanswered.
+    fn ended(&self, why: Close, at: Moment) -> impl Fn(&Open) -> Result<End, LossReason> + use<> {
         let answered_unseen = self.session.answered_unseen.filter(|_| self.backend.is_lost());
         let broken = matches!(self.state, State::Broken(_));
-        self.session.finish(
-            |open| {
-                if broken {
-                    Err(LossReason::Unparsable)
-                } else if answered_unseen.is_some_and(|newest| open.start.position <= newest) {
-                    Err(LossReason::ResponseMissing)
-                } else {
-                    Ok(End::Closed(why, at))
-                }
-            },
-            found,
-        );
+        move |open| {
+            if broken {
+                Err(LossReason::Unparsable)
+            } else if answered_unseen.is_some_and(|newest| open.start.position <= newest) {
+                Err(LossReason::ResponseMissing)
+            } else {
+                Ok(End::Closed(why, at))
+            }
+        }
     }
 }
 
@@ -351,6 +355,11 @@ impl Parser for Postgres {
 
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
         self.finish(why, at, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        let ended = self.ended(Close::Aged, at);
+        self.session.give_up_before(oldest, ended, found);
     }
 
     fn open(&self) -> usize {

@@ -19,6 +19,8 @@ pub(super) struct Open {
     pub(super) response: Option<(Moment, Moment)>,
     /// Whether it was announced: what was not is dropped without a word.
     pub(super) begun: bool,
+    /// It is reported already, and only kept so that its responses are not taken for another's.
+    pub(super) is_told: bool,
     /// `None` where it was prepared before Onlooker came, or was forgotten.
     pub(super) statement: Option<Arc<Normalized>>,
     /// What the statement holds, if it came with this request.
@@ -79,6 +81,7 @@ impl Open {
             request_end,
             response: None,
             begun: false,
+            is_told: false,
             statement: None,
             held_bytes: 0,
             prepares: None,
@@ -118,18 +121,18 @@ impl Open {
         self.response = Some((self.response.map_or(start, |(first, _)| first), end));
     }
 
-    pub(super) fn into_exchange(self, end: End, database: &CompactString) -> Exchange {
+    pub(super) fn exchange(&self, end: End, database: &CompactString) -> Exchange {
         Exchange {
             request_start: self.start,
             request_end: self.request_end,
             response_start: self.response.map(|(start, _)| start),
             response_end: self.response.map(|(_, end)| end),
             end,
-            details: Details::Postgres(self.into_query(database.clone())),
+            details: Details::Postgres(self.query(database.clone())),
         }
     }
 
-    fn into_query(self, database: CompactString) -> Query {
+    fn query(&self, database: CompactString) -> Query {
         let is_known = self.statement.is_some();
         let Normalized { text, operation, collection, summary } =
             self.statement.as_deref().cloned().unwrap_or_default();
@@ -140,7 +143,7 @@ impl Open {
                 ("PREPARE".to_compact_string(), prepare(&summary))
             }
             Request::Query | Request::Extended(_) if is_known => (operation, summary),
-            Request::Query | Request::Extended(_) => (self.tag.clone(), self.tag),
+            Request::Query | Request::Extended(_) => (self.tag.clone(), self.tag.clone()),
         };
         Query {
             text,
@@ -148,7 +151,7 @@ impl Open {
             collection,
             summary,
             database,
-            error_code: self.error_code,
+            error_code: self.error_code.clone(),
             rows: self.rows.filter(|_| !self.rows_hidden),
             skipped: self.skipped,
         }

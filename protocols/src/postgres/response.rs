@@ -76,6 +76,28 @@ impl Session {
         }
     }
 
+    /// What began before `oldest` is told as `ended` says, and its responses are still to come.
+    pub(super) fn give_up_before(
+        &mut self,
+        oldest: u64,
+        mut ended: impl FnMut(&Open) -> Result<End, LossReason>,
+        found: &mut Vec<Finding>,
+    ) {
+        for entry in &mut self.queue {
+            let Entry::Open(open) = entry else { continue };
+            if !open.begun || open.is_told || open.start.nanos >= oldest {
+                continue;
+            }
+            open.is_told = true;
+            self.open -= 1;
+            let ended = if self.certainty.is_in_doubt() { Err(LossReason::ResponseMissing) } else { ended(open) };
+            found.push(match ended {
+                Ok(end) => Finding::Exchange(Box::new(open.exchange(end, &self.database))),
+                Err(reason) => Finding::Lost(Lost { start: open.start, reason }),
+            });
+        }
+    }
+
     fn simple_response(&mut self, message: &Message<'_>) {
         let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
         match message.kind {
@@ -241,7 +263,7 @@ impl Session {
     pub(super) fn pop(&mut self, report: impl FnOnce(Open, &mut Self)) {
         if let Some(Entry::Open(open)) = self.queue.pop_front() {
             self.held_bytes -= open.held_bytes;
-            if open.begun {
+            if open.begun && !open.is_told {
                 self.open -= 1;
                 report(open, self);
             }
@@ -255,7 +277,7 @@ impl Session {
         if self.certainty.is_in_doubt() {
             self.lose(&open, LossReason::ResponseMissing, found);
         } else {
-            found.push(Finding::Exchange(Box::new(open.into_exchange(end, &self.database))));
+            found.push(Finding::Exchange(Box::new(open.exchange(end, &self.database))));
         }
     }
 

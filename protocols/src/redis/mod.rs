@@ -292,9 +292,13 @@ impl Redis {
         if let Some(request) = self.requests.what.cut(self.requests.end) {
             self.session.wait_for(request, found);
         }
+        self.session.close(why, at, self.answering(), self.broken.is_some(), found);
+    }
+
+    /// The first byte of the reply that is under way, and how far it came.
+    fn answering(&self) -> Option<(Moment, Moment)> {
         let answering = self.replies.frames.begun().filter(|_| !self.replies.what.is_push());
-        let answered = answering.map(|start| (start, self.replies.end));
-        self.session.close(why, at, answered, self.broken.is_some(), found);
+        answering.map(|start| (start, self.replies.end))
     }
 }
 
@@ -332,6 +336,10 @@ impl Parser for Redis {
 
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
         self.finish(why, at, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        self.session.give_up_before(oldest, at, self.answering(), found);
     }
 
     fn open(&self) -> usize {

@@ -96,6 +96,11 @@ impl Entry {
 }
 
 impl Open {
+    /// How many replies it has, at least.
+    fn replies(&self) -> u64 {
+        self.confirmations.replies()
+    }
+
     pub(super) fn waits_for_confirmation(&self) -> bool {
         self.confirmations != Confirmations::None
     }
@@ -186,12 +191,8 @@ impl Session {
         if self.in_doubt || is_endless {
             self.lose(&request, found);
         } else if self.queue.len() >= MOST_OPEN {
-            let replies = match confirmations {
-                Confirmations::Left(replies) => replies,
-                Confirmations::None | Confirmations::All(_) => 1,
-            };
             self.database.pass(request.effect());
-            self.count(replies, request.start.run);
+            self.count(confirmations.replies(), request.start.run);
             self.lost(request.start, LossReason::TooManyOpen, found);
         } else {
             self.queue.push_back(Entry::Open(Open { request, confirmations, answer: None }));
@@ -348,6 +349,36 @@ impl Session {
             end,
             details,
         })));
+    }
+
+    /// What was asked before `oldest` is not waited for any longer; its replies are still to come. `answering` is the reply
+    /// that is under way.
+    pub(super) fn give_up_before(
+        &mut self,
+        oldest: u64,
+        at: Moment,
+        mut answering: Option<(Moment, Moment)>,
+        found: &mut Vec<Finding>,
+    ) {
+        for index in 0..self.queue.len() {
+            let (replies, run) = match self.queue.get(index) {
+                Some(Entry::Open(open)) if open.request.start.nanos < oldest => {
+                    (open.replies(), open.request.start.run)
+                }
+                _ => continue,
+            };
+            let counted = Entry::Counted { replies, run };
+            let Entry::Open(open) = std::mem::replace(&mut self.queue[index], counted) else { continue };
+            if self.may_be_answered(&open) {
+                self.lose(&open.request, found);
+                continue;
+            }
+            if self.database.may_change(open.request.effect()) {
+                self.database.forget();
+            }
+            let answer = open.answer.or_else(|| answering.take());
+            self.tell(open.request, answer, CompactString::default(), End::Closed(Close::Aged, at), found);
+        }
     }
 
     /// Nothing more will be answered. `answering` is the reply that is under way.

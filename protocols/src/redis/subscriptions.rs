@@ -25,6 +25,16 @@ pub(super) enum Confirmations {
     All(Subscriptions),
 }
 
+impl Confirmations {
+    /// How many replies that are, at least.
+    pub(super) fn replies(&self) -> u64 {
+        match self {
+            Self::Left(replies) => *replies,
+            Self::None | Self::All(_) => 1,
+        }
+    }
+}
+
 impl Subscribed {
     pub(super) fn new(from_start: bool) -> Self {
         Self(from_start.then_some([0; 3]))

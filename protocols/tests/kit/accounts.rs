@@ -24,7 +24,7 @@ impl Accounts {
                     check_order(exchange);
                 }
                 Finding::Lost(Lost { start, .. }) => self.report(*start, finding),
-                Finding::Orphan(_) => {}
+                Finding::Orphan(_) | Finding::HeadCut(_) => {}
                 Finding::SwitchedProtocol => {
                     assert!(!self.switched, "the protocol was switched twice");
                     self.switched = true;

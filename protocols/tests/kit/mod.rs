@@ -44,6 +44,8 @@ enum What {
     /// Passed, and its event was lost: the next piece's position betrays it.
     Lost(u64),
     End,
+    /// What was asked before is waited for no longer.
+    Age,
 }
 
 /// What a parser made of a talk.
@@ -245,12 +247,16 @@ impl Talk {
                         parser.end(piece.direction, at, &mut findings);
                         Ok(())
                     }
+                    What::Age => {
+                        parser.give_up_before(at.nanos, at, &mut findings);
+                        Ok(())
+                    }
                 };
             }
             positions[way] += match &piece.what {
                 What::Bytes(bytes) => bytes.len() as u64,
                 What::Gap(missing) => *missing,
-                What::Lost(_) | What::End => 0,
+                What::Lost(_) | What::End | What::Age => 0,
             };
             before[way] = at;
             accounts.take(&findings[seen..]);
@@ -287,6 +293,10 @@ impl Talk {
         let (mut run, mut turned_to) = (0, None);
         for (index, piece) in recorded {
             let turns = turned_to.is_some_and(|direction| direction != piece.direction);
+            if matches!(piece.what, What::Age) {
+                runs[index] = run;
+                continue;
+            }
             run += u32::from(turns && !matches!(piece.what, What::End));
             turned_to = Some(piece.direction);
             runs[index] = run;
@@ -299,7 +309,7 @@ impl Piece {
     fn len(&self) -> usize {
         match &self.what {
             What::Bytes(bytes) => bytes.len(),
-            What::Gap(_) | What::Lost(_) | What::End => 0,
+            What::Gap(_) | What::Lost(_) | What::End | What::Age => 0,
         }
     }
 

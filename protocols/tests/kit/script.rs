@@ -1,7 +1,7 @@
 //! A talk as a string of bytes, for a fuzzer to change: any bytes are some talk.
 //!
 //! The first byte says from where and how it ends; then each step has a byte for what it is, a length, and, where it
-//! says something, that much of what follows.
+//! says something, that much of what follows. An end with a length is none: what was asked before is aged there.
 
 use super::{Piece, Talk, What};
 use onlooker_protocols::{Close, Direction};
@@ -43,7 +43,8 @@ impl Talk {
                 }
                 GAP => talk.gap(direction, far),
                 LOST => talk.then(direction, What::Lost(far)),
-                _ => talk.end(direction),
+                _ if length == 0 => talk.end(direction),
+                _ => talk.then(direction, What::Age),
             };
         }
         (first & FROM_START != 0, talk)
@@ -71,6 +72,7 @@ impl Talk {
                 What::Gap(missing) => push(&mut script, way | GAP, *missing),
                 What::Lost(missing) => push(&mut script, way | LOST, *missing),
                 What::End => push(&mut script, way | WHAT, 0),
+                What::Age => push(&mut script, way | WHAT, 1),
             }
         }
         script
