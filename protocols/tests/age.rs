@@ -1,5 +1,7 @@
 //! Requests that are waited for no longer, and what follows them on their connection.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use onlooker_protocols::{Close, Direction, End, Exchange, Finding, Moment, Protocol, parser};
 use rstest::rstest;
 
