@@ -18,6 +18,7 @@ use crate::world::World;
 #[derive(Debug)]
 pub struct Collector {
     process: Process,
+    scheme: &'static str,
     grpc: Port,
     http: Port,
     received: PathBuf,
@@ -31,13 +32,26 @@ impl Collector {
 
     /// Starts one on ports that are known before: for one that comes back after it was gone.
     pub fn start_on(world: &World, grpc: Port, http: Port) -> Result<Self> {
+        Self::start_as(world, "http", &Value::Null, grpc, http)
+    }
+
+    /// Starts one that shows `server.pem` of the folder `pki`, whose key is `server.key`, and takes traces only from those that
+    /// show a certificate by `ca.pem`.
+    pub fn start_guarded(world: &World, pki: &Path) -> Result<Self> {
+        let tls = json!({
+            "cert_file": pki.join("server.pem"), "key_file": pki.join("server.key"), "client_ca_file": pki.join("ca.pem"),
+        });
+        Self::start_as(world, "https", &tls, Port::claim()?, Port::claim()?)
+    }
+
+    fn start_as(world: &World, scheme: &'static str, tls: &Value, grpc: Port, http: Port) -> Result<Self> {
         let binary = need_file(machine::collector()?)?;
         let received = world.dir().join("received.jsonl");
         // JSON is YAML.
         let settings = json!({
             "receivers": { "otlp": { "protocols": {
-                "grpc": { "endpoint": grpc.address() },
-                "http": { "endpoint": http.address() },
+                "grpc": { "endpoint": grpc.address(), "tls": tls },
+                "http": { "endpoint": http.address(), "tls": tls },
             }}},
             "exporters": { "file": { "path": received, "append": true, "flush_interval": "50ms" } },
             "service": {
@@ -51,19 +65,19 @@ impl Collector {
         let launch = Launch { name: "collector", watched: false, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, world.command(binary).arg("--config").arg(&file))?;
         process.logged(within(STARTS_WITHIN), "Everything is ready", 1)?;
-        Ok(Self { process, grpc, http, received })
+        Ok(Self { process, scheme, grpc, http, received })
     }
 
     /// What OTEL_EXPORTER_OTLP_ENDPOINT takes for gRPC.
     #[must_use]
     pub fn grpc_endpoint(&self) -> String {
-        format!("http://{}", self.grpc.address())
+        format!("{}://{}", self.scheme, self.grpc.address())
     }
 
     /// What OTEL_EXPORTER_OTLP_ENDPOINT takes for HTTP.
     #[must_use]
     pub fn http_endpoint(&self) -> String {
-        format!("http://{}", self.http.address())
+        format!("{}://{}", self.scheme, self.http.address())
     }
 
     /// Every export request received so far, as OTLP JSON (`ExportTraceServiceRequest`), in order of arrival.
