@@ -9,7 +9,6 @@ mod gunicorn;
 mod nginx;
 mod postgres;
 mod redis;
-mod script;
 
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
 pub use self::nginx::{Nginx, Site};
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;
-pub use self::script::Script;
 
 /// The slowest of them takes a second alone; the machine may be busy with compiling.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::wait::within;
 use onlooker_tests::{Recording, World};
 
@@ -33,7 +33,7 @@ fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
 #[test]
 fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<()> {
     World::story("silent", |world| {
-        let server = Script::start(world, "reused_fd", &[])?;
+        let server = App::python("reused_fd").start(world)?;
         let recording = Recording::start(world)?;
         // 52: nothing was received.
         let curl = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
@@ -74,7 +74,7 @@ fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
 #[test]
 fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
     World::story("died", |world| {
-        let mut server = Script::start(world, "hanging", &[])?;
+        let mut server = App::python("hanging").start(world)?;
         let recording = Recording::start(world)?;
         let mut curl = world.command("curl");
         curl.args(["--silent", &server.url("/hello")]);
@@ -124,7 +124,7 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
 #[test]
 fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Result<()> {
     World::story("stopped", |world| {
-        let server = Script::start(world, "hanging", &[])?;
+        let server = App::python("hanging").start(world)?;
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let recording = Recording::start(world)?;
         let mut waiting = Connection::open(&server.address())?;

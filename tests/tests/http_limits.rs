@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use onlooker_tests::client::{Connection, Measured, expect_times};
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Curl, Recording, World};
 
@@ -53,7 +53,7 @@ fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()
 #[test]
 fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
     World::story("long heads", |world| {
-        let server = Script::start(world, "empty", &["127.0.0.1"])?;
+        let server = App::python("empty").argument("127.0.0.1").start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&server.address())?;
         let fields: String = (0..15).map(|number| format!("X-Field-{number}: {}\r\n", "x".repeat(1000))).collect();

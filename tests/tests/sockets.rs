@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::{Curl, Recording, World, spans};
 
 #[test]
@@ -44,7 +44,7 @@ fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
 #[test]
 fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
     World::story("passed", |world| {
-        let server = Script::start(world, "fd_passing", &[])?;
+        let server = App::python("fd_passing").start(world)?;
         let recording = Recording::start(world)?;
         for _ in 0..3 {
             let mut client = Connection::open(&server.address())?;
@@ -71,7 +71,7 @@ fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
 #[test]
 fn a_descriptor_used_again_is_another_connection() -> Result<()> {
     World::story("reused", |world| {
-        let server = Script::start(world, "reused_fd", &[])?;
+        let server = App::python("reused_fd").start(world)?;
         let recording = Recording::start(world)?;
         let mut descriptors = Vec::new();
         for path in ["/first", "/silence", "/second"] {
@@ -102,7 +102,7 @@ fn a_descriptor_used_again_is_another_connection() -> Result<()> {
 fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Result<()> {
     const CONNECTIONS: usize = 20;
     World::story("forking", |world| {
-        let server = Script::start(world, "forking", &[])?;
+        let server = App::python("forking").start(world)?;
         let recording = Recording::start(world)?;
         for _ in 0..CONNECTIONS {
             let mut client = Connection::open(&server.address())?;
@@ -127,7 +127,7 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
 #[test]
 fn ipv6_is_told_as_it_is() -> Result<()> {
     World::story("ipv6", |world| {
-        let server = Script::start(world, "empty", &["::1"])?;
+        let server = App::python("empty").argument("::1").start(world)?;
         let recording = Recording::start(world)?;
         let url = format!("http://[::1]:{}/hello", server.port());
         ensure!(Curl::run(world, &[&url])?.status() == 204);

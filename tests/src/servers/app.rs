@@ -1,4 +1,4 @@
-//! An application of tests/apps that listens by itself, on the port that is its argument, and says `listening` when it does.
+//! An application of tests/apps that listens by itself, on the port that is its first argument, and says `listening` when it does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use crate::world::World;
 pub struct AppOptions {
     language: Language,
     name: String,
+    arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -73,7 +74,13 @@ impl App {
         format!("http://{}{path}", self.port.address())
     }
 
-    /// Its process.
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its first process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -81,7 +88,14 @@ impl App {
 
 impl AppOptions {
     fn new(language: Language, name: &str) -> Self {
-        Self { language, name: name.to_owned(), environment: Vec::new() }
+        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// One more argument, after the port.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
     }
 
     /// Sets a variable in the application's environment.
@@ -111,9 +125,11 @@ impl AppOptions {
         command
             .args(arguments)
             .arg(port.to_string())
+            .args(&self.arguments)
             .current_dir(machine::apps(self.language()))
-            // The applications' folder is the repository's: no bytecode in it.
+            // The applications' folder is the repository's: no bytecode in it. What is logged is waited for.
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONUNBUFFERED", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = format!("{}-{}", self.language(), self.name);
         let launch = Launch { name: &log, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
