@@ -31,6 +31,7 @@ mod shop;
 mod skip;
 mod world;
 
+pub mod bpf_objects;
 pub mod client;
 pub mod machine;
 pub mod numbered;

@@ -1,10 +1,10 @@
 //! The agent comes in the middle of things, is killed, has too little room, runs a command: and is right, or harmless.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::bpf_objects::{self, Kind};
 use onlooker_tests::client::{Connection, now};
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Gunicorn, Nginx};
@@ -117,10 +117,6 @@ fn requests_counted(status: &str) -> Result<usize> {
 
 #[test]
 fn a_killed_agent_leaves_nothing_in_the_kernel_and_the_service_unharmed() -> Result<()> {
-    let Some(bpftool) = find_program("bpftool") else {
-        record_skip("bpftool is not installed");
-        return Ok(());
-    };
     World::story("killed", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
@@ -129,22 +125,14 @@ fn a_killed_agent_leaves_nothing_in_the_kernel_and_the_service_unharmed() -> Res
         wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
 
         let agent = recording.agent().process();
-        let held = held_in_kernel(agent.pid())?;
-        ensure!(
-            held.iter().any(|(kind, _)| *kind == "prog") && held.iter().any(|(kind, _)| *kind == "map"),
-            "{held:?}"
-        );
+        let held = bpf_objects::held_by(agent.pid())?;
+        for kind in [Kind::Program, Kind::Map, Kind::Link] {
+            ensure!(held.iter().any(|object| object.kind == kind), "{held:?}");
+        }
         agent.signal(libc::SIGKILL)?;
         agent.wait(within(PATIENCE))?;
-        wait::until(within(PATIENCE), "end of the programs and maps", || {
-            let mut left = BTreeSet::new();
-            for kind in ["prog", "map", "link"] {
-                let shown = world.run_unwatched(world.command(&bpftool).args(["--json", kind, "show"]))?;
-                let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
-                let ids = shown.as_array().into_iter().flatten().filter_map(|entry| entry["id"].as_u64());
-                left.extend(ids.map(|id| (kind, id)).filter(|object| held.contains(object)));
-            }
-            Ok(left.is_empty().then_some(()))
+        wait::until(within(PATIENCE), "end of the programs, maps and links", || {
+            Ok(bpf_objects::all()?.is_disjoint(&held).then_some(()))
         })?;
 
         let before = load.answered();
@@ -153,20 +141,6 @@ fn a_killed_agent_leaves_nothing_in_the_kernel_and_the_service_unharmed() -> Res
         load.stop()?;
         Ok(())
     })
-}
-
-/// Programs, maps and links that a process holds, by kind and id.
-fn held_in_kernel(pid: u32) -> Result<BTreeSet<(&'static str, u64)>> {
-    let mut held = BTreeSet::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // Some descriptors are closed while we look.
-        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-        for (field, kind) in [("prog_id:", "prog"), ("map_id:", "map"), ("link_id:", "link")] {
-            let ids = text.lines().filter_map(|line| line.strip_prefix(field)?.trim().parse().ok());
-            held.extend(ids.map(|id| (kind, id)));
-        }
-    }
-    Ok(held)
 }
 
 #[test]
