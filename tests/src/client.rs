@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::socket;
 use crate::spans::Span;
 
 /// Nobody answers later than this.
@@ -56,7 +57,16 @@ pub fn now() -> u64 {
 impl Connection {
     /// Connects to `HOST:PORT`.
     pub fn open(address: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+        Self::on(TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?)
+    }
+
+    /// The same with a buffer for about as many `bytes` of what is not yet read.
+    pub fn open_narrow(address: &str, bytes: i32) -> Result<Self> {
+        let stream = socket::connect_with_receive_buffer(address.parse()?, bytes);
+        Self::on(stream.with_context(|| format!("cannot connect to {address}"))?)
+    }
+
+    fn on(stream: TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -129,15 +139,7 @@ impl Connection {
 
     /// Closes with a reset: what was sent and not read is thrown away on both sides.
     pub fn reset(self) -> Result<()> {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let (value, length) = ((&raw const linger).cast(), size_of::<libc::linger>());
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.stream);
-        // SAFETY: the descriptor is open, and the value is a linger of the length that is told.
-        let set = unsafe {
-            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, value, libc::socklen_t::try_from(length)?)
-        };
-        ensure!(set == 0, "cannot set SO_LINGER: {}", std::io::Error::last_os_error());
-        Ok(())
+        socket::reset_on_close(&self.stream).context("cannot set SO_LINGER")
     }
 
     fn head(&mut self) -> Result<(String, u64)> {

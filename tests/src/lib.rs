@@ -29,6 +29,7 @@ mod process;
 mod recording;
 mod shop;
 mod skip;
+mod socket;
 mod world;
 
 pub mod bpf_objects;

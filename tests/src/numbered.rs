@@ -6,13 +6,13 @@
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::ops::Range;
-use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::socket::reset_on_close;
 use crate::wait::{self, within};
 
 /// Much longer than any answer takes on a busy machine: a load that hangs fails.
@@ -224,15 +224,4 @@ fn skip(connection: &mut BufReader<TcpStream>, length: u64) -> Result<()> {
     let read = io::copy(&mut connection.take(length), &mut io::sink())?;
     ensure!(read == length, "the connection was closed in the middle of the answer");
     Ok(())
-}
-
-/// Lets the socket's close send a reset in place of a FIN.
-fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = libc::socklen_t::try_from(size_of_val(&linger)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open, and the option's value is a `linger` of that size.
-    let set = unsafe {
-        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
-    };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -22,6 +22,7 @@ pub struct Site {
     name: String,
     workers: u32,
     http: String,
+    listen: String,
     server: String,
 }
 
@@ -54,7 +55,7 @@ impl Nginx {
     /// What `server` says: directives inside of nginx's `server` block.
     #[must_use]
     pub fn site(server: &str) -> Site {
-        Site { name: "nginx".into(), workers: 1, http: String::new(), server: server.to_owned() }
+        Site { name: "nginx".into(), workers: 1, http: String::new(), listen: String::new(), server: server.to_owned() }
     }
 
     /// `http://127.0.0.1:PORT/path`.
@@ -100,6 +101,12 @@ impl Site {
         Self { http: format!("{}\n    {directives}", self.http), ..self }
     }
 
+    /// Parameters for its `listen` directive, after the address.
+    #[must_use]
+    pub fn listen(self, parameters: &str) -> Self {
+        Self { listen: parameters.to_owned(), ..self }
+    }
+
     /// Starts nginx and waits until it has its workers.
     pub fn start(&self, world: &World) -> Result<Nginx> {
         let port = Port::claim()?;
@@ -120,7 +127,7 @@ impl Site {
     }
 
     fn configuration(&self, port: &Port, dir: &Path) -> Result<String> {
-        let Self { workers, http, server, .. } = self;
+        let Self { workers, http, listen, server, .. } = self;
         let user = if accounts::is_root() {
             let account = Account::first_of(&ACCOUNTS)?;
             format!("user {} {};", account.user, account.group)
@@ -147,7 +154,7 @@ http {{
     scgi_temp_path {dir}/scgi;
     {http}
     server {{
-        listen {address};
+        listen {address} {listen};
         {server}
     }}
 }}
