@@ -37,8 +37,10 @@ pub mod client;
 pub mod machine;
 pub mod numbered;
 pub mod parents;
+pub mod scheduling;
 pub mod servers;
 pub mod spans;
+pub mod times;
 pub mod wait;
 
 pub use crate::agent::{Agent, agent_beside};

@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::client::{Connection, Measured};
+use crate::client::Connection;
+use crate::times::Measured;
 
 /// The target of every request that was answered, and when what happened.
 type Answers = Vec<(String, Measured)>;

@@ -67,6 +67,10 @@ impl Recording {
         // A collector that has taken them writes them in its own time.
         let exported = usize::try_from(summary.get("spans_exported"))?;
         let spans = self.wait_for(exported)?;
+        // What is lost is missed by what stays: its times and its parents.
+        if summary.lost() == 0 {
+            spans::expect_causes(&spans)?;
+        }
         Ok(Account { spans, summary })
     }
 

@@ -133,6 +133,51 @@ pub fn tree(spans: &[Span], show: &[&str]) -> String {
     text
 }
 
+/// The spans as [`tree`] has them, or, where that would be too long to read, how many there are of each kind.
+#[must_use]
+pub fn overview(spans: &[Span]) -> String {
+    const READ: usize = 100;
+    if spans.len() <= READ {
+        return tree(spans, &[]);
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for span in spans {
+        *counts.entry(span.told(&["onlooker.incomplete"], true)).or_default() += 1;
+    }
+    counts.into_iter().map(|(what, count)| format!("{count:6} {what}\n")).collect()
+}
+
+/// Fails if a span begins before what caused it, its parent, or goes on when that has ended in good order.
+pub fn expect_causes(spans: &[Span]) -> Result<()> {
+    let here: HashMap<_, _> = spans.iter().map(|span| (span.span_id.as_str(), span)).collect();
+    let mut outside = Vec::new();
+    for span in spans {
+        let Some(parent) = span.parent.as_deref().and_then(|parent| here.get(parent)) else { continue };
+        // A caller that gives up does not end what it has caused.
+        let given_up = parent.status == "error" && parent.get("http.response.status_code").is_empty()
+            || !parent.get("onlooker.incomplete").is_empty();
+        if span.start < parent.start || span.end > parent.end && !given_up {
+            let nanos = |span: u64, parent: u64| i128::from(span) - i128::from(parent);
+            outside.push(format!(
+                "{}\n  begins {} ns after and ends {} ns after\n{}\n  which took {:?}",
+                span.told(&[], true),
+                nanos(span.start, parent.start),
+                nanos(span.end, parent.end),
+                parent.told(&[], true),
+                parent.duration(),
+            ));
+        }
+    }
+    ensure!(
+        outside.is_empty(),
+        "{} of {} spans are outside of their parents:\n{}",
+        outside.len(),
+        spans.len(),
+        outside.join("\n")
+    );
+    Ok(())
+}
+
 /// Fails unless the spans are `expected`, which is written as [`tree`] writes: see [`expect_lines`].
 pub fn expect_tree(spans: &[Span], show: &[&str], expected: &str) -> Result<()> {
     expect_lines(&tree(spans, show), expected)

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use onlooker_tests::client::{Connection, Measured, expect_times};
+use onlooker_tests::client::Connection;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
+use onlooker_tests::times::{Measured, expect_times};
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Curl, Recording, World};
 
@@ -80,11 +81,11 @@ fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time
         let mut client = Connection::open(&app.address())?;
         let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..8 {
-            let (response, times) = client.get("/fields/30/100")?;
+            let (response, times) = world.timed(|| client.get("/fields/30/100"))?;
             ensure!(response.status == 200);
             measured.push(times);
         }
-        measured.push(client.get("/hello")?.1);
+        measured.push(world.timed(|| client.get("/hello"))?.1);
         recording.wait_for(9)?;
         let account = recording.finish()?;
         account.is_complete_with(9)?;
