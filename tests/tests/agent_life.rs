@@ -1,16 +1,17 @@
 //! The agent comes in the middle of things, is killed, has too little room, runs a command: and is right, or harmless.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::bpf_objects::{self, Kind};
 use onlooker_tests::client::{Connection, now};
+use onlooker_tests::load::Load;
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Gunicorn, Nginx};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::wait::{self, within};
-use onlooker_tests::{Load, Recording, World, agent_beside, record_skip};
+use onlooker_tests::{Recording, World, agent_beside, record_skip};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,27 +20,27 @@ fn what_begins_after_ready_is_told_on_connections_already_open_too() -> Result<(
     World::story("in the middle", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
-        let load = Load::start(&nginx.address(), 50, "/items");
-        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
-        let recording = Recording::start(world)?;
-        let ready = now();
-        let before = load.answered();
-        wait::until(within(PATIENCE), "more load", || Ok((load.answered() > before + 500).then_some(())))?;
-        let sent = load.stop()?;
-
-        let must: Vec<_> = sent.iter().filter(|(_, times)| times.start >= ready).map(|(path, _)| path).collect();
+        let load = Load::on(&nginx.address(), "/items").in_flight(50);
+        let ((recording, ready), sent) = load.during(0, |progress| {
+            progress.more(200)?;
+            let recording = Recording::start(world)?;
+            let ready = now();
+            progress.more(500)?;
+            Ok((recording, ready))
+        })?;
+        let sent = sent.answered;
+        let must: Vec<_> = sent.iter().filter(|(_, times)| times.start >= ready).map(|(number, _)| number).collect();
         recording.wait_for(3 * must.len())?;
         let account = recording.finish()?;
         ensure!(account.summary.lost() == 0, "{}", account.summary);
 
-        let mut told: HashMap<&str, Vec<&Span>> = HashMap::new();
+        let mut told: HashMap<&str, Vec<Span>> = HashMap::new();
         for span in &account.spans {
-            told.entry(path(span)).or_default().push(span);
+            told.entry(path(span)).or_default().push(span.clone());
         }
-        for path in must {
-            let chain = told.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+        for number in must {
             spans::expect_tree(
-                &chain.iter().copied().cloned().collect::<Vec<_>>(),
+                told.get(format!("/items/{number}").as_str()).map(Vec::as_slice).unwrap_or_default(),
                 &[],
                 "
                 nginx server GET /items/{id} -> 200
@@ -47,9 +48,10 @@ fn what_begins_after_ready_is_told_on_connections_already_open_too() -> Result<(
                     behaviours server GET /items/{id} -> 200 by host
                 ",
             )
-            .with_context(|| format!("{path} began after the agent was ready"))?;
+            .with_context(|| format!("request {number} began after the agent was ready"))?;
         }
-        let unknown: Vec<_> = told.keys().filter(|path| !sent.contains_key(**path)).collect();
+        let asked: HashSet<_> = sent.keys().map(|number| format!("/items/{number}")).collect();
+        let unknown: Vec<_> = told.keys().filter(|path| !asked.contains(**path)).collect();
         ensure!(unknown.is_empty(), "nobody asked for {unknown:?}");
         Ok(())
     })
@@ -98,9 +100,7 @@ fn with_too_small_a_ring_calls_are_counted_as_the_requests_they_become() -> Resu
         let backend = Nginx::site("location / { return 200 hello; }").named("backend").start(world)?;
         let proxy = Nginx::proxy_to(&backend.address()).start(world)?;
         let recording = Recording::start_with(world, &["--ring-bytes", "4096"])?;
-        let load = Load::start(&proxy.address(), 16, "/items");
-        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 3000).then_some(())))?;
-        let sent = load.stop()?.len();
+        let sent = Load::on(&proxy.address(), "/items").in_flight(16).run(0..3000)?.answered.len();
         let account = recording.finish()?;
         // The proxy's own and its call's, and the backend's.
         account.adds_up_to(3 * sent)?;
@@ -121,24 +121,21 @@ fn a_killed_agent_leaves_nothing_in_the_kernel_and_the_service_unharmed() -> Res
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let mut recording = Recording::start(world)?;
-        let load = Load::start(&nginx.address(), 8, "/items");
-        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
-
-        let agent = recording.agent().process();
-        let held = bpf_objects::held_by(agent.pid())?;
-        for kind in [Kind::Program, Kind::Map, Kind::Link] {
-            ensure!(held.iter().any(|object| object.kind == kind), "{held:?}");
-        }
-        agent.signal(libc::SIGKILL)?;
-        agent.wait(within(PATIENCE))?;
-        wait::until(within(PATIENCE), "end of the programs, maps and links", || {
-            Ok(bpf_objects::all()?.is_disjoint(&held).then_some(()))
+        // Any request that fails fails the load.
+        Load::on(&nginx.address(), "/items").in_flight(8).during(0, |progress| {
+            progress.more(200)?;
+            let agent = recording.agent().process();
+            let held = bpf_objects::held_by(agent.pid())?;
+            for kind in [Kind::Program, Kind::Map, Kind::Link] {
+                ensure!(held.iter().any(|object| object.kind == kind), "{held:?}");
+            }
+            agent.signal(libc::SIGKILL)?;
+            agent.wait(within(PATIENCE))?;
+            wait::until(within(PATIENCE), "end of the programs, maps and links", || {
+                Ok(bpf_objects::all()?.is_disjoint(&held).then_some(()))
+            })?;
+            progress.more(200)
         })?;
-
-        let before = load.answered();
-        wait::until(within(PATIENCE), "more load", || Ok((load.answered() > before + 200).then_some(())))?;
-        // Any request that failed is an error here.
-        load.stop()?;
         Ok(())
     })
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use onlooker_tests::numbered::Load;
+use onlooker_tests::load::Load;
 use onlooker_tests::parents::{Verdict, judge, judge_answers};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, Postgres, Redis, Workers};
 use onlooker_tests::{Recording, World, record_skip};

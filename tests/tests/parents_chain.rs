@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::numbered::Load;
+use onlooker_tests::load::Load;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::{Recording, World};

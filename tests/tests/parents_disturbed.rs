@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use onlooker_tests::numbered::Load;
+use onlooker_tests::load::Load;
 use onlooker_tests::parents::{Verdict, judge};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx};
 use onlooker_tests::{Recording, World, record_skip};
@@ -47,8 +47,8 @@ fn when_clients_give_up(world: &World, program: &str, load: &Load) -> Result<[Ve
         verdict
     };
     Ok([
-        verdict("patient", &|number| DISTURBED.contains(&number) && !disturbed.aborts(number)),
-        verdict("given up", &|number| DISTURBED.contains(&number) && disturbed.aborts(number)),
+        verdict("patient", &|number| DISTURBED.contains(&number) && disturbed.aborts(number).is_none()),
+        verdict("given up", &|number| DISTURBED.contains(&number) && disturbed.aborts(number).is_some()),
         verdict("afterwards", &|number| IN_PEACE.contains(&number)),
     ])
 }
@@ -106,7 +106,7 @@ fn in_the_middle(world: &World, program: &str, load: &Load, calls: usize) -> Res
     let after = judge(&spans, load.address(), |number| number >= ready);
     before.tell(&format!("{program}, from before it was ready"));
     after.tell(&format!("{program}, from then on"));
-    after.is_of(usize::try_from(sent.end - ready)?, calls)?;
+    after.is_of(sent.answered.range(ready..).count(), calls)?;
     Ok([before, after])
 }
 
