@@ -47,7 +47,7 @@ pub use crate::cgroup::Cgroup;
 pub use crate::curl::Curl;
 pub use crate::ports::Port;
 pub use crate::process::Process;
-pub use crate::recording::{Account, Recording, Summary};
+pub use crate::recording::{Account, Ends, Recording, Summary};
 pub use crate::shop::Shop;
 pub use crate::skip::{SKIPPED_FILE, record_skip};
 pub use crate::world::World;

@@ -4,7 +4,7 @@
 //! each span says by its path which request it is of: see [`crate::parents`].
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -49,7 +49,7 @@ pub struct Sent {
 /// How a client gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenUp {
-    /// In the middle of the request's head.
+    /// In the middle of the request's head: it is none yet.
     InTheHead,
     /// As soon as the request is sent.
     AtOnce,
@@ -58,11 +58,13 @@ pub enum GivenUp {
 }
 
 impl Sent {
-    /// Of how many requests the server has read something: of those too that nobody waited for, but of one that was reset only if
-    /// `was_read` says so.
-    pub fn begun(&self, was_read: impl Fn(u64) -> bool) -> usize {
-        let given_up = self.given_up.iter().filter(|&(&number, &how)| how != GivenUp::ByReset || was_read(number));
-        self.answered.len() + given_up.count()
+    /// How many requests the server has begun to serve at least and at most: all whose head was sent, but one that was reset may not
+    /// have been read.
+    #[must_use]
+    pub fn begun(&self) -> RangeInclusive<usize> {
+        let given_up = |how| self.given_up.values().filter(|given_up| **given_up == how).count();
+        let least = self.answered.len() + given_up(GivenUp::AtOnce);
+        least..=least + given_up(GivenUp::ByReset)
     }
 }
 

@@ -157,13 +157,14 @@ fn is_redis_get(call: &Span) -> bool {
     call.get("db.system.name") == "redis" && call.get("db.operation.name") == "GET"
 }
 
-/// The number of the request that a call is made for.
-fn number_of(call: &Span) -> Option<u64> {
-    let statement = call.get("db.query.text");
+/// The number of the request that a span is of, or that it is a call for.
+#[must_use]
+pub fn number_of(span: &Span) -> Option<u64> {
+    let statement = span.get("db.query.text");
     if let Some((_, number)) = statement.rsplit_once(" AS r") {
         return number.parse().ok();
     }
-    numbered(call.get("url.full"))
+    numbered(span.get("url.full")).or_else(|| numbered(span.get("url.path")))
 }
 
 /// The last segment of a path, if it is a number.

@@ -11,7 +11,7 @@ use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Gunicorn, Nginx};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::wait::{self, within};
-use onlooker_tests::{Recording, World, agent_beside, record_skip};
+use onlooker_tests::{Account, Recording, Summary, World, agent_beside, record_skip};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -21,17 +21,22 @@ fn what_begins_after_ready_is_told_on_connections_already_open_too() -> Result<(
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let load = Load::on(&nginx.address(), "/items").in_flight(50);
-        let ((recording, ready), sent) = load.during(0, |progress| {
+        let ((recording, started, ready), sent) = load.during(0, |progress| {
             progress.more(200)?;
+            let started = now();
             let recording = Recording::start(world)?;
             let ready = now();
             progress.more(500)?;
-            Ok((recording, ready))
+            Ok((recording, started, ready))
         })?;
         let sent = sent.answered;
         let must: Vec<_> = sent.iter().filter(|(_, times)| times.start >= ready).map(|(number, _)| number).collect();
-        recording.wait_for(3 * must.len())?;
-        let account = recording.finish()?;
+        let may = sent.values().filter(|times| times.end >= started).count();
+        let must_be_told: HashSet<_> = must.iter().map(|number| format!("/items/{number}")).collect();
+        recording.wait_until("spans of what began then", |spans| {
+            spans.iter().filter(|span| must_be_told.contains(path(span))).count() >= 3 * must.len()
+        })?;
+        let account = recording.stop(3 * must.len()..=3 * may)?;
         ensure!(account.summary.lost() == 0, "{}", account.summary);
 
         let mut told: HashMap<&str, Vec<Span>> = HashMap::new();
@@ -84,8 +89,7 @@ fn at_full_speed_what_is_lost_is_counted_to_the_unit() -> Result<()> {
             client.send("GET /count HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")?;
             client.beginning()?;
             let requests = requests_counted(&client.text()?)?;
-            let account = recording.finish()?;
-            account.adds_up_to(requests)?;
+            let account = recording.stop(requests)?;
             ensure!(!too_small || account.summary.lost() > 0, "the ring was large enough: {}", account.summary);
             Ok(())
         })
@@ -100,10 +104,9 @@ fn with_too_small_a_ring_calls_are_counted_as_the_requests_they_become() -> Resu
         let backend = Nginx::site("location / { return 200 hello; }").named("backend").start(world)?;
         let proxy = Nginx::proxy_to(&backend.address()).start(world)?;
         let recording = Recording::start_with(world, &["--ring-bytes", "4096"])?;
-        let sent = Load::on(&proxy.address(), "/items").in_flight(16).run(0..3000)?.answered.len();
-        let account = recording.finish()?;
+        let sent = Load::on(&proxy.address(), "/items").in_flight(16).run(0..3000)?;
         // The proxy's own and its call's, and the backend's.
-        account.adds_up_to(3 * sent)?;
+        let account = recording.stop(3 * sent.answered.len())?;
         ensure!(account.summary.lost() > 0, "the ring was large enough: {}", account.summary);
         Ok(())
     })
@@ -154,9 +157,18 @@ fn a_command_runs_as_it_would_alone_and_is_traced() -> Result<()> {
         let stderr = String::from_utf8_lossy(&traced.stderr);
         ensure!(traced.stdout == alone.stdout && traced.stdout == b"helloout\0put", "{traced:?}");
         ensure!(traced.status.code() == Some(7) && alone.status.code() == Some(7), "{traced:?}");
-        let (theirs, ours): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| !line.starts_with("onlooker: "));
+        let (ours, theirs): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| is_the_agents(line));
         ensure!(theirs == ["complaint"] && !ours.is_empty(), "{stderr}");
-        spans::expect_tree(&spans::spans(&spans::lines(&file)?)?, &[], "curl client GET /{id} -> 200")?;
+        let spans = spans::spans(&spans::lines(&file)?)?;
+        let account = Account::take(spans, Summary::read(&stderr), &1.into())?;
+        account.is_tree(&[], "curl client GET /{id} -> 200")?;
         Ok(())
     })
+}
+
+/// What it tells, or what it logs: a time, a level, and what for.
+fn is_the_agents(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let time = words.next().is_some_and(|word| word.ends_with('Z') && word.contains('T'));
+    line.starts_with("onlooker: ") || time && matches!(words.next(), Some("ERROR" | "WARN" | "INFO" | "DEBUG"))
 }

@@ -19,8 +19,7 @@ fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
         client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
         client.beginning()?;
         client.reset()?;
-        recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(1)?.is_tree(
+        recording.finish(1)?.is_tree(
             &[],
             "
             behaviours server GET /stream/{id}/{id} -> 200 error=connection_reset
@@ -38,8 +37,7 @@ fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<(
         // 52: nothing was received.
         let curl = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
         ensure!(curl.code() == Some(52), "{curl}");
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &[],
             "
             curl client GET /silence error=connection_closed
@@ -60,8 +58,7 @@ fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
         client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n0123456789")?;
         client.finish()?;
         client.rest()?;
-        recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(1)?.is_tree(
+        recording.finish(1)?.is_tree(
             &["http.request.body.size"],
             "
             nginx server POST /upload error=connection_closed http.request.body.size=10
@@ -89,8 +86,7 @@ fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
             }
             Ok(())
         })?;
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["onlooker.incomplete"],
             "
             curl client GET /hello error=connection_closed
@@ -109,8 +105,7 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
         let mut client = Connection::open(&app.address())?;
         client.get("/slow/3000")?;
         client.get("/hello")?;
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["onlooker.incomplete"],
             "
             behaviours server GET /slow/{id} error=no_response onlooker.incomplete=aged
@@ -124,7 +119,7 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
 #[test]
 fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Result<()> {
     World::story("stopped", |world| {
-        let server = App::python("hanging").start(world)?;
+        let mut server = App::python("hanging").start(world)?;
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let recording = Recording::start(world)?;
         let mut waiting = Connection::open(&server.address())?;
@@ -132,10 +127,10 @@ fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Res
         let mut streaming = Connection::open(&app.address())?;
         streaming.send("GET /stream/1000/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
         streaming.beginning()?;
-        // Its end shows that what came before it was read.
+        server.process().logged(within(PATIENCE), "hanging", 1)?;
         Connection::open(&app.address())?.get("/hello")?;
         recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(3)?.is_tree(
+        recording.stop(3)?.is_tree(
             &["onlooker.incomplete"],
             "
             hanging server GET /hello onlooker.incomplete=shutdown

@@ -18,8 +18,7 @@ fn a_response_without_a_length_ends_with_its_connection() -> Result<()> {
         let recording = Recording::start(world)?;
         let curl = Curl::run(world, &["--http1.0", &app.url("/stream/3/20")?])?;
         ensure!(curl.body == b"chunk 0\nchunk 1\nchunk 2\n");
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["http.response.body.size", "network.protocol.version"],
             "
             curl client GET /stream/{id}/{id} -> 200 http.response.body.size=24 network.protocol.version=1.0
@@ -44,9 +43,8 @@ fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()
             ensure!(client.response()?.status == 200);
         }
         client.get("/last")?;
-        let account = recording.finish()?;
-        account.adds_up_to(REQUESTS + 1)?;
-        ensure!(account.spans.iter().any(|span| span.name == "GET /last"));
+        recording.wait_until("span of the last", |spans| spans.iter().any(|span| span.name == "GET /last"))?;
+        recording.stop(REQUESTS + 1)?;
         Ok(())
     })
 }
@@ -67,8 +65,8 @@ fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
             Ok((!recording.spans()?.is_empty()).then_some(()))
         })?;
         client.get("/short")?;
-        let account = recording.finish()?;
-        account.adds_up_to(sent + 1)?;
+        recording.wait_until("span of the short one", |spans| spans.iter().any(|span| span.name == "GET /short"))?;
+        recording.stop(sent + 1)?;
         Ok(())
     })
 }
@@ -86,9 +84,7 @@ fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time
             measured.push(times);
         }
         measured.push(world.timed(|| client.get("/hello"))?.1);
-        recording.wait_for(9)?;
-        let account = recording.finish()?;
-        account.is_complete_with(9)?;
+        let account = recording.finish(9)?;
         expect_times(&account.spans, &measured)?;
         Ok(())
     })

@@ -29,9 +29,7 @@ fn idle_time_on_a_kept_connection_is_in_no_span() -> Result<()> {
             // Idleness, on the client's connection and on nginx's.
             sleep(Duration::from_millis(150));
         }
-        recording.wait_for(24)?;
-        let account = recording.finish()?;
-        account.is_complete_with(24)?;
+        let account = recording.finish(24)?;
         // The spans within these are within their times too: that is asked of all spans.
         expect_times(&of(&account.spans, "nginx", "server"), &measured)?;
         Ok(())
@@ -63,9 +61,7 @@ fn a_slow_answer_and_a_slow_upload_take_as_long_as_the_client_waits() -> Result<
             ensure!(response.status == 200);
             measured.push(times);
         }
-        recording.wait_for(8)?;
-        let account = recording.finish()?;
-        account.is_complete_with(8)?;
+        let account = recording.finish(8)?;
         expect_times(&account.spans, &measured)?;
         ensure!(account.spans.iter().all(|span| span.duration() >= Duration::from_millis(100)));
         Ok(())
@@ -79,9 +75,7 @@ fn curl_takes_as_long_as_it_says() -> Result<()> {
         let recording = Recording::start(world)?;
         let url = app.url("/slow/20")?;
         let curls: Vec<_> = (0..8).map(|_| Curl::run(world, &[&url])).collect::<Result<_>>()?;
-        recording.wait_for(16)?;
-        let account = recording.finish()?;
-        account.is_complete_with(16)?;
+        let account = recording.finish(16)?;
         for (span, curl) in of(&account.spans, "curl", "client").iter().zip(&curls) {
             let (told, took) = (curl.exchange(), span.duration());
             let tolerance = (told / 20).max(Duration::from_millis(1)) + curl.held_up;
@@ -106,9 +100,7 @@ fn a_stream_of_ten_seconds_is_one_span_told_at_its_end() -> Result<()> {
         recording.wait_for(3)?;
         let told = std::fs::metadata(recording.file())?.modified()?.duration_since(UNIX_EPOCH)?;
         let late = told.saturating_sub(Duration::from_nanos(measured.end));
-        recording.wait_for(3)?;
-        let account = recording.finish()?;
-        account.is_complete_with(3)?;
+        let account = recording.finish(3)?;
         account.is_tree(
             &["http.response.body.size"],
             &format!(
@@ -146,9 +138,7 @@ fn a_file_of_200_megabytes_by_sendfile_is_told_with_its_size_and_time() -> Resul
         }
         // What follows on the connection is found again.
         measured.push(world.timed(|| client.get("/nothing"))?.1);
-        recording.wait_for(4)?;
-        let account = recording.finish()?;
-        account.is_complete_with(4)?;
+        let account = recording.finish(4)?;
         account.is_tree(
             &["http.response.body.size"],
             &format!(

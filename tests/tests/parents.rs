@@ -15,13 +15,23 @@ use onlooker_tests::{Recording, World, record_skip};
 const TURNS: [(usize, Range<u64>); 3] = [(1, 100..130), (10, 1000..1200), (50, 10_000..10_600)];
 
 /// Puts `program` under load, and gives the verdict for each of the turns. Fails if a request or one of the `calls` that it
-/// made has no span, or if the other end of one, `elsewhere`, is not its child.
-fn under_load(world: &World, program: &str, load: &Load, calls: usize, elsewhere: &App) -> Result<Vec<Verdict>> {
+/// made has no span, if the other end of one that went `elsewhere` is not its child, or if the sum is not that of the requests, these
+/// calls and what `others` says of further ones, each with its other end.
+fn under_load(
+    world: &World,
+    program: &str,
+    load: &Load,
+    calls: usize,
+    elsewhere: &App,
+    others: impl Fn() -> Result<usize>,
+) -> Result<Vec<Verdict>> {
     let recording = Recording::start(world)?;
+    let mut requests = 0;
     for (in_flight, numbers) in TURNS {
-        load.clone().in_flight(in_flight).run(numbers)?;
+        requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
     }
-    let account = recording.finish()?;
+    let asked = elsewhere.asked()?.len();
+    let account = recording.finish(requests + 2 * asked + others()?)?;
     let mut verdicts = Vec::new();
     for (in_flight, numbers) in TURNS {
         let verdict = judge(&account.spans, load.address(), |number| numbers.contains(&number));
@@ -32,7 +42,7 @@ fn under_load(world: &World, program: &str, load: &Load, calls: usize, elsewhere
     }
     let answers = judge_answers(&account.spans, &elsewhere.address());
     answers.tell("the other ends of its calls | 1 to 50");
-    answers.is_of(answers.requests, 1)?.is_right_by("host")?;
+    answers.is_of(asked, 1)?.is_right_by("host")?;
     Ok(verdicts)
 }
 
@@ -48,7 +58,9 @@ fn flask(program: &str, workers: Workers, processes: u32) -> Result<()> {
             .env("REDIS_URL", redis.url())
             .env("DATABASE_URL", postgres.url())
             .start(world)?;
-        for verdict in under_load(world, program, &Load::on(&app.address(), "/r"), 4, &elsewhere)? {
+        // Of Redis both ends of what was asked but the question itself, which has one.
+        let databases = || Ok(2 * postgres.asked()? + 2 * redis.asked()? - 1);
+        for verdict in under_load(world, program, &Load::on(&app.address(), "/r"), 4, &elsewhere, databases)? {
             verdict.is_right_by("thread")?;
         }
         Ok(())
@@ -64,7 +76,7 @@ fn app(program: &str, app: &AppOptions) -> Result<Vec<Verdict>> {
     World::story(program, |world| {
         let elsewhere = App::node("dawdle").start(world)?;
         let app = app.clone().env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
-        under_load(world, program, &Load::on(&app.address(), "/r"), 2, &elsewhere)
+        under_load(world, program, &Load::on(&app.address(), "/r"), 2, &elsewhere, || Ok(0))
     })
 }
 
@@ -116,7 +128,7 @@ fn a_proxy_that_keeps_connections() -> Result<()> {
     World::story(program, |world| {
         let elsewhere = App::node("dawdle").start(world)?;
         let nginx = Nginx::proxy_to(&elsewhere.address()).start(world)?;
-        for verdict in under_load(world, program, &Load::on(&nginx.address(), "/a"), 1, &elsewhere)? {
+        for verdict in under_load(world, program, &Load::on(&nginx.address(), "/a"), 1, &elsewhere, || Ok(0))? {
             verdict.is_right()?;
         }
         Ok(())

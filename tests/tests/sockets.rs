@@ -16,9 +16,7 @@ fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
             for path in ["/hello", "/items/7", "/status/503"] {
                 client.get(path)?;
             }
-            recording.wait_for(9)?;
-            let account = recording.finish()?;
-            account.is_complete_with(9)?;
+            let account = recording.finish(9)?;
             let socket = app.address();
             let socket = socket.strip_prefix("unix:").context("it listens on a unix socket")?;
             let told = spans::tree(&account.spans, &["network.transport", "server.address"]).replace(socket, "SOCKET");
@@ -52,8 +50,7 @@ fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
                 ensure!(client.get(path)?.0.status == 200);
             }
         }
-        recording.wait_for(6)?;
-        recording.finish()?.is_complete_with(6)?.is_tree(
+        recording.finish(6)?.is_tree(
             &[],
             "
             answering server GET /first -> 200
@@ -85,8 +82,7 @@ fn a_descriptor_used_again_is_another_connection() -> Result<()> {
             }
         }
         ensure!(descriptors[0] == descriptors[1], "the descriptors are not the same: {descriptors:?}");
-        recording.wait_for(3)?;
-        recording.finish()?.is_complete_with(3)?.is_tree(
+        recording.finish(3)?.is_tree(
             &[],
             "
             reused_fd server GET /first -> 200
@@ -110,7 +106,7 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
                 ensure!(client.get("/hello")?.0.status == 200);
             }
         }
-        let spans = recording.wait_for(2 * CONNECTIONS)?;
+        let spans = recording.finish(2 * CONNECTIONS)?.spans;
         ensure!(
             spans.iter().all(|span| span.service == "forking" && span.name == "GET /hello"),
             "{}",
@@ -119,7 +115,6 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
         let processes: std::collections::HashSet<_> =
             spans.iter().map(|span| span.get("client.port").to_owned()).collect();
         ensure!(processes.len() == CONNECTIONS);
-        recording.finish()?.is_complete_with(2 * CONNECTIONS)?;
         Ok(())
     })
 }
@@ -131,8 +126,7 @@ fn ipv6_is_told_as_it_is() -> Result<()> {
         let recording = Recording::start(world)?;
         let url = format!("http://[::1]:{}/hello", server.port());
         ensure!(Curl::run(world, &[&url])?.status() == 204);
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["network.type", "network.peer.address", "server.address"],
             "
             curl client GET /hello -> 204 network.type=ipv6 network.peer.address=::1 server.address=::1

@@ -22,9 +22,8 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
         let state = "tracestate: rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
         Curl::run(world, &["--header", &header, "--header", state, &nginx.url("/hello")])?;
         recording.wait_for(3)?;
-        let account = recording.finish()?;
         // curl has sent a context of its own: whoever gave it that tells of the call.
-        account.adds_up_to(4)?;
+        let account = recording.stop(4)?;
         ensure!(account.summary.get("spans_left_to_sdk") == 1, "{}", account.summary);
         account.is_tree(
             &[],
@@ -69,9 +68,7 @@ fn a_malformed_traceparent_is_none() -> Result<()> {
             ensure!(client.exchange(request)?.0.status == 200, "{value}");
         }
         let sent = malformed.len() + continued.len();
-        recording.wait_for(sent)?;
-        let account = recording.finish()?;
-        account.is_complete_with(sent)?;
+        let account = recording.finish(sent)?;
         for (index, span) in account.spans.iter().enumerate() {
             let parent = span.parent.as_deref();
             if let Some(value) = malformed.get(index) {

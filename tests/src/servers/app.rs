@@ -74,6 +74,12 @@ impl App {
         format!("http://{}{path}", self.port.address())
     }
 
+    /// The paths that it was asked for until now, by its own log: lines `asked PATH`.
+    pub fn asked(&self) -> Result<Vec<String>> {
+        let log = self.process.log()?;
+        Ok(log.lines().filter_map(|line| line.strip_prefix("asked ")).map(str::to_owned).collect())
+    }
+
     /// The port it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
