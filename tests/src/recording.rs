@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,16 +59,14 @@ impl Recording {
 
     /// Waits until what is exported is `enough`, and returns all there is then.
     pub fn wait_until(&self, what: &str, enough: impl Fn(&[Span]) -> bool) -> Result<Vec<Span>> {
-        let (mut seen, mut length) = (self.spans()?, None);
+        let (mut seen, mut offset) = (Vec::new(), 0);
         wait::until(within(EXPORTED_WITHIN), what, || {
-            // Reading many spans takes a processor that others need.
-            let longer = fs::metadata(&self.file).ok().map(|file| file.len());
-            if longer != length {
-                (seen, length) = (self.spans()?, longer);
-            }
+            // Reading all of them at every look would take a processor that others need.
+            seen.extend(spans::spans(&spans::lines_after(&self.file, &mut offset)?)?);
             Ok(enough(&seen).then_some(()))
         })
         .with_context(|| format!("{} came:\n{}", seen.len(), spans::overview(&seen)))?;
+        spans::sort(&mut seen);
         Ok(seen)
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,22 +91,36 @@ pub fn spans(requests: &[Value]) -> Result<Vec<Span>> {
             spans.push(read(span, &resource).with_context(|| format!("not a span: {span}"))?);
         }
     }
-    spans.sort_by_key(|span: &Span| (span.start, span.end));
+    sort(&mut spans);
     Ok(spans)
+}
+
+/// By start, and by end where that is the same.
+pub(crate) fn sort(spans: &mut [Span]) {
+    spans.sort_by_key(|span| (span.start, span.end));
 }
 
 /// The whole lines of a file of OTLP JSON lines; none if there is no such file yet.
 pub fn lines(path: &Path) -> Result<Vec<Value>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    lines_after(path, &mut 0)
+}
+
+/// Those after the first `offset` bytes, which then are those up to the end of what was read.
+pub(crate) fn lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(*offset))?;
+    file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
     // The last line may be half written; its other half comes with the next look.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole
-        .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("a line of {} is not JSON", path.display())))
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &bytes[..=end]);
+    *offset += whole.len() as u64;
+    let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).with_context(|| format!("a line of {} is not JSON", path.display())))
         .collect()
 }
 
