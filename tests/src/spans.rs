@@ -57,7 +57,7 @@ impl Span {
     }
 
     /// One line: service, kind and name, and what else a reader of a test has to see.
-    fn told(&self, show: &[&str], parent_is_here: bool) -> String {
+    pub(crate) fn told(&self, show: &[&str], parent_is_here: bool) -> String {
         let mut line = format!("{} {} {}", self.service, self.kind, self.name);
         let mut say = |what: &str, value: &str| {
             if !value.is_empty() {

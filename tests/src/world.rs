@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 
@@ -13,6 +13,9 @@ use tempfile::TempDir;
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
 use crate::wait;
+
+/// The variable that names a folder where what failed stories leave is kept.
+const KEEP: &str = "ONLOOKER_KEEP";
 
 /// How much is shown of each log when a story fails: there are several, and the error is below them.
 const LOG_LINES_SHOWN: usize = 12;
@@ -50,8 +53,12 @@ impl World {
             if wait::interrupted() {
                 return error;
             }
-            let logs = world.logs();
-            error.context(format!("{name} failed; the logs end with\n{logs}"))
+            let error = match world.keep() {
+                Ok(Some(dir)) => error.context(format!("what it left is kept in {}", dir.display())),
+                Ok(None) => error,
+                Err(why) => error.context(format!("{why:#}")),
+            };
+            error.context(format!("{name} failed; the logs end with\n{}", world.logs()))
         })
     }
 
@@ -110,6 +117,21 @@ impl World {
         let mut curl = self.command("curl");
         curl.args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]).args(arguments);
         Ok(String::from_utf8_lossy(&self.run(&mut curl)?.stdout).into_owned())
+    }
+
+    /// Copies logs, configuration and spans to a folder of their own in `$ONLOOKER_KEEP`, if that is set.
+    fn keep(&self) -> Result<Option<PathBuf>> {
+        let Some(keep) = env::var_os(KEEP) else { return Ok(None) };
+        let dir = Path::new(&keep).join(self.dir().file_name().unwrap_or_default());
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        for entry in fs::read_dir(self.dir()).context("cannot read the world's folder")? {
+            let entry = entry?;
+            // Not sockets; folders are the servers' own.
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), dir.join(entry.file_name())).context("cannot copy what a failure left")?;
+            }
+        }
+        Ok(Some(dir))
     }
 
     /// The end of every log, each under its name.
