@@ -42,6 +42,7 @@ pub mod spans;
 pub mod times;
 pub mod wait;
 
+pub use crate::accounts::as_nobody;
 pub use crate::agent::{Agent, agent_beside};
 pub use crate::cgroup::Cgroup;
 pub use crate::curl::Curl;

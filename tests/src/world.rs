@@ -6,13 +6,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
-use crate::wait;
+use crate::wait::{self, within};
+
+/// An agent loads its programs in that, on a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The variable that names a folder where what failed stories leave is kept.
 const KEEP: &str = "ONLOOKER_KEEP";
@@ -99,6 +103,21 @@ impl World {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().with_context(|| format!("cannot start {program}"))
+    }
+
+    /// Runs a command to its end, outside of the watched cgroup; gives what it printed, on stdout and stderr not much, and how it ended. One
+    /// that hangs is killed.
+    pub fn ask(&self, command: &mut Command) -> Result<Output> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let ended = wait::until(within(ANSWERS_WITHIN), &format!("end of {program}"), || Ok(child.try_wait()?));
+        if ended.is_err() {
+            child.kill().with_context(|| format!("cannot kill {program}"))?;
+        }
+        let output = child.wait_with_output().with_context(|| format!("cannot wait for {program}"))?;
+        ended.with_context(|| format!("until then it printed {output:?}"))?;
+        Ok(output)
     }
 
     /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.

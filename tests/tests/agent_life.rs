@@ -150,10 +150,10 @@ fn a_command_runs_as_it_would_alone_and_is_traced() -> Result<()> {
         let file = world.dir().join("spans.jsonl");
         let script =
             format!("curl --silent --noproxy '*' {}; printf 'out\\0put'; echo complaint >&2; exit 7", nginx.url("/7"));
-        let alone = world.command("sh").args(["-c", &script]).output()?;
+        let alone = world.ask(world.command("sh").args(["-c", &script]))?;
         let mut exec = world.command(agent_beside()?);
         exec.args(["exec", "--file"]).arg(&file).args(["--", "sh", "-c", &script]);
-        let traced = exec.output()?;
+        let traced = world.ask(&mut exec)?;
         let stderr = String::from_utf8_lossy(&traced.stderr);
         ensure!(traced.stdout == alone.stdout && traced.stdout == b"helloout\0put", "{traced:?}");
         ensure!(traced.status.code() == Some(7) && alone.status.code() == Some(7), "{traced:?}");
