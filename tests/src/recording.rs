@@ -40,11 +40,16 @@ impl Recording {
 
     /// Starts one that sends every span to `collector`, over the protocol that `OTEL_EXPORTER_OTLP_PROTOCOL` calls so.
     pub fn through(collector: &Collector, world: &World, protocol: &str) -> Result<Self> {
-        let endpoint = if protocol == "grpc" { collector.grpc_endpoint() } else { collector.http_endpoint() };
-        let environment =
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let environment = collector.environment(protocol);
+        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
         let agent = Agent::watch(world, &agent_beside()?, &[], &environment)?;
-        Ok(Self { agent, file: collector.file().to_owned() })
+        Ok(Self::by(agent, collector.file()))
+    }
+
+    /// The recording of an agent that is started already, whose spans end up in this file.
+    #[must_use]
+    pub fn by(agent: Agent, file: &Path) -> Self {
+        Self { agent, file: file.to_owned() }
     }
 
     /// What was exported so far, by start.
