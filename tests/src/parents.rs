@@ -8,10 +8,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
-use crate::spans::Span;
-
-/// Evidence that may not err: see docs/parents.md.
-const CERTAIN: [&str; 7] = ["wire", "host", "thread", "goroutine", "task", "async-id", "responder"];
+use crate::spans::{CERTAIN, Span};
 
 /// How many calls are told of when there is something wrong with them.
 const TOLD: usize = 20;

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::Connection;
 use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
-use onlooker_tests::spans::Span;
+use onlooker_tests::spans::{Span, expect_nested};
 use onlooker_tests::times::expect_times;
 use onlooker_tests::{Curl, Recording, World};
 
@@ -30,8 +30,8 @@ fn idle_time_on_a_kept_connection_is_in_no_span() -> Result<()> {
             sleep(Duration::from_millis(150));
         }
         let account = recording.finish(24)?;
-        // The spans within these are within their times too: that is asked of all spans.
         expect_times(&of(&account.spans, "nginx", "server"), &measured)?;
+        expect_nested(&account.spans)?;
         Ok(())
     })
 }

@@ -54,6 +54,7 @@ fn each_request_through_a_chain_is_one_trace() -> Result<()> {
         // Of nginx, Flask, nginx and Node; of the databases both ends of what was asked but the question to Redis, which has one.
         let (calls, asked) = (dawdle.asked()?.len(), postgres.asked()? + redis.asked()?);
         let account = recording.finish(3 * usize::try_from(REQUESTS)? + 4 * calls + 2 * asked - 1)?;
+        spans::expect_nested(&account.spans)?;
 
         let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
         for span in account.spans.into_iter().filter(|span| !is_introduction(span)) {
