@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::client::Connection;
 use crate::times::Measured;
 use crate::wait::{self, within};
+use crate::world::World;
 
 /// Much longer than a load takes on a busy machine: one that hangs fails.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
@@ -103,6 +105,15 @@ impl Load {
     /// Sends one request for each of `numbers`. Fails unless each gets an answer with a status of success.
     pub fn run(&self, numbers: Range<u64>) -> Result<Sent> {
         Ok(self.send(Progress::over(numbers), |_| Ok(()))?.1)
+    }
+
+    /// The same in a process of its own that is watched: `program` is that of `src/bin/ask.rs`.
+    pub fn run_watched(&self, world: &World, program: &Path, numbers: Range<u64>) -> Result<Sent> {
+        let mut ask = world.command(program);
+        ask.args([&self.address, &self.prefix, &self.in_flight.to_string()]);
+        let told = world.run(ask.args([numbers.start.to_string(), numbers.end.to_string()]))?;
+        let answered = serde_json::from_slice(&told.stdout).context("the load does not say what it sent")?;
+        Ok(Sent { answered, given_up: BTreeMap::new() })
     }
 
     /// Sends requests with numbers from `first` on as long as `story` goes on.
