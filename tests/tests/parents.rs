@@ -99,6 +99,25 @@ fn a_pool_of_threads_in_a_jvm() -> Result<()> {
 }
 
 #[test]
+fn a_pool_of_threads_and_a_cache_on_a_unix_socket_that_is_not_watched() -> Result<()> {
+    World::story("unwatched Redis", |world| {
+        let redis = Redis::start_unwatched(world)?;
+        let elsewhere = App::node("dawdle").start(world)?;
+        let app = Gunicorn::app("errands")
+            .env("ELSEWHERE_URL", elsewhere.url(""))
+            .env("REDIS_URL", redis.unix_url())
+            .start(world)?;
+        // Our own question is not the application's.
+        let commands = || Ok(redis.asked()? - 1);
+        let program = "Flask, gunicorn gthread, Redis unwatched";
+        for verdict in under_load(world, program, &Load::on(&app.address(), "/r"), 3, &elsewhere, commands)? {
+            verdict.is_right_by("thread")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn an_event_loop_with_a_full_pool_in_node() -> Result<()> {
     for verdict in app("Node http, maxSockets 10", &App::node("errands"))? {
         verdict.is_never_certainly_wrong()?;

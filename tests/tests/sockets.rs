@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::Connection;
+use onlooker_tests::load::Load;
+use onlooker_tests::parents::number_of;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::{Curl, Recording, World, spans};
 
@@ -37,6 +39,24 @@ fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn a_unix_socket_whose_other_end_is_not_watched_has_no_caller() -> Result<()> {
+    const REQUESTS: u64 = 400;
+    World::story("unwatched nginx", |world| {
+        let app = Gunicorn::app("behaviours").unix_socket().start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).unwatched().start(world)?;
+        let recording = Recording::start(world)?;
+        let sent = Load::on(&nginx.address(), "/items").in_flight(20).run(0..REQUESTS)?.answered.len();
+        let account = recording.finish(sent)?;
+        let with_parent: Vec<_> = account.spans.iter().filter(|span| span.parent.is_some()).collect();
+        ensure!(with_parent.is_empty(), "{} have a parent, such as {:#?}", with_parent.len(), with_parent[0]);
+        let mut numbers: Vec<_> = account.spans.iter().filter_map(number_of).collect();
+        numbers.sort_unstable();
+        ensure!(numbers.into_iter().eq(0..REQUESTS), "not each request is told");
+        Ok(())
+    })
 }
 
 #[test]

@@ -25,13 +25,22 @@ pub struct Redis {
 impl Redis {
     /// Starts one and waits until it accepts connections.
     pub fn start(world: &World) -> Result<Self> {
+        Self::start_as(world, true)
+    }
+
+    /// The same outside of the watched cgroup.
+    pub fn start_unwatched(world: &World) -> Result<Self> {
+        Self::start_as(world, false)
+    }
+
+    fn start_as(world: &World, watched: bool) -> Result<Self> {
         let port = Port::claim()?;
         let mut command = world.command(need_program("redis-server")?);
         command
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--unixsocket", "redis.sock"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(world.dir());
-        let launch = Launch { name: "redis", watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
+        let launch = Launch { name: "redis", watched, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         process.logged(within(STARTS_WITHIN), "Ready to accept connections", 1)?;
         Ok(Self { process, port })
@@ -41,6 +50,12 @@ impl Redis {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}/0", self.port.address())
+    }
+
+    /// `unix://PATH`, of its unix socket.
+    #[must_use]
+    pub fn unix_url(&self) -> String {
+        format!("unix://{}", self.process.world().dir().join("redis.sock").display())
     }
 
     /// The port it listens on.
