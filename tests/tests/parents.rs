@@ -99,6 +99,15 @@ fn a_pool_of_threads_in_a_jvm() -> Result<()> {
 }
 
 #[test]
+fn virtual_threads_in_a_jvm() -> Result<()> {
+    let program = "Java HttpServer and HttpURLConnection, virtual threads";
+    for verdict in app(program, &App::java("Errands").jdk(21).env("THREADS", "virtual"))? {
+        verdict.is_never_certainly_wrong()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_pool_of_threads_and_a_cache_on_a_unix_socket_that_is_not_watched() -> Result<()> {
     World::story("unwatched Redis", |world| {
         let redis = Redis::start_unwatched(world)?;

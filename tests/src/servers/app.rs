@@ -20,6 +20,8 @@ pub struct AppOptions {
     name: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The oldest version of its language's runtime that it runs in: of Java, the others go with all.
+    least: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +96,13 @@ impl App {
 
 impl AppOptions {
     fn new(language: Language, name: &str) -> Self {
-        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new() }
+        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new(), least: 0 }
+    }
+
+    /// Wants a JDK of this version or a newer one.
+    #[must_use]
+    pub fn jdk(self, least: u32) -> Self {
+        Self { least, ..self }
     }
 
     /// One more argument, after the port.
@@ -117,7 +125,11 @@ impl AppOptions {
         let program = match self.language {
             Language::Node => "node",
             Language::Go => "go",
-            Language::Java => "java",
+            Language::Java => {
+                return machine::java(self.least)
+                    .is_none()
+                    .then(|| format!("no JDK of version {} or newer is installed", self.least));
+            }
             Language::Python => return None,
         };
         machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
@@ -159,7 +171,10 @@ impl AppOptions {
         let name = &self.name;
         Ok(match self.language {
             Language::Node => (need_program("node")?, vec![format!("{name}.js").into()]),
-            Language::Java => (need_program("java")?, vec![format!("{name}.java").into()]),
+            Language::Java => {
+                let java = machine::java(self.least).context("Java is not installed")?;
+                (java, vec![format!("{name}.java").into()])
+            }
             Language::Python => {
                 let python = need_file(machine::python_environment()?.join("bin/python"))?;
                 (python, vec![format!("{name}.py").into()])
