@@ -143,6 +143,14 @@ fn an_event_loop_with_a_full_pool_in_asyncio() -> Result<()> {
 }
 
 #[test]
+fn an_event_loop_with_a_full_pool_in_fastapi() -> Result<()> {
+    for verdict in app("FastAPI, uvicorn and httpx, max_connections 10", &App::python("errands_fastapi"))? {
+        verdict.is_never_certainly_wrong()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn goroutines() -> Result<()> {
     for verdict in app("Go net/http server and client, MaxConnsPerHost 10", &App::go("errands"))? {
         verdict.is_never_certainly_wrong()?;
