@@ -5,7 +5,7 @@ use onlooker_tests::client::Connection;
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::number_of;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
-use onlooker_tests::{Curl, Recording, World, spans};
+use onlooker_tests::{Curl, Port, Recording, World, spans};
 
 #[test]
 fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
@@ -135,6 +135,47 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
         let processes: std::collections::HashSet<_> =
             spans.iter().map(|span| span.get("client.port").to_owned()).collect();
         ensure!(processes.len() == CONNECTIONS);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_read_by_one_process_and_answered_by_its_child_is_one_span() -> Result<()> {
+    const CONNECTIONS: usize = 10;
+    World::story("handing over", |world| {
+        let server = App::python("handing_over").start(world)?;
+        let recording = Recording::start(world)?;
+        for _ in 0..CONNECTIONS {
+            let mut client = Connection::open(&server.address())?;
+            for path in ["/first", "/second"] {
+                ensure!(client.get(path)?.0.status == 200);
+            }
+        }
+        let account = recording.finish(2 * CONNECTIONS)?;
+        let told = "handing_over server GET /first -> 200\nhanding_over server GET /second -> 200\n";
+        account.is_tree(&[], &told.repeat(CONNECTIONS))?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_that_is_refused_is_no_request() -> Result<()> {
+    World::story("refused", |world| {
+        let nobody = Port::claim()?;
+        let server = App::python("empty").argument("127.0.0.1").start(world)?;
+        let recording = Recording::start(world)?;
+        // 7: curl could not connect.
+        let url = format!("http://{}/hello", nobody.address());
+        let curl = world.run_to_end(world.command("curl").args(["--silent", "--noproxy", "*", &url]))?;
+        ensure!(curl.code() == Some(7), "{curl}");
+        ensure!(Curl::run(world, &[&server.url("/hello")])?.status() == 204);
+        recording.finish(2)?.is_tree(
+            &[],
+            "
+            curl client GET /hello -> 204
+              empty server GET /hello -> 204 by host
+            ",
+        )?;
         Ok(())
     })
 }
