@@ -144,6 +144,11 @@ impl Connection {
         Ok(self.head()?.0)
     }
 
+    /// Reads `length` bytes, whatever they are of.
+    pub fn bytes(&mut self, length: usize) -> Result<()> {
+        self.take(length)
+    }
+
     /// Reads until the server closes its side; how many bytes that were.
     pub fn rest(&mut self) -> Result<usize> {
         Ok(self.text()?.len())

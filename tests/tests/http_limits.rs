@@ -89,3 +89,45 @@ fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time
         Ok(())
     })
 }
+
+#[test]
+fn what_follows_a_switch_of_protocols_is_no_request_and_what_follows_its_refusal_is() -> Result<()> {
+    World::story("upgrade", |world| {
+        let server = App::python("upgrading").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&server.address())?;
+        let upgrade = |path: &str| {
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: shop.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+        };
+        client.get("/before")?;
+        // The server does not switch: what was sent behind is a request.
+        client.send(upgrade("/refused") + "GET /behind HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        for _ in 0..2 {
+            ensure!(client.response()?.status == 200);
+        }
+        ensure!(client.exchange(upgrade("/chat"))?.0.status == 101);
+        // A frame of text that looks like a request, and a masked one as a client has to send it.
+        let text = b"GET /said HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+        let frames = [&[0x81, text.len() as u8], &text[..], &[0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]].concat();
+        for _ in 0..3 {
+            client.send(&frames)?;
+            client.bytes(frames.len())?;
+        }
+        drop(client);
+        Connection::open(&server.address())?.get("/after")?;
+        recording.finish(5)?.is_tree(
+            &[],
+            "
+            upgrading server GET /before -> 200
+            upgrading server GET /refused -> 200
+            upgrading server GET /behind -> 200
+            upgrading server GET /chat -> 101
+            upgrading server GET /after -> 200
+            ",
+        )?;
+        Ok(())
+    })
+}
