@@ -28,6 +28,7 @@ pub struct Load {
     prefix: String,
     in_flight: usize,
     aborts: Option<u64>,
+    traced: bool,
 }
 
 /// How far a load has come.
@@ -59,6 +60,18 @@ pub enum GivenUp {
     ByReset,
 }
 
+/// The trace that a traced load's request of this number belongs to.
+#[must_use]
+pub fn trace_of(number: u64) -> String {
+    format!("{:032x}", (1 << 64) + u128::from(number))
+}
+
+/// The span that a traced load names as the caller of its request of this number.
+#[must_use]
+pub fn caller_of(number: u64) -> String {
+    format!("{:016x}", (1 << 32) + number)
+}
+
 impl Sent {
     /// How many requests the server has begun to serve at least and at most: all whose head was sent, but one that was reset may not
     /// have been read.
@@ -74,7 +87,7 @@ impl Load {
     /// `GET PREFIX/NUMBER` at `address`, which is `HOST:PORT`; one in flight.
     #[must_use]
     pub fn on(address: &str, prefix: &str) -> Self {
-        Self { address: address.to_owned(), prefix: prefix.to_owned(), in_flight: 1, aborts: None }
+        Self { address: address.to_owned(), prefix: prefix.to_owned(), in_flight: 1, aborts: None, traced: false }
     }
 
     /// This many connections, each with one request at a time.
@@ -87,6 +100,12 @@ impl Load {
     #[must_use]
     pub fn aborting(self, nth: u64) -> Self {
         Self { aborts: Some(nth), ..self }
+    }
+
+    /// Each request with a `traceparent` of its own, made of its number: see [`trace_of`] and [`caller_of`].
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self { traced: true, ..self }
     }
 
     /// Where it goes: `HOST:PORT`.
@@ -157,7 +176,12 @@ impl Load {
     }
 
     fn head(&self, number: u64) -> String {
-        format!("GET {}/{number} HTTP/1.1\r\nHost: {}\r\n\r\n", self.prefix, self.address)
+        let context = if self.traced {
+            format!("traceparent: 00-{}-{}-01\r\n", trace_of(number), caller_of(number))
+        } else {
+            String::new()
+        };
+        format!("GET {}/{number} HTTP/1.1\r\nHost: {}\r\n{context}\r\n", self.prefix, self.address)
     }
 
     /// Sends one request and reads its answer, on the connection that is kept if there is one.
