@@ -1,12 +1,14 @@
 //! A chain of servers under load: each request is one trace, and every trace is the same tree.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::load::Load;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
 use onlooker_tests::spans::{self, Span};
-use onlooker_tests::{Recording, World};
+use onlooker_tests::wait::within;
+use onlooker_tests::{Recording, World, record_skip};
 
 const REQUESTS: u64 = 300;
 const IN_FLIGHT: usize = 50;
@@ -69,6 +71,24 @@ fn each_request_through_a_chain_is_one_trace() -> Result<()> {
             ensure!(numbers.len() == 1, "requests {numbers:?} are in one trace");
         }
         ensure!(traces.len() == usize::try_from(REQUESTS)?, "{REQUESTS} requests are {} traces", traces.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_program_that_asks_itself_for_nobodys_sake_is_in_no_circle() -> Result<()> {
+    const BEATS: usize = 20;
+    let program = App::go("heartbeat");
+    if let Some(reason) = program.missing() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("heartbeat", |world| {
+        let recording = Recording::start(world)?;
+        let mut program = program.start(world)?;
+        program.process().logged(within(Duration::from_secs(30)), "calm", 1)?;
+        let beat = "heartbeat client GET /beat -> 200\n  heartbeat server GET /beat -> 200 by host\n";
+        recording.finish(2 * BEATS)?.is_tree(&[], &beat.repeat(BEATS))?;
         Ok(())
     })
 }
