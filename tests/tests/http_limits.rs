@@ -91,6 +91,29 @@ fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time
 }
 
 #[test]
+fn after_a_response_that_an_agent_came_in_the_middle_of_the_next_request_is_told() -> Result<()> {
+    const BYTES: usize = 50 << 20;
+    World::story("in the middle of a response", |world| {
+        let server = App::python("large").argument(&BYTES.to_string()).start(world)?;
+        let mut client = Connection::open_narrow(&server.address(), 128 << 10)?;
+        client.send("GET /large HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        client.beginning()?;
+        // The server waits in one of its writes.
+        let recording = Recording::start(world)?;
+        client.bytes(BYTES)?;
+        for _ in 0..2 {
+            ensure!(client.get("/small")?.0.body == 6);
+        }
+        recording.wait_until("spans of what came then", |spans| {
+            spans.iter().filter(|span| span.name == "GET /small" && span.status == "unset").count() == 2
+        })?;
+        // Of the one before they came nobody saw the beginning.
+        recording.stop(2..=3)?;
+        Ok(())
+    })
+}
+
+#[test]
 fn what_follows_a_switch_of_protocols_is_no_request_and_what_follows_its_refusal_is() -> Result<()> {
     World::story("upgrade", |world| {
         let server = App::python("upgrading").start(world)?;
