@@ -175,6 +175,24 @@ fn exec_ends_as_its_command_does() -> Result<()> {
 }
 
 #[test]
+fn exec_that_cannot_trace_answers_125_and_does_not_run_the_command() -> Result<()> {
+    World::story("cannot trace", |world| {
+        let ran = world.dir().join("ran");
+        let exec = |agent: &std::path::Path| {
+            let mut exec = world.command(agent);
+            exec.args(["exec", "--", "touch"]).arg(&ran);
+            exec
+        };
+        let agent = agent_for_everybody(world)?;
+        let said = Said::by(world, exec(&agent).env("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke"))?;
+        said.is_error(125, &["OTEL_EXPORTER_OTLP_PROTOCOL", "smoke"])?;
+        Said::by(world, as_nobody(&mut exec(&agent))?)?.is_error(125, &["not permitted", "run as root"])?;
+        ensure!(!ran.exists(), "the command ran");
+        Ok(())
+    })
+}
+
+#[test]
 fn an_interrupted_agent_tells_what_it_counted() -> Result<()> {
     World::story("interrupted", |world| {
         let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
