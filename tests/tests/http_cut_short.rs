@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use onlooker_tests::client::Connection;
+use onlooker_tests::parents::judge;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Recording, World};
+use onlooker_tests::{Recording, World, record_skip, spans};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -112,6 +113,35 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
             behaviours server GET /hello -> 200
             ",
         )?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_that_was_reset_before_it_was_read_is_told_and_its_calls_are_nobody_elses() -> Result<()> {
+    let dawdle = App::node("dawdle");
+    if let Some(reason) = dawdle.missing() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("reset before it was read", |world| {
+        let dawdle = dawdle.start(world)?;
+        let mut server = App::python("late").env("ELSEWHERE", dawdle.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        for number in 0..10 {
+            Connection::open(&server.address())?.get(&format!("/r/{number}"))?;
+            let mut client = Connection::open(&server.address())?;
+            client.send(format!("GET /late/{} HTTP/1.1\r\nHost: shop.test\r\n\r\n", 100 + number))?;
+            client.reset()?;
+        }
+        server.process().logged(within(PATIENCE), "given up", 10)?;
+        // The server's own 20, and both ends of what it asked for them.
+        let account = recording.finish(60)?;
+        let verdict = judge(&account.spans, &server.address(), |_| true);
+        verdict.tell("a server that reads what was reset | 1");
+        ensure!(verdict.wrong.is_empty(), "{verdict}\n{}", verdict.faults.join("\n"));
+        let reset = account.spans.iter().filter(|span| span.get("url.path").starts_with("/late/"));
+        ensure!(reset.filter(|span| span.status == "error").count() == 10, "{}", spans::overview(&account.spans));
         Ok(())
     })
 }
