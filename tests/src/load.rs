@@ -4,7 +4,7 @@
 //! each span says by its path which request it is of: see [`crate::parents`].
 
 use std::collections::BTreeMap;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -73,13 +73,14 @@ pub fn caller_of(number: u64) -> String {
 }
 
 impl Sent {
-    /// How many requests the server has begun to serve at least and at most: all whose head was sent, but one that was reset may not
-    /// have been read.
-    #[must_use]
-    pub fn begun(&self) -> RangeInclusive<usize> {
-        let given_up = |how| self.given_up.values().filter(|given_up| **given_up == how).count();
-        let least = self.answered.len() + given_up(GivenUp::AtOnce);
-        least..=least + given_up(GivenUp::ByReset)
+    /// How many requests the server has begun to serve: all whose head was sent, but of those that were reset only what `was_read` says.
+    pub fn begun(&self, was_read: impl Fn(u64) -> bool) -> usize {
+        let begun = |(&number, &how): (&u64, &GivenUp)| match how {
+            GivenUp::InTheHead => false,
+            GivenUp::AtOnce => true,
+            GivenUp::ByReset => was_read(number),
+        };
+        self.answered.len() + self.given_up.iter().filter(|&given_up| begun(given_up)).count()
     }
 }
 

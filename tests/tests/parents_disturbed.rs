@@ -42,16 +42,13 @@ fn when_clients_give_up(world: &World, program: &str, load: &Load, elsewhere: &A
     let disturbed = load.clone().in_flight(30).aborting(7).run(DISTURBED)?;
     // What was given up is still worked on; then the agent is to know that it is over.
     left_alone(load.address())?;
-    let least = disturbed.begun().start() + 2 * elsewhere.asked()?.len();
-    recording.wait_for(least)?;
+    let asked = elsewhere.asked()?;
+    // A request asks elsewhere first of all.
+    let ends = disturbed.begun(|number| asked.contains(&format!("/a/{number}"))) + 2 * asked.len();
+    recording.wait_for(ends)?;
     let in_peace = load.run(IN_PEACE)?.answered.len();
-    let calls = elsewhere.asked()?.len();
-    recording.wait_until("spans of those in peace", |spans| {
-        spans.iter().filter(|span| number_of(span).is_some_and(|number| IN_PEACE.contains(&number))).count()
-            >= 5 * in_peace
-    })?;
-    let [least, most] = [disturbed.begun().start(), disturbed.begun().end()].map(|begun| begun + in_peace + 2 * calls);
-    let spans = recording.stop(least..=most)?.spans;
+    let calls_in_peace = elsewhere.asked()?.len() - asked.len();
+    let spans = recording.finish(ends + in_peace + 2 * calls_in_peace)?.spans;
     let verdict = |what: &str, asked: &dyn Fn(u64) -> bool| {
         let verdict = judge(&spans, load.address(), asked);
         verdict.tell(&format!("{program}, {what}"));
