@@ -140,8 +140,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Takes the sum. Fails unless `ends` request ends are accounted for, to the unit: exported or counted as lost; or if, with none lost, a
-    /// span can't be where it is in its trace.
+    /// Takes the sum. Fails unless `ends` request ends are accounted for, to the unit: exported or counted as lost; or if a span can't
+    /// be where it is in its trace.
     pub fn take(spans: Vec<Span>, summary: Summary, ends: &Ends) -> Result<Self> {
         let (exported, lost) = (spans.len(), usize::try_from(summary.lost())?);
         ensure!(
@@ -149,9 +149,7 @@ impl Account {
             "{ends} request ends were made, but {exported} exported and {lost} counted as lost:\n{}\nthe counters are\n{summary}",
             spans::overview(&spans)
         );
-        if lost == 0 {
-            spans::expect_causes(&spans)?;
-        }
+        spans::expect_causes(&spans)?;
         Ok(Self { spans, summary })
     }
 
