@@ -1,31 +1,32 @@
 //! The daemon: loads the kernel side, selects, runs the pipeline, exports, and takes everything down in reverse.
 
 use std::future::Future;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use onlooker_common::event::{self, lifecycle};
 use onlooker_common::limits;
 use onlooker_common::process::Capture;
-use rustc_hash::FxHashMap;
 use tokio::io::unix::AsyncFd;
 
 use crate::cli;
 use crate::clock::Reading;
-use crate::discover::runtime::Runtimes;
 use crate::discover::select::Selectors;
-use crate::enrich::{Service, Services};
+use crate::enrich::{Directory, Host, Whose};
 use crate::export::{self, Exporting, Output};
-use crate::kernel::{self, Control, Kernel, ring::Ring};
+use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::stream::Limits;
-use crate::watch::{Change, Watch};
+use crate::watch::{Change, Inbox, Watch, Watching};
 
 /// How long the exporters may take to deliver what is left when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long spans may wait at the end to know whose they are.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// How long the thread that follows processes may take to end, beyond what the exporters took.
+const WATCH_ENDS: Duration = Duration::from_millis(500);
 
 /// The agent, watching.
 #[derive(Debug)]
@@ -33,9 +34,11 @@ pub struct Agent {
     ring: Ring,
     pipeline: Pipeline<Machine>,
     exporting: Exporting,
-    control: Arc<Mutex<Control>>,
+    losses: Losses,
     metrics: Arc<Metrics>,
-    watch: std::thread::JoinHandle<()>,
+    watching: Watching,
+    /// How often changes of processes were missed when everybody was asked for anew.
+    missed: u64,
     /// How many processes were selected at the start.
     pub selected: usize,
 }
@@ -65,28 +68,16 @@ impl Agent {
         }
         kernel.attach()?;
         let ring = kernel.ring()?;
-        let control = Arc::new(Mutex::new(kernel.control()?));
+        let control = kernel.control()?;
+        let losses = kernel.losses()?;
         let exporting = export::start(config, output, metrics.clone())?;
-        let runtimes = Arc::new(Runtimes::default());
-        let services = Arc::new(Mutex::new(Services::new(runtimes.clone())));
-        let mut watch = Watch {
-            kernel,
-            control: control.clone(),
-            selectors,
-            services: services.clone(),
-            capture: Capture { request: tracing.request_capture, response: tracing.response_capture },
-            metrics: metrics.clone(),
-            runtimes,
-        };
+        let host = Arc::new(Host::read());
+        let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
+        let mut watch = Watch::new(kernel, capture, selectors, host.clone(), metrics.clone())?;
         let selected = watch.scan().context("cannot look through the processes")?;
-        let (changes, watch) = watch.start().context("cannot start the thread that follows processes")?;
-        let machine = Machine {
-            services,
-            control: control.clone(),
-            changes: Some(changes),
-            metrics: metrics.clone(),
-            names: FxHashMap::default(),
-        };
+        let (inbox, watching) = watch.start().context("cannot start the thread that follows processes")?;
+        let directory = Directory::new(host);
+        let machine = Machine { directory, control, inbox: Some(inbox), metrics: metrics.clone() };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
@@ -94,7 +85,7 @@ impl Agent {
         };
         let reading = Reading::now().context("cannot read the clocks")?;
         let pipeline = Pipeline::new(machine, limits, reading, metrics.clone());
-        Ok(Self { ring, pipeline, exporting, control, metrics, watch, selected })
+        Ok(Self { ring, pipeline, exporting, losses, metrics, watching, missed: 0, selected })
     }
 
     /// Watches until `stop` is done.
@@ -117,11 +108,16 @@ impl Agent {
         /// At 300,000 operations a second those of 14 ms: spans leave in time also when the ring is never empty.
         const MOST: usize = 4096;
         let pipeline = &mut self.pipeline;
+        let missed = self.watching.missed();
+        if missed != std::mem::replace(&mut self.missed, missed) {
+            pipeline.surroundings().directory.forget();
+        }
         let records = self.ring.drain(MOST, |record| pipeline.record(record));
         // As long as there are more, what seems to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
-        pipeline.advance(now);
-        self.exporting.send(&mut pipeline.spans);
+        let mut shipment = self.exporting.shipment();
+        pipeline.advance(now, |span| shipment.add(span));
+        pipeline.surroundings().tell();
         match records {
             MOST => Left::Records,
             0 if !pipeline.is_busy() => Left::Nothing,
@@ -135,15 +131,25 @@ impl Agent {
         // Records of what happened until now may still be on their way.
         let now = monotonic();
         while self.look() == Left::Records && self.pipeline.latest() < now {}
-        self.pipeline.shutdown(monotonic());
-        self.exporting.send(&mut self.pipeline.spans);
-        self.pipeline.surroundings.changes = None;
-        if self.watch.join().is_err() {
-            tracing::error!("the thread that follows processes panicked");
+        let mut shipment = self.exporting.shipment();
+        self.pipeline.shutdown(monotonic(), |span| shipment.add(span));
+        let answers_by = Instant::now() + LAST_ANSWERS;
+        while self.pipeline.waits_for_services() && Instant::now() < answers_by {
+            std::thread::sleep(Duration::from_millis(1));
+            self.pipeline.advance(monotonic(), |span| shipment.add(span));
         }
+        self.pipeline.advance(u64::MAX, |span| shipment.add(span));
+        drop(shipment);
+        // It may be at something that never ends. What is to be delivered must not wait for that.
+        self.watching.stop();
+        self.pipeline.surroundings().inbox = None;
         self.exporting.shutdown(SHUTDOWN);
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.all().chain(control.losses()).collect()
+        if !self.watching.has_ended(WATCH_ENDS) {
+            tracing::warn!(
+                "the thread that follows processes waits for a file or process that does not answer: it is left behind"
+            );
+        }
+        self.metrics.all().chain(self.losses.all()).collect()
     }
 }
 
@@ -175,57 +181,52 @@ fn monotonic() -> u64 {
     Reading::now().map_or(0, |reading| reading.monotonic)
 }
 
-/// The machine as the pipeline sees it.
+/// The machine as the pipeline sees it: nothing here waits.
 #[derive(Debug)]
 struct Machine {
-    services: Arc<Mutex<Services>>,
-    control: Arc<Mutex<Control>>,
-    changes: Option<Sender<Change>>,
+    directory: Directory,
+    control: Control,
+    inbox: Option<Inbox>,
     metrics: Arc<Metrics>,
-    /// What the kernel calls processes that executed something: for those that are gone before they are looked at.
-    names: FxHashMap<u32, [u8; 16]>,
+}
+
+impl Machine {
+    /// Tells the kernel side what is complete since it was told last.
+    fn tell(&mut self) {
+        self.metrics.completions_not_told.add(self.control.tell());
+    }
 }
 
 impl Surroundings for Machine {
-    fn service(&mut self, tgid: u32) -> Arc<Service> {
-        let comm = self.names.get(&tgid).copied().unwrap_or_default();
-        let comm = String::from_utf8_lossy(&comm);
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).of(tgid, comm.trim_end_matches('\0'))
+    fn whose(&mut self, tgid: u32) -> Whose {
+        self.directory.whose(tgid, |whose| self.inbox.as_ref().is_some_and(|inbox| inbox.ask(whose)))
     }
 
     fn completed(&mut self, cookie: u64, until: u64) {
-        if self.control.lock().unwrap_or_else(PoisonError::into_inner).completed(cookie, until).is_err() {
-            self.metrics.completions_not_told.add(1);
-        }
+        self.control.completed(cookie, until);
     }
 
     fn raise(&mut self, cookie: u64) {
         let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
-        if self.control.lock().unwrap_or_else(PoisonError::into_inner).raise(cookie, capture).is_err() {
+        if self.control.raise(cookie, capture).is_err() {
             self.metrics.captures_not_raised.add(1);
         }
     }
 
     fn forget(&mut self, cookie: u64) {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner).forget(cookie);
+        self.control.forget(cookie);
     }
 
     fn process(&mut self, process: &event::Process) {
-        /// Names kept: more processes than start within the seconds for which one is asked for.
-        const NAMES: usize = 4096;
-        if process.change == lifecycle::EXEC {
-            if self.names.len() >= NAMES {
-                self.names.clear();
-            }
-            self.names.insert(process.tgid, process.comm);
-            self.services.lock().unwrap_or_else(PoisonError::into_inner).executed(process.tgid);
+        match process.change {
+            lifecycle::EXEC => self.directory.executed(process.tgid, process.comm),
+            lifecycle::FORK => self.directory.forked(process.tgid, process.other),
+            lifecycle::EXIT => self.directory.ended(process.tgid),
+            lifecycle::CALLS => self.control.calls(),
+            _ => {}
         }
-        if process.change == lifecycle::FORK {
-            self.services.lock().unwrap_or_else(PoisonError::into_inner).forked(process.tgid, process.other);
-        }
-        if let Some(changes) = &self.changes {
-            // The thread ends only after this sender is gone.
-            let _ = changes.send(Change { change: process.change, tgid: process.tgid, other: process.other });
+        if let Some(inbox) = &self.inbox {
+            inbox.changed(Change { change: process.change, tgid: process.tgid, other: process.other });
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Exec {
     #[command(flatten)]
     pub tracing: Tracing,
     /// The command and its arguments; its input and output are its own, and its exit code is returned
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -67,11 +67,11 @@ pub struct Tracing {
     /// Append spans to this file as OTLP JSON lines, beside what else is chosen
     #[arg(long, value_name = "PATH", help_heading = "Export")]
     pub file: Option<PathBuf>,
-    /// Bytes kept of a run of requests on a connection, at most 8192
+    /// Bytes kept of a run of requests on a connection, 256 to 65536
     #[arg(long, value_name = "BYTES", default_value_t = limits::REQUEST_CAPTURE, help_heading = "Recorder",
           value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
     pub request_capture: u32,
-    /// Bytes kept of a run of responses on a connection, at most 8192
+    /// Bytes kept of a run of responses on a connection, 256 to 65536
     #[arg(long, value_name = "BYTES", default_value_t = limits::RESPONSE_CAPTURE, help_heading = "Recorder",
           value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
     pub response_capture: u32,
@@ -102,5 +102,48 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
         Ok(bytes)
     } else {
         Err("not a power of two of at least 4096".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::after_dashes(&["--file", "x", "--", "sh", "-c", "exit 7"], &["sh", "-c", "exit 7"])]
+    #[case::without_dashes(&["--file=x", "sh", "-c", "--", "--help"], &["sh", "-c", "--", "--help"])]
+    #[case::called_like_an_option(&["--", "-server"], &["-server"])]
+    #[case::option_misspelt(&["--flie", "x", "--", "sh"], &[])]
+    #[case::no_command(&["--"], &[])]
+    fn a_command_begins_where_options_end(#[case] arguments: &[&str], #[case] command: &[&str]) {
+        let parsed = Cli::try_parse_from(["onlooker", "exec"].iter().chain(arguments));
+        let parsed = parsed.map_or_else(
+            |_refused| Vec::new(),
+            |cli| match cli.command {
+                Command::Exec(exec) => exec.command,
+                other => panic!("{other:?}"),
+            },
+        );
+        assert_eq!(parsed, command);
+    }
+
+    #[test]
+    fn help_says_what_is_accepted() {
+        let mut command = Cli::command();
+        command.build();
+        let run = command.find_subcommand("run").unwrap();
+        for option in ["request_capture", "response_capture"] {
+            let option = run.get_arguments().find(|argument| argument.get_id() == option).unwrap();
+            let said = option.get_help().unwrap().to_string();
+            assert!(said.ends_with(&format!("256 to {}", limits::LARGEST_CAPTURE)), "{said}");
+            let accepted = |bytes: u32| {
+                Cli::try_parse_from(["onlooker", "run", &format!("--{}={bytes}", option.get_long().unwrap())]).is_ok()
+            };
+            let bounds = [255, 256, limits::LARGEST_CAPTURE, limits::LARGEST_CAPTURE + 1].map(accepted);
+            assert_eq!(bounds, [false, true, true, false]);
+        }
     }
 }

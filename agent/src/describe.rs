@@ -12,7 +12,6 @@ mod redis;
 
 use onlooker_protocols::{Details, Exchange};
 use opentelemetry::trace::Status;
-use opentelemetry::{Key, KeyValue, Value};
 
 use crate::route::Routes;
 use crate::span::{Description, Ends};
@@ -21,43 +20,27 @@ use outcome::Outcome;
 /// Why a span ends where it does although its exchange may not have: `aged`, `process_exit` or `shutdown`.
 pub const ONLOOKER_INCOMPLETE: &str = "onlooker.incomplete";
 
-/// Describes the exchange that the process at `ends.local` had; `routes` are those of its service.
-#[must_use]
-pub fn describe(exchange: Exchange, ends: &Ends, routes: &mut Routes) -> Description {
-    let outcome = Outcome::of(&exchange);
-    match exchange.details {
-        Details::Http1(http) => http::describe(http, &outcome, ends, routes),
-        Details::Postgres(query) => postgres::describe(query, &outcome, ends),
-        Details::Redis(command) => redis::describe(command, &outcome, ends),
-    }
-}
-
-/// The attributes of one span, as they come together.
-struct Attributes(Vec<KeyValue>);
-
-impl Attributes {
-    /// Room for what a span of any of the protocols says in the ordinary case.
-    fn new() -> Self {
-        Self(Vec::with_capacity(24))
-    }
-
-    fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        self.0.push(KeyValue::new(Key::from_static_str(key), value));
-    }
-
-    /// What is empty is not known, and not said.
-    fn set_text(&mut self, key: &'static str, text: impl Into<String> + AsRef<str>) {
-        if !text.as_ref().is_empty() {
-            self.set(key, text.into());
-        }
-    }
-
-    fn set_count(&mut self, key: &'static str, count: u64) {
-        self.set(key, i64::try_from(count).unwrap_or(i64::MAX));
-    }
+/// Describes the exchange that the process at `ends.local` had; `routes` are those of its service. What `description`
+/// said before is gone, its memory is used again.
+pub fn describe(exchange: &Exchange, ends: &Ends, routes: &mut Routes, description: &mut Description) {
+    description.name.clear();
+    description.attributes.clear();
+    let outcome = Outcome::of(exchange);
+    description.status = match &exchange.details {
+        Details::Http1(http) => http::describe(http, &outcome, ends, routes, description),
+        Details::Postgres(query) => postgres::describe(query, &outcome, ends, description),
+        Details::Redis(command) => redis::describe(command, &outcome, ends, description),
+    };
 }
 
 /// A status that is explained by an attribute.
 fn error() -> Status {
     Status::Error { description: "".into() }
+}
+
+#[cfg(test)]
+fn described(exchange: &Exchange, ends: &Ends) -> Description {
+    let mut description = Description::default();
+    describe(exchange, ends, &mut Routes::default(), &mut description);
+    description
 }

@@ -30,7 +30,7 @@ use crate::discover::select::Selectors;
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 /// What `env`, `timeout` and the like answer when they fail themselves.
-const FAILED_ITSELF: u8 = 125;
+pub const FAILED_ITSELF: u8 = 125;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -137,7 +137,7 @@ pub fn start(command: &[OsString]) -> Result<Stopped, ExecError> {
         go_elsewhere: go.as_raw_fd(),
     };
 
-    // The standard library gives it an empty signal mask and the default for SIGPIPE, as a shell does.
+    // The standard library gives it the default for SIGPIPE, as a shell does, and leaves all other signals as they are.
     let mut child = Command::new(&path);
     child.arg0(program).args(arguments);
     // SAFETY: `pass` makes system calls and nothing else between fork and exec: no allocation, no lock.

@@ -1,12 +1,14 @@
 //! Sends spans away: over OTLP, to a file, to the console.
 //!
-//! [`Exporting::send`] is called by the pipeline's thread and never waits. Each exporter is a lane of its own, with its
-//! queue, its limit and its thread, so that a slow one holds up neither the pipeline nor the others: OTLP and the file
-//! take encoded requests from a [`batch::Batcher`], the console takes spans. What a lane has no room for, or cannot
-//! deliver, is counted by [`account`]: at the end, spans made = exported + lost, to the unit.
+//! Spans are put into a [`Shipment`] by the pipeline's thread, one by one as they are made, and never wait there. Each
+//! exporter is a lane of its own, with its queue, its limit and its thread, so that a slow one holds up neither the
+//! pipeline nor the others: for OTLP and the file a span is encoded into the next request of a [`batch::Batcher`], the
+//! console takes a copy. What a lane has no room for, or cannot deliver, is counted by [`account`]: at the end, spans
+//! made = exported + lost, to the unit.
 
 mod account;
 mod batch;
+mod buffers;
 mod config;
 mod console;
 pub mod encode;
@@ -28,12 +30,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use batch::Schedule;
+pub use buffers::Buffers;
 pub use config::{Choices, Config, ConfigError, Headers, Otlp, Protocol, Tls};
 pub use console::Output;
 
 use crate::metrics::Metrics;
 use crate::span::Span;
-use account::{Account, Lane};
+use account::{Account, Lane, Ticket};
 use batch::Batcher;
 
 /// Why exporting cannot begin.
@@ -97,19 +100,10 @@ pub fn start(config: Config, output: Output, metrics: Arc<Metrics>) -> Result<Ex
 }
 
 impl Exporting {
-    /// Hands `spans` to the exporters and leaves it empty. Never waits; what there is no room for is counted.
-    pub fn send(&self, spans: &mut Vec<Span>) {
-        if spans.is_empty() {
-            return;
-        }
-        let ticket = self.account.enter(spans.len());
-        for batcher in &self.batchers {
-            batcher.put(&ticket, spans);
-        }
-        if let Some(console) = &self.console {
-            console.put(&ticket, spans);
-        }
-        spans.clear();
+    /// For spans that are made together, such as those of one look at the ring.
+    #[must_use]
+    pub fn shipment(&self) -> Shipment<'_> {
+        Shipment { exporting: self, ticket: self.account.ticket(), spans: 0 }
     }
 
     /// Delivers what is left, for at most `within`; what is not delivered by then is counted as failed.
@@ -128,6 +122,33 @@ impl Exporting {
         for batcher in &self.batchers {
             batcher.close();
         }
+    }
+}
+
+/// Spans on their way to the exporters; complete when it is dropped.
+#[derive(Debug)]
+pub struct Shipment<'e> {
+    exporting: &'e Exporting,
+    ticket: Arc<Ticket>,
+    spans: u64,
+}
+
+impl Shipment<'_> {
+    /// Hands a span to the exporters. Never waits; what there is no room for is counted.
+    pub fn add(&mut self, span: &Span) {
+        self.spans += 1;
+        for batcher in &self.exporting.batchers {
+            batcher.put(&self.ticket, span);
+        }
+        if let Some(console) = &self.exporting.console {
+            console.put(&self.ticket, span);
+        }
+    }
+}
+
+impl Drop for Shipment<'_> {
+    fn drop(&mut self) {
+        self.ticket.enter(self.spans);
     }
 }
 
@@ -207,9 +228,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let output = Output::new(io::sink(), 80, false);
         let exporting = start(Config::default(), output, Arc::clone(&metrics)).unwrap();
-        let mut spans = vec![sample::span(1, &sample::service("shop"))];
-        exporting.send(&mut spans);
-        assert!(spans.is_empty());
+        exporting.shipment().add(&sample::span(1, &sample::service("shop")));
         exporting.shutdown(Duration::from_secs(10));
         assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (1, 1));
     }

@@ -15,17 +15,34 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return not_understood(&refused),
+    };
     log_to_stderr(cli.verbose);
-    let outcome = match cli.command {
-        Command::Run(options) => run(&options),
-        Command::Exec(options) => run_command(&options),
-        Command::Doctor(options) => doctor(&options),
+    let (outcome, failure) = match cli.command {
+        Command::Run(options) => (run(&options), ExitCode::FAILURE),
+        // Any lower one would pass for the command's own.
+        Command::Exec(options) => (run_command(&options), ExitCode::from(exec::FAILED_ITSELF)),
+        Command::Doctor(options) => (doctor(&options), ExitCode::FAILURE),
     };
     outcome.unwrap_or_else(|error| {
         tell(&format!("error: {error:#}"));
-        ExitCode::FAILURE
+        failure
     })
+}
+
+/// Help and version are asked for; all else is an error, which of `exec` must not pass for the command's.
+fn not_understood(refused: &clap::Error) -> ExitCode {
+    // Nobody to tell if it is closed.
+    let _ = refused.print();
+    let of_exec =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).is_some_and(|name| name == "exec");
+    match u8::try_from(refused.exit_code()) {
+        Ok(0) => ExitCode::SUCCESS,
+        _ if of_exec => ExitCode::from(exec::FAILED_ITSELF),
+        code => ExitCode::from(code.unwrap_or(1)),
+    }
 }
 
 /// Ours goes to stderr, all of it: stdout is the traced command's, or the traces'.
@@ -60,16 +77,16 @@ fn run(options: &Run) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
         tell(&format!("ready: {} processes selected", agent.selected));
-        agent
+        let watched = agent
             .watch_until(async {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
             })
-            .await?;
+            .await;
         summarise(&agent.stop());
-        Ok(ExitCode::SUCCESS)
+        watched.map(|()| ExitCode::SUCCESS)
     })
 }
 
@@ -102,10 +119,17 @@ fn run_command(options: &Exec) -> Result<ExitCode> {
                 return Ok(ExitCode::from(error.exit_code()));
             }
         };
+        let mut end = std::pin::pin!(running.wait());
         let mut outcome = None;
-        agent.watch_until(async { outcome = Some(running.wait().await) }).await?;
+        let watched = agent.watch_until(async { outcome = Some(end.as_mut().await) }).await;
         summarise(&agent.stop());
-        let outcome = outcome.context("the command's end was not seen")??;
+        if let Err(error) = watched {
+            tell(&format!("error: {error:#}; the command goes on and is not traced any more"));
+        }
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => end.await,
+        }?;
         if let Some((cgroup, pids)) = &outcome.left {
             tell(&format!("the command left processes running ({pids:?}) in {}", cgroup.display()));
         }

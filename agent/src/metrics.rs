@@ -40,6 +40,8 @@ counters! {
     events_malformed,
     /// Processes that could not be judged because /proc did not tell what they are.
     processes_unreadable,
+    /// Changes of processes that were not looked at, because too many were to be: all processes were looked through later.
+    process_changes_missed,
     /// Processes that were asked for and could not be selected.
     processes_not_selected,
     /// Listening ports that the kernel side could not be told of: their connections count as calls.
@@ -87,10 +89,16 @@ counters! {
     requests_lost_too_many_open,
     /// Requests whose event came when it had been declared missing.
     requests_lost_too_late,
+    /// Requests on connections that were not followed because too many were.
+    requests_lost_over_limit,
+    /// Requests that were lost when spans had been told that theirs is their parent.
+    parents_lost,
     /// Calls that an OpenTelemetry SDK in the caller tells of itself: they are not told twice.
     spans_left_to_sdk,
     /// Parents found after the trace had been sent under another id: told as a link.
     parents_found_late,
+    /// Spans that could not wait until it was known whose they are: they go by the kernel's name of their process.
+    spans_of_unknown_service,
     /// Spans handed to the exporters.
     spans_made,
     /// Spans an exporter delivered (for several exporters: all of them).

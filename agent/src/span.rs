@@ -1,14 +1,16 @@
 //! A span: one side of one exchange, in OpenTelemetry's words.
 
-use std::borrow::Cow;
+pub(crate) mod attributes;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
-use opentelemetry::{KeyValue, Value};
 
 use crate::enrich::Service;
+
+pub use attributes::Attributes;
 
 /// One side of one exchange, ready for export.
 #[derive(Debug, Clone)]
@@ -19,12 +21,12 @@ pub struct Span {
     /// W3C tracestate of the trace, empty if none.
     pub trace_state: CompactString,
     pub kind: SpanKind,
-    pub name: Cow<'static, str>,
+    pub name: String,
     /// Nanoseconds since the Unix epoch.
     pub start: u64,
     pub end: u64,
     pub status: Status,
-    pub attributes: Vec<KeyValue>,
+    pub attributes: Attributes,
     pub links: Vec<SpanContext>,
     /// Whose span it is; spans of one service instance share it.
     pub service: Arc<Service>,
@@ -83,12 +85,34 @@ pub enum Address {
     Unknown,
 }
 
-/// The two ends of the connection an exchange went over, seen from the process whose span is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The two ends of a connection, seen from the process whose spans are made.
+#[derive(Debug)]
 pub struct Ends {
     pub role: Role,
     pub local: Address,
     pub peer: Address,
+    told: OnceLock<[Attributes; 2]>,
+}
+
+impl Ends {
+    #[must_use]
+    pub fn new(role: Role, local: Address, peer: Address) -> Self {
+        Self { role, local, peer, told: OnceLock::new() }
+    }
+
+    /// The server's end.
+    #[must_use]
+    pub fn server(&self) -> &Address {
+        match self.role {
+            Role::Client => &self.peer,
+            Role::Server => &self.local,
+        }
+    }
+
+    /// What `tell` says of them. All spans of the connection say the same: only the first asks.
+    pub(crate) fn told(&self, tell: impl FnOnce(&Self) -> [Attributes; 2]) -> &[Attributes; 2] {
+        self.told.get_or_init(|| tell(self))
+    }
 }
 
 /// What the traced process was on the connection.
@@ -99,17 +123,9 @@ pub enum Role {
 }
 
 /// What an exchange says of itself, before it is known whose child it is: see `describe`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Description {
-    pub name: Cow<'static, str>,
+    pub name: String,
     pub status: Status,
-    pub attributes: Vec<KeyValue>,
-}
-
-impl Span {
-    /// The value of the attribute `key`, if the span has it.
-    #[must_use]
-    pub fn attribute(&self, key: &str) -> Option<&Value> {
-        self.attributes.iter().find(|a| a.key.as_str() == key).map(|a| &a.value)
-    }
+    pub attributes: Attributes,
 }

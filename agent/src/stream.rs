@@ -9,7 +9,7 @@ mod origin;
 
 use std::sync::Arc;
 
-use onlooker_common::event::{self, change, role};
+use onlooker_common::event::{self, change, flag, role};
 use onlooker_protocols::{Begun, Close, Exchange, Lost, Moment, Protocol};
 use rustc_hash::FxHashMap;
 
@@ -37,24 +37,28 @@ impl Default for Limits {
     }
 }
 
-/// Something learnt from a connection. It may be the last that is heard of it: the connection is forgotten then.
-#[derive(Debug)]
-pub struct Happening {
+/// Who hears what is learnt from connections, in the order in which it happened on each.
+pub trait Listener {
+    /// A request is on its way; `origin` is the operation that it began with.
+    fn begun(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>);
+    /// Several requests of the connection are open at once, for the first time.
+    fn pipelined(&mut self, place: Place);
+    /// A request is over; `still_open` others of the connection are not.
+    fn exchanged(&mut self, place: Place, exchange: Box<Exchange>, ends: Arc<Ends>, still_open: usize);
+    /// A request that began can't be told truthfully.
+    fn lost(&mut self, place: Place, lost: Lost);
+    /// A request that is known only from the hole its event left: counted where that was lost.
+    fn untold(&mut self, place: Place, start: Moment);
+    /// The connection is forgotten: this is the last that is heard of it, unless it is used again.
+    fn forgotten(&mut self, place: Place);
+}
+
+/// Where something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
     pub cookie: u64,
     pub tgid: u32,
     pub role: Role,
-    pub learnt: Learnt,
-}
-
-/// What a parser found, with what the connection knows of it.
-#[derive(Debug)]
-pub enum Learnt {
-    /// A request is on its way; the operation that it began with.
-    Begun(Begun, Option<Origin>),
-    Exchange(Box<Exchange>, Ends),
-    Lost(Lost),
-    /// A request that is known only from the hole its event left: counted where that was lost.
-    Untold(Moment),
 }
 
 /// Every connection that is followed, by cookie.
@@ -66,6 +70,8 @@ pub struct Streams {
     limits: Limits,
     metrics: Arc<Metrics>,
     last_sweep: u64,
+    /// Until then (time of segments) there is no use in looking for idle connections.
+    full_until: u64,
 }
 
 /// How often connections are looked through for requests beyond their age.
@@ -74,7 +80,7 @@ const SWEEP_INTERVAL: u64 = 1_000_000_000;
 impl Streams {
     #[must_use]
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { connections: FxHashMap::default(), attention: Vec::new(), limits, metrics, last_sweep: 0 }
+        Self { connections: FxHashMap::default(), attention: Vec::new(), limits, metrics, last_sweep: 0, full_until: 0 }
     }
 
     /// The connection `cookie`, while it is followed.
@@ -97,103 +103,147 @@ impl Streams {
         self.connections.is_empty()
     }
 
-    /// Takes one socket operation with its captured bytes; what it completes is appended to `happened`.
-    pub fn segment(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
-        let Some(connection) = self.connection(segment.cookie) else { return };
-        connection.segment(segment, captured, happened);
+    /// Takes one socket operation with its captured bytes; what it completes is told to the listener.
+    pub fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
+        let Some(connection) = self.connection(segment.cookie, segment.time, listener) else {
+            self.metrics.connections_over_limit.add(1);
+            self.metrics.requests_lost_over_limit.add(u64::from(begins_request(segment)));
+            return;
+        };
+        connection.segment(segment, captured, listener);
         if connection.wants_attention() {
             self.attention.push(segment.cookie);
+        }
+        if segment.flags & (flag::UNIX | flag::FIN) == flag::UNIX | flag::FIN {
+            self.unix_peer_ended(segment.peer, segment.time);
+        }
+    }
+
+    /// The kernel does not tell of a unix socket's end, but its peer reads it.
+    fn unix_peer_ended(&mut self, cookie: u64, now: u64) {
+        if let Some(connection) = self.connections.get_mut(&cookie)
+            && !connection.is_busy()
+        {
+            connection.closing(Close::Normal, now);
+            self.attention.push(cookie);
         }
     }
 
     /// Takes a connection's birth, turn of state or end.
-    pub fn change(&mut self, record: &event::Connection, happened: &mut Vec<Happening>) {
-        if record.change == change::CLOSED && !self.connections.contains_key(&record.cookie) {
-            return;
+    pub fn change(&mut self, record: &event::Connection, listener: &mut dyn Listener) {
+        // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
+        match record.change {
+            change::CONNECTING => {
+                if let Some(before) = self.connections.remove(&record.cookie) {
+                    // The socket is used again: what was open on it is over.
+                    before.end(Close::Normal, record.time, listener);
+                }
+                return;
+            }
+            change::CONNECTED => return self.metrics.connections_opened.add(1),
+            _ => {}
         }
-        if record.change == change::CONNECTING
-            && let Some(mut before) = self.connections.remove(&record.cookie)
-        {
-            // The socket is used again: what was open on it is over.
-            before.close(Close::Normal, record.time, happened);
-        }
-        let metrics = self.metrics.clone();
-        let Some(connection) = self.connection(record.cookie) else { return };
+        let known = if record.change == change::SEEN {
+            self.connection(record.cookie, record.time, listener)
+        } else {
+            self.connections.get_mut(&record.cookie)
+        };
+        let Some(connection) = known else { return };
         match record.change {
             change::SEEN => connection.introduce(record.tgid, ends(record), record.from_start != 0),
-            change::FINISHED => connection.finished(record.time, happened),
-            change::CLOSED => {
+            change::FINISHED => connection.finished(record.time, listener),
+            change::DESTROYED => connection.destroyed(record.next),
+            _ => {
                 let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
-                connection.closed(why, record.time, record.next);
+                connection.closed(why, record.time, record.next, record.arrived);
             }
-            // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
-            _ => metrics.connections_opened.add(u64::from(record.change == change::CONNECTED)),
         }
-        if self.connections.get(&record.cookie).is_some_and(Connection::wants_attention) {
+        if connection.wants_attention() {
             self.attention.push(record.cookie);
         }
     }
 
-    /// A process is gone: so is every connection that was its alone. Unix sockets tell of their end only so.
+    /// A process is gone. Its connections are over, but those that others have too: TCP will tell; unix sockets tell of their
+    /// end only so.
     pub fn process_ended(&mut self, tgid: u32, now: u64) {
         for connection in self.connections.values_mut().filter(|connection| connection.tgid == tgid) {
-            connection.closing(Close::ProcessExit, now);
-            self.attention.push(connection.cookie);
+            connection.process_ended(now);
+            if connection.wants_attention() {
+                self.attention.push(connection.cookie);
+            }
         }
     }
 
     /// Lets time pass: holes that stay are declared, connections that closed are finished, what is too old is given up.
-    pub fn advance(&mut self, now: u64, happened: &mut Vec<Happening>, ended: &mut Vec<u64>) {
-        let mut again = Vec::new();
-        for cookie in std::mem::take(&mut self.attention) {
-            let Some(connection) = self.connections.get_mut(&cookie) else { continue };
-            if connection.advance(now, self.limits.hold, happened) {
-                self.connections.remove(&cookie);
-                ended.push(cookie);
-            } else if connection.wants_attention() {
-                again.push(cookie);
+    pub fn advance(&mut self, now: u64, listener: &mut dyn Listener) {
+        self.attention.sort_unstable();
+        self.attention.dedup();
+        let (connections, hold) = (&mut self.connections, self.limits.hold);
+        self.attention.retain(|cookie| {
+            let Some(connection) = connections.get_mut(cookie) else { return false };
+            let over = connection.advance(now, hold, listener);
+            if over && let Some(connection) = connections.remove(cookie) {
+                connection.is_forgotten(listener);
             }
-        }
-        again.sort_unstable();
-        again.dedup();
-        self.attention.append(&mut again);
+            !over && connections.get(cookie).is_some_and(Connection::wants_attention)
+        });
         if now.saturating_sub(self.last_sweep) >= SWEEP_INTERVAL {
             self.last_sweep = now;
             for connection in self.connections.values_mut() {
-                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, happened);
+                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, listener);
             }
         }
     }
 
     /// Ends everything: the agent stops.
-    pub fn shutdown(&mut self, now: u64, happened: &mut Vec<Happening>) {
-        for (_, mut connection) in self.connections.drain() {
-            connection.advance(u64::MAX, 0, happened);
-            connection.close(Close::Shutdown, now, happened);
+    pub fn shutdown(&mut self, now: u64, listener: &mut dyn Listener) {
+        for (_, connection) in self.connections.drain() {
+            connection.end(Close::Shutdown, now, listener);
         }
     }
 
-    fn connection(&mut self, cookie: u64) -> Option<&mut Connection> {
-        if !self.connections.contains_key(&cookie) {
-            if self.connections.len() >= self.limits.connections && !self.make_room() {
-                self.metrics.connections_over_limit.add(1);
+    /// The connection, from now on if it is new; none if there is no room for it.
+    fn connection(&mut self, cookie: u64, now: u64, listener: &mut dyn Listener) -> Option<&mut Connection> {
+        if self.connections.len() >= self.limits.connections && !self.connections.contains_key(&cookie) {
+            self.make_room(now, listener);
+            if self.connections.len() >= self.limits.connections {
                 return None;
             }
-            self.connections.insert(cookie, Connection::new(cookie, self.metrics.clone()));
         }
-        self.connections.get_mut(&cookie)
+        let fresh = || Connection::new(cookie, self.metrics.clone());
+        Some(self.connections.entry(cookie).or_insert_with(fresh))
     }
 
-    /// Drops connections on which nothing is open. Whether there is room now.
-    fn make_room(&mut self) -> bool {
-        let before = self.connections.len();
-        let newest = self.connections.values().map(|c| c.last_activity).max().unwrap_or(0);
-        let idle_since = newest.saturating_sub(60_000_000_000);
-        self.connections.retain(|_, connection| connection.is_busy() || connection.last_activity > idle_since);
-        let dropped = before - self.connections.len();
-        self.metrics.connections_evicted.add(dropped as u64);
-        dropped > 0
+    /// Forgets those connections that have been idle for the longest: so many at once that it need not be done again soon.
+    fn make_room(&mut self, now: u64, listener: &mut dyn Listener) {
+        /// Of all that there are.
+        const SHARE: usize = 16;
+        /// Where all were busy there is no use in looking again at once.
+        const PAUSE: u64 = 100_000_000;
+        if now < self.full_until {
+            return;
+        }
+        self.full_until = now + PAUSE;
+        let idle = self.connections.values().filter(|connection| !connection.is_busy());
+        let mut idle: Vec<_> = idle.map(|connection| (connection.last_activity, connection.cookie)).collect();
+        let most = (self.limits.connections / SHARE).max(1).min(idle.len());
+        if most < idle.len() {
+            idle.select_nth_unstable(most);
+        }
+        for (_, cookie) in idle.into_iter().take(most) {
+            if let Some(connection) = self.connections.remove(&cookie) {
+                self.metrics.connections_evicted.add(1);
+                connection.is_forgotten(listener);
+                self.full_until = 0;
+            }
+        }
     }
+}
+
+/// Whether a request begins with the segment, as far as the kernel can tell.
+fn begins_request(segment: &event::Segment) -> bool {
+    let egress = segment.flags & flag::EGRESS != 0;
+    segment.flags & flag::BEGINS != 0 && (segment.role == role::SERVER) != egress
 }
 
 /// The addresses of a connection as the kernel tells them.
@@ -256,10 +306,12 @@ impl Connection {
         self.role.unwrap_or(Role::Client)
     }
 
-    /// Both ends, as far as they are known.
-    #[must_use]
-    pub fn ends(&self) -> Ends {
-        Ends { role: self.role(), local: self.local.clone(), peer: self.peer.clone() }
+    /// Both ends, as far as they are known; its spans share them.
+    pub fn ends(&mut self) -> Arc<Ends> {
+        let role = self.role();
+        let known = self.ends.take().filter(|ends| ends.role == role);
+        let ends = known.unwrap_or_else(|| Arc::new(Ends::new(role, self.local.clone(), self.peer.clone())));
+        Arc::clone(self.ends.insert(ends))
     }
 
     #[must_use]

@@ -13,7 +13,7 @@ use onlooker_tests::servers::Collector;
 use onlooker_tests::wait::{until, within};
 use onlooker_tests::{Port, World, machine, record_skip};
 use rstest::rstest;
-use sample::{PATIENCE, books, spans, start, unseen};
+use sample::{PATIENCE, books, send, start, unseen};
 use serde_json::Value;
 
 /// Tells a story that needs a collector, or says why it can't be told here.
@@ -75,7 +75,7 @@ fn every_span_arrives(
         ];
         let (exporting, metrics) = start(&variables, unseen());
         for round in 0..COUNT / 100 {
-            exporting.send(&mut spans(1 + round * 100, 100));
+            send(&exporting, 1 + round * 100, 100);
         }
         exporting.shutdown(PATIENCE);
         assert_eq!(books(&metrics), [COUNT, 0, 0, 0]);
@@ -94,14 +94,14 @@ fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf"
             until(within(PATIENCE), "second attempt", || Ok((metrics.export_retries.get() > before).then_some(())))
         };
 
-        exporting.send(&mut spans(1, 100));
+        send(&exporting, 1, 100);
         retried_after(0)?;
         let collector = Collector::start_on(world, grpc, http)?;
         all_arrive(&collector, 1, 100)?;
 
         let (grpc, http) = collector.stop();
         let retries = metrics.export_retries.get();
-        exporting.send(&mut spans(101, 100));
+        send(&exporting, 101, 100);
         retried_after(retries)?;
         let collector = Collector::start_on(world, grpc, http)?;
         all_arrive(&collector, 1, 200)?;
@@ -178,7 +178,7 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         .concat();
 
         let (exporting, metrics) = start(&known, unseen());
-        exporting.send(&mut spans(1, 10));
+        send(&exporting, 1, 10);
         exporting.shutdown(PATIENCE);
         assert_eq!(books(&metrics), [10, 0, 0, 0]);
         all_arrive(&collector, 1, 10)?;
@@ -189,7 +189,7 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         mistrusting[2].1 = &stranger;
         for variables in [anonymous.to_vec(), mistrusting] {
             let (exporting, metrics) = start(&variables, unseen());
-            exporting.send(&mut spans(1, 10));
+            send(&exporting, 1, 10);
             until(within(PATIENCE), "refusal", || Ok((metrics.export_retries.get() > 0).then_some(())))?;
             exporting.shutdown(std::time::Duration::ZERO);
             assert_eq!(books(&metrics), [0, 0, 10, 0]);

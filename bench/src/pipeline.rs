@@ -2,8 +2,9 @@
 //!
 //! The records are those of a server of many connections that are kept alive, one request and one response each, as the
 //! agent takes them from the ring: in looks of a few thousand. Making them is not timed. The stages are timed in the
-//! same run: taking the records (decode, order, parse, place among the parents), settling what is due (parent, names,
-//! attributes), encoding.
+//! same run: taking the records (decode, order, parse, place among the parents), and settling what is due (parent, names,
+//! attributes), where each span is encoded as soon as it is made. What the encoding takes of it is the difference to
+//! looks whose spans are not encoded; the two kinds take turns.
 
 mod records;
 
@@ -14,13 +15,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use onlooker::clock::Reading;
 use onlooker::discover::runtime::Runtimes;
-use onlooker::enrich::{Service, Services};
-use onlooker::export::encode;
+use onlooker::enrich::{Host, Services, Whose};
+use onlooker::export::{Buffers, Schedule, encode};
 use onlooker::metrics::Metrics;
 use onlooker::pipeline::{Pipeline, Surroundings};
-use onlooker::stream::{Limits, Streams};
+use onlooker::span::{Ends, Span};
+use onlooker::stream::{Limits, Listener, Origin, Place, Streams};
 use onlooker_common::decode::Event;
 use onlooker_common::event;
+use onlooker_protocols::{Begun, Exchange, Lost, Moment};
 
 use self::records::{PER_LOOK, Records};
 use crate::cpu::time_of_this_thread;
@@ -37,100 +40,143 @@ const LOOKS: usize = 400;
 struct Look {
     record: f64,
     settle: f64,
-    encode: f64,
 }
 
 impl Look {
     fn all(&self) -> f64 {
-        self.record + self.settle + self.encode
+        self.record + self.settle
     }
 }
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let looks = looks()?;
-    let of = |stage: fn(&Look) -> f64| median(looks.iter().map(stage));
-    let all = of(Look::all);
+    let [encoded, bare] = looks()?;
+    let of = |looks: &[Look], stage: fn(&Look) -> f64| median(looks.iter().map(stage));
+    let all = of(&encoded, Look::all);
     let parsing = parsing()?;
+    let settle = of(&bare, |look| look.settle);
     let per_second = Row::new("HTTP/1 exchanges per second", 1e9 / all, "per s").aim(Aim::AtLeast(500_000.0));
     let stage = |what: &str, nanos: f64| Row::new(what, nanos, "ns").beside(all, "of all");
     Ok(vec![
         per_second,
         stage("an exchange", all),
-        stage("  records: decode, order, parse, place", of(|look| look.record)),
+        stage("  records: decode, order, parse, place", of(&encoded, |look| look.record)),
         stage("    of which decode, order, parse", parsing),
-        stage("  settle: parent, names, attributes", of(|look| look.settle)),
-        stage("  encode", of(|look| look.encode)),
+        stage("  settle: parent, names, attributes", settle),
+        stage("  encode", of(&encoded, |look| look.settle) - settle),
     ])
 }
 
-fn looks() -> Result<Vec<Look>> {
+/// Looks whose spans are encoded, and others.
+fn looks() -> Result<[Vec<Look>; 2]> {
     let metrics = Arc::new(Metrics::default());
     let mut records = Records::new();
     let mut pipeline = Pipeline::new(OneProcess::new(), Limits::default(), Reading::now()?, metrics.clone());
     for record in records.connections() {
         pipeline.record(record);
     }
-    let mut looks = Vec::with_capacity(LOOKS);
-    for number in 0..WARM_UP + LOOKS {
+    let mut requests = Requests::new();
+    let mut looks = [Vec::with_capacity(LOOKS), Vec::with_capacity(LOOKS)];
+    for number in 0..2 * (WARM_UP + LOOKS) {
         not_interrupted()?;
+        let encodes = number % 2 == 0;
         let now = records.next_look();
+        let mut spans = 0;
         let start = time_of_this_thread();
         for record in records.exchanges() {
             pipeline.record(record);
         }
         let recorded = time_of_this_thread();
-        pipeline.advance(now);
+        pipeline.advance(now, |span| {
+            spans += 1;
+            if encodes {
+                requests.put(span);
+            } else {
+                black_box(span);
+            }
+        });
         let settled = time_of_this_thread();
-        let spans = pipeline.spans.len();
-        if spans > 0 {
-            black_box(encode::encode(&pipeline.spans));
-            pipeline.spans.clear();
-        }
-        let encoded = time_of_this_thread();
-        if number >= WARM_UP {
+        if number >= 2 * WARM_UP {
             // As many end a moment after a look as begin in it.
             ensure!(spans == PER_LOOK, "{spans} spans of {PER_LOOK} exchanges: {metrics:?}");
-            looks.push(Look {
-                record: per_exchange(recorded - start),
-                settle: per_exchange(settled - recorded),
-                encode: per_exchange(encoded - settled),
-            });
+            looks[usize::from(!encodes)]
+                .push(Look { record: per_exchange(recorded - start), settle: per_exchange(settled - recorded) });
         }
     }
     Ok(looks)
+}
+
+/// Makes requests as the agent does for a collector that keeps up.
+struct Requests {
+    buffers: Arc<Buffers>,
+    open: encode::Batch,
+    spans: usize,
+    most: usize,
+}
+
+impl Requests {
+    fn new() -> Self {
+        let buffers = Arc::<Buffers>::default();
+        let most = Schedule::default().max_batch_size;
+        Self { open: encode::Batch::new(buffers.clone()), buffers, spans: 0, most }
+    }
+
+    fn put(&mut self, span: &Span) {
+        self.open.push(span);
+        self.spans += 1;
+        if self.spans == self.most {
+            self.spans = 0;
+            let full = std::mem::replace(&mut self.open, encode::Batch::new(self.buffers.clone()));
+            black_box(full.finish());
+        }
+    }
 }
 
 /// Nanoseconds per exchange for the same records' way as far as the parser, alone.
 fn parsing() -> Result<f64> {
     let mut records = Records::new();
     let mut streams = Streams::new(Limits::default(), Arc::default());
-    let mut happened = Vec::new();
-    let mut take = |streams: &mut Streams, record: &[u8]| {
-        match Event::decode(record) {
-            Ok(Event::Segment(segment, captured)) => streams.segment(segment, captured, &mut happened),
-            Ok(Event::Connection(connection)) => streams.change(connection, &mut happened),
-            Ok(Event::Process(_)) | Err(_) => {}
-        }
-        let found = happened.len();
-        happened.clear();
-        found
+    let mut heard = Count::default();
+    let mut take = |record: &[u8]| match Event::decode(record) {
+        Ok(Event::Segment(segment, captured)) => streams.segment(segment, captured, &mut heard),
+        Ok(Event::Connection(connection)) => streams.change(connection, &mut heard),
+        Ok(Event::Process(_)) | Err(_) => {}
     };
-    for record in records.connections() {
-        take(&mut streams, record);
-    }
+    records.connections().for_each(&mut take);
     let mut looks = Vec::with_capacity(LOOKS);
     for number in 0..WARM_UP + LOOKS {
         not_interrupted()?;
         records.next_look();
         let start = time_of_this_thread();
-        let found: usize = records.exchanges().map(|record| take(&mut streams, record)).sum();
+        records.exchanges().for_each(&mut take);
         let taken = time_of_this_thread() - start;
-        ensure!(found == 2 * PER_LOOK, "{found} findings of {PER_LOOK} exchanges");
         if number >= WARM_UP {
             looks.push(per_exchange(taken));
         }
     }
+    let (heard, told) = (heard.0, PER_LOOK * (WARM_UP + LOOKS));
+    ensure!(heard == told, "{heard} of {told} exchanges were heard");
     Ok(median(looks))
+}
+
+/// Counts exchanges.
+#[derive(Default)]
+struct Count(usize);
+
+impl Listener for Count {
+    fn begun(&mut self, _place: Place, _begun: &Begun, _origin: Option<&Origin>) {}
+
+    fn pipelined(&mut self, _place: Place) {}
+
+    fn exchanged(&mut self, _place: Place, exchange: Box<Exchange>, _ends: Arc<Ends>, _still_open: usize) {
+        black_box(exchange);
+        self.0 += 1;
+    }
+
+    fn lost(&mut self, _place: Place, _lost: Lost) {}
+
+    fn untold(&mut self, _place: Place, _start: Moment) {}
+
+    fn forgotten(&mut self, _place: Place) {}
 }
 
 fn per_exchange(look: Duration) -> f64 {
@@ -139,18 +185,19 @@ fn per_exchange(look: Duration) -> f64 {
 
 /// All is done by one process: this one, as it is one that can be looked at.
 struct OneProcess {
-    services: Services,
+    whose: Whose,
 }
 
 impl OneProcess {
     fn new() -> Self {
-        Self { services: Services::new(Arc::new(Runtimes::default())) }
+        let mut services = Services::new(Arc::new(Host::read()), Arc::new(Runtimes::default()));
+        Self { whose: Whose::known(services.of(std::process::id(), "")) }
     }
 }
 
 impl Surroundings for OneProcess {
-    fn service(&mut self, tgid: u32) -> Arc<Service> {
-        self.services.of(tgid, "")
+    fn whose(&mut self, _tgid: u32) -> Whose {
+        self.whose.clone()
     }
 
     fn completed(&mut self, _cookie: u64, _until: u64) {}

@@ -13,7 +13,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result};
-use onlooker::kernel::{self, Control, Kernel, ring::Ring};
+use onlooker::kernel::{self, Kernel, Selection, ring::Ring};
 use onlooker_common::limits;
 use onlooker_common::process::Capture;
 use tokio::runtime::{self, Runtime};
@@ -130,7 +130,7 @@ impl Least {
 struct Recorder {
     // Dropped in this order: what needs the runtime before the runtime.
     ring: Ring,
-    control: Control,
+    selection: Selection,
     kernel: Kernel,
     _runtime: Runtime,
 }
@@ -142,17 +142,17 @@ impl Recorder {
         let inside = runtime.enter();
         let mut kernel = Kernel::load(&kernel::Options::default())?;
         let ring = kernel.ring()?;
-        let mut control = kernel.control()?;
+        let capture = Capture { request: limits::REQUEST_CAPTURE, response: limits::RESPONSE_CAPTURE };
+        let mut selection = kernel.selection(capture)?;
         let namespace = fs::metadata("/proc/self/ns/net").context("cannot look at the network namespace")?.ino();
-        control.listening(u32::try_from(namespace).context("the kernel numbers namespaces with 32 bits")?, port)?;
+        selection.listening(u32::try_from(namespace).context("the kernel numbers namespaces with 32 bits")?, port)?;
         kernel.attach()?;
         drop(inside);
-        Ok(Self { ring, control, kernel, _runtime: runtime })
+        Ok(Self { ring, selection, kernel, _runtime: runtime })
     }
 
     fn select(&mut self, pid: u32) -> Result<()> {
-        let capture = Capture { request: limits::REQUEST_CAPTURE, response: limits::RESPONSE_CAPTURE };
-        self.control.select(pid, 0, capture).context("cannot select the load")
+        self.selection.select(pid, 0).context("cannot select the load")
     }
 
     fn drain(&mut self) {

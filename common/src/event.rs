@@ -28,6 +28,8 @@ pub mod flag {
     pub const FIN: u32 = 1 << 4;
     /// The process runs an event loop: the thread is not the unit of its work.
     pub const LOOP: u32 = 1 << 5;
+    /// A unix socket: positions count from its first operation that was seen, and say nothing to the other end.
+    pub const UNIX: u32 = 1 << 6;
 }
 
 /// Values of [`Segment::role`] and [`Connection::role`]: what the process is on the connection.
@@ -70,11 +72,9 @@ pub struct Segment {
     pub role: u8,
     /// How many bytes of `tail` are meant: its last ones.
     pub tail_length: u8,
-    pub _pad: u16,
+    pub _pad: [u8; 6],
     pub tgid: u32,
     pub tid: u32,
-    /// How often the thread had gone back to sleep in its event loop; 0 while that is not watched.
-    pub turn: u32,
     /// One of the `context::unit` constants, and two words whose meaning it gives.
     pub unit_kind: u32,
     pub unit: [u64; 2],
@@ -99,8 +99,11 @@ pub mod change {
     pub const CONNECTED: u32 = 3;
     /// This side sent its FIN: no more bytes will be sent.
     pub const FINISHED: u32 = 4;
-    /// The socket is closed; `error` says why, if not in order.
+    /// Nothing more will be sent or come; `error` says why, if not in order. What has come may still be read, as far as
+    /// `arrived`.
     pub const CLOSED: u32 = 5;
+    /// After `CLOSED` with something unread: the socket is gone, and what was not read never will be.
+    pub const DESTROYED: u32 = 6;
 }
 
 /// Longest unix socket path (`sockaddr_un.sun_path`).
@@ -141,9 +144,11 @@ pub struct Connection {
     pub peer: u64,
     /// Position after the last byte that was received, and sent: both 0 if none was.
     pub next: [u64; 2],
+    /// Position after the last byte that has come, read or not. TCP only.
+    pub arrived: u64,
 }
 
-const _: () = assert!(size_of::<Connection>() == 216);
+const _: () = assert!(size_of::<Connection>() == 224);
 
 /// What happened to a process: values of [`Process::change`].
 pub mod lifecycle {

@@ -4,6 +4,7 @@
 //! agent reads it with `decode` (feature of the same name), which takes hostile bytes.
 #![no_std]
 
+pub mod agent;
 pub mod context;
 #[cfg(feature = "decode")]
 pub mod decode;

@@ -10,13 +10,30 @@ use crate::user;
 
 /// Where the bytes of an operation are in user memory.
 #[derive(Clone, Copy)]
-pub enum Bytes {
-    /// Not to be known.
-    Nowhere,
-    /// One buffer.
-    Buffer(u64),
-    /// `count` iovecs.
-    Vector { iovecs: u64, count: u64 },
+pub struct Bytes {
+    /// Where the buffer is, or the first iovec; 0 if that is not to be known.
+    pub at: u64,
+    /// How many iovecs there are; 0 for one buffer.
+    pub buffers: u64,
+}
+
+impl Bytes {
+    pub const NOWHERE: Self = Self { at: 0, buffers: 0 };
+
+    #[inline(always)]
+    pub fn is_nowhere(self) -> bool {
+        self.at == 0
+    }
+
+    #[inline(always)]
+    fn buffer(at: u64) -> Self {
+        Self { at, buffers: 0 }
+    }
+
+    #[inline(always)]
+    fn vector(at: u64, buffers: u64) -> Self {
+        if buffers == 0 { Self::NOWHERE } else { Self { at, buffers } }
+    }
 }
 
 /// A system call: its number and first three arguments.
@@ -57,29 +74,29 @@ mod arch {
 pub fn bytes(task: Task) -> Bytes {
     if task.in_compat_syscall() {
         count(Loss::CompatSyscall);
-        return Bytes::Nowhere;
+        return Bytes::NOWHERE;
     }
     if task.is_io_worker() {
         count(Loss::LengthOnly);
-        return Bytes::Nowhere;
+        return Bytes::NOWHERE;
     }
     let call = arch::call(task);
     let [_, second, third] = call.arguments;
     match call.number {
-        arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Bytes::Buffer(second),
-        arch::READV | arch::WRITEV | arch::PREADV2 | arch::PWRITEV2 => Bytes::Vector { iovecs: second, count: third },
+        arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Bytes::buffer(second),
+        arch::READV | arch::WRITEV | arch::PREADV2 | arch::PWRITEV2 => Bytes::vector(second, third),
         arch::SENDMSG | arch::RECVMSG => match user::message_header(second) {
-            Some((iovecs, count)) => Bytes::Vector { iovecs, count },
-            None => Bytes::Nowhere,
+            Some((iovecs, count)) => Bytes::vector(iovecs, count),
+            None => Bytes::NOWHERE,
         },
         arch::SENDMMSG | arch::RECVMMSG => {
             // The call's messages come one by one, and which one this is can't be told.
             count(Loss::MultipleMessages);
-            Bytes::Nowhere
+            Bytes::NOWHERE
         }
         _ => {
             count(Loss::LengthOnly);
-            Bytes::Nowhere
+            Bytes::NOWHERE
         }
     }
 }

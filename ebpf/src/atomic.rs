@@ -16,6 +16,18 @@ pub unsafe fn fetch_add(word: *mut i64, change: i64) -> i64 {
     value
 }
 
+/// Puts `value` into `word`; gives what it was.
+///
+/// # Safety
+/// As for `fetch_add`.
+#[inline(always)]
+pub unsafe fn swap(word: *mut u64, value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: as in `fetch_add`.
+    unsafe { asm!("{value} = xchg_64({word} + 0, {value})", word = in(reg) word, value = inout(reg) value) };
+    value
+}
+
 /// Sets `bits` in `word`.
 ///
 /// # Safety

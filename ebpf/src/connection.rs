@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_storage_get};
 use core::ptr;
 use onlooker_common::context::{Owner, TraceContext};
 use onlooker_common::event::{self, UNIX_PATH_BYTES, change, kind, role};
@@ -10,9 +10,10 @@ use onlooker_common::limits::WAITING_SEND;
 use onlooker_common::loss::Loss;
 use onlooker_common::process::{Listener, process_flag};
 
-use crate::context;
+use crate::atomic;
+use crate::context::{self, Work};
 use crate::emit;
-use crate::kernel::{AF_UNIX, Sock, Task};
+use crate::kernel::{AF_UNIX, Fins, Sock, Task, tcp_state};
 use crate::maps::{CONNECTIONS, LISTENERS, count};
 use crate::process::{self, Selected};
 
@@ -24,12 +25,21 @@ pub mod bit {
     pub const FROM_START: u16 = 1 << 1;
     /// The agent has its addresses.
     pub const ANNOUNCED: u16 = 1 << 2;
-    /// Server: a request was read and its answer has not begun.
-    pub const IN_FLIGHT: u16 = 1 << 3;
     /// Client: a message was sent.
-    pub const SENT: u16 = 1 << 4;
+    pub const SENT: u16 = 1 << 3;
     /// Client: its owner is counted as waiting for it.
-    pub const AWAITED: u16 = 1 << 5;
+    pub const AWAITED: u16 = 1 << 4;
+    /// Client, because nothing is known to listen on its port: what it reads may be requests after all.
+    pub const GUESSED: u16 = 1 << 5;
+    /// A FIN was sent.
+    pub const FIN_SENT: u16 = 1 << 6;
+    /// A FIN came.
+    pub const FIN_CAME: u16 = 1 << 7;
+    /// It is closed, and what had come was not all read then.
+    pub const UNREAD: u16 = 1 << 8;
+    /// TCP, and this is its first operation. (What is kept in registers until the operation's end doubles the states of
+    /// everything before that the verifier goes through; a bit in memory doesn't.)
+    pub const NEW: u16 = 1 << 9;
 }
 
 /// Values of [`ConnectionState::last`].
@@ -50,6 +60,12 @@ pub struct ConnectionState {
     pub owner: Owner,
     /// When a send began that waits for room; 0 while none does.
     pub sending_since: u64,
+    /// Server: 1 while a request was read and its answer has not begun.
+    in_flight: u64,
+    /// Of the ids of its messages: what they have in common, and what the next are made of.
+    pub ids: [u64; 2],
+    /// The thread that read or wrote the first byte of `message`.
+    pub thread: u32,
     pub run: u32,
     /// Bytes of this run that may still be captured.
     pub budget: u32,
@@ -75,6 +91,29 @@ impl ConnectionState {
     #[inline(always)]
     pub fn clear(&mut self, bit: u16) {
         self.flags &= !bit;
+    }
+
+    /// Puts a request in flight, or takes it out; whether that was new. A reset does so beside the thread that answers.
+    #[inline(always)]
+    pub fn set_in_flight(&mut self, in_flight: bool) -> bool {
+        let now = u64::from(in_flight);
+        // SAFETY: a live, aligned word of the socket's storage.
+        unsafe { atomic::swap(&raw mut self.in_flight, now) != now }
+    }
+
+    #[inline(always)]
+    pub fn fins(&self) -> Fins {
+        Fins { sent: self.is(bit::FIN_SENT), came: self.is(bit::FIN_CAME) }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, fins: Fins) {
+        if fins.sent {
+            self.set(bit::FIN_SENT);
+        }
+        if fins.came {
+            self.set(bit::FIN_CAME);
+        }
     }
 }
 
@@ -109,7 +148,14 @@ pub fn of(sock: Sock) -> Option<&'static mut ConnectionState> {
 /// Finds out who a connection is, at its first operation.
 #[inline(always)]
 pub fn identify(sock: Sock, state: &mut ConnectionState, family: u16, read: Option<u32>) {
+    // SAFETY: no arguments.
+    let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
     state.cookie = sock.cookie();
+    state.ids = [word(), word()];
+    if family != AF_UNIX {
+        state.set(bit::NEW);
+        state.note(sock.fins());
+    }
     match state.role {
         role::CLIENT => {}
         // Inherited from the socket it was accepted on.
@@ -119,6 +165,9 @@ pub fn identify(sock: Sock, state: &mut ConnectionState, family: u16, read: Opti
         }
         _ => {
             state.role = if family == AF_UNIX { unix_role(sock) } else { inet_role(sock) };
+            if family != AF_UNIX && state.role == role::CLIENT {
+                state.set(bit::GUESSED);
+            }
             let first = family == AF_UNIX || read.is_some_and(|length| sock.was_first_read(length));
             if first {
                 state.set(bit::FROM_START);
@@ -154,7 +203,10 @@ fn unix_role(sock: Sock) -> u8 {
 pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> bool {
     let family = sock.family();
     let error = if change == event::change::CLOSED { sock.error() } else { 0 };
-    let Some(mut entry) = emit::reserve::<event::Connection>(Loss::RingFullConnection) else { return false };
+    let Some(mut entry) = emit::reserve::<event::Connection>() else {
+        count(Loss::RingFullConnection);
+        return false;
+    };
     let (local_port, remote_port) = if family == AF_UNIX { (0, 0) } else { sock.ports() };
     let (local, remote) = if family == AF_UNIX { ([0; 4], [0; 4]) } else { sock.addresses(family) };
     // SAFETY: every field of the record is written before it is submitted; it is plain old data.
@@ -178,6 +230,7 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> boo
         (*record).path_length = 0;
         (*record).peer = 0;
         (*record).next = state.next;
+        (*record).arrived = arrived(sock, state, family);
         (&raw mut (*record).path).write_bytes(0, 1);
         if family == AF_UNIX
             && let Some(unix) = sock.unix()
@@ -189,30 +242,57 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> boo
             }
         }
     }
-    emit::submit(entry);
+    emit::submit(entry, true);
     true
 }
 
-/// include/net/tcp_states.h
-mod tcp {
-    pub const ESTABLISHED: i32 = 1;
-    pub const SYN_SENT: i32 = 2;
-    pub const FIN_WAIT1: i32 = 4;
-    pub const CLOSE: i32 = 7;
-    pub const LAST_ACK: i32 = 9;
-    pub const LISTEN: i32 = 10;
+/// Position after the last byte that has come, read or not.
+#[inline(always)]
+fn arrived(sock: Sock, state: &ConnectionState, family: u16) -> u64 {
+    let sequences = if family == AF_UNIX { None } else { sock.sequences(state.fins()) };
+    match sequences {
+        Some(sequences) if state.is(bit::IDENTIFIED) => extend(state.next[0], sequences.arrived),
+        _ => state.next[0],
+    }
+}
+
+/// A sequence number as the position nearest to `near`.
+#[inline(always)]
+pub fn extend(near: u64, sequence: u32) -> u64 {
+    near.wrapping_add(sequence.wrapping_sub(near as u32) as i32 as i64 as u64)
 }
 
 /// A TCP socket goes from one state to another.
 #[inline(always)]
 pub fn state_changed(sock: Sock, old: i32, new: i32) {
+    let (old, new) = (old as u8, new as u8);
     match new {
-        tcp::SYN_SENT => connecting(sock),
-        tcp::LISTEN => listening(sock),
-        tcp::ESTABLISHED if old == tcp::SYN_SENT => changed(sock, change::CONNECTED),
-        tcp::FIN_WAIT1 | tcp::LAST_ACK => changed(sock, change::FINISHED),
-        tcp::CLOSE => closed(sock),
+        tcp_state::SYN_SENT => connecting(sock),
+        tcp_state::LISTEN => listening(sock),
+        tcp_state::ESTABLISHED if old == tcp_state::SYN_SENT => changed(sock, change::CONNECTED),
+        tcp_state::FIN_WAIT1 | tcp_state::LAST_ACK => {
+            noted(sock, Fins { sent: true, came: new == tcp_state::LAST_ACK });
+            changed(sock, change::FINISHED);
+        }
+        tcp_state::CLOSE_WAIT | tcp_state::CLOSING => {
+            noted(sock, Fins { sent: new == tcp_state::CLOSING, came: true });
+        }
+        tcp_state::CLOSE => {
+            // The state that waits for the network to forget the connection is another socket's.
+            if old == tcp_state::FIN_WAIT2 && sock.error() == 0 {
+                noted(sock, Fins { sent: true, came: true });
+            }
+            closed(sock);
+        }
         _ => {}
+    }
+}
+
+/// Also for a connection that has not been used yet: it has its listener's state.
+#[inline(always)]
+fn noted(sock: Sock, fins: Fins) {
+    if let Some(state) = known(sock) {
+        state.note(fins);
     }
 }
 
@@ -236,6 +316,9 @@ fn connecting(sock: Sock) {
             _pad: 0,
         },
         sending_since: 0,
+        in_flight: 0,
+        ids: [0; 2],
+        thread: 0,
         run: 0,
         budget: 0,
         tgid,
@@ -244,11 +327,7 @@ fn connecting(sock: Sock) {
         last: NO_DIRECTION,
     };
     process::calls(process, tgid);
-    if let Some(thread) = context::thread(Task::current())
-        && let Some(owner) = context::opener(process, thread)
-    {
-        state.owner = owner;
-    }
+    Work { process, task: Task::current(), tid }.connection_opened(state);
     // The addresses are announced with the first operation: the local port is not chosen yet.
     report(sock, state, change::CONNECTING, tid);
 }
@@ -275,11 +354,15 @@ fn changed(sock: Sock, change: u32) {
     }
 }
 
+/// Nothing more is sent or comes. What has come may still be read.
 #[inline(always)]
 fn closed(sock: Sock) {
     let Some(state) = known(sock) else { return };
     if state.cookie == 0 {
         return;
+    }
+    if arrived(sock, state, sock.family()) != state.next[0] {
+        state.set(bit::UNREAD);
     }
     if let Some(process) = Selected::find(state.tgid) {
         context::settle(process, state);
@@ -294,6 +377,25 @@ fn closed(sock: Sock) {
         context::forget(thread, state.cookie);
     }
     report(sock, state, change::CLOSED, 0);
+}
+
+/// A connection was closed before its first operation was seen, as when the peer's reset overtakes what it sent: the end is
+/// told once it has a beginning.
+#[inline(always)]
+pub fn closed_before(sock: Sock) {
+    if sock.state() == tcp_state::CLOSE {
+        closed(sock);
+    }
+}
+
+/// A TCP socket is gone.
+#[inline(always)]
+pub fn destroyed(sock: Sock) {
+    if let Some(state) = known(sock)
+        && state.is(bit::UNREAD)
+    {
+        report(sock, state, change::DESTROYED, 0);
+    }
 }
 
 /// TCP is about to take bytes of a send: `left` in all, or what is left of it after a wait.

@@ -2,11 +2,12 @@
 //!
 //! In this order: the thread that read a request, where a thread stays with its request; whoever opened a connection,
 //! for its first message; the event loop's turn, where no other request could be meant. What can't be proven is nobody.
-//! A thread that owes an answer and reads another request, or goes to wait for events with the request's connection in an
-//! epoll set, shows that its process runs a loop: from then on threads prove nothing there.
+//! A thread that owes an answer and reads another request, or the answer to another's call, or goes to wait for events with
+//! the request's connection in an epoll set, shows that its process runs a loop, and so does one that answers what another
+//! read: from then on threads prove nothing there.
 
 use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_task_storage_get};
+use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use core::ptr;
 use onlooker_common::context::{Owner, TraceContext, evidence};
 use onlooker_common::loss::Loss;
@@ -26,10 +27,8 @@ pub struct ThreadState {
     request: Owner,
     /// Whose turn of the event loop it is.
     tick: Owner,
-    /// How often the thread went to wait for events.
-    pub turn: u32,
     /// 1 once `request` has been answered, at least in part, or will not be.
-    answered: u32,
+    answered: u64,
     /// What `request` was read from.
     socket: FormerSock,
 }
@@ -39,6 +38,12 @@ impl ThreadState {
     #[inline(always)]
     fn owes_answer(&self) -> bool {
         self.request.cookie != 0 && self.answered == 0 && self.socket.is_connection(self.request.cookie)
+    }
+
+    /// Whether the request that it read last can still be worked on: what was answered may go on until its connection ends.
+    #[inline(always)]
+    fn may_still_answer(&self) -> bool {
+        self.answered == 0 || self.socket.is_connection(self.request.cookie)
     }
 }
 
@@ -62,58 +67,206 @@ pub fn thread(task: Task) -> Option<&'static mut ThreadState> {
     }
 }
 
-/// New ids; `trace_id` that of the owner's, where there is one.
+/// New ids for a message on the connection: its trace is the owner's, where there is one.
+///
+/// A connection's ids come from two random words: one that all its traces share, and one that SplitMix64 (Steele et al.,
+/// 2014) goes on from, at a tenth of what a helper's random words would cost.
 #[inline(always)]
-fn identity(owner: Option<&Owner>) -> TraceContext {
-    // SAFETY: no arguments.
-    let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
+fn identity(state: &mut ConnectionState, owner: Option<&Owner>) -> TraceContext {
+    let [shared, mut seed] = state.ids;
+    let mut next = || {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    };
     let trace_id = match owner {
         Some(owner) => owner.context.trace_id,
-        None => [word(), word()],
+        None => [shared, next()],
     };
-    TraceContext { trace_id, span_id: word() }
+    let span_id = next();
+    state.ids[1] = seed;
+    TraceContext { trace_id, span_id }
 }
 
-/// A thread of a server read bytes of a request.
-#[inline(always)]
-pub fn request_read(
-    process: Selected,
-    thread: Option<&mut ThreadState>,
-    sock: Sock,
-    state: &mut ConnectionState,
-    begins: bool,
-    position: u64,
-) {
-    if begins {
-        state.message = identity(None);
+/// Who does something on a connection.
+pub struct Work {
+    pub process: Selected,
+    pub task: Task,
+    pub tid: u32,
+}
+
+impl Work {
+    #[inline(always)]
+    fn in_loop(&self) -> bool {
+        self.process.has(process_flag::LOOP)
+    }
+
+    /// What was seen no thread does that stays with its request.
+    #[inline(always)]
+    fn shows_loop(&self) {
+        self.process.set(process_flag::LOOP);
+    }
+
+    /// Bytes of a request were read.
+    #[inline(always)]
+    pub fn request_read(&self, sock: Sock, state: &mut ConnectionState, begins: bool, position: u64) {
+        if begins {
+            state.message = identity(state, None);
+            state.message_position = position;
+            state.thread = self.tid;
+            if state.set_in_flight(true) {
+                self.process.add_runnable(1);
+            }
+        }
+        let Some(thread) = thread(self.task) else { return };
+        if !self.in_loop() && thread.request.cookie != state.cookie && thread.owes_answer() {
+            self.shows_loop();
+        }
+        let owner = Owner {
+            cookie: state.cookie,
+            position: state.message_position,
+            context: state.message,
+            evidence: evidence::THREAD,
+            _pad: 0,
+        };
+        thread.request = owner;
+        thread.tick = owner;
+        thread.answered = 0;
+        thread.socket = sock.former();
+    }
+
+    /// Bytes of a response were written.
+    #[inline(always)]
+    pub fn response_written(&self, state: &mut ConnectionState, begins: bool) {
+        settle(self.process, state);
+        if !begins {
+            return;
+        }
+        if !self.in_loop() && state.thread != 0 && state.thread != self.tid {
+            // Read by one thread, answered by another: what the first one does, it may do for anybody.
+            self.shows_loop();
+        }
+        no_answer_owed(thread(self.task), state);
+    }
+
+    /// Bytes of a message to a server were written. Where one begins, it is settled whose work that is: with the run, or
+    /// with another thread on a connection that threads share.
+    #[inline(always)]
+    pub fn call_sent(&self, state: &mut ConnectionState, begins: bool, position: u64) {
+        if !begins && (state.thread == self.tid || self.in_loop()) {
+            return;
+        }
+        // It waited for the connection until now.
+        end_waiting(self.process, state);
+        let owner = thread(self.task).and_then(|thread| self.owner_of_call(thread, state));
+        if owner.is_some() {
+            state.clear(bit::GUESSED);
+        }
+        state.message = identity(state, owner.as_ref());
         state.message_position = position;
-        if !state.is(bit::IN_FLIGHT) {
-            state.set(bit::IN_FLIGHT);
-            process.add_runnable(1);
+        state.thread = self.tid;
+        state.set(bit::SENT);
+        state.owner = owner.unwrap_or_default();
+        self.begin_waiting(state);
+    }
+
+    /// A connection is opened: on behalf of whatever is being done.
+    #[inline(always)]
+    pub fn connection_opened(&self, state: &mut ConnectionState) {
+        if let Some(thread) = thread(self.task)
+            && let Some(owner) = opener(self.process, thread)
+        {
+            state.owner = owner;
+            self.begin_waiting(state);
         }
     }
-    let Some(thread) = thread else { return };
-    if !process.has(process_flag::LOOP) && thread.request.cookie != state.cookie && thread.owes_answer() {
-        process.set(process_flag::LOOP);
-    }
-    let owner = Owner {
-        cookie: state.cookie,
-        position: state.message_position,
-        context: state.message,
-        evidence: evidence::THREAD,
-        _pad: 0,
-    };
-    thread.request = owner;
-    thread.tick = owner;
-    thread.answered = 0;
-    thread.socket = sock.former();
-}
 
-/// A thread of a server wrote bytes of a response.
-#[inline(always)]
-pub fn response_written(process: Selected, thread: Option<&mut ThreadState>, state: &mut ConnectionState) {
-    settle(process, state);
-    no_answer_owed(thread, state);
+    #[inline(always)]
+    fn owner_of_call(&self, thread: &ThreadState, state: &ConnectionState) -> Option<Owner> {
+        let in_loop = self.in_loop();
+        if !in_loop && is_open(&thread.request) && thread.may_still_answer() {
+            return Some(Owner { evidence: evidence::THREAD, ..thread.request });
+        }
+        if !state.is(bit::SENT) && is_open(&state.owner) {
+            return Some(Owner { evidence: evidence::CONNECT, ..state.owner });
+        }
+        if in_loop && is_open(&thread.tick) && self.is_only_candidate(&thread.tick) {
+            return Some(Owner { evidence: evidence::TICK, ..thread.tick });
+        }
+        None
+    }
+
+    /// Whether no request of the process but `owner`'s can be meant: all others wait for answers.
+    #[inline(always)]
+    fn is_only_candidate(&self, owner: &Owner) -> bool {
+        if self.process.has(process_flag::SCHEDULER) {
+            return false;
+        }
+        if self.process.has(process_flag::NO_QUEUE) {
+            return true;
+        }
+        let is_counted = match WAITING.get_ptr(owner.cookie) {
+            // SAFETY: a live value of the map.
+            Some(waiting) => unsafe {
+                let (of, calls, answered) = ((*waiting).position, (*waiting).calls, (*waiting).answered);
+                of < owner.position || (of == owner.position && calls == 0 && answered == 0)
+            },
+            None => true,
+        };
+        // Nothing is proven by a count that has gone wrong.
+        self.process.runnable() == i64::from(is_counted)
+    }
+
+    /// In an event loop, the owner waits for what happens on the connection, and is out of the count meanwhile.
+    #[inline(always)]
+    fn begin_waiting(&self, state: &mut ConnectionState) {
+        let owner = &state.owner;
+        if owner.cookie == 0 || !self.in_loop() {
+            return;
+        }
+        let known = match WAITING.get_ptr_mut(owner.cookie) {
+            // SAFETY: a live value of the map.
+            Some(waiting) if unsafe { (*waiting).position == owner.position } => waiting,
+            _ => {
+                let fresh = Waiting { position: owner.position, calls: 0, answered: 0 };
+                if WAITING.insert(owner.cookie, fresh, 0).is_err() {
+                    count(Loss::RequestsFull);
+                    return;
+                }
+                let Some(waiting) = WAITING.get_ptr_mut(owner.cookie) else { return };
+                waiting
+            }
+        };
+        // SAFETY: a live, aligned value of the map.
+        unsafe {
+            let before = atomic::fetch_add(&raw mut (*known).calls, 1);
+            if before == 0 && (*known).answered == 0 {
+                self.process.add_runnable(-1);
+            }
+        }
+        state.set(bit::AWAITED);
+    }
+
+    /// Bytes of a response were read: the turn is that of the request which asked.
+    #[inline(always)]
+    pub fn answer_read(&self, state: &mut ConnectionState, begins: bool) {
+        end_waiting(self.process, state);
+        let Some(thread) = thread(self.task) else { return };
+        if state.is(bit::GUESSED) {
+            // It may have been a request: of what follows nobody knows whose work it is.
+            thread.request = Owner::default();
+            thread.tick = Owner::default();
+            return;
+        }
+        let asked = &state.owner;
+        let of_another = asked.cookie != thread.request.cookie || asked.position != thread.request.position;
+        if begins && asked.cookie != 0 && of_another && !self.in_loop() && thread.owes_answer() {
+            // It goes on with one request while it owes the answer to another.
+            self.shows_loop();
+        }
+        thread.tick = *asked;
+    }
 }
 
 /// The thread owes no answer on a connection: it wrote one, could not, or was told that nobody will ask any more.
@@ -129,57 +282,34 @@ pub fn no_answer_owed(thread: Option<&mut ThreadState>, state: &ConnectionState)
 /// The request on a server connection is answered, or never will be.
 #[inline(always)]
 pub fn settle(process: Selected, state: &mut ConnectionState) {
-    if !state.is(bit::IN_FLIGHT) {
+    if !state.set_in_flight(false) {
         return;
     }
-    state.clear(bit::IN_FLIGHT);
-    if process.has(process_flag::CALLS)
-        && let Some(waiting) = WAITING.get_ptr_mut(state.cookie)
-    {
-        // SAFETY: a live value of the map.
-        let waits = unsafe {
-            (*waiting).answered = 1;
-            (*waiting).calls > 0 && (*waiting).position == state.message_position
-        };
-        if waits {
-            // Its calls took it out of the count already.
-            return;
+    if process.has(process_flag::CALLS) && process.has(process_flag::LOOP) {
+        match WAITING.get_ptr_mut(state.cookie) {
+            // SAFETY: a live value of the map.
+            Some(waiting) if unsafe { (*waiting).position == state.message_position } => unsafe {
+                (*waiting).answered = 1;
+                if (*waiting).calls > 0 {
+                    // Its calls took it out of the count already.
+                    return;
+                }
+            },
+            _ => {
+                // So that a call it makes later takes it out of no count again.
+                let answered = Waiting { position: state.message_position, calls: 0, answered: 1 };
+                if WAITING.insert(state.cookie, answered, 0).is_err() {
+                    count(Loss::RequestsFull);
+                }
+            }
         }
     }
     process.add_runnable(-1);
 }
 
-/// A message is sent to a server: settles whose work it is.
-#[inline(always)]
-pub fn call_begins(process: Selected, thread: Option<&mut ThreadState>, state: &mut ConnectionState, position: u64) {
-    let owner = thread.and_then(|thread| owner_of_call(process, thread, state));
-    state.message = identity(owner.as_ref());
-    state.message_position = position;
-    state.set(bit::SENT);
-    state.owner = owner.unwrap_or_default();
-    if state.owner.cookie != 0 && process.has(process_flag::LOOP) {
-        begin_waiting(process, state);
-    }
-}
-
-#[inline(always)]
-fn owner_of_call(process: Selected, thread: &ThreadState, state: &ConnectionState) -> Option<Owner> {
-    let in_loop = process.has(process_flag::LOOP);
-    if !in_loop && is_open(&thread.request) {
-        return Some(Owner { evidence: evidence::THREAD, ..thread.request });
-    }
-    if !state.is(bit::SENT) && is_open(&state.owner) {
-        return Some(Owner { evidence: evidence::CONNECT, ..state.owner });
-    }
-    if in_loop && is_open(&thread.tick) && is_only_candidate(process, &thread.tick) {
-        return Some(Owner { evidence: evidence::TICK, ..thread.tick });
-    }
-    None
-}
-
 /// Whose context a connection is opened in.
 #[inline(always)]
-pub fn opener(process: Selected, thread: &ThreadState) -> Option<Owner> {
+fn opener(process: Selected, thread: &ThreadState) -> Option<Owner> {
     let owner = if process.has(process_flag::LOOP) { &thread.tick } else { &thread.request };
     if process.has(process_flag::SCHEDULER) || !is_open(owner) { None } else { Some(*owner) }
 }
@@ -194,60 +324,6 @@ fn is_open(owner: &Owner) -> bool {
         // SAFETY: a live value of the map.
         Some(until) => owner.position >= unsafe { *until },
         None => true,
-    }
-}
-
-/// Whether no request of the process but `owner`'s can be meant: all others wait for answers.
-#[inline(always)]
-fn is_only_candidate(process: Selected, owner: &Owner) -> bool {
-    if process.has(process_flag::SCHEDULER) {
-        return false;
-    }
-    if process.has(process_flag::NO_QUEUE) {
-        return true;
-    }
-    let itself = match WAITING.get_ptr(owner.cookie) {
-        // SAFETY: a live value of the map.
-        Some(waiting) => unsafe {
-            (*waiting).position != owner.position || ((*waiting).calls == 0 && (*waiting).answered == 0)
-        },
-        None => true,
-    };
-    process.runnable() - i64::from(itself) <= 0
-}
-
-#[inline(always)]
-fn begin_waiting(process: Selected, state: &mut ConnectionState) {
-    let owner = &state.owner;
-    let known = match WAITING.get_ptr_mut(owner.cookie) {
-        // SAFETY: a live value of the map.
-        Some(waiting) if unsafe { (*waiting).position == owner.position } => waiting,
-        _ => {
-            let fresh = Waiting { position: owner.position, calls: 0, answered: 0 };
-            if WAITING.insert(owner.cookie, fresh, 0).is_err() {
-                count(Loss::RequestsFull);
-                return;
-            }
-            let Some(waiting) = WAITING.get_ptr_mut(owner.cookie) else { return };
-            waiting
-        }
-    };
-    // SAFETY: a live, aligned value of the map.
-    unsafe {
-        let before = atomic::fetch_add(&raw mut (*known).calls, 1);
-        if before == 0 && (*known).answered == 0 {
-            process.add_runnable(-1);
-        }
-    }
-    state.set(bit::AWAITED);
-}
-
-/// A thread of a client read bytes of a response: the turn is that of the request which asked.
-#[inline(always)]
-pub fn answer_read(process: Selected, thread: Option<&mut ThreadState>, state: &mut ConnectionState) {
-    end_waiting(process, state);
-    if let Some(thread) = thread {
-        thread.tick = state.owner;
     }
 }
 
@@ -289,7 +365,6 @@ pub fn forget(thread: &mut ThreadState, cookie: u64) {
 #[inline(always)]
 pub fn boundary(process: Selected, by_epoll: bool) {
     let Some(thread) = thread(Task::current()) else { return };
-    thread.turn = thread.turn.wrapping_add(1);
     thread.tick = Owner::default();
     let in_loop = process.has(process_flag::LOOP);
     if by_epoll && !in_loop && thread.owes_answer() && thread.socket.is_waited_for() {

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_task_pt_regs,
 };
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::bindings::{pt_regs, task_struct};
@@ -25,12 +26,21 @@ const SOCK_STREAM: u16 = 1;
 const PF_IO_WORKER: u32 = 0x0000_0010;
 /// arch/x86/include/asm/thread_info.h
 const TS_COMPAT: u32 = 2;
-/// include/net/tcp_states.h; unix sockets have the first as well.
-const TCP_ESTABLISHED: u8 = 1;
-const TCP_CLOSE_WAIT: u8 = 8;
 /// include/net/sock.h
 const RCV_SHUTDOWN: u8 = 1;
-const SEND_SHUTDOWN: u8 = 2;
+
+/// include/net/tcp_states.h; unix sockets have the first as well.
+pub mod tcp_state {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const FIN_WAIT2: u8 = 5;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+    pub const LAST_ACK: u8 = 9;
+    pub const LISTEN: u8 = 10;
+    pub const CLOSING: u8 = 11;
+}
 
 /// Loads a member of a typed kernel struct.
 ///
@@ -49,11 +59,21 @@ unsafe fn member<T: Copy>(object: *const c_void, offset: u32) -> Option<T> {
 #[derive(Clone, Copy)]
 pub struct Sock(*const c_void);
 
-/// Sequence numbers of a TCP connection: the next byte that will be written, the next that will be read.
+/// Sequence numbers of a TCP connection: of the next byte that will be written, that will be read, and that will come.
+///
+/// A FIN takes a number and is no byte: one that was sent, or read, is taken out.
 #[derive(Clone, Copy)]
 pub struct Sequences {
     pub write: u32,
     pub copied: u32,
+    pub arrived: u32,
+}
+
+/// The directions of a connection that a FIN has ended. The shutdown bits don't tell: a reset sets them both.
+#[derive(Clone, Copy)]
+pub struct Fins {
+    pub sent: bool,
+    pub came: bool,
 }
 
 impl Sock {
@@ -126,11 +146,44 @@ impl Sock {
     #[inline(always)]
     pub fn ports(self) -> (u16, u16) {
         // SAFETY: offsets of u16 members of struct sock_common; the remote port is in network byte order.
-        unsafe {
-            let local = member::<u16>(self.0, offset!(local_port)).unwrap_or(0);
+        let (local, remote) = unsafe {
             let remote = member::<u16>(self.0, offset!(remote_port)).unwrap_or(0);
-            (local, u16::from_be(remote))
-        }
+            (member::<u16>(self.0, offset!(local_port)).unwrap_or(0), u16::from_be(remote))
+        };
+        (if local == 0 { self.former_local_port() } else { local }, remote)
+    }
+
+    /// A reset takes the port from the connection; the number stays where headers are made of it.
+    #[inline(always)]
+    fn former_local_port(self) -> u16 {
+        // SAFETY: offset of a __be16 of struct inet_sock, with which a tcp_sock begins.
+        self.tcp().and_then(|tcp| unsafe { member::<u16>(tcp, offset!(former_local_port)) }).map_or(0, u16::from_be)
+    }
+
+    /// One of [`tcp_state`].
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        // SAFETY: offset of a u8 of struct sock_common.
+        unsafe { member(self.0, offset!(sock_state)) }.unwrap_or(0)
+    }
+
+    /// Which FINs there were, for a connection of which nothing was seen before: as far as its state tells.
+    #[inline(always)]
+    pub fn fins(self) -> Fins {
+        let state = self.state();
+        // A socket that is closed although nothing went wrong had both, or none of this matters to it any more.
+        let closed = state == tcp_state::CLOSE && self.error() == 0;
+        let sent =
+            matches!(state, tcp_state::FIN_WAIT1 | tcp_state::FIN_WAIT2 | tcp_state::CLOSING | tcp_state::LAST_ACK);
+        let came = matches!(state, tcp_state::CLOSE_WAIT | tcp_state::CLOSING | tcp_state::LAST_ACK);
+        Fins { sent: sent || closed, came: came || closed }
+    }
+
+    #[inline(always)]
+    fn tcp(self) -> Option<*const c_void> {
+        // SAFETY: the helper checks the socket.
+        let tcp: *const c_void = unsafe { bpf_skc_to_tcp_sock(self.as_ptr()) }.cast();
+        if tcp.is_null() { None } else { Some(tcp) }
     }
 
     /// Local and remote address; IPv4 in the first word.
@@ -158,39 +211,28 @@ impl Sock {
     }
 
     /// `None` if this is no TCP socket, or the kernel's layout is not known.
-    ///
-    /// A FIN takes a sequence number and is no byte: the one that was sent or read is taken out again.
     #[inline(always)]
-    pub fn sequences(self) -> Option<Sequences> {
-        // SAFETY: the helper checks the socket; offsets of u32 members of struct tcp_sock, and of a u8 of struct sock.
-        unsafe {
-            let tcp: *const c_void = bpf_skc_to_tcp_sock(self.as_ptr()).cast();
-            if tcp.is_null() {
-                return None;
-            }
-            let mut write: u32 = member(tcp, offset!(write_seq))?;
-            let mut copied: u32 = member(tcp, offset!(copied_seq))?;
-            let shutdown = member::<u8>(self.0, offset!(sock_shutdown)).unwrap_or(0);
-            if shutdown & SEND_SHUTDOWN != 0 {
-                write = write.wrapping_sub(1);
-            }
-            // The peer's comes last: it has been read when all that has come was.
-            if shutdown & RCV_SHUTDOWN != 0 && member::<u32>(tcp, offset!(rcv_nxt)) == Some(copied) {
-                copied = copied.wrapping_sub(1);
-            }
-            Some(Sequences { write, copied })
-        }
+    pub fn sequences(self, fins: Fins) -> Option<Sequences> {
+        let tcp = self.tcp()?;
+        // SAFETY: offsets of u32 members of struct tcp_sock.
+        let (write, copied, arrived): (u32, u32, u32) = unsafe {
+            (member(tcp, offset!(write_seq))?, member(tcp, offset!(copied_seq))?, member(tcp, offset!(rcv_nxt))?)
+        };
+        // The peer's FIN comes last: it has been read when all that has come was.
+        let read = u32::from(fins.came && copied == arrived);
+        Some(Sequences {
+            write: write.wrapping_sub(u32::from(fins.sent)),
+            copied: copied.wrapping_sub(read),
+            arrived: arrived.wrapping_sub(u32::from(fins.came)),
+        })
     }
 
     /// Whether a read that just returned `length` bytes took the connection's very first ones.
     #[inline(always)]
     pub fn was_first_read(self, length: u32) -> bool {
+        let Some(tcp) = self.tcp() else { return false };
         // SAFETY: as in `sequences`; bytes_received is a u64.
         unsafe {
-            let tcp: *const c_void = bpf_skc_to_tcp_sock(self.as_ptr()).cast();
-            if tcp.is_null() {
-                return false;
-            }
             let (Some(copied), Some(next), Some(received)) = (
                 member::<u32>(tcp, offset!(copied_seq)),
                 member::<u32>(tcp, offset!(rcv_nxt)),
@@ -223,7 +265,9 @@ impl FormerSock {
     #[inline(always)]
     pub fn is_connection(self, cookie: u64) -> bool {
         match (self.read::<u64>(offset!(sock_cookie)), self.read::<u8>(offset!(sock_state))) {
-            (Some(found), Some(state)) => found == cookie && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT),
+            (Some(found), Some(state)) => {
+                found == cookie && matches!(state, tcp_state::ESTABLISHED | tcp_state::CLOSE_WAIT)
+            }
             // Not known on this kernel.
             _ => true,
         }
@@ -243,18 +287,21 @@ impl FormerSock {
     }
 
     #[inline(always)]
-    fn read<T: Copy + Default>(self, offset: u32) -> Option<T> {
+    fn read<T: Copy>(self, offset: u32) -> Option<T> {
         if offset == MISSING { None } else { read(self.0 + u64::from(offset)) }
     }
 }
 
 /// Reads kernel memory that may be anybody's.
 #[inline(always)]
-fn read<T: Copy + Default>(at: u64) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: writes `size_of::<T>()` bytes into a local of that size; a bad address is an error.
-    let failed = unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, at as *const c_void) };
-    if failed == 0 { Some(value) } else { None }
+fn read<T: Copy>(at: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: writes all of a local, whatever it answers: a plain word, of which any is a value.
+    unsafe {
+        let failed = bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, at as *const c_void);
+        let value = value.assume_init();
+        if failed == 0 { Some(value) } else { None }
+    }
 }
 
 /// A unix socket.
@@ -434,11 +481,16 @@ impl Cgroup {
         Self(cgroup)
     }
 
-    /// The number that the file system shows as its folder's inode.
+    /// The number that the file system shows as its folder's inode; `None` in the hierarchies of the first version, each of
+    /// which has numbers of its own.
     #[inline(always)]
     pub fn id(self) -> Option<u64> {
-        // SAFETY: a pointer to struct kernfs_node, and its u64.
+        // SAFETY: pointers to struct cgroup_root and struct kernfs_node, an int and a u64 of theirs.
         unsafe {
+            let root = member::<*const c_void>(self.0, offset!(cgroup_root))?;
+            if member::<i32>(root, offset!(root_hierarchy))? != 0 {
+                return None;
+            }
             let node = member::<*const c_void>(self.0, offset!(cgroup_node))?;
             member(node, offset!(node_id))
         }

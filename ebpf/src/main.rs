@@ -8,6 +8,7 @@
 
 mod arguments;
 mod atomic;
+mod capture;
 mod connection;
 mod context;
 mod emit;

@@ -51,9 +51,9 @@ pub static ANY_RAISED: Array<u32, 1> = Array::new();
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::ALL.len() }> = PerCpuArray::new();
 
-/// One word: the agent sleeps until it is woken. It sets it, the next record clears it and wakes the agent.
+/// One word, of `common::agent`: what the agent is doing.
 #[btf_map]
-pub static SLEEPING: Array<u32, 1> = Array::new();
+pub static AGENT: Array<u32, 1> = Array::new();
 
 /// A local-storage map: its values live and die with the kernel object they belong to.
 #[repr(C)]

@@ -51,6 +51,15 @@ impl Selected {
     }
 
     #[inline(always)]
+    fn begin_anew(self) {
+        // SAFETY: a live value of the map; its threads are one, which runs this.
+        unsafe {
+            (*self.0).flags = 0;
+            (*self.0).runnable = 0;
+        }
+    }
+
+    #[inline(always)]
     pub fn request_capture(self) -> u32 {
         // SAFETY: a live value of the map.
         unsafe { (*self.0).request_capture }
@@ -78,9 +87,13 @@ fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) {
     emit::send(&event::Process { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess);
 }
 
-/// A process executes a program: in a selected cgroup, or below one, it is selected before its first instruction.
+/// A process executes a program: in a selected cgroup, or below one, it is selected before its first instruction. What it
+/// was before says nothing of what it is now.
 #[inline(always)]
 pub fn executed(ctx: &impl EbpfContext, task: Task) {
+    if let Some(process) = Selected::find(task.tgid()) {
+        process.begin_anew();
+    }
     for level in 0..CGROUP_DEPTH {
         // SAFETY: a number of a level; beyond the process's own the answer is 0.
         let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
@@ -144,7 +157,9 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
     }
     let Some(selected) = PROCESSES.get_ptr(parent) else { return };
     // SAFETY: a live value of the map.
-    let inherited = SelectedProcess { runnable: 0, ..unsafe { *selected } };
+    let selected = unsafe { *selected };
+    // Whether the child makes calls too is its own to show: the agent has to hear of it.
+    let inherited = SelectedProcess { runnable: 0, flags: selected.flags & !process_flag::CALLS, ..selected };
     if PROCESSES.insert(child, inherited, 0).is_err() {
         count(Loss::ProcessesFull);
         return;

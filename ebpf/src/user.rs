@@ -3,8 +3,9 @@
 //! Every address read here was just used by the kernel to move the same bytes, so the page is there: a read that
 //! faults would cost a microsecond.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use core::ptr;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use onlooker_common::event::TAIL_BYTES;
 use onlooker_common::limits::BUFFERS;
 use onlooker_common::loss::Loss;
@@ -36,11 +37,15 @@ pub fn opaque(value: u64) -> u64 {
 }
 
 #[inline(always)]
-fn read<T: Default>(from: u64) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: writes `size_of::<T>()` bytes into a local of that size; a bad address is an error.
-    let read = unsafe { bpf_probe_read_user((&raw mut value).cast(), size_of::<T>() as u32, from as *mut _) };
-    if read == 0 { Some(value) } else { None }
+fn read<T: Copy>(from: u64) -> Option<T> {
+    // Not cleared before: the compiler would call a loop that does so byte by byte.
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: writes all of a local, whatever it answers: plain words, of which any are a value.
+    unsafe {
+        let failed = bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *mut _);
+        let value = value.assume_init();
+        if failed == 0 { Some(value) } else { None }
+    }
 }
 
 /// The iovecs of a msghdr: address and count.
@@ -70,105 +75,125 @@ pub fn prefix<const N: usize>(into: *mut u8, from: u64, wanted: u64) -> u32 {
     }
 }
 
-/// Reads the last bytes of a buffer of `length`; gives how many of `into`, counted from its end, were read.
+/// Reads the last bytes of a buffer of `length` (1 or more) to the end of `into`; gives how many were read.
+///
+/// `into` has `TAIL_BYTES`; that as many lie behind it in the same record is how the verifier sees that no write ends beyond.
 #[inline(always)]
-pub fn tail(into: &mut [u8; TAIL_BYTES], from: u64, length: u64) -> u8 {
-    if length < TAIL_BYTES as u64 {
-        // Too short for one read of constant size: what is before the buffer may not be there.
-        let mut read_bytes = 0;
-        for i in 0..TAIL_BYTES as u64 - 1 {
-            if i < length {
-                let slot = TAIL_BYTES - 1 - i as usize;
-                let Some(byte) = read::<u8>(from + length - 1 - i) else { break };
-                into[slot & (TAIL_BYTES - 1)] = byte;
-                read_bytes += 1;
-            }
-        }
-        return read_bytes;
-    }
-    // SAFETY: writes all of `into`.
-    let failed = unsafe {
-        bpf_probe_read_user(into.as_mut_ptr().cast(), TAIL_BYTES as u32, (from + length - TAIL_BYTES as u64) as *mut _)
-    };
-    if failed == 0 {
-        TAIL_BYTES as u8
+pub fn tail(into: *mut u8, from: u64, length: u64) -> u8 {
+    const WHOLE: u64 = TAIL_BYTES as u64;
+    let failed = if length < WHOLE {
+        // What is before the buffer may not be there.
+        let short = opaque(length) & (WHOLE - 1);
+        let at = opaque(WHOLE - length) & (WHOLE - 1);
+        // SAFETY: ends where `into` ends.
+        unsafe { bpf_probe_read_user(into.add(at as usize).cast(), short as u32, from as *mut _) }
     } else {
+        // SAFETY: writes all of `into`.
+        unsafe { bpf_probe_read_user(into.cast(), TAIL_BYTES as u32, (from + length - WHOLE) as *mut _) }
+    };
+    if failed != 0 {
         count(Loss::UserReadFailed);
-        0
+        return 0;
     }
+    if length < WHOLE { length as u8 } else { TAIL_BYTES as u8 }
 }
 
-/// How far `gather` has come. It is kept in the record, behind the captured bytes: what the verifier reads back from
-/// there it knows nothing about, so that one pass over the loop's body stands for all of them.
+/// What a vectored operation is gathered from.
 #[repr(C)]
+struct Gathering {
+    /// The captured bytes, and the last ones.
+    into: *mut u8,
+    tail_into: *mut u8,
+    progress: *mut Progress,
+    /// Room for captured bytes, less one: of its binary digits all are 1.
+    mask: u64,
+    iovecs: u64,
+    /// Bytes that the operation moved, and how many of its beginning are wanted.
+    length: u64,
+    wanted: u64,
+}
+
+/// How far it has come. Kept in the record, behind the captured bytes: what the verifier reads back from there it knows
+/// nothing about, so that one pass over the loop's body stands for all of them.
+#[repr(C)]
+#[derive(Clone, Copy)]
 struct Progress {
     captured: u64,
     passed: u64,
+    tail_length: u64,
+}
+
+/// Goes on in the loop, or leaves it.
+const ON: i64 = 0;
+const OUT: i64 = 1;
+
+/// Takes what is in the `index`th buffer.
+extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
+    // SAFETY: called by `gather`, with its own; the progress is in the record that it fills.
+    let (gathering, progress) = unsafe { (&*gathering, &mut *(*gathering).progress) };
+    let Some(iovec) = read::<IoVec>(gathering.iovecs + u64::from(index) * size_of::<IoVec>() as u64) else {
+        count(Loss::UserReadFailed);
+        return OUT;
+    };
+    let Progress { captured, passed, .. } = *progress;
+    let left = gathering.length.wrapping_sub(passed);
+    let here = if iovec.length < left { iovec.length } else { left };
+    if here == 0 {
+        return ON;
+    }
+    let mut take = 0;
+    // Contiguous so far, and still wanted.
+    if captured == passed && captured < gathering.wanted {
+        let room = gathering.wanted - captured;
+        take = if here < room { here } else { room };
+        let at = opaque(captured) & gathering.mask;
+        let bounded = opaque(take) & gathering.mask;
+        // SAFETY: both are less than the room, of which there is twice as much.
+        let failed = unsafe {
+            bpf_probe_read_user(gathering.into.add(at as usize).cast(), bounded as u32, iovec.base as *mut _)
+        };
+        if failed != 0 {
+            count(Loss::UserReadFailed);
+            return OUT;
+        }
+    }
+    progress.captured = captured + take;
+    progress.passed = passed + here;
+    if passed + here < gathering.length {
+        return ON;
+    }
+    if captured + take < gathering.length {
+        progress.tail_length = u64::from(tail(gathering.tail_into, iovec.base, here));
+    }
+    OUT
 }
 
 /// Gathers up to `wanted` bytes of the beginning, and the end, of an operation that moved `length` bytes through
 /// `buffers` iovecs. Gives how many bytes of the beginning and of the tail were read.
 ///
-/// `into` must have room for `2 * N` bytes, of which less than `N + 16` are used: that is how the verifier sees that no
-/// write ends beyond it. `N` must be a power of two, and more than `wanted`.
+/// `into` must have room for `2 * N` bytes, of which less than `N` are used: that is how the verifier sees that no
+/// write ends beyond it. `N` must be a power of two, and more than `wanted`. For `tail_into` see [`tail`].
 #[inline(always)]
 pub fn gather<const N: usize>(
     into: *mut u8,
-    tail_into: &mut [u8; TAIL_BYTES],
+    tail_into: *mut u8,
     iovecs: u64,
     buffers: u64,
     length: u64,
     wanted: u64,
 ) -> (u32, u8) {
-    // SAFETY: the last 16 of the 2 * N bytes, aligned as the record and N are; no capture reaches them.
+    // SAFETY: the last bytes of the 2 * N, aligned as the record and N are; no capture reaches them.
     let progress = unsafe { into.add(2 * N - size_of::<Progress>()).cast::<Progress>() };
     // SAFETY: as above.
-    let (get, set) = unsafe {
-        (
-            || (ptr::read_volatile(&raw const (*progress).captured), ptr::read_volatile(&raw const (*progress).passed)),
-            |captured: u64, passed: u64| {
-                ptr::write_volatile(&raw mut (*progress).captured, captured);
-                ptr::write_volatile(&raw mut (*progress).passed, passed);
-            },
-        )
-    };
-    set(0, 0);
-    for i in 0..u64::from(BUFFERS) {
-        let (captured, passed) = get();
-        if i >= buffers {
-            return (captured as u32, 0);
-        }
-        let Some(iovec) = read::<IoVec>(iovecs + i * size_of::<IoVec>() as u64) else {
-            count(Loss::UserReadFailed);
-            return (captured as u32, 0);
-        };
-        if iovec.length == 0 {
-            continue;
-        }
-        let left = length - passed;
-        let here = if iovec.length < left { iovec.length } else { left };
-        let mut captured = captured;
-        // Contiguous so far, and still wanted.
-        if captured == passed && captured < wanted {
-            let room = wanted - captured;
-            let take = if here < room { here } else { room };
-            let offset = opaque(captured) & (N as u64 - 1);
-            let take = opaque(take) & (N as u64 - 1);
-            // SAFETY: offset and take are less than N, and `into` has 2 * N bytes.
-            let failed =
-                unsafe { bpf_probe_read_user(into.add(offset as usize).cast(), take as u32, iovec.base as *mut _) };
-            if failed != 0 {
-                count(Loss::UserReadFailed);
-                return (captured as u32, 0);
-            }
-            captured += take;
-        }
-        set(captured, passed + here);
-        if passed + here >= length {
-            let tail_length = if captured < length { tail(tail_into, iovec.base, here) } else { 0 };
-            return (captured as u32, tail_length);
-        }
+    unsafe { progress.write(Progress { captured: 0, passed: 0, tail_length: 0 }) };
+    let mut gathering = Gathering { into, tail_into, progress, mask: N as u64 - 1, iovecs, length, wanted };
+    let most = if buffers < u64::from(BUFFERS) { buffers as u32 } else { BUFFERS };
+    // SAFETY: the callback takes the index and what it is called with.
+    unsafe { bpf_loop(most, gather_one as *mut c_void, (&raw mut gathering).cast(), 0) };
+    // SAFETY: as above.
+    let Progress { captured, passed, tail_length } = unsafe { progress.read_volatile() };
+    if passed < length && buffers > u64::from(BUFFERS) {
+        count(Loss::TooManyBuffers);
     }
-    count(Loss::TooManyBuffers);
-    (get().0 as u32, 0)
+    (captured as u32, tail_length as u8)
 }

@@ -1,18 +1,10 @@
 //! What the databases have in common: <https://opentelemetry.io/docs/specs/semconv/db/database-spans/>.
 
-use std::borrow::Cow;
-
-/// `{operation} {target}`, or what there is of it, or the system's name.
-pub(super) fn name(operation: &str, target: &str, system: &'static str) -> Cow<'static, str> {
+/// Makes the name `{operation} {target}`, or of what there is of it, or the system's.
+pub(super) fn write_name(operation: &str, target: &str, system: &str, name: &mut String) {
     match (operation, target) {
-        ("", "") => system.into(),
-        (one, "") | ("", one) => one.to_owned().into(),
-        (operation, target) => {
-            let mut name = String::with_capacity(operation.len() + 1 + target.len());
-            name.push_str(operation);
-            name.push(' ');
-            name.push_str(target);
-            name.into()
-        }
+        ("", "") => name.push_str(system),
+        (one, "") | ("", one) => name.push_str(one),
+        (operation, target) => name.extend([operation, " ", target]),
     }
 }

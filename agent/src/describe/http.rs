@@ -4,61 +4,70 @@ use std::borrow::Cow;
 use std::env;
 use std::sync::LazyLock;
 
+use compact_str::{CompactString, ToCompactString as _};
 use onlooker_protocols::http1::Http;
-use opentelemetry::Value;
+use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::{
     HTTP_REQUEST_BODY_SIZE, HTTP_REQUEST_METHOD, HTTP_REQUEST_METHOD_ORIGINAL, HTTP_RESPONSE_BODY_SIZE,
     HTTP_RESPONSE_STATUS_CODE, NETWORK_PROTOCOL_NAME, NETWORK_PROTOCOL_VERSION, URL_FULL, URL_PATH, URL_QUERY,
     URL_SCHEME, URL_TEMPLATE, USER_AGENT_ORIGINAL,
 };
 
+use super::network;
 use super::network::Authority;
 use super::outcome::Outcome;
-use super::{Attributes, network};
 use crate::route::{self, Holds, Routes};
-use crate::span::{Description, Ends, Role};
+use crate::span::{Attributes, Description, Ends, Role};
 
 /// Replaces the known methods; the name and the format are the conventions'.
 const KNOWN_METHODS: &str = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS";
 static LISTED: LazyLock<Option<Methods>> =
     LazyLock::new(|| env::var(KNOWN_METHODS).ok().map(|list| Methods::of(&list)));
 
-pub(super) fn describe(mut http: Http, outcome: &Outcome, ends: &Ends, routes: &mut Routes) -> Description {
-    let mut attributes = Attributes::new();
-    let method = match &*LISTED {
-        None => known_method(&http.method),
-        Some(methods) => methods.known(&http.method),
+pub(super) fn describe(
+    http: &Http,
+    outcome: &Outcome,
+    ends: &Ends,
+    routes: &mut Routes,
+    description: &mut Description,
+) -> Status {
+    let Description { name, attributes, .. } = description;
+    let is_known = match &*LISTED {
+        None => is_known_method(&http.method),
+        Some(methods) => methods.contain(&http.method),
     };
-    attributes.set(HTTP_REQUEST_METHOD, method.unwrap_or("_OTHER"));
-    if method.is_none() {
-        attributes.set_text(HTTP_REQUEST_METHOD_ORIGINAL, &*http.method);
+    attributes.set(HTTP_REQUEST_METHOD, if is_known { &http.method } else { "_OTHER" });
+    if !is_known {
+        attributes.set_known(HTTP_REQUEST_METHOD_ORIGINAL, &http.method);
     }
 
     let found = !matches!(http.status, Some(404));
     let route = routes.learn(ends.role, &http.path, found);
-    if route.holds == Holds::Secret {
-        http.path = route::redact(&http.path).into();
+    name.push_str(if is_known { &http.method } else { "HTTP" });
+    // Without a target of low cardinality the method alone.
+    if let Some(template) = &route.template {
+        name.extend([" ", template]);
     }
 
+    let path: Cow<'_, str> = match route.holds {
+        Holds::Secret => route::redact(&http.path).into(),
+        Holds::NoSecret => http.path.as_str().into(),
+    };
     let scheme = scheme(&http.scheme);
-    let url = if ends.role == Role::Client { full_url(&http, scheme.as_str(), ends) } else { None };
-    match url {
-        Some(url) => attributes.set(URL_FULL, url),
-        None => {
-            attributes.set_text(URL_PATH, http.path);
-            attributes.set_text(URL_QUERY, http.query);
-        }
+    if ends.role == Role::Server || !set_full_url(http, &scheme, &path, ends, attributes) {
+        attributes.set_known(URL_PATH, &path);
+        attributes.set_known(URL_QUERY, &http.query);
     }
-    let authority = (!http.host.is_empty()).then(|| authority(&http.host, scheme.as_str()));
-    network::describe(ends, authority, &mut attributes);
-    attributes.set(URL_SCHEME, scheme);
+    let authority = (!http.host.is_empty()).then(|| authority(&http.host, &scheme));
+    network::describe(ends, authority, attributes);
+    attributes.set(URL_SCHEME, &scheme);
 
     if let Some(template) = &route.template {
-        attributes.set(URL_TEMPLATE, Value::from(std::sync::Arc::clone(template)));
+        attributes.set(URL_TEMPLATE, template);
     }
     attributes.set(NETWORK_PROTOCOL_NAME, "http");
     attributes.set(NETWORK_PROTOCOL_VERSION, if http.minor_version == 0 { "1.0" } else { "1.1" });
-    attributes.set_text(USER_AGENT_ORIGINAL, http.user_agent);
+    attributes.set_known(USER_AGENT_ORIGINAL, &http.user_agent);
     if let Some(size) = http.request_body {
         attributes.set_count(HTTP_REQUEST_BODY_SIZE, size);
     }
@@ -66,75 +75,46 @@ pub(super) fn describe(mut http: Http, outcome: &Outcome, ends: &Ends, routes: &
         attributes.set_count(HTTP_RESPONSE_BODY_SIZE, size);
     }
     if let Some(code) = http.status {
-        attributes.set(HTTP_RESPONSE_STATUS_CODE, i64::from(code));
+        attributes.set_count(HTTP_RESPONSE_STATUS_CODE, code.into());
     }
-    let status = outcome.settle(error_code(http.status, ends.role), &mut attributes);
-    Description { name: name(method, route.template.as_deref()), status, attributes: attributes.0 }
-}
-
-/// `{method} {target}`; without a target of low cardinality the method alone, and `HTTP` for a method not known.
-fn name(method: Option<&'static str>, template: Option<&str>) -> Cow<'static, str> {
-    let method = method.unwrap_or("HTTP");
-    match template {
-        None => method.into(),
-        Some(template) => {
-            let mut name = String::with_capacity(method.len() + 1 + template.len());
-            name.push_str(method);
-            name.push(' ');
-            name.push_str(template);
-            name.into()
-        }
-    }
+    outcome.settle(error_code(http.status, ends.role).as_deref(), attributes)
 }
 
 /// The status code, where it is an error: 4xx is the client's mistake, so no error of the server.
-fn error_code(status: Option<u16>, role: Role) -> Option<String> {
+fn error_code(status: Option<u16>, role: Role) -> Option<CompactString> {
     let first_error = match role {
         Role::Client => 400,
         Role::Server => 500,
     };
-    status.filter(|code| *code >= first_error).map(|code| code.to_string())
+    status.filter(|code| *code >= first_error).map(|code| code.to_compact_string())
 }
 
 /// Methods of RFC 9110, PATCH (RFC 5789) and QUERY (draft-ietf-httpbis-safe-method-w-body); case matters.
-fn known_method(method: &str) -> Option<&'static str> {
-    Some(match method {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "DELETE" => "DELETE",
-        "CONNECT" => "CONNECT",
-        "OPTIONS" => "OPTIONS",
-        "TRACE" => "TRACE",
-        "PATCH" => "PATCH",
-        "QUERY" => "QUERY",
-        _ => return None,
-    })
+fn is_known_method(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" | "QUERY")
 }
 
-/// The methods a user lists instead. They live as long as the agent, like the ones above.
-struct Methods(Vec<&'static str>);
+/// The methods a user lists instead.
+struct Methods(Vec<String>);
 
 impl Methods {
     fn of(list: &str) -> Self {
-        let methods = list.split(',').map(str::trim).filter(|m| !m.is_empty());
-        Self(methods.map(|m| &*m.to_owned().leak()).collect())
+        Self(list.split(',').map(str::trim).filter(|method| !method.is_empty()).map(str::to_owned).collect())
     }
 
-    fn known(&self, method: &str) -> Option<&'static str> {
-        self.0.iter().find(|known| **known == method).copied()
+    fn contain(&self, method: &str) -> bool {
+        self.0.iter().any(|listed| listed == method)
     }
 }
 
 /// The scheme of the absolute form, else that of what was read: clear text.
-fn scheme(sent: &str) -> opentelemetry::StringValue {
-    if sent.is_empty() || sent.eq_ignore_ascii_case("http") {
+fn scheme(sent: &str) -> Cow<'_, str> {
+    if sent.is_empty() {
         "http".into()
-    } else if sent.eq_ignore_ascii_case("https") {
-        "https".into()
-    } else {
+    } else if sent.bytes().any(|byte| byte.is_ascii_uppercase()) {
         sent.to_ascii_lowercase().into()
+    } else {
+        sent.into()
     }
 }
 
@@ -163,42 +143,36 @@ fn authority<'a>(host: &'a str, scheme: &str) -> Authority<'a> {
     }
 }
 
-/// The URL as the client asked for it; `None` if nobody is known to have been asked, or for what is no path.
-fn full_url(http: &Http, scheme: &str, ends: &Ends) -> Option<String> {
+/// Sets the URL as the client asked for it. Not if nobody is known to have been asked, or for what is no path.
+fn set_full_url(http: &Http, scheme: &str, path: &str, ends: &Ends, attributes: &mut Attributes) -> bool {
     let socket;
     let host = if http.host.is_empty() {
-        socket = network::url_authority(ends)?.to_string();
+        let Some(authority) = network::url_authority(ends) else { return false };
+        socket = authority.to_string();
         &socket
     } else {
         http.host.as_str()
     };
-    let (scheme, mark, path) = match http.path.as_str() {
+    let (scheme, mark, path) = match path {
         // RFC 9110 9.3.6: CONNECT asks for an authority, of no scheme.
         "" => ("", "//", ""),
         // RFC 9112 3.2.4: the asterisk is no path.
         "*" => (scheme, "://", ""),
         path if path.starts_with('/') => (scheme, "://", path),
-        _ => return None,
+        _ => return false,
     };
-    let mut url = String::with_capacity(scheme.len() + mark.len() + host.len() + path.len() + 1 + http.query.len());
-    for part in [scheme, mark, host, path] {
-        url.push_str(part);
-    }
-    if !http.query.is_empty() {
-        url.push('?');
-        url.push_str(&http.query);
-    }
-    Some(url)
+    let question = if http.query.is_empty() { "" } else { "?" };
+    attributes.set_joined(URL_FULL, &[scheme, mark, host, path, question, &http.query]);
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use onlooker_protocols::http1::Http1;
     use onlooker_protocols::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser};
-    use opentelemetry::trace::Status;
     use rstest::rstest;
 
-    use super::super::network::tests::{said, tcp};
+    use super::super::network::tests::tcp;
     use super::*;
     use crate::span::Address;
 
@@ -223,7 +197,7 @@ mod tests {
             end,
             details: Details::Http1(http),
         };
-        super::super::describe(exchange, ends, &mut Routes::default())
+        super::super::described(&exchange, ends)
     }
 
     fn described(http: Http, role: Role) -> Description {
@@ -232,7 +206,8 @@ mod tests {
 
     /// The value of `key`, empty if it isn't said.
     fn value(description: &Description, key: &str) -> String {
-        description.attributes.iter().find(|a| a.key.as_str() == key).map(|a| a.value.to_string()).unwrap_or_default()
+        let said = description.attributes.said();
+        said.iter().find_map(|said| Some(said.strip_prefix(key)?.strip_prefix('=')?.to_owned())).unwrap_or_default()
     }
 
     #[test]
@@ -250,7 +225,7 @@ mod tests {
         assert_eq!(span.name, "GET /users/{id}");
         assert_eq!(span.status, Status::Unset);
         assert_eq!(
-            said(&span.attributes),
+            span.attributes.said(),
             [
                 "http.request.method=GET",
                 "url.path=/users/7",
@@ -286,7 +261,7 @@ mod tests {
         assert_eq!(span.name, "GET /users/{id}");
         assert_eq!(span.status, super::super::error());
         assert_eq!(
-            said(&span.attributes),
+            span.attributes.said(),
             [
                 "http.request.method=GET",
                 "url.full=http://shop.example:8080/users/7?page=REDACTED",
@@ -345,10 +320,10 @@ mod tests {
     #[test]
     fn listed_methods_replace_the_known_ones() {
         let methods = Methods::of("PROPFIND, get,,");
-        assert_eq!(methods.known("PROPFIND"), Some("PROPFIND"));
-        assert_eq!(methods.known("get"), Some("get"));
-        assert_eq!(methods.known("GET"), None);
-        assert_eq!(methods.known(""), None);
+        assert!(methods.contain("PROPFIND"));
+        assert!(methods.contain("get"));
+        assert!(!methods.contain("GET"));
+        assert!(!methods.contain(""));
     }
 
     #[rstest]
@@ -388,7 +363,7 @@ mod tests {
 
     #[test]
     fn without_an_authority_there_is_no_url_and_its_parts_are_said() {
-        let ends = Ends { role: Role::Client, local: Address::Unknown, peer: Address::Unknown };
+        let ends = Ends::new(Role::Client, Address::Unknown, Address::Unknown);
         let http = Http { host: "".into(), query: "q=REDACTED".into(), ..get("/a") };
         let span = described_at(http, End::Complete, &ends);
         assert_eq!(value(&span, "url.full"), "");
@@ -415,14 +390,14 @@ mod tests {
             .expect("a response");
         let Some(Finding::Exchange(exchange)) = found.pop() else { panic!("{found:?}") };
         for role in [Role::Client, Role::Server] {
-            let span = super::super::describe((*exchange).clone(), &tcp(role), &mut Routes::default());
-            let all = format!("{} {}", span.name, said(&span.attributes).join(" "));
+            let span = super::super::described(&exchange, &tcp(role));
+            let all = format!("{} {}", span.name, span.attributes.said().join(" "));
             for secret in ["bob", "hunter2", "9fceb", "1A5306", "S3CR3T", "T0K3N", "C00K13"] {
                 assert!(!all.contains(secret), "{secret} in {all}");
             }
             assert_eq!(span.name, "GET /reset/{token}");
         }
-        let span = super::super::describe(*exchange, &tcp(Role::Client), &mut Routes::default());
+        let span = super::super::described(&exchange, &tcp(Role::Client));
         let url = "http://shop.example/reset/REDACTED;jsessionid=REDACTED?key=REDACTED";
         assert_eq!(value(&span, "url.full"), url);
     }

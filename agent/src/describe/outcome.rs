@@ -4,7 +4,8 @@ use onlooker_protocols::{Close, End, Exchange};
 use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 
-use super::{Attributes, ONLOOKER_INCOMPLETE};
+use super::ONLOOKER_INCOMPLETE;
+use crate::span::Attributes;
 
 /// What the end of the connection did to an exchange.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Outcome {
 
     /// The span's status. `protocol_error` is the error code of the response itself, which says more than how the
     /// connection ended; a status that such a code explains has no description (OTel semconv, recording errors).
-    pub(super) fn settle(&self, protocol_error: Option<String>, attributes: &mut Attributes) -> Status {
+    pub(super) fn settle(&self, protocol_error: Option<&str>, attributes: &mut Attributes) -> Status {
         if let Some(reason) = self.incomplete {
             attributes.set(ONLOOKER_INCOMPLETE, reason);
         }
@@ -126,11 +127,10 @@ mod tests {
         #[case] incomplete: Option<&str>,
     ) {
         let outcome = outcome(End::Closed(why, Moment::default()), answering);
-        let mut attributes = Attributes::new();
+        let mut attributes = Attributes::default();
         let status = outcome.settle(None, &mut attributes);
-        let said = |key| attributes.0.iter().find(|a| a.key.as_str() == key).map(|a| a.value.to_string());
-        assert_eq!(said(ERROR_TYPE).as_deref(), error);
-        assert_eq!(said(ONLOOKER_INCOMPLETE).as_deref(), incomplete);
+        assert_eq!(attributes.text(ERROR_TYPE).as_deref(), error);
+        assert_eq!(attributes.text(ONLOOKER_INCOMPLETE).as_deref(), incomplete);
         match status {
             Status::Error { description } => assert!(error.is_some() && !description.is_empty()),
             other => assert!(error.is_none() && other == Status::Unset),
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn the_response_s_own_error_says_more_than_the_connection() {
         let outcome = outcome(End::Closed(Close::Error(libc::ECONNRESET), Moment::default()), true);
-        let mut attributes = Attributes::new();
-        assert_eq!(outcome.settle(Some("503".to_owned()), &mut attributes), super::super::error());
-        assert_eq!(attributes.0[0].value.to_string(), "503");
+        let mut attributes = Attributes::default();
+        assert_eq!(outcome.settle(Some("503"), &mut attributes), super::super::error());
+        assert_eq!(attributes.said(), ["error.type=503"]);
     }
 
     #[test]

@@ -4,49 +4,53 @@
 //! `client.*` for who asked.
 
 use onlooker_protocols::postgres::Query;
+use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::{
     DB_COLLECTION_NAME, DB_NAMESPACE, DB_OPERATION_NAME, DB_QUERY_SUMMARY, DB_QUERY_TEXT, DB_RESPONSE_RETURNED_ROWS,
     DB_RESPONSE_STATUS_CODE, DB_SYSTEM_NAME,
 };
 
 use super::outcome::Outcome;
-use super::{Attributes, database, network};
+use super::{database, network};
 use crate::span::{Description, Ends};
 
 const SYSTEM: &str = "postgresql";
 
-pub(super) fn describe(query: Query, outcome: &Outcome, ends: &Ends) -> Description {
-    let mut attributes = Attributes::new();
+pub(super) fn describe(query: &Query, outcome: &Outcome, ends: &Ends, description: &mut Description) -> Status {
+    let Description { name, attributes, .. } = description;
+    write_name(query, name);
     attributes.set(DB_SYSTEM_NAME, SYSTEM);
-    attributes.set_text(DB_NAMESPACE, query.database.as_str());
-    attributes.set_text(DB_OPERATION_NAME, query.operation.as_str());
-    if names_one_collection(&query) {
-        attributes.set_text(DB_COLLECTION_NAME, query.collection.as_str());
+    attributes.set_known(DB_NAMESPACE, &query.database);
+    attributes.set_known(DB_OPERATION_NAME, &query.operation);
+    if names_one_collection(query) {
+        attributes.set_known(DB_COLLECTION_NAME, &query.collection);
     }
-    attributes.set_text(DB_QUERY_SUMMARY, query.summary.as_str());
-    attributes.set_text(DB_QUERY_TEXT, query.text);
+    attributes.set_known(DB_QUERY_SUMMARY, &query.summary);
+    attributes.set_known(DB_QUERY_TEXT, &query.text);
     if let Some(rows) = query.rows
         && returns_rows(&query.operation)
     {
         attributes.set_count(DB_RESPONSE_RETURNED_ROWS, rows);
     }
-    network::describe(ends, None, &mut attributes);
+    network::describe(ends, None, attributes);
     let code = query.error_code.as_str();
     if code != Query::UNKNOWN_ERROR {
-        attributes.set_text(DB_RESPONSE_STATUS_CODE, code);
+        attributes.set_known(DB_RESPONSE_STATUS_CODE, code);
     }
     // SQLSTATE classes 00 and 01 are success and warnings.
-    let failed = (code >= "02").then(|| code.to_owned());
+    let failed = (code >= "02").then_some(code);
     let skipped = query.skipped.then(Outcome::skipped);
-    let status = skipped.as_ref().unwrap_or(outcome).settle(failed, &mut attributes);
+    skipped.as_ref().unwrap_or(outcome).settle(failed, attributes)
+}
 
-    let name = if !query.summary.is_empty() {
-        query.summary.into_string().into()
-    } else {
+/// The summary; without one the operation and what it was on.
+fn write_name(query: &Query, name: &mut String) {
+    if query.summary.is_empty() {
         let target = if query.collection.is_empty() { &query.database } else { &query.collection };
-        database::name(&query.operation, target, SYSTEM)
-    };
-    Description { name, status, attributes: attributes.0 }
+        database::write_name(&query.operation, target, SYSTEM, name);
+    } else {
+        name.push_str(&query.summary);
+    }
 }
 
 /// `db.collection.name` should not be taken from the statement because a statement may name several: it is said where
@@ -68,12 +72,10 @@ fn returns_rows(operation: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use onlooker_protocols::{Close, Details, End, Exchange, Moment};
-    use opentelemetry::trace::Status;
     use rstest::rstest;
 
-    use super::super::network::tests::{said, tcp};
+    use super::super::network::tests::tcp;
     use super::*;
-    use crate::route::Routes;
     use crate::span::Role;
 
     fn described(query: Query, end: End, role: Role) -> Description {
@@ -85,7 +87,7 @@ mod tests {
             end,
             details: Details::Postgres(query),
         };
-        super::super::describe(exchange, &tcp(role), &mut Routes::default())
+        super::super::described(&exchange, &tcp(role))
     }
 
     fn select() -> Query {
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(span.name, "SELECT users");
         assert_eq!(span.status, Status::Unset);
         assert_eq!(
-            said(&span.attributes),
+            span.attributes.said(),
             [
                 "db.system.name=postgresql",
                 "db.namespace=shop",
@@ -130,8 +132,8 @@ mod tests {
     #[test]
     fn the_database_s_own_side_says_who_asked() {
         let span = described(select(), End::Complete, Role::Server);
-        assert!(said(&span.attributes).contains(&"client.address=10.0.0.1".to_owned()));
-        assert!(said(&span.attributes).contains(&"server.address=10.0.0.2".to_owned()));
+        assert!(span.attributes.said().contains(&"client.address=10.0.0.1".to_owned()));
+        assert!(span.attributes.said().contains(&"server.address=10.0.0.2".to_owned()));
     }
 
     #[rstest]
@@ -152,7 +154,7 @@ mod tests {
     #[case::none("", true)]
     fn a_collection_is_named_where_it_is_the_only_one(#[case] summary: &str, #[case] expected: bool) {
         let span = described(Query { summary: summary.into(), ..select() }, End::Complete, Role::Client);
-        assert_eq!(said(&span.attributes).contains(&"db.collection.name=users".to_owned()), expected);
+        assert_eq!(span.attributes.said().contains(&"db.collection.name=users".to_owned()), expected);
     }
 
     #[rstest]
@@ -162,15 +164,15 @@ mod tests {
     #[case::success("00000", false)]
     fn an_sqlstate_of_class_02_or_higher_is_an_error(#[case] code: &str, #[case] failed: bool) {
         let span = described(Query { error_code: code.into(), ..select() }, End::Complete, Role::Client);
-        assert!(said(&span.attributes).contains(&format!("db.response.status_code={code}")));
-        assert_eq!(said(&span.attributes).contains(&format!("error.type={code}")), failed);
+        assert!(span.attributes.said().contains(&format!("db.response.status_code={code}")));
+        assert_eq!(span.attributes.said().contains(&format!("error.type={code}")), failed);
         assert_eq!(span.status, if failed { super::super::error() } else { Status::Unset });
     }
 
     #[test]
     fn an_error_whose_code_was_not_captured_is_an_error_without_code() {
         let query = Query { error_code: Query::UNKNOWN_ERROR.into(), ..select() };
-        let said = said(&described(query, End::Complete, Role::Client).attributes);
+        let said = described(query, End::Complete, Role::Client).attributes.said();
         assert!(said.contains(&"error.type=_OTHER".to_owned()));
         assert!(!said.iter().any(|a| a.starts_with("db.response.status_code")));
     }
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn a_command_that_was_skipped_failed() {
         let span = described(Query { skipped: true, rows: None, ..select() }, End::Complete, Role::Client);
-        assert!(said(&span.attributes).contains(&"error.type=skipped".to_owned()));
+        assert!(span.attributes.said().contains(&"error.type=skipped".to_owned()));
         assert!(matches!(span.status, Status::Error { description } if !description.is_empty()));
     }
 
@@ -188,13 +190,13 @@ mod tests {
     #[case::update("UPDATE", false)]
     fn rows_are_returned_by_what_returns_rows(#[case] operation: &str, #[case] returned: bool) {
         let span = described(Query { operation: operation.into(), ..select() }, End::Complete, Role::Client);
-        assert_eq!(said(&span.attributes).contains(&"db.response.returned_rows=1".to_owned()), returned);
+        assert_eq!(span.attributes.said().contains(&"db.response.returned_rows=1".to_owned()), returned);
     }
 
     #[test]
     fn a_query_that_the_connection_cut_off_has_its_error() {
         let end = End::Closed(Close::Error(libc::ECONNRESET), Moment::default());
         let span = described(Query { rows: None, ..select() }, end, Role::Client);
-        assert!(said(&span.attributes).contains(&"error.type=connection_reset".to_owned()));
+        assert!(span.attributes.said().contains(&"error.type=connection_reset".to_owned()));
     }
 }

@@ -1,40 +1,39 @@
 //! Redis: <https://opentelemetry.io/docs/specs/semconv/db/redis/>; for its own side see `postgres`.
 
+use compact_str::ToCompactString as _;
 use onlooker_protocols::redis::Command;
+use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::{
     DB_NAMESPACE, DB_OPERATION_NAME, DB_QUERY_TEXT, DB_RESPONSE_STATUS_CODE, DB_SYSTEM_NAME,
 };
 
 use super::outcome::Outcome;
-use super::{Attributes, database, network};
+use super::{database, network};
 use crate::span::{Description, Ends};
 
 const SYSTEM: &str = "redis";
 
-pub(super) fn describe(command: Command, outcome: &Outcome, ends: &Ends) -> Description {
-    let mut attributes = Attributes::new();
+pub(super) fn describe(command: &Command, outcome: &Outcome, ends: &Ends, description: &mut Description) -> Status {
+    let Description { name, attributes, .. } = description;
+    // The database's number is left out of the name: it would look like a key.
+    database::write_name(&command.operation, "", SYSTEM, name);
     attributes.set(DB_SYSTEM_NAME, SYSTEM);
     if let Some(database) = command.database {
-        attributes.set(DB_NAMESPACE, database.to_string());
+        attributes.set(DB_NAMESPACE, &database.to_compact_string());
     }
-    attributes.set_text(DB_OPERATION_NAME, command.operation.as_str());
-    attributes.set_text(DB_QUERY_TEXT, command.text);
-    network::describe(ends, None, &mut attributes);
-    attributes.set_text(DB_RESPONSE_STATUS_CODE, command.error_code.as_str());
-    let failed = !command.error_code.is_empty();
-    let status = outcome.settle(failed.then(|| command.error_code.into_string()), &mut attributes);
-    // The database's number is left out of the name: it would look like a key.
-    Description { name: database::name(&command.operation, "", SYSTEM), status, attributes: attributes.0 }
+    attributes.set_known(DB_OPERATION_NAME, &command.operation);
+    attributes.set_known(DB_QUERY_TEXT, &command.text);
+    network::describe(ends, None, attributes);
+    attributes.set_known(DB_RESPONSE_STATUS_CODE, &command.error_code);
+    let failed = (!command.error_code.is_empty()).then_some(command.error_code.as_str());
+    outcome.settle(failed, attributes)
 }
 
 #[cfg(test)]
 mod tests {
     use onlooker_protocols::{Details, End, Exchange, Moment};
-    use opentelemetry::trace::Status;
 
-    use super::super::network::tests::said;
     use super::*;
-    use crate::route::Routes;
     use crate::span::{Address, Role};
 
     fn described(command: Command) -> Description {
@@ -46,9 +45,8 @@ mod tests {
             end: End::Complete,
             details: Details::Redis(command),
         };
-        let ends =
-            Ends { role: Role::Client, local: Address::Unix("".into()), peer: Address::Unix("/run/redis.sock".into()) };
-        super::super::describe(exchange, &ends, &mut Routes::default())
+        let ends = Ends::new(Role::Client, Address::Unix("".into()), Address::Unix("/run/redis.sock".into()));
+        super::super::described(&exchange, &ends)
     }
 
     #[test]
@@ -62,7 +60,7 @@ mod tests {
         assert_eq!(span.name, "HSET");
         assert_eq!(span.status, super::super::error());
         assert_eq!(
-            said(&span.attributes),
+            span.attributes.said(),
             [
                 "db.system.name=redis",
                 "db.namespace=3",
@@ -83,7 +81,7 @@ mod tests {
         assert_eq!(span.name, "redis");
         assert_eq!(span.status, Status::Unset);
         assert_eq!(
-            said(&span.attributes),
+            span.attributes.said(),
             [
                 "db.system.name=redis",
                 "server.address=/run/redis.sock",

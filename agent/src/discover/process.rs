@@ -4,12 +4,12 @@
 //! anything and be of any size. Reads are bounded, and files are opened as the process sees them and only if they
 //! are regular.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use procfs::ProcError;
@@ -24,6 +24,8 @@ const STARTED_BY_READ_BYTES: usize = 4096;
 /// A process with more mappings than fit here is recognised by the first ones: libraries are mapped early.
 const MAPS_READ_BYTES: u64 = 8 << 20;
 const CGROUP_READ_BYTES: u64 = 64 << 10;
+/// Servers with more threads than this begin with those that matter.
+const THREADS_READ: usize = 4096;
 /// A host of many containers has thousands of mounts.
 const MOUNTINFO_READ_BYTES: u64 = 2 << 20;
 
@@ -111,6 +113,26 @@ impl Process {
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         self.zombie
+    }
+
+    /// Whether it has not ended, nor is about to, with the last of its threads. It may have executed another program.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.proc.stat().is_ok_and(|stat| {
+            let first_ends = matches!(stat.state, 'Z' | 'X') || stat.flags & StatFlags::PF_EXITING.bits() != 0;
+            !first_ends || stat.num_threads > 1
+        })
+    }
+
+    /// Whether it is a child of the agent that has not yet executed the program it was started for.
+    #[must_use]
+    pub fn is_my_fork(&self) -> bool {
+        let program = |process: &Self| {
+            let metadata = process.open_executable().ok()?.metadata().ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        self.parent == std::process::id()
+            && Self::myself().is_ok_and(|myself| program(self).is_some() && program(self) == program(&myself))
     }
 
     /// The effective user's id, if it can be told.
@@ -251,6 +273,20 @@ impl Process {
             target = link.into_bytes();
         }
         Ok(())
+    }
+
+    /// Whether it has a thread of such a name: 15 bytes of what the program calls it.
+    #[must_use]
+    pub fn has_thread(&self, is: impl Fn(&[u8]) -> bool) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(folder) = self.proc.open_relative_flags("task", flags) else { return false };
+        let Ok(threads) = rustix::fs::Dir::read_from(&folder) else { return false };
+        threads.flatten().take(THREADS_READ).any(|thread| {
+            let path = Path::new(OsStr::from_bytes(thread.file_name().to_bytes())).join("comm");
+            // One that ended meanwhile is called nothing; `.` and `..` are no threads.
+            let comm = rustix::fs::openat(&folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            comm.is_ok_and(|comm| read_at_most(File::from(comm), 64).is_ok_and(|comm| is(comm.trim_ascii_end())))
+        })
     }
 
     /// Whether it has an epoll instance: a sign of an event loop.

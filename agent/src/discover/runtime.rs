@@ -196,6 +196,7 @@ impl Runtimes {
                 let text = process.read_inside(file, RELEASE_READ_BYTES)?;
                 Some(String::from_utf8_lossy(&text).into_owned())
             },
+            |is| process.has_thread(is),
         )
     }
 
@@ -227,13 +228,14 @@ impl Runtimes {
     }
 }
 
-/// What a process runs, from the path and the making of its executable; `mapped` and `read` are asked only where
-/// these don't tell.
+/// What a process runs, from the path and the making of its executable; `mapped`, `read` and `has_thread` are asked only
+/// where these don't tell.
 fn judge(
     path: &Path,
     executable: &Executable,
     mapped: impl FnOnce() -> Vec<PathBuf>,
     read: impl FnOnce(&Path) -> Option<String>,
+    has_thread: impl FnOnce(fn(&[u8]) -> bool) -> bool,
 ) -> Runtime {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let by_making = executable.program();
@@ -271,7 +273,20 @@ fn judge(
         Program::DotNet => version = mapped.iter().find_map(|file| dotnet_version(file)),
         _ => {}
     }
-    Runtime { program, version, work: work(program, executable, &mapped) }
+    let work = match work(program, executable, &mapped) {
+        Work::ThreadUntilProvenOtherwise if program == Program::Jvm && has_thread(serves_virtual_threads) => {
+            Work::Scheduler
+        }
+        work => work,
+    };
+    Runtime { program, version, work }
+}
+
+/// What a JVM calls the threads that wake virtual ones, by the clock and when a socket is ready (JDK 21 to 25). They are
+/// there from the first virtual thread on that waits.
+fn serves_virtual_threads(thread: &[u8]) -> bool {
+    const NAMES: [&[u8]; 5] = [b"VirtualThread-", b"MasterPoller", b"Master-Poller", b"Read-Poller", b"Write-Poller"];
+    NAMES.iter().any(|name| thread.starts_with(name))
 }
 
 fn work(program: Program, executable: &Executable, mapped: &[PathBuf]) -> Work {

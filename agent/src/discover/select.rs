@@ -1,8 +1,8 @@
 //! Which processes were asked for.
 //!
 //! Nothing is selected unless a selector says so, and then by what is true of the process: a kernel thread and the
-//! agent itself never are. A process that a selected one forks is the same program with the same sockets in the same
-//! cgroup, so it is selected too; when it executes another program, it is judged anew.
+//! agent itself never are. What a selected process forks is selected too, by the kernel, and stays so whatever it
+//! executes: what a service starts is part of its work.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -194,12 +194,6 @@ impl Selectors {
             && self.executables.is_empty()
             && self.ports.is_empty()
             && self.cgroups.is_empty()
-    }
-
-    /// Whether it matters when a process begins to listen.
-    #[must_use]
-    pub fn ask_ports(&self) -> bool {
-        !self.ports.is_empty()
     }
 
     /// Whether it matters when a process comes into a cgroup.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 
+use crate::percent;
+
 /// Attributes taken from one process: nobody means more, but a resource goes along with every batch of spans.
 const ATTRIBUTES_KEPT: usize = 128;
 
@@ -63,26 +65,11 @@ fn resource_attributes(text: &str) -> Option<Vec<(String, String)>> {
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).take(ATTRIBUTES_KEPT);
     let attributes = pairs.map(|pair| {
         let (key, value) = pair.split_once('=')?;
-        let (key, value) = (percent_decode(key.trim())?, percent_decode(value.trim())?);
+        let decoded = |text: &str| String::from_utf8(percent::decoded(text.trim())?).ok();
+        let (key, value) = (decoded(key)?, decoded(value)?);
         (!key.is_empty()).then_some((key, value))
     });
     attributes.collect()
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first == b'%' {
-            let (digits, tail) = tail.split_at_checked(2)?;
-            decoded.extend(hex::decode(digits).ok()?);
-            rest = tail;
-        } else {
-            decoded.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(decoded).ok()
 }
 
 fn first(slot: &mut Option<String>, value: &[u8]) {

@@ -7,14 +7,15 @@ use opentelemetry_semantic_conventions::attribute::{HOST_ARCH, HOST_ID, HOST_NAM
 
 /// What all services of this host have in common.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Host {
+pub struct Host {
     pub(super) attributes: Vec<KeyValue>,
     /// Unlike any other boot of any host: what process ids are unique within.
     pub(super) boot: String,
 }
 
 impl Host {
-    pub(super) fn read() -> Self {
+    #[must_use]
+    pub fn read() -> Self {
         // An agent in a container that shares the host's process ids sees the host's files through its first process.
         let id = ["/proc/1/root/etc/machine-id", "/etc/machine-id", "/var/lib/dbus/machine-id"]
             .into_iter()

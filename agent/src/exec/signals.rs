@@ -5,6 +5,7 @@
 //! the agent before the command.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ impl Signals {
         let (sender, caught) = pipe::pipe()?;
         let sender = Arc::new(sender.into_nonblocking_fd()?);
         let mut signals = Self { caught, actions: Vec::with_capacity(PASSED_ON.len()) };
-        for signal in PASSED_ON {
+        // One that is ignored stays so, for the agent and, across exec, for the command: `nohup onlooker exec -- server`.
+        for signal in PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal)) {
             let sender = Arc::clone(&sender);
             let action = move |info: &libc::siginfo_t| {
                 // Positive: the kernel's own doing, here the terminal's (sigaction(2)).
@@ -59,6 +61,16 @@ impl Signals {
         // The pipe's other end is in the actions, which end with this.
         std::future::pending().await
     }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: changes nothing; the action is plain integers, valid as zeroes, and written where the call succeeds.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 impl Drop for Signals {

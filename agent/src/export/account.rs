@@ -1,11 +1,11 @@
 //! Judges every span exactly once, however many exporters it goes to and however they end.
 //!
-//! The spans of one [`super::Exporting::send`] enter the books as one [`Ticket`]; every lane (an exporter and its
-//! queue) gets a [`Share`] of it. A share that is dropped without a word is lost: so an aborted task or a panic cannot
+//! The spans of one [`super::Shipment`] enter the books as one [`Ticket`]; every lane (an exporter and its queue) has
+//! [`Share`]s of it. A share that is dropped without a word is lost: so an aborted task or a panic cannot
 //! make a span vanish from the books. With several lanes a ticket is judged by the one that lost most of it, as which
 //! of the spans a collector rejected is not known: *exported* means by all of them.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::Metrics;
@@ -37,15 +37,9 @@ impl Account {
         Arc::new(Self { metrics, unsettled: Mutex::new(Some(0)) })
     }
 
-    /// Takes `spans` into the books.
-    pub(super) fn enter(self: &Arc<Self>, spans: usize) -> Arc<Ticket> {
-        let spans = spans as u64;
-        self.metrics.spans_made.add(spans);
-        match &mut *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(unsettled) => *unsettled += spans,
-            None => self.metrics.spans_dropped_export_failed.add(spans),
-        }
-        Arc::new(Ticket { account: Arc::clone(self), spans, lanes: Default::default() })
+    /// For spans that will be entered.
+    pub(super) fn ticket(self: &Arc<Self>) -> Arc<Ticket> {
+        Arc::new(Ticket { account: Arc::clone(self), spans: AtomicU64::new(0), lanes: Default::default() })
     }
 
     /// Writes off what is still on its way; what is heard of it later no longer counts.
@@ -65,12 +59,25 @@ impl Account {
     }
 }
 
-/// The spans of one `send`, judged when the last share of them is gone.
+/// The spans of one shipment, judged when the last share of them is gone.
 #[derive(Debug)]
 pub(super) struct Ticket {
     account: Arc<Account>,
-    spans: u64,
+    spans: AtomicU64,
     lanes: [Losses; LANES],
+}
+
+impl Ticket {
+    /// Takes `spans` into the books.
+    pub(super) fn enter(&self, spans: u64) {
+        self.spans.fetch_add(spans, Relaxed);
+        let metrics = &self.account.metrics;
+        metrics.spans_made.add(spans);
+        match &mut *self.account.unsettled.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(unsettled) => *unsettled += spans,
+            None => metrics.spans_dropped_export_failed.add(spans),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -81,14 +88,14 @@ struct Losses {
 }
 
 impl Losses {
-    fn record(&self, fate: Fate, spans: usize) {
+    fn record(&self, fate: Fate, spans: u64) {
         let counter = match fate {
             Fate::Exported => return,
             Fate::QueueFull => &self.queue_full,
             Fate::Failed => &self.failed,
             Fate::Rejected => &self.rejected,
         };
-        counter.fetch_add(spans as u64, Relaxed);
+        counter.fetch_add(spans, Relaxed);
     }
 
     fn total(&self) -> u64 {
@@ -99,7 +106,7 @@ impl Losses {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(worst) = self.lanes.iter().max_by_key(|lane| lane.total()) {
-            self.account.settle(self.spans, worst);
+            self.account.settle(self.spans.load(Relaxed), worst);
         }
     }
 }
@@ -109,26 +116,24 @@ impl Drop for Ticket {
 pub(super) struct Lane {
     /// Its place among the lanes, below [`LANES`].
     index: usize,
-    limit: usize,
-    held: AtomicUsize,
+    limit: u64,
+    held: AtomicU64,
 }
 
 impl Lane {
     pub(super) fn new(index: usize, limit: usize) -> Arc<Self> {
         assert!(index < LANES, "a lane has a place in every ticket");
-        Arc::new(Self { index, limit, held: AtomicUsize::new(0) })
+        Arc::new(Self { index, limit: limit as u64, held: AtomicU64::new(0) })
     }
 
-    /// Takes on as many of `spans` as there is room for; the others are lost to the full queue.
-    pub(super) fn admit(self: &Arc<Self>, ticket: &Arc<Ticket>, spans: usize) -> Share {
-        let mut admitted = 0;
-        // Only `admit` adds, and one thread calls it; the closure is for the type's sake total.
-        let _ = self.held.fetch_update(Relaxed, Relaxed, |held| {
-            admitted = spans.min(self.limit.saturating_sub(held));
-            Some(held + admitted)
-        });
-        ticket.lanes[self.index].record(Fate::QueueFull, spans - admitted);
-        Share { ticket: Arc::clone(ticket), lane: Arc::clone(self), spans: admitted }
+    /// Whether it may hold one more. Only one thread takes spans, so that is still so when it does.
+    pub(super) fn has_room(&self) -> bool {
+        self.held.load(Relaxed) < self.limit
+    }
+
+    /// A span of the ticket that it does not take.
+    pub(super) fn refuse(&self, ticket: &Ticket, fate: Fate) {
+        ticket.lanes[self.index].record(fate, 1);
     }
 }
 
@@ -137,12 +142,27 @@ impl Lane {
 pub(super) struct Share {
     ticket: Arc<Ticket>,
     lane: Arc<Lane>,
-    spans: usize,
+    spans: u64,
 }
 
 impl Share {
-    pub(super) fn spans(&self) -> usize {
+    /// Of no spans yet.
+    pub(super) fn new(ticket: &Arc<Ticket>, lane: &Arc<Lane>) -> Self {
+        Self { ticket: Arc::clone(ticket), lane: Arc::clone(lane), spans: 0 }
+    }
+
+    pub(super) fn is_of(&self, ticket: &Arc<Ticket>) -> bool {
+        Arc::ptr_eq(&self.ticket, ticket)
+    }
+
+    pub(super) fn spans(&self) -> u64 {
         self.spans
+    }
+
+    /// Takes on one more span.
+    pub(super) fn grow(&mut self) {
+        self.spans += 1;
+        self.lane.held.fetch_add(1, Relaxed);
     }
 
     /// Says what became of its spans.
@@ -151,7 +171,7 @@ impl Share {
     }
 
     /// Parts with `spans` of its spans, or with all if it has fewer.
-    pub(super) fn split_off(&mut self, spans: usize) -> Self {
+    pub(super) fn split_off(&mut self, spans: u64) -> Self {
         let spans = spans.min(self.spans);
         self.spans -= spans;
         Self { ticket: Arc::clone(&self.ticket), lane: Arc::clone(&self.lane), spans }
@@ -190,11 +210,29 @@ mod tests {
         (Arc::clone(&metrics), Account::open(metrics))
     }
 
+    /// What `lane` takes of `spans` spans of the ticket.
+    fn taken(lane: &Arc<Lane>, ticket: &Arc<Ticket>, spans: u64) -> Share {
+        let mut share = Share::new(ticket, lane);
+        for _ in 0..spans {
+            if lane.has_room() {
+                share.grow();
+            } else {
+                lane.refuse(ticket, Fate::QueueFull);
+            }
+        }
+        share
+    }
+
+    fn entered(account: &Arc<Account>, spans: u64) -> Arc<Ticket> {
+        let ticket = account.ticket();
+        ticket.enter(spans);
+        ticket
+    }
+
     #[test]
     fn a_share_that_vanishes_is_a_loss() {
         let (metrics, account) = opened();
-        let lane = Lane::new(0, 100);
-        let mut share = lane.admit(&account.enter(10), 10);
+        let mut share = taken(&Lane::new(0, 100), &entered(&account, 10), 10);
         share.split_off(7).settle(Fate::Exported);
         drop(share);
         assert_eq!(books(&metrics), [7, 0, 3, 0]);
@@ -203,10 +241,9 @@ mod tests {
     #[test]
     fn the_lane_that_lost_most_judges() {
         let (metrics, account) = opened();
-        let (otlp, console) = (Lane::new(0, 100), Lane::new(1, 4));
-        let ticket = account.enter(10);
-        let mut at_collector = otlp.admit(&ticket, 10);
-        let on_console = console.admit(&ticket, 10);
+        let ticket = entered(&account, 10);
+        let mut at_collector = taken(&Lane::new(0, 100), &ticket, 10);
+        let on_console = taken(&Lane::new(1, 4), &ticket, 10);
         drop(ticket);
         at_collector.split_off(2).settle(Fate::Rejected);
         at_collector.settle(Fate::Exported);
@@ -216,14 +253,26 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_is_judged_no_sooner_than_it_is_complete() {
+        let (metrics, account) = opened();
+        let ticket = account.ticket();
+        taken(&Lane::new(0, 100), &ticket, 3).settle(Fate::Exported);
+        assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (0, 0), "more may come");
+        ticket.enter(3);
+        assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (3, 0));
+        drop(ticket);
+        assert_eq!(books(&metrics), [3, 0, 0, 0]);
+    }
+
+    #[test]
     fn room_comes_back_when_spans_are_done_with() {
         let (metrics, account) = opened();
         let lane = Lane::new(2, 4);
-        let first = lane.admit(&account.enter(3), 3);
-        let second = lane.admit(&account.enter(3), 3);
+        let first = taken(&lane, &entered(&account, 3), 3);
+        let second = taken(&lane, &entered(&account, 3), 3);
         assert_eq!((first.spans(), second.spans()), (3, 1));
         first.settle(Fate::Exported);
-        let third = lane.admit(&account.enter(3), 3);
+        let third = taken(&lane, &entered(&account, 3), 3);
         assert_eq!(third.spans(), 3);
         third.settle(Fate::Exported);
         second.settle(Fate::Exported);
@@ -233,18 +282,18 @@ mod tests {
     #[test]
     fn what_ends_after_the_books_are_closed_is_not_counted_twice() {
         let (metrics, account) = opened();
-        let share = Lane::new(0, 100).admit(&account.enter(5), 5);
+        let share = taken(&Lane::new(0, 100), &entered(&account, 5), 5);
         account.close();
         share.settle(Fate::Exported);
         assert_eq!(books(&metrics), [0, 0, 5, 0]);
-        drop(account.enter(1));
+        drop(entered(&account, 1));
         assert_eq!(books(&metrics), [0, 0, 6, 0]);
     }
 
     #[test]
     fn without_exporters_all_of_them_have_it() {
         let (metrics, account) = opened();
-        drop(account.enter(5));
+        drop(entered(&account, 5));
         assert_eq!(books(&metrics), [5, 0, 0, 0]);
     }
 }

@@ -1,18 +1,20 @@
 //! Collects encoded spans into requests: full ones leave at once, others after the schedule delay.
 //!
-//! [`Batcher::put`] is called by the pipeline's thread and encodes there, so a span's memory is freed where it was
-//! taken, and what waits for a slow collector is bytes, bounded by count and by size. [`Batcher::next`] is called by
-//! the exporter's thread, which sleeps as long as there is nothing to do.
+//! [`Batcher::put`] is called by the pipeline's thread and encodes there, while the span is hot: what waits for a slow
+//! collector is bytes, bounded by count and by size. [`Batcher::next`] is called by the exporter's thread, which sleeps
+//! as long as there is nothing to do.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::account::{Fate, Lane, Share, Ticket};
+use super::buffers::Buffers;
 use super::encode;
 use crate::span::Span;
 
@@ -55,6 +57,7 @@ impl Default for Schedule {
 pub(super) struct Batcher {
     lane: Arc<Lane>,
     schedule: Schedule,
+    buffers: Arc<Buffers>,
     /// Size of all batches that are not done with, those on their way included.
     bytes: Arc<AtomicUsize>,
     state: Mutex<State>,
@@ -63,50 +66,48 @@ pub(super) struct Batcher {
 
 #[derive(Debug, Default)]
 struct State {
-    open: Option<Batch>,
-    ready: VecDeque<Batch>,
+    open: Option<Open>,
+    ready: VecDeque<Open>,
     closed: bool,
+}
+
+/// A request that is being made.
+#[derive(Debug)]
+struct Open {
+    encoded: encode::Batch,
+    batch: Batch,
+    since: Instant,
 }
 
 impl Batcher {
     pub(super) fn new(lane: Arc<Lane>, schedule: Schedule) -> Arc<Self> {
-        Arc::new(Self { lane, schedule, bytes: Arc::default(), state: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self {
+            lane,
+            schedule,
+            buffers: Arc::default(),
+            bytes: Arc::default(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
-    /// Takes the spans of a ticket that there is room for.
-    pub(super) fn put(&self, ticket: &Arc<Ticket>, spans: &[Span]) {
-        let mut share = self.lane.admit(ticket, spans.len());
-        let mut spans = spans[..share.spans()].iter();
-        let mut wake = false;
+    /// Takes a span of the ticket, if there is room for it.
+    pub(super) fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
         let mut state = self.state();
-        while !spans.as_slice().is_empty() {
-            if state.closed {
-                return;
-            }
-            if self.bytes.load(Relaxed) >= QUEUE_BYTES {
-                share.settle(Fate::QueueFull);
-                break;
-            }
-            wake |= state.open.is_none();
-            let batch = state.open.get_or_insert_with(|| Batch::new(&self.bytes));
-            let room = self.schedule.max_batch_size - batch.spans;
-            let mut taken = 0;
-            for span in spans.by_ref().take(room) {
-                batch.encoded.push(span);
-                taken += 1;
-                if batch.encoded.bytes() >= REQUEST_BYTES {
-                    break;
-                }
-            }
-            self.bytes.fetch_add(batch.encoded.bytes() - batch.size, Relaxed);
-            batch.size = batch.encoded.bytes();
-            batch.spans += taken;
-            batch.shares.push(share.split_off(taken));
-            if batch.spans >= self.schedule.max_batch_size || batch.encoded.bytes() >= REQUEST_BYTES {
-                wake = true;
-                let full = state.open.take();
-                state.ready.extend(full);
-            }
+        if state.closed {
+            return self.lane.refuse(ticket, Fate::Failed);
+        }
+        if !self.lane.has_room() || self.bytes.load(Relaxed) >= QUEUE_BYTES {
+            return self.lane.refuse(ticket, Fate::QueueFull);
+        }
+        let mut wake = state.open.is_none();
+        let open = state.open.get_or_insert_with(|| self.open());
+        open.encoded.push(span);
+        open.batch.add(ticket, &self.lane, open.encoded.bytes());
+        if open.batch.spans >= self.schedule.max_batch_size || open.batch.bytes >= REQUEST_BYTES {
+            wake = true;
+            let full = state.open.take();
+            state.ready.extend(full);
         }
         drop(state);
         if wake {
@@ -114,13 +115,23 @@ impl Batcher {
         }
     }
 
-    /// The next batch that is full or has waited long enough; `None` when closed and empty.
-    pub(super) async fn next(&self) -> Option<Batch> {
+    fn open(&self) -> Open {
+        let batch = Batch { spans: 0, shares: Vec::new(), bytes: 0, held: Arc::clone(&self.bytes) };
+        Open { encoded: encode::Batch::new(Arc::clone(&self.buffers)), batch, since: Instant::now() }
+    }
+
+    /// The next request that is full or has waited long enough, with whose it is; `None` when closed and empty.
+    pub(super) async fn next(&self) -> Option<(Bytes, Batch)> {
+        let Open { encoded, batch, .. } = self.leaving().await?;
+        Some((encoded.finish(), batch))
+    }
+
+    async fn leaving(&self) -> Option<Open> {
         loop {
             let due = {
                 let mut state = self.state();
-                if let Some(batch) = state.ready.pop_front() {
-                    return Some(batch);
+                if let Some(full) = state.ready.pop_front() {
+                    return Some(full);
                 }
                 if state.closed {
                     return state.open.take();
@@ -153,39 +164,33 @@ impl Batcher {
 /// Spans that go out together. Dropped undelivered, they count as failed.
 #[derive(Debug)]
 pub(super) struct Batch {
-    encoded: encode::Batch,
     spans: usize,
     shares: Vec<Share>,
-    since: Instant,
     /// This batch's part of what the batcher holds.
-    size: usize,
+    bytes: usize,
     held: Arc<AtomicUsize>,
 }
 
 impl Batch {
-    fn new(held: &Arc<AtomicUsize>) -> Self {
-        Self {
-            encoded: encode::Batch::default(),
-            spans: 0,
-            shares: Vec::new(),
-            since: Instant::now(),
-            size: 0,
-            held: Arc::clone(held),
-        }
-    }
-
     pub(super) fn spans(&self) -> usize {
         self.spans
     }
 
-    /// The request, once: an `ExportTraceServiceRequest`.
-    pub(super) fn request(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.encoded).finish()
+    /// One more span, with which it has `bytes`.
+    fn add(&mut self, ticket: &Arc<Ticket>, lane: &Arc<Lane>, bytes: usize) {
+        if !self.shares.last().is_some_and(|share| share.is_of(ticket)) {
+            self.shares.push(Share::new(ticket, lane));
+        }
+        if let Some(share) = self.shares.last_mut() {
+            share.grow();
+        }
+        self.spans += 1;
+        self.held.fetch_add(bytes - self.bytes, Relaxed);
+        self.bytes = bytes;
     }
 
     /// It arrived, and the receiver took all but `rejected` of its spans.
-    pub(super) fn delivered(mut self, rejected: u64) {
-        let mut rejected = usize::try_from(rejected).unwrap_or(usize::MAX);
+    pub(super) fn delivered(mut self, mut rejected: u64) {
         for mut share in self.shares.drain(..) {
             let refused = share.split_off(rejected);
             rejected -= refused.spans();
@@ -197,7 +202,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.held.fetch_sub(self.size, Relaxed);
+        self.held.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -226,7 +231,19 @@ mod tests {
         }
 
         fn send(&self, spans: &[Span]) {
-            self.batcher.put(&self.account.enter(spans.len()), spans);
+            let ticket = self.account.ticket();
+            for span in spans {
+                self.batcher.put(&ticket, span);
+            }
+            ticket.enter(spans.len() as u64);
+        }
+
+        /// How many spans the next batch has; they are delivered.
+        async fn deliver(&self) -> usize {
+            let (_, batch) = self.batcher.next().await.unwrap();
+            let spans = batch.spans();
+            batch.delivered(0);
+            spans
         }
 
         fn send_some(&self, count: u64) {
@@ -243,13 +260,9 @@ mod tests {
     async fn a_full_batch_leaves_at_once_and_the_rest_at_the_end() {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(5);
-        for expected in [2, 2] {
-            let batch = pipeline.batcher.next().await.unwrap();
-            assert_eq!(batch.spans(), expected);
-            batch.delivered(0);
-        }
+        assert_eq!([pipeline.deliver().await, pipeline.deliver().await], [2, 2]);
         pipeline.batcher.close();
-        assert_eq!(pipeline.batcher.next().await.unwrap().spans(), 1, "dropped here, so not exported");
+        assert_eq!(pipeline.batcher.next().await.unwrap().1.spans(), 1, "dropped here, so not exported");
         assert!(pipeline.batcher.next().await.is_none());
         assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_export_failed.get()), (4, 1));
     }
@@ -258,7 +271,7 @@ mod tests {
     async fn a_span_waits_no_longer_than_the_delay() {
         let pipeline = Arc::new(Pipeline::new(Schedule { delay: Duration::from_millis(20), ..schedule() }));
         let batcher = Arc::clone(&pipeline.batcher);
-        let waiting = tokio::spawn(async move { batcher.next().await.unwrap().spans() });
+        let waiting = tokio::spawn(async move { batcher.next().await.unwrap().1.spans() });
         let sent = Instant::now();
         pipeline.send_some(1);
         assert_eq!(waiting.await.unwrap(), 1);
@@ -271,12 +284,12 @@ mod tests {
         pipeline.send_some(12);
         assert_eq!(pipeline.metrics.spans_judged(), 0, "judged together with those that are still on their way");
         for _ in 0..5 {
-            pipeline.batcher.next().await.unwrap().delivered(0);
+            pipeline.deliver().await;
         }
         assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_queue_full.get()), (10, 2));
         pipeline.send_some(10);
         for _ in 0..5 {
-            pipeline.batcher.next().await.unwrap().delivered(0);
+            pipeline.deliver().await;
         }
         assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_queue_full.get()), (20, 2));
     }
@@ -287,7 +300,7 @@ mod tests {
         for _ in 0..3 {
             pipeline.send_some(2);
         }
-        pipeline.batcher.next().await.unwrap().delivered(3);
+        pipeline.batcher.next().await.unwrap().1.delivered(3);
         let metrics = &pipeline.metrics;
         assert_eq!((metrics.spans_exported.get(), metrics.spans_rejected_by_collector.get()), (3, 3));
     }
@@ -296,7 +309,7 @@ mod tests {
     async fn a_collector_that_rejects_more_than_it_got_is_not_believed() {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(2);
-        pipeline.batcher.next().await.unwrap().delivered(u64::MAX);
+        pipeline.batcher.next().await.unwrap().1.delivered(u64::MAX);
         assert_eq!(pipeline.metrics.spans_rejected_by_collector.get(), 2);
         assert_eq!(pipeline.metrics.spans_judged(), 2);
     }
@@ -306,14 +319,14 @@ mod tests {
         let pipeline = Pipeline::new(Schedule { max_queue_size: 100, max_batch_size: 100, ..schedule() });
         let service = sample::service("shop");
         let large = KeyValue::new("large", "x".repeat(REQUEST_BYTES / 2));
-        let span = |id| Span { attributes: vec![large.clone()], ..sample::span(id, &service) };
+        let span = |id| Span { attributes: [large.clone()].into_iter().collect(), ..sample::span(id, &service) };
         for id in 0..40 {
             pipeline.send(&[span(id + 1)]);
         }
         pipeline.batcher.close();
         let mut delivered = 0;
-        while let Some(mut batch) = pipeline.batcher.next().await {
-            assert!(batch.request().len() < 2 * REQUEST_BYTES);
+        while let Some((request, batch)) = pipeline.batcher.next().await {
+            assert!(request.len() < 2 * REQUEST_BYTES);
             delivered += batch.spans();
             batch.delivered(0);
         }

@@ -74,29 +74,30 @@ fn columns(reported: u16) -> usize {
 #[derive(Debug)]
 pub(super) struct Sender {
     lane: Arc<Lane>,
-    channel: UnboundedSender<(Vec<Span>, Share)>,
+    channel: UnboundedSender<(Span, Share)>,
 }
 
 /// The channel is bounded by what the lane admits, the spans held for assembly included.
-pub(super) fn channel(lane: Arc<Lane>) -> (Sender, UnboundedReceiver<(Vec<Span>, Share)>) {
+pub(super) fn channel(lane: Arc<Lane>) -> (Sender, UnboundedReceiver<(Span, Share)>) {
     let (channel, receiver) = mpsc::unbounded_channel();
     (Sender { lane, channel }, receiver)
 }
 
 impl Sender {
-    /// Takes the spans that there is room for out of `spans`.
-    pub(super) fn put(&self, ticket: &Arc<Ticket>, spans: &mut Vec<Span>) {
-        let share = self.lane.admit(ticket, spans.len());
-        spans.truncate(share.spans());
-        if !spans.is_empty() {
-            // If the exporter has ended, the share comes back with the error and is dropped: counted as failed.
-            drop(self.channel.send((std::mem::take(spans), share)));
+    /// Takes a span of the ticket, if there is room for it.
+    pub(super) fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
+        if !self.lane.has_room() {
+            return self.lane.refuse(ticket, Fate::QueueFull);
         }
+        let mut share = Share::new(ticket, &self.lane);
+        share.grow();
+        // If the exporter has ended, the share comes back with the error and is dropped: counted as failed.
+        drop(self.channel.send((span.clone(), share)));
     }
 }
 
 /// Prints what comes until nothing more can, then what is left.
-pub(super) async fn run(mut receiver: UnboundedReceiver<(Vec<Span>, Share)>, output: Output, metrics: Arc<Metrics>) {
+pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: Output, metrics: Arc<Metrics>) {
     /// How exactly "nothing came for a while" is judged.
     const LOOK_EVERY: Duration = Duration::from_millis(50);
     let mut printer = Printer { output, failing: false, closed: false };
@@ -109,13 +110,10 @@ pub(super) async fn run(mut receiver: UnboundedReceiver<(Vec<Span>, Share)>, out
         };
         let now = Instant::now();
         match received {
-            Ok(Some((spans, mut share))) => {
-                for span in spans {
-                    let share = share.split_off(1);
-                    if let Some(cut) = assembly.add(span, share, now) {
-                        metrics.console_traces_cut.add(1);
-                        printer.print(cut);
-                    }
+            Ok(Some((span, share))) => {
+                if let Some(cut) = assembly.add(span, share, now) {
+                    metrics.console_traces_cut.add(1);
+                    printer.print(cut);
                 }
             }
             Ok(None) => break,

@@ -33,8 +33,8 @@ impl Lines {
 
     /// Writes what `batcher` gives until it is closed and empty.
     pub(super) async fn run(mut self, batcher: Arc<Batcher>) {
-        while let Some(mut batch) = batcher.next().await {
-            let mut line = json::from_protobuf(&batch.request());
+        while let Some((request, batch)) = batcher.next().await {
+            let mut line = json::from_protobuf(&request);
             line.push(b'\n');
             match self.append(&line) {
                 Ok(()) => {
@@ -84,7 +84,9 @@ mod tests {
         let account = Account::open(Arc::clone(metrics));
         let service = sample::service("shop");
         for id in 0..sends {
-            batcher.put(&account.enter(1), &[sample::span(id + 1, &service)]);
+            let ticket = account.ticket();
+            batcher.put(&ticket, &sample::span(id + 1, &service));
+            ticket.enter(1);
         }
         batcher.close();
         batcher

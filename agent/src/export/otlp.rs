@@ -106,16 +106,15 @@ impl Collector {
                 in_flight.join_next().await;
             }
             while in_flight.try_join_next().is_some() {}
-            let Some(batch) = batcher.next().await else { break };
+            let Some((request, batch)) = batcher.next().await else { break };
             let collector = Arc::clone(&collector);
-            in_flight.spawn(async move { collector.deliver(batch).await });
+            in_flight.spawn(async move { collector.deliver(request, batch).await });
         }
         while in_flight.join_next().await.is_some() {}
     }
 
-    async fn deliver(&self, mut batch: Batch) {
+    async fn deliver(&self, request: Bytes, batch: Batch) {
         let give_up_at = Instant::now() + self.export_timeout;
-        let request = Bytes::from(batch.request());
         let request = match &self.transport {
             Transport::Grpc(_) => request,
             Transport::Http(client) => client.prepare(request),

@@ -1,6 +1,5 @@
 //! Spans for the tests of the exporters.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
@@ -19,6 +18,11 @@ pub(super) fn service(name: &'static str) -> Arc<Service> {
     Arc::new(Service { name: name.to_owned(), resource })
 }
 
+/// Those of [`span`].
+pub(super) fn attributes() -> Vec<KeyValue> {
+    vec![KeyValue::new("http.response.status_code", 200)]
+}
+
 /// A server span of trace 1 without a parent, of one millisecond.
 pub(super) fn span(id: u64, service: &Arc<Service>) -> Span {
     Span {
@@ -27,11 +31,11 @@ pub(super) fn span(id: u64, service: &Arc<Service>) -> Span {
         parent: None,
         trace_state: Default::default(),
         kind: SpanKind::Server,
-        name: Cow::Borrowed("GET /users/{id}"),
+        name: "GET /users/{id}".to_owned(),
         start: EPOCH,
         end: EPOCH + MILLISECOND,
         status: Status::Unset,
-        attributes: vec![KeyValue::new("http.response.status_code", 200)],
+        attributes: attributes().into_iter().collect(),
         links: Vec::new(),
         service: Arc::clone(service),
     }

@@ -1,144 +1,101 @@
-//! What the agent writes into the kernel side: which processes, how much of what, and which requests are complete.
+//! What the agent tells the kernel side of connections: which of their requests are complete, and of which it wants
+//! more bytes.
+//!
+//! A map is written by a system call. So what is told is remembered here, and nothing is taken out of a map that was
+//! never put in: most connections end without a word.
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use aya::{Ebpf, Pod};
-use onlooker_common::limits;
-use onlooker_common::loss::Loss;
-use onlooker_common::process::{Capture, Listener, SelectedProcess, Waiting};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError};
+use onlooker_common::process::Capture;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Lets plain data of `common` be map keys and values.
-macro_rules! plain {
-    ($($name:ident: $of:ty;)+) => {
-        $(
-            #[repr(transparent)]
-            #[derive(Debug, Clone, Copy)]
-            struct $name($of);
-            // SAFETY: repr(C) integers without padding, asserted in `common`: any bytes are a value.
-            unsafe impl Pod for $name {}
-        )+
-    };
-}
+use super::map;
+use super::plain::{CaptureValue, WaitingValue};
 
-plain! {
-    ProcessValue: SelectedProcess;
-    ListenerKey: Listener;
-    CaptureValue: Capture;
-    WaitingValue: Waiting;
-}
-
-/// The maps that the agent writes.
+/// The maps that the agent writes as connections go on.
 pub struct Control {
-    processes: HashMap<MapData, u32, ProcessValue>,
-    cgroups: HashMap<MapData, u64, CaptureValue>,
-    listeners: HashMap<MapData, ListenerKey, u32>,
     completed: HashMap<MapData, u64, u64>,
     waiting: HashMap<MapData, u64, WaitingValue>,
     raised: HashMap<MapData, u64, CaptureValue>,
     any_raised: Array<MapData, u32>,
-    /// How many connections are raised.
-    raises: u32,
-    losses: PerCpuArray<MapData, u64>,
-}
-
-fn map<M: TryFrom<aya::maps::Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {
-    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
+    /// What is complete and was not told yet: until where, by connection.
+    untold: FxHashMap<u64, u64>,
+    /// Connections that `completed` holds, and that `raised` does.
+    told: FxHashSet<u64>,
+    raises: FxHashMap<u64, Capture>,
+    /// Whether any process makes calls: if none does, the kernel keeps nothing in `waiting`.
+    calls: bool,
 }
 
 impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
-            processes: map(ebpf, "PROCESSES")?,
-            cgroups: map(ebpf, "CGROUPS")?,
-            listeners: map(ebpf, "LISTENERS")?,
             completed: map(ebpf, "COMPLETED")?,
             waiting: map(ebpf, "WAITING")?,
             raised: map(ebpf, "RAISED")?,
             any_raised: map(ebpf, "ANY_RAISED")?,
-            raises: 0,
-            losses: map(ebpf, "LOSSES")?,
+            untold: FxHashMap::default(),
+            told: FxHashSet::default(),
+            raises: FxHashMap::default(),
+            calls: false,
         })
     }
 
-    /// Selects a process, or changes what is said of it. Bits that the kernel has set stay.
-    ///
-    /// What the kernel changes between the look and the write is lost: so nothing is written where nothing is new, and
-    /// what is new comes before the process serves anybody.
-    pub fn select(&mut self, tgid: u32, flags: u64, capture: Capture) -> Result<(), MapError> {
-        let known = self.processes.get(&tgid, 0).map(|value| value.0);
-        let before = known.as_ref().copied().unwrap_or_default();
-        let value = SelectedProcess {
-            flags: before.flags | flags,
-            runnable: before.runnable,
-            request_capture: capture.request.min(limits::LARGEST_CAPTURE),
-            response_capture: capture.response.min(limits::LARGEST_CAPTURE),
-        };
-        if known.is_ok_and(|known| known == value) {
-            return Ok(());
+    /// Notes that every request of the connection that begins before `until` is complete. The kernel side is told by
+    /// [`Self::tell`]: of many on one connection, the last.
+    pub fn completed(&mut self, cookie: u64, until: u64) {
+        self.untold.insert(cookie, until);
+    }
+
+    /// Tells what was noted. Gives how many connections the kernel side could not be told of.
+    pub fn tell(&mut self) -> u64 {
+        let mut failed = 0;
+        for (cookie, until) in self.untold.drain() {
+            match self.completed.insert(cookie, until, 0) {
+                Ok(()) => _ = self.told.insert(cookie),
+                Err(_full) => failed += 1,
+            }
         }
-        self.processes.insert(tgid, ProcessValue(value), 0)
+        failed
     }
 
-    /// Selects what executes in the cgroup with this id or below, or is moved into it.
-    pub fn select_cgroup(&mut self, id: u64, capture: Capture) -> Result<(), MapError> {
-        self.cgroups.insert(id, CaptureValue(capture), 0)
-    }
-
-    pub fn deselect(&mut self, tgid: u32) {
-        // Gone already if the process has ended.
-        let _ = self.processes.remove(&tgid);
-    }
-
-    /// What the kernel has learnt of a process: its flags.
-    pub fn flags(&self, tgid: u32) -> Option<u64> {
-        self.processes.get(&tgid, 0).ok().map(|value| value.0.flags)
-    }
-
-    /// Says that something listened on `port` before the agent came.
-    pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
-        self.listeners.insert(ListenerKey(Listener { network_namespace, port: u32::from(port) }), 1, 0)
-    }
-
-    /// Says that every request of the connection that begins before `until` is complete.
-    pub fn completed(&mut self, cookie: u64, until: u64) -> Result<(), MapError> {
-        self.completed.insert(cookie, until, 0)
+    /// Notes that a process makes calls.
+    pub fn calls(&mut self) {
+        self.calls = true;
     }
 
     /// Wants more bytes of a connection.
     pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
-        let before = self.raised.get(&cookie, 0).map(|value| value.0);
-        if before.as_ref().is_ok_and(|before| *before == capture) {
+        if self.raises.get(&cookie) == Some(&capture) {
             return Ok(());
         }
         self.raised.insert(cookie, CaptureValue(capture), 0)?;
-        if before.is_ok() { Ok(()) } else { self.count_raises(self.raises + 1) }
+        self.raises.insert(cookie, capture);
+        if self.raises.len() == 1 { self.say_whether_any_is_raised() } else { Ok(()) }
     }
 
-    fn count_raises(&mut self, raises: u32) -> Result<(), MapError> {
-        self.raises = raises;
-        self.any_raised.set(0, u32::from(raises > 0), 0)
+    fn say_whether_any_is_raised(&mut self) -> Result<(), MapError> {
+        self.any_raised.set(0, u32::from(!self.raises.is_empty()), 0)
     }
 
     /// The connection is over.
     pub fn forget(&mut self, cookie: u64) {
-        // Each is there only for some connections.
-        let _ = self.completed.remove(&cookie);
-        let _ = self.waiting.remove(&cookie);
-        if self.raised.remove(&cookie).is_ok() {
-            // A word that stays set costs a look-up.
-            let _ = self.count_raises(self.raises.saturating_sub(1));
+        // An entry that stays by a failure costs its place.
+        self.untold.remove(&cookie);
+        if self.told.remove(&cookie) {
+            let _ = self.completed.remove(&cookie);
         }
-    }
-
-    /// What the kernel programs could not do: name, meaning, count.
-    pub fn losses(&self) -> Vec<(&'static str, &'static str, u64)> {
-        Loss::ALL
-            .iter()
-            .zip(0u32..)
-            .map(|(&(name, help), index)| {
-                let count = self.losses.get(&index, 0).map(|values| values.iter().sum()).unwrap_or(0);
-                (name, help.trim_ascii(), count)
-            })
-            .collect()
+        if self.calls {
+            // Written by the kernel, for the connections whose requests made calls.
+            let _ = self.waiting.remove(&cookie);
+        }
+        if self.raises.remove(&cookie).is_some() {
+            let _ = self.raised.remove(&cookie);
+            if self.raises.is_empty() {
+                // A word that stays set costs a look-up.
+                let _ = self.say_whether_any_is_raised();
+            }
+        }
     }
 }
 

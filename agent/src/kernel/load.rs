@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+use aya::programs::trace_point::TracePointLink;
 use aya::programs::{BtfTracePoint, ProgramError, TracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
+use onlooker_common::process::Capture;
 
 use super::control::Control;
+use super::losses::Losses;
 use super::offsets::{self, MissingField};
 use super::ring::Ring;
+use super::selection::Selection;
 use super::tracefs;
 
 /// Where the kernel tells its types.
@@ -24,6 +28,9 @@ pub(super) const PROCESSES: [&str; 4] =
 
 /// When sends that wait for room began: without it a call's start is that of its first write's return.
 pub(super) const SENDS: [&str; 1] = ["tcp_sendmsg_locked"];
+
+/// What is left unread of connections that are closed: without it they are kept until they are the oldest.
+pub(super) const LEFTOVERS: [&str; 1] = ["tcp_destroy_sock"];
 
 /// Where an event loop goes to wait.
 pub(super) const BOUNDARIES: [&str; 7] = [
@@ -72,12 +79,21 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Kernel {
     ebpf: Ebpf,
-    btf: Btf,
+    /// The kernel's types, several MiB: as long as programs are to be attached that need them.
+    btf: Option<Btf>,
     /// Members of kernel structs that are not there.
     pub missing: Vec<MissingField>,
     /// Optional programs that could not be attached, with the reason.
     pub unavailable: Vec<(&'static str, String)>,
-    boundaries_attached: bool,
+    boundaries: Boundaries,
+}
+
+/// The programs where event loops go to wait.
+#[derive(Debug)]
+enum Boundaries {
+    Detached,
+    /// Dropped, they are detached.
+    Attached(#[expect(dead_code, reason = "held to stay attached")] Vec<TracePointLink>),
 }
 
 impl Kernel {
@@ -99,56 +115,72 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT")))
             .map_err(not_loaded)?;
-        Ok(Self { ebpf, btf, missing, unavailable: Vec::new(), boundaries_attached: false })
+        Ok(Self { ebpf, btf: Some(btf), missing, unavailable: Vec::new(), boundaries: Boundaries::Detached })
     }
 
-    /// Starts the recorder. Nothing is recorded before a process is selected.
+    /// Starts the recorder, once. Nothing is recorded before a process is selected.
     pub fn attach(&mut self) -> Result<(), LoadError> {
-        for name in PROCESSES.into_iter().chain(SENDS) {
-            if let Err(error) = self.attach_btf(name) {
+        let Some(btf) = self.btf.take() else { return Ok(()) };
+        for name in PROCESSES.into_iter().chain(SENDS).chain(LEFTOVERS) {
+            if let Err(error) = self.attach_btf(name, &btf) {
                 tracing::info!(tracepoint = name, %error, "not attached");
                 self.unavailable.push((name, error.to_string()));
             }
         }
         for name in RECORDER {
-            self.attach_btf(name)?;
+            self.attach_btf(name, &btf)?;
         }
         Ok(())
     }
 
-    fn attach_btf(&mut self, name: &'static str) -> Result<(), LoadError> {
+    fn attach_btf(&mut self, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
         let program: &mut BtfTracePoint = self
             .ebpf
             .program_mut(name)
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| LoadError::Load(format!("the object has no program {name}")))?;
-        program.load(name, &self.btf).map_err(|error| not_verified(name, error))?;
+        program.load(name, btf).map_err(|error| not_verified(name, error))?;
+        if let Ok(info) = program.info() {
+            // The verifier gives up at a million.
+            tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
+        }
         program.attach().map_err(|error| LoadError::Attach { name, why: why(&error) })?;
         Ok(())
     }
 
     /// Starts to watch where event loops go to wait. Costs every system call of the machine a little, so it is done
-    /// when the first selected process is seen to need it.
+    /// only as long as a selected process is seen to need it.
     pub fn attach_boundaries(&mut self) {
-        if std::mem::replace(&mut self.boundaries_attached, true) {
+        if matches!(self.boundaries, Boundaries::Attached(_)) {
             return;
         }
         let ebpf = &mut self.ebpf;
-        let outcome = tracefs::with(|| BOUNDARIES.map(|name| (name, attach_boundary(ebpf, name))));
-        match outcome {
+        let outcomes = tracefs::with(|| BOUNDARIES.map(|name| (name, attach_boundary(ebpf, name))));
+        let mut links = Vec::with_capacity(BOUNDARIES.len());
+        let mut failed = Vec::new();
+        match outcomes {
             Ok(outcomes) => {
                 for (name, outcome) in outcomes {
-                    if let Err(error) = outcome {
-                        tracing::warn!(tracepoint = name, %error, "not attached: turns of event loops are not told apart there");
-                        self.unavailable.push((name, error));
+                    match outcome {
+                        Ok(link) => links.push(link),
+                        Err(error) => failed.push((name, error)),
                     }
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "no tracefs: turns of event loops are not told apart");
-                self.unavailable.push(("tracefs", error.to_string()));
-            }
+            Err(error) => failed.push(("tracefs", error.to_string())),
         }
+        self.boundaries = Boundaries::Attached(links);
+        // They may be attached many times, and fail each time.
+        failed.retain(|failure| !self.unavailable.contains(failure));
+        for (name, error) in failed {
+            tracing::warn!(%error, "cannot attach to {name}: turns of event loops are not told apart there");
+            self.unavailable.push((name, error));
+        }
+    }
+
+    /// Stops to watch them.
+    pub fn detach_boundaries(&mut self) {
+        self.boundaries = Boundaries::Detached;
     }
 
     /// The way records come. Can be taken once.
@@ -156,9 +188,19 @@ impl Kernel {
         Ring::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
     }
 
-    /// The way back. Can be taken once.
+    /// The way back, for what becomes of connections. Can be taken once.
     pub fn control(&mut self) -> Result<Control, LoadError> {
         Control::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
+    }
+
+    /// The way back, for who is recorded, and how much of them. Can be taken once.
+    pub fn selection(&mut self, capture: Capture) -> Result<Selection, LoadError> {
+        Selection::take(&mut self.ebpf, capture).map_err(|error| LoadError::Load(error.to_string()))
+    }
+
+    /// What the programs could not do.
+    pub fn losses(&self) -> Result<Losses, LoadError> {
+        Losses::of(&self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
     }
 
     /// The programs' own diagnostics, for `--kernel-log`.
@@ -170,14 +212,18 @@ impl Kernel {
 /// Passes on what the programs say of themselves.
 pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
-fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
+fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<TracePointLink, String> {
     let program: &mut TracePoint = ebpf
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| format!("the object has no program {name}"))?;
-    program.load().map_err(|error| why(&error))?;
-    program.attach("syscalls", name).map_err(|error| why(&error))?;
-    Ok(())
+    match program.load() {
+        // It was attached before.
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => return Err(why(&error)),
+    }
+    let link = program.attach("syscalls", name).map_err(|error| why(&error))?;
+    program.take_link(link).map_err(|error| why(&error))
 }
 
 /// The table as the words that the object's global is made of.

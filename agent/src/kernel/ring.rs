@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData, MapError, RingBuf};
+use onlooker_common::agent;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
@@ -17,7 +18,8 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 /// The consuming end of the ring.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
-    sleeping: Array<MapData, u32>,
+    /// What the agent is doing, for the kernel side to know.
+    doing: Array<MapData, u32>,
 }
 
 impl Ring {
@@ -28,7 +30,7 @@ impl Ring {
         // SAFETY: the map owns its descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| MapError::IoError(std::io::Error::other(error)))?;
-        Ok(Self { ring, sleeping: take("SLEEPING")?.try_into()? })
+        Ok(Self { ring, doing: take("AGENT")?.try_into()? })
     }
 
     /// Hands records to `each` until none is left or it has had `most` of them; gives how many it has had.
@@ -47,7 +49,7 @@ impl Ring {
     pub async fn wait(&mut self, busy: bool) -> std::io::Result<()> {
         if !busy {
             // From here on the next record wakes us.
-            self.sleeping.set(0, 1, 0).map_err(std::io::Error::other)?;
+            self.doing.set(0, agent::ASLEEP, 0).map_err(std::io::Error::other)?;
         }
         let interval = if busy { BATCH_INTERVAL } else { IDLE_INTERVAL };
         // Readiness is edge-triggered: what was announced once is not announced again while it waits in the ring.
@@ -55,7 +57,10 @@ impl Ring {
             self.ring.readable().await?.clear_ready();
             Ok(())
         };
-        timeout(interval, woken).await.unwrap_or(Ok(()))
+        let Ok(woken) = timeout(interval, woken).await else { return Ok(()) };
+        // So that we can be called again before our time.
+        self.doing.set(0, agent::AWAKE, 0).map_err(std::io::Error::other)?;
+        woken
     }
 }
 

@@ -11,7 +11,7 @@ use crate::span::Role;
 /// A node's place. Held ones stay; others must not be used after the node was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId {
-    slot: usize,
+    slot: u32,
     /// Tells a node from one that had the slot before.
     generation: u32,
 }
@@ -21,9 +21,19 @@ struct Entry {
     generation: u32,
     /// How many others need it: calls made for it, the server's side of it, what found it late.
     holders: u32,
-    /// Its place among its process's requests.
-    process_slot: usize,
+    /// Its place among its process's requests, if it has one there.
+    process_slot: u32,
     node: Node,
+}
+
+/// No process can be working on so many requests.
+const NO_PROCESS_SLOT: u32 = u32::MAX;
+
+/// A node of a connection: where the request began, to be found without a look at the node.
+#[derive(Debug, Clone, Copy)]
+struct Sibling {
+    position: u64,
+    id: NodeId,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +41,7 @@ pub(super) struct Ledger {
     entries: Slab<Entry>,
     next_generation: u32,
     /// Nodes of a connection in the order of their positions.
-    by_connection: FxHashMap<u64, VecDeque<NodeId>>,
+    by_connection: FxHashMap<u64, VecDeque<Sibling>>,
     /// Requests that a process serves.
     by_process: FxHashMap<u32, Vec<NodeId>>,
 }
@@ -45,26 +55,29 @@ impl Ledger {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let (cookie, tgid, position, serves) = (node.cookie, node.tgid, node.position, node.role == Role::Server);
-        let slot = self.entries.insert(Entry { generation, holders: 0, process_slot: usize::MAX, node });
+        let vacant = self.entries.vacant_entry();
+        let slot = u32::try_from(vacant.key()).expect("memory for four billion nodes there is not");
         let id = NodeId { slot, generation };
-        let entries = &self.entries;
-        let siblings = self.by_connection.entry(cookie).or_default();
-        // Nearly always the newest is the last.
-        let at = siblings
-            .iter()
-            .rposition(|&sibling| entries.get(sibling.slot).is_some_and(|entry| entry.node.position <= position))
-            .map_or(0, |index| index + 1);
-        siblings.insert(at, id);
+        let mut process_slot = NO_PROCESS_SLOT;
         if serves {
             let requests = self.by_process.entry(tgid).or_default();
-            self.entries[slot].process_slot = requests.len();
+            process_slot = requests.len() as u32;
             requests.push(id);
         }
+        vacant.insert(Entry { generation, holders: 0, process_slot, node });
+        let siblings = self.by_connection.entry(cookie).or_default();
+        // Nearly always the newest is the last.
+        let at = siblings.iter().rposition(|sibling| sibling.position <= position).map_or(0, |index| index + 1);
+        siblings.insert(at, Sibling { position, id });
         id
     }
 
     fn entry(&self, id: NodeId) -> Option<&Entry> {
-        self.entries.get(id.slot).filter(|entry| entry.generation == id.generation)
+        self.entries.get(id.slot as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    fn entry_mut(&mut self, id: NodeId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
     }
 
     pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
@@ -72,86 +85,98 @@ impl Ledger {
     }
 
     pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
-        let entry = self.entries.get_mut(id.slot)?;
-        (entry.generation == id.generation).then_some(&mut entry.node)
+        self.entry_mut(id).map(|entry| &mut entry.node)
     }
 
-    fn on_connection(&self, cookie: u64) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> {
-        self.by_connection.get(&cookie).into_iter().flatten().filter_map(|&id| Some((id, self.get(id)?)))
+    /// What began at `position` on one connection, the latest first. It is nearly always the newest there.
+    fn at(&self, siblings: &VecDeque<Sibling>, position: u64) -> impl Iterator<Item = (NodeId, &Node)> {
+        let behind = match siblings.back() {
+            Some(newest) if newest.position <= position => siblings.len(),
+            _ => siblings.partition_point(|sibling| sibling.position <= position),
+        };
+        let there = siblings.range(..behind).rev().take_while(move |sibling| sibling.position == position);
+        there.filter_map(|sibling| Some((sibling.id, self.get(sibling.id)?)))
     }
 
     /// The latest request that began at `position` and is not settled.
     pub(super) fn find(&self, cookie: u64, position: u64) -> Option<NodeId> {
-        self.on_connection(cookie).rev().find(|(_, node)| node.position == position && !node.settled).map(|(id, _)| id)
+        let siblings = self.by_connection.get(&cookie)?;
+        self.at(siblings, position).find(|(_, node)| !node.settled).map(|(id, _)| id)
     }
 
-    /// The latest request that began at this sequence number.
+    /// The latest request that began at this sequence number, not half the numbers before or behind the newest.
     pub(super) fn at_sequence(&self, cookie: u64, sequence: u32) -> Option<NodeId> {
-        self.on_connection(cookie).rev().find(|(_, node)| node.position as u32 == sequence).map(|(id, _)| id)
+        let siblings = self.by_connection.get(&cookie)?;
+        let newest = siblings.back()?.position;
+        let ahead = sequence.wrapping_sub(newest as u32).cast_signed();
+        self.at(siblings, newest.wrapping_add_signed(i64::from(ahead))).next().map(|(id, _)| id)
     }
 
-    /// The request of the run at `position` that was worked on at `nanos`. Of several pipelined ones that is the first
-    /// without an answer: they are answered in order.
-    pub(super) fn in_flight(&self, cookie: u64, position: u64, nanos: u64) -> Option<NodeId> {
-        let served = |node: &Node| node.role == Role::Server;
-        let run = self
-            .on_connection(cookie)
-            .rev()
-            .find(|(_, node)| served(node) && node.run_position <= position)
-            .map(|(_, node)| node.run_position)?;
-        self.on_connection(cookie)
-            .find(|(_, node)| served(node) && node.run_position == run && node.in_flight_at(nanos))
-            .map(|(id, _)| id)
+    /// The request of a run that was worked on at `nanos`. Of several pipelined ones that is the first without an answer: they
+    /// are answered in order.
+    pub(super) fn in_flight(&self, cookie: u64, run: u64, nanos: u64) -> Option<NodeId> {
+        let siblings = self.by_connection.get(&cookie)?;
+        // It is among the newest: its run's are next to each other, the first is the oldest.
+        let mut found = None;
+        for &Sibling { id, .. } in siblings.iter().rev() {
+            let Some(node) = self.get(id).filter(|node| node.role == Role::Server) else { continue };
+            if node.run == run && node.in_flight_at(nanos) {
+                found = Some(id);
+            } else if node.run != run && found.is_some() {
+                break;
+            }
+        }
+        found
     }
 
     pub(super) fn requests_of(&self, tgid: u32) -> impl Iterator<Item = (NodeId, &Node)> {
         self.by_process.get(&tgid).into_iter().flatten().filter_map(|&id| Some((id, self.get(id)?)))
     }
 
-    /// The one request that the process was working on at `nanos`, if it was one.
-    pub(super) fn only_request(&self, tgid: u32, nanos: u64) -> Option<NodeId> {
-        let mut candidates = self.requests_of(tgid).filter(|(_, node)| node.in_flight_at(nanos));
+    /// The one request of the process that `fits`, if it is one.
+    pub(super) fn only_request(&self, tgid: u32, fits: impl Fn(NodeId, &Node) -> bool) -> Option<NodeId> {
+        let mut candidates = self.requests_of(tgid).filter(|&(id, node)| fits(id, node));
         let (only, _) = candidates.next()?;
         candidates.next().is_none().then_some(only)
     }
 
     pub(super) fn hold(&mut self, id: NodeId) {
-        if let Some(entry) = self.entries.get_mut(id.slot).filter(|entry| entry.generation == id.generation) {
+        if let Some(entry) = self.entry_mut(id) {
             entry.holders += 1;
         }
     }
 
     pub(super) fn release(&mut self, id: NodeId) {
-        if let Some(entry) = self.entries.get_mut(id.slot).filter(|entry| entry.generation == id.generation) {
+        if let Some(entry) = self.entry_mut(id) {
             entry.holders = entry.holders.saturating_sub(1);
         }
     }
 
     /// Removes the node if it is settled and nobody holds it; gives what it held.
-    pub(super) fn take_if_done(&mut self, id: NodeId) -> Vec<NodeId> {
+    pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
         match self.entry(id) {
             Some(entry) if entry.node.settled && entry.holders == 0 => self.remove(id),
-            _ => Vec::new(),
+            _ => [None; 2],
         }
     }
 
-    fn remove(&mut self, id: NodeId) -> Vec<NodeId> {
-        let Entry { node, process_slot, .. } = self.entries.remove(id.slot);
+    fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
+        let Entry { node, process_slot, .. } = self.entries.remove(id.slot as usize);
         if let Some(siblings) = self.by_connection.get_mut(&node.cookie) {
             // Nearly always the oldest: what ends first is settled first.
-            if let Some(at) = siblings.iter().position(|&sibling| sibling == id) {
+            if let Some(at) = siblings.iter().position(|sibling| sibling.id == id) {
                 siblings.remove(at);
             }
             if siblings.is_empty() {
                 self.by_connection.remove(&node.cookie);
             }
         }
-        if process_slot != usize::MAX
+        if process_slot != NO_PROCESS_SLOT
             && let Some(requests) = self.by_process.get_mut(&node.tgid)
         {
-            requests.swap_remove(process_slot);
-            if let Some(moved) = requests.get(process_slot) {
-                self.entries[moved.slot].process_slot = process_slot;
+            requests.swap_remove(process_slot as usize);
+            if let Some(&moved) = requests.get(process_slot as usize) {
+                self.entries[moved.slot as usize].process_slot = process_slot;
             }
             if requests.is_empty() {
                 self.by_process.remove(&node.tgid);
@@ -161,6 +186,6 @@ impl Ledger {
             Link::Node(parent, _) => Some(parent),
             Link::None | Link::Remote => None,
         };
-        [parent, node.late].into_iter().flatten().collect()
+        [parent, node.late]
     }
 }

@@ -1,47 +1,55 @@
 //! One side of one exchange, as a place in a trace.
 
-use compact_str::CompactString;
-use onlooker_common::context::Owner;
+use std::sync::Arc;
+
+use onlooker_common::context::{Owner, evidence};
 use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::{NodeId, Place};
+use super::NodeId;
 use crate::span::{Evidence, Role};
-use crate::stream::Origin;
+use crate::stream::{Origin, Place};
 
-/// A request in flight, or one that ended a moment ago.
+/// A request in flight, or one that ended a moment ago. There are thousands of them in a busy moment, so what few have is
+/// elsewhere.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) role: Role,
     pub(super) cookie: u64,
     pub(super) tgid: u32,
-    /// Position of the request's first byte, and of the run it came in.
+    /// Position of the request's first byte.
     pub(super) position: u64,
-    pub(super) run_position: u64,
+    /// The run it came in, by the id that the kernel gave it; 0 if that is not known.
+    pub(super) run: u64,
     /// How far the other direction had come, for the first request of a run.
     pub(super) opposite: Option<u64>,
     pub(super) start: u64,
     pub(super) end: Option<u64>,
     pub(super) span_id: SpanId,
-    /// The trace it would be the root of.
-    own_trace: TraceId,
+    /// The trace it would be the root of; once it `is_frozen`, the trace it is in.
+    pub(super) trace: Trace,
+    /// It was sent, or something below it was.
+    pub(super) is_frozen: bool,
     /// The trace context in its header.
-    pub(super) wire: Option<TraceContext>,
-    pub(super) correlation: Option<CompactString>,
+    pub(super) wire: Option<Box<TraceContext>>,
+    pub(super) correlation: Option<Box<str>>,
     /// Whose work the kernel says it is.
-    pub(super) owner: Option<Owner>,
+    pub(super) owner: Option<Named>,
     pub(super) link: Link,
     /// The parent that was found too late.
     pub(super) late: Option<NodeId>,
     /// The other end of the exchange, on this host. Not held: it may be gone.
     pub(super) joined: Option<NodeId>,
+    /// Whether the trace context in a call's header is that of a request its process was working on, and so merely passed
+    /// on; not known before it was looked for.
+    pub(super) passes_on: bool,
     /// Its key while the other end is looked for.
     pub(super) unjoined: Option<(Role, u32, u32)>,
-    /// The trace it was sent under, or something below it was.
-    pub(super) frozen: Option<Trace>,
     /// Its span was made, or it will have none.
     pub(super) settled: bool,
+    /// It will have none.
+    pub(super) untold: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +63,33 @@ pub(super) enum Link {
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
     pub(super) trace_id: TraceId,
-    pub(super) trace_state: CompactString,
+    pub(super) trace_state: Option<Arc<str>>,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { trace_id: TraceId::INVALID, trace_state: CompactString::default() }
+        Self { trace_id: TraceId::INVALID, trace_state: None }
+    }
+}
+
+/// A request that the kernel names as the owner of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub(super) cookie: u64,
+    /// Its run, by the id that the kernel gave it.
+    pub(super) run: u64,
+    pub(super) rung: Evidence,
+}
+
+impl Named {
+    fn of(owner: &Owner) -> Option<Self> {
+        let rung = match owner.evidence {
+            evidence::THREAD => Evidence::Thread,
+            evidence::CONNECT => Evidence::Connect,
+            evidence::TICK => Evidence::Tick,
+            _ => return None,
+        };
+        (owner.cookie != 0).then_some(Self { cookie: owner.cookie, run: owner.context.span_id, rung })
     }
 }
 
@@ -82,21 +111,23 @@ impl Node {
             cookie: place.cookie,
             tgid: place.tgid,
             position: begun.start.position,
-            run_position: origin.map_or(begun.start.position, |origin| origin.position),
+            run: origin.map_or(0, |origin| origin.message.span_id),
             opposite: origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.opposite),
             start: begun.start.nanos,
             end: None,
             span_id: SpanId::from_bytes(span_id.to_be_bytes()),
-            own_trace: TraceId::from_bytes((high << 64 | low).to_be_bytes()),
-            wire: begun.context.clone(),
-            correlation: begun.correlation.clone(),
-            owner: origin.map(|origin| origin.owner).filter(|owner| owner.cookie != 0),
+            trace: Trace { trace_id: TraceId::from_bytes((high << 64 | low).to_be_bytes()), trace_state: None },
+            is_frozen: false,
+            wire: begun.context.clone().map(Box::new),
+            correlation: begun.correlation.as_deref().map(Box::from),
+            owner: origin.and_then(|origin| Named::of(&origin.owner)),
             link: Link::None,
             late: None,
             joined: None,
+            passes_on: false,
             unjoined: None,
-            frozen: None,
             settled: false,
+            untold: false,
         }
     }
 
@@ -107,14 +138,12 @@ impl Node {
 
     /// The trace it begins, or continues from the wire.
     pub(super) fn trace(&self) -> Trace {
-        if let Some(frozen) = &self.frozen {
-            return frozen.clone();
-        }
         match (&self.link, &self.wire) {
-            (Link::Remote, Some(wire)) => {
-                Trace { trace_id: TraceId::from_bytes(wire.trace_id), trace_state: wire.tracestate.clone() }
-            }
-            _ => Trace { trace_id: self.own_trace, trace_state: CompactString::default() },
+            (Link::Remote, Some(wire)) if !self.is_frozen => Trace {
+                trace_id: TraceId::from_bytes(wire.trace_id),
+                trace_state: (!wire.tracestate.is_empty()).then(|| wire.tracestate.as_str().into()),
+            },
+            _ => self.trace.clone(),
         }
     }
 }

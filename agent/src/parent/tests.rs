@@ -1,4 +1,4 @@
-use onlooker_common::context::TraceContext as Ids;
+use onlooker_common::context::{Owner, TraceContext as Ids, evidence};
 use onlooker_protocols::Moment;
 
 use super::*;
@@ -10,20 +10,28 @@ fn begun(position: u64, nanos: u64) -> Begun {
     Begun { start: Moment { nanos, position, run: 0 }, context: None, correlation: None }
 }
 
+/// The ids of the run that begins at `position`.
+fn ids(position: u64) -> Ids {
+    Ids { trace_id: [position + 1, 7], span_id: position + 100 }
+}
+
 fn origin(position: u64, opposite: u64) -> Origin {
     Origin {
         position,
         opposite,
         owner: Owner::default(),
-        message: Ids { trace_id: [position + 1, 7], span_id: position + 100 },
+        message: ids(position),
         tgid: 0,
         tid: 0,
         peer: 0,
+        unix: false,
     }
 }
 
+/// A call made for the request that was read on the connection `by.0` at `by.1`.
 fn owned(position: u64, by: (u64, u64), rung: u32) -> Origin {
-    Origin { owner: Owner { cookie: by.0, position: by.1, evidence: rung, ..Owner::default() }, ..origin(position, 0) }
+    let owner = Owner { cookie: by.0, position: by.1, context: ids(by.1), evidence: rung, ..Owner::default() };
+    Origin { owner, ..origin(position, 0) }
 }
 
 fn server(cookie: u64, tgid: u32) -> Place {
@@ -50,9 +58,15 @@ fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<Tra
     [request, call, answer]
 }
 
+/// The request ends.
+fn finish(parents: &mut Parents, id: NodeId, end: u64) {
+    let (cookie, position) = parents.ledger.get(id).map(|node| (node.cookie, node.position)).expect("it is there");
+    assert_eq!(parents.finish(cookie, position, end), Some(id));
+}
+
 fn settle(parents: &mut Parents, id: NodeId, start: u64, end: u64) -> Settled {
-    parents.finish(id, end);
-    parents.settle(id, start, end).expect("the node is there")
+    finish(parents, id, end);
+    parents.settle(id, start, end, true).expect("the node is there")
 }
 
 #[test]
@@ -104,7 +118,7 @@ fn a_header_of_the_callers_own_marks_its_sdk() {
 fn a_call_after_the_answer_is_not_the_requests() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
-    parents.finish(request, 150);
+    finish(&mut parents, request, 150);
     let call = parents.begin(client(2, APP), &begun(9, 160), Some(&owned(9, (1, 0), evidence::THREAD)));
     assert_eq!(settle(&mut parents, call, 160, 170).parent, None);
 }
@@ -156,12 +170,12 @@ fn pipelined_requests_are_worked_on_in_order() {
     let run = origin(0, 0);
     let first = parents.begin(server(1, APP), &begun(0, 100), Some(&run));
     let second = parents.begin(server(1, APP), &begun(40, 100), Some(&run));
-    parents.finish(first, 120);
+    finish(&mut parents, first, 120);
     let call = parents.begin(client(2, APP), &begun(9, 125), Some(&owned(9, (1, 0), evidence::THREAD)));
     let call = settle(&mut parents, call, 125, 128);
     let second = settle(&mut parents, second, 100, 140);
     assert_eq!(call.parent.map(|p| p.span_id), Some(second.span_id));
-    parents.settle(first, 100, 120);
+    settle(&mut parents, first, 100, 120);
     assert!(parents.is_empty());
 }
 
@@ -186,8 +200,9 @@ fn a_parent_found_after_the_trace_was_sent_is_a_link() {
 fn ends_of_a_unix_socket_join_if_they_count_alike() {
     let joined = |opposite| {
         let mut parents = Parents::default();
-        let call = parents.begin(client(2, PROXY), &begun(0, 100), Some(&Origin { peer: 3, ..origin(0, 0) }));
-        let answer = Origin { peer: 2, ..origin(0, opposite) };
+        let unix = Origin { unix: true, ..origin(0, 0) };
+        let call = parents.begin(client(2, PROXY), &begun(0, 100), Some(&Origin { peer: 3, ..unix }));
+        let answer = Origin { peer: 2, opposite, ..unix };
         let answer = parents.begin(server(3, APP), &begun(0, 101), Some(&answer));
         let answer = settle(&mut parents, answer, 101, 110);
         let call = settle(&mut parents, call, 100, 111);
@@ -195,4 +210,132 @@ fn ends_of_a_unix_socket_join_if_they_count_alike() {
     };
     assert!(joined(0));
     assert!(!joined(50), "a request was under way when the agent came");
+}
+
+#[test]
+fn ends_of_unix_sockets_join_only_as_the_kernel_says() {
+    let unix = Origin { unix: true, ..origin(0, 0) };
+    let mut parents = Parents::default();
+    // Its peer is not watched, and its numbers are those of everybody.
+    let call = parents.begin(client(2, APP), &begun(0, 100), Some(&unix));
+    let request = parents.begin(server(3, APP), &begun(0, 101), Some(&unix));
+    assert_eq!(settle(&mut parents, request, 101, 110).parent, None);
+    settle(&mut parents, call, 100, 111);
+    // One of both ends knows the other: the one that came second to its tracepoint.
+    let answer = parents.begin(server(5, APP), &begun(0, 201), Some(&unix));
+    let call = parents.begin(client(4, PROXY), &begun(0, 200), Some(&Origin { peer: 5, ..unix }));
+    let answer = settle(&mut parents, answer, 201, 210);
+    let call = settle(&mut parents, call, 200, 211);
+    assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn a_thread_s_request_that_was_over_when_the_call_began_is_not_its_parent() {
+    let mut parents = Parents::default();
+    let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    // What ended the request, a reset, is told later than the call that came after it.
+    let call = parents.begin(client(2, APP), &begun(9, 150), Some(&owned(9, (1, 0), evidence::THREAD)));
+    finish(&mut parents, request, 120);
+    settle(&mut parents, request, 100, 120);
+    assert_eq!(settle(&mut parents, call, 150, 170).parent, None);
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn an_older_request_of_the_connection_is_not_taken_for_the_one_that_is_meant() {
+    let mut parents = Parents::default();
+    // Its answer was lost, and what was read after it waits for that.
+    let older = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    let call = parents.begin(client(2, APP), &begun(9, 150), Some(&owned(9, (1, 40), evidence::THREAD)));
+    let meant = parents.begin(server(1, APP), &begun(40, 140), Some(&origin(40, 0)));
+    let call = settle(&mut parents, call, 150, 160);
+    let meant = settle(&mut parents, meant, 140, 170);
+    assert_eq!(call.parent.map(|parent| parent.span_id), Some(meant.span_id));
+    settle(&mut parents, older, 100, 130);
+}
+
+#[test]
+fn a_header_that_is_passed_on_proves_for_whom() {
+    let mut parents = Parents::default();
+    let [a, b]: [NodeId; 2] = [1, 3].map(|cookie| {
+        let begun = Begun { context: Some(wire(cookie as u8)), ..begun(0, 100) };
+        parents.begin(server(cookie, PROXY), &begun, Some(&origin(0, cookie)))
+    });
+    let passed_on = Begun { context: Some(wire(3)), ..begun(9, 110) };
+    let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
+    let call = settle(&mut parents, call, 110, 120);
+    let b = settle(&mut parents, b, 100, 130);
+    assert_eq!(call.parent, Some(Parent { span_id: b.span_id, evidence: Evidence::Wire, remote: false }));
+    assert!(!call.left_to_sdk);
+    settle(&mut parents, a, 100, 130);
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn a_header_that_two_requests_share_is_passed_on_by_one_of_them() {
+    let mut parents = Parents::default();
+    let requests = [1, 3].map(|cookie| {
+        let begun = Begun { context: Some(wire(5)), ..begun(0, 100) };
+        parents.begin(server(cookie, PROXY), &begun, Some(&origin(0, cookie)))
+    });
+    let passed_on = Begun { context: Some(wire(5)), ..begun(9, 110) };
+    let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
+    let call = settle(&mut parents, call, 110, 120);
+    assert_eq!((call.parent, call.left_to_sdk), (None, false));
+    for request in requests {
+        settle(&mut parents, request, 100, 130);
+    }
+}
+
+#[test]
+fn a_process_that_asks_itself_is_not_its_own_caller() {
+    let mut parents = Parents::default();
+    let call = parents.begin(client(1, APP), &begun(50, 110), Some(&origin(50, 0)));
+    let answer = parents.begin(server(2, APP), &begun(50, 105), Some(&origin(50, 0)));
+    let answer = settle(&mut parents, answer, 105, 120);
+    let call = settle(&mut parents, call, 110, 121);
+    assert_eq!(call.parent, None);
+    assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn what_a_lost_request_led_to_belongs_to_the_one_above_it() {
+    let mut parents = Parents::default();
+    let [request, call, answer] = chain(&mut parents, None, None);
+    let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
+    assert_eq!(parents.abandon(3, 50), Abandoned { was_parent: false });
+    let _ = answer;
+    let below = settle(&mut parents, below, 106, 110);
+    let call = settle(&mut parents, call, 104, 130);
+    let request = settle(&mut parents, request, 100, 140);
+    assert_eq!(below.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Thread, remote: false }));
+    assert_eq!([below.trace_id, call.trace_id], [request.trace_id; 2]);
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn a_request_that_is_lost_when_its_calls_were_told_is_counted() {
+    let mut parents = Parents::default();
+    parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
+    settle(&mut parents, call, 110, 120);
+    assert_eq!(parents.abandon(1, 0), Abandoned { was_parent: true });
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn a_call_that_nobody_waited_for_is_found_by_the_server_that_comes_to_it() {
+    let mut parents = Parents::default();
+    let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
+    finish(&mut parents, call, 200);
+    let call = parents.settle(call, 100, 200, false).expect("the node is there");
+    // It was in the server's queue until long after.
+    let answer = parents.begin(server(2, APP), &begun(50, 3_000_000_000), Some(&origin(50, 0)));
+    let answer = settle(&mut parents, answer, 3_000_000_000, 3_000_000_500);
+    assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
+    assert_eq!(answer.trace_id, call.trace_id);
+    parents.advance(u64::MAX);
+    assert!(parents.is_empty());
 }

@@ -1,16 +1,17 @@
 //! One connection: its two lanes, what it speaks, and what is held until it can be told.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use onlooker_common::event::{self, flag};
+use onlooker_common::event::{self, flag, role};
 use onlooker_protocols::detect::{self, Guess};
 use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Parser, Protocol};
 
 use super::origin::Origins;
-use super::{Happening, Learnt};
+use super::{Listener, Place};
 use crate::metrics::Metrics;
-use crate::span::{Address, Role};
+use crate::span::{Address, Ends, Role};
 
 /// Bytes kept while it is not clear yet what a run is.
 const UNDECIDED_BYTES: usize = 4 << 10;
@@ -28,9 +29,12 @@ pub struct Connection {
     pub role: Option<Role>,
     pub(super) local: Address,
     pub(super) peer: Address,
+    /// The same, as spans have them: from the first exchange on.
+    pub(super) ends: Option<Arc<Ends>>,
     /// Time of its latest segment.
     pub last_activity: u64,
     from_start: bool,
+    unix: bool,
     /// Something passed that its present parser was not told of.
     underway: bool,
     lanes: [Lane; 2],
@@ -40,8 +44,10 @@ pub struct Connection {
     /// The latest positions on the request side that no segment told of.
     untold: Range<u64>,
     /// Starts of the requests that are open, for their age.
-    open: Vec<Moment>,
+    open: VecDeque<Moment>,
     is_pipelined: bool,
+    /// When the process ended that used it last.
+    exited: Option<u64>,
     ending: Option<Ending>,
     found: Vec<Finding>,
     metrics: Arc<Metrics>,
@@ -54,6 +60,8 @@ struct Ending {
     time: u64,
     /// Where each direction ended; 0 where that is not known.
     positions: [u64; 2],
+    /// How far what had come can still be read.
+    arrived: u64,
 }
 
 /// One direction of a connection.
@@ -83,7 +91,9 @@ enum Speaks {
     /// Not known yet: the pieces of the run that is looked at.
     Undecided {
         pieces: Vec<Piece>,
+        /// Runs that were looked at in vain, and the lane and number of the last of them.
         attempts: u8,
+        in_vain: Option<(usize, u32)>,
     },
     Known(Box<dyn Parser>),
     /// Nothing there is a parser for.
@@ -91,7 +101,7 @@ enum Speaks {
 }
 
 impl Speaks {
-    const UNHEARD: Self = Self::Undecided { pieces: Vec::new(), attempts: 0 };
+    const UNHEARD: Self = Self::Undecided { pieces: Vec::new(), attempts: 0, in_vain: None };
 }
 
 /// Bytes, or a hole, on their way to the parser.
@@ -101,6 +111,15 @@ struct Piece {
     bytes: Vec<u8>,
     missing: u64,
     at: Moment,
+}
+
+/// What the kernel takes the process for, on the connection.
+fn role_of(segment: &event::Segment) -> Option<Role> {
+    match segment.role {
+        role::CLIENT => Some(Role::Client),
+        role::SERVER => Some(Role::Server),
+        _ => None,
+    }
 }
 
 fn lane_of(segment: &event::Segment) -> usize {
@@ -116,16 +135,19 @@ impl Connection {
             role: None,
             local: Address::Unknown,
             peer: Address::Unknown,
+            ends: None,
             last_activity: 0,
             from_start: false,
+            unix: false,
             underway: false,
             lanes: [Lane::default(); 2],
             held: Vec::new(),
             speaks: Speaks::UNHEARD,
             origins: Origins::default(),
             untold: 0..0,
-            open: Vec::new(),
+            open: VecDeque::new(),
             is_pipelined: false,
+            exited: None,
             ending: None,
             found: Vec::new(),
             metrics,
@@ -143,6 +165,7 @@ impl Connection {
         self.role = self.role.or(role);
         self.local = local;
         self.peer = peer;
+        self.ends = None;
         self.from_start = from_start;
     }
 
@@ -159,48 +182,72 @@ impl Connection {
         self.open.len()
     }
 
-    /// Whether it was just seen for the first time that several of its requests are open at once.
-    pub fn pipelines(&mut self) -> bool {
-        self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true)
-    }
-
     pub(super) fn is_busy(&self) -> bool {
         !self.open.is_empty() || !self.held.is_empty()
     }
 
     pub(super) fn wants_attention(&self) -> bool {
-        !self.held.is_empty() || self.ending.is_some()
+        !self.held.is_empty() || self.ending.is_some_and(|ending| self.was_read(&ending))
+    }
+
+    /// Whether nothing more will be read that came before the end.
+    fn was_read(&self, ending: &Ending) -> bool {
+        self.lanes[INGRESS].next.is_none_or(|next| next >= ending.arrived)
     }
 
     /// This side sent its FIN at `time`.
-    pub(super) fn finished(&mut self, time: u64, happened: &mut Vec<Happening>) {
+    pub(super) fn finished(&mut self, time: u64, listener: &mut dyn Listener) {
         // Held segments come before it; the connection's end will tell the same, later.
         if self.held.is_empty() {
-            self.end_lane(EGRESS, time, happened);
+            self.end_lane(EGRESS, time, listener);
         }
     }
 
     /// The connection is closed: what is held is let through first.
     pub(super) fn closing(&mut self, why: Close, time: u64) {
-        self.ending.get_or_insert(Ending { why, time, positions: [0; 2] });
+        self.ending.get_or_insert(Ending { why, time, positions: [0; 2], arrived: 0 });
     }
 
-    /// The kernel says that it is closed, and how far each direction had come.
-    pub(super) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2]) {
-        let why = if why == Close::Normal && self.process_ended() { Close::ProcessExit } else { why };
-        self.ending = Some(Ending { why, time, positions });
+    /// The kernel says that it is closed, how far each direction had come, and how far what came can still be read.
+    pub(super) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2], arrived: u64) {
+        // What the kernel closes for a process that ends, that did not close itself.
+        let why = if why == Close::Normal && self.exited.is_some() { Close::ProcessExit } else { why };
+        let arrived = if self.exited.is_some() { 0 } else { arrived };
+        self.lanes[INGRESS].next.get_or_insert(positions[INGRESS]);
+        self.ending = Some(Ending { why, time, positions, arrived });
     }
 
-    /// Its process is ending: what the kernel closes for it, it did not close itself.
-    fn process_ended(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.why == Close::ProcessExit)
+    /// The socket is gone: what was not read never will be.
+    pub(super) fn destroyed(&mut self, positions: [u64; 2]) {
+        if let Some(ending) = &mut self.ending {
+            ending.positions = positions;
+            ending.arrived = 0;
+        }
+    }
+
+    /// The process that used it last has ended. Another one may have it too, and go on.
+    pub(super) fn process_ended(&mut self, time: u64) {
+        self.exited = Some(time);
+        if let Some(ending) = &mut self.ending {
+            ending.arrived = 0;
+        }
+        if self.unix {
+            self.closing(Close::ProcessExit, time);
+        }
     }
 
     /// Takes a segment when its turn has come.
-    pub(super) fn segment(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
+    pub(super) fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
+        if self.exited.is_some() && self.tgid != segment.tgid {
+            // It has not ended with that process.
+            self.exited = None;
+            self.ending = self.ending.filter(|ending| ending.why != Close::ProcessExit);
+        }
         self.tgid = segment.tgid;
         self.last_activity = segment.time;
         self.from_start |= segment.flags & flag::FROM_START != 0;
+        self.unix |= segment.flags & flag::UNIX != 0;
+        self.role = self.role.or_else(|| role_of(segment));
         let own = lane_of(segment);
         if self.lanes[own].next.is_none() {
             self.lanes[own].next = Some(segment.position);
@@ -209,13 +256,13 @@ impl Connection {
         if !self.is_next(segment) {
             if self.held.len() == HELD_SEGMENTS {
                 self.metrics.segments_held_too_many.add(1);
-                self.let_through(u64::MAX, 0, happened);
+                self.let_through(u64::MAX, 0, listener);
             }
             self.held.push(Held { segment: *segment, captured: captured.to_vec() });
             return;
         }
-        self.deliver(segment, captured, happened);
-        self.catch_up(happened);
+        self.deliver(segment, captured, listener);
+        self.catch_up(listener);
     }
 
     /// Whether everything that must come before the segment has come.
@@ -226,26 +273,26 @@ impl Connection {
     }
 
     /// Delivers what was held and has its turn now.
-    fn catch_up(&mut self, happened: &mut Vec<Happening>) {
+    fn catch_up(&mut self, listener: &mut dyn Listener) {
         while let Some(index) = self.held.iter().position(|held| self.is_next(&held.segment)) {
             let held = self.held.swap_remove(index);
-            self.deliver(&held.segment, &held.captured, happened);
+            self.deliver(&held.segment, &held.captured, listener);
         }
     }
 
     /// Declares the holes before segments that have waited for `hold`, in the order of their time.
-    fn let_through(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) {
+    fn let_through(&mut self, now: u64, hold: u64, listener: &mut dyn Listener) {
         while let Some(index) = (0..self.held.len()).min_by_key(|&index| self.held[index].segment.time) {
             if now.saturating_sub(self.held[index].segment.time) < hold {
                 return;
             }
             let held = self.held.swap_remove(index);
-            self.deliver(&held.segment, &held.captured, happened);
-            self.catch_up(happened);
+            self.deliver(&held.segment, &held.captured, listener);
+            self.catch_up(listener);
         }
     }
 
-    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], happened: &mut Vec<Happening>) {
+    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
         let own = lane_of(segment);
         let lane = &self.lanes[own];
         let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
@@ -259,7 +306,7 @@ impl Connection {
             }
             return;
         }
-        self.hole(own, segment.position, happened);
+        self.hole(own, segment.position, listener);
         self.lanes[own] = Lane {
             next: Some(segment.position + u64::from(segment.length)),
             before: segment.time,
@@ -267,17 +314,20 @@ impl Connection {
             ..self.lanes[own]
         };
         if segment.flags & flag::FIN != 0 {
-            self.end_lane(own, segment.time, happened);
+            self.end_lane(own, segment.time, listener);
+            if self.unix && self.open.is_empty() {
+                self.closing(Close::Normal, segment.time);
+            }
             return;
         }
         if self.is_request_lane(own) != Some(false) {
             self.origins.note(segment);
         }
-        self.pieces(own, segment, captured, at, happened);
+        self.pieces(own, segment, captured, at, listener);
     }
 
     /// What comes before `position` and was never told is a hole.
-    fn hole(&mut self, lane: usize, position: u64, happened: &mut Vec<Happening>) {
+    fn hole(&mut self, lane: usize, position: u64, listener: &mut dyn Listener) {
         let Lane { next: Some(next), before, run, .. } = self.lanes[lane] else { return };
         if position > next {
             self.metrics.bytes_missing.add(position - next);
@@ -285,7 +335,7 @@ impl Connection {
             if self.is_request_lane(lane) != Some(false) {
                 self.untold = next..position;
             }
-            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, happened);
+            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, listener);
         }
     }
 
@@ -296,22 +346,22 @@ impl Connection {
         segment: &event::Segment,
         captured: &[u8],
         at: Moment,
-        happened: &mut Vec<Happening>,
+        listener: &mut dyn Listener,
     ) {
         let length = segment.length as usize;
         // A send that waited for room handed its first byte over long before its last.
         let first = if segment.began != 0 { Moment { nanos: segment.began, ..at } } else { at };
         if !captured.is_empty() {
-            self.piece(own, captured, 0, first, happened);
+            self.piece(own, captured, 0, first, listener);
         }
         let kept = usize::from(segment.tail_length).min(length - captured.len());
         let missing = length - captured.len() - kept;
         if missing > 0 {
-            self.piece(own, &[], missing as u64, at.advanced(captured.len() as u64), happened);
+            self.piece(own, &[], missing as u64, at.advanced(captured.len() as u64), listener);
         }
         if kept > 0 {
             let tail = &segment.tail[segment.tail.len() - kept..];
-            self.piece(own, tail, 0, at.advanced((length - kept) as u64), happened);
+            self.piece(own, tail, 0, at.advanced((length - kept) as u64), listener);
         }
     }
 
@@ -324,11 +374,15 @@ impl Connection {
         Some(if self.is_request_lane(lane)? { Direction::Request } else { Direction::Response })
     }
 
-    fn piece(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, happened: &mut Vec<Happening>) {
+    fn piece(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, listener: &mut dyn Listener) {
         match &mut self.speaks {
             Speaks::Nothing => {}
-            Speaks::Known(_) => self.parse(lane, bytes, missing, at, happened),
-            Speaks::Undecided { pieces, .. } => {
+            Speaks::Known(_) => self.parse(lane, bytes, missing, at, listener),
+            Speaks::Undecided { pieces, in_vain, .. } => {
+                if *in_vain == Some((lane, at.run)) {
+                    // What is in the middle of it may look like anything.
+                    return;
+                }
                 // Only the run that is being looked at can be made out.
                 if pieces.last().is_some_and(|last| last.lane != lane || last.at.run != at.run) {
                     pieces.clear();
@@ -337,24 +391,36 @@ impl Connection {
                     return;
                 }
                 pieces.push(Piece { lane, bytes: bytes.to_vec(), missing, at });
-                self.decide(lane, happened);
+                self.decide(lane, listener);
             }
         }
     }
 
     /// Looks at the run so far.
-    fn decide(&mut self, lane: usize, happened: &mut Vec<Happening>) {
+    fn decide(&mut self, lane: usize, listener: &mut dyn Listener) {
         let direction = self.direction(lane);
-        let from_start = self.from_start && !self.underway;
-        let Speaks::Undecided { pieces, attempts } = &mut self.speaks else { return };
+        let mut from_start = self.from_start && !self.underway;
+        let Speaks::Undecided { pieces, attempts, in_vain } = &mut self.speaks else { return };
         let first: Vec<u8> =
-            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.clone()).collect();
-        let guess = match detect::detect(direction, from_start, &first) {
-            Guess::NeedMore if first.len() >= UNDECIDED_BYTES || pieces.iter().any(|p| p.missing > 0) => {
-                Guess::Unknown("unknown")
-            }
+            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.iter().copied()).collect();
+        let complete = first.len() >= UNDECIDED_BYTES || pieces.iter().any(|piece| piece.missing > 0);
+        let ask = |direction, from_start| match detect::detect(direction, from_start, &first) {
+            Guess::NeedMore if complete => Guess::Unknown("unknown"),
             guess => guess,
         };
+        let mut guess = ask(direction, from_start);
+        if guess == Guess::Unknown("unknown") && from_start && self.unix {
+            // Of a unix socket nobody can say whether something passed before.
+            from_start = false;
+            guess = ask(direction, from_start);
+        }
+        if guess == Guess::Unknown("unknown") && direction.is_some() {
+            // The kernel may have been wrong about who serves, where it did not see the connection's beginning. The line with
+            // which a request of HTTP begins is nothing else.
+            if let other @ Guess::Protocol(Protocol::Http1, Direction::Request) = ask(None, from_start) {
+                guess = other;
+            }
+        }
         match guess {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
@@ -364,10 +430,11 @@ impl Connection {
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
                 for piece in pieces {
-                    self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, happened);
+                    self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, listener);
                 }
             }
             Guess::Unknown(name) => {
+                *in_vain = pieces.first().map(|piece| (piece.lane, piece.at.run));
                 pieces.clear();
                 *attempts += 1;
                 self.underway = true;
@@ -395,7 +462,7 @@ impl Connection {
         counter.add(1);
     }
 
-    fn parse(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, happened: &mut Vec<Happening>) {
+    fn parse(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, listener: &mut dyn Listener) {
         let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) else { return };
         let result = if missing > 0 {
             parser.gap(direction, missing, at, &mut self.found)
@@ -408,10 +475,10 @@ impl Connection {
             parser.close(Close::Shutdown, at, &mut self.found);
             self.listen_anew();
         }
-        self.tell(happened);
+        self.tell(at, listener);
     }
 
-    fn end_lane(&mut self, lane: usize, time: u64, happened: &mut Vec<Happening>) {
+    fn end_lane(&mut self, lane: usize, time: u64, listener: &mut dyn Listener) {
         if std::mem::replace(&mut self.lanes[lane].finished, true) {
             return;
         }
@@ -419,7 +486,7 @@ impl Connection {
         if let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) {
             parser.end(direction, at, &mut self.found);
         }
-        if self.process_ended() {
+        if self.exited.is_some() {
             for finding in &mut self.found {
                 if let Finding::Exchange(exchange) = finding
                     && let End::Closed(why @ Close::Normal, _) = &mut exchange.end
@@ -428,72 +495,103 @@ impl Connection {
                 }
             }
         }
-        self.tell(happened);
+        self.tell(at, listener);
     }
 
-    /// Passes on what the parser found, with where it came from.
-    fn tell(&mut self, happened: &mut Vec<Happening>) {
+    /// Passes on what the parser found until `at`, with where it came from.
+    fn tell(&mut self, at: Moment, listener: &mut dyn Listener) {
         let mut found = std::mem::take(&mut self.found);
+        if found.iter().any(|finding| matches!(finding, Finding::SwitchedProtocol))
+            && let Speaks::Known(parser) = &mut self.speaks
+        {
+            // Requests behind the one that switched will not be answered in this protocol.
+            parser.close(Close::Shutdown, at, &mut found);
+            self.listen_anew();
+        }
+        let place = self.place();
         for finding in found.drain(..) {
-            let learnt = match finding {
+            match finding {
                 Finding::Begun(begun) => {
-                    self.open.push(begun.start);
-                    let origin = self.origins.of(begun.start.position);
-                    Learnt::Begun(begun, origin)
+                    self.open.push_back(begun.start);
+                    listener.begun(place, &begun, self.origins.of(begun.start.position));
+                    if self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true) {
+                        listener.pipelined(place);
+                    }
                 }
                 Finding::Exchange(exchange) => {
-                    self.open.retain(|start| *start != exchange.request_start);
-                    Learnt::Exchange(exchange, self.ends())
+                    self.is_answered(exchange.request_start);
+                    listener.exchanged(place, exchange, self.ends(), self.open.len());
                 }
                 Finding::Lost(lost) => {
-                    self.open.retain(|start| *start != lost.start);
-                    let untold =
-                        lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position);
-                    if untold { Learnt::Untold(lost.start) } else { Learnt::Lost(lost) }
+                    self.is_answered(lost.start);
+                    // Where its event was lost, it was counted.
+                    if lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position) {
+                        listener.untold(place, lost.start);
+                    } else {
+                        listener.lost(place, lost);
+                    }
                 }
-                Finding::Orphan(_) => {
-                    self.metrics.responses_without_request.add(1);
-                    continue;
-                }
-                Finding::SwitchedProtocol => {
-                    self.listen_anew();
-                    continue;
-                }
-            };
-            happened.push(Happening { cookie: self.cookie, tgid: self.tgid, role: self.role(), learnt });
+                Finding::Orphan(_) => self.metrics.responses_without_request.add(1),
+                Finding::SwitchedProtocol => {}
+            }
         }
         self.found = found;
     }
 
+    fn place(&self) -> Place {
+        Place { cookie: self.cookie, tgid: self.tgid, role: self.role() }
+    }
+
+    /// The request that began at `start` is not open any more. It is nearly always the oldest.
+    fn is_answered(&mut self, start: Moment) {
+        if let Some(at) = self.open.iter().position(|open| *open == start) {
+            self.open.remove(at);
+        }
+    }
+
     /// Lets time pass. Whether the connection is over.
-    pub(super) fn advance(&mut self, now: u64, hold: u64, happened: &mut Vec<Happening>) -> bool {
-        self.let_through(now, hold, happened);
-        let Some(Ending { why, time, positions }) = self.ending else { return false };
+    pub(super) fn advance(&mut self, now: u64, hold: u64, listener: &mut dyn Listener) -> bool {
+        self.let_through(now, hold, listener);
+        let Some(ending) = self.ending else { return false };
+        let Ending { why, time, positions, .. } = ending;
         // Other processors' segments from before the end may still be on their way.
-        if !self.held.is_empty() || now.saturating_sub(time) < hold {
+        if !self.held.is_empty() || now.saturating_sub(time) < hold || !self.was_read(&ending) {
             return false;
         }
         for (lane, position) in positions.into_iter().enumerate() {
-            self.hole(lane, position, happened);
+            self.hole(lane, position, listener);
         }
-        self.close(why, time, happened);
+        self.close(why, time, listener);
         true
     }
 
     /// Requests from before `oldest` are not waited for any longer.
-    pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, happened: &mut Vec<Happening>) {
-        if self.open.first().is_some_and(|start| start.nanos < oldest) {
-            self.close(Close::Aged, now, happened);
+    pub(super) fn give_up_before(&mut self, oldest: u64, now: u64, listener: &mut dyn Listener) {
+        if self.open.front().is_some_and(|start| start.nanos < oldest) {
+            self.close(Close::Aged, now, listener);
             self.listen_anew();
         }
     }
 
-    pub(super) fn close(&mut self, why: Close, time: u64, happened: &mut Vec<Happening>) {
+    /// Ends it at once.
+    pub(super) fn end(mut self, why: Close, time: u64, listener: &mut dyn Listener) {
+        if !self.advance(u64::MAX, 0, listener) {
+            self.close(why, time, listener);
+        }
+        self.is_forgotten(listener);
+    }
+
+    /// It is forgotten.
+    pub(super) fn is_forgotten(self, listener: &mut dyn Listener) {
+        listener.forgotten(self.place());
+    }
+
+    fn close(&mut self, why: Close, time: u64, listener: &mut dyn Listener) {
         let position = self.lanes[EGRESS].next.unwrap_or(0);
         let at = Moment { nanos: time, position, run: self.lanes[EGRESS].run.max(self.lanes[INGRESS].run) };
         if let Speaks::Known(parser) = &mut self.speaks {
             parser.close(why, at, &mut self.found);
         }
-        self.tell(happened);
+        self.tell(at, listener);
     }
 }

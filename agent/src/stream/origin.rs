@@ -20,6 +20,8 @@ pub struct Origin {
     pub tid: u32,
     /// Cookie of the other end of a unix socket, 0 if not known yet.
     pub peer: u64,
+    /// Positions count from the first operation that was seen, as those of all unix sockets do.
+    pub unix: bool,
 }
 
 impl Origin {
@@ -32,6 +34,7 @@ impl Origin {
             tgid: segment.tgid,
             tid: segment.tid,
             peer: segment.peer,
+            unix: segment.flags & flag::UNIX != 0,
         }
     }
 }
@@ -57,7 +60,7 @@ impl Origins {
     }
 
     /// The run that holds the byte at `position`.
-    pub(super) fn of(&self, position: u64) -> Option<Origin> {
-        self.0.iter().rev().find(|origin| origin.position <= position).copied()
+    pub(super) fn of(&self, position: u64) -> Option<&Origin> {
+        self.0.iter().rev().find(|origin| origin.position <= position)
     }
 }

@@ -8,11 +8,47 @@ const SERVER: u32 = 4711;
 const ASKED: u64 = 1_000;
 const TOLD: u64 = 50_000;
 
+/// What was heard of a connection.
+#[derive(Debug)]
+enum Heard {
+    Begun(Option<Origin>),
+    Exchange(Box<Exchange>),
+    Lost(Lost),
+    Other,
+    Over(u64),
+}
+
+impl Listener for Vec<Heard> {
+    fn begun(&mut self, _place: Place, _begun: &Begun, origin: Option<&Origin>) {
+        self.push(Heard::Begun(origin.copied()));
+    }
+
+    fn pipelined(&mut self, _place: Place) {
+        self.push(Heard::Other);
+    }
+
+    fn exchanged(&mut self, _place: Place, exchange: Box<Exchange>, _ends: Arc<Ends>, _still_open: usize) {
+        self.push(Heard::Exchange(exchange));
+    }
+
+    fn lost(&mut self, _place: Place, lost: Lost) {
+        self.push(Heard::Lost(lost));
+    }
+
+    fn untold(&mut self, _place: Place, _start: Moment) {
+        self.push(Heard::Other);
+    }
+
+    fn forgotten(&mut self, place: Place) {
+        self.push(Heard::Over(place.cookie));
+    }
+}
+
 /// A server's connection, told operation by operation.
 struct Told {
     streams: Streams,
     metrics: Arc<Metrics>,
-    happened: Vec<Happening>,
+    heard: Vec<Heard>,
     asked: u64,
     told: u64,
     run: u32,
@@ -29,7 +65,7 @@ impl Told {
         Self {
             streams: Streams::new(Limits::default(), metrics.clone()),
             metrics,
-            happened: Vec::new(),
+            heard: Vec::new(),
             asked: ASKED,
             told: TOLD,
             run: 0,
@@ -77,33 +113,64 @@ impl Told {
     }
 
     fn hand_over(&mut self, Operation(segment, captured): &Operation) {
-        self.streams.segment(segment, captured, &mut self.happened);
+        self.streams.segment(segment, captured, &mut self.heard);
+    }
+
+    /// The kernel tells of a turn of the connection's state, with everything read that had come but for `unread`.
+    fn changes(&mut self, change: u32, error: i32, unread: u64) {
+        let record = event::Connection {
+            kind: kind::CONNECTION,
+            change,
+            time: self.now,
+            cookie: 1,
+            tgid: SERVER,
+            tid: SERVER,
+            error,
+            family: 2,
+            role: role::SERVER,
+            from_start: 1,
+            network_namespace: 0,
+            local_port: 80,
+            remote_port: 50_000,
+            local_address: [0; 16],
+            remote_address: [0; 16],
+            path: [0; event::UNIX_PATH_BYTES],
+            path_length: 0,
+            peer: 0,
+            next: [self.asked, self.told],
+            arrived: self.asked + unread,
+        };
+        self.streams.change(&record, &mut self.heard);
     }
 
     /// Lets time pass beyond every wait.
     fn wait(&mut self) {
         self.now += 1_000_000_000;
-        self.streams.advance(self.now, &mut self.happened, &mut Vec::new());
+        self.streams.advance(self.now, &mut self.heard);
     }
 
     fn exchanges(&self) -> Vec<&Exchange> {
-        self.happened
+        self.heard
             .iter()
-            .filter_map(|happening| match &happening.learnt {
-                Learnt::Exchange(exchange, _) => Some(&**exchange),
+            .filter_map(|heard| match heard {
+                Heard::Exchange(exchange) => Some(&**exchange),
                 _ => None,
             })
             .collect()
     }
 
     fn lost(&self) -> Vec<LossReason> {
-        self.happened
+        self.heard
             .iter()
-            .filter_map(|happening| match &happening.learnt {
-                Learnt::Lost(lost) => Some(lost.reason),
+            .filter_map(|heard| match heard {
+                Heard::Lost(lost) => Some(lost.reason),
                 _ => None,
             })
             .collect()
+    }
+
+    fn is_over(&self) -> bool {
+        self.heard.iter().any(|heard| matches!(heard, Heard::Over(1)))
     }
 
     fn statuses(&self) -> Vec<Option<u16>> {
@@ -126,12 +193,12 @@ fn a_request_and_its_answer_are_an_exchange() {
     let (request, answer) = (told.reads(GET), told.writes(OK));
     told.hand_over(&request);
     told.hand_over(&answer);
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
     assert_eq!(exchange.end, End::Complete);
     assert_eq!((exchange.request_start.nanos, exchange.request_start.position), (request.0.time, ASKED));
     assert_eq!(exchange.response_end.map(|end| end.nanos), Some(answer.0.time));
-    let Some(Happening { learnt: Learnt::Begun(_, Some(origin)), .. }) = told.happened.first() else {
-        panic!("the request's beginning and where it came from: {:?}", told.happened)
+    let Some(Heard::Begun(Some(origin))) = told.heard.first() else {
+        panic!("the request's beginning and where it came from: {:?}", told.heard)
     };
     assert_eq!((origin.position, origin.opposite, origin.tgid), (ASKED, TOLD, SERVER));
 }
@@ -233,7 +300,7 @@ fn what_nobody_can_read_is_left_and_counted() {
     let more = told.reads([0x17, 3, 3, 0, 10, 0]);
     told.hand_over(&more);
     assert_eq!(told.metrics.connections_tls.get(), 1);
-    assert!(told.happened.is_empty());
+    assert!(told.heard.is_empty());
 }
 
 #[test]
@@ -242,8 +309,10 @@ fn a_request_whose_process_ends_is_told_with_that() {
     let request = told.reads(GET);
     told.hand_over(&request);
     told.streams.process_ended(SERVER, told.now);
+    told.changes(change::FINISHED, 0, 0);
+    told.changes(change::CLOSED, 0, 0);
     told.wait();
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
     assert!(matches!(exchange.end, End::Closed(Close::ProcessExit, _)));
     assert!(told.streams.is_empty());
 }
@@ -255,7 +324,7 @@ fn a_request_that_nobody_answers_is_given_up_at_its_age() {
     told.hand_over(&request);
     told.now += Limits::default().request_age;
     told.wait();
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.happened) };
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
     assert!(matches!(exchange.end, End::Closed(Close::Aged, _)));
 }
 
@@ -266,7 +335,133 @@ fn more_connections_than_are_followed_are_counted() {
     let mut streams = Streams::new(limits, metrics.clone());
     let mut told = Told::new();
     let Operation(segment, captured) = told.reads(GET);
-    streams.segment(&segment, &captured, &mut Vec::new());
-    streams.segment(&event::Segment { cookie: 2, ..segment }, &captured, &mut Vec::new());
+    streams.segment(&segment, &captured, &mut Vec::<Heard>::new());
+    streams.segment(&event::Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Heard>::new());
     assert_eq!((streams.len(), metrics.connections_over_limit.get()), (1, 1));
+    assert_eq!(metrics.requests_lost_over_limit.get(), 1);
+}
+
+#[test]
+fn the_connection_idle_for_the_longest_makes_room_for_a_new_one() {
+    let metrics = Arc::new(Metrics::default());
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let mut streams = Streams::new(limits, metrics.clone());
+    let mut heard = Vec::new();
+    let mut told = Told::new();
+    let (request, answer) = (told.reads(GET), told.writes(OK));
+    for (cookie, time) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+        for Operation(segment, captured) in [&request, &answer] {
+            streams.segment(&event::Segment { cookie, time, ..*segment }, captured, &mut heard);
+        }
+    }
+    let over: Vec<_> = heard.iter().filter(|heard| matches!(heard, Heard::Over(_))).collect();
+    assert!(matches!(over[..], [Heard::Over(2)]), "{over:?}");
+    assert_eq!((streams.len(), metrics.connections_evicted.get(), metrics.connections_over_limit.get()), (3, 1, 0));
+}
+
+#[test]
+fn a_connection_joined_in_the_middle_of_a_body_is_followed_from_its_next_request() {
+    let mut told = Told::new();
+    let mut operations: Vec<_> = (0..40).map(|_| told.operation(true, &[b'x'; 4000], 256)).collect();
+    operations.extend([told.reads(GET), told.writes(OK)]);
+    for operation in &mut operations {
+        operation.0.flags &= !flag::FROM_START;
+        told.hand_over(operation);
+    }
+    assert_eq!(told.statuses(), [Some(200)]);
+}
+
+#[test]
+fn requests_behind_a_switch_of_protocol_are_told_or_counted() {
+    let mut told = Told::new();
+    let upgrade = b"GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n";
+    let request = told.reads([upgrade, GET].concat());
+    let answer = told.writes(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n");
+    for operation in [&request, &answer] {
+        told.hand_over(operation);
+    }
+    assert_eq!((told.statuses(), told.lost()), (vec![Some(101)], vec![LossReason::Unparsable]));
+    assert_eq!(told.streams.get(1).map(Connection::open_requests), Some(0));
+}
+
+#[test]
+fn what_had_come_when_the_connection_was_closed_is_read_long_after() {
+    let mut told = Told::new();
+    told.changes(change::SEEN, 0, 0);
+    told.changes(change::CLOSED, libc::ECONNRESET, GET.len() as u64);
+    told.wait();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.wait();
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+    assert!(matches!(exchange.end, End::Closed(Close::Error(libc::ECONNRESET), _)));
+    assert!(told.is_over() && told.streams.is_empty());
+}
+
+#[test]
+fn what_had_come_and_will_never_be_read_is_not_waited_for() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.changes(change::CLOSED, libc::ECONNRESET, 10);
+    told.wait();
+    assert!(!told.is_over());
+    told.changes(change::DESTROYED, 0, 10);
+    told.wait();
+    assert!(told.is_over() && told.exchanges().len() == 1);
+}
+
+#[test]
+fn a_connection_goes_on_in_another_process_when_the_one_that_opened_it_ends() {
+    let mut told = Told::new();
+    let request = told.reads(GET);
+    told.hand_over(&request);
+    told.streams.process_ended(SERVER, told.now);
+    told.wait();
+    let mut answer = told.writes(OK);
+    answer.0.tgid = SERVER + 1;
+    told.hand_over(&answer);
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+    assert_eq!(exchange.end, End::Complete);
+    told.changes(change::CLOSED, 0, 0);
+    told.wait();
+    assert!(told.is_over());
+}
+
+#[test]
+fn a_unix_connection_ends_with_what_its_peer_says_last() {
+    let mut told = Told::new();
+    let mut fin = told.operation(false, &[], 0);
+    fin.0.flags |= flag::FIN;
+    let mut operations = [told.reads(GET), told.writes(OK), fin];
+    (operations[2].0.position, operations[2].0.opposite) = (told.asked, told.told);
+    for operation in &mut operations {
+        operation.0.flags |= flag::UNIX;
+        told.hand_over(operation);
+    }
+    told.wait();
+    assert!(told.is_over() && told.streams.is_empty());
+    assert_eq!(told.statuses(), [Some(200)]);
+}
+
+#[test]
+fn a_unix_connection_that_was_open_before_is_not_taken_for_a_new_one() {
+    let mut told = Told::new();
+    // What the kernel says of it; a query, and no message with which a connection to PostgreSQL begins.
+    let mut query = told.reads(b"Q\0\0\0\x0dSELECT 1\0");
+    query.0.flags |= flag::UNIX;
+    told.hand_over(&query);
+    assert_eq!(told.streams.get(1).and_then(Connection::protocol), Some(Protocol::Postgres));
+}
+
+#[test]
+fn a_request_line_tells_who_serves_where_the_kernel_was_wrong() {
+    let mut told = Told::new();
+    let (mut request, mut answer) = (told.reads(GET), told.writes(OK));
+    for operation in [&mut request, &mut answer] {
+        operation.0.role = role::CLIENT;
+        told.hand_over(operation);
+    }
+    assert_eq!(told.statuses(), [Some(200)]);
+    assert_eq!(told.streams.get(1).and_then(|connection| connection.role), Some(Role::Server));
 }

@@ -15,8 +15,8 @@ use opentelemetry_sdk::Resource;
 /// What tests allow an exporter for ending: it is never used up where all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A shipment of `count` spans of two services; the ids begin at `first`.
-pub(crate) fn spans(first: u64, count: u64) -> Vec<Span> {
+/// Sends a shipment of `count` spans of two services; the ids begin at `first`.
+pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
     let services = ["shop", "stock"].map(|name| {
         let resource = Resource::builder_empty().with_service_name(name).build();
         Arc::new(Service { name: name.to_owned(), resource })
@@ -31,11 +31,14 @@ pub(crate) fn spans(first: u64, count: u64) -> Vec<Span> {
         start: 1_700_000_000_000_000_000,
         end: 1_700_000_000_001_000_000,
         status: Status::Unset,
-        attributes: vec![KeyValue::new("http.request.method", "GET")],
+        attributes: [KeyValue::new("http.request.method", "GET")].into_iter().collect(),
         links: Vec::new(),
         service: Arc::clone(&services[usize::from(id.is_multiple_of(2))]),
     };
-    (first..first + count).map(span).collect()
+    let mut shipment = exporting.shipment();
+    for id in first..first + count {
+        shipment.add(&span(id));
+    }
 }
 
 /// Exporters as these variables say, and their books.

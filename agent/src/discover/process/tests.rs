@@ -55,6 +55,36 @@ fn a_handle_does_not_follow_its_number_to_another_process() {
 }
 
 #[test]
+fn threads_are_known_by_their_names() {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::Builder::new().name("VirtualThread-unparker".to_owned()).spawn(move || {
+        ready.send(()).unwrap();
+        ended.recv().unwrap_err();
+    });
+    is_ready.recv().unwrap();
+    let myself = Process::myself().unwrap();
+    assert!(myself.has_thread(|name| name == b"VirtualThread-u"));
+    assert!(!myself.has_thread(|name| name == b"VirtualThread"));
+    drop(end);
+    thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn an_ended_process_is_not_alive() {
+    let mut started = Started::new(&mut Command::new("/bin/cat"));
+    let process = started.process();
+    assert!(process.is_alive() && !process.is_my_fork());
+    drop(started.0.stdin.take());
+    // It stays until it is waited for.
+    while process.is_alive() {
+        std::thread::yield_now();
+    }
+    started.0.wait().unwrap();
+    assert!(!process.is_alive());
+}
+
+#[test]
 fn numbers_nobody_has_are_gone() {
     assert!(matches!(Process::open(u32::MAX), Err(Unreadable::Gone { .. })));
     assert!(matches!(Process::open(0x7fff_ffff), Err(Unreadable::Gone { .. })));

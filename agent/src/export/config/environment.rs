@@ -12,6 +12,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{ConfigError, Headers, Otlp, Protocol, Tls};
 use crate::export::batch::Schedule;
+use crate::percent;
 
 /// The variables, read by their rules.
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
@@ -200,29 +201,11 @@ fn headers(variable: &str, text: &str) -> Result<Headers, ConfigError> {
         let name = name.trim();
         let header = HeaderName::from_str(name)
             .map_err(|_| ConfigError::new(variable, format!("entry {}: its name cannot be a header's", index + 1)))?;
-        let mut value = percent_decoded(value.trim())
+        let mut value = percent::decoded(value.trim())
             .and_then(|value| HeaderValue::from_bytes(&value).ok())
             .ok_or_else(|| ConfigError::new(variable, format!("the value of {name} cannot be a header's")))?;
         value.set_sensitive(true);
         headers.insert(header, value);
     }
     Ok(Headers(headers))
-}
-
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            decoded.push(*first);
-            continue;
-        }
-        let (digits, tail) = rest.split_at_checked(2)?;
-        let mut byte = [0];
-        hex::decode_to_slice(digits, &mut byte).ok()?;
-        decoded.extend(byte);
-        rest = tail;
-    }
-    Some(decoded)
 }

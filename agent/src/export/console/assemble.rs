@@ -149,7 +149,7 @@ mod tests {
 
         fn add(&mut self, trace: u128, id: u64, parent: Option<Parent>) -> Option<usize> {
             let span = Span { trace_id: TraceId::from(trace), parent, ..span(id, &self.service) };
-            let share = self.lane.admit(&self.account.enter(1), 1);
+            let share = Share::new(&self.account.ticket(), &self.lane);
             self.assembly.add(span, share, self.now).map(|trace| trace.spans.len())
         }
 

@@ -4,7 +4,6 @@
 
 use std::fmt::Write;
 
-use opentelemetry::Value;
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -193,10 +192,8 @@ fn certain(evidence: Evidence) -> bool {
 /// What went wrong, or nothing.
 fn error(span: &Span) -> String {
     let Status::Error { description } = &span.status else { return String::new() };
-    let kind = match span.attribute("error.type") {
-        Some(Value::String(kind)) => kind.as_str(),
-        _ => description,
-    };
+    let kind = span.attributes.text("error.type");
+    let kind = kind.as_deref().unwrap_or(description);
     format!("✗ {}", clean(if kind.is_empty() { "error" } else { kind }))
 }
 
@@ -268,7 +265,7 @@ mod tests {
     const PLAIN: Look = Look { width: 80, colour: false };
 
     /// A client span from `start` to `end`, in milliseconds of the trace.
-    fn call(id: u64, parent: u64, name: &'static str, service: &Arc<Service>, start: u64, end: u64) -> Span {
+    fn call(id: u64, parent: u64, name: &str, service: &Arc<Service>, start: u64, end: u64) -> Span {
         Span {
             parent: below(parent, Evidence::Thread),
             kind: SpanKind::Client,
@@ -284,7 +281,7 @@ mod tests {
         let (shop, stock) = (service("shop"), service("stock"));
         let failed = Span {
             status: Status::error("boom"),
-            attributes: vec![KeyValue::new("error.type", "503")],
+            attributes: [KeyValue::new("error.type", "503")].into_iter().collect(),
             ..call(5, 1, "GET", &shop, 9, 10)
         };
         let guessed = Span { parent: below(3, Evidence::Tick), ..call(4, 3, "SELECT items", &stock, 3, 4) };

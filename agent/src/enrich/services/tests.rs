@@ -1,6 +1,6 @@
 //! Services of processes that really run.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -17,10 +17,22 @@ struct Running {
 
 impl Running {
     fn new(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-        Self { child, said: said.trim().to_owned() }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut running = Self { child, said: String::new() };
+        running.listen();
+        running
+    }
+
+    fn listen(&mut self) {
+        self.said.clear();
+        BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut self.said).unwrap();
+        self.said.truncate(self.said.trim_end().len());
+    }
+
+    /// Lets it read a line and waits for the next that it says.
+    fn go_on(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
+        self.listen();
     }
 
     fn pid(&self) -> u32 {
@@ -37,7 +49,7 @@ impl Drop for Running {
 }
 
 fn services() -> Services {
-    Services::new(Arc::default())
+    Services::new(Arc::new(Host::read()), Arc::default())
 }
 
 fn attribute(service: &Service, key: &'static str) -> Option<String> {
@@ -145,9 +157,9 @@ fn a_process_is_remembered_past_its_end() {
     let python = Running::new(Command::new("python3").arg(path));
     let pid = python.pid();
     let mut services = services();
-    services.prefetch(pid);
+    services.look_at(&Process::open(pid).unwrap());
     drop(python);
-    services.forget(pid);
+    services.ended(pid);
     assert_eq!(services.of(pid, "python3").name, "checkout");
 }
 
@@ -185,22 +197,42 @@ fn a_process_that_was_never_seen_is_what_the_kernel_called_it() {
 }
 
 #[test]
+fn a_process_that_executes_another_program_is_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = script(folder.path(), "checkout.py", WAIT);
+    let shell = format!("echo ready; read line; exec python3 {}", path.display());
+    let mut running = Running::new(Command::new("sh").args(["-c", &shell]));
+    let mut services = services();
+    assert_eq!(services.of(running.pid(), "sh").name, "unknown_service:dash");
+    running.go_on();
+    assert_eq!(running.said, "ready");
+    services.executed(running.pid());
+    assert_eq!(services.of(running.pid(), "python3").name, "checkout");
+}
+
+#[test]
+fn another_process_with_the_number_is_looked_at() {
+    let mut services = services();
+    let shell = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env("OTEL_SERVICE_NAME", "shop"));
+    let other = services.service(Instance::by_comm(Identity { pid: 1, started: 1 }, "other"), resource::of_unseen);
+    services.remember(Identity { pid: shell.pid(), started: 1 }, &other);
+    assert_eq!(services.of(shell.pid(), "sh").name, "shop");
+}
+
+#[test]
 fn what_is_remembered_is_bounded() {
     let mut services = services();
-    let alive = services.of(1, "init");
-    services.forget(1);
-    for pid in 0..ENDED_KEPT + 1 {
-        services.of(0x6000_0000 + u32::try_from(pid).unwrap(), "curl");
-        services.forget(0x6000_0000 + u32::try_from(pid).unwrap());
-    }
-    assert!(Arc::ptr_eq(&alive, &services.processes[&1].service), "what lives is not forgotten");
     for pid in 0..PROCESSES_KEPT + 1000 {
         let pid = 0x7000_0000 + u32::try_from(pid).unwrap();
         services.of(pid, "curl");
-        services.forget(pid);
+        services.ended(pid);
     }
     assert!(services.processes.len() <= ENDED_KEPT);
     assert!(services.ended.len() <= ENDED_KEPT);
+    for pid in 0..PROCESSES_KEPT + 1000 {
+        services.of(0x6000_0000 + u32::try_from(pid).unwrap(), "curl");
+    }
+    assert!(services.processes.len() <= PROCESSES_KEPT);
     assert!(services.order.len() <= PROCESSES_KEPT);
     assert!(services.instances.len() <= 2 * PROCESSES_KEPT + 64);
 }

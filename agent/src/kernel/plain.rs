@@ -1,0 +1,23 @@
+//! Plain data of `common` as keys and values of maps.
+
+use aya::Pod;
+use onlooker_common::process::{Capture, Listener, SelectedProcess, Waiting};
+
+macro_rules! plain {
+    ($($name:ident: $of:ty;)+) => {
+        $(
+            #[repr(transparent)]
+            #[derive(Debug, Clone, Copy)]
+            pub(super) struct $name(pub(super) $of);
+            // SAFETY: repr(C) integers without padding, asserted in `common`: any bytes are a value.
+            unsafe impl Pod for $name {}
+        )+
+    };
+}
+
+plain! {
+    ProcessValue: SelectedProcess;
+    ListenerKey: Listener;
+    CaptureValue: Capture;
+    WaitingValue: Waiting;
+}

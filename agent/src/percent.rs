@@ -1,0 +1,40 @@
+//! Percent-encoding (RFC 3986 2.1), as values of `OTEL_*` variables have it.
+
+/// The bytes that `text` stands for. None if a `%` is not followed by two hex digits.
+pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            decoded.push(*first);
+            continue;
+        }
+        let (digits, tail) = rest.split_at_checked(2)?;
+        let mut byte = [0];
+        hex::decode_to_slice(digits, &mut byte).ok()?;
+        decoded.extend(byte);
+        rest = tail;
+    }
+    Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("a+b=c", Some("a+b=c".as_bytes()))]
+    #[case::encoded("a%2Cb%20%c3%A9", Some("a,b é".as_bytes()))]
+    #[case::any_byte("%ff%00", Some([0xff, 0].as_slice()))]
+    #[case::empty("", Some([].as_slice()))]
+    #[case::half("a%2", None)]
+    #[case::alone("%", None)]
+    #[case::no_hex("%zz", None)]
+    #[case::sign_is_no_digit("%+1", None)]
+    fn bytes_of_encoded_text(#[case] text: &str, #[case] bytes: Option<&[u8]>) {
+        assert_eq!(decoded(text).as_deref(), bytes);
+    }
+}

@@ -1,0 +1,163 @@
+//! Processes that make calls, and whether the turns of an event loop matter for them.
+//!
+//! Where event loops go to wait is watched only while a selected process both makes calls and runs a loop, or may: it
+//! slows every system call of the machine. A process may begin to run one long after its first call. So callers are
+//! looked at again, ever more rarely.
+
+use std::time::{Duration, Instant};
+
+use onlooker_common::process::process_flag;
+use rustc_hash::FxHashMap;
+
+/// From the first look to the second: a loop that comes after the first call comes soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Between looks at a process that has been there for long. A look at 10,000 open files takes 10 ms.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long the turns are watched when nobody needs it any more: short-lived callers follow each other.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// What a look at a process shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Its flags in the kernel side.
+    pub(super) flags: u64,
+    /// It can wait for events: a sign of a loop that has not shown itself.
+    pub(super) has_event_poll: bool,
+}
+
+/// The callers, by process.
+#[derive(Debug, Default)]
+pub(super) struct Callers {
+    callers: FxHashMap<u32, Caller>,
+    /// The earliest of theirs, or before it.
+    next_look: Option<Instant>,
+    /// Since when the turns of nobody matter.
+    idle_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Caller {
+    pause: Duration,
+    next_look: Instant,
+    turns_matter: bool,
+}
+
+impl Callers {
+    /// A process makes calls: it is to be looked at now.
+    pub(super) fn add(&mut self, tgid: u32, now: Instant) {
+        self.callers.entry(tgid).or_insert_with(|| {
+            self.next_look = Some(now);
+            Caller { pause: FIRST_PAUSE, next_look: now, turns_matter: false }
+        });
+    }
+
+    /// A process has ended or is another program, which may make no calls.
+    pub(super) fn remove(&mut self, tgid: u32) {
+        self.callers.remove(&tgid);
+    }
+
+    /// When the next look is due, if anybody is to be looked at.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Looks at those whose time has come; `look` gives none for one that is not selected any more.
+    pub(super) fn look(&mut self, now: Instant, mut look: impl FnMut(u32) -> Option<Seen>) {
+        self.callers.retain(|tgid, caller| {
+            if caller.next_look > now {
+                return true;
+            }
+            let Some(seen) = look(*tgid) else { return false };
+            // Where units of work move between threads, a turn says nothing.
+            let scheduler = seen.flags & process_flag::SCHEDULER != 0;
+            caller.turns_matter = !scheduler && (seen.flags & process_flag::LOOP != 0 || seen.has_event_poll);
+            caller.next_look = now + caller.pause;
+            caller.pause = (caller.pause * 2).min(LONGEST_PAUSE);
+            !scheduler
+        });
+        self.next_look = self.callers.values().map(|caller| caller.next_look).min();
+    }
+
+    /// Whether the turns of event loops are to be watched; `watched` says whether they are.
+    pub(super) fn turns_matter(&mut self, now: Instant, watched: bool) -> bool {
+        if self.callers.values().any(|caller| caller.turns_matter) {
+            self.idle_since = None;
+            return true;
+        }
+        watched && now.duration_since(*self.idle_since.get_or_insert(now)) < LINGER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const POLLS: Seen = Seen { flags: process_flag::CALLS, has_event_poll: true };
+    const THREADS: Seen = Seen { flags: process_flag::CALLS, has_event_poll: false };
+
+    #[rstest]
+    #[case::threads(THREADS, false)]
+    #[case::may_run_a_loop(POLLS, true)]
+    #[case::runs_a_loop(Seen { flags: process_flag::LOOP, ..THREADS }, true)]
+    #[case::go(Seen { flags: process_flag::LOOP | process_flag::SCHEDULER, ..POLLS }, false)]
+    fn turns_matter_in_event_loops(#[case] seen: Seen, #[case] matter: bool) {
+        let (mut callers, now) = (Callers::default(), Instant::now());
+        assert!(!callers.turns_matter(now, false));
+        callers.add(7, now);
+        callers.look(now, |_| Some(seen));
+        assert_eq!(callers.turns_matter(now, false), matter);
+    }
+
+    #[test]
+    fn a_loop_that_comes_after_the_first_call_is_seen() {
+        let (mut callers, start) = (Callers::default(), Instant::now());
+        callers.add(7, start);
+        callers.look(start, |_| Some(THREADS));
+        assert!(!callers.turns_matter(start, false));
+        let soon = callers.next_look().unwrap();
+        assert_eq!(soon, start + FIRST_PAUSE);
+        callers.look(soon, |_| Some(POLLS));
+        assert!(callers.turns_matter(soon, false));
+    }
+
+    #[test]
+    fn who_stays_the_same_is_looked_at_ever_more_rarely() {
+        let (mut callers, start) = (Callers::default(), Instant::now());
+        callers.add(7, start);
+        let (mut looks, mut now) = (0, start);
+        while now < start + Duration::from_secs(600) {
+            callers.look(now, |_| {
+                looks += 1;
+                Some(THREADS)
+            });
+            now = callers.next_look().unwrap();
+            // Told of again, it is no other.
+            callers.add(7, now);
+        }
+        assert!((15..25).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn the_last_to_end_leaves_the_turns_watched_for_a_while() {
+        let (mut callers, start) = (Callers::default(), Instant::now());
+        for tgid in [7, 8] {
+            callers.add(tgid, start);
+        }
+        callers.look(start, |_| Some(POLLS));
+        callers.remove(7);
+        assert!(callers.turns_matter(start + 2 * LINGER, true), "one is left");
+        let end = start + 2 * LINGER;
+        // It is not selected any more.
+        callers.look(end, |_| None);
+        assert_eq!(callers.next_look(), None);
+        assert!(callers.turns_matter(end, true));
+        callers.add(9, end + LINGER / 2);
+        callers.look(end + LINGER / 2, |_| Some(POLLS));
+        assert!(callers.turns_matter(end + LINGER, true), "another came");
+        callers.remove(9);
+        assert!(callers.turns_matter(end + LINGER, true));
+        assert!(!callers.turns_matter(end + 2 * LINGER, true));
+    }
+}

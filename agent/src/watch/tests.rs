@@ -1,0 +1,169 @@
+//! Processes that really run, and what the kernel side is told of them.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+
+use onlooker_common::process::process_flag::{CALLS, LOOP, SCHEDULER};
+use onlooker_tests::record_skip;
+use onlooker_tests::wait::{until, within};
+
+use super::*;
+use crate::discover::select;
+use crate::kernel;
+
+/// A program of the test's own that says a line when it runs and ends with its stdin.
+struct Running(Child);
+
+impl Running {
+    fn new(program: &str, arguments: &[&str]) -> Self {
+        let child = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut running = Self(child.unwrap());
+        running.listen();
+        running
+    }
+
+    fn shell(script: &str) -> Self {
+        Self::new("sh", &["-c", &format!("echo ready; {script}")])
+    }
+
+    fn listen(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Lets it read a line and waits for the next that it says.
+    fn go_on(&mut self) -> String {
+        self.0.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
+        self.listen()
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// A watch over these processes, with nobody behind it. None where nothing may be loaded.
+fn watch(pids: &[u32]) -> Option<Watch> {
+    let mut kernel = match Kernel::load(&kernel::Options { ring_bytes: 4096, kernel_log: false }) {
+        Err(LoadError::NotPermitted(why)) => {
+            record_skip(&why);
+            return None;
+        }
+        loaded => loaded.unwrap(),
+    };
+    kernel.attach().unwrap();
+    let selectors = Selectors::new(&select::Options { pid: pids.to_vec(), ..select::Options::default() }).unwrap();
+    Some(Watch::new(kernel, Capture::default(), selectors, Arc::default(), Arc::default()).unwrap())
+}
+
+fn change(change: u32, tgid: u32) -> Change {
+    Change { change, tgid, other: 0 }
+}
+
+#[test]
+fn who_ended_before_it_was_selected_does_not_stay_selected() {
+    let mut ended = Running::shell("");
+    // A zombie: its number is not given away before it is waited for.
+    let pid = ended.pid();
+    until(within(Duration::from_secs(10)), "its end", || {
+        Ok(Process::open(pid).is_ok_and(|process| process.is_zombie()).then_some(()))
+    })
+    .unwrap();
+    let Some(mut watch) = watch(&[pid]) else { return };
+    assert_eq!(watch.scan().unwrap(), 1);
+    assert_eq!(watch.selection.flags(pid), None);
+
+    // Told of too late, or never told of its end.
+    let (living, mut lost) = (Running::shell("read line"), Running::shell("read line"));
+    for running in [&living, &lost] {
+        watch.select(running.pid(), Since::Before);
+        assert_eq!(watch.selection.flags(running.pid()), Some(0));
+    }
+    watch.selection.select(pid, LOOP).unwrap();
+    watch.sweep();
+    assert_eq!(watch.selection.flags(pid), None);
+    assert_eq!(watch.selection.selected().len(), 2);
+    drop(lost.0.stdin.take());
+    lost.0.wait().unwrap();
+    assert_eq!(watch.selection.selected(), [living.pid()], "the kernel takes out who ends");
+    ended.0.wait().unwrap();
+}
+
+#[test]
+fn what_is_said_of_a_program_is_not_said_of_the_next() {
+    let mut shell = Running::shell("read line; exec cat");
+    let Some(mut watch) = watch(&[shell.pid()]) else { return };
+    watch.scan().unwrap();
+    // As if it were what a container's runtime is, which executes what is to run in it.
+    watch.selection.add(shell.pid(), LOOP | SCHEDULER | CALLS);
+    // What the shell leaves of its input is said again by the next.
+    shell.0.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
+    assert_eq!(shell.go_on(), "go on");
+    watch.changed(change(lifecycle::EXEC, shell.pid()));
+    assert_eq!(watch.selection.flags(shell.pid()).unwrap() & (LOOP | SCHEDULER), 0);
+}
+
+#[test]
+fn children_are_what_their_parent_was_judged_to_be_however_late() {
+    let parent = Running::shell("sh -c 'echo $$; read line'");
+    let Some(mut watch) = watch(&[parent.pid()]) else { return };
+    let child = Running::shell("read line");
+    for pid in [parent.pid(), child.pid()] {
+        watch.selection.select(pid, 0).unwrap();
+    }
+    watch.judged.insert(parent.pid(), LOOP);
+    let fork = |child| Change { change: lifecycle::FORK, tgid: parent.pid(), other: child };
+    watch.changed(fork(child.pid()));
+    assert_eq!(watch.selection.flags(child.pid()), Some(LOOP));
+    // One that is gone is not selected for it.
+    watch.changed(fork(0x7fff_fff0));
+    assert_eq!(watch.selection.flags(0x7fff_fff0), None);
+    assert_eq!(watch.judged.len(), 2);
+}
+
+#[test]
+fn turns_are_watched_while_somebody_who_makes_calls_may_run_a_loop() {
+    const LOOPS: &str = "import select, sys; print('ready', flush=True); sys.stdin.readline()
+poll = select.epoll(); print('waits', flush=True); sys.stdin.read()";
+    let mut python = Running::new("python3", &["-c", LOOPS]);
+    let Some(mut watch) = watch(&[python.pid()]) else { return };
+    watch.scan().unwrap();
+    let start = Instant::now();
+    watch.changed(change(lifecycle::CALLS, python.pid()));
+    watch.look_at_callers(start + Duration::from_secs(1));
+    assert!(!watch.turns_watched, "it has nothing to wait in");
+    assert_eq!(python.go_on(), "waits");
+    watch.look_at_callers(start + Duration::from_secs(2));
+    assert!(watch.turns_watched);
+    watch.changed(change(lifecycle::EXIT, python.pid()));
+    watch.look_at_callers(start + Duration::from_secs(3));
+    assert!(watch.turns_watched, "another may come");
+    watch.look_at_callers(start + Duration::from_secs(60));
+    assert!(!watch.turns_watched);
+    // They can be attached again.
+    watch.kernel.attach_boundaries();
+    assert_eq!(watch.kernel.unavailable, []);
+}
+
+#[test]
+fn the_thread_answers_and_ends_when_it_is_told_to() {
+    let shell = Running::shell("read line");
+    let Some(mut watch) = watch(&[shell.pid()]) else { return };
+    watch.scan().unwrap();
+    let (inbox, watching) = watch.start().unwrap();
+    let mut directory = crate::enrich::Directory::new(Arc::default());
+    let whose = directory.whose(shell.pid(), |whose| inbox.ask(whose));
+    until(within(Duration::from_secs(10)), "an answer", || Ok(whose.service().is_some().then_some(()))).unwrap();
+    assert!(!watching.has_ended(Duration::ZERO));
+    watching.stop();
+    drop(inbox);
+    assert!(watching.has_ended(Duration::from_secs(10)));
+}
