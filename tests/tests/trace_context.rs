@@ -34,7 +34,7 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
             &format!(
                 "
                 nginx server GET /hello -> 200 by wire under {PARENT}
-                  nginx client GET /hello -> 200 by connect
+                  nginx client GET /hello -> 200 by wire
                     behaviours server GET /hello -> 200 by host
                 "
             ),
