@@ -22,8 +22,8 @@ const STOPS_WITHIN: Duration = Duration::from_secs(30);
 pub struct Agent(Process);
 
 impl Agent {
-    /// Starts `onlooker` on everything in `world`, with more arguments after the selector and these environment variables, and waits until
-    /// it says that it is ready.
+    /// Starts `onlooker` on everything in `world`, with more arguments after the selector and these environment variables,
+    /// and waits until it says that it is ready.
     pub fn watch(world: &World, binary: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = world.command(binary);
         command.args(["run", "--cgroup", world.cgroup().name()?]).args(more).envs(environment.iter().copied());

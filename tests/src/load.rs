@@ -73,7 +73,8 @@ pub fn caller_of(number: u64) -> String {
 }
 
 impl Sent {
-    /// How many requests the server has begun to serve: all whose head was sent, but of those that were reset only what `was_read` says.
+    /// How many requests the server has begun to serve: all whose head was sent, but of those that were reset only what
+    /// `was_read` says.
     pub fn begun(&self, was_read: impl Fn(u64) -> bool) -> usize {
         let begun = |(&number, &how): (&u64, &GivenUp)| match how {
             GivenUp::InTheHead => false,

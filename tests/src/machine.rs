@@ -28,8 +28,8 @@ pub fn postgres_programs() -> Option<PathBuf> {
     newest.map(|dir| dir.join("bin")).or_else(on_path)
 }
 
-/// The program `java` of a JDK of this version or a newer one: the one on PATH if it is, else the oldest of those that distributions and
-/// installers put beside each other.
+/// The program `java` of a JDK of this version or a newer one: the one on PATH if it is, else the oldest of those that
+/// distributions and installers put beside each other.
 #[must_use]
 pub fn java(least: u32) -> Option<PathBuf> {
     let version = |java: &Path| {

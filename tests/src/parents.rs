@@ -185,8 +185,8 @@ fn story(call: &Span, spans: &[Span], address: &str) -> String {
     format!("{}\n    was given to {parent}\n    its request is {own}", tell(call))
 }
 
-/// Judges the other ends of calls to the server at `address`, whose callers are all watched: the parent of what it answers is
-/// the call. The calls are the `requests` of the verdict, so that it `is_of(calls, 1)`.
+/// Judges the other ends of calls to the server at `address`, whose callers are all watched: the parent of what it answers
+/// is the call. The calls are the `requests` of the verdict, so that it `is_of(calls, 1)`.
 #[must_use]
 pub fn judge_answers(spans: &[Span], address: &str) -> Verdict {
     let calls: HashMap<_, _> =

@@ -1,4 +1,5 @@
-//! An agent whose spans go to a file, and the sum at its end: what was sent is what was exported and what was counted as lost.
+//! An agent whose spans go to a file, and the sum at its end: what was sent is what was exported and what was counted as
+//! lost.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,8 +76,8 @@ impl Recording {
         Ok(seen)
     }
 
-    /// Waits until `ends` request ends (a request has two if both sides' processes are watched) are told, stops the agent and takes
-    /// the sum. Fails unless these and no others are told, and none is counted as lost.
+    /// Waits until `ends` request ends (a request has two if both sides' processes are watched) are told, stops the agent
+    /// and takes the sum. Fails unless these and no others are told, and none is counted as lost.
     pub fn finish(self, ends: usize) -> Result<Account> {
         let waited = self.wait_for(ends);
         // What did not come is told better by the sum: with the counters.
@@ -140,8 +141,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Takes the sum. Fails unless `ends` request ends are accounted for, to the unit: exported or counted as lost; or if a span can't
-    /// be where it is in its trace.
+    /// Takes the sum. Fails unless `ends` request ends are accounted for, to the unit: exported or counted as lost; or if a
+    /// span can't be where it is in its trace.
     pub fn take(spans: Vec<Span>, summary: Summary, ends: &Ends) -> Result<Self> {
         let (exported, lost) = (spans.len(), usize::try_from(summary.lost())?);
         ensure!(

@@ -1,7 +1,8 @@
-//! How long threads waited for a processor though they could have run: what times may be off by that nobody has told wrongly.
+//! How long threads waited for a processor though they could have run: what times may be off by that nobody has told
+//! wrongly.
 //!
-//! The kernel counts it for each thread: the second number of `/proc/PID/schedstat`. What the hypervisor took from the whole machine
-//! it tells in `/proc/stat`, in ticks. Where a kernel does not tell, nothing is allowed for.
+//! The kernel counts it for each thread: the second number of `/proc/PID/schedstat`. What the hypervisor took from the whole
+//! machine it tells in `/proc/stat`, in ticks. Where a kernel does not tell, nothing is allowed for.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -29,8 +30,8 @@ pub fn waited_here() -> Duration {
 }
 
 impl World {
-    /// Does an exchange, and adds to what it measured how long the watched threads waited for a processor, from its beginning until all of
-    /// them sleep again.
+    /// Does an exchange, and adds to what it measured how long the watched threads waited for a processor, from its
+    /// beginning until all of them sleep again.
     pub fn timed<T>(&self, exchange: impl FnOnce() -> Result<(T, Measured)>) -> Result<(T, Measured)> {
         let before = self.waited()?;
         let (told, measured) = exchange()?;
@@ -42,8 +43,8 @@ impl World {
         Ok((told, Measured { held_up: measured.held_up + others, ..measured }))
     }
 
-    /// Runs a command of one thread to its end, in the watched cgroup; gives what it printed, on stderr not much, and how long it waited for a
-    /// processor. Fails unless it succeeds.
+    /// Runs a command of one thread to its end, in the watched cgroup; gives what it printed, on stderr not much, and how
+    /// long it waited for a processor. Fails unless it succeeds.
     pub(crate) fn run_timed(&self, command: &mut Command) -> Result<(Output, Duration)> {
         join_before_exec(command, self, true)?;
         let program = command.get_program().to_string_lossy().into_owned();

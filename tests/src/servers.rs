@@ -30,8 +30,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// What is left to do when the last client has gone takes this long at most.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Waits until nobody is connected any more to the server at `address`, `127.0.0.1:PORT`: then it has done with all it was asked for, also
-/// with what its clients gave up.
+/// Waits until nobody is connected any more to the server at `address`, `127.0.0.1:PORT`: then it has done with all it was
+/// asked for, also with what its clients gave up.
 pub fn left_alone(address: &str) -> Result<()> {
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).context("an address has a port")?;
     wait::until(within(DONE_WITHIN), "end of the connections", || {

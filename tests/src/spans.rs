@@ -165,8 +165,8 @@ pub fn overview(spans: &[Span]) -> String {
     counts.into_iter().map(|(what, count)| format!("{count:6} {what}\n")).collect()
 }
 
-/// Fails if a span begins before what caused it, its parent, or goes on when that has ended in good order. A parent that is only likely may
-/// be another's, and then ends when it wants: its beginning alone is asked.
+/// Fails if a span begins before what caused it, its parent, or goes on when that has ended in good order. A parent that is
+/// only likely may be another's, and then ends when it wants: its beginning alone is asked.
 pub fn expect_causes(spans: &[Span]) -> Result<()> {
     expect_within_parents(spans, |span| CERTAIN.contains(&span.get("onlooker.parent.evidence")))
 }
@@ -211,8 +211,8 @@ pub fn expect_tree(spans: &[Span], show: &[&str], expected: &str) -> Result<()> 
     expect_lines(&tree(spans, show), expected)
 }
 
-/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line stands
-/// for any rest.
+/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line
+/// stands for any rest.
 pub fn expect_lines(told: &str, expected: &str) -> Result<()> {
     let lines: Vec<_> = expected.lines().filter(|line| !line.trim().is_empty()).collect();
     let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);

@@ -17,8 +17,8 @@ pub struct Measured {
     pub start: u64,
     /// After the response's last byte was read.
     pub end: u64,
-    /// How long those who took part waited for a processor meanwhile, as far as it was looked at: the client always, the servers
-    /// where [`World::timed`](crate::World::timed) did.
+    /// How long those who took part waited for a processor meanwhile, as far as it was looked at: the client always, the
+    /// servers where [`World::timed`](crate::World::timed) did.
     pub held_up: Duration,
 }
 
@@ -43,9 +43,9 @@ impl Measured {
 
     /// What is wrong with the times of `span`, if anything.
     ///
-    /// It can't begin before the request was sent. A call can't end after its answer was read; a server may be interrupted between the
-    /// moment when the last byte leaves and that when its system call returns. For the rest it is the tolerance, and what
-    /// the scheduler was seen to take.
+    /// It can't begin before the request was sent. A call can't end after its answer was read; a server may be interrupted
+    /// between the moment when the last byte leaves and that when its system call returns. For the rest it is the tolerance,
+    /// and what the scheduler was seen to take.
     fn fault(&self, span: &Span) -> Option<String> {
         let off = |told: u64, measured: u64| (i128::from(told) - i128::from(measured)) / 1000;
         let (start, end) = (off(span.start, self.start), off(span.end, self.end));
@@ -66,7 +66,8 @@ impl Measured {
     }
 }
 
-/// Fails unless the spans' times are those that were measured, each of them, and most without any allowance for the scheduler.
+/// Fails unless the spans' times are those that were measured, each of them, and most without any allowance for the
+/// scheduler.
 ///
 /// Both are in order of their start.
 pub fn expect_times(spans: &[Span], measured: &[Measured]) -> Result<()> {

@@ -105,8 +105,8 @@ impl World {
         command.status().with_context(|| format!("cannot start {program}"))
     }
 
-    /// Runs a command to its end, outside of the watched cgroup; gives what it printed, on stdout and stderr not much, and how it ended. One
-    /// that hangs is killed.
+    /// Runs a command to its end, outside of the watched cgroup; gives what it printed, on stdout and stderr not much, and
+    /// how it ended. One that hangs is killed.
     pub fn ask(&self, command: &mut Command) -> Result<Output> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -131,7 +131,8 @@ impl World {
         Ok(output)
     }
 
-    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure; no answer within 60 s is.
+    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure; no answer within 60 s
+    /// is.
     pub fn curl(&self, arguments: &[&str]) -> Result<String> {
         let mut curl = self.command("curl");
         curl.args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]).args(arguments);
@@ -168,7 +169,8 @@ impl World {
     }
 }
 
-/// Whatever this thread starts goes before what else the machine has to do: tests measure times, and a compiler may be running.
+/// Whatever this thread starts goes before what else the machine has to do: tests measure times, and a compiler may be
+/// running.
 fn go_first() {
     const NICENESS: libc::c_int = -10;
     // SAFETY: setpriority takes any three integers; 0 is this thread. Where it is not allowed, times are less exact.

@@ -96,7 +96,8 @@ fn no_secret_leaves_the_host() -> Result<()> {
             ],
         )?;
         ensure!(curl.status() == 200 && curl.body.starts_with(format!("{SECRET}-response").as_bytes()), "{curl:?}");
-        // One of curl, two of nginx, one of the application; and both sides of what it asked the databases, but the question how much that was.
+        // One of curl, two of nginx, one of the application; and both sides of what it asked the databases, but the question
+        // how much that was.
         let asked = postgres.asked()? - statements + redis.asked()? - 1;
         recording.finish(4 + 2 * asked + 1)?;
         let told = fs::read_to_string(collector.file())?;

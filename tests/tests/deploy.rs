@@ -38,7 +38,8 @@ fn systemd_understands_the_unit() -> Result<()> {
     })
 }
 
-/// Not under systemd, which may not run here: the capabilities and the read-only file systems that the unit leaves are taken from it.
+/// Not under systemd, which may not run here: the capabilities and the read-only file systems that the unit leaves are taken
+/// from it.
 #[test]
 fn what_the_unit_leaves_is_enough_to_trace_through_the_collector() -> Result<()> {
     if find_program("setpriv").is_none() || find_program("unshare").is_none() {

@@ -15,8 +15,8 @@ use onlooker_tests::{Recording, World, record_skip};
 const TURNS: [(usize, Range<u64>); 3] = [(1, 100..130), (10, 1000..1200), (50, 10_000..10_600)];
 
 /// Puts `program` under load, and gives the verdict for each of the turns. Fails if a request or one of the `calls` that it
-/// made has no span, if the other end of one that went `elsewhere` is not its child, or if the sum is not that of the requests, these
-/// calls and what `others` says of further ones, each with its other end.
+/// made has no span, if the other end of one that went `elsewhere` is not its child, or if the sum is not that of the
+/// requests, these calls and what `others` says of further ones, each with its other end.
 fn under_load(
     world: &World,
     program: &str,

@@ -32,8 +32,8 @@ const TREE: &str = "
                 dawdle server GET /b/{id} -> 200 by host
 ";
 
-/// What a Redis client says of itself when it connects belongs to the request that made it connect, and to no other; and we have asked
-/// Redis how much it was asked.
+/// What a Redis client says of itself when it connects belongs to the request that made it connect, and to no other; and we
+/// have asked Redis how much it was asked.
 fn is_introduction(span: &Span) -> bool {
     span.get("db.system.name") == "redis" && span.get("db.operation.name") != "GET"
 }
@@ -53,7 +53,8 @@ fn each_request_through_a_chain_is_one_trace() -> Result<()> {
 
         let recording = Recording::start(world)?;
         Load::on(&front.address(), "/r").in_flight(IN_FLIGHT).run(1..REQUESTS + 1)?;
-        // Of nginx, Flask, nginx and Node; of the databases both ends of what was asked but the question to Redis, which has one.
+        // Of nginx, Flask, nginx and Node; of the databases both ends of what was asked but the question to Redis, which has
+        // one.
         let (calls, asked) = (dawdle.asked()?.len(), postgres.asked()? + redis.asked()?);
         let account = recording.finish(3 * usize::try_from(REQUESTS)? + 4 * calls + 2 * asked - 1)?;
         spans::expect_nested(&account.spans)?;

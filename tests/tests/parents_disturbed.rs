@@ -101,8 +101,8 @@ fn requests_that_were_given_up_are_no_candidates_any_more() -> Result<()> {
     })
 }
 
-/// Starts an agent in the middle of `load`. Gives the verdict on the requests from before it was ready, and on those that began
-/// when it was; each of these has to have spans for itself and its `calls`, at both of their ends.
+/// Starts an agent in the middle of `load`. Gives the verdict on the requests from before it was ready, and on those that
+/// began when it was; each of these has to have spans for itself and its `calls`, at both of their ends.
 fn in_the_middle(world: &World, program: &str, load: &Load, calls: usize) -> Result<[Verdict; 2]> {
     let load = load.clone().in_flight(20);
     let ((recording, started, ready), sent) = load.during(1000, |progress| {

@@ -1,5 +1,5 @@
-//! `ask ADDRESS PREFIX IN_FLIGHT FIRST END`: the tests' load as a program that is watched itself. Says in JSON what it measured of
-//! each of its requests, by number.
+//! `ask ADDRESS PREFIX IN_FLIGHT FIRST END`: the tests' load as a program that is watched itself. Says in JSON what it
+//! measured of each of its requests, by number.
 
 use std::env;
 use std::io;

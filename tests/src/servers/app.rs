@@ -1,4 +1,5 @@
-//! An application of tests/apps that listens by itself, on the port that is its first argument, and says `listening` when it does.
+//! An application of tests/apps that listens by itself, on the port that is its first argument, and says `listening` when it
+//! does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The OpenTelemetry Collector, writing what it receives to a file: as deploy/collector/config.yaml has it, but on ports and with a file
-//! of the test's own.
+//! The OpenTelemetry Collector, writing what it receives to a file: as deploy/collector/config.yaml has it, but on ports and
+//! with a file of the test's own.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ impl Collector {
         Self::start_as(world, None, grpc, http)
     }
 
-    /// Starts one that shows `server.pem` of the folder `pki`, whose key is `server.key`, and takes traces only from those that
-    /// show a certificate by `ca.pem`.
+    /// Starts one that shows `server.pem` of the folder `pki`, whose key is `server.key`, and takes traces only from those
+    /// that show a certificate by `ca.pem`.
     pub fn start_guarded(world: &World, pki: &Path) -> Result<Self> {
         Self::start_as(world, Some(pki), Port::claim()?, Port::claim()?)
     }

@@ -19,7 +19,8 @@ use crate::world::World;
 /// It refuses to run as root.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
-/// A PostgreSQL server on a port of its own, and on a unix socket in [`Postgres::socket_dir`]; anybody may log in as `postgres`.
+/// A PostgreSQL server on a port of its own, and on a unix socket in [`Postgres::socket_dir`]; anybody may log in as
+/// `postgres`.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
