@@ -100,7 +100,7 @@ impl Connection {
     ) -> Result<(Response, Measured)> {
         let before = waited_here();
         let (start, response) = story(self)?;
-        let measured = Measured { start, end: response.last, held_up: waited_here() - before };
+        let measured = Measured { start, end: response.last, held_up: waited_here().saturating_sub(before) };
         Ok((response, measured))
     }
 
@@ -112,7 +112,7 @@ impl Connection {
             return Ok(None);
         }
         let response = self.response()?;
-        let measured = Measured { start, end: response.last, held_up: waited_here() - before };
+        let measured = Measured { start, end: response.last, held_up: waited_here().saturating_sub(before) };
         Ok(Some((response, measured)))
     }
 

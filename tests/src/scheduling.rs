@@ -56,7 +56,7 @@ impl World {
         child.stderr.take().context("its stderr is a pipe")?.read_to_end(&mut stderr)?;
         wait_for_end(child.id())?;
         // What has ended and is not waited for still has its numbers.
-        let held_up = waited_by(&child.id().to_string()) + stolen() - stolen_before;
+        let held_up = waited_by(&child.id().to_string()) + stolen().saturating_sub(stolen_before);
         let status = child.wait().with_context(|| format!("cannot wait for {program}"))?;
         ensure!(status.success(), "{program} failed ({status}): {}", String::from_utf8_lossy(&stderr).trim());
         Ok((Output { status, stdout, stderr }, held_up))
