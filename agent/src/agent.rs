@@ -1,7 +1,7 @@
 //! The daemon: loads the kernel side, selects, runs the pipeline, exports, and takes everything down in reverse.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -16,21 +16,26 @@ use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host, Whose};
 use crate::export::{self, Exporting, Output};
 use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Surroundings};
 use crate::stream::Limits;
-use crate::watch::{Change, Inbox, Watch, Watching};
+use crate::watch::{Change, Inbox, SharedKernel, Watch, Watching};
 
 /// How long the exporters may take to deliver what is left when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long the start may take to find out what services the selected processes are: not for ever.
+const FIRST_LOOKS: Duration = Duration::from_secs(2);
 /// How long spans may wait at the end to know whose they are.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long the thread that follows processes may take to end, beyond what the exporters took.
-const WATCH_ENDS: Duration = Duration::from_millis(500);
+/// How long the thread that follows processes may take to end, beyond what the exporters took: it takes the kernel side down,
+/// which waits for every processor several times.
+const WATCH_ENDS: Duration = Duration::from_secs(5);
 
 /// The agent, watching.
 #[derive(Debug)]
 pub struct Agent {
+    kernel: SharedKernel,
     ring: Ring,
     pipeline: Pipeline<Machine>,
     exporting: Exporting,
@@ -43,7 +48,7 @@ pub struct Agent {
     pub selected: usize,
 }
 
-/// What the agent counted, at its end: name, meaning, value.
+/// What the agent counted: name, meaning, value.
 pub type Summary = Vec<(&'static str, &'static str, u64)>;
 
 impl Agent {
@@ -69,13 +74,19 @@ impl Agent {
         kernel.attach()?;
         let ring = kernel.ring()?;
         let control = kernel.control()?;
-        let losses = kernel.losses()?;
+        let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
+        let (selection, losses) = (kernel.selection(capture)?, kernel.losses()?);
         let exporting = export::start(config, output, metrics.clone())?;
         let host = Arc::new(Host::read());
-        let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
-        let mut watch = Watch::new(kernel, capture, selectors, host.clone(), metrics.clone())?;
+        let its_losses = kernel.losses()?;
+        let kernel = Arc::new(Mutex::new(Some(kernel)));
+        let mut watch = Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), metrics.clone());
         let selected = watch.scan().context("cannot look through the processes")?;
+        memory::give_back();
         let (inbox, watching) = watch.start().context("cannot start the thread that follows processes")?;
+        if !watching.has_looked(FIRST_LOOKS) {
+            tracing::warn!("it takes long to find out what services the selected processes are");
+        }
         let directory = Directory::new(host);
         let machine = Machine { directory, control, inbox: Some(inbox), metrics: metrics.clone() };
         let limits = Limits {
@@ -85,7 +96,7 @@ impl Agent {
         };
         let reading = Reading::now().context("cannot read the clocks")?;
         let pipeline = Pipeline::new(machine, limits, reading, metrics.clone());
-        Ok(Self { ring, pipeline, exporting, losses, metrics, watching, missed: 0, selected })
+        Ok(Self { kernel, ring, pipeline, exporting, losses, metrics, watching, missed: 0, selected })
     }
 
     /// Watches until `stop` is done.
@@ -125,10 +136,18 @@ impl Agent {
         }
     }
 
+    /// What was counted so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.metrics.all().chain(self.losses.all()).collect()
+    }
+
     /// Takes everything down: what is open is ended, what is ended is delivered.
     #[must_use]
     pub fn stop(mut self) -> Summary {
-        // Records of what happened until now may still be on their way.
+        // First of all nobody is recorded any more, whatever becomes of the rest.
+        drop(self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Records of what happened until now may still be in the ring.
         let now = monotonic();
         while self.look() == Left::Records && self.pipeline.latest() < now {}
         let mut shipment = self.exporting.shipment();
@@ -222,7 +241,6 @@ impl Surroundings for Machine {
             lifecycle::EXEC => self.directory.executed(process.tgid, process.comm),
             lifecycle::FORK => self.directory.forked(process.tgid, process.other),
             lifecycle::EXIT => self.directory.ended(process.tgid),
-            lifecycle::CALLS => self.control.calls(),
             _ => {}
         }
         if let Some(inbox) = &self.inbox {

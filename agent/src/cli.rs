@@ -24,7 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a command and trace it, with everything it starts
     Exec(Exec),
-    /// Trace the processes that are asked for, those there are and those to come, until interrupted
+    /// Trace the processes that are asked for, those there are and those to come, until interrupted; on SIGUSR1 tell
+    /// what was counted so far
     Run(Run),
     /// Tell what this kernel allows, what will work, and what will not and why
     Doctor(Doctor),

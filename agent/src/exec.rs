@@ -66,7 +66,7 @@ impl ExecError {
 pub enum Followed {
     /// All are in this cgroup: its path in the hierarchy.
     Cgroup(PathBuf),
-    /// By descent alone, and why: a daemon whose parent has ended is lost when it executes a program.
+    /// By descent, as the kernel side passes it on to children, and why. What it leaves running is not told.
     Descent { why: String },
 }
 

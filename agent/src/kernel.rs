@@ -3,6 +3,7 @@
 //! [`Kernel::load`] fits the programs to the running kernel and loads them; [`Kernel::attach`] starts the recorder.
 //! Records come out of the [`ring`]; the few things that are written back go through [`Selection`] and [`Control`].
 
+mod batch;
 pub mod capability;
 mod control;
 mod load;

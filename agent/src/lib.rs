@@ -12,6 +12,7 @@ pub mod enrich;
 pub mod exec;
 pub mod export;
 pub mod kernel;
+mod memory;
 pub mod metrics;
 pub mod parent;
 mod percent;

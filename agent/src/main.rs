@@ -75,16 +75,26 @@ fn run(options: &Run) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut ask = signal(SignalKind::user_defined1())?;
         let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
         tell(&format!("ready: {} processes selected", agent.selected));
-        let watched = agent
-            .watch_until(async {
+        let watched = loop {
+            let mut asked = false;
+            let until = async {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = ask.recv() => asked = true,
                 }
-            })
-            .await;
+            };
+            match agent.watch_until(until).await {
+                Ok(()) if asked => {
+                    tell("so far:");
+                    summarise(&agent.summary());
+                }
+                watched => break watched,
+            }
+        };
         summarise(&agent.stop());
         watched.map(|()| ExitCode::SUCCESS)
     })

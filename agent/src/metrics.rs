@@ -97,7 +97,7 @@ counters! {
     spans_left_to_sdk,
     /// Parents found after the trace had been sent under another id: told as a link.
     parents_found_late,
-    /// Spans that could not wait until it was known whose they are: they go by the kernel's name of their process.
+    /// Spans of processes that could not be looked at in time: they go by the kernel's name of their process.
     spans_of_unknown_service,
     /// Spans handed to the exporters.
     spans_made,

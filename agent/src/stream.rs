@@ -22,7 +22,7 @@ pub use origin::Origin;
 /// Capacities and ages of the stream layer.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections followed at once. One costs about a kilobyte.
+    /// Connections followed at once. One costs about a kilobyte, and half of one more for what its spans say of it.
     pub connections: usize,
     /// Nanoseconds for which a segment waits for what comes before it: longer than records overtake each other on
     /// their way out of the kernel, shorter than anybody waits for a trace.

@@ -3,19 +3,19 @@
 //!
 //! Runs on a thread of its own, because it reads /proc and executables: records must not wait for that. On a mount that
 //! hangs it waits for ever. Then nobody new is selected but by the kernel, the spans of processes that were not looked
-//! at go by the kernel's name of them, and the agent ends without it.
+//! at go by the kernel's name of them, and the agent delivers its spans and takes the kernel side down without it.
 
 mod callers;
 mod inbox;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use onlooker_common::event::lifecycle;
 use onlooker_common::loss::Loss;
-use onlooker_common::process::{Capture, process_flag};
+use onlooker_common::process::process_flag;
 use rustc_hash::FxHashMap;
 
 use self::callers::{Callers, Seen};
@@ -25,7 +25,7 @@ use crate::discover::runtime::{Runtimes, Work};
 use crate::discover::select::Selectors;
 use crate::discover::sockets::Listeners;
 use crate::enrich::{Host, Services};
-use crate::kernel::{Kernel, LoadError, Losses, Selection};
+use crate::kernel::{Kernel, Losses, Selection};
 use crate::metrics::Metrics;
 
 pub use self::inbox::{Change, Inbox};
@@ -37,16 +37,21 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked for what is selected and is no more: nearly always it is told of.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The kernel side, as long as it is up. Locked for no longer than it takes to attach something.
+pub type SharedKernel = Arc<Mutex<Option<Kernel>>>;
+
 /// Follows processes, once it is started.
 #[derive(Debug)]
 pub struct Watch {
-    kernel: Kernel,
+    kernel: SharedKernel,
     selection: Selection,
     losses: Losses,
     selectors: Selectors,
     services: Services,
     runtimes: Arc<Runtimes>,
     metrics: Arc<Metrics>,
+    /// Processes that were selected and are still to be looked at for their services.
+    unnamed: Vec<u32>,
     /// What was judged of selected processes, if anything: their children are the same.
     judged: FxHashMap<u32, u64>,
     callers: Callers,
@@ -62,37 +67,40 @@ pub struct Watch {
 pub struct Watching {
     stop: Arc<AtomicBool>,
     missed: Arc<AtomicU64>,
-    /// Hangs up when the thread has ended.
-    ended: Receiver<()>,
+    /// Tells when those were looked at that were selected at the start, and hangs up when the thread has ended.
+    tells: Receiver<()>,
 }
 
 impl Watch {
+    #[must_use]
     pub fn new(
-        mut kernel: Kernel,
-        capture: Capture,
+        kernel: SharedKernel,
+        selection: Selection,
+        losses: Losses,
         selectors: Selectors,
         host: Arc<Host>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, LoadError> {
+    ) -> Self {
         let runtimes = Arc::new(Runtimes::default());
-        Ok(Self {
-            selection: kernel.selection(capture)?,
-            losses: kernel.losses()?,
+        Self {
             kernel,
+            selection,
+            losses,
             selectors,
             services: Services::new(host, Arc::clone(&runtimes)),
             runtimes,
             metrics,
+            unnamed: Vec::new(),
             judged: FxHashMap::default(),
             callers: Callers::default(),
             turns_watched: false,
             losses_seen: 0,
             stop: Arc::default(),
             missed: Arc::default(),
-        })
+        }
     }
 
-    /// Selects what is there already. Gives how many processes that are.
+    /// Selects what is there already. Gives how many processes that are. Which services they are, the thread finds out.
     pub fn scan(&mut self) -> Result<usize, Unreadable> {
         for cgroup in self.selectors.cgroup_ids() {
             if let Err(error) = self.selection.select_cgroup(cgroup) {
@@ -106,24 +114,26 @@ impl Watch {
             self.listening(namespace, port);
         }
         for &pid in &scan.selected {
-            self.select(pid, Since::Before);
+            if self.select(pid, Since::Before).is_some() {
+                self.unnamed.push(pid);
+            }
         }
         Ok(scan.selected.len())
     }
 
-    /// Follows changes and answers questions until the sender is gone; takes the kernel side down then.
+    /// Follows changes and answers questions until the sender is gone.
     pub fn start(self) -> std::io::Result<(Inbox, Watching)> {
         let (inbox, incoming) = inbox::open(Arc::clone(&self.metrics));
-        let (running, ended) = channel();
-        let watching = Watching { stop: Arc::clone(&self.stop), missed: Arc::clone(&self.missed), ended };
-        std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-            self.run(&incoming);
-            drop(running);
-        })?;
+        let (tell, tells) = channel();
+        let watching = Watching { stop: Arc::clone(&self.stop), missed: Arc::clone(&self.missed), tells };
+        std::thread::Builder::new().name("watch".to_owned()).spawn(move || self.run(&incoming, &tell))?;
         Ok((inbox, watching))
     }
 
-    fn run(mut self, incoming: &Incoming) {
+    fn run(mut self, incoming: &Incoming, tell: &Sender<()>) {
+        self.look_at_unnamed();
+        // Nobody may be left to hear.
+        let _ = tell.send(());
         let start = Instant::now();
         let (mut next_look, mut next_scan, mut next_sweep) = (start, start, start + SWEEP_INTERVAL);
         let mut overflowed = false;
@@ -187,6 +197,7 @@ impl Watch {
             lifecycle::CALLS => self.callers.add(tgid, Instant::now()),
             lifecycle::EXIT => {
                 self.forget(tgid);
+                self.selection.ended(tgid);
                 self.services.ended(tgid);
             }
             _ => {}
@@ -204,7 +215,7 @@ impl Watch {
         match self.selectors.select(tgid) {
             Ok(true) => self.select_with_listeners(tgid, since),
             // The child of a selected process stays selected whatever it executes, as something else than it was.
-            Ok(false) if self.selection.flags(tgid).is_some() => self.select(tgid, since),
+            Ok(false) if self.selection.flags(tgid).is_some() => self.select_and_look(tgid, since),
             Ok(false) => {}
             Err(error) => {
                 self.metrics.processes_unreadable.add(1);
@@ -217,7 +228,7 @@ impl Watch {
         for (namespace, port) in Listeners::default().ports([tgid]) {
             self.listening(namespace, port);
         }
-        self.select(tgid, since);
+        self.select_and_look(tgid, since);
     }
 
     fn listening(&mut self, namespace: u64, port: u16) {
@@ -229,8 +240,15 @@ impl Watch {
         }
     }
 
-    fn select(&mut self, tgid: u32, since: Since) {
-        let Ok(process) = Process::open(tgid) else { return };
+    fn select_and_look(&mut self, tgid: u32, since: Since) {
+        if let Some(process) = self.select(tgid, since) {
+            self.services.look_at(&process);
+        }
+    }
+
+    /// Selects a process. Gives it if it is there and has a service.
+    fn select(&mut self, tgid: u32, since: Since) -> Option<Process> {
+        let process = Process::open(tgid).ok()?;
         // The command of `exec` waits to be executed: what runs in it is the agent's program, and says nothing.
         let waits = process.is_my_fork();
         let flags = if waits { 0 } else { self.flags(&process) };
@@ -241,19 +259,25 @@ impl Watch {
         if let Err(error) = selected {
             self.metrics.processes_not_selected.add(1);
             tracing::warn!(pid = tgid, %error, "cannot select the process");
-            return;
+            return None;
         }
         if !process.is_alive() {
             // Its end was before, and came to nothing: the next with its number must not be taken for it.
             self.selection.deselect(tgid);
-            return;
+            return None;
         }
         tracing::debug!(pid = tgid, comm = process.comm(), flags, "selected");
         if flags != 0 {
             self.judged.insert(tgid, flags);
         }
-        if !waits {
-            self.services.look_at(&process);
+        (!waits).then_some(process)
+    }
+
+    fn look_at_unnamed(&mut self) {
+        for tgid in std::mem::take(&mut self.unnamed) {
+            if let Ok(process) = Process::open(tgid) {
+                self.services.look_at(&process);
+            }
         }
     }
 
@@ -289,7 +313,9 @@ impl Watch {
         if matter != self.turns_watched {
             self.turns_watched = matter;
             tracing::debug!(watched = matter, "turns of event loops");
-            if matter { self.kernel.attach_boundaries() } else { self.kernel.detach_boundaries() }
+            if let Some(kernel) = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                if matter { kernel.attach_boundaries() } else { kernel.detach_boundaries() }
+            }
         }
     }
 
@@ -302,6 +328,7 @@ impl Watch {
         if let Err(error) = self.scan() {
             tracing::warn!(%error, "cannot look through the processes");
         }
+        self.look_at_unnamed();
         for tgid in self.selection.selected() {
             self.calls_already(tgid);
         }
@@ -314,6 +341,7 @@ impl Watch {
                 self.selection.deselect(tgid);
             }
         }
+        self.selection.sweep();
         let selection = &self.selection;
         self.judged.retain(|tgid, _| selection.flags(*tgid).is_some());
     }
@@ -326,6 +354,12 @@ impl Watching {
         self.missed.load(Relaxed)
     }
 
+    /// Waits until those were looked at that were selected at the start, for this time. Gives whether they were.
+    #[must_use]
+    pub fn has_looked(&self, within: Duration) -> bool {
+        self.tells.recv_timeout(within) != Err(RecvTimeoutError::Timeout)
+    }
+
     /// Ends the thread, at the latest when it has done what it is at. To be called when the sender is gone.
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
@@ -334,7 +368,10 @@ impl Watching {
     /// Whether it has ended, within this time.
     #[must_use]
     pub fn has_ended(&self, within: Duration) -> bool {
-        self.ended.recv_timeout(within) == Err(RecvTimeoutError::Disconnected)
+        // What it told before may not have been heard.
+        let by = Instant::now() + within;
+        while self.tells.recv_timeout(by.saturating_duration_since(Instant::now())) == Ok(()) {}
+        self.tells.try_recv() == Err(TryRecvError::Disconnected)
     }
 }
 

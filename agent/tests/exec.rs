@@ -1,8 +1,15 @@
-//! `onlooker exec` as whoever started a command without it would find it: its exit code, its signals.
+//! `onlooker exec` as whoever started a command without it would find it: its exit code, its signals, its children.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::ffi::CString;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::{fs, ptr, thread};
 
+use onlooker_tests::spans;
 use rstest::rstest;
 
 fn exec(options: &[&str], command: &[&str]) -> Command {
@@ -64,4 +71,104 @@ fn a_signal_that_was_ignored_is_ignored_by_the_command_too() {
     };
     assert!(ignored(libc::SIG_IGN));
     assert!(!ignored(libc::SIG_DFL));
+}
+
+/// Where the cgroup hierarchy may not be written to, as in most containers.
+fn without_cgroup(exec: &mut Command) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mut mounts = mounts.lines().map(|line| line.split(' '));
+    let hierarchy = mounts.find_map(|mut mount| {
+        let place = mount.nth(1)?;
+        (mount.next()? == "cgroup2").then(|| CString::new(place).unwrap())
+    });
+    let done = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: system calls with strings that are made before the fork.
+    unsafe {
+        exec.pre_exec(move || {
+            done(libc::unshare(libc::CLONE_NEWNS))?;
+            let (none, root) = (c"none".as_ptr(), c"/".as_ptr());
+            done(libc::mount(none, root, ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()))?;
+            let Some(hierarchy) = &hierarchy else { return Ok(()) };
+            let read_only = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+            done(libc::mount(none, hierarchy.as_ptr(), ptr::null(), read_only, ptr::null()))
+        });
+    }
+}
+
+/// A server that answers one request with `ok`; its URL.
+fn answers_once() -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let asked = client.read(&mut [0; 4096]).unwrap();
+        assert_ne!(asked, 0);
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    (url, server)
+}
+
+/// A thread for each request, which makes a call.
+const THREADED: &str = "
+import http.server, sys, urllib.request
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        urllib.request.urlopen(sys.argv[1] + self.path).read()
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+web = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Web)
+print(web.server_address[1], flush=True)
+web.serve_forever()
+";
+
+/// Before it is executed the command is a fork of the agent, whose own threads prove nothing.
+#[test]
+fn the_command_is_judged_by_what_it_executes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, script) = (folder.path().join("spans"), folder.path().join("web.py"));
+    fs::write(&script, THREADED).unwrap();
+    let (url, server) = answers_once();
+    let command = ["python3", script.to_str().unwrap(), &url];
+    let mut exec = exec(&["--file", file.to_str().unwrap()], &command);
+    let mut exec = exec.env("no_proxy", "*").env_remove("OTEL_SERVICE_NAME").stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(exec.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let asked = Command::new("curl")
+        .args(["--silent", "--fail", "--noproxy", "*", &format!("http://127.0.0.1:{}/7", port.trim())])
+        .status();
+    assert!(asked.unwrap().success());
+    server.join().unwrap();
+    // SAFETY: kill takes any two integers; a child that was not waited for is no other process.
+    unsafe { libc::kill(exec.id().cast_signed(), libc::SIGTERM) };
+    assert_eq!(exec.wait().unwrap().code(), Some(128 + libc::SIGTERM));
+    let told = spans::spans(&spans::lines(&file).unwrap()).unwrap();
+    let tree = "
+        web server GET /{id} -> 200
+          web client GET /{id} -> 200 by thread
+    ";
+    spans::expect_tree(&told, &[], tree).unwrap();
+}
+
+/// A daemon executes its program when its parent has ended: nothing of /proc says any more whose it is.
+#[test]
+fn daemons_are_followed_also_without_a_cgroup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, fifo, got) = (folder.path().join("spans"), folder.path().join("fifo"), folder.path().join("got"));
+    let (url, server) = answers_once();
+    let (fifo, got) = (fifo.display(), got.display());
+    let script = format!(
+        "mkfifo {fifo}; ( (read line < {fifo}; exec curl --silent --noproxy '*' --output {got} {url}/7) & ); \
+         echo go > {fifo}; while ! [ -s {got} ]; do sleep 0.05; done"
+    );
+    let mut exec = exec(&["--file", file.to_str().unwrap()], &["sh", "-c", &script]);
+    without_cgroup(&mut exec);
+    let output = exec.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("what it starts is followed by descent"), "{}", said(&output));
+    server.join().unwrap();
+    let told = spans::spans(&spans::lines(&file).unwrap()).unwrap();
+    spans::expect_tree(&told, &[], "curl client GET /{id} -> 200").unwrap();
 }

@@ -122,7 +122,6 @@ pub struct Connection {
     pub time: u64,
     pub cookie: u64,
     pub tgid: u32,
-    pub tid: u32,
     /// errno for `CLOSED`.
     pub error: i32,
     /// `AF_INET`, `AF_INET6` or `AF_UNIX`.
@@ -130,7 +129,6 @@ pub struct Connection {
     pub role: u8,
     /// 1 if followed from its first byte.
     pub from_start: u8,
-    pub network_namespace: u32,
     /// Host byte order.
     pub local_port: u16,
     pub remote_port: u16,
@@ -140,15 +138,13 @@ pub struct Connection {
     /// For unix sockets: the server's path (a leading NUL: abstract), and how long it is.
     pub path: [u8; UNIX_PATH_BYTES],
     pub path_length: u32,
-    /// For unix sockets: the peer socket's cookie, if it has one yet.
-    pub peer: u64,
     /// Position after the last byte that was received, and sent: both 0 if none was.
     pub next: [u64; 2],
     /// Position after the last byte that has come, read or not. TCP only.
     pub arrived: u64,
 }
 
-const _: () = assert!(size_of::<Connection>() == 224);
+const _: () = assert!(size_of::<Connection>() == 208);
 
 /// What happened to a process: values of [`Process::change`].
 pub mod lifecycle {

@@ -8,6 +8,8 @@ pub mod process_flag {
     pub const NO_QUEUE: u64 = 1 << 1;
     /// Makes calls of its own, seen by the kernel.
     pub const CALLS: u64 = 1 << 2;
+    /// Selected by the agent, in whose census it counts.
+    pub const BY_AGENT: u64 = 1 << 4;
     /// Multiplexes its work over threads: not even the turn of a thread says whose work is done (Go, BEAM).
     pub const SCHEDULER: u64 = 1 << 3;
 }
@@ -23,6 +25,12 @@ pub struct SelectedProcess {
     /// Bytes kept per run on the request and on the response side.
     pub request_capture: u32,
     pub response_capture: u32,
+}
+
+/// Its place in the census: the processes that share one are told apart in PROCESSES.
+#[must_use]
+pub const fn census_place(tgid: u32) -> u32 {
+    tgid & (crate::limits::CENSUS - 1)
 }
 
 /// The calls of the request on a server connection of an event loop: the value of the WAITING map, keyed by cookie.

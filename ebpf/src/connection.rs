@@ -200,7 +200,7 @@ fn unix_role(sock: Sock) -> u8 {
 
 /// Tells the agent of a change, with all that is known of the connection.
 #[inline(always)]
-pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> bool {
+pub fn report(sock: Sock, state: &ConnectionState, change: u32) -> bool {
     let family = sock.family();
     let error = if change == event::change::CLOSED { sock.error() } else { 0 };
     let Some(mut entry) = emit::reserve::<event::Connection>() else {
@@ -217,25 +217,21 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32, tid: u32) -> boo
         (*record).time = bpf_ktime_get_ns();
         (*record).cookie = state.cookie;
         (*record).tgid = state.tgid;
-        (*record).tid = tid;
         (*record).error = error;
         (*record).family = family;
         (*record).role = state.role;
         (*record).from_start = u8::from(state.is(bit::FROM_START));
-        (*record).network_namespace = sock.network_namespace();
         (*record).local_port = local_port;
         (*record).remote_port = remote_port;
         (&raw mut (*record).local_address).cast::<[u32; 4]>().write(local);
         (&raw mut (*record).remote_address).cast::<[u32; 4]>().write(remote);
         (*record).path_length = 0;
-        (*record).peer = 0;
         (*record).next = state.next;
         (*record).arrived = arrived(sock, state, family);
         (&raw mut (*record).path).write_bytes(0, 1);
         if family == AF_UNIX
             && let Some(unix) = sock.unix()
         {
-            (*record).peer = unix.peer().map_or(0, |peer| peer.assigned_cookie());
             if let Some(address) = unix.address().or_else(|| unix.peer_address()) {
                 let path: &mut [u8; UNIX_PATH_BYTES] = &mut (*record).path;
                 (*record).path_length = address.path(path);
@@ -329,7 +325,7 @@ fn connecting(sock: Sock) {
     process::calls(process, tgid);
     Work { process, task: Task::current(), tid }.connection_opened(state);
     // The addresses are announced with the first operation: the local port is not chosen yet.
-    report(sock, state, change::CONNECTING, tid);
+    report(sock, state, change::CONNECTING);
 }
 
 /// listen(): what is accepted on the socket inherits this.
@@ -350,7 +346,7 @@ fn changed(sock: Sock, change: u32) {
     if let Some(state) = known(sock)
         && state.cookie != 0
     {
-        report(sock, state, change, 0);
+        report(sock, state, change);
     }
 }
 
@@ -376,7 +372,7 @@ fn closed(sock: Sock) {
     {
         context::forget(thread, state.cookie);
     }
-    report(sock, state, change::CLOSED, 0);
+    report(sock, state, change::CLOSED);
 }
 
 /// A connection was closed before its first operation was seen, as when the peer's reset overtakes what it sent: the end is
@@ -394,7 +390,7 @@ pub fn destroyed(sock: Sock) {
     if let Some(state) = known(sock)
         && state.is(bit::UNREAD)
     {
-        report(sock, state, change::DESTROYED, 0);
+        report(sock, state, change::DESTROYED);
     }
 }
 

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_NO_PREALLOC,
     bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
 };
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use core::ptr;
 use onlooker_common::limits;
@@ -19,7 +19,15 @@ use crate::context::ThreadState;
 #[btf_map]
 pub static EVENTS: RingBuf<u64, { limits::RING_BYTES as usize }> = RingBuf::new();
 
-/// Selected processes by tgid: the first thing that every program asks.
+/// How many processes are selected of each of the places that they share: the first thing that every program asks, because
+/// nearly always the answer is none, and it costs a tenth of looking for one. Each map has one writer: what the kernel
+/// side selected is in the first, what the agent did in the second.
+#[btf_map]
+pub static CENSUS: Array<i64, { limits::CENSUS as usize }> = Array::new();
+#[btf_map]
+pub static AGENTS_CENSUS: Array<i64, { limits::CENSUS as usize }> = Array::new();
+
+/// Selected processes by tgid.
 #[btf_map]
 pub static PROCESSES: HashMap<u32, SelectedProcess, { limits::PROCESSES as usize }> = HashMap::new();
 
@@ -31,9 +39,10 @@ pub static CGROUPS: HashMap<u64, SelectedCgroup, { limits::CGROUPS as usize }> =
 #[btf_map]
 pub static LISTENERS: HashMap<Listener, u32, { limits::LISTENERS as usize }> = HashMap::new();
 
-/// Calls in flight by the server connection whose request made them, in event loops. Written here only.
+/// Calls in flight by the server connection whose request made them, in event loops. What is forgotten here makes a count go
+/// wrong by which nothing is proven then.
 #[btf_map]
-pub static WAITING: HashMap<u64, Waiting, { limits::REQUESTS as usize }> = HashMap::new();
+pub static WAITING: LruHashMap<u64, Waiting, { limits::REQUESTS as usize }> = LruHashMap::new();
 
 /// By server connection, the position up to which every request is complete. Written by the agent only.
 #[btf_map]

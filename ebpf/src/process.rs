@@ -1,18 +1,20 @@
 //! Which processes are followed, and what becomes of them.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_pid_tgid};
 use aya_log_ebpf::debug;
+use core::ptr;
 use onlooker_common::event::{self, kind, lifecycle};
 use onlooker_common::limits::CGROUP_DEPTH;
 use onlooker_common::loss::Loss;
-use onlooker_common::process::{SelectedCgroup, SelectedProcess, process_flag};
+use onlooker_common::process::{SelectedCgroup, SelectedProcess, census_place, process_flag};
 
 use crate::atomic;
 use crate::emit;
 use crate::kernel::{Cgroup, Task};
-use crate::maps::{CGROUPS, PROCESSES, count};
+use crate::maps::{AGENTS_CENSUS, CENSUS, CGROUPS, PROCESSES, count};
 
 /// A selected process, in place in the map.
 #[derive(Clone, Copy)]
@@ -22,7 +24,11 @@ impl Selected {
     /// The process `tgid`, if it is selected.
     #[inline(always)]
     pub fn find(tgid: u32) -> Option<Self> {
-        PROCESSES.get_ptr_mut(tgid).map(Self)
+        if counted(CENSUS.get_ptr(census_place(tgid))) || counted(AGENTS_CENSUS.get_ptr(census_place(tgid))) {
+            PROCESSES.get_ptr_mut(tgid).map(Self)
+        } else {
+            None
+        }
     }
 
     #[inline(always)]
@@ -54,7 +60,7 @@ impl Selected {
     fn begin_anew(self) {
         // SAFETY: a live value of the map; its threads are one, which runs this.
         unsafe {
-            (*self.0).flags = 0;
+            (*self.0).flags &= process_flag::BY_AGENT;
             (*self.0).runnable = 0;
         }
     }
@@ -70,6 +76,35 @@ impl Selected {
         // SAFETY: a live value of the map.
         unsafe { (*self.0).response_capture }
     }
+}
+
+#[inline(always)]
+fn counted(place: Option<*const i64>) -> bool {
+    // SAFETY: a live word of the map.
+    place.is_some_and(|place| unsafe { ptr::read_volatile(place) } != 0)
+}
+
+/// Counts a process in, or out.
+#[inline(always)]
+fn count_in_census(tgid: u32, by: i64) {
+    if let Some(place) = CENSUS.get_ptr_mut(census_place(tgid)) {
+        // SAFETY: a live, aligned word of the map.
+        unsafe { atomic::fetch_add(place, by) };
+    }
+}
+
+/// Selects a process unless it is. It is counted before it is there to be found.
+#[inline(always)]
+fn enrol(tgid: u32, process: SelectedProcess) -> bool {
+    count_in_census(tgid, 1);
+    if PROCESSES.insert(tgid, process, u64::from(BPF_NOEXIST)).is_ok() {
+        return true;
+    }
+    count_in_census(tgid, -1);
+    if PROCESSES.get_ptr(tgid).is_none() {
+        count(Loss::ProcessesFull);
+    }
+    false
 }
 
 /// tgid and tid of the running thread.
@@ -127,8 +162,7 @@ fn select(ctx: &impl EbpfContext, tgid: u32, found: *const SelectedCgroup) {
     let capture = unsafe { *found };
     let fresh =
         SelectedProcess { flags: 0, runnable: 0, request_capture: capture.request, response_capture: capture.response };
-    if PROCESSES.insert(tgid, fresh, 0).is_err() {
-        count(Loss::ProcessesFull);
+    if !enrol(tgid, fresh) {
         return;
     }
     debug!(ctx, "process {} selected by its cgroup", tgid);
@@ -155,13 +189,12 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
     if parent == child {
         return;
     }
-    let Some(selected) = PROCESSES.get_ptr(parent) else { return };
+    let Some(Selected(selected)) = Selected::find(parent) else { return };
     // SAFETY: a live value of the map.
     let selected = unsafe { *selected };
     // Whether the child makes calls too is its own to show: the agent has to hear of it.
-    let inherited = SelectedProcess { runnable: 0, flags: selected.flags & !process_flag::CALLS, ..selected };
-    if PROCESSES.insert(child, inherited, 0).is_err() {
-        count(Loss::ProcessesFull);
+    let flags = selected.flags & !(process_flag::CALLS | process_flag::BY_AGENT);
+    if !enrol(child, SelectedProcess { runnable: 0, flags, ..selected }) {
         return;
     }
     debug!(ctx, "process {} selected as a child of {}", child, parent);
@@ -172,17 +205,18 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
 #[inline(always)]
 pub fn exited(ctx: &impl EbpfContext, task: Task) {
     let tgid = task.tgid();
-    if Selected::find(tgid).is_none() {
-        return;
-    }
+    let Some(process) = Selected::find(tgid) else { return };
     // The count was lowered before this tracepoint; where it can't be read, the leader stands for the process.
     let last = match task.live_threads() {
         Some(live) => live == 0,
         None => task.pid() == tgid,
     };
     if last {
-        // It is there: looked up just now, and only its own exit removes it.
-        let _ = PROCESSES.remove(tgid);
+        let by_agent = process.has(process_flag::BY_AGENT);
+        // The agent may have been faster.
+        if PROCESSES.remove(tgid).is_ok() && !by_agent {
+            count_in_census(tgid, -1);
+        }
         debug!(ctx, "process {} ended", tgid);
         report(lifecycle::EXIT, tgid, 0, [0; 16]);
     }

@@ -64,7 +64,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         }
     }
     state.tgid = tgid;
-    if !state.is(bit::ANNOUNCED) && connection::report(sock, state, change::SEEN, tid) {
+    if !state.is(bit::ANNOUNCED) && connection::report(sock, state, change::SEEN) {
         state.set(bit::ANNOUNCED);
     }
     let operation = Operation { process, task, tgid, tid, direction, length, family, flags };

@@ -170,7 +170,7 @@ impl Selectors {
         Ok(Self { cgroups: vec![path], ..Self::none()? })
     }
 
-    /// A process and its descendants, whatever they execute; lost is one whose parent ends before it executes.
+    /// A process and its descendants, whatever they execute. One whose parent has ended is known by the kernel side alone.
     pub fn of_tree(process: &Process) -> Result<Self, Unreadable> {
         Ok(Self { trees: vec![process.identity()], ..Self::none()? })
     }

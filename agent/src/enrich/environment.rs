@@ -9,6 +9,9 @@ use crate::percent;
 /// Attributes taken from one process: nobody means more, but a resource goes along with every batch of spans.
 const ATTRIBUTES_KEPT: usize = 128;
 
+/// The longest OTEL_RESOURCE_ATTRIBUTES that is kept: it stays in memory as long as the process is remembered.
+const ATTRIBUTES_BYTES: usize = 16 << 10;
+
 /// The variables that name a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Environment {
@@ -60,8 +63,12 @@ impl Environment {
     }
 }
 
-/// `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if malformed.
+/// `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if malformed, or
+/// longer than anybody means it.
 fn resource_attributes(text: &str) -> Option<Vec<(String, String)>> {
+    if text.len() > ATTRIBUTES_BYTES {
+        return None;
+    }
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty()).take(ATTRIBUTES_KEPT);
     let attributes = pairs.map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -137,6 +144,13 @@ mod tests {
     fn malformed_attributes_are_discarded_as_a_whole(#[case] text: &str) {
         let environment = Environment::parse(format!("OTEL_RESOURCE_ATTRIBUTES={text}\0").as_bytes());
         assert_eq!(environment, Environment { malformed: true, ..Environment::default() });
+    }
+
+    #[test]
+    fn attributes_of_any_length_are_not_kept() {
+        let block = |length| format!("OTEL_RESOURCE_ATTRIBUTES=a={}\0", "x".repeat(length));
+        assert_eq!(Environment::parse(block(ATTRIBUTES_BYTES - 2).as_bytes()).attributes.len(), 1);
+        assert!(Environment::parse(block(ATTRIBUTES_BYTES).as_bytes()).malformed);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn of(host: &Host, instance: &Instance, members: &[Member]) -> Resour
         if top.environment.malformed {
             tracing::warn!(
                 service = %instance.name, pid = instance.top.pid,
-                "OTEL_RESOURCE_ATTRIBUTES of this process is malformed, so none of it is used"
+                "OTEL_RESOURCE_ATTRIBUTES of this process is malformed or very long, so none of it is used"
             );
         }
     }

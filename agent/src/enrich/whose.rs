@@ -42,6 +42,12 @@ impl Whose {
         self.0.told.get().or_else(|| self.0.unseen.get())
     }
 
+    /// Whether the service is that of an answer.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.0.told.get().is_some()
+    }
+
     /// What to say instead of an answer that did not come in time. One that comes later goes before it.
     #[must_use]
     pub fn give_up(&self) -> &Arc<Service> {

@@ -1,4 +1,9 @@
 //! A cgroup for one command: below the agent's own, so that every limit set on that still holds.
+//!
+//! It holds, and may not be seen: many runtimes size themselves by what their own cgroup says, and one without
+//! controllers says nothing. Controllers cannot be handed down here: a cgroup that does so may have no processes itself
+//! (cgroups(7), "no internal processes"), and the agent's has at least the agent. So where the agent's own cgroup has a
+//! limit by which a runtime would size itself, the command stays in it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,7 +21,19 @@ pub(super) enum OwnCgroupError {
     Hierarchy(#[from] CgroupError),
     #[error("cannot create the cgroup {folder}: {why}", folder = folder.display())]
     Create { folder: PathBuf, why: io::Error },
+    #[error("the command would not see the {limit} of {folder}", folder = folder.display())]
+    HidesLimit { limit: &'static str, folder: PathBuf },
 }
+
+/// By what runtimes size their heaps and pools, and what stands there where it is not limited.
+const LIMITS: [(&str, &str); 5] = [
+    ("memory.max", "max"),
+    ("memory.high", "max"),
+    ("memory.swap.max", "max"),
+    // A quota and its period.
+    ("cpu.max", "max"),
+    ("cpu.weight", "100"),
+];
 
 /// Removed when dropped, if nobody is in it.
 #[derive(Debug)]
@@ -31,7 +48,11 @@ impl OwnCgroup {
         let hierarchy = Hierarchy::find()?;
         let cgroups = Process::myself().and_then(|myself| myself.cgroups()).map_err(CgroupError::from)?;
         let above = cgroup::path_in(&cgroups).ok_or(CgroupError::NotMounted)?;
-        sweep(&hierarchy.folder(&above));
+        let around = hierarchy.folder(&above);
+        sweep(&around);
+        if let Some(limit) = limit(&around) {
+            return Err(OwnCgroupError::HidesLimit { limit, folder: around });
+        }
         let own = std::process::id();
         // A number more where processes of an earlier agent with this pid live on in its cgroup.
         let mut attempt = 0;
@@ -81,6 +102,15 @@ impl Drop for OwnCgroup {
     }
 }
 
+/// A limit that the cgroup itself has. Those above it are not seen from in it either way.
+fn limit(folder: &Path) -> Option<&'static str> {
+    let is_set = |(file, unlimited): &(&str, &str)| {
+        let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+        text.split_ascii_whitespace().next().is_some_and(|value| value != *unlimited)
+    };
+    LIMITS.iter().find(|limit| is_set(limit)).map(|(file, _)| *file)
+}
+
 /// Removes what agents that were killed have left empty.
 fn sweep(above: &Path) {
     let Ok(entries) = fs::read_dir(above) else { return };
@@ -114,4 +144,26 @@ fn members(folder: &Path) -> Vec<u32> {
 fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::without_controllers(&[("cgroup.procs", "1\n")], None)]
+    #[case::unlimited(&[("memory.max", "max\n"), ("memory.high", "max\n"), ("cpu.max", "max 100000\n"), ("cpu.weight", "100\n")], None)]
+    #[case::memory(&[("memory.max", "536870912\n"), ("cpu.max", "max 100000\n")], Some("memory.max"))]
+    #[case::processors(&[("memory.max", "max\n"), ("cpu.max", "200000 100000\n")], Some("cpu.max"))]
+    #[case::weight(&[("cpu.weight", "50\n")], Some("cpu.weight"))]
+    #[case::what_nobody_sizes_itself_by(&[("pids.max", "100\n"), ("io.weight", "default 50\n")], None)]
+    fn a_limit_is_not_hidden_from_the_command(#[case] files: &[(&str, &str)], #[case] expected: Option<&str>) {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            fs::write(folder.path().join(file), text).unwrap();
+        }
+        assert_eq!(limit(folder.path()), expected);
+    }
 }

@@ -7,21 +7,19 @@
 //!
 //! Field numbers are those of `opentelemetry/proto/{collector/trace,trace,resource,common}/v1`.
 
+mod span;
+
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use opentelemetry::trace::{SpanContext, SpanKind, Status};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use rustc_hash::FxHashMap;
 
 use super::buffers::Buffers;
 use crate::enrich::Service;
-use crate::protobuf::{LONGEST_BEGIN, begin, bytes, delimited_length, fixed32, fixed64, integer, message, string};
+use crate::protobuf::{LONGEST_BEGIN, begin, delimited_length, message, string};
 use crate::span::{Span, attributes};
-
-/// The attribute that says how a span's parent is known: see [`crate::span::Evidence`].
-pub const PARENT_EVIDENCE: &str = "onlooker.parent.evidence";
 
 const SCOPE_NAME: &str = "onlooker";
 const SCOPE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,22 +32,6 @@ static SCOPE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     });
     scope
 });
-
-/// `SpanFlags`: the lowest eight bits are the W3C trace flags, of which 1 is "sampled": what is exported is.
-const FLAG_SAMPLED: u32 = 0x001;
-/// `SpanFlags`: the next bit is known, and is whether the parent (or the linked span) is remote.
-const FLAG_HAS_IS_REMOTE: u32 = 0x100;
-const FLAG_IS_REMOTE: u32 = 0x200;
-
-/// Encodes `spans` as one `ExportTraceServiceRequest`, with one `ResourceSpans` per service.
-#[must_use]
-pub fn encode(spans: &[Span]) -> Bytes {
-    let mut batch = Batch::new(Arc::default());
-    for span in spans {
-        batch.push(span);
-    }
-    batch.finish()
-}
 
 /// An `ExportTraceServiceRequest` in the making.
 #[derive(Debug)]
@@ -98,7 +80,7 @@ impl Batch {
     pub fn push(&mut self, span: &Span) {
         let group = self.group_of(&span.service);
         let start = self.encoded.len();
-        write_span(&mut self.encoded, span);
+        span::write(&mut self.encoded, span);
         let end = self.encoded.len();
         self.groups[group].length += end - start;
         match self.runs.last_mut() {
@@ -139,7 +121,7 @@ impl Batch {
     }
 
     fn group_of(&mut self, service: &Arc<Service>) -> usize {
-        // Most often that of the span before.
+        // Often that of the span before.
         if let Some(run) = self.runs.last()
             && Arc::ptr_eq(&self.groups[run.group].service, service)
         {
@@ -193,74 +175,18 @@ impl Group {
     }
 }
 
-/// The field `ScopeSpans.spans`.
-fn write_span(out: &mut Vec<u8>, span: &Span) {
-    /// What a span without attributes takes at most, usually.
-    const REST: usize = 128;
-    message(out, 2, REST + span.attributes.encoded().len(), |out| {
-        bytes(out, 1, &span.trace_id.to_bytes());
-        bytes(out, 2, &span.span_id.to_bytes());
-        if !span.trace_state.is_empty() {
-            string(out, 3, &span.trace_state);
-        }
-        if let Some(parent) = &span.parent {
-            bytes(out, 4, &parent.span_id.to_bytes());
-        }
-        string(out, 5, &span.name);
-        integer(out, 6, kind(&span.kind));
-        fixed64(out, 7, span.start);
-        fixed64(out, 8, span.end);
-        out.extend_from_slice(span.attributes.encoded());
-        if let Some(parent) = &span.parent {
-            let evidence = parent.evidence.as_str();
-            attributes::begin_text(out, 9, PARENT_EVIDENCE, evidence.len());
-            out.extend_from_slice(evidence.as_bytes());
-        }
-        for link in &span.links {
-            message(out, 13, 0, |out| write_link(out, link));
-        }
-        match &span.status {
-            Status::Unset => {}
-            Status::Ok => message(out, 15, 0, |out| integer(out, 3, 1)),
-            Status::Error { description } => message(out, 15, 0, |out| {
-                if !description.is_empty() {
-                    string(out, 2, description);
-                }
-                integer(out, 3, 2);
-            }),
-        }
-        fixed32(out, 16, flags(span.parent.is_some_and(|p| p.remote)) | FLAG_SAMPLED);
-    });
-}
-
-fn write_link(out: &mut Vec<u8>, link: &SpanContext) {
-    bytes(out, 1, &link.trace_id().to_bytes());
-    bytes(out, 2, &link.span_id().to_bytes());
-    let state = link.trace_state().header();
-    if !state.is_empty() {
-        string(out, 3, &state);
+#[cfg(test)]
+pub(super) fn encode(spans: &[Span]) -> Bytes {
+    let mut batch = Batch::new(Arc::default());
+    for span in spans {
+        batch.push(span);
     }
-    fixed32(out, 6, flags(link.is_remote()) | u32::from(link.trace_flags().to_u8()));
-}
-
-fn flags(remote: bool) -> u32 {
-    FLAG_HAS_IS_REMOTE | if remote { FLAG_IS_REMOTE } else { 0 }
-}
-
-/// `Span.SpanKind`.
-fn kind(kind: &SpanKind) -> u64 {
-    match kind {
-        SpanKind::Internal => 1,
-        SpanKind::Server => 2,
-        SpanKind::Client => 3,
-        SpanKind::Producer => 4,
-        SpanKind::Consumer => 5,
-    }
+    batch.finish()
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
     use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::trace::v1::span::Link;
@@ -269,6 +195,7 @@ mod tests {
     use prost::Message;
     use rstest::rstest;
 
+    use super::span::PARENT_EVIDENCE;
     use super::*;
     use crate::export::sample::{self, below, from_elsewhere};
     use crate::span::Evidence;
@@ -362,7 +289,7 @@ mod tests {
         let span = &sent.resource_spans[0].scope_spans[0].spans[0];
         assert_eq!(span.status.clone().unwrap_or_default(), Default::default());
         assert_eq!((span.parent_span_id.len(), span.trace_state.as_str(), &span.links), (0, "", &Vec::<Link>::new()));
-        assert_eq!(span.flags, FLAG_SAMPLED | FLAG_HAS_IS_REMOTE);
+        assert_eq!(span.flags, 0x101, "sampled, and known not to have a remote parent");
     }
 
     #[test]
@@ -370,7 +297,9 @@ mod tests {
         // Two instances of one name are two resources.
         let services = [sample::service("shop"), sample::service("stock"), sample::service("shop")];
         let spans: Vec<Span> = (0..6).map(|id| sample::span(id + 1, &services[id as usize % 3])).collect();
-        let sent = decoded(&encode(&spans));
+        let request = encode(&spans);
+        let sent = decoded(&request);
+        assert_eq!(request, sent.encode_to_vec());
         let ids: Vec<Vec<u64>> = sent
             .resource_spans
             .iter()
@@ -397,6 +326,21 @@ mod tests {
         let decoded = decoded(&sent);
         let attribute = &decoded.resource_spans[0].scope_spans[0].spans[0].attributes[0];
         assert_eq!(attribute.value, Some(Value::from(text).into()));
+    }
+
+    #[test]
+    fn memory_that_was_used_before_leaves_no_trace() {
+        let buffers = Arc::<Buffers>::default();
+        let request = |spans: &[Span]| {
+            let mut batch = Batch::new(Arc::clone(&buffers));
+            spans.iter().for_each(|span| batch.push(span));
+            batch.finish()
+        };
+        let services = [sample::service("shop"), sample::service("stock")];
+        let spans: Vec<Span> = (0..9).map(|id| sample::span(id + 1, &services[id as usize % 2])).collect();
+        for spans in [&spans[..], &spans[..1], &spans[1..2], &spans[2..]] {
+            assert_eq!(request(spans), encode(spans));
+        }
     }
 
     #[test]

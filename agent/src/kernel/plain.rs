@@ -1,7 +1,7 @@
 //! Plain data of `common` as keys and values of maps.
 
 use aya::Pod;
-use onlooker_common::process::{Capture, Listener, SelectedProcess, Waiting};
+use onlooker_common::process::{Capture, Listener, SelectedProcess};
 
 macro_rules! plain {
     ($($name:ident: $of:ty;)+) => {
@@ -19,5 +19,4 @@ plain! {
     ProcessValue: SelectedProcess;
     ListenerKey: Listener;
     CaptureValue: Capture;
-    WaitingValue: Waiting;
 }

@@ -1,16 +1,19 @@
 //! Which processes the kernel side records, and what it is told of them.
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{Array, HashMap, MapData, MapError};
 use onlooker_common::limits;
-use onlooker_common::process::{Capture, Listener, SelectedProcess, process_flag};
+use onlooker_common::process::{Capture, Listener, SelectedProcess, census_place, process_flag};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::map;
 use super::plain::{CaptureValue, ListenerKey, ProcessValue};
 
 /// What is judged by the program that runs: all of it is said anew when another is executed.
 const JUDGED: u64 = process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER;
-/// include/uapi/linux/bpf.h: fails with ENOENT where there is no such entry.
+/// include/uapi/linux/bpf.h: fails with EEXIST where there is such an entry.
+const BPF_NOEXIST: u64 = 1;
+/// The same: fails with ENOENT where there is none.
 const BPF_EXIST: u64 = 2;
 
 /// The maps that say who is recorded.
@@ -18,6 +21,10 @@ pub struct Selection {
     processes: HashMap<MapData, u32, ProcessValue>,
     cgroups: HashMap<MapData, u64, CaptureValue>,
     listeners: HashMap<MapData, ListenerKey, u32>,
+    census: Array<MapData, i64>,
+    /// What `census` holds: processes by place, where there are any. And who they are.
+    counts: FxHashMap<u32, i64>,
+    mine: FxHashSet<u32>,
     capture: Capture,
 }
 
@@ -27,6 +34,9 @@ impl Selection {
             processes: map(ebpf, "PROCESSES")?,
             cgroups: map(ebpf, "CGROUPS")?,
             listeners: map(ebpf, "LISTENERS")?,
+            census: map(ebpf, "AGENTS_CENSUS")?,
+            counts: FxHashMap::default(),
+            mine: FxHashSet::default(),
             capture: Capture {
                 request: capture.request.min(limits::LARGEST_CAPTURE),
                 response: capture.response.min(limits::LARGEST_CAPTURE),
@@ -41,39 +51,89 @@ impl Selection {
     ///
     /// The kernel takes a process out when it ends. One that may have ended before this must be looked for afterwards.
     pub fn select(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
-        let known = self.process(tgid);
-        let value = self.value(known, known.map_or(0, |known| known.flags) | flags);
-        if known == Some(value) { Ok(()) } else { self.processes.insert(tgid, ProcessValue(value), 0) }
+        match self.process(tgid) {
+            Some(known) => self.change(tgid, known, known.flags | flags),
+            None => self.enrol(tgid, flags),
+        }
     }
 
     /// Selects a process that has executed a program, whatever was said of it before: of what it was, nothing is true
     /// of it any more.
     pub fn select_anew(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
-        let known = self.process(tgid);
-        let value = self.value(known, known.map_or(0, |known| known.flags & !JUDGED) | flags);
-        if known == Some(value) { Ok(()) } else { self.processes.insert(tgid, ProcessValue(value), 0) }
+        match self.process(tgid) {
+            Some(known) => self.change(tgid, known, known.flags & !JUDGED | flags),
+            None => self.enrol(tgid, flags),
+        }
     }
 
     /// Says more of a process, if it is selected.
     pub fn add(&mut self, tgid: u32, flags: u64) {
-        if let Some(known) = self.process(tgid)
-            && known.flags | flags != known.flags
-        {
+        if let Some(known) = self.process(tgid) {
             // Gone already if the process has ended.
-            let value = self.value(Some(known), known.flags | flags);
-            let _ = self.processes.insert(tgid, ProcessValue(value), BPF_EXIST);
+            let _ = self.change(tgid, known, known.flags | flags);
+        }
+    }
+
+    fn change(&mut self, tgid: u32, known: SelectedProcess, flags: u64) -> Result<(), MapError> {
+        let value = self.value(SelectedProcess { flags, ..known });
+        if value == known { Ok(()) } else { self.processes.insert(tgid, ProcessValue(value), BPF_EXIST) }
+    }
+
+    /// Selects a process that is not. It is counted before it is there to be found.
+    fn enrol(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
+        if self.mine.insert(tgid) {
+            self.count(tgid, 1)?;
+        }
+        let flags = flags | process_flag::BY_AGENT;
+        let value = self.value(SelectedProcess { flags, ..SelectedProcess::default() });
+        let enrolled = self.processes.insert(tgid, ProcessValue(value), BPF_NOEXIST);
+        if enrolled.is_err() {
+            self.ended(tgid);
+        }
+        match self.process(tgid) {
+            // The kernel was faster.
+            Some(known) if enrolled.is_err() => self.change(tgid, known, known.flags | flags & !process_flag::BY_AGENT),
+            _ => enrolled,
         }
     }
 
     pub fn deselect(&mut self, tgid: u32) {
         // Gone already if the process has ended.
         let _ = self.processes.remove(&tgid);
+        self.ended(tgid);
+    }
+
+    /// A process has ended, and the kernel taken it out.
+    pub fn ended(&mut self, tgid: u32) {
+        if self.mine.remove(&tgid) {
+            // A count that stays too high costs a look-up.
+            let _ = self.count(tgid, -1);
+        }
+    }
+
+    /// Takes those out of the census whose end was not told.
+    pub fn sweep(&mut self) {
+        let gone: Vec<_> = self.mine.iter().copied().filter(|&tgid| self.process(tgid).is_none()).collect();
+        for tgid in gone {
+            self.ended(tgid);
+        }
+    }
+
+    fn count(&mut self, tgid: u32, by: i64) -> Result<(), MapError> {
+        let place = census_place(tgid);
+        let count = self.counts.entry(place).or_default();
+        *count += by;
+        let now = *count;
+        if now == 0 {
+            self.counts.remove(&place);
+        }
+        self.census.set(place, now, 0)
     }
 
     /// What is known of a process that is selected: its flags.
     #[must_use]
     pub fn flags(&self, tgid: u32) -> Option<u64> {
-        self.process(tgid).map(|known| known.flags)
+        self.process(tgid).map(|known| known.flags & !process_flag::BY_AGENT)
     }
 
     /// The processes that are selected now.
@@ -96,13 +156,9 @@ impl Selection {
         self.processes.get(&tgid, 0).ok().map(|value| value.0)
     }
 
-    fn value(&self, known: Option<SelectedProcess>, flags: u64) -> SelectedProcess {
-        SelectedProcess {
-            flags,
-            request_capture: self.capture.request,
-            response_capture: self.capture.response,
-            ..known.unwrap_or_default()
-        }
+    fn value(&self, process: SelectedProcess) -> SelectedProcess {
+        let Capture { request, response } = self.capture;
+        SelectedProcess { request_capture: request, response_capture: response, ..process }
     }
 }
 

@@ -22,7 +22,6 @@ fn origin(position: u64, opposite: u64) -> Origin {
         owner: Owner::default(),
         message: ids(position),
         tgid: 0,
-        tid: 0,
         peer: 0,
         unix: false,
     }

@@ -140,11 +140,8 @@ impl<S: Surroundings> Requests<S> {
             self.metrics.spans_left_to_sdk.add(1);
             return;
         }
-        let service = whose.service().unwrap_or_else(|| {
-            self.metrics.spans_of_unknown_service.add(1);
-            whose.give_up()
-        });
-        let service = Arc::clone(service);
+        let service = Arc::clone(whose.service().unwrap_or_else(|| whose.give_up()));
+        self.metrics.spans_of_unknown_service.add(u64::from(!whose.is_answered()));
         describe(&exchange, &ends, self.routes.of(&service), &mut self.description);
         let Description { name, status, attributes } = std::mem::take(&mut self.description);
         let (start, end) = self.clock.wall(settled.start, settled.end);

@@ -17,7 +17,6 @@ pub struct Origin {
     /// The ids given to the message.
     pub message: TraceContext,
     pub tgid: u32,
-    pub tid: u32,
     /// Cookie of the other end of a unix socket, 0 if not known yet.
     pub peer: u64,
     /// Positions count from the first operation that was seen, as those of all unix sockets do.
@@ -32,7 +31,6 @@ impl Origin {
             owner: segment.owner,
             message: segment.message,
             tgid: segment.tgid,
-            tid: segment.tid,
             peer: segment.peer,
             unix: segment.flags & flag::UNIX != 0,
         }

@@ -3,13 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
+use onlooker_common::process::Capture;
 use onlooker_common::process::process_flag::{CALLS, LOOP, SCHEDULER};
 use onlooker_tests::record_skip;
 use onlooker_tests::wait::{until, within};
 
 use super::*;
 use crate::discover::select;
-use crate::kernel;
+use crate::kernel::{self, LoadError};
 
 /// A program of the test's own that says a line when it runs and ends with its stdin.
 struct Running(Child);
@@ -50,7 +51,7 @@ impl Drop for Running {
     }
 }
 
-/// A watch over these processes, with nobody behind it. None where nothing may be loaded.
+/// A watch over these processes, of a kernel side that records nothing yet. None where nothing may be loaded.
 fn watch(pids: &[u32]) -> Option<Watch> {
     let mut kernel = match Kernel::load(&kernel::Options { ring_bytes: 4096, kernel_log: false }) {
         Err(LoadError::NotPermitted(why)) => {
@@ -59,9 +60,10 @@ fn watch(pids: &[u32]) -> Option<Watch> {
         }
         loaded => loaded.unwrap(),
     };
-    kernel.attach().unwrap();
     let selectors = Selectors::new(&select::Options { pid: pids.to_vec(), ..select::Options::default() }).unwrap();
-    Some(Watch::new(kernel, Capture::default(), selectors, Arc::default(), Arc::default()).unwrap())
+    let (selection, losses) = (kernel.selection(Capture::default()).unwrap(), kernel.losses().unwrap());
+    let kernel = Arc::new(Mutex::new(Some(kernel)));
+    Some(Watch::new(kernel, selection, losses, selectors, Arc::default(), Arc::default()))
 }
 
 fn change(change: u32, tgid: u32) -> Change {
@@ -78,13 +80,14 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     })
     .unwrap();
     let Some(mut watch) = watch(&[pid]) else { return };
+    watch.kernel.lock().unwrap().as_mut().unwrap().attach().unwrap();
     assert_eq!(watch.scan().unwrap(), 1);
     assert_eq!(watch.selection.flags(pid), None);
 
     // Told of too late, or never told of its end.
     let (living, mut lost) = (Running::shell("read line"), Running::shell("read line"));
     for running in [&living, &lost] {
-        watch.select(running.pid(), Since::Before);
+        assert!(watch.select(running.pid(), Since::Before).is_some());
         assert_eq!(watch.selection.flags(running.pid()), Some(0));
     }
     watch.selection.select(pid, LOOP).unwrap();
@@ -149,8 +152,10 @@ poll = select.epoll(); print('waits', flush=True); sys.stdin.read()";
     watch.look_at_callers(start + Duration::from_secs(60));
     assert!(!watch.turns_watched);
     // They can be attached again.
-    watch.kernel.attach_boundaries();
-    assert_eq!(watch.kernel.unavailable, []);
+    let mut kernel = watch.kernel.lock().unwrap();
+    let kernel = kernel.as_mut().unwrap();
+    kernel.attach_boundaries();
+    assert_eq!(kernel.unavailable, []);
 }
 
 #[test]
@@ -159,6 +164,7 @@ fn the_thread_answers_and_ends_when_it_is_told_to() {
     let Some(mut watch) = watch(&[shell.pid()]) else { return };
     watch.scan().unwrap();
     let (inbox, watching) = watch.start().unwrap();
+    assert!(watching.has_looked(Duration::from_secs(10)));
     let mut directory = crate::enrich::Directory::new(Arc::default());
     let whose = directory.whose(shell.pid(), |whose| inbox.ask(whose));
     until(within(Duration::from_secs(10)), "an answer", || Ok(whose.service().is_some().then_some(()))).unwrap();

@@ -1,0 +1,44 @@
+//! `onlooker run` as whoever looks after it finds it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// A program that ends with its stdin.
+struct Started(Child);
+
+impl Started {
+    fn new(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: kill takes any two integers; a child that was not waited for is no other process.
+        assert_eq!(unsafe { libc::kill(self.0.id().cast_signed(), signal) }, 0);
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn counters_are_told_when_they_are_asked_for_and_at_the_end() {
+    let cat = Started::new(&mut Command::new("cat"));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_onlooker"));
+    run.args(["run", "--pid", &cat.0.id().to_string()]).env("OTEL_TRACES_EXPORTER", "none");
+    let mut agent = Started::new(&mut run);
+    let mut says = BufReader::new(agent.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(says.next().unwrap(), "onlooker: ready: 1 processes selected");
+    // Every exec is a record.
+    assert!(Command::new("true").status().unwrap().success());
+    agent.signal(libc::SIGUSR1);
+    assert_eq!(says.next().unwrap(), "onlooker: so far:");
+    agent.signal(libc::SIGTERM);
+    assert!(says.any(|line| line.starts_with("onlooker: events ")));
+    assert!(agent.0.wait().unwrap().success());
+}
