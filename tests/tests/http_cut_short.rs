@@ -154,10 +154,10 @@ fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Res
         let recording = Recording::start(world)?;
         let mut waiting = Connection::open(&server.address())?;
         waiting.send("GET /hello HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        server.process().logged(within(PATIENCE), "hanging", 1)?;
         let mut streaming = Connection::open(&app.address())?;
         streaming.send("GET /stream/1000/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
         streaming.beginning()?;
-        server.process().logged(within(PATIENCE), "hanging", 1)?;
         Connection::open(&app.address())?.get("/hello")?;
         recording.wait_for(1)?;
         recording.stop(3)?.is_tree(
