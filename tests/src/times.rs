@@ -10,6 +10,10 @@ use crate::spans::Span;
 /// Spans' wall time is computed from monotonic time, read a few hundred nanoseconds apart.
 const CLOCKS_APART: Duration = Duration::from_micros(20);
 
+/// Nothing but the scheduler makes a span that is told rightly differ by all of the tolerance: half of them are within this
+/// part of it.
+const USUALLY_WITHIN: u32 = 2;
+
 /// What a client measured of one exchange: nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
@@ -66,8 +70,8 @@ impl Measured {
     }
 }
 
-/// Fails unless the spans' times are those that were measured, each of them, and most without any allowance for the
-/// scheduler.
+/// Fails unless the spans' times are those that were measured, each of them; and most nearer than has to be, by
+/// [`USUALLY_WITHIN`].
 ///
 /// Both are in order of their start.
 pub fn expect_times(spans: &[Span], measured: &[Measured]) -> Result<()> {
@@ -75,12 +79,13 @@ pub fn expect_times(spans: &[Span], measured: &[Measured]) -> Result<()> {
     let pairs = || spans.iter().zip(measured);
     let faults: Vec<_> = pairs().filter_map(|(span, measured)| measured.fault(span)).collect();
     ensure!(faults.is_empty(), "{} of {} spans' times are off:\n{}", faults.len(), spans.len(), faults.join("\n"));
-    let exact = pairs().filter(|(span, measured)| measured.distance(span) <= measured.tolerance()).count();
+    let near = |(span, measured): &(&Span, &Measured)| {
+        measured.distance(span) <= measured.tolerance() / USUALLY_WITHIN + measured.held_up
+    };
     let distances: Vec<_> = pairs().map(|(span, measured)| (measured.distance(span), measured.held_up)).collect();
     ensure!(
-        exact * 2 >= spans.len(),
-        "only {exact} of {} spans are within 1 ms or 5 %; distances, and for how long the exchange was held up: {distances:?}",
-        spans.len()
+        pairs().filter(near).count() * 2 >= spans.len(),
+        "most of the spans are further off than usual; distances, and for how long the exchange was held up: {distances:?}"
     );
     Ok(())
 }
@@ -122,11 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn not_most_of_them_are_the_schedulers() {
-        let measured = Measured { start: 0, end: 10_000_000, held_up: Duration::from_millis(50) };
-        let exact = span(2, 0, 10_000_000);
-        let late = span(2, 2 * MILLISECOND, 10_000_000);
-        assert!(expect_times(&[exact.clone(), late.clone()], &[measured; 2]).is_ok());
-        assert!(expect_times(&[exact, late.clone(), late], &[measured; 3]).is_err());
+    fn most_are_nearer_than_each_has_to_be() {
+        let measured = Measured { start: 0, end: 10_000_000, held_up: Duration::from_micros(100) };
+        let near = span(2, 500_000, 10_000_000);
+        let far = span(2, 700_000, 10_000_000);
+        assert!(expect_times(&[near.clone(), far.clone()], &[measured; 2]).is_ok());
+        assert!(expect_times(&[near, far.clone(), far], &[measured; 3]).is_err());
     }
 }

@@ -16,15 +16,7 @@ fn ids(position: u64) -> Ids {
 }
 
 fn origin(position: u64, opposite: u64) -> Origin {
-    Origin {
-        position,
-        opposite,
-        owner: Owner::default(),
-        message: ids(position),
-        tgid: 0,
-        peer: 0,
-        unix: false,
-    }
+    Origin { position, opposite, owner: Owner::default(), message: ids(position), tgid: 0, peer: 0, unix: false }
 }
 
 /// A call made for the request that was read on the connection `by.0` at `by.1`.
