@@ -28,9 +28,8 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 const FIRST_LOOKS: Duration = Duration::from_secs(2);
 /// How long spans may wait at the end to know whose they are.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long the thread that follows processes may take to end, beyond what the exporters took: it takes the kernel side down,
-/// which waits for every processor several times.
-const WATCH_ENDS: Duration = Duration::from_secs(5);
+/// How long the thread that follows processes may take to end, beyond what the exporters took.
+const WATCH_ENDS: Duration = Duration::from_millis(500);
 
 /// The agent, watching.
 #[derive(Debug)]
@@ -145,9 +144,11 @@ impl Agent {
     /// Takes everything down: what is open is ended, what is ended is delivered.
     #[must_use]
     pub fn stop(mut self) -> Summary {
-        // First of all nobody is recorded any more, whatever becomes of the rest.
-        drop(self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // Records of what happened until now may still be in the ring.
+        // First of all nobody is recorded any more, whatever becomes of the rest. That waits for every processor several
+        // times.
+        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken_down = std::thread::Builder::new().name("take-down".to_owned()).spawn(move || drop(kernel));
+        // Records of what happened until now may still be on their way.
         let now = monotonic();
         while self.look() == Left::Records && self.pipeline.latest() < now {}
         let mut shipment = self.exporting.shipment();
@@ -163,6 +164,10 @@ impl Agent {
         self.watching.stop();
         self.pipeline.surroundings().inbox = None;
         self.exporting.shutdown(SHUTDOWN);
+        if let Ok(taken_down) = taken_down {
+            // It panicked, or the kernel side is down.
+            let _ = taken_down.join();
+        }
         if !self.watching.has_ended(WATCH_ENDS) {
             tracing::warn!(
                 "the thread that follows processes waits for a file or process that does not answer: it is left behind"

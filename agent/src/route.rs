@@ -218,6 +218,19 @@ mod tests {
     #[case::one_time_code("/otp/123456", "/otp/REDACTED")]
     #[case::key_value("/api_key=9fceb02d0ae598e95dc970b7/x", "/api_key=REDACTED/x")]
     #[case::before_parameters("/reset/a1b2c3d4;v=REDACTED/x", "/reset/REDACTED;v=REDACTED/x")]
+    #[case::password_in_a_url("/proxy/https://bob:hunter2@example.com/x", "/proxy/https://REDACTED@example.com/x")]
+    #[case::password_in_an_escaped_url(
+        "/proxy/https%3A%2F%2Fbob%3Ahunter2%40example.com%2Fx",
+        "/proxy/REDACTED%40example.com%2Fx"
+    )]
+    #[case::password_with_an_at("/x/bob:p@ss@10.0.0.1", "/x/REDACTED@10.0.0.1")]
+    #[case::escaped_query("/cb%3Faccess_token%3Dabc", "/cb%3FREDACTED")]
+    #[case::escaped_query_in_small_letters("/cb%3fstate=1/next", "/cb%3fREDACTED/next")]
+    #[case::escaped_query_of_a_url(
+        "/go/https%3A%2F%2Fa.example%2Fp%3Ft%3D1",
+        "/go/https%3A%2F%2Fa.example%2Fp%3FREDACTED"
+    )]
+    #[case::escaped_fragment("/cb%23access_token=abc", "/cb%23REDACTED")]
     #[case::in_a_list("/x/a=1,b=ghp_16C7e42F292c6912E7710c838347Ae178B4a", "/x/REDACTED")]
     #[case::in_a_file("/x/copy.ghp_16C7e42F292c6912E7710c838347Ae178B4a.txt", "/x/copy.REDACTED.txt")]
     #[case::no_path("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "REDACTED")]
@@ -249,6 +262,8 @@ mod tests {
     #[case::capitals_and_words("/docs/README-INSTALL-Windows")]
     #[case::pod("/pods/checkout-service-7d4b9c6f5-x2v9q")]
     #[case::email("/users/bob@example.com")]
+    #[case::escaped_mark("/tags/c%23/posts")]
+    #[case::escaped_question("/wiki/What%3F")]
     fn an_id_is_no_secret(#[case] path: &str) {
         assert_eq!(template(path, &mut String::new()), Holds::NoSecret);
         assert_eq!(redact(path), path);

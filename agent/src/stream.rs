@@ -183,7 +183,7 @@ impl Streams {
             let Some(connection) = connections.get_mut(cookie) else { return false };
             let over = connection.advance(now, hold, listener);
             if over && let Some(connection) = connections.remove(cookie) {
-                connection.is_forgotten(listener);
+                connection.forget(listener);
             }
             !over && connections.get(cookie).is_some_and(Connection::wants_attention)
         });
@@ -233,7 +233,7 @@ impl Streams {
         for (_, cookie) in idle.into_iter().take(most) {
             if let Some(connection) = self.connections.remove(&cookie) {
                 self.metrics.connections_evicted.add(1);
-                connection.is_forgotten(listener);
+                connection.forget(listener);
                 self.full_until = 0;
             }
         }

@@ -75,7 +75,8 @@ pub enum Protocol {
 pub trait Parser: Send + std::fmt::Debug {
     fn protocol(&self) -> Protocol;
 
-    /// Takes the next bytes of `direction`; what they complete is appended to `found`.
+    /// Takes the next bytes of `direction`; what they complete is appended to `found`. `at` is the moment of the first of
+    /// them. Fails when the connection can't be followed any further, and from then on.
     fn bytes(
         &mut self,
         direction: Direction,
@@ -91,7 +92,8 @@ pub trait Parser: Send + std::fmt::Debug {
     ///
     /// Bodies of known length are stepped over. Where the
     /// message boundary is lost, the parser waits for the next piece it can recognise as a message's beginning (the
-    /// first piece of a later run) and reports as lost what can't be completed truthfully any more.
+    /// first piece of a later run) and reports as lost what can't be completed truthfully any more. Fails as
+    /// [`bytes`](Self::bytes) does.
     fn gap(
         &mut self,
         direction: Direction,
@@ -100,11 +102,13 @@ pub trait Parser: Send + std::fmt::Debug {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable>;
 
-    /// No more bytes will come in `direction` (FIN was read or sent). A hole before the end is told before, by `gap`.
+    /// No more bytes will come in `direction`: its FIN was read or sent, also by closing the connection in order. A hole
+    /// before the end is told before, by `gap`.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>);
 
-    /// The connection is over: every open request is reported, with the truth about how it ended. As with `end`, the
-    /// caller tells of holes before, so that a response that was lost isn't taken for one that was never sent.
+    /// The connection is over: every open request is reported, with the truth about how it ended. The caller tells before
+    /// of holes, so that a response that was lost isn't taken for one that was never sent, and of directions that ended
+    /// in order, so that a response that ends with its connection isn't taken for one that was cut off.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>);
 
     /// How many requests are begun and not yet reported.

@@ -54,13 +54,20 @@ pub fn path(path: CompactString) -> CompactString {
     redacted
 }
 
-/// The authority without the user information before its `@`.
+/// The authority without the user information before its `@`, and without what is no authority's: what follows a `/`,
+/// `?` or `#` (RFC 3986 3.2), and a port that is no number, which may be a password whose `@` is missing.
 #[must_use]
 pub fn authority(authority: &[u8]) -> &[u8] {
-    match memchr::memrchr(b'@', authority) {
-        Some(at) => &authority[at + 1..],
-        None => authority,
-    }
+    let end = memchr::memchr3(b'/', b'?', b'#', authority);
+    let authority = &authority[..end.unwrap_or(authority.len())];
+    let host = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
+    // The colons of an IPv6 address are in brackets, or should be.
+    let address = if host.starts_with(b"[") { memchr::memchr(b']', host).unwrap_or(host.len()) } else { 0 };
+    let Some(colon) = memchr::memchr(b':', &host[address..]).map(|colon| address + colon) else { return host };
+    let port = &host[colon + 1..];
+    let of_addresses = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    let is_bare_address = port.contains(&b':') && host.iter().all(of_addresses);
+    if is_bare_address || port.iter().all(u8::is_ascii_digit) { host } else { &host[..colon] }
 }
 
 fn push_parameter(redacted: &mut CompactString, parameter: &[u8]) {
@@ -134,6 +141,18 @@ mod tests {
     #[case("user:password@example.com:80", "example.com:80")]
     #[case("a@b@example.com", "example.com")]
     #[case("example.com", "example.com")]
+    #[case::path("example.com:80/a@b", "example.com:80")]
+    #[case::query("example.com?a=b@c", "example.com")]
+    #[case::fragment("example.com#a@b", "example.com")]
+    #[case::password_without_its_host("user:pass/word@example.com", "user")]
+    #[case::no_port("example.com:http", "example.com")]
+    #[case::empty_port("example.com:", "example.com:")]
+    #[case::ipv6("[::1]:8080", "[::1]:8080")]
+    #[case::ipv6_alone("[fe80::1%25eth0]", "[fe80::1%25eth0]")]
+    #[case::ipv6_and_no_port("[::1]:secret", "[::1]")]
+    #[case::ipv6_bare("fe80::a", "fe80::a")]
+    #[case::bracket_without_end("[::1", "[::1")]
+    #[case::empty("", "")]
     fn an_authority_loses_its_user(#[case] given: &str, #[case] host: &str) {
         assert_eq!(authority(given.as_bytes()), host.as_bytes());
     }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use onlooker_protocols::http1::Http1;
 use onlooker_protocols::postgres::Postgres;
+use onlooker_protocols::redis::Redis;
 use onlooker_protocols::{Direction, Moment, Parser};
 use rstest::rstest;
 
@@ -152,4 +153,55 @@ fn postgres_holds_no_more_than_it_says(
     let begun = HELD.get().saturating_sub(before);
     let most = begun + most_held(parser, Direction::Request, &piece);
     assert!(most < 3 * MIB, "{most} bytes");
+}
+
+#[rstest]
+#[case::endless_string(Direction::Request, b"*2\r\n$3\r\nGET\r\n$1000000000\r\n".to_vec(), b"a".repeat(1000))]
+#[case::endless_array(Direction::Request, b"*1000000000\r\n$4\r\nMGET\r\n".to_vec(), b"$1\r\na\r\n".repeat(100))]
+#[case::endless_inline(Direction::Request, vec![], b"A".repeat(100))]
+#[case::endless_empty_lines(Direction::Request, vec![], b"\r\n".repeat(500))]
+#[case::endless_requests(Direction::Request, vec![], b"*1\r\n$4\r\nPING\r\n".repeat(100))]
+#[case::endless_long_requests(
+    Direction::Request,
+    vec![],
+    b"*2\r\n$64\r\n".iter().chain(&[b'a'; 64]).chain(b"\r\n$1\r\na\r\n").copied().collect::<Vec<_>>().repeat(100)
+)]
+#[case::endless_subscriptions(Direction::Request, vec![], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n".repeat(100))]
+#[case::endless_line(Direction::Response, b"+".to_vec(), b"a".repeat(1000))]
+#[case::endless_reply(Direction::Response, b"$1000000000\r\n".to_vec(), b"a".repeat(1000))]
+#[case::endless_replies(Direction::Response, vec![], b":1\r\n".repeat(100))]
+#[case::endless_errors(Direction::Response, vec![], b"-ERR no\r\n".repeat(100))]
+#[case::endless_nesting(Direction::Response, vec![], b"*1\r\n".repeat(10))]
+#[case::endless_attributes(Direction::Response, vec![], b"|1\r\n+a\r\n:1\r\n".repeat(100))]
+#[case::endless_pushes(Direction::Response, vec![], b">2\r\n+a\r\n+b\r\n".repeat(100))]
+fn redis_holds_no_more_than_it_says(
+    #[case] direction: Direction,
+    #[case] begin: Vec<u8>,
+    #[case] piece: Vec<u8>,
+    #[values(true, false)] from_start: bool,
+) {
+    let before = HELD.get();
+    let mut parser = Redis::new(from_start);
+    let followed = parser.bytes(direction, &begin, Moment::default(), &mut Vec::new());
+    assert_eq!(followed, Ok(()));
+    let begun = HELD.get().saturating_sub(before);
+    let most = begun + most_held(parser, direction, &piece);
+    assert!(most < 2 * MIB, "{most} bytes");
+}
+
+#[test]
+fn what_a_deep_pipeline_took_is_given_back() {
+    let before = HELD.get();
+    let mut parser = Redis::new(true);
+    let (asked, answered) = (Moment::default(), Moment { run: 1, ..Moment::default() });
+    for (direction, piece, at) in [
+        (Direction::Request, b"*1\r\n$4\r\nPING\r\n".repeat(4096), asked),
+        (Direction::Response, b"+PONG\r\n".repeat(4096), answered),
+    ] {
+        let followed = parser.bytes(direction, &piece, at, &mut Vec::new());
+        assert_eq!(followed, Ok(()));
+    }
+    assert_eq!(parser.open(), 0);
+    let held = HELD.get().saturating_sub(before);
+    assert!(held < 1024, "{held} bytes");
 }

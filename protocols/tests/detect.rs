@@ -1,5 +1,7 @@
 //! Protocols are told from their bytes.
 
+mod chance;
+
 use onlooker_protocols::detect::{ENOUGH, Guess, detect};
 use onlooker_protocols::{Direction, Protocol};
 use proptest::prelude::*;
@@ -114,6 +116,8 @@ fn a_long_target_is_http_before_its_line_ends() {
 }
 
 proptest! {
+    #![proptest_config(chance::config(chance::regressions!("detect")))]
+
     #[test]
     fn with_enough_bytes_there_is_an_answer(
         bytes in prop::collection::vec(any::<u8>(), ENOUGH..ENOUGH + 50),

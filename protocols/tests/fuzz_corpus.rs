@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kit::Talk;
+use onlooker_common::decode::Event;
+use onlooker_common::event::{self, TAIL_BYTES, change, flag, kind, lifecycle, role};
 use onlooker_protocols::detect::ENOUGH;
 use onlooker_protocols::{Direction, Protocol, parser};
 use rstest::rstest;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// Of each conversation, so many are enough to see what its messages look like.
 const MOST_STEPS: usize = 8;
@@ -36,24 +39,33 @@ fn seeds(protocol: &str) -> BTreeMap<String, Vec<u8>> {
     seeds
 }
 
+/// Compares the seeds with what is kept of a target, or writes them where that is asked for.
+fn check(target: &str, seeds: &BTreeMap<String, Vec<u8>>) {
+    let folder = PathBuf::from(format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR")));
+    assert!(!seeds.is_empty());
+    if std::env::var_os("WRITE_CORPUS").is_some() {
+        std::fs::create_dir_all(&folder).expect("the corpus can be written");
+        for (name, seed) in seeds {
+            std::fs::write(folder.join(name), seed).expect("the corpus can be written");
+        }
+    }
+    for (name, seed) in seeds {
+        let kept = std::fs::read(folder.join(name)).unwrap_or_default();
+        assert!(kept == *seed, "fuzz/corpus/{target}/{name} is not what the fixture makes: run with WRITE_CORPUS=1");
+    }
+    let kept = std::fs::read_dir(&folder).expect("the corpus can be read").count();
+    assert_eq!(kept, seeds.len(), "fuzz/corpus/{target} holds what no fixture makes");
+}
+
 #[rstest]
 #[case("http1", Protocol::Http1)]
 #[case("postgres", Protocol::Postgres)]
 #[case("redis", Protocol::Redis)]
 fn the_corpus_is_made_from_the_fixtures(#[case] target: &str, #[case] protocol: Protocol) {
-    let folder = PathBuf::from(format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR")));
     let seeds = seeds(target);
-    assert!(!seeds.is_empty());
-    if std::env::var_os("WRITE_CORPUS").is_some() {
-        std::fs::create_dir_all(&folder).expect("the corpus can be written");
-        for (name, script) in &seeds {
-            std::fs::write(folder.join(name), script).expect("the corpus can be written");
-        }
-    }
-    for (name, script) in seeds {
-        let kept = std::fs::read(folder.join(&name)).unwrap_or_default();
-        assert!(kept == script, "fuzz/corpus/{target}/{name} is not what the fixture makes: run with WRITE_CORPUS=1");
-        let (from_start, talk) = Talk::from_script(&script);
+    check(target, &seeds);
+    for script in seeds.values() {
+        let (from_start, talk) = Talk::from_script(script);
         talk.play(parser(protocol, from_start));
     }
 }
@@ -61,21 +73,86 @@ fn the_corpus_is_made_from_the_fixtures(#[case] target: &str, #[case] protocol: 
 /// What detection is asked about: the beginning of what either side says first, and of what it says later.
 #[test]
 fn the_corpus_of_the_detection_is_made_from_the_fixtures() {
-    let folder = PathBuf::from(format!("{}/fuzz/corpus/detect", env!("CARGO_MANIFEST_DIR")));
+    let mut seeds = BTreeMap::new();
     for protocol in ["http1", "postgres", "redis"] {
         for name in Talk::all_recorded(protocol) {
-            let talk = Talk::recorded(protocol, &name);
-            for (step, said) in talk.said().enumerate().take(MOST_STEPS) {
-                let path = folder.join(format!("{protocol}.{name}.{step}"));
+            for (step, said) in Talk::recorded(protocol, &name).said().enumerate().take(MOST_STEPS) {
                 let seed = [&[u8::from(step == 0)], &said[..said.len().min(ENOUGH)]].concat();
-                if std::env::var_os("WRITE_CORPUS").is_some() {
-                    std::fs::create_dir_all(&folder).expect("the corpus can be written");
-                    std::fs::write(&path, &seed).expect("the corpus can be written");
-                }
-                assert!(std::fs::read(&path).unwrap_or_default() == seed, "{path:?} is not what the fixture makes");
+                seeds.insert(format!("{protocol}.{name}.{step}"), seed);
             }
         }
     }
+    check("detect", &seeds);
+}
+
+/// The kernel's records of the first operations of each conversation, and of every turn of a connection and a process.
+#[test]
+fn the_corpus_of_the_events_is_made_from_the_fixtures() {
+    let mut seeds = BTreeMap::new();
+    for protocol in ["http1", "postgres", "redis"] {
+        for name in Talk::all_recorded(protocol) {
+            for (step, said) in Talk::recorded(protocol, &name).said().enumerate().take(2) {
+                seeds.insert(format!("segment.{protocol}.{name}.{step}"), segment(step, said));
+            }
+        }
+    }
+    for change in change::SEEN..=change::CLOSED {
+        seeds.insert(format!("connection.{change}"), connection(change));
+    }
+    for change in lifecycle::EXEC..=lifecycle::CALLS {
+        seeds.insert(format!("process.{change}"), process(change));
+    }
+    check("events", &seeds);
+    for (name, seed) in &seeds {
+        // The ring aligns its records to eight bytes.
+        let mut words = vec![0_u64; seed.len().div_ceil(8)];
+        words.as_mut_bytes()[..seed.len()].copy_from_slice(seed);
+        assert!(Event::decode(&words.as_bytes()[..seed.len()]).is_ok(), "{name}");
+    }
+}
+
+const TGID: u32 = 4711;
+const COOKIE: u64 = 77;
+const TIME: u64 = 1_000_000_000;
+
+/// An operation that moved `said`, of which the beginning and the end were captured.
+fn segment(step: usize, said: &[u8]) -> Vec<u8> {
+    const CAPTURED: usize = 64;
+    let captured = &said[..said.len().min(CAPTURED)];
+    let kept = (said.len() - captured.len()).min(TAIL_BYTES);
+    let mut tail = [0; TAIL_BYTES];
+    tail[TAIL_BYTES - kept..].copy_from_slice(&said[said.len() - kept..]);
+    let segment = event::Segment {
+        kind: kind::SEGMENT,
+        captured: captured.len() as u32,
+        time: TIME,
+        cookie: COOKIE,
+        length: said.len() as u32,
+        run: step as u32,
+        flags: flag::BEGINS | flag::FROM_START | if step == 0 { 0 } else { flag::EGRESS },
+        role: role::SERVER,
+        tail_length: kept as u8,
+        tgid: TGID,
+        tid: TGID,
+        tail,
+        ..event::Segment::default()
+    };
+    [segment.as_bytes(), captured].concat()
+}
+
+fn connection(change: u32) -> Vec<u8> {
+    const AF_INET: u16 = 2;
+    let mut connection = event::Connection::new_zeroed();
+    (connection.kind, connection.change) = (kind::CONNECTION, change);
+    (connection.time, connection.cookie, connection.tgid) = (TIME, COOKIE, TGID);
+    (connection.family, connection.role) = (AF_INET, role::SERVER);
+    (connection.local_port, connection.remote_port) = (8080, 50_000);
+    connection.as_bytes().to_vec()
+}
+
+fn process(change: u32) -> Vec<u8> {
+    let comm = *b"python3\0\0\0\0\0\0\0\0\0";
+    event::Process { kind: kind::PROCESS, change, time: TIME, tgid: TGID, other: TGID + 1, comm }.as_bytes().to_vec()
 }
 
 #[test]

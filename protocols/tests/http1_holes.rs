@@ -4,34 +4,12 @@
 
 mod kit;
 
+use kit::http1::*;
 use kit::{Outcome, Talk};
-use onlooker_protocols::http1::{Http, Http1};
-use onlooker_protocols::{Close, Details, Direction, End, Exchange, LossReason, Moment};
+use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::http1::Http1;
+use onlooker_protocols::{Close, Details, End, Exchange, LossReason};
 use rstest::rstest;
-
-use Direction::{Request, Response};
-
-fn play(talk: &Talk) -> Outcome {
-    talk.play(Box::new(Http1::new(true)))
-}
-
-fn http(exchange: &Exchange) -> &Http {
-    let Details::Http1(http) = &exchange.details else { panic!("not HTTP: {exchange:?}") };
-    http
-}
-
-/// Path and status of every exchange.
-fn told(outcome: &Outcome) -> Vec<(&str, Option<u16>)> {
-    outcome.exchanges().into_iter().map(http).map(|http| (&*http.path, http.status)).collect()
-}
-
-/// A chunk begins, and what follows hides how it goes on.
-const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1000\r\nabc";
-const OK_EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-
-fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")
-}
 
 /// Every way of framing, without pipelining: the truth that holes are measured against.
 fn conversation() -> Talk {
@@ -173,112 +151,63 @@ fn a_hole_over_the_end_of_a_body_ends_it_exactly_where_it_ends() {
     assert_eq!(outcome.exchanges()[0].response_end.unwrap().position, head.len() as u64 + 100);
 }
 
-#[rstest]
-#[case::in_one_write("\r\n0\r\n\r\n")]
-#[case::on_its_own("0\r\n\r\n")]
-#[case::bare_line_feeds("\n0\n\n")]
-fn a_chunked_body_of_lost_framing_ends_at_the_tail_that_shows_it(#[case] tail: &str) {
-    let talk = Talk::new()
-        .request(get("/1"))
-        .response(CHUNKED)
-        .gap(Response, 9000)
-        .response("10\r\n\r\n") // the end of a chunk of text, not of the body
-        .gap(Response, 9000)
-        .response(tail)
-        .closes(Close::Aged);
-    let exchanges = play(&talk);
-    let [exchange] = exchanges.exchanges()[..] else { panic!("{exchanges:?}") };
-    assert_eq!((exchange.end, http(exchange).response_body), (End::Complete, None));
-    let Some(Moment { position, .. }) = exchange.response_end else { panic!("{exchange:?}") };
-    assert_eq!(position as usize, CHUNKED.len() + 9000 + "10\r\n\r\n".len() + 9000 + tail.len());
-}
-
-#[test]
-fn a_response_of_lost_framing_ends_at_the_latest_when_the_next_request_begins() {
-    let talk = Talk::new()
-        .request(get("/1"))
-        .response(CHUNKED)
-        .gap(Response, 9000)
-        .request(get("/2"))
-        .closes(Close::Error(104));
-    let outcome = play(&talk);
-    let [first, second] = outcome.exchanges()[..] else { panic!("{outcome:?}") };
-    assert_eq!((first.end, first.response_end.unwrap().position), (End::Complete, CHUNKED.len() as u64 + 9000));
-    assert!(matches!(second.end, End::Closed(Close::Error(104), _)));
-}
-
-#[test]
-fn an_end_that_would_have_been_seen_and_was_not_passed_at_a_time_unknown() {
-    let talk = Talk::new()
-        .request(get("/1"))
-        .response(CHUNKED)
-        .gap(Response, 9000)
-        .response("not the end")
-        .lost(Response, "0\r\n\r\n")
-        .request(get("/2"))
-        .response(OK_EMPTY);
-    let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/2", Some(200))]);
-    assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
-}
-
-#[test]
-fn a_pipelining_client_proves_no_end_by_going_on() {
-    let talk = Talk::new()
-        .request(format!("{}{}", get("/1"), get("/2")))
-        .response(format!("{OK_EMPTY}{CHUNKED}"))
-        .gap(Response, 9000)
-        .request(get("/3"))
-        .response(OK_EMPTY);
-    let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
-    assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
-}
-
-#[rstest]
-#[case::hole_last("", Some(LossReason::ResponseMissing))]
-#[case::more_seen("and more of it", None)]
-fn at_a_close_a_hidden_end_is_not_guessed(#[case] last: &str, #[case] lost: Option<LossReason>) {
-    let talk = Talk::new().request(get("/1")).response(CHUNKED).gap(Response, 9000).response(last);
-    let outcome = play(&talk);
-    assert_eq!(outcome.lost(), Vec::from_iter(lost));
-    assert_eq!(
-        outcome.exchanges().first().map(|e| matches!(e.end, End::Closed(Close::Normal, _))),
-        lost.is_none().then_some(true)
-    );
-}
-
-#[test]
-fn a_response_head_that_is_cut_off_after_its_status_is_told() {
-    let talk = Talk::new()
-        .request(get("/1"))
-        .response("HTTP/1.1 503 Busy\r\nset-cookie: abc")
-        .gap(Response, 4000)
-        .request(get("/2"))
-        .response(OK_EMPTY);
-    let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(503)), ("/2", Some(200))]);
-    assert_eq!(http(outcome.exchanges()[0]).response_body, None);
-}
-
-#[test]
-fn a_switch_is_seen_in_a_head_that_is_cut_off() {
-    let talk = Talk::new()
-        .request("GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n")
-        .response("HTTP/1.1 101 Switching Protocols\r\nconn")
-        .gap(Response, 100)
-        .response("\u{1}");
-    let outcome = play(&talk);
-    assert!(outcome.switched());
-    assert_eq!(told(&outcome), [("/ws", Some(101))]);
-}
-
 #[test]
 fn with_the_event_of_any_operation_lost_what_is_told_is_true() {
     let truth = play(&conversation());
     for (what, talk) in conversation().loss_everywhere() {
         let holed = play(&talk);
         assert_eq!(assert_true(&what, &holed, &truth), REQUESTS, "{what}: {holed:#?}");
+    }
+}
+
+#[test]
+fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
+    let of_length =
+        |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(of_length(1))
+        .request(get("/2"))
+        .request(get("/3"))
+        .request(get("/4"))
+        .response(of_length(2))
+        .response([of_length(3), of_length(4)].concat())
+        .request(get("/5"))
+        .request(get("/6"))
+        .response([of_length(5), of_length(6)].concat())
+        .request(get("/7"))
+        .response(of_length(7));
+    let truth = play(&talk);
+    assert_eq!(truth.exchanges().len(), 7);
+    for (what, talk) in talk.loss_everywhere() {
+        let holed = play(&talk);
+        assert_true(&what, &holed, &truth);
+        assert!(!holed.exchanges().is_empty(), "{what}: {holed:#?}");
+    }
+}
+
+/// One thread writes, another reads: what it read may be recorded before the send has returned.
+#[test]
+fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_nothing_untrue() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .overtaking_response("HTTP/1.1 201 Created\r\ncontent-length: 20\r\n\r\n01234567890123456789")
+        .request(get("/2"))
+        .overtaking_response("HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n")
+        .request([get("/3"), get("/4")].concat())
+        .overtaking_response("HTTP/1.1 203 Other\r\ncontent-length: 3\r\n\r\nabc")
+        .response("HTTP/1.1 204 No Content\r\n\r\n")
+        .request(get("/5"))
+        .response("HTTP/1.1 205 Reset\r\ncontent-length: 0\r\n\r\n");
+    let truth = play(&talk);
+    let statuses: Vec<_> = told(&truth).into_iter().map(|(_, status)| status.unwrap()).collect();
+    assert_eq!((statuses, truth.orphans()), (vec![201, 202, 203, 204, 205], 0));
+    assert_eq!(play(&talk.byte_at_a_time()), truth);
+    for prefix in [16, 20, 60] {
+        assert_true(&format!("{prefix} captured"), &play(&talk.captured(prefix, 16)), &truth);
+    }
+    for (what, talk) in talk.gap_everywhere(&[1, 5, 16, 40, 1000]).chain(talk.loss_everywhere()) {
+        assert_true(&what, &play(&talk), &truth);
     }
 }
 

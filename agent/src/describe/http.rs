@@ -67,7 +67,10 @@ pub(super) fn describe(
     }
     attributes.set(NETWORK_PROTOCOL_NAME, "http");
     attributes.set(NETWORK_PROTOCOL_VERSION, if http.minor_version == 0 { "1.0" } else { "1.1" });
-    attributes.set_known(USER_AGENT_ORIGINAL, &http.user_agent);
+    // Opt-in for clients: the service says in each span who it is.
+    if ends.role == Role::Server {
+        attributes.set_known(USER_AGENT_ORIGINAL, &http.user_agent);
+    }
     if let Some(size) = http.request_body {
         attributes.set_count(HTTP_REQUEST_BODY_SIZE, size);
     }
@@ -255,7 +258,13 @@ mod tests {
     #[test]
     fn a_client_span_says_what_the_conventions_ask_for() {
         let span = described(
-            Http { query: "page=REDACTED".into(), minor_version: 0, status: Some(404), ..get("/users/7") },
+            Http {
+                query: "page=REDACTED".into(),
+                user_agent: "curl/7.88.1".into(),
+                minor_version: 0,
+                status: Some(404),
+                ..get("/users/7")
+            },
             Role::Client,
         );
         assert_eq!(span.name, "GET /users/{id}");

@@ -92,7 +92,7 @@ mod tests {
 
     fn select() -> Query {
         Query {
-            text: "SELECT * FROM users WHERE id = ?".to_owned(),
+            text: "SELECT * FROM users WHERE id = ?".into(),
             operation: "SELECT".into(),
             collection: "users".into(),
             summary: "SELECT users".into(),

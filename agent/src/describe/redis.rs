@@ -24,7 +24,9 @@ pub(super) fn describe(command: &Command, outcome: &Outcome, ends: &Ends, descri
     attributes.set_known(DB_OPERATION_NAME, &command.operation);
     attributes.set_known(DB_QUERY_TEXT, &command.text);
     network::describe(ends, None, attributes);
-    attributes.set_known(DB_RESPONSE_STATUS_CODE, &command.error_code);
+    if command.error_code != Command::UNKNOWN_ERROR {
+        attributes.set_known(DB_RESPONSE_STATUS_CODE, &command.error_code);
+    }
     let failed = (!command.error_code.is_empty()).then_some(command.error_code.as_str());
     outcome.settle(failed, attributes)
 }
@@ -73,6 +75,14 @@ mod tests {
                 "error.type=WRONGTYPE",
             ]
         );
+    }
+
+    #[test]
+    fn an_error_without_a_code_has_no_status_code() {
+        let command = Command { error_code: Command::UNKNOWN_ERROR.into(), ..Command::default() };
+        let said = described(command).attributes.said();
+        assert!(said.contains(&"error.type=_OTHER".to_owned()));
+        assert!(!said.iter().any(|a| a.starts_with("db.response.status_code")));
     }
 
     #[test]

@@ -49,6 +49,9 @@ impl Lines {
                     }
                 }
             }
+            // Where there is always more to write, the end of the time for it is noticed here: what is written after that would
+            // be told to be lost.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -90,6 +93,19 @@ mod tests {
         }
         batcher.close();
         batcher
+    }
+
+    #[tokio::test]
+    async fn it_can_be_stopped_where_there_is_always_more_to_write() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let lines = Lines::open(file.path().to_owned()).unwrap();
+        tokio::select! {
+            () = lines.run(batcher_with_spans(50, &metrics)) => panic!("it was not stopped"),
+            () = tokio::task::yield_now() => {}
+        }
+        let written = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(written.lines().count() as u64, metrics.spans_exported.get());
     }
 
     #[tokio::test]

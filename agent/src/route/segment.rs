@@ -57,6 +57,20 @@ pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(
         return take(segment, Kind::Word);
     }
     let shape = Shape::of(bytes);
+    if shape.escapes + shape.ats > 0
+        && let Some(parts) = credential::in_url(segment)
+    {
+        // Of one type, whatever the caller's: this function calls itself.
+        let take: &mut dyn FnMut(&'s str, Kind) = &mut take;
+        for (part, is_secret) in parts {
+            match is_secret {
+                true => take(part, Kind::Token),
+                false if part.is_empty() => {}
+                false => pieces(part, previous, &mut *take),
+            }
+        }
+        return;
+    }
     // `17:cancel`, `sha256:…` and `key=value`: the first half is the context of the second.
     if shape.marks == 1
         && let Some(at) = segment.find([':', '=']).filter(|at| at + 1 < bytes.len())

@@ -259,10 +259,12 @@ impl Connection {
                 self.let_through(u64::MAX, 0, listener);
             }
             self.held.push(Held { segment: *segment, captured: captured.to_vec() });
-            return;
+        } else {
+            self.deliver(segment, captured, listener);
         }
-        self.deliver(segment, captured, listener);
-        self.catch_up(listener);
+        if !self.held.is_empty() {
+            self.catch_up(listener);
+        }
     }
 
     /// Whether everything that must come before the segment has come.
@@ -274,10 +276,27 @@ impl Connection {
 
     /// Delivers what was held and has its turn now.
     fn catch_up(&mut self, listener: &mut dyn Listener) {
-        while let Some(index) = self.held.iter().position(|held| self.is_next(&held.segment)) {
+        let next = |connection: &Self| connection.held.iter().position(|held| connection.is_next(&held.segment));
+        while let Some(index) = next(self).or_else(|| self.in_each_others_way()) {
             let held = self.held.swap_remove(index);
             self.deliver(&held.segment, &held.captured, listener);
         }
+    }
+
+    /// Of two segments that wait for each other the one on the request side. Where one thread reads an answer while another
+    /// has not come back from sending what it answers, each has seen the other.
+    fn in_each_others_way(&self) -> Option<usize> {
+        let waits = |lane: usize| {
+            let at = self.lanes[lane].next;
+            self.held.iter().position(|held| lane_of(&held.segment) == lane && Some(held.segment.position) == at)
+        };
+        let (ingress, egress) = (waits(INGRESS)?, waits(EGRESS)?);
+        let [read, sent] = [ingress, egress].map(|index| &self.held[index].segment);
+        let comes_to = |waiting: &event::Segment, other: &event::Segment| {
+            waiting.opposite <= other.position + u64::from(other.length)
+        };
+        let asked = if self.is_request_lane(INGRESS)? { ingress } else { egress };
+        (comes_to(read, sent) && comes_to(sent, read)).then_some(asked)
     }
 
     /// Declares the holes before segments that have waited for `hold`, in the order of their time.
@@ -561,6 +580,10 @@ impl Connection {
         for (lane, position) in positions.into_iter().enumerate() {
             self.hole(lane, position, listener);
         }
+        if why == Close::Normal {
+            // What it had to say, it has said.
+            self.end_lane(EGRESS, time, listener);
+        }
         self.close(why, time, listener);
         true
     }
@@ -578,11 +601,11 @@ impl Connection {
         if !self.advance(u64::MAX, 0, listener) {
             self.close(why, time, listener);
         }
-        self.is_forgotten(listener);
+        self.forget(listener);
     }
 
     /// It is forgotten.
-    pub(super) fn is_forgotten(self, listener: &mut dyn Listener) {
+    pub(super) fn forget(self, listener: &mut dyn Listener) {
         listener.forgotten(self.place());
     }
 

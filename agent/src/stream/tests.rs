@@ -216,6 +216,23 @@ fn an_answer_that_overtook_its_request_waits_for_it() {
 }
 
 #[test]
+fn an_answer_that_was_read_before_the_request_had_come_back_from_being_sent_follows_it() {
+    let mut told = Told::new();
+    // The connection is known before.
+    let known = [told.writes(GET), told.reads(OK)];
+    let (mut request, answer) = (told.writes(GET), told.reads(OK));
+    // Each end of the conversation had come as far as the other.
+    request.0.opposite = told.asked;
+    (request.0.time, request.0.run) = (answer.0.time + 1_000, answer.0.run);
+    for mut operation in known.into_iter().chain([answer, request]) {
+        operation.0.role = role::CLIENT;
+        told.hand_over(&operation);
+    }
+    assert_eq!(told.statuses(), [Some(200), Some(200)]);
+    assert_eq!(told.metrics.responses_without_request.get(), 0);
+}
+
+#[test]
 fn segments_of_one_direction_are_put_in_order() {
     let mut told = Told::new();
     let (head, tail) = GET.split_at(10);

@@ -1,5 +1,7 @@
 //! Where a message's body ends (RFC 9112 6 and 7), and stepping over it.
 
+use super::tail::EndMark;
+
 /// How the body of a message is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -14,6 +16,16 @@ pub(super) enum Framing {
     UntilClose,
     /// The fields contradict each other or hold no number: the receiver gives up on the connection, or guesses.
     Broken,
+}
+
+impl Framing {
+    /// How long the body is, if that is said before it.
+    pub(super) fn length(self) -> Option<u64> {
+        match self {
+            Self::Length(length) => Some(length),
+            _ => None,
+        }
+    }
 }
 
 /// A body on its way.
@@ -47,28 +59,6 @@ pub(super) struct Passed {
 /// A hole in which the framing was lost, and what the end of the body will look like.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hidden(pub(super) EndMark);
-
-/// How a message whose boundary is hidden can be seen to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndMark {
-    /// An operation that ends in a chunk of size 0.
-    LastChunk,
-    /// The same, or an operation that ends in a line of text and an empty line.
-    Trailers,
-    /// An operation that ends in an empty line: of a head without body, or of trailers.
-    EmptyLine,
-    /// Like a body of chunks, if it is one: that is not known.
-    Perhaps,
-    /// It can't.
-    Never,
-}
-
-impl EndMark {
-    /// Whether the message can't have ended as long as the mark was not seen.
-    pub(super) fn is_sure(self) -> bool {
-        !matches!(self, Self::Perhaps | Self::Never)
-    }
-}
 
 /// Trailers are fields: they get as much room as a head.
 const MAX_TRAILERS_LENGTH: usize = super::head::MAX_LENGTH;
@@ -202,55 +192,6 @@ impl Chunk {
     }
 }
 
-/// The last bytes that passed without a hole between them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tail {
-    /// The newest byte is the lowest.
-    bytes: u128,
-    len: u8,
-}
-
-impl Tail {
-    /// As much as is captured of every operation's end.
-    const ROOM: usize = 16;
-    /// So much of a line must be seen, and be text, to be taken for a trailer's. Chunks of binary data that happen to
-    /// end like an empty line are not.
-    const LINE: usize = 8;
-
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        for &byte in &bytes[bytes.len().saturating_sub(Self::ROOM)..] {
-            self.bytes = (self.bytes << 8) | u128::from(byte);
-            self.len = (self.len + 1).min(Self::ROOM as u8);
-        }
-    }
-
-    /// Whether an operation that ends here ends the message.
-    pub(super) fn shows(self, mark: EndMark) -> bool {
-        let room = self.bytes.to_be_bytes();
-        let seen = &room[Self::ROOM - usize::from(self.len)..];
-        let Some(before) = seen.strip_suffix(b"\r\n\r\n").or_else(|| seen.strip_suffix(b"\n\n")) else { return false };
-        match mark {
-            EndMark::Never => false,
-            EndMark::EmptyLine => true,
-            EndMark::LastChunk => matches!(before_zeros(before), Some(None | Some(b'\n'))),
-            EndMark::Trailers => matches!(before_zeros(before), Some(None | Some(b'\n'))) || ends_in_text(before),
-            EndMark::Perhaps => matches!(before_zeros(before), Some(Some(b'\n'))),
-        }
-    }
-}
-
-/// The byte before the zeros that this ends in, if it does. A line of them is the last chunk's size; where a hole hid
-/// what was before them, they may be.
-fn before_zeros(seen: &[u8]) -> Option<Option<u8>> {
-    let rest = seen.len() - seen.iter().rev().take_while(|&&byte| byte == b'0').count();
-    (rest < seen.len()).then(|| seen[..rest].last().copied())
-}
-
-fn ends_in_text(before: &[u8]) -> bool {
-    let text = before.iter().rev().take_while(|byte| matches!(byte, b' '..=b'~')).count();
-    text >= Tail::LINE
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,28 +264,5 @@ mod tests {
         let mut body = Body::new(CHUNKED).unwrap();
         body.bytes(b"0\r\nx").unwrap();
         assert_eq!(body.gap(1), Err(Hidden(EndMark::EmptyLine)));
-    }
-
-    #[rstest]
-    #[case::last_chunk("abc\r\n0\r\n\r\n", EndMark::LastChunk, true)]
-    #[case::last_chunk_alone("0\r\n\r\n", EndMark::LastChunk, true)]
-    #[case::many_zeros("\r\n000\r\n\r\n", EndMark::LastChunk, true)]
-    #[case::end_of_data_that_ends_in_zero("price: 10\r\n\r\n", EndMark::LastChunk, false)]
-    #[case::empty_line_is_no_chunk("abc\r\n\r\n", EndMark::LastChunk, false)]
-    #[case::empty_line("abc\r\n\r\n", EndMark::EmptyLine, true)]
-    #[case::line("abc\r\n", EndMark::EmptyLine, false)]
-    #[case::trailer("x-sum: 1\r\n\r\n", EndMark::Trailers, true)]
-    #[case::last_chunk_without_the_trailer("\r\n0\r\n\r\n", EndMark::Trailers, true)]
-    #[case::binary_data("\u{1}\u{2}x-sum:\r\n\r\n", EndMark::Trailers, false)]
-    #[case::perhaps("\r\n0\r\n\r\n", EndMark::Perhaps, true)]
-    #[case::perhaps_of_a_number("0\r\n\r\n", EndMark::Perhaps, false)]
-    #[case::never("0\r\n\r\n", EndMark::Never, false)]
-    fn a_tail_shows_the_end(#[case] tail: &str, #[case] mark: EndMark, #[case] shown: bool) {
-        let mut whole = Tail::default();
-        whole.push(tail.as_bytes());
-        assert_eq!(whole.shows(mark), shown);
-        let mut single = Tail::default();
-        tail.as_bytes().iter().for_each(|&byte| single.push(&[byte]));
-        assert_eq!(single.shows(mark), shown);
     }
 }

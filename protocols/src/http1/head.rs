@@ -7,6 +7,7 @@
 use memchr::{memchr, memrchr};
 
 use super::body::Framing;
+use super::lines::Lines;
 
 /// As large as the largest that servers are set up to take; nginx and Apache stop at 8 KiB to 32 KiB.
 pub(super) const MAX_LENGTH: usize = 64 * 1024;
@@ -45,7 +46,7 @@ pub(super) struct Fields<'a> {
     pub(super) transfer_coding: TransferCoding,
     pub(super) host: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
-    pub(super) traceparent: Vec<&'a [u8]>,
+    pub(super) traceparent: Only<'a>,
     pub(super) tracestate: Vec<&'a [u8]>,
     pub(super) request_id: Option<&'a [u8]>,
     pub(super) correlation_id: Option<&'a [u8]>,
@@ -53,6 +54,15 @@ pub(super) struct Fields<'a> {
     pub(super) expects_continue: bool,
     /// Trailers are announced.
     pub(super) trailer: bool,
+}
+
+/// A field that means nothing if it is there more than once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Only<'a> {
+    #[default]
+    Absent,
+    Value(&'a [u8]),
+    Several,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,24 +83,11 @@ pub(super) enum TransferCoding {
     Other,
 }
 
-/// The length of the head at the beginning of `bytes`, its empty line included, if it is all there. The first
-/// `searched` bytes are known not to end it.
-pub(super) fn length(bytes: &[u8], searched: usize) -> Option<usize> {
-    // An end that straddles the two begins at most two bytes before.
-    let from = searched.saturating_sub(2);
-    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1).find_map(|line| match bytes[line..] {
-        [b'\n', ..] => Some(line + 1),
-        [b'\r', b'\n', ..] => Some(line + 2),
-        _ => None,
-    })
-}
-
 impl<'a> RequestHead<'a> {
     /// `head` begins with the request line; `None` if that is none.
-    pub(super) fn parse(head: &'a [u8]) -> Option<Self> {
-        let (line, fields) = split_line(head)?;
-        let (method, target, minor_version) = request_line(line)?;
-        Some(Self { method, target, minor_version, fields: Fields::parse(fields) })
+    pub(super) fn parse(head: &'a [u8], lines: &Lines) -> Option<Self> {
+        let (method, target, minor_version) = request_line(lines.first(head)?)?;
+        Some(Self { method, target, minor_version, fields: Fields::parse(head, lines) })
     }
 
     /// RFC 9112 6.3
@@ -108,10 +105,9 @@ impl<'a> RequestHead<'a> {
 
 impl<'a> ResponseHead<'a> {
     /// `head` begins with the status line; `None` if that is none. A head that was cut off is read as far as it goes.
-    pub(super) fn parse(head: &'a [u8]) -> Option<Self> {
-        let (line, fields) = split_line(head).unwrap_or((head, &[]));
-        let (minor_version, status) = status_line(line)?;
-        Some(Self { minor_version, status, fields: Fields::parse(fields) })
+    pub(super) fn parse(head: &'a [u8], lines: &Lines) -> Option<Self> {
+        let (minor_version, status) = status_line(lines.first(head).unwrap_or(head))?;
+        Some(Self { minor_version, status, fields: Fields::parse(head, lines) })
     }
 
     /// RFC 9112 6.3; `to_head` says that it answers a HEAD request.
@@ -132,44 +128,62 @@ impl<'a> ResponseHead<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn parse(mut rest: &'a [u8]) -> Self {
+    fn parse(head: &'a [u8], lines: &Lines) -> Self {
         let mut fields = Self::default();
-        while let Some((line, after)) = split_field(rest) {
-            rest = after;
-            fields.take(line);
-        }
+        lines.fields(head).for_each(|line| fields.take(line));
         fields
     }
 
+    /// The first letter rules most fields out, and what follows a name of the length nearly all others.
     fn take(&mut self, line: &'a [u8]) {
-        // The first letter rules most fields out.
-        if !matches!(line.first().map(u8::to_ascii_lowercase), Some(b'c' | b'e' | b'h' | b't' | b'u' | b'x')) {
-            return;
-        }
-        let Some(colon) = memchr(b':', line) else { return };
-        let name = line[..colon].trim_ascii_end();
-        let value = || line[colon + 1..].trim_ascii();
-        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
-        match name.len() {
-            4 if is("host") => {
-                self.host.get_or_insert_with(value);
+        let value = |name| value(line, name);
+        match line.first().map(u8::to_ascii_lowercase) {
+            Some(b'c') => {
+                if let Some(length) = value("content-length") {
+                    self.content_length.combine(length);
+                }
             }
-            6 if is("expect") => self.expects_continue |= value().eq_ignore_ascii_case(b"100-continue"),
-            7 if is("trailer") => self.trailer = true,
-            10 if is("user-agent") => {
-                self.user_agent.get_or_insert_with(value);
+            Some(b'e') => {
+                self.expects_continue |= value("expect").is_some_and(|it| it.eq_ignore_ascii_case(b"100-continue"));
             }
-            10 if is("tracestate") => self.tracestate.push(value()),
-            11 if is("traceparent") => self.traceparent.push(value()),
-            12 if is("x-request-id") => {
-                self.request_id.get_or_insert_with(value);
+            Some(b'h') => self.host = self.host.or_else(|| value("host")),
+            Some(b't') => {
+                if let Some(parent) = value("traceparent") {
+                    self.traceparent.add(parent);
+                } else if let Some(coding) = value("transfer-encoding") {
+                    self.transfer_coding.combine(coding);
+                }
+                self.tracestate.extend(value("tracestate"));
+                self.trailer |= value("trailer").is_some();
             }
-            14 if is("content-length") => self.content_length.combine(value()),
-            16 if is("x-correlation-id") => {
-                self.correlation_id.get_or_insert_with(value);
+            Some(b'u') => self.user_agent = self.user_agent.or_else(|| value("user-agent")),
+            Some(b'x') => {
+                self.request_id = self.request_id.or_else(|| value("x-request-id"));
+                self.correlation_id = self.correlation_id.or_else(|| value("x-correlation-id"));
             }
-            17 if is("transfer-encoding") => self.transfer_coding = TransferCoding::last_of(value()),
             _ => {}
+        }
+    }
+}
+
+/// The value of the field, if it has this name. Blanks before the colon are accepted, as servers do.
+fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (is_name, rest) = line.split_at_checked(name.len())?;
+    if !matches!(rest.first(), Some(b':' | b' ' | b'\t')) || !is_name.eq_ignore_ascii_case(name.as_bytes()) {
+        return None;
+    }
+    Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii())
+}
+
+impl<'a> Only<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = if *self == Self::Absent { Self::Value(value) } else { Self::Several };
+    }
+
+    pub(super) fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Several => None,
         }
     }
 }
@@ -188,10 +202,15 @@ impl ContentLength {
 }
 
 impl TransferCoding {
-    /// Of several fields the last decides, as its codings were applied last.
-    fn last_of(value: &[u8]) -> Self {
-        let last = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).find(|coding| !coding.is_empty());
-        if last.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) { Self::Chunked } else { Self::Other }
+    /// Of several fields the last decides, as its codings were applied last. The obsolete `identity` (RFC 2616 3.6) is none.
+    fn combine(&mut self, value: &[u8]) {
+        let is_none = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+        let mut codings = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        match codings.find(|coding| !is_none(coding)) {
+            Some(last) if last.eq_ignore_ascii_case(b"chunked") => *self = Self::Chunked,
+            Some(_) => *self = Self::Other,
+            None => {}
+        }
     }
 }
 
@@ -239,25 +258,6 @@ pub(super) fn is_status_line(line: &[u8]) -> bool {
     status_line(line).is_some()
 }
 
-/// A line without its end, and what follows it; `None` if it has no end.
-fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr(b'\n', bytes)?;
-    let line = &bytes[..end];
-    Some((line.strip_suffix(b"\r").unwrap_or(line), &bytes[end + 1..]))
-}
-
-/// A field line with the lines folded into it (RFC 9112 5.2); `None` at the empty line or where the bytes end.
-fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut end = memchr(b'\n', bytes)?;
-    if matches!(bytes, [b'\n', ..] | [b'\r', b'\n', ..]) {
-        return None;
-    }
-    while let Some(b' ' | b'\t') = bytes.get(end + 1) {
-        end += 1 + memchr(b'\n', &bytes[end + 1..])?;
-    }
-    Some((&bytes[..end], &bytes[end + 1..]))
-}
-
 /// `HTTP/1.` and its minor version: a later one than 1 is treated as 1 (RFC 9110 2.5).
 fn version(bytes: &[u8]) -> Option<u8> {
     match bytes.strip_prefix(b"HTTP/1.")? {
@@ -271,7 +271,7 @@ fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// RFC 9110 5.6.2
-fn is_token_char(byte: u8) -> bool {
+pub(super) fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -10,19 +10,30 @@
 
 mod body;
 pub(crate) mod head;
+mod incoming;
+mod lines;
 mod pairing;
+mod piece;
 mod side;
+mod tail;
 mod target;
+
+use std::borrow::Cow;
 
 use compact_str::CompactString;
 
-use crate::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
-use body::{Body, EndMark, Framing};
+use crate::{Begun, Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
+use body::{Body, Framing};
 use head::{RequestHead, ResponseHead};
+use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
+use lines::Lines;
 use pairing::{Ending, NewRequest, Pairing};
-use side::{Content, Head, Side, Step};
+use piece::Content;
+use side::{Side, Step};
+use tail::EndMark;
 
-/// What a span needs of an HTTP/1 exchange.
+/// What a span needs of an HTTP/1 exchange. Paths longer than 2048 bytes and other values longer than 512 are cut there,
+/// and end in `…`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Http {
     /// As sent; the span maps what it doesn't know to `_OTHER`.
@@ -35,19 +46,24 @@ pub struct Http {
     pub scheme: CompactString,
     /// The authority of the absolute-form or CONNECT target, else the Host field; empty if there was none.
     pub host: CompactString,
+    /// The User-Agent field; empty if there was none.
     pub user_agent: CompactString,
     /// Minor version of the request: 0 or 1.
     pub minor_version: u8,
+    /// Of the final response, 100 to 999; `None` if none began, or its status line was not captured.
     pub status: Option<u16>,
     /// Bytes of the message bodies as they went over the wire (transfer coding removed), as far as they did before the
     /// connection ended; `None` where a hole hid it, or the response ended before the request.
     pub request_body: Option<u64>,
     pub response_body: Option<u64>,
-    /// Whether the request carried a traceparent.
-    pub context: Option<crate::propagation::TraceContext>,
+    /// Whether the request carried a well-formed traceparent: it is told when the request [begins](crate::Begun).
+    pub has_context: bool,
 }
 
 /// The parser of one HTTP/1 connection.
+///
+/// It gives up ([`Unparsable`]) on a head that is none or longer than 64 KiB, and on chunks that have no size or are longer
+/// than that. Where a hole hides whether a head begins, what is none is passed over.
 #[derive(Debug)]
 pub struct Http1 {
     requests: Side,
@@ -98,19 +114,27 @@ impl Http1 {
             match self.requests.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
-                Step::HeadHidden { start, until, .. } => {
+                Step::HeadHidden(_) => {
+                    let (start, until) = self.requests.head_span();
                     self.settle_before(start, found);
                     self.pairing.begin_hidden(start, until, found);
                 }
+                Step::Over => self.pairing.leave_out(),
                 Step::Passed { until, content, ended } => self.pairing.sent(until, content, ended),
             }
         }
         Ok(())
     }
 
-    fn request_head(&mut self, head: Head<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        let Head { bytes, start, end, by_looks } = head;
-        let Some(parsed) = RequestHead::parse(&bytes) else { return self.requests.refuse(side::NO_REQUEST_LINE) };
+    fn request_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let Some(parsed) = RequestHead::parse(&head, self.requests.lines()) else {
+            return self.requests.refuse(NO_REQUEST_LINE);
+        };
+        let (start, end) = self.requests.head_span();
+        self.settle_before(start, found);
+        let context = target::context(&parsed);
+        let has_context = context.is_some();
+        found.push(Finding::Begun(Begun { start, context, correlation: target::correlation(&parsed) }));
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
         let request = NewRequest {
@@ -120,21 +144,19 @@ impl Http1 {
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                details: Details::Http1(Http::of(&parsed)),
+                details: Details::Http1(Http::of(&parsed, has_context)),
             }),
-            correlation: target::correlation(&parsed),
             expects_continue: parsed.fields.expects_continue,
-            after_hole: by_looks,
+            after_hole: self.requests.is_by_looks(),
             has_body: !connect && Body::new(framing).is_some(),
         };
-        self.settle_before(start, found);
         self.pairing.begin(request, found);
         match framing {
             _ if connect => self.requests.enter_tunnel(),
             Framing::Broken => self.requests.lose_boundary(EndMark::Never),
             framing => self.requests.enter(framing),
         }
-        self.requests.give_back(bytes);
+        self.requests.give_back(head);
         Ok(())
     }
 
@@ -145,18 +167,28 @@ impl Http1 {
     }
 
     fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let overtakes = self.requests.passed().is_some_and(|newest| newest.run > at.run);
         // A hole in a run that is over: its event was lost, and its time is not its own.
-        let long_ago =
-            matches!(content, Content::Gap(_)) && self.requests.passed().is_some_and(|newest| newest.run > at.run);
+        let long_ago = overtakes && matches!(content, Content::Gap(_));
+        if long_ago {
+            self.pairing.miss_event();
+        }
+        self.pairing.trust_runs(long_ago || !overtakes);
+        // The client went on, and is answered: what ends with the connection would have ended with it.
+        if self.responses.is_until_close() && self.pairing.is_overtaken(at.run) {
+            self.responses.expect_message();
+        }
         let mut piece = self.responses.piece(content, at);
         while !piece.is_used_up() && self.over.is_none() {
             match self.responses.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
-                Step::HeadHidden { seen, start, until } => {
+                Step::HeadHidden(seen) => {
+                    let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.heard(until, None, self.ending(long_ago));
                 }
+                Step::Over => self.pairing.finish(End::Complete, found),
                 Step::Passed { until, content, ended: false } => {
                     self.pairing.heard(until, content, self.ending(long_ago));
                 }
@@ -170,13 +202,12 @@ impl Http1 {
         Ok(())
     }
 
-    fn response_head(&mut self, head: Head<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        let Head { bytes, start, end, .. } = head;
-        let Some(parsed) = ResponseHead::parse(&bytes) else { return self.responses.refuse(side::NO_STATUS_LINE) };
+    fn response_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        let Some(parsed) = ResponseHead::parse(&head, self.responses.lines()) else {
+            return self.responses.refuse(NO_STATUS_LINE);
+        };
+        let (start, end) = self.responses.head_span();
         if is_interim(parsed.status) {
-            if parsed.status == 100 {
-                self.requests.body_is_on_its_way();
-            }
             self.responses.enter(Framing::None);
             return Ok(());
         }
@@ -193,20 +224,21 @@ impl Http1 {
         if request.method() == "CONNECT" {
             self.requests.leave_tunnel();
         } else if request.waits_to_send() {
-            self.requests.allow_body_to_be_skipped();
+            self.requests.expect_message();
         }
         self.responses.enter(framing);
         match Body::new(framing) {
-            Some(_) => self.pairing.body_begins(),
+            Some(_) => self.pairing.body_begins(None),
             None => self.pairing.finish(End::Complete, found),
         }
-        self.responses.give_back(bytes);
+        self.responses.give_back(head);
         Ok(())
     }
 
     /// A hole cut the response's head off: it is told if its status was seen.
     fn response_head_hidden(&mut self, seen: &[u8], start: Moment, until: Moment, found: &mut Vec<Finding>) {
-        let Some(parsed) = ResponseHead::parse(seen).filter(|parsed| !is_interim(parsed.status)) else {
+        let parsed = ResponseHead::parse(seen, &Lines::of(seen)).filter(|parsed| !is_interim(parsed.status));
+        let Some(parsed) = parsed else {
             self.pairing.miss();
             return;
         };
@@ -219,15 +251,19 @@ impl Http1 {
         if request.method() == "CONNECT" {
             self.requests.leave_tunnel();
         }
-        self.responses.expect_end(match parsed.framing(request.method() == "HEAD") {
+        let framing = parsed.framing(request.method() == "HEAD");
+        self.responses.expect_end(match framing {
             Framing::None | Framing::Length(0) => EndMark::EmptyLine,
             Framing::Chunked { trailers: true } => EndMark::Trailers,
             Framing::Chunked { trailers: false } => EndMark::LastChunk,
             // The field that says how it is framed may be in the hole.
             Framing::UntilClose => EndMark::Perhaps,
-            Framing::Length(_) | Framing::Broken => EndMark::Never,
+            Framing::Length(length) => {
+                EndMark::NotBefore(start.position.saturating_add(seen.len() as u64).saturating_add(length))
+            }
+            Framing::Broken => EndMark::Never,
         });
-        self.pairing.body_begins();
+        self.pairing.body_begins(framing.length());
     }
 
     fn ending(&self, long_ago: bool) -> Ending {
@@ -275,12 +311,17 @@ impl Parser for Http1 {
     /// A response side that ended answers nothing more: what is open is reported at once.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         if direction == Direction::Response {
-            self.pairing.close(Close::Normal, at, self.responses.is_until_close(), found);
+            if self.responses.ends_with_connection() {
+                self.pairing.end_with_connection(found);
+            }
+            self.pairing.close(Close::Normal, at, found);
         }
     }
 
+    /// Without [`end`](Parser::end) before it, the server had not said all it had to say (RFC 9112 8): the client went
+    /// away, whatever it had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.pairing.close(why, at, self.responses.is_until_close(), found);
+        self.pairing.close(why, at, found);
     }
 
     fn open(&self) -> usize {

@@ -5,8 +5,6 @@
 
 use std::collections::VecDeque;
 
-use compact_str::CompactString;
-
 use super::Http;
 use crate::{Begun, Close, Details, End, Exchange, Finding, LossReason, Lost, Moment};
 
@@ -26,10 +24,17 @@ pub(super) struct Pairing {
     answering: bool,
     /// Whether it may be over already.
     ending: Ending,
+    /// How long its body was said to be, where a hole hides how much of it passed.
+    announced: Option<u64>,
     /// No response was missed since the last one that was told.
     in_step: bool,
     /// The answers to requests before this one may have passed unseen.
     doubtful_before: u64,
+    /// What is heard comes after what it answers in its run too. Not where one thread reads what another asks: a response
+    /// may be recorded before the send of its request has returned.
+    trusts_runs: bool,
+    /// A request that was not seen, if nothing was heard since: it may be of the same run as the one behind it.
+    unheard: Option<u64>,
     /// The client was seen to send a request before it had the answer to the one before.
     pipelined: bool,
     /// There were too many open requests to know which are answered now.
@@ -51,12 +56,11 @@ pub(super) enum Ending {
     PerhapsLongAgo,
 }
 
-/// A request whose head is complete.
+/// A request whose head is complete, and that was announced.
 #[derive(Debug)]
 pub(super) struct NewRequest {
     /// The exchange it begins; in a box from the beginning, as it is too large to be moved about.
     pub(super) exchange: Box<Exchange>,
-    pub(super) correlation: Option<CompactString>,
     pub(super) expects_continue: bool,
     /// Requests before it may have been missed.
     pub(super) after_hole: bool,
@@ -85,8 +89,11 @@ impl Pairing {
             sending: None,
             answering: false,
             ending: Ending::Ahead,
+            announced: None,
             in_step: from_start,
             doubtful_before: 0,
+            trusts_runs: true,
+            unheard: None,
             pipelined: false,
             overflown: false,
             orphaned: false,
@@ -102,12 +109,10 @@ impl Pairing {
 /// The request side.
 impl Pairing {
     pub(super) fn begin(&mut self, request: NewRequest, found: &mut Vec<Finding>) {
-        let NewRequest { mut exchange, correlation, expects_continue, after_hole, has_body } = request;
+        let NewRequest { exchange, expects_continue, after_hole, has_body } = request;
         let (start, last_run) = (exchange.request_start, exchange.request_end.run);
-        let context = http(&mut exchange).and_then(|http| http.context.clone());
         self.orphaned = false;
         self.sending = None;
-        found.push(Finding::Begun(Begun { start, context, correlation }));
         let serial = self.begun;
         let first_run = start.run;
         let exchange = Some(exchange);
@@ -129,6 +134,7 @@ impl Pairing {
         found.push(Finding::Lost(Lost { start, reason: LossReason::RequestHeadMissing }));
         let (serial, first_run, last_run) = (self.begun, start.run, end.run);
         let (expects_continue, after_hole, exchange) = (false, true, None);
+        self.unheard = Some(serial);
         self.push(Open { serial, first_run, last_run, expects_continue, after_hole, exchange });
     }
 
@@ -154,9 +160,15 @@ impl Pairing {
                 }
             }
         }
-        if ended {
+        // An end that was only recognised may prove to be none: then more of it passes in the same run.
+        if ended && content.is_some() {
             self.sending = None;
         }
+    }
+
+    /// The client left out the rest of the newest request's body.
+    pub(super) fn leave_out(&mut self) {
+        self.sending = None;
     }
 
     /// A request begins while it is not known where the last response ended: it ended before, unless the client
@@ -179,6 +191,7 @@ impl Pairing {
     /// The request that a final response beginning at `start` answers. `None` if that is not known, or known to be
     /// lost: then the response can't be followed, as its framing depends on the request.
     pub(super) fn answer(&mut self, start: Moment, found: &mut Vec<Finding>) -> Option<&mut Open> {
+        self.hear();
         let in_order = self.in_step && self.open.front().is_some_and(|front| !front.after_hole);
         if in_order {
             self.pipelined |= self.open.len() > 1;
@@ -197,7 +210,14 @@ impl Pairing {
 
     /// What is heard in a run answers what was said last before it, and everything older was answered unheard.
     fn match_by_run(&mut self, start: Moment, found: &mut Vec<Finding>) -> bool {
-        let Some(last) = self.open.iter().rposition(|open| open.first_run < start.run) else {
+        if !self.trusts_runs && self.open.len() > 1 {
+            while !self.open.is_empty() {
+                self.lose(LossReason::ResponseMissing, found);
+            }
+            return false;
+        }
+        let is_before = |open: &Open| open.first_run < start.run || !self.trusts_runs;
+        let Some(last) = self.open.iter().rposition(is_before) else {
             if !self.overflown {
                 self.orphaned = true;
                 found.push(Finding::Orphan(start));
@@ -205,11 +225,30 @@ impl Pairing {
             return false;
         };
         // Of several that were sent in one run, it can't be known which this answers.
-        let several = last > 0 && self.open[last - 1].first_run == self.open[last].first_run;
+        let several = last.checked_sub(1).is_some_and(|before| {
+            let before = &self.open[before];
+            before.first_run == self.open[last].first_run || self.unheard == Some(before.serial)
+        });
         for _ in 0..last + usize::from(several) {
             self.settle_front(found);
         }
         !several
+    }
+
+    /// A response passes: a request that was not seen is answered, if nothing was asked since.
+    fn hear(&mut self) {
+        if self.open.back().is_some_and(|newest| self.unheard == Some(newest.serial)) {
+            self.unheard = None;
+        }
+    }
+
+    pub(super) fn trust_runs(&mut self, trusts: bool) {
+        self.trusts_runs = trusts;
+    }
+
+    /// The event of responses was lost: those to a request that was not seen either.
+    pub(super) fn miss_event(&mut self) {
+        self.unheard = None;
     }
 
     /// A response passed, or may have passed, that is not told.
@@ -218,14 +257,16 @@ impl Pairing {
         self.doubtful_before = self.begun;
     }
 
-    /// The response's body is on its way.
-    pub(super) fn body_begins(&mut self) {
+    /// The response's body is on its way. `announced` is how long it will be, if where it begins is not known.
+    pub(super) fn body_begins(&mut self, announced: Option<u64>) {
         self.answering = true;
+        self.announced = announced;
         self.ending = Ending::Ahead;
     }
 
     /// More of the response to the first request passed, or of something that can't be followed.
     pub(super) fn heard(&mut self, until: Moment, content: Option<u64>, ending: Ending) {
+        self.hear();
         if content.is_none() {
             self.miss();
         }
@@ -237,6 +278,13 @@ impl Pairing {
             }
         }
         self.ending = ending;
+    }
+
+    /// Whether the client sent another request after what was heard of the response, and is answered in this run.
+    pub(super) fn is_overtaken(&self, run: u32) -> bool {
+        let (Some(front), Some(next)) = (self.open.front(), self.open.get(1)) else { return false };
+        let heard = front.exchange.as_ref().and_then(|exchange| exchange.response_end);
+        self.answering && next.first_run < run && heard.is_some_and(|heard| heard.run < next.first_run)
     }
 
     /// The end of it was seen, or stepped over.
@@ -255,12 +303,14 @@ impl Pairing {
     /// The first open request is over.
     pub(super) fn finish(&mut self, end: End, found: &mut Vec<Finding>) {
         self.answering = false;
+        let announced = self.announced.take();
         let Some(Open { serial, exchange: Some(mut exchange), .. }) = self.open.pop_front() else { return };
-        if end == End::Complete && self.sending == Some(serial) {
-            // Answered early, or its end passed in a hole that has not shown yet.
-            if let Some(http) = http(&mut exchange) {
+        if let (End::Complete, Some(http)) = (end, http(&mut exchange)) {
+            if self.sending == Some(serial) {
+                // Answered early, or its end passed in a hole that has not shown yet.
                 http.request_body = None;
             }
+            http.response_body = http.response_body.or(announced);
         }
         self.unreported -= 1;
         exchange.end = end;
@@ -270,6 +320,7 @@ impl Pairing {
     /// The first open request is over, and can't be told.
     fn lose(&mut self, reason: LossReason, found: &mut Vec<Finding>) {
         self.answering = false;
+        self.announced = None;
         let Some(Open { exchange: Some(exchange), .. }) = self.open.pop_front() else { return };
         self.unreported -= 1;
         found.push(Finding::Lost(Lost { start: exchange.request_start, reason }));
@@ -285,8 +336,21 @@ impl Pairing {
         }
     }
 
-    /// Nothing that is open will be answered any more. `until_close`: a response is on its way that ends like this.
-    pub(super) fn close(&mut self, why: Close, at: Moment, until_close: bool, found: &mut Vec<Finding>) {
+    /// The connection ended in order, and with it a response that ends like this (RFC 9112 6.3, 8). Where a hole hides how
+    /// it is framed, all that passed was part of it if no other can have been.
+    pub(super) fn end_with_connection(&mut self, found: &mut Vec<Finding>) {
+        let all_of_it = match self.ending {
+            Ending::Ahead => true,
+            Ending::Perhaps => self.open.len() == 1 && !self.pipelined,
+            Ending::PerhapsLongAgo => false,
+        };
+        if self.answering && all_of_it && !self.broken {
+            self.finish(End::Complete, found);
+        }
+    }
+
+    /// Nothing that is open will be answered any more.
+    pub(super) fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
         while let Some(front) = self.open.front() {
             let untold =
                 if self.answering { self.ending != Ending::Ahead } else { front.serial < self.doubtful_before };
@@ -294,8 +358,6 @@ impl Pairing {
                 self.lose(LossReason::Unparsable, found);
             } else if untold {
                 self.lose(LossReason::ResponseMissing, found);
-            } else if self.answering && why == Close::Normal && until_close {
-                self.finish(End::Complete, found);
             } else {
                 self.finish(End::Closed(why, at), found);
             }

@@ -5,29 +5,29 @@
 
 use std::borrow::Cow;
 
-use super::body::{Body, EndMark, Framing, Hidden, Tail};
-use super::head::{self, Looks};
+use super::body::{Body, Framing, Hidden, Passed};
+use super::head::Looks;
+use super::incoming::Incoming;
+use super::lines::Lines;
+use super::piece::{Content, Piece};
+use super::tail::{EndMark, Shown, Tail};
 use crate::{Direction, Moment};
-
-pub(super) const NO_REQUEST_LINE: &str = "not a request line";
-pub(super) const NO_STATUS_LINE: &str = "not a status line";
 
 #[derive(Debug)]
 pub(super) struct Side {
-    direction: Direction,
     state: State,
-    /// The beginning of a head of which the rest has not come yet.
-    partial: Vec<u8>,
-    /// How much of it is known to hold no end.
-    searched: usize,
-    /// Its first line was seen to its end, and is right.
-    line_checked: bool,
-    /// The first byte of the head that is coming, or came last.
+    incoming: Incoming,
+    /// The first byte of the head that is coming, or came last, and where that ended.
     start: Moment,
+    end: Moment,
     /// The head that is coming is one by its looks only: that a message begins here is not known.
     by_looks: bool,
-    /// The client may leave out the body it announced: it was answered while it waited for 100 (Continue).
-    may_skip_body: bool,
+    /// The end of the last message was only recognised, by this.
+    recognised: Option<EndMark>,
+    /// The body may be over although its end was not seen: a run that begins like a message is one then.
+    may_be_over: bool,
+    /// When the last of what was held for that passed.
+    held: Moment,
     /// Where the last piece ended.
     passed: Option<Moment>,
 }
@@ -49,8 +49,8 @@ enum State {
 struct Adrift {
     mark: EndMark,
     tail: Tail,
-    /// Whether the last piece was a hole.
-    hole: bool,
+    /// Whether the message may have ended with the last piece.
+    may_have_ended: bool,
 }
 
 /// What was learnt from the next part of a piece.
@@ -58,80 +58,29 @@ struct Adrift {
 pub(super) enum Step<'a> {
     /// Nothing yet.
     Nothing,
-    /// A head came to its end.
-    Head(Head<'a>),
-    /// Bytes of a head were not captured; `seen` is what came of it before.
-    HeadHidden { seen: Vec<u8>, start: Moment, until: Moment },
+    /// A head came to its end, with its empty line. The side knows its [lines](Side::lines) and [where](Side::head_span) it
+    /// was.
+    Head(Cow<'a, [u8]>),
+    /// Bytes of a head were not captured; this is what came of it before.
+    HeadHidden(Vec<u8>),
+    /// The body that was under way had ended before.
+    Over,
     /// A part of a message's body passed; `content` says how much, if that is known.
     Passed { until: Moment, content: Option<u64>, ended: bool },
-}
-
-#[derive(Debug)]
-pub(super) struct Head<'a> {
-    pub(super) bytes: Cow<'a, [u8]>,
-    pub(super) start: Moment,
-    /// Just past its last byte.
-    pub(super) end: Moment,
-    /// Messages before it may have passed unseen.
-    pub(super) by_looks: bool,
-}
-
-/// What the caller handed in, and has not been looked at yet.
-#[derive(Debug)]
-pub(super) struct Piece<'a> {
-    content: Content<'a>,
-    at: Moment,
-    /// Nothing of its run came before it.
-    begins_run: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Content<'a> {
-    Bytes(&'a [u8]),
-    Gap(u64),
-}
-
-impl<'a> Piece<'a> {
-    pub(super) fn is_used_up(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn len(&self) -> u64 {
-        match self.content {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Gap(missing) => missing,
-        }
-    }
-
-    /// Takes `taken` bytes off and returns the moment just past them.
-    fn advance(&mut self, taken: u64) -> Moment {
-        self.content = match self.content {
-            // Never more than there are.
-            Content::Bytes(bytes) => Content::Bytes(&bytes[taken as usize..]),
-            Content::Gap(missing) => Content::Gap(missing - taken),
-        };
-        self.at = self.at.advanced(taken);
-        self.begins_run &= taken == 0;
-        self.at
-    }
-
-    fn use_up(&mut self) -> Moment {
-        self.advance(self.len())
-    }
 }
 
 impl Side {
     pub(super) fn new(direction: Direction, from_start: bool) -> Self {
         let state = if from_start { State::Head } else { State::adrift(EndMark::Never) };
         Self {
-            direction,
             state,
-            partial: Vec::new(),
-            searched: 0,
-            line_checked: false,
+            incoming: Incoming::new(direction),
             start: Moment::default(),
+            end: Moment::default(),
             by_looks: false,
-            may_skip_body: false,
+            recognised: None,
+            may_be_over: false,
+            held: Moment::default(),
             passed: None,
         }
     }
@@ -139,17 +88,22 @@ impl Side {
     /// Takes note that this comes next.
     pub(super) fn piece<'a>(&mut self, content: Content<'a>, at: Moment) -> Piece<'a> {
         let begins_run = self.passed.is_none_or(|passed| passed.run != at.run);
-        let piece = Piece { content, at, begins_run };
+        let piece = Piece::new(content, at, begins_run);
         self.passed = Some(at.advanced(piece.len()));
         piece
     }
 
     /// Takes the next part off the piece. `Err` if the bytes can't be followed any further.
+    #[inline]
     pub(super) fn step<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        if self.may_skip_body && piece.begins_run {
-            self.skip_body(piece);
+        if self.may_be_over && (piece.begins_run() || !self.incoming.is_empty()) {
+            match self.look_for_message(piece)? {
+                Some(step) => return Ok(step),
+                None => self.may_be_over = false,
+            }
         }
-        match (&mut self.state, piece.content) {
+        self.take_back_end(piece);
+        match (&mut self.state, piece.content()) {
             (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
             (State::Head, Content::Gap(_)) => Ok(self.hole_in_head(piece)),
             (State::Body(body), Content::Bytes(bytes)) => {
@@ -163,10 +117,9 @@ impl Side {
                     Ok(self.drift(piece))
                 }
             },
-            (State::Adrift(adrift), Content::Bytes(bytes))
-                if piece.begins_run && looks(self.direction, bytes) != Looks::Wrong =>
+            (State::Adrift(_), Content::Bytes(bytes))
+                if piece.begins_run() && self.incoming.looks(bytes) != Looks::Wrong =>
             {
-                adrift.hole = false;
                 self.state = State::Head;
                 self.by_looks = true;
                 self.head(bytes, piece)
@@ -203,7 +156,7 @@ impl Side {
     /// Where the next message begins is not known any more; `mark` is how the end of this one will look.
     pub(super) fn lose_boundary(&mut self, mark: EndMark) {
         self.by_looks = false;
-        self.may_skip_body = false;
+        self.may_be_over = false;
         self.state = State::adrift(mark);
     }
 
@@ -223,20 +176,29 @@ impl Side {
         Ok(())
     }
 
+    /// The first byte of the head that was handed out last, and just past its last, or past what hides that.
+    pub(super) fn head_span(&self) -> (Moment, Moment) {
+        (self.start, self.end)
+    }
+
+    /// Messages before the head that was handed out last may have passed unseen.
+    pub(super) fn is_by_looks(&self) -> bool {
+        self.by_looks
+    }
+
+    /// The lines of the head that was handed out last.
+    pub(super) fn lines(&self) -> &Lines {
+        self.incoming.lines()
+    }
+
     /// The buffer of a head that was handed out can be used again.
     pub(super) fn give_back(&mut self, head: Cow<'_, [u8]>) {
-        if let Cow::Owned(mut buffer) = head {
-            buffer.clear();
-            self.partial = buffer;
-        }
+        self.incoming.give_back(head);
     }
 
-    pub(super) fn allow_body_to_be_skipped(&mut self) {
-        self.may_skip_body = matches!(self.state, State::Body(_));
-    }
-
-    pub(super) fn body_is_on_its_way(&mut self) {
-        self.may_skip_body = false;
+    /// The body that is under way may be over, or be left out.
+    pub(super) fn expect_message(&mut self) {
+        self.may_be_over = matches!(self.state, State::Body(_));
     }
 
     pub(super) fn is_adrift(&self) -> bool {
@@ -245,11 +207,29 @@ impl Side {
 
     /// Whether the end of the message could have passed unnoticed in what came last.
     pub(super) fn end_may_be_hidden(&self) -> bool {
-        matches!(&self.state, State::Adrift(adrift) if adrift.hole || !adrift.mark.is_sure())
+        match &self.state {
+            State::Adrift(Adrift { mark: EndMark::NotBefore(position), .. }) => self.has_reached(*position),
+            State::Adrift(adrift) => adrift.may_have_ended || !adrift.mark.is_sure(),
+            _ => false,
+        }
     }
 
     pub(super) fn is_until_close(&self) -> bool {
         matches!(self.state, State::Body(Body::UntilClose))
+    }
+
+    /// Whether an end of the connection in order is that of the message.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        match &self.state {
+            State::Body(_) => self.is_until_close(),
+            State::Adrift(Adrift { mark: EndMark::NotBefore(position), .. }) => self.has_reached(*position),
+            State::Adrift(adrift) => !adrift.mark.is_sure(),
+            State::Head | State::Tunnel { .. } => false,
+        }
+    }
+
+    fn has_reached(&self, position: u64) -> bool {
+        self.passed.is_some_and(|passed| passed.position >= position)
     }
 
     /// Where the last piece ended.
@@ -257,97 +237,58 @@ impl Side {
         self.passed
     }
 
-    fn head<'a>(&mut self, bytes: &'a [u8], piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        if !self.partial.is_empty() {
-            return self.more_head(bytes, piece);
-        }
-        // RFC 9112 2.2: empty lines before a message are ignored.
-        let empty_lines = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let bytes = &bytes[empty_lines..];
-        self.start = piece.advance(empty_lines as u64);
-        if bytes.is_empty() {
-            return Ok(Step::Nothing);
-        }
-        let length = head::length(bytes, 0);
-        if length.unwrap_or(bytes.len()) > head::MAX_LENGTH {
-            return self.no_head("head too long", piece);
-        }
-        let Some(length) = length else {
-            self.line_checked = false;
-            self.partial.extend_from_slice(bytes);
-            return self.await_rest(0, piece);
-        };
-        let end = piece.advance(length as u64);
-        Ok(Step::Head(Head { bytes: Cow::Borrowed(&bytes[..length]), start: self.start, end, by_looks: self.by_looks }))
-    }
-
-    fn more_head<'a>(&mut self, bytes: &[u8], piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        let before = self.partial.len();
-        // One byte too many is enough to know that it is too long.
-        let room = head::MAX_LENGTH + 1 - before;
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        let Some(length) = head::length(&self.partial, self.searched).filter(|&length| length <= head::MAX_LENGTH)
-        else {
-            if self.partial.len() > head::MAX_LENGTH {
-                return self.no_head("head too long", piece);
+    #[inline]
+    fn head<'a>(&mut self, mut bytes: &'a [u8], piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+        if self.incoming.is_empty() {
+            // RFC 9112 2.2: empty lines before a message are ignored.
+            let empty_lines = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            bytes = &bytes[empty_lines..];
+            self.start = piece.advance(empty_lines as u64);
+            if bytes.is_empty() {
+                return Ok(Step::Nothing);
             }
-            return self.await_rest(before, piece);
-        };
-        let end = piece.advance((length - before) as u64);
-        self.partial.truncate(length);
-        Ok(Step::Head(Head {
-            bytes: Cow::Owned(std::mem::take(&mut self.partial)),
-            start: self.start,
-            end,
-            by_looks: self.by_looks,
-        }))
-    }
-
-    /// The head is not all there; what came before its first `before` bytes was looked at already.
-    fn await_rest<'a>(&mut self, before: usize, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        if !self.line_checked {
-            let line = memchr::memchr(b'\n', &self.partial[before..]).map(|end| &self.partial[..before + end]);
-            let (right, reason) = match (self.direction, line) {
-                (Direction::Request, Some(line)) => (head::is_request_line(line), NO_REQUEST_LINE),
-                (Direction::Request, None) => (head::may_be_request(&self.partial), NO_REQUEST_LINE),
-                (Direction::Response, Some(line)) => (head::is_status_line(line), NO_STATUS_LINE),
-                (Direction::Response, None) => (head::may_be_response(&self.partial), NO_STATUS_LINE),
-            };
-            if !right {
-                return self.no_head(reason, piece);
-            }
-            self.line_checked = line.is_some();
         }
-        self.searched = self.partial.len();
-        piece.use_up();
-        Ok(Step::Nothing)
+        match self.incoming.bytes(bytes) {
+            Ok(Some((head, taken))) => {
+                self.end = piece.advance(taken as u64);
+                Ok(Step::Head(head))
+            }
+            Ok(None) => {
+                piece.use_up();
+                Ok(Step::Nothing)
+            }
+            Err(reason) => self.no_head(reason, piece),
+        }
     }
 
     /// What should be a head can't be one.
     fn no_head<'a>(&mut self, reason: &'static str, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
-        self.partial.clear();
+        self.incoming.clear();
         self.refuse(reason)?;
         Ok(self.drift(piece))
     }
 
     fn hole_in_head<'a>(&mut self, piece: &mut Piece<'a>) -> Step<'a> {
-        let seen = std::mem::take(&mut self.partial);
-        let start = if seen.is_empty() { piece.at } else { self.start };
-        let known = !self.by_looks || looks(self.direction, &seen) == Looks::Right;
+        let seen = self.incoming.take();
+        if seen.is_empty() {
+            self.start = piece.at();
+        }
+        let known = !self.by_looks || self.incoming.looks(&seen) == Looks::Right;
         self.lose_boundary(EndMark::Never);
         if !known {
             return self.drift(piece);
         }
         if let State::Adrift(adrift) = &mut self.state {
-            adrift.hole = true;
+            adrift.may_have_ended = true;
         }
-        Step::HeadHidden { seen, start, until: piece.use_up() }
+        self.end = piece.use_up();
+        Step::HeadHidden(seen)
     }
 
-    fn body_passed<'a>(&mut self, passed: super::body::Passed, piece: &mut Piece<'a>) -> Step<'a> {
+    fn body_passed<'a>(&mut self, passed: Passed, piece: &mut Piece<'a>) -> Step<'a> {
+        self.may_be_over = false;
         if passed.ended {
             self.state = State::Head;
-            self.may_skip_body = false;
         }
         let until = piece.advance(passed.bytes);
         Step::Passed { until, content: Some(passed.content), ended: passed.ended }
@@ -355,43 +296,85 @@ impl Side {
 
     fn drift<'a>(&mut self, piece: &mut Piece<'a>) -> Step<'a> {
         let State::Adrift(adrift) = &mut self.state else { return Step::Nothing };
-        match piece.content {
+        let shown = match piece.content() {
             Content::Bytes(bytes) => {
                 adrift.tail.push(bytes);
-                adrift.hole = false;
+                adrift.tail.shows(adrift.mark)
             }
             Content::Gap(_) => {
                 adrift.tail = Tail::default();
-                adrift.hole = true;
+                Shown::Perhaps
             }
-        }
-        let ended = adrift.tail.shows(adrift.mark);
+        };
+        adrift.may_have_ended = shown != Shown::No;
+        let ended = shown == Shown::Yes;
         if ended {
+            self.recognised = Some(adrift.mark);
             self.state = State::Head;
             self.by_looks = true;
         }
         Step::Passed { until: piece.use_up(), content: None, ended }
     }
 
-    fn skip_body(&mut self, piece: &Piece<'_>) {
-        self.may_skip_body = false;
-        if let Content::Bytes(bytes) = piece.content
-            && looks(self.direction, bytes) == Looks::Right
+    /// What was recognised as a message's end was none if its run goes on, and not with another message.
+    fn take_back_end(&mut self, piece: &Piece<'_>) {
+        if let Some(mark) = self.recognised.take()
+            && let Content::Bytes(bytes) = piece.content()
+            && !piece.begins_run()
+            && self.incoming.looks(bytes) == Looks::Wrong
         {
-            self.state = State::Head;
+            self.state = State::adrift(mark);
         }
+    }
+
+    /// Whether a message begins here instead of more of the body. As long as it may, what passes is held. `None` if it
+    /// does not, and nothing was held.
+    fn look_for_message<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Option<Step<'a>>, &'static str> {
+        let is_first = self.incoming.is_empty();
+        let looks = match piece.content() {
+            Content::Bytes(bytes) => self.incoming.hold(bytes),
+            Content::Gap(_) => Looks::Wrong,
+        };
+        match looks {
+            Looks::Right => {
+                self.may_be_over = false;
+                self.state = State::Head;
+                Ok(Some(Step::Over))
+            }
+            Looks::RightSoFar => {
+                if is_first {
+                    self.start = piece.at();
+                }
+                self.held = piece.use_up();
+                Ok(Some(Step::Nothing))
+            }
+            Looks::Wrong if is_first => Ok(None),
+            Looks::Wrong => self.release().map(Some),
+        }
+    }
+
+    /// What was held is of the body after all.
+    fn release<'a>(&mut self) -> Result<Step<'a>, &'static str> {
+        let State::Body(body) = &mut self.state else { return Ok(Step::Nothing) };
+        self.may_be_over = false;
+        let mut held = self.incoming.take();
+        let Passed { bytes, content, ended } = body.bytes(&held)?;
+        let until = Moment { position: self.start.position.wrapping_add(bytes), ..self.held };
+        if ended {
+            self.state = State::Head;
+            // No more of it than there is.
+            held.drain(..bytes as usize);
+            let empty_lines = held.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            held.drain(..empty_lines);
+            self.start = until.advanced(empty_lines as u64);
+            self.incoming.begin_with(held);
+        }
+        Ok(Step::Passed { until, content: Some(content), ended })
     }
 }
 
 impl State {
     fn adrift(mark: EndMark) -> Self {
-        Self::Adrift(Adrift { mark, tail: Tail::default(), hole: false })
-    }
-}
-
-fn looks(direction: Direction, bytes: &[u8]) -> Looks {
-    match direction {
-        Direction::Request => head::looks_like_request(bytes),
-        Direction::Response => head::looks_like_response(bytes),
+        Self::Adrift(Adrift { mark, tail: Tail::default(), may_have_ended: false })
     }
 }

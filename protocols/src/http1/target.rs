@@ -14,25 +14,40 @@ const MAX_NAME_LENGTH: usize = 512;
 const MAX_CORRELATION_LENGTH: usize = 128;
 
 impl Http {
-    pub(super) fn of(head: &RequestHead<'_>) -> Self {
+    pub(super) fn of(head: &RequestHead<'_>, has_context: bool) -> Self {
         let target = Target::parse(head.method, head.target);
         let authority =
             if target.authority.is_empty() { head.fields.host.unwrap_or_default() } else { target.authority };
-        let fields = &head.fields;
         Self {
-            method: text(head.method, MAX_NAME_LENGTH),
-            path: redact::path(text(target.path, MAX_PATH_LENGTH)),
+            method: method(head.method),
+            path: target.redacted_path(),
             query: target.query.map(redact::query).unwrap_or_default(),
             scheme: text(target.scheme, MAX_NAME_LENGTH),
             host: text(redact::authority(authority), MAX_NAME_LENGTH),
-            user_agent: text(fields.user_agent.unwrap_or_default(), MAX_NAME_LENGTH),
+            user_agent: text(head.fields.user_agent.unwrap_or_default(), MAX_NAME_LENGTH),
             minor_version: head.minor_version,
             status: None,
             request_body: Some(0),
             response_body: None,
-            context: TraceContext::from_fields(fields.traceparent.iter().copied(), fields.tracestate.iter().copied()),
+            has_context,
         }
     }
+}
+
+/// Those that nearly all requests have need no look at their letters.
+fn method(method: &[u8]) -> CompactString {
+    match method {
+        b"GET" => CompactString::const_new("GET"),
+        b"POST" => CompactString::const_new("POST"),
+        b"PUT" => CompactString::const_new("PUT"),
+        method => text(method, MAX_NAME_LENGTH),
+    }
+}
+
+/// The trace context that the request carries, if it is well-formed.
+pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
+    let parent = head.fields.traceparent.value()?;
+    TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
 }
 
 /// An id that services pass on, in the field that most of them use.
@@ -58,25 +73,44 @@ impl<'a> Target<'a> {
         if method == b"CONNECT" {
             return Self { authority: target, ..Self::default() };
         }
-        // A fragment is never sent; what looks like one is not ours to show.
-        let target = &target[..memchr::memchr(b'#', target).unwrap_or(target.len())];
         let (scheme, authority, rest) =
             if target.starts_with(b"/") { (&[][..], &[][..], target) } else { absolute(target) };
-        let (path, query) = match memchr::memchr(b'?', rest) {
-            Some(mark) => (&rest[..mark], Some(&rest[mark + 1..])),
+        // A fragment is never sent; what looks like one is not ours to show.
+        let (path, query) = match memchr::memchr2(b'?', b'#', rest) {
+            Some(mark) if rest[mark] == b'?' => {
+                let query = &rest[mark + 1..];
+                (&rest[..mark], Some(&query[..memchr::memchr(b'#', query).unwrap_or(query.len())]))
+            }
+            Some(mark) => (&rest[..mark], None),
             None => (rest, None),
         };
         // RFC 9110 4.2.3: an empty path means the root.
         Self { scheme, authority, path: if path.is_empty() { b"/" } else { path }, query }
     }
+
+    fn redacted_path(&self) -> CompactString {
+        let is_path = self.path.starts_with(b"/");
+        // What is no form of a target (RFC 9112 3.2) but names values may be a query whose mark is missing.
+        if !is_path && memchr::memchr(b'=', self.path).is_some() {
+            return redact::query(self.path);
+        }
+        redact::path(text(self.path, MAX_PATH_LENGTH))
+    }
 }
 
 /// Scheme, authority and the rest of an absolute-form; what is none (`*`, or nonsense) is all rest.
 fn absolute(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
-    let Some(colon) = memchr::memchr(b':', target) else { return (&[], &[], target) };
+    let colon = memchr::memchr(b':', target).filter(|&colon| is_scheme(&target[..colon]));
+    let Some(colon) = colon else { return (&[], &[], target) };
     let Some(after) = target[colon + 1..].strip_prefix(b"//") else { return (&[], &[], target) };
-    let end = memchr::memchr2(b'/', b'?', after).unwrap_or(after.len());
+    let end = memchr::memchr3(b'/', b'?', b'#', after).unwrap_or(after.len());
     (&target[..colon], &after[..end], &after[end..])
+}
+
+/// RFC 3986 3.1
+fn is_scheme(scheme: &[u8]) -> bool {
+    let of_schemes = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(of_schemes)
 }
 
 /// Bytes as text: what is no text, or steers a terminal, is replaced, and what is cut off is marked.
@@ -84,13 +118,20 @@ fn text(bytes: &[u8], limit: usize) -> CompactString {
     if bytes.is_empty() {
         return CompactString::default();
     }
-    let kept = &bytes[..bytes.len().min(limit)];
-    // Without a way out of the loop it is a few vector instructions; nearly every field passes.
-    let plain = kept.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
-    match std::str::from_utf8(kept) {
-        Ok(text) if plain && kept.len() == bytes.len() => CompactString::new(text),
-        _ => printable(kept, kept.len() < bytes.len(), limit),
+    match std::str::from_utf8(bytes) {
+        // Nearly every field passes.
+        Ok(text) if bytes.len() <= limit && is_printable(bytes) => CompactString::new(text),
+        _ => printable(&bytes[..bytes.len().min(limit)], bytes.len() > limit, limit),
     }
+}
+
+/// Whether all of it is ASCII that can be seen, or blanks.
+fn is_printable(bytes: &[u8]) -> bool {
+    let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
+    let (eights, rest) = bytes.as_chunks::<8>();
+    // Eight at a time, without a way out of the loop: it is a few instructions.
+    eights.iter().all(|eight| eight.iter().fold(true, |all, byte| all & is_printable(byte)))
+        && rest.iter().all(is_printable)
 }
 
 #[cold]

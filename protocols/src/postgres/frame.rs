@@ -92,6 +92,11 @@ impl Framer {
         self.state = State::Packet;
     }
 
+    /// Whether what passes next belongs to a packet.
+    pub(super) fn expects_packet(&self) -> bool {
+        matches!(self.state, State::Packet | State::Body(Body { kind: PACKET, .. }))
+    }
+
     pub(super) fn expect_answer(&mut self) {
         self.state = State::Answer;
     }

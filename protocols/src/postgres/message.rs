@@ -241,10 +241,13 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The database of the start-up parameters; the user's name is its default.
+/// The database of the start-up parameters; the user's name is its default. Empty where too little was kept to tell.
 fn database(mut parameters: &[u8]) -> &[u8] {
     let mut user: &[u8] = b"";
     while let Some((name, rest)) = split_string(parameters) {
+        if name.is_empty() {
+            return user;
+        }
         let Some((value, rest)) = split_string(rest) else { break };
         match name {
             b"database" => return value,
@@ -253,7 +256,7 @@ fn database(mut parameters: &[u8]) -> &[u8] {
         }
         parameters = rest;
     }
-    user
+    b""
 }
 
 /// The string at the beginning, without its NUL, and what follows; `None` if it has no end.
@@ -275,12 +278,13 @@ pub(super) fn sqlstate(mut fields: &[u8]) -> Option<&str> {
     None
 }
 
-/// What a `CommandComplete` says was done, and to how many rows: `INSERT 0 5`, `SELECT 5`, `CREATE TABLE`.
-pub(super) fn command_tag(body: &[u8]) -> (&str, Option<u64>) {
-    let tag = split_string(body).and_then(|(tag, _)| std::str::from_utf8(tag).ok()).unwrap_or_default();
+/// What a `CommandComplete` says was done, and to how many rows: `INSERT 0 5`, `SELECT 5`, `CREATE TABLE`. `None` where
+/// not all of it was captured.
+pub(super) fn command_tag(body: &[u8]) -> Option<(&str, Option<u64>)> {
+    let tag = split_string(body).and_then(|(tag, _)| std::str::from_utf8(tag).ok())?;
     let operation = tag.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ');
     let rows = tag[operation.len()..].rsplit(' ').next().and_then(|rows| rows.parse().ok());
-    (operation, rows)
+    Some((operation, rows))
 }
 
 /// What can be told from the last bytes before a `ReadyForQuery` of a response whose middle is missing.
@@ -290,16 +294,20 @@ pub(super) enum Outcome {
     Failed,
     Rows(u64),
     Unknown,
+    /// Too little is left to tell a failure from a success.
+    Hidden,
 }
 
 pub(super) fn outcome(before_ready: &[u8]) -> Outcome {
     /// The tags that count rows.
     const COUNTED: [&[u8]; 8] =
         [b"SELECT ", b"INSERT 0 ", b"UPDATE ", b"DELETE ", b"MERGE ", b"FETCH ", b"MOVE ", b"COPY "];
-    let Some(tag) = before_ready.strip_suffix(&[0]) else { return Outcome::Unknown };
-    if tag.ends_with(&[0]) {
-        return Outcome::Failed;
-    }
+    let tag = match before_ready {
+        [] | [0] => return Outcome::Hidden,
+        [.., 0, 0] => return Outcome::Failed,
+        [tag @ .., 0] => tag,
+        _ => return Outcome::Unknown,
+    };
     let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (words, rows) = tag.split_at(tag.len() - digits);
     // As much of the words as is there must be the end of a tag, and more than the space before the number.

@@ -13,15 +13,22 @@
 //! `ReadyForQuery`. Copied data belongs to the statement that copies.
 //!
 //! Memory is bounded to about 3 MiB: of a message at most 8.5 KiB are kept, of a connection 4096 open requests with 512
-//! KiB of SQL, and 1024 names of prepared statements and of portals each, again with 512 KiB of SQL. A response whose middle was not captured is recovered at its
-//! `ReadyForQuery`, which ends an operation and so is among its last bytes.
+//! KiB of SQL, and 1024 names of prepared statements and of portals each, again with 512 KiB of SQL.
+//!
+//! A response whose middle was not captured is recovered at its `ReadyForQuery`, which ends an operation and so is among
+//! its last bytes.
 
+mod certainty;
+mod extended;
 mod frame;
 mod message;
 mod open;
+mod recovery;
 mod response;
 mod session;
 mod statements;
+
+use std::sync::Arc;
 
 use compact_str::CompactString;
 
@@ -35,8 +42,8 @@ use session::Session;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Query {
     /// The statement with every literal replaced by `?`; empty where it was prepared before Onlooker came. Ends in
-    /// `...` where not all of it was captured.
-    pub text: String,
+    /// `...` where not all of it was captured. Shared by all executions of a prepared statement.
+    pub text: Arc<str>,
     /// As it was written: `SELECT`, `insert`; from the server's answer for a statement that is not known; empty if
     /// neither is, or there are several. `PREPARE`, `FUNCTION CALL` and `CONNECT` for what has no statement to run.
     pub operation: CompactString,
@@ -44,7 +51,7 @@ pub struct Query {
     pub collection: CompactString,
     /// `SELECT users` or, for several, `SELECT users INSERT log`: low cardinality, at most 255 bytes.
     pub summary: CompactString,
-    /// As the connection was opened; empty if that was not seen.
+    /// As the connection was opened (the user's name is the default); empty if that was not seen.
     pub database: CompactString,
     /// SQLSTATE of the error, e.g. `42P01`; [`Query::UNKNOWN_ERROR`] if there was one whose code was not captured.
     pub error_code: CompactString,
@@ -59,7 +66,10 @@ impl Query {
     pub const UNKNOWN_ERROR: &str = "_OTHER";
 }
 
-/// Follows one connection.
+/// The parser of one connection to PostgreSQL.
+///
+/// It gives up ([`Unparsable`]) on a message of a kind or a length that the protocol does not have. Encryption ends what can
+/// be seen: it is told as [`Finding::SwitchedProtocol`].
 #[derive(Debug)]
 pub struct Postgres {
     frontend: Framer,
@@ -67,6 +77,8 @@ pub struct Postgres {
     session: Session,
     /// The last bytes of the responses, while the thread is lost.
     tail: Tail,
+    /// The last of the responses that passed is a hole in an operation whose event was lost: its run is not its own.
+    after_lost_event: bool,
     state: State,
 }
 
@@ -100,7 +112,7 @@ impl Postgres {
             backend.lose();
             session.assume_unseen_requests();
         }
-        Self { frontend, backend, session, tail: Tail::default(), state: State::Following }
+        Self { frontend, backend, session, tail: Tail::default(), after_lost_event: false, state: State::Following }
     }
 
     /// How many prepared statements and portals were forgotten because there were too many of them.
@@ -144,11 +156,17 @@ impl Postgres {
     }
 
     fn responses(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        if self.overtakes(piece.at) {
+            self.session.distrust_runs(found);
+        }
+        let after_lost_event = std::mem::take(&mut self.after_lost_event);
         if self.backend.enters(piece.at.run) {
             self.session.certainty.response_run();
             if self.backend.is_lost() {
-                self.session.found_run(self.frontend.run().unwrap_or_default(), found);
-                if Side::Backend.is_spoken_in(piece.bytes) {
+                let had_older = self.session.found_run(self.frontend.run().unwrap_or_default(), found);
+                // With nothing else unanswered, what was lost is the beginning of this response.
+                let begins = had_older || !after_lost_event;
+                if begins && Side::Backend.is_spoken_in(piece.bytes) {
                     self.backend.expect_message();
                 }
             }
@@ -173,7 +191,7 @@ impl Postgres {
             }
         }
         if let Some(partial) = self.backend.partial() {
-            self.session.partial_response(partial, piece.at);
+            self.session.partial_response(partial, piece.at, found);
         }
         Ok(())
     }
@@ -190,7 +208,7 @@ impl Postgres {
     /// The thread of the responses was lost: it may be taken up after a `ReadyForQuery` that ends the piece.
     fn find_ready(&mut self, piece: Piece<'_>, found: &mut Vec<Finding>) {
         let end = piece.at.advanced(piece.bytes.len() as u64);
-        self.session.touch_unknown(piece.at, end);
+        self.session.unknown_response(piece.at, end, found);
         self.tail.push(piece.bytes);
         if let Some((before, status)) = self.tail.ready() {
             let position = end.position.saturating_sub(READY_FOR_QUERY_LENGTH as u64);
@@ -207,29 +225,38 @@ impl Postgres {
         if self.frontend.enters(at.run) {
             self.session.request_run(at.run, self.backend.is_lost(), found);
         }
+        if self.frontend.expects_packet() {
+            // What it asked for is not known, nor in what form that will be answered.
+            self.frontend.lose();
+            self.backend.lose();
+            self.session.lose_requests(end);
+            return;
+        }
         match self.frontend.gap(missing, at) {
             Hole::Within => {
                 if let Some(partial) = self.frontend.partial() {
                     self.session.partial_request(partial, end, found);
                 }
             }
-            Hole::Ends(message) if message.kind != PACKET => self.session.request(&message, found),
-            Hole::Loses(Some(message)) if message.kind != PACKET => {
-                self.session.request(&message, found);
+            Hole::Ends(message) => self.session.request(&message, found),
+            Hole::Loses(message) => {
+                if let Some(message) = message {
+                    self.session.request(&message, found);
+                }
                 self.session.lose_requests(end);
             }
-            Hole::Ends(_) => {
-                // What the packet was is not known.
-                self.frontend.lose();
-                self.session.lose_requests(end);
-            }
-            Hole::Loses(_) => self.session.lose_requests(end),
             Hole::Lost => {}
         }
     }
 
+    /// Whether this run of responses is from before that of the newest request.
+    fn overtakes(&self, response: Moment) -> bool {
+        self.frontend.run().is_some_and(|asked| response.run < asked)
+    }
+
     fn missing_responses(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
         let end = at.advanced(missing);
+        self.after_lost_event = self.overtakes(at);
         if self.backend.enters(at.run) {
             self.session.certainty.response_run();
             if self.backend.is_lost() {
@@ -240,7 +267,7 @@ impl Postgres {
         match self.backend.gap(missing, at) {
             Hole::Within => {
                 if let Some(partial) = self.backend.partial() {
-                    self.session.partial_response(partial, end);
+                    self.session.partial_response(partial, end, found);
                 }
             }
             Hole::Ends(message) => self.session.response(&message, found),
@@ -248,9 +275,9 @@ impl Postgres {
                 if let Some(message) = message {
                     self.session.response(&message, found);
                 }
-                self.session.touch_unknown(at, end);
+                self.session.unknown_response(at, end, found);
             }
-            Hole::Lost => self.session.touch_unknown(at, end),
+            Hole::Lost => self.session.unknown_response(at, end, found),
         }
     }
 
@@ -263,14 +290,13 @@ impl Postgres {
     }
 
     fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        let lost_in = self.backend.run().filter(|_| self.backend.is_lost());
+        let answered_unseen = self.session.answered_unseen.filter(|_| self.backend.is_lost());
         let broken = matches!(self.state, State::Broken(_));
         self.session.finish(
             |open| {
                 if broken {
                     Err(LossReason::Unparsable)
-                } else if lost_in.is_some_and(|run| run > open.request_end.run) {
-                    // Its response may have been complete.
+                } else if answered_unseen.is_some_and(|newest| open.start.position <= newest) {
                     Err(LossReason::ResponseMissing)
                 } else {
                     Ok(End::Closed(why, at))

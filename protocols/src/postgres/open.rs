@@ -5,6 +5,7 @@ use std::sync::Arc;
 use compact_str::{CompactString, ToCompactString, format_compact};
 
 use super::Query;
+use super::statements::Proposed;
 use crate::exchange::{Details, End, Exchange};
 use crate::parser::Moment;
 use crate::sql::{MAX_SUMMARY, Normalized};
@@ -23,11 +24,13 @@ pub(super) struct Open {
     /// What the statement holds, if it came with this request.
     pub(super) held_bytes: usize,
     /// A name that its `Parse` gave, not to be believed if it fails.
-    pub(super) prepares: Option<CompactString>,
+    pub(super) prepares: Option<Box<Proposed>>,
     /// The last response that is its own was seen: `CommandComplete` or the like, or an error.
     pub(super) answered: bool,
     pub(super) skipped: bool,
     pub(super) rows: Option<u64>,
+    /// The rows of one of its statements were not captured, and so all of them are not known.
+    pub(super) rows_hidden: bool,
     pub(super) error_code: CompactString,
     /// From the command tag, for a statement that is not known.
     pub(super) tag: CompactString,
@@ -82,6 +85,7 @@ impl Open {
             answered: false,
             skipped: false,
             rows: None,
+            rows_hidden: false,
             error_code: CompactString::default(),
             tag: CompactString::default(),
         }
@@ -128,7 +132,7 @@ impl Open {
     fn into_query(self, database: CompactString) -> Query {
         let is_known = self.statement.is_some();
         let Normalized { text, operation, collection, summary } =
-            self.statement.map(Arc::unwrap_or_clone).unwrap_or_default();
+            self.statement.as_deref().cloned().unwrap_or_default();
         let (operation, summary) = match self.request {
             Request::Startup => named("CONNECT"),
             Request::Function => named("FUNCTION CALL"),
@@ -145,7 +149,7 @@ impl Open {
             summary,
             database,
             error_code: self.error_code,
-            rows: self.rows,
+            rows: self.rows.filter(|_| !self.rows_hidden),
             skipped: self.skipped,
         }
     }

@@ -6,7 +6,7 @@ use compact_str::CompactString;
 
 use super::Query;
 use super::frame::Partial;
-use super::message::{Message, Outcome, backend, command_tag, outcome, split_string, sqlstate};
+use super::message::{Message, backend, command_tag, split_string, sqlstate};
 use super::open::{Extended, Open, Request, Stage};
 use super::session::{Entry, Session};
 use crate::exchange::{Begun, End, Finding, LossReason, Lost};
@@ -18,7 +18,11 @@ const MAX_IDLE: usize = 64;
 
 impl Session {
     pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.resolve_hole(message.start.run);
+        self.resolve_hole(message.start.run, found);
+        if !is_asynchronous(message.kind) {
+            self.hear();
+            self.orphaned |= self.queue.is_empty();
+        }
         match message.kind {
             backend::READY_FOR_QUERY => self.ready(message, found),
             backend::ERROR_RESPONSE => self.error(message, found),
@@ -38,54 +42,14 @@ impl Session {
     }
 
     /// A response may be long: it has begun once its first bytes are seen, and reaches as far as it came.
-    pub(super) fn partial_response(&mut self, partial: Partial, end: Moment) {
-        self.resolve_hole(partial.start.run);
+    pub(super) fn partial_response(&mut self, partial: Partial, end: Moment, found: &mut Vec<Finding>) {
+        self.resolve_hole(partial.start.run, found);
+        if !is_asynchronous(partial.kind) {
+            self.hear();
+        }
         if let (false, Some(Entry::Open(open))) = (is_asynchronous(partial.kind), self.queue.front_mut()) {
             open.touch(partial.start, end);
         }
-    }
-
-    /// A hole in the responses whose messages are not known: part of the answer to the first that is open.
-    pub(super) fn touch_unknown(&mut self, start: Moment, end: Moment) {
-        if let Some(Entry::Open(open)) = self.queue.front_mut()
-            && (open.response.is_some() || start.run > open.request_end.run)
-        {
-            open.touch(start, end);
-        }
-    }
-
-    /// The thread was lost, and is taken up again at a `ReadyForQuery`, whose last bytes before it are these.
-    pub(super) fn found_ready(&mut self, before: &[u8], ready: &Message<'_>, found: &mut Vec<Finding>) {
-        self.resolve_hole(ready.start.run);
-        match self.ready_due() {
-            _ if matches!(self.queue.front(), Some(Entry::Hole { .. })) => self.ready(ready, found),
-            Ready::One(last) => {
-                self.drop_unanswered(last, found);
-                self.guess_outcome(before);
-                self.ready(ready, found);
-            }
-            Ready::None => self.ready(ready, found),
-            // Any of them may be this one: which responses are over isn't known.
-            Ready::Several(last) => {
-                self.drop_front(last + 1, found);
-                self.queue.push_front(Entry::Hole { orphans: false });
-            }
-        }
-        self.settle(found);
-    }
-
-    /// The thread was lost, and a new run of responses begins: it answers the last run of requests (this one), and
-    /// what is open from before has lost its response.
-    pub(super) fn found_run(&mut self, last_request_run: u32, found: &mut Vec<Finding>) {
-        let is_older = |entry: &Entry| match entry {
-            Entry::Open(open) => open.request_end.run < last_request_run,
-            Entry::Passed { last, .. } => last.run < last_request_run,
-            Entry::Hole { .. } => true,
-        };
-        let older = self.queue.iter().take_while(|entry| is_older(entry)).count();
-        // Behind a hole that nothing follows there may be more of what it hides.
-        let hides = older == self.queue.len() && matches!(self.queue.back(), Some(Entry::Hole { .. }));
-        self.drop_front(older - usize::from(hides), found);
     }
 
     /// Reports what is complete with its own answer, because no `ReadyForQuery` belongs to it.
@@ -116,10 +80,13 @@ impl Session {
         let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
         match message.kind {
             backend::COMMAND_COMPLETE => {
-                let (tag, rows) = command_tag(message.body);
-                // Of several statements the rows are added up.
-                open.rows = rows.map_or(open.rows, |rows| Some(open.rows.unwrap_or(0).saturating_add(rows)));
-                open.tag = tag.into();
+                match command_tag(message.body) {
+                    Some((tag, rows)) => {
+                        open.count(rows);
+                        open.tag = tag.into();
+                    }
+                    None => open.rows_hidden = true,
+                }
                 self.copying = false;
             }
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => self.copying = true,
@@ -137,7 +104,11 @@ impl Session {
             | backend::NO_DATA
             | backend::ROW_DESCRIPTION => {
                 match message.kind {
-                    backend::PARSE_COMPLETE => open.prepares = None,
+                    backend::PARSE_COMPLETE => {
+                        if let Some(proposed) = open.prepares.take() {
+                            self.statements.confirm(*proposed);
+                        }
+                    }
                     // The answer to a Bind that was not seen.
                     backend::BIND_COMPLETE if extended.due == 0 => extended.believe_executed(),
                     _ => {}
@@ -146,7 +117,7 @@ impl Session {
                 open.answered |= extended.due == 0 && extended.stage == Stage::Prepared;
             }
             backend::COMMAND_COMPLETE => {
-                let (tag, rows) = command_tag(message.body);
+                let (tag, rows) = command_tag(message.body).unwrap_or_default();
                 (open.rows, open.tag) = (rows, tag.into());
                 open.answered = true;
                 extended.believe_executed();
@@ -194,36 +165,52 @@ impl Session {
             Request::Extended(_) => {
                 open.answered = true;
                 self.skipping = true;
-                if let Some(name) = open.prepares.take() {
-                    self.statements.remove(name.as_bytes());
+                if let Some(proposed) = open.prepares.take() {
+                    self.statements.withdraw(&proposed);
                 }
             }
             Request::Query | Request::Function => {}
         }
     }
 
-    fn ready(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+    pub(super) fn ready(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         self.certainty.ready();
         self.copying = false;
         let Some(last) = self.queue.iter().position(|entry| entry.ready_due(self.skipping) > 0) else {
-            found.push(Finding::Orphan(message.start));
+            self.skipping = false;
+            if self.queue.is_empty() {
+                found.push(Finding::Orphan(message.start));
+            }
+            // What is open was answered with what is not due, however that came about.
+            self.lose_all(found);
             return;
         };
         for _ in 0..last {
             self.complete(message, found);
         }
         match self.queue.front_mut() {
-            Some(Entry::Open(_)) => self.complete(message, found),
+            Some(Entry::Open(open)) => {
+                let asked = open.request_end.run;
+                self.complete(message, found);
+                self.look_for_overlap(asked, message.start.run);
+            }
             Some(Entry::Passed { ready, .. }) => {
                 *ready -= 1;
                 if *ready == 0 {
                     self.queue.pop_front();
                 }
             }
-            Some(Entry::Hole { orphans: true }) if last == 0 => found.push(Finding::Orphan(message.start)),
+            Some(Entry::Hole { orphans: true, .. }) if last == 0 => found.push(Finding::Orphan(message.start)),
             Some(Entry::Hole { .. }) | None => {}
         }
         self.skipping = false;
+    }
+
+    /// The request behind the one that was asked and answered in these runs may have been sent between the two.
+    fn look_for_overlap(&mut self, asked: u32, answered: u32) {
+        if self.queue.front().and_then(Entry::first_run).is_some_and(|next| asked < next && next < answered) {
+            self.certainty.does_not_wait();
+        }
     }
 
     /// `ReadyForQuery` has come for the first of the queue.
@@ -242,8 +229,8 @@ impl Session {
                 return;
             }
             open.touch(ready.start, ready.end);
-            if let (true, Some(name)) = (open.skipped, &open.prepares) {
-                session.statements.remove(name.as_bytes());
+            if let (true, Some(proposed)) = (open.skipped, &open.prepares) {
+                session.statements.withdraw(proposed);
             }
             open.settle_stage();
             session.report(open, End::Complete, found);
@@ -251,7 +238,7 @@ impl Session {
     }
 
     /// Takes the first of the queue; if it was announced it is handed on, and must be reported.
-    fn pop(&mut self, report: impl FnOnce(Open, &mut Self)) {
+    pub(super) fn pop(&mut self, report: impl FnOnce(Open, &mut Self)) {
         if let Some(Entry::Open(open)) = self.queue.pop_front() {
             self.held_bytes -= open.held_bytes;
             if open.begun {
@@ -272,79 +259,13 @@ impl Session {
         }
     }
 
-    fn lose(&self, open: &Open, reason: LossReason, found: &mut Vec<Finding>) {
+    pub(super) fn lose(&self, open: &Open, reason: LossReason, found: &mut Vec<Finding>) {
         found.push(Finding::Lost(Lost { start: open.start, reason }));
     }
-
-    /// Their responses were not captured.
-    fn drop_front(&mut self, count: usize, found: &mut Vec<Finding>) {
-        for _ in 0..count {
-            self.pop(|open, session| session.lose(&open, LossReason::ResponseMissing, found));
-        }
-        if count > 0 {
-            self.skipping = false;
-            self.certainty.lose();
-        }
-    }
-
-    /// Of a pipeline's commands before the last, the answers were not captured, and when they ended isn't known.
-    fn drop_unanswered(&mut self, last: usize, found: &mut Vec<Finding>) {
-        if !self.skipping {
-            for _ in 0..last {
-                self.pop(|open, session| session.lose(&open, LossReason::ResponseMissing, found));
-            }
-        }
-    }
-
-    /// The answer to the first of the queue, from what is left of it before a `ReadyForQuery`.
-    fn guess_outcome(&mut self, before: &[u8]) {
-        let skipping = self.skipping;
-        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
-        if open.answered || skipping {
-            return;
-        }
-        open.answered = true;
-        match outcome(before) {
-            Outcome::Failed => open.fail(Query::UNKNOWN_ERROR),
-            Outcome::Rows(rows) if open.is_one_statement() => open.rows = Some(rows),
-            // Of several statements, some were not counted.
-            Outcome::Rows(_) | Outcome::Unknown => open.rows = None,
-        }
-    }
-
-    /// A hole is over once an answer comes in a later run than the request behind it.
-    fn resolve_hole(&mut self, run: u32) {
-        if let Some(Entry::Hole { .. }) = self.queue.front()
-            && let Some(behind) = self.queue.get(1)
-            && behind.first_run().is_some_and(|behind| behind < run)
-        {
-            self.queue.pop_front();
-        }
-    }
-
-    /// How many of the queue a `ReadyForQuery` can be for, and the last of them.
-    fn ready_due(&self) -> Ready {
-        let mut due = Ready::None;
-        for (index, entry) in self.queue.iter().enumerate() {
-            due = match (due, entry.ready_due(self.skipping)) {
-                (due, 0) => due,
-                (Ready::None, 1) => Ready::One(index),
-                _ => Ready::Several(index),
-            };
-        }
-        due
-    }
-}
-
-/// How many `ReadyForQuery` are due, and where in the queue the last.
-enum Ready {
-    None,
-    One(usize),
-    Several(usize),
 }
 
 impl Entry {
-    fn ready_due(&self, skipping: bool) -> u32 {
+    pub(super) fn ready_due(&self, skipping: bool) -> u32 {
         match self {
             Self::Open(open) => u32::from(match open.request {
                 Request::Startup => true,
@@ -358,7 +279,7 @@ impl Entry {
         }
     }
 
-    fn first_run(&self) -> Option<u32> {
+    pub(super) fn first_run(&self) -> Option<u32> {
         match self {
             Self::Open(open) => Some(open.start.run),
             Self::Passed { last, .. } => Some(last.run),
@@ -376,11 +297,18 @@ impl Extended {
 }
 
 impl Open {
-    fn fail(&mut self, code: &str) {
+    pub(super) fn fail(&mut self, code: &str) {
         if self.error_code.is_empty() {
             self.error_code = CompactString::from(code);
         }
         self.rows = None;
+    }
+
+    /// Of several statements the rows are added up.
+    fn count(&mut self, rows: Option<u64>) {
+        if let Some(more) = rows {
+            self.rows = Some(self.rows.unwrap_or(0).saturating_add(more));
+        }
     }
 
     /// What was supposed to be executed and got no answer to that was only prepared.
@@ -393,8 +321,8 @@ impl Open {
         }
     }
 
-    fn is_one_statement(&self) -> bool {
-        let text = self.statement.as_deref().map_or("", |statement| statement.text.as_str());
+    pub(super) fn is_one_statement(&self) -> bool {
+        let text = self.statement.as_deref().filter(|statement| statement.is_whole()).map_or("", |whole| &whole.text);
         match self.request {
             Request::Query => !text.is_empty() && !text.trim_end_matches([';', ' ']).contains(';'),
             Request::Extended(_) => true,
@@ -404,6 +332,6 @@ impl Open {
 }
 
 /// What the server may send at any time, whatever was asked of it.
-fn is_asynchronous(kind: u8) -> bool {
+pub(super) fn is_asynchronous(kind: u8) -> bool {
     matches!(kind, backend::NOTIFICATION_RESPONSE | backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS)
 }

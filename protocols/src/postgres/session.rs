@@ -2,24 +2,27 @@
 //!
 //! The server answers strictly in order, and says with `ReadyForQuery` where the answers to a `Query`, a `FunctionCall`
 //! or a `Sync` end. So the open requests are a queue, and responses belong to its front. This half of the session adds
-//! to the queue; [`response`](super::response) takes from it.
+//! to the queue, with [`extended`](super::extended) for the extended query protocol; [`response`](super::response) takes
+//! from it, and [`recovery`](super::recovery) where not all was captured.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::certainty::Certainty;
+use super::extended::{Overflow, Unnamed};
 use super::frame::Partial;
 use super::message::{Message, frontend, split_string};
-use super::open::{Extended, Open, Request, Stage};
+use super::open::{Open, Request, Stage};
 use super::statements::Statements;
 use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::parser::Moment;
-use crate::sql::{Dialect, Extent, Normalized, normalize};
+use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
 /// How many requests are kept open on one connection, and how much memory their statements take; later ones are
 /// counted as lost.
-const MAX_OPEN: usize = 4096;
+pub(super) const MAX_OPEN: usize = 4096;
 const MAX_HELD_BYTES: usize = 512 * 1024;
 
 #[derive(Debug)]
@@ -33,12 +36,19 @@ pub(super) struct Session {
     pub(super) portals: Statements,
     pub(super) database: CompactString,
     pub(super) dialect: Dialect,
+    normalizer: Normalizer,
+    pub(super) last_unnamed: Option<Unnamed>,
     /// A command of a pipeline failed: the server skips all messages to the next `Sync`.
     pub(super) skipping: bool,
     /// The client copies data in: `Sync` and `Flush` mean nothing until it is done.
     pub(super) copying: bool,
     pub(super) certainty: Certainty,
-    overflow: Overflow,
+    /// A response came to no request that was seen, and no request since.
+    pub(super) orphaned: bool,
+    /// Where the newest request began that was open when responses passed whose messages are not known: it may have been
+    /// answered, as may those before.
+    pub(super) answered_unseen: Option<u64>,
+    pub(super) overflow: Overflow,
     /// Where the message began for which a request was opened before all of it had passed.
     opened: Option<u64>,
 }
@@ -56,36 +66,10 @@ pub(super) enum Entry {
     Hole {
         /// Whether their responses are to be told as orphans; not if the requests were counted already.
         orphans: bool,
+        /// Whether responses have passed since. If not, they may be of the same run as the request behind: then theirs
+        /// come before its own.
+        answered: bool,
     },
-}
-
-/// Whether it can be said which response belongs to which request, once responses were not captured.
-///
-/// It can while the client waits for its answers before it sends more. Where it has been seen not to, nothing is told
-/// after a loss until one turn of requests was answered by as many `ReadyForQuery`.
-#[derive(Debug, Default)]
-pub(super) struct Certainty {
-    /// The client was seen to send requests while those of an earlier run were open.
-    pipelines: bool,
-    doubt: bool,
-    /// Points of synchronisation in the last run of requests, and of responses.
-    requested: u32,
-    answered: u32,
-}
-
-/// Requests beyond [`MAX_OPEN`]: a group of the extended protocol that isn't kept.
-#[derive(Debug, Default)]
-struct Overflow {
-    group: Option<Group>,
-    /// It had an `Execute`, and its `Sync` is to come: until then nothing is kept, for the answers can't be told apart.
-    unsynced: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    start: Moment,
-    /// Whether it prepares or describes a statement, so that it counts without an `Execute` too.
-    counts: bool,
 }
 
 impl Session {
@@ -98,9 +82,13 @@ impl Session {
             portals: Statements::default(),
             database: CompactString::default(),
             dialect: Dialect::Postgres,
+            normalizer: Normalizer::default(),
+            last_unnamed: None,
             skipping: false,
             copying: false,
             certainty: Certainty::default(),
+            orphaned: false,
+            answered_unseen: None,
             overflow: Overflow::default(),
             opened: None,
         }
@@ -108,7 +96,7 @@ impl Session {
 
     /// Nothing is known of what the client has sent so far.
     pub(super) fn assume_unseen_requests(&mut self) {
-        self.queue.push_back(Entry::Hole { orphans: true });
+        self.queue.push_back(Entry::Hole { orphans: true, answered: true });
     }
 
     /// The first piece of a run of requests is about to be taken; `lost` says whether responses were not captured.
@@ -116,15 +104,17 @@ impl Session {
         if !lost {
             self.settle_supposed(run, found);
         }
-        let waits = match self.queue.front() {
-            _ if self.copying || lost => true,
-            // A password answers the server, and the rest of a group may follow a Flush.
-            Some(Entry::Open(open)) if open.request == Request::Startup || open.is(Stage::Building) => true,
-            Some(Entry::Open(open)) => open.answered || open.request_end.run >= run,
-            Some(Entry::Passed { last, .. }) => last.run >= run,
-            Some(Entry::Hole { .. }) | None => true,
+        // An answer has begun to come, and the client goes on before it is there. A password answers the server, and the
+        // rest of a group may follow a Flush.
+        let goes_on = match self.queue.front() {
+            Some(Entry::Open(open)) if open.request == Request::Startup || open.is(Stage::Building) => false,
+            Some(Entry::Open(open)) => open.response.is_some() && !open.answered && open.request_end.run < run,
+            Some(Entry::Passed { .. } | Entry::Hole { .. }) | None => false,
         };
-        self.certainty.request_run(waits, self.queue.is_empty());
+        if goes_on && !self.copying && !lost {
+            self.certainty.does_not_wait();
+        }
+        self.certainty.request_run(self.queue.is_empty());
     }
 
     /// A client that goes on has its answer: an `Execute` that is only supposed, and got none, was not there.
@@ -148,6 +138,7 @@ impl Session {
 
     pub(super) fn request(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         let opened = self.opened.take() == Some(message.start.position);
+        self.orphaned = false;
         match message.kind {
             frontend::QUERY => self.query(message, opened, found),
             frontend::FUNCTION_CALL => self.simple(Request::Function, message, opened, None, found),
@@ -211,13 +202,14 @@ impl Session {
         self.portals.remove(b"");
         // What a COPY's data hides is no request.
         let orphans = !std::mem::take(&mut self.copying);
-        if !matches!(self.queue.back(), Some(Entry::Hole { .. })) {
-            self.queue.push_back(Entry::Hole { orphans });
+        match self.queue.back_mut() {
+            Some(Entry::Hole { answered, .. }) => *answered &= self.orphaned,
+            _ => self.queue.push_back(Entry::Hole { orphans, answered: self.orphaned }),
         }
     }
 
     fn query(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {
-        let statement = Arc::new(self.normalize(message.body));
+        let statement = self.normalize(message.body);
         self.simple(Request::Query, message, opened, Some(statement), found);
     }
 
@@ -251,7 +243,7 @@ impl Session {
         found: &mut Vec<Finding>,
     ) {
         self.end_group(found);
-        self.certainty.requested += 1;
+        self.certainty.synced();
         if self.is_full() {
             self.overflow = Overflow::default();
             too_many(start, found);
@@ -266,167 +258,6 @@ impl Session {
         self.begin(found);
     }
 
-    fn parse(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {
-        if !opened {
-            self.open_parse(message.start, message.end, found);
-        }
-        let Some((name, sql)) = split_string(message.body) else {
-            // Only the unnamed statement can be replaced by another.
-            self.statements.remove(b"");
-            return;
-        };
-        let statement = Arc::new(self.normalize(sql));
-        self.statements.set(name, Some(Arc::clone(&statement)));
-        if let Some(open) = self.building() {
-            open.request_end = message.end;
-            open.prepares = Some(CompactString::from_utf8_lossy(name)).filter(|name| !name.is_empty());
-            self.hold(statement);
-        }
-    }
-
-    /// Each `Parse` begins a group, if the one in progress has had its own.
-    fn open_parse(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
-        let has_its_own = self.building().is_some_and(|open| open.statement.is_some())
-            || self.overflow.group.is_some_and(|group| group.counts);
-        if has_its_own {
-            self.end_group(found);
-        }
-        if self.extend_group(start, end, true, found) {
-            self.begin(found);
-        }
-    }
-
-    fn bind(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        let (portal, rest) = split_string(message.body).unwrap_or_default();
-        let statement = split_string(rest).and_then(|(name, _)| self.statements.get(name));
-        self.portals.set(portal, statement);
-        self.extend_group(message.start, message.end, false, found);
-    }
-
-    fn describe(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        let name = message.body.strip_prefix(b"S").and_then(split_string).map(|(name, _)| name);
-        if self.extend_group(message.start, message.end, name.is_some(), found)
-            && let Some(name) = name
-        {
-            let statement = self.statements.get(name);
-            if let Some(open) = self.building() {
-                open.statement = open.statement.take().or(statement);
-            }
-            self.begin(found);
-        }
-    }
-
-    fn close_named(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.extend_group(message.start, message.end, false, found);
-        match message.body.split_first().map(|(kind, name)| (kind, split_string(name))) {
-            Some((b'S', Some((name, _)))) => self.statements.remove(name),
-            Some((b'P', Some((name, _)))) => self.portals.remove(name),
-            _ => {}
-        }
-    }
-
-    fn execute(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        let portal = split_string(message.body);
-        let statement = portal.and_then(|(portal, _)| self.portals.get(portal));
-        let limit = portal.and_then(|(_, rest)| rest.first_chunk()).map_or(0, |&limit| u32::from_be_bytes(limit));
-        if !self.extend_group(message.start, message.end, false, found) {
-            if let Some(group) = self.overflow.group.take() {
-                too_many(group.start, found);
-                self.overflow.unsynced = true;
-            }
-            return;
-        }
-        if let Some(open) = self.building() {
-            open.statement = statement;
-            if let Some(extended) = open.as_extended_mut() {
-                // What was due before it comes before its own answer.
-                *extended = Extended { stage: Stage::Executed, due: 0, limit, ..*extended };
-            }
-        }
-        self.begin(found);
-    }
-
-    /// What was sent is to be answered now: a group that waits for that is a request of its own.
-    fn flush(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        if let Some(Entry::Open(open)) = self.queue.back_mut()
-            && matches!(open.request, Request::Extended(Extended { synced: false, .. }))
-        {
-            open.request_end = message.end;
-        }
-        self.end_group(found);
-    }
-
-    fn sync(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.certainty.requested += 1;
-        self.end_group(found);
-        let overflows = std::mem::take(&mut self.overflow).unsynced;
-        // A group with nothing to tell of: its answers come with those of the one before.
-        if self.building().is_some() {
-            self.drop_back();
-        }
-        if let Some(Entry::Open(open)) = self.queue.back_mut()
-            && let Request::Extended(extended) = &mut open.request
-            && !extended.synced
-            && !overflows
-        {
-            extended.synced = true;
-            open.request_end = message.end;
-        } else {
-            self.pass(message.end);
-        }
-    }
-
-    /// The group in progress, if there is one.
-    pub(super) fn building(&mut self) -> Option<&mut Open> {
-        match self.queue.back_mut() {
-            Some(Entry::Open(open)) if open.is(Stage::Building) => Some(open),
-            _ => None,
-        }
-    }
-
-    /// Adds a message to the group in progress, or begins one with it; `false` if the group isn't kept.
-    fn extend_group(&mut self, start: Moment, end: Moment, counts: bool, found: &mut Vec<Finding>) -> bool {
-        if self.building().is_none() {
-            if self.is_full() {
-                let group = self.overflow.group.get_or_insert(Group { start, counts: false });
-                group.counts |= counts;
-                return false;
-            }
-            self.settle(found);
-            self.queue.push_back(Entry::Open(Open::extended(start, end)));
-        }
-        if let Some(open) = self.building() {
-            open.request_end = end;
-            if let Some(extended) = open.as_extended_mut() {
-                extended.due = extended.due.saturating_add(1);
-            }
-        }
-        true
-    }
-
-    /// No `Execute` will follow in the group in progress: if it is of a statement, it was to prepare it.
-    fn end_group(&mut self, found: &mut Vec<Finding>) {
-        if let Some(open) = self.building()
-            && open.begun
-            && let Some(extended) = open.as_extended_mut()
-        {
-            extended.stage = Stage::Prepared;
-            let is_answered = extended.due == 0;
-            open.answered |= is_answered;
-        }
-        if let Some(group) = self.overflow.group.take_if(|group| group.counts) {
-            too_many(group.start, found);
-            self.overflow.unsynced = true;
-        }
-    }
-
-    /// Takes back a group that was not announced.
-    fn drop_back(&mut self) {
-        if let Some(Entry::Open(open)) = self.queue.pop_back() {
-            self.held_bytes -= open.held_bytes;
-        }
-    }
-
     fn extend_copy(&mut self, end: Moment) {
         if let (true, Some(Entry::Open(open))) = (self.copying, self.queue.front_mut()) {
             open.request_end = end;
@@ -434,7 +265,7 @@ impl Session {
     }
 
     /// Announces the last of the queue, unless it was.
-    fn begin(&mut self, found: &mut Vec<Finding>) {
+    pub(super) fn begin(&mut self, found: &mut Vec<Finding>) {
         if let Some(Entry::Open(open)) = self.queue.back_mut()
             && !open.begun
         {
@@ -444,7 +275,7 @@ impl Session {
         }
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.overflow.unsynced
             || self.overflow.group.is_some()
             || self.queue.len() >= MAX_OPEN
@@ -452,7 +283,7 @@ impl Session {
     }
 
     /// The last of the queue came with its statement.
-    fn hold(&mut self, statement: Arc<Normalized>) {
+    pub(super) fn hold(&mut self, statement: Arc<Normalized>) {
         if let Some(Entry::Open(open)) = self.queue.back_mut() {
             self.held_bytes -= open.held_bytes;
             open.held_bytes = statement.held_bytes();
@@ -462,7 +293,7 @@ impl Session {
     }
 
     /// One more `ReadyForQuery` that belongs to nothing told.
-    fn pass(&mut self, at: Moment) {
+    pub(super) fn pass(&mut self, at: Moment) {
         match self.queue.back_mut() {
             Some(Entry::Passed { ready, last }) => (*ready, *last) = (ready.saturating_add(1), at),
             _ => self.queue.push_back(Entry::Passed { ready: 1, last: at }),
@@ -470,40 +301,16 @@ impl Session {
     }
 
     /// SQL to its NUL; without one it was not captured to its end.
-    fn normalize(&self, body: &[u8]) -> Normalized {
-        match split_string(body) {
-            Some((sql, _)) => normalize(sql, Extent::Whole, self.dialect),
-            None => normalize(body, Extent::Truncated, self.dialect),
-        }
+    pub(super) fn normalize(&mut self, body: &[u8]) -> Arc<Normalized> {
+        let (sql, extent) = match split_string(body) {
+            Some((sql, _)) => (sql, Extent::Whole),
+            None => (body, Extent::Truncated),
+        };
+        Arc::new(self.normalizer.normalize(sql, extent, self.dialect))
     }
 }
 
-impl Certainty {
-    fn request_run(&mut self, waits: bool, all_answered: bool) {
-        self.pipelines |= !waits;
-        self.doubt &= !(all_answered && self.requested > 0 && self.requested == self.answered);
-        self.requested = 0;
-    }
-
-    pub(super) fn response_run(&mut self) {
-        self.answered = 0;
-    }
-
-    pub(super) fn ready(&mut self) {
-        self.answered += 1;
-    }
-
-    /// Responses were not captured.
-    pub(super) fn lose(&mut self) {
-        self.doubt |= self.pipelines;
-    }
-
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.doubt
-    }
-}
-
-fn too_many(start: Moment, found: &mut Vec<Finding>) {
+pub(super) fn too_many(start: Moment, found: &mut Vec<Finding>) {
     found.push(Finding::Begun(Begun { start, context: None, correlation: None }));
     found.push(Finding::Lost(Lost { start, reason: LossReason::TooManyOpen }));
 }

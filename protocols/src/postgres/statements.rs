@@ -22,8 +22,18 @@ pub(super) struct Statements {
 
 #[derive(Debug)]
 struct Named {
+    /// What it stands for to the messages that follow.
     statement: Arc<Normalized>,
+    /// What it stands for if the server refuses that.
+    confirmed: Option<Arc<Normalized>>,
     used: u64,
+}
+
+/// A name that a `Parse` gave, until it is answered.
+#[derive(Debug)]
+pub(super) struct Proposed {
+    name: CompactString,
+    statement: Arc<Normalized>,
 }
 
 /// How many names are remembered of a connection, and how much memory their statements take. The one not used for
@@ -40,13 +50,50 @@ impl Statements {
         }
         let Ok(name) = std::str::from_utf8(name) else { return };
         self.drop_name(name);
-        let Some(statement) = statement.filter(|_| name.len() <= MAX_NAME) else { return };
-        self.held_bytes += held_bytes(name, &statement);
+        if let Some(statement) = statement {
+            self.insert(name, Arc::clone(&statement), Some(statement));
+        }
+    }
+
+    /// The name stands for this from now on, unless the server says that it can't: then it goes on standing for what it
+    /// stood for.
+    pub(super) fn propose(&mut self, name: &[u8], statement: &Arc<Normalized>) -> Option<Proposed> {
+        if name.is_empty() {
+            self.unnamed = Some(Arc::clone(statement));
+            return None;
+        }
+        let name = std::str::from_utf8(name).ok()?;
+        let confirmed = self.drop_name(name).and_then(|named| named.confirmed);
+        self.insert(name, Arc::clone(statement), confirmed);
+        Some(Proposed { name: name.into(), statement: Arc::clone(statement) })
+    }
+
+    pub(super) fn confirm(&mut self, Proposed { name, statement }: Proposed) {
+        if let Some(mut named) = self.drop_name(&name) {
+            named.confirmed = Some(statement);
+            self.insert(&name, named.statement, named.confirmed);
+        }
+    }
+
+    /// The server refused the proposal. Another one may have come since: that stands.
+    pub(super) fn withdraw(&mut self, Proposed { name, statement }: &Proposed) {
+        let is_newest = self.named.get(name).is_some_and(|named| Arc::ptr_eq(&named.statement, statement));
+        if is_newest && let Some(confirmed) = self.drop_name(name).and_then(|named| named.confirmed) {
+            self.insert(name, Arc::clone(&confirmed), Some(confirmed));
+        }
+    }
+
+    fn insert(&mut self, name: &str, statement: Arc<Normalized>, confirmed: Option<Arc<Normalized>>) {
+        if name.len() > MAX_NAME {
+            return;
+        }
+        self.uses += 1;
+        let named = Named { statement, confirmed, used: self.uses };
+        self.held_bytes += named.held_bytes(name);
         while self.named.len() >= MAX_NAMES || (self.held_bytes > MAX_HELD_BYTES && !self.named.is_empty()) {
             self.forget_one();
         }
-        self.uses += 1;
-        self.named.insert(name.into(), Named { statement, used: self.uses });
+        self.named.insert(name.into(), named);
     }
 
     pub(super) fn get(&mut self, name: &[u8]) -> Option<Arc<Normalized>> {
@@ -77,13 +124,17 @@ impl Statements {
         }
     }
 
-    fn drop_name(&mut self, name: &str) {
-        if let Some(named) = self.named.remove(name) {
-            self.held_bytes -= held_bytes(name, &named.statement);
-        }
+    fn drop_name(&mut self, name: &str) -> Option<Named> {
+        let named = self.named.remove(name)?;
+        self.held_bytes -= named.held_bytes(name);
+        Some(named)
     }
 }
 
-fn held_bytes(name: &str, statement: &Normalized) -> usize {
-    name.len() + statement.held_bytes()
+impl Named {
+    fn held_bytes(&self, name: &str) -> usize {
+        // The two are the same as a rule.
+        let other = self.confirmed.as_ref().filter(|confirmed| !Arc::ptr_eq(confirmed, &self.statement));
+        name.len() + self.statement.held_bytes() + other.map_or(0, |other| other.held_bytes())
+    }
 }

@@ -1,41 +1,18 @@
 //! What a request asks: the command's name, how many arguments it has, and nothing of what they say.
+//!
+//! Keys and values are looked past: only a container's subcommand, the database of SELECT and the choice of CLIENT REPLY are
+//! read, and none is kept as it came.
 
 use compact_str::CompactString;
 
 use super::frame::{Kind, Token};
+use super::subscriptions::Subscriptions;
+use super::whole::WholeRequest;
 use crate::parser::Moment;
 
 /// Arguments shown as `?`: enough to see what a command is, few enough to keep its text a matter of its shape.
-const SHOWN: u64 = 8;
-
-/// Commands whose first argument is a subcommand, and their subcommands. What is none of these may be anything.
-const CONTAINERS: [(&str, &str); 16] = [
-    ("ACL", "CAT DELUSER DRYRUN GENPASS GETUSER HELP LIST LOAD LOG SAVE SETUSER USERS WHOAMI"),
-    (
-        "CLIENT",
-        "CACHING GETNAME GETREDIR HELP ID INFO KILL LIST MAINT_NOTIFICATIONS NO-EVICT NO-TOUCH PAUSE \
-        REPLY SETINFO SETNAME TRACKING TRACKINGINFO UNBLOCK UNPAUSE",
-    ),
-    (
-        "CLUSTER",
-        "ADDSLOTS ADDSLOTSRANGE BUMPEPOCH COUNTKEYSINSLOT DELSLOTS FAILOVER FLUSHSLOTS FORGET \
-        GETKEYSINSLOT HELP INFO KEYSLOT LINKS MEET MYID MYSHARDID NODES REPLICAS REPLICATE RESET \
-        SAVECONFIG SETSLOT SHARDS SLAVES SLOTS",
-    ),
-    ("COMMAND", "COUNT DOCS GETKEYS GETKEYSANDFLAGS HELP INFO LIST"),
-    ("CONFIG", "GET HELP RESETSTAT REWRITE SET"),
-    ("DEBUG", "HELP JMAP OBJECT RELOAD SEGFAULT SLEEP STRINGMATCH-LEN"),
-    ("FUNCTION", "DELETE DUMP FLUSH HELP KILL LIST LOAD RESTORE STATS"),
-    ("LATENCY", "DOCTOR GRAPH HELP HISTOGRAM HISTORY LATEST RESET"),
-    ("MEMORY", "DOCTOR HELP MALLOC-STATS PURGE STATS USAGE"),
-    ("MODULE", "HELP LIST LOAD LOADEX UNLOAD"),
-    ("OBJECT", "ENCODING FREQ HELP IDLETIME REFCOUNT"),
-    ("PUBSUB", "CHANNELS HELP NUMPAT NUMSUB SHARDCHANNELS SHARDNUMSUB"),
-    ("SCRIPT", "DEBUG EXISTS FLUSH HELP KILL LOAD"),
-    ("SLOWLOG", "GET HELP LEN RESET"),
-    ("XGROUP", "CREATE CREATECONSUMER DELCONSUMER DESTROY HELP SETID"),
-    ("XINFO", "CONSUMERS GROUPS HELP STREAM"),
-];
+const SHOWN: &str = " ? ? ? ? ? ? ? ?";
+const SHOWN_EACH: usize = " ?".len();
 
 /// A request, as far as it was seen.
 #[derive(Debug)]
@@ -43,40 +20,92 @@ pub(super) struct Request {
     pub(super) start: Moment,
     /// Just past the last byte of it that passed.
     pub(super) end: Moment,
-    /// Upper-case, without subcommand; empty where it was not captured, or is no word.
-    pub(super) name: CompactString,
-    pub(super) subcommand: Option<&'static str>,
+    head: Head,
     /// Arguments after the name, the subcommand among them; `None` where they were not counted.
     pub(super) arguments: Option<u64>,
-    /// What SELECT or CLIENT REPLY ask for: the only arguments that are ever looked at.
-    pub(super) choice: CompactString,
+}
+
+/// What the first strings of a request say.
+#[derive(Debug, Default)]
+struct Head {
+    /// Upper-case, without subcommand; empty where it was not captured, or is no word.
+    name: CompactString,
+    subcommand: Option<&'static str>,
+    effect: Effect,
+}
+
+/// What a command does to the conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Effect {
+    #[default]
+    None,
+    /// Its name was not captured, or is no word: it may do anything.
+    Unknown,
+    /// SELECT, of a database that is `None` if that is no number.
+    Select(Option<u32>),
+    Reset,
+    Exec,
+    Discard,
+    /// The SUBSCRIBE family: answered by a confirmation for each channel.
+    Subscribe(Subscriptions),
+    /// CLIENT REPLY
+    Reply(Silence),
+    /// SYNC and PSYNC: what follows is no conversation. PSYNC is answered before.
+    Sync,
+    Psync,
+}
+
+/// Which commands are not answered from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Silence {
+    #[default]
+    No,
+    /// CLIENT REPLY SKIP: not the next one.
+    Next,
+    /// CLIENT REPLY OFF.
+    UntilOn,
 }
 
 impl Request {
-    /// `GET`, `CONFIG SET`.
-    pub(super) fn operation(&self) -> CompactString {
-        let mut operation = self.name.clone();
-        if let Some(subcommand) = self.subcommand {
-            operation.push(' ');
-            operation.push_str(subcommand);
+    /// One that lies whole in what passes at `start`.
+    pub(super) fn of(whole: &WholeRequest<'_>, start: Moment) -> Self {
+        let mut head = Head::default();
+        for (nth, word) in (0..whole.strings).zip(whole.words) {
+            head.string(nth, word);
         }
-        operation
+        let (end, arguments) = (start.advanced(whole.length as u64), Some(whole.strings - 1));
+        Self { start, end, head, arguments }
     }
 
-    /// The operation with a `?` for each argument.
-    pub(super) fn text(&self) -> CompactString {
-        let mut text = self.operation();
-        if text.is_empty() {
-            return text;
+    pub(super) fn effect(&self) -> Effect {
+        self.head.effect
+    }
+
+    /// Whether it is one of the few that a subscriber may send too.
+    pub(super) fn is_for_subscribers(&self) -> bool {
+        matches!(self.head.name.as_str(), "PING" | "QUIT" | "RESET")
+    }
+
+    /// `GET`, `CONFIG SET`; and the same with a `?` for each argument.
+    pub(super) fn into_texts(self) -> (CompactString, CompactString) {
+        let mut operation = self.head.name;
+        if operation.is_empty() {
+            return (operation.clone(), operation);
         }
-        let hidden = self.arguments.map(|all| all.saturating_sub(u64::from(self.subcommand.is_some())));
-        for _ in 0..hidden.unwrap_or(0).min(SHOWN) {
-            text.push_str(" ?");
+        let mut hidden = self.arguments;
+        if let Some(subcommand) = self.head.subcommand {
+            operation.push(' ');
+            operation.push_str(subcommand);
+            hidden = hidden.map(|all| all.saturating_sub(1));
         }
-        if hidden.is_none_or(|hidden| hidden > SHOWN) {
+        let most = SHOWN.len() / SHOWN_EACH;
+        let shown = hidden.map_or(0, |hidden| usize::try_from(hidden).map_or(most, |hidden| hidden.min(most)));
+        let mut text = operation.clone();
+        text.push_str(&SHOWN[..shown * SHOWN_EACH]);
+        if hidden.is_none_or(|hidden| hidden > most as u64) {
             text.push_str(" ...");
         }
-        text
+        (operation, text)
     }
 }
 
@@ -85,9 +114,9 @@ impl Request {
 pub(super) struct Requests {
     /// The one under way, once its name has passed.
     begun: Option<Moment>,
-    /// Its first strings: the name, a subcommand, and what CLIENT REPLY asks for. Empty where not all of one is known.
-    words: Vec<CompactString>,
-    /// How many strings it has.
+    head: Head,
+    /// How many of its strings have passed, and how many it has.
+    passed: u64,
     strings: Option<u64>,
     /// It was told before all of it had passed.
     told: bool,
@@ -107,32 +136,22 @@ impl Requests {
     /// Takes a token that ends at `end`. `Err` for an inline command that nobody sends to Redis.
     pub(super) fn token(&mut self, token: &Token<'_>, end: Moment) -> Result<Progress, &'static str> {
         match token.kind {
-            Kind::Inline => {
-                self.inline(token)?;
-                self.begun = Some(token.start);
-                let request = self.cut(end);
-                *self = Self::default();
-                return Ok(request.map_or(Progress::None, |request| Progress::Whole(Some(token.start), request)));
-            }
+            Kind::Inline => self.inline(token)?,
             Kind::Aggregate(strings) => self.strings = Some(strings),
-            _ if self.words.len() < LOOKED_AT => {
-                let text = if token.whole { token.text } else { &[] };
-                self.words.push(CompactString::from_utf8_lossy(text));
-            }
-            _ => {}
+            _ => self.string(if token.whole { token.text } else { &[] }),
         }
-        let begins = self.words.len() == 1 && self.begun.is_none();
+        let begins = self.passed > 0 && self.begun.is_none();
         if begins {
             self.begun = Some(token.start);
         }
+        let begun = begins.then_some(token.start);
         if token.ends_value {
             // An empty array is no command: Redis does not answer it.
             let request = self.cut(end);
             *self = Self::default();
-            let begun = begins.then_some(token.start);
             return Ok(request.map_or(Progress::None, |request| Progress::Whole(begun, request)));
         }
-        Ok(if begins { Progress::Begun(token.start) } else { Progress::None })
+        Ok(begun.map_or(Progress::None, Progress::Begun))
     }
 
     /// Whether a request is under way whose name has passed.
@@ -146,51 +165,117 @@ impl Requests {
         if std::mem::replace(&mut self.told, true) {
             return None;
         }
-        Some(request(&self.words, self.strings, start, end))
+        let arguments = self.strings.map(|strings| strings.saturating_sub(1));
+        Some(Request { start, end, head: std::mem::take(&mut self.head), arguments })
+    }
+
+    /// The next of its strings; empty where not all of it is known.
+    fn string(&mut self, text: &[u8]) {
+        self.head.string(self.passed, text);
+        self.passed += 1;
     }
 
     fn inline(&mut self, token: &Token<'_>) -> Result<(), &'static str> {
-        let line = String::from_utf8_lossy(token.text);
-        let words = line.split_ascii_whitespace();
-        self.words = words.clone().take(LOOKED_AT).map(CompactString::from).collect();
-        // Where there are quotes, blanks don't say how many words there are.
-        let counted = token.whole && !line.contains(['"', '\'']);
-        self.strings = counted.then(|| words.clone().count() as u64);
-        let is_http = words.clone().any(|word| word.starts_with("HTTP/1."));
-        if is_http || !self.words.first().is_some_and(|name| is_word(name)) {
+        let words = || token.text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let is_http = words().any(|word| word.starts_with(b"HTTP/1."));
+        if is_http || !words().next().is_some_and(is_word) {
             return Err("no command of Redis");
         }
+        words().for_each(|word| self.string(word));
+        // Where there are quotes, blanks don't say how many words there are.
+        let is_counted = token.whole && memchr::memchr2(b'"', b'\'', token.text).is_none();
+        self.strings = is_counted.then_some(self.passed);
         Ok(())
     }
 }
 
-/// How many strings of a request are looked at.
-const LOOKED_AT: usize = 3;
-
-fn is_word(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+impl Head {
+    /// Takes one of its strings.
+    fn string(&mut self, nth: u64, text: &[u8]) {
+        match (nth, self.effect) {
+            (0, _) => {
+                self.name = name(text);
+                self.effect = effect(&self.name);
+            }
+            (1, Effect::Select(_)) => self.effect = Effect::Select(number(text)),
+            (1, _) => self.subcommand = subcommand(&self.name, text),
+            (2, _) if self.subcommand == Some("REPLY") => self.effect = reply(text),
+            _ => {}
+        }
+    }
 }
 
-fn request(words: &[CompactString], strings: Option<u64>, start: Moment, end: Moment) -> Request {
-    // No command has a digit in its name. What is none came from nobody that speaks to Redis, and may be a secret.
-    let is_name = |name: &&CompactString| is_word(name) && !name.bytes().any(|byte| byte.is_ascii_digit());
-    let name = words.first().filter(is_name).map_or_else(CompactString::default, |name| upper(name));
-    let second = words.get(1).map(|word| upper(word)).unwrap_or_default();
-    let subcommand = CONTAINERS
-        .iter()
-        .find(|(container, _)| *container == name)
-        .and_then(|(_, known)| known.split(' ').find(|known| *known == second));
-    let choice = match (name.as_str(), subcommand) {
-        ("SELECT", _) => words.get(1).cloned(),
-        ("CLIENT", Some("REPLY")) => words.get(2).map(|word| upper(word)),
-        _ => None,
-    };
-    let arguments = strings.map(|strings| strings.saturating_sub(1));
-    Request { start, end, name, subcommand, arguments, choice: choice.unwrap_or_default() }
+fn is_word(word: &[u8]) -> bool {
+    word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-fn upper(word: &str) -> CompactString {
-    let mut word = CompactString::from(word);
-    word.make_ascii_uppercase();
-    word
+/// No command has a digit in its name. What is none came from nobody that speaks to Redis, and may be a secret.
+fn name(text: &[u8]) -> CompactString {
+    let of_names = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.');
+    let Ok(word) = std::str::from_utf8(text) else { return CompactString::default() };
+    if !text.iter().all(of_names) {
+        return CompactString::default();
+    }
+    let mut name = CompactString::new(word);
+    name.make_ascii_uppercase();
+    name
+}
+
+fn effect(name: &str) -> Effect {
+    match name {
+        "" => Effect::Unknown,
+        "SELECT" => Effect::Select(None),
+        "RESET" => Effect::Reset,
+        "EXEC" => Effect::Exec,
+        "DISCARD" => Effect::Discard,
+        "SUBSCRIBE" | "UNSUBSCRIBE" => Effect::Subscribe(Subscriptions::Channels),
+        "PSUBSCRIBE" | "PUNSUBSCRIBE" => Effect::Subscribe(Subscriptions::Patterns),
+        "SSUBSCRIBE" | "SUNSUBSCRIBE" => Effect::Subscribe(Subscriptions::ShardChannels),
+        "SYNC" => Effect::Sync,
+        "PSYNC" => Effect::Psync,
+        _ => Effect::None,
+    }
+}
+
+fn reply(choice: &[u8]) -> Effect {
+    let choices = [("ON", Silence::No), ("SKIP", Silence::Next), ("OFF", Silence::UntilOn)];
+    let chosen = choices.into_iter().find(|(name, _)| choice.eq_ignore_ascii_case(name.as_bytes()));
+    chosen.map_or(Effect::None, |(_, silence)| Effect::Reply(silence))
+}
+
+fn number(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn subcommand(container: &str, word: &[u8]) -> Option<&'static str> {
+    subcommands(container).split_ascii_whitespace().find(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// The subcommands of a command whose first argument is one. What is none of these may be anything.
+fn subcommands(container: &str) -> &'static str {
+    match container {
+        "ACL" => "CAT DELUSER DRYRUN GENPASS GETUSER HELP LIST LOAD LOG SAVE SETUSER USERS WHOAMI",
+        "CLIENT" => {
+            "CACHING GETNAME GETREDIR HELP ID INFO KILL LIST MAINT_NOTIFICATIONS NO-EVICT NO-TOUCH PAUSE REPLY SETINFO \
+             SETNAME TRACKING TRACKINGINFO UNBLOCK UNPAUSE"
+        }
+        "CLUSTER" => {
+            "ADDSLOTS ADDSLOTSRANGE BUMPEPOCH COUNTKEYSINSLOT DELSLOTS FAILOVER FLUSHSLOTS FORGET GETKEYSINSLOT HELP \
+             INFO KEYSLOT LINKS MEET MYID MYSHARDID NODES REPLICAS REPLICATE RESET SAVECONFIG SETSLOT SHARDS SLAVES SLOTS"
+        }
+        "COMMAND" => "COUNT DOCS GETKEYS GETKEYSANDFLAGS HELP INFO LIST",
+        "CONFIG" => "GET HELP RESETSTAT REWRITE SET",
+        "DEBUG" => "HELP JMAP OBJECT RELOAD SEGFAULT SLEEP STRINGMATCH-LEN",
+        "FUNCTION" => "DELETE DUMP FLUSH HELP KILL LIST LOAD RESTORE STATS",
+        "LATENCY" => "DOCTOR GRAPH HELP HISTOGRAM HISTORY LATEST RESET",
+        "MEMORY" => "DOCTOR HELP MALLOC-STATS PURGE STATS USAGE",
+        "MODULE" => "HELP LIST LOAD LOADEX UNLOAD",
+        "OBJECT" => "ENCODING FREQ HELP IDLETIME REFCOUNT",
+        "PUBSUB" => "CHANNELS HELP NUMPAT NUMSUB SHARDCHANNELS SHARDNUMSUB",
+        "SCRIPT" => "DEBUG EXISTS FLUSH HELP KILL LOAD",
+        "SLOWLOG" => "GET HELP LEN RESET",
+        "XGROUP" => "CREATE CREATECONSUMER DELCONSUMER DESTROY HELP SETID",
+        "XINFO" => "CONSUMERS GROUPS HELP STREAM",
+        _ => "",
+    }
 }

@@ -3,17 +3,18 @@
 //! A string is stepped over by its length, through holes too; of a line or a string only the beginning is kept. A hole
 //! anywhere else hides where values begin. Attributes say something of the value after them and are passed over.
 
+use super::whole::{plain_number, plain_string};
 use crate::parser::Moment;
 
 /// What is kept of a line or string: the longest command name, subcommand or error word is shorter.
-const KEPT: usize = 64;
+pub(super) const KEPT: usize = 64;
 /// Longest inline command that Redis takes.
 const LONGEST_INLINE: usize = 64 << 10;
 /// How deep values may be nested. Redis' own replies go a few levels deep.
 const DEEPEST: usize = 64;
 /// Twice proto-max-bulk-len's default.
-const LONGEST_STRING: u64 = 1 << 30;
-const CR_LF: &[u8; 2] = b"\r\n";
+pub(super) const LONGEST_STRING: u64 = 1 << 30;
+pub(super) const CR_LF: &[u8; 2] = b"\r\n";
 
 /// What is spoken in a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +100,9 @@ pub(super) struct Frames {
     element: Element,
     /// The beginning of the line or string that is under way.
     text: Vec<u8>,
-    /// The aggregates that are open, outermost first.
+    /// The aggregates that are open, outermost first, and how many of them are attributes.
     open: Vec<Level>,
+    attributes: usize,
     /// The first byte of the value that is under way.
     start: Moment,
 }
@@ -123,7 +125,7 @@ struct Level {
 
 impl Frames {
     pub(super) fn new(side: Side) -> Self {
-        Self { side, element: NEXT, text: Vec::new(), open: Vec::new(), start: Moment::default() }
+        Self { side, element: NEXT, text: Vec::new(), open: Vec::new(), attributes: 0, start: Moment::default() }
     }
 
     /// What passes next begins a value.
@@ -131,6 +133,7 @@ impl Frames {
         self.element = NEXT;
         self.text.clear();
         self.open.clear();
+        self.attributes = 0;
     }
 
     /// The first byte of the value that is under way.
@@ -159,12 +162,54 @@ impl Frames {
     }
 
     /// Takes of what passes as much as belongs to one token. `content` is not empty. `Err` names what is no RESP.
-    pub(super) fn step(&mut self, content: Content<'_>, at: Moment) -> Result<Step<'_>, &'static str> {
+    pub(super) fn step<'f>(&'f mut self, content: Content<'f>, at: Moment) -> Result<Step<'f>, &'static str> {
+        if let (Element::Line { passed: 0 }, Content::Bytes(bytes)) = (self.element, content)
+            && let Some(plain) = self.plain(bytes, at)
+        {
+            return Ok(plain);
+        }
         match (self.element, content) {
             (Element::Line { passed }, Content::Bytes(bytes)) => self.line(passed, bytes, at),
             (Element::Line { .. }, Content::Hole(_)) => Ok(Step::Lost),
             (Element::String { kind, length, passed }, _) => self.string(kind, length, passed, content),
         }
+    }
+
+    /// The next token of a reply where all of it is there, as it nearly always is: it is lent from the bytes, nothing is
+    /// put together. `None`, and nothing is taken, for what is rare or wrong.
+    fn plain<'b>(&mut self, bytes: &'b [u8], at: Moment) -> Option<Step<'b>> {
+        if self.side == Side::Requests || self.attributes > 0 {
+            return None;
+        }
+        let depth = self.open.len();
+        let start = if depth == 0 { at } else { self.start };
+        let (kind, text, used) = match *bytes.first()? {
+            b'*' if depth < DEEPEST => {
+                let (values, used) = plain_number(bytes).filter(|&(values, _)| values > 0)?;
+                self.start = start;
+                self.open.push(Level { missing: values, is_attribute: false });
+                let kind = Kind::Aggregate(values);
+                let token = Token { kind, text: &[], whole: true, depth, start, ends_value: false };
+                return Some(Step::Token(used as u64, token));
+            }
+            b'$' => plain_string(bytes).map(|(text, used)| (Kind::Scalar, text, used))?,
+            first @ (b'+' | b'-' | b':') => {
+                let end = memchr::memchr(b'\n', &bytes[..bytes.len().min(KEPT)])?;
+                let text = bytes[1..end].strip_suffix(b"\r").filter(|text| is_value(first, text, true))?;
+                let kind = match first {
+                    b'+' => Kind::Simple,
+                    b'-' => Kind::Error,
+                    _ => Kind::Scalar,
+                };
+                (kind, text, end + 1)
+            }
+            _ => return None,
+        };
+        self.start = start;
+        let whole = text.len() <= KEPT;
+        let text = &text[..text.len().min(KEPT)];
+        let token = Token { kind, text, whole, depth, start, ends_value: self.end_element() };
+        Some(Step::Token(used as u64, token))
     }
 
     fn line(&mut self, passed: usize, bytes: &[u8], at: Moment) -> Result<Step<'_>, &'static str> {
@@ -309,12 +354,13 @@ impl Frames {
         }
         if missing > 0 {
             self.open.push(Level { missing, is_attribute });
+            self.attributes += usize::from(is_attribute);
         }
         Ok(())
     }
 
     fn is_in_attribute(&self) -> bool {
-        self.open.iter().any(|level| level.is_attribute)
+        self.attributes > 0
     }
 
     /// A token is finished, and with it perhaps what it is the last element of.
@@ -337,6 +383,7 @@ impl Frames {
             let is_attribute = level.is_attribute;
             self.open.pop();
             if is_attribute {
+                self.attributes -= 1;
                 // It takes no place: the value that it describes is still to come.
                 return false;
             }

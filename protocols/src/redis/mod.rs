@@ -1,28 +1,34 @@
 //! RESP2 and RESP3, the protocol of Redis, Valkey and KeyDB.
 //!
 //! [`frame`] cuts each direction into values, [`command`] says what a request is, [`reply`] what a reply is;
-//! [`session`] matches replies with requests in order, and knows the ways in which Redis does not answer one with one.
+//! [`session`] keeps what is open, and [`matching`] matches replies with it in order, knowing the ways in which Redis does
+//! not answer one with one.
 //! [`Redis`] here hands what the one finds to the other, and takes up the thread again where a hole hid it: at the first
 //! piece of a run that can begin a value.
 //!
 //! A request is begun once its name has passed. A reply of which a hole hides the end is told when the client goes on,
 //! if it was an array, which can't be an error, and answers the only request that was open.
 //!
-//! Memory is bounded: of a value 64 bytes are kept, of a connection 4096 open requests of at most 400 bytes.
+//! Memory is bounded to 2 MiB: of a value 64 bytes are kept, of a connection 4096 open requests.
 
 mod command;
+mod database;
 mod frame;
+mod matching;
 mod reply;
 mod session;
+mod subscriptions;
+mod whole;
 
 use compact_str::CompactString;
 
 use crate::exchange::Finding;
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
-use command::{Progress, Requests};
+use command::{Progress, Request, Requests};
 use frame::{Content, Frames, Side, Step};
 use reply::Replies;
 use session::{Session, Unheard};
+use whole::WholeRequest;
 
 /// What a span needs of one Redis command.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -42,7 +48,11 @@ impl Command {
     pub const UNKNOWN_ERROR: &str = "_OTHER";
 }
 
-/// One connection to a Redis server.
+/// The parser of one connection to Redis.
+///
+/// It gives up ([`Unparsable`]) on what is no RESP (a type or a length that there is not, a string that does not end where its
+/// length says, a line or a nesting without end) and on inline commands that nobody sends to Redis. A connection over which
+/// Redis replicates is not followed: what comes is ignored.
 #[derive(Debug)]
 pub struct Redis {
     requests: Lane<Requests>,
@@ -164,6 +174,17 @@ impl Redis {
                 self.session.unseen(at.run, found);
                 break;
             }
+            if let (Thread::Held, Content::Bytes(bytes)) = (lane.thread, content)
+                && lane.frames.begun().is_none()
+                && let Some(whole) = WholeRequest::at_start(bytes)
+            {
+                let request = Request::of(&whole, at);
+                content = Content::Bytes(&bytes[whole.length..]);
+                self.session.begin(at, found);
+                at = request.end;
+                self.session.asked(request, found);
+                continue;
+            }
             let (used, progress) = match lane.frames.step(content, at) {
                 Ok(Step::More(used)) => (used, Progress::None),
                 Ok(Step::Token(used, token)) => (used, lane.what.token(&token, at.advanced(used))?),
@@ -214,8 +235,12 @@ impl Redis {
         mut at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
+        let overtook = self.requests.run.is_some_and(|run| at.run <= run);
         // The time of a hole is not its own if its event was lost: it is that of something before the request.
-        let of_lost_event = matches!(content, Content::Hole(_)) && self.requests.run.is_some_and(|run| at.run <= run);
+        let of_lost_event = overtook && matches!(content, Content::Hole(_));
+        if overtook && !of_lost_event {
+            self.session.distrust_runs();
+        }
         if !of_lost_event && self.replies.enters(at.run) && self.replies.thread != Thread::Held {
             let may_begin = self.replies.may_begin(content);
             let resumes = self.session.resume(at, may_begin, self.replies.after_lost_event, found);

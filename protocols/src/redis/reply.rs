@@ -4,6 +4,7 @@ use compact_str::CompactString;
 
 use super::Command;
 use super::frame::{Kind, Token};
+use super::subscriptions::Subscriptions;
 use crate::parser::Moment;
 
 /// A reply, whole.
@@ -43,13 +44,6 @@ pub(super) enum Said {
     Message,
     /// A subscription was made or ended; so many are left of channels and patterns, or of shard channels.
     Confirmed(Subscriptions, u64),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subscriptions {
-    Channels,
-    Patterns,
-    ShardChannels,
 }
 
 impl Said {

@@ -101,7 +101,7 @@ impl<'a> Lexer<'a> {
                 b'\t'..=b'\r' | b' ' => self.at += 1,
                 b'/' if self.begins_comment() => self.skip_comment(),
                 b'-' | b'#' if self.begins_comment() => {
-                    self.advance(memchr(b'\n', self.rest()));
+                    self.advance(self.line_end(self.rest()));
                 }
                 _ => break,
             }
@@ -117,6 +117,11 @@ impl<'a> Lexer<'a> {
             (Some(b'#'), _) => mysql,
             _ => false,
         }
+    }
+
+    /// Where a comment ends that ends with its line.
+    fn line_end(&self, comment: &[u8]) -> Option<usize> {
+        if self.dialect == Dialect::MySql { memchr(b'\n', comment) } else { memchr2(b'\n', b'\r', comment) }
     }
 
     /// MySQL wants white space (or the end) after the dashes of a comment.
@@ -143,7 +148,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A string, from its opening quote; a doubled quote is a quote within.
+    /// A string, from its opening quote; a doubled quote is a quote within. PostgreSQL's goes on, in the same way, after a
+    /// line's end.
     fn string(&mut self, quote: u8, escapes: bool) -> Kind {
         self.at += 1;
         loop {
@@ -154,10 +160,33 @@ impl<'a> Lexer<'a> {
             }
             if self.peek(0) == Some(quote) && self.peek(1) != Some(quote) {
                 self.at += 1;
-                return Kind::Literal;
+                let Some(continued) = self.continuation() else { return Kind::Literal };
+                self.at = continued + 1;
+                continue;
             }
             // A doubled quote, or a backslash with what it escapes.
             self.advance(Some(2));
+        }
+    }
+
+    /// Where the quote is that continues the string which ended here: behind white space with a line's end in it, and
+    /// comments to the ends of their lines (`quotecontinue` in PostgreSQL's scan.l).
+    fn continuation(&self) -> Option<usize> {
+        if self.dialect == Dialect::MySql {
+            return None;
+        }
+        let mut at = self.at;
+        let mut on_new_line = false;
+        loop {
+            match &self.sql[at..] {
+                [b'\'', ..] if on_new_line => return Some(at),
+                [b'\n' | b'\r', ..] => on_new_line = true,
+                [b' ' | b'\t'..=b'\r', ..] => {}
+                // The line's end is looked at next.
+                [b'-', b'-', comment @ ..] => at += 1 + self.line_end(comment)?,
+                _ => return None,
+            }
+            at += 1;
         }
     }
 

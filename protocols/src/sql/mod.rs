@@ -10,6 +10,7 @@ mod summary;
 mod text;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use compact_str::CompactString;
 
@@ -39,7 +40,7 @@ pub enum Extent {
 pub struct Normalized {
     /// Every literal replaced by `?`, comments removed, white space folded, repeated elements of `IN (...)` and rows
     /// of `VALUES` dropped. Ends in `...` where the statement was truncated.
-    pub text: String,
+    pub text: Arc<str>,
     /// What the statement does, as it was written: `SELECT`, `insert`, `CREATE TABLE`. Of `WITH`, what follows the
     /// common table expressions. Empty for several statements that don't all do the same.
     pub operation: CompactString,
@@ -51,9 +52,14 @@ pub struct Normalized {
 }
 
 impl Normalized {
+    /// Whether all of the statement is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.text.ends_with(text::CUT)
+    }
+
     /// How much memory it takes, about.
     pub(crate) fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.text.capacity() + self.operation.len() + self.collection.len() + self.summary.len()
+        size_of::<Self>() + self.text.len() + self.operation.len() + self.collection.len() + self.summary.len()
     }
 }
 
@@ -63,24 +69,38 @@ pub const MAX_SUMMARY: usize = 255;
 /// Normalises one statement or several; bytes that are not UTF-8 come out as U+FFFD.
 #[must_use]
 pub fn normalize(sql: &[u8], extent: Extent, dialect: Dialect) -> Normalized {
-    // The lossy conversion looks at every byte for itself, the other at many at a time.
-    let sql = std::str::from_utf8(sql).map_or_else(|_| String::from_utf8_lossy(sql), Cow::Borrowed);
-    let mut lexer = Lexer::new(&sql, dialect);
-    let mut text = Text::with_capacity(sql.len());
-    let mut summary = Summary::default();
-    while let Some(token) = lexer.next() {
-        // Half a word must not pass for a word: not in the summary, and not as the prefix that a string would have had.
-        let cut = extent == Extent::Truncated && lexer.is_at_end();
-        if cut && matches!(token.kind, Kind::Word(_) | Kind::Quoted | Kind::Placeholder) {
-            summary.cut();
-            if token.spaced {
-                text.space();
+    Normalizer::default().normalize(sql, extent, dialect)
+}
+
+/// Normalises statements as [`normalize`] does, one after the other, and uses its memory again.
+#[derive(Debug, Default)]
+pub struct Normalizer {
+    written: String,
+}
+
+impl Normalizer {
+    /// See [`normalize`].
+    #[must_use]
+    pub fn normalize(&mut self, sql: &[u8], extent: Extent, dialect: Dialect) -> Normalized {
+        // The lossy conversion looks at every byte for itself, the other at many at a time.
+        let sql = std::str::from_utf8(sql).map_or_else(|_| String::from_utf8_lossy(sql), Cow::Borrowed);
+        let mut lexer = Lexer::new(&sql, dialect);
+        let mut text = Text::new(&mut self.written);
+        let mut summary = Summary::default();
+        while let Some(token) = lexer.next() {
+            // Half a word must not pass for a word: not in the summary, and not as the prefix that a string would have had.
+            let cut = extent == Extent::Truncated && lexer.is_at_end();
+            if cut && matches!(token.kind, Kind::Word(_) | Kind::Quoted | Kind::Placeholder) {
+                summary.cut();
+                if token.spaced {
+                    text.space();
+                }
+                break;
             }
-            break;
+            text.push(token);
+            summary.push(token);
         }
-        text.push(token);
-        summary.push(token);
+        let (operation, collection, summary) = summary.finish();
+        Normalized { text: text.finish(extent), operation, collection, summary }
     }
-    let (operation, collection, summary) = summary.finish();
-    Normalized { text: text.finish(extent), operation, collection, summary }
 }

@@ -3,18 +3,20 @@
 //! `IN (1, 2, 3)` and `VALUES (1, 'a'), (2, 'b')` would make a text of their own for every length of the list. An
 //! element is written, and taken back if its shape (its tokens, with every value the same) is that of the one before.
 
+use std::sync::Arc;
+
 use super::Extent;
 use super::keyword::Keyword;
 use super::lexer::{Kind, Token};
 
 /// What stands for the rest of a truncated statement.
-const CUT: &str = "...";
-/// So many bytes may a text hold that it doesn't use: what long literals took is given back.
-const MAX_UNUSED: usize = 256;
+pub(super) const CUT: &str = "...";
+/// So much memory stays for the next statement.
+const MAX_IDLE_BYTES: usize = 512;
 
 #[derive(Debug)]
-pub(super) struct Text {
-    written: String,
+pub(super) struct Text<'w> {
+    written: &'w mut String,
     depth: u32,
     /// The word before this token, if it begins a list.
     announced: Option<Form>,
@@ -52,9 +54,10 @@ struct Shape {
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_FACTOR: u64 = 0x0100_0000_01b3;
 
-impl Text {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { written: String::with_capacity(capacity), depth: 0, announced: None, list: None }
+impl<'w> Text<'w> {
+    /// Writes to what is empty.
+    pub(super) fn new(written: &'w mut String) -> Self {
+        Self { written, depth: 0, announced: None, list: None }
     }
 
     pub(super) fn push(&mut self, token: Token<'_>) {
@@ -95,14 +98,14 @@ impl Text {
     }
 
     /// What is written, with [`CUT`] in place of what is missing of a truncated statement.
-    pub(super) fn finish(mut self, extent: Extent) -> String {
+    pub(super) fn finish(self, extent: Extent) -> Arc<str> {
         if extent == Extent::Truncated {
             self.written.push_str(CUT);
         }
-        if self.written.capacity() - self.written.len() > MAX_UNUSED {
-            self.written.shrink_to_fit();
-        }
-        self.written
+        let text = Arc::from(self.written.as_str());
+        self.written.clear();
+        self.written.shrink_to(MAX_IDLE_BYTES);
+        text
     }
 
     /// Ends an element before what separates it is written, and the list where it ends; says whether the element was

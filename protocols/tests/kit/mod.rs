@@ -8,7 +8,10 @@
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
 pub mod accounts;
+pub mod http1;
+pub mod postgres;
 pub mod recorded;
+pub mod redis;
 pub mod script;
 
 use accounts::Accounts;
@@ -29,7 +32,7 @@ pub struct Talk {
 struct Piece {
     direction: Direction,
     what: What,
-    /// The step it was written in: the parts of a piece that was cut share one, and so share their time. This is what
+    /// The step it was recorded in: the parts of a piece that was cut share one, and so share their time. This is what
     /// makes the findings of every cutting comparable.
     step: u64,
 }
@@ -65,6 +68,16 @@ impl Talk {
 
     pub fn says(self, direction: Direction, bytes: impl AsRef<[u8]>) -> Self {
         self.then(direction, What::Bytes(bytes.as_ref().to_vec()))
+    }
+
+    /// An answer that was recorded before the request it answers, the last thing said: it was read by one thread before
+    /// the send of another had returned. In the order of cause it comes after the request all the same.
+    pub fn overtaking_response(self, bytes: impl AsRef<[u8]>) -> Self {
+        let mut talk = self.response(bytes);
+        if let [.., request, response] = &mut talk.pieces[..] {
+            std::mem::swap(&mut request.step, &mut response.step);
+        }
+        talk
     }
 
     pub fn gap(self, direction: Direction, missing: u64) -> Self {
@@ -210,14 +223,9 @@ impl Talk {
         let mut positions = [0_u64; 2];
         let mut untold = [0_u64; 2];
         let mut before = [Moment { nanos: FIRST_NANOS, position: 0, run: 0 }; 2];
-        let mut at = before[0];
-        let mut turned_to = None;
-        for piece in &self.pieces {
+        for (piece, run) in self.pieces.iter().zip(self.runs()) {
             let way = piece.direction as usize;
-            let turns = turned_to.is_some_and(|direction| direction != piece.direction);
-            let run = at.run + u32::from(turns && !matches!(piece.what, What::End));
-            turned_to = Some(piece.direction);
-            at = Moment { nanos: FIRST_NANOS + piece.step * STEP_NANOS, position: positions[way], run };
+            let at = Moment { nanos: FIRST_NANOS + piece.step * STEP_NANOS, position: positions[way], run };
             if let What::Lost(missing) = piece.what {
                 untold[way] += missing;
                 positions[way] += missing;
@@ -260,13 +268,30 @@ impl Talk {
                 unparsable = parser.gap(direction, untold[way], hole, &mut findings).err();
             }
         }
-        // The end of a connection has no place in either direction.
-        let closed_at = Moment { nanos: at.nanos + STEP_NANOS, position: 0, ..at };
+        // The end of a connection has no place in either direction, and comes last.
+        let last = self.pieces.iter().map(|piece| piece.step).max().unwrap_or_default();
+        let run = self.runs().into_iter().max().unwrap_or_default();
+        let closed_at = Moment { nanos: FIRST_NANOS + (last + 1) * STEP_NANOS, position: 0, run };
         parser.close(self.close, closed_at, &mut findings);
         accounts.take(&findings[seen..]);
         accounts.check_open(parser.open());
         accounts.check_closed();
         Outcome { findings, unparsable }
+    }
+
+    /// The run of each piece: the conversation turns as it is recorded.
+    fn runs(&self) -> Vec<u32> {
+        let mut recorded: Vec<_> = self.pieces.iter().enumerate().collect();
+        recorded.sort_by_key(|(_, piece)| piece.step);
+        let mut runs = vec![0; self.pieces.len()];
+        let (mut run, mut turned_to) = (0, None);
+        for (index, piece) in recorded {
+            let turns = turned_to.is_some_and(|direction| direction != piece.direction);
+            run += u32::from(turns && !matches!(piece.what, What::End));
+            turned_to = Some(piece.direction);
+            runs[index] = run;
+        }
+        runs
     }
 }
 

@@ -1,8 +1,10 @@
 //! Conversations of real programs, recorded between them.
 //!
-//! A file has a line for each piece that was read: `>` for a request, `<` for a response, and the bytes in hexadecimal.
+//! A file has a line for each piece that was read: `>` for a request, `<` for a response, and the bytes in hexadecimal, or
+//! `end` where no more came.
 
 use super::Talk;
+use onlooker_protocols::Direction;
 
 impl Talk {
     /// `name` is the file's, without its extension, in the folder of the protocol's fixtures.
@@ -10,6 +12,8 @@ impl Talk {
         let path = format!("{}/{protocol}/{name}.talk", fixtures());
         let lines = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
         lines.lines().fold(Self::new(), |talk, line| match line.split_once(' ') {
+            Some((">", "end")) => talk.end(Direction::Request),
+            Some(("<", "end")) => talk.end(Direction::Response),
             Some((">", hex)) => talk.request(bytes(hex)),
             Some(("<", hex)) => talk.response(bytes(hex)),
             _ => panic!("neither request nor response in {path}: {line}"),

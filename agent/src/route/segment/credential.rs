@@ -87,6 +87,35 @@ fn is_bot(bytes: &[u8]) -> bool {
     digits > 0 && rest.get(digits) == Some(&b':')
 }
 
+/// The parts of a segment that is a URL, or the end of one, with a secret in it, and which of them the secret is. It stands
+/// before the `@` behind a user and a password, or behind the escaped mark of a query (`%3F`), or of a fragment that names
+/// values (`%23`).
+pub(super) fn in_url(segment: &str) -> Option<[(&str, bool); 3]> {
+    let parts = |at: usize, length: usize| {
+        let (before, rest) = segment.split_at(at);
+        let (mark, after) = rest.split_at(length);
+        (before, mark, after)
+    };
+    let query = find(segment, "%3F").map(|at| parts(at, 3)).filter(|(_, _, after)| !after.is_empty());
+    let fragment = || find(segment, "%23").map(|at| parts(at, 3)).filter(|(_, _, after)| names_values(after));
+    if let Some((before, mark, after)) = query.or_else(fragment) {
+        return Some([(before, false), (mark, false), (after, true)]);
+    }
+    let sign = segment.rfind('@').map(|at| (at, 1)).max(segment.rfind("%40").map(|at| (at, 3)));
+    let (before, mark, after) = sign.map(|(at, length)| parts(at, length))?;
+    let has_password = before.contains(':') || find(before, "%3A").is_some();
+    has_password.then_some([(before, true), (mark, false), (after, false)])
+}
+
+fn names_values(text: &str) -> bool {
+    text.contains('=') || find(text, "%3D").is_some()
+}
+
+/// Where an escape is, whose hexadecimal digits may be in either case.
+fn find(text: &str, escape: &str) -> Option<usize> {
+    text.as_bytes().windows(escape.len()).position(|bytes| bytes.eq_ignore_ascii_case(escape.as_bytes()))
+}
+
 /// The kind of `piece` once the word before it is known.
 pub(super) fn judged(piece: &str, kind: Kind, previous: &str) -> Kind {
     if kind != Kind::Id || previous.is_empty() {

@@ -1,0 +1,152 @@
+//! A head on its way: whole in one piece, as nearly all are, or in parts that are put together.
+
+use std::borrow::Cow;
+
+use super::head::{self, Looks};
+use super::lines::Lines;
+use crate::Direction;
+
+pub(super) const NO_REQUEST_LINE: &str = "not a request line";
+pub(super) const NO_STATUS_LINE: &str = "not a status line";
+const TOO_LONG: &str = "head too long";
+
+/// What looks like a head as far as this many bytes go, but need not be one, is.
+const ENOUGH: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Incoming {
+    direction: Direction,
+    /// What came of a head of which the rest has not come yet.
+    bytes: Vec<u8>,
+    lines: Lines,
+    /// Its first line was seen to its end, and is right.
+    line_checked: bool,
+}
+
+/// A head, with its empty line, and how many of the next bytes it took.
+pub(super) type Whole<'a> = (Cow<'a, [u8]>, usize);
+
+impl Incoming {
+    pub(super) fn new(direction: Direction) -> Self {
+        Self { direction, bytes: Vec::new(), lines: Lines::default(), line_checked: false }
+    }
+
+    /// Whether nothing of a head is here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.restart();
+    }
+
+    /// Takes what came of a head.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.restart();
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// What is here was not looked at as a head yet.
+    fn restart(&mut self) {
+        self.lines.clear();
+        self.line_checked = false;
+    }
+
+    /// Takes the next bytes; the head, if it is complete now. `Err` says why it is none.
+    #[inline]
+    pub(super) fn bytes<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Whole<'a>>, &'static str> {
+        if !self.is_empty() {
+            return self.more_bytes(bytes);
+        }
+        self.restart();
+        match self.lines.find_end(bytes) {
+            length if length.unwrap_or(bytes.len()) > head::MAX_LENGTH || self.lines.are_too_many() => Err(TOO_LONG),
+            Some(length) => Ok(Some((Cow::Borrowed(&bytes[..length]), length))),
+            None => {
+                self.bytes.extend_from_slice(bytes);
+                self.check().map(|()| None)
+            }
+        }
+    }
+
+    fn more_bytes<'a>(&mut self, bytes: &[u8]) -> Result<Option<Whole<'a>>, &'static str> {
+        let before = self.bytes.len();
+        // One byte too many is enough to know that it is too long.
+        let room = head::MAX_LENGTH + 1 - before;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        match self.lines.find_end(&self.bytes) {
+            Some(length) if length <= head::MAX_LENGTH => {
+                self.bytes.truncate(length);
+                Ok(Some((Cow::Owned(std::mem::take(&mut self.bytes)), length - before)))
+            }
+            _ if self.bytes.len() > head::MAX_LENGTH => Err(TOO_LONG),
+            _ => self.check().map(|()| None),
+        }
+    }
+
+    /// Whether what came so far can be the beginning of a head.
+    fn check(&mut self) -> Result<(), &'static str> {
+        if self.lines.are_too_many() {
+            return Err(TOO_LONG);
+        }
+        if self.line_checked {
+            return Ok(());
+        }
+        let line = self.lines.first(&self.bytes);
+        let (is_right, reason) = match (self.direction, line) {
+            (Direction::Request, Some(line)) => (head::is_request_line(line), NO_REQUEST_LINE),
+            (Direction::Request, None) => (head::may_be_request(&self.bytes), NO_REQUEST_LINE),
+            (Direction::Response, Some(line)) => (head::is_status_line(line), NO_STATUS_LINE),
+            (Direction::Response, None) => (head::may_be_response(&self.bytes), NO_STATUS_LINE),
+        };
+        self.line_checked = line.is_some();
+        if is_right { Ok(()) } else { Err(reason) }
+    }
+
+    /// The lines of the head that was completed last.
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// The buffer of a head can be used again.
+    pub(super) fn give_back(&mut self, head: Cow<'_, [u8]>) {
+        if let Cow::Owned(mut bytes) = head {
+            bytes.clear();
+            self.bytes = bytes;
+        }
+    }
+}
+
+/// What may be a head, or more of the message before.
+impl Incoming {
+    /// Whether what is held looks like a head if `bytes` follow; if it may become one, they are held too.
+    pub(super) fn hold(&mut self, bytes: &[u8]) -> Looks {
+        let held = self.bytes.len();
+        if held == 0 {
+            self.restart();
+        }
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(ENOUGH)]);
+        let looks = match self.looks(&self.bytes) {
+            Looks::RightSoFar if self.bytes.len() >= ENOUGH => Looks::Right,
+            looks => looks,
+        };
+        if looks != Looks::RightSoFar {
+            self.bytes.truncate(held);
+        }
+        looks
+    }
+
+    pub(super) fn looks(&self, bytes: &[u8]) -> Looks {
+        match self.direction {
+            Direction::Request => head::looks_like_request(bytes),
+            Direction::Response => head::looks_like_response(bytes),
+        }
+    }
+
+    /// What is here is the beginning of a head.
+    pub(super) fn begin_with(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes;
+        self.restart();
+    }
+}

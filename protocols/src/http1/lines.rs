@@ -1,0 +1,91 @@
+//! Where the lines of a head end, found in one pass over it.
+
+use memchr::memchr_iter;
+
+/// More lines than servers take: Apache stops at 100 fields, Node at 2000.
+const MAX_LINES: usize = 4096;
+
+/// The ends of the lines of a head that were found so far. Heads are shorter than 4 GiB.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    ends: Vec<u32>,
+    /// How much of the head was looked through.
+    searched: usize,
+}
+
+impl Lines {
+    /// The complete lines of a head that was cut off.
+    pub(super) fn of(head: &[u8]) -> Self {
+        let mut lines = Self::default();
+        lines.find_end(head);
+        lines
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ends.clear();
+        self.searched = 0;
+    }
+
+    /// Looks through what was added to `head`; how long it is, with its empty line, if that is there.
+    pub(super) fn find_end(&mut self, head: &[u8]) -> Option<usize> {
+        let mut begin = self.ends.last().map(|&end| end as usize + 1);
+        for at in memchr_iter(b'\n', head.get(self.searched..)?) {
+            let end = self.searched + at;
+            if begin.is_some_and(|begin| matches!(head[begin..end], [] | [b'\r'])) {
+                return Some(end + 1);
+            }
+            self.ends.push(end as u32);
+            begin = Some(end + 1);
+        }
+        self.searched = head.len();
+        None
+    }
+
+    pub(super) fn are_too_many(&self) -> bool {
+        self.ends.len() > MAX_LINES
+    }
+
+    /// The first line without its end, if that was found.
+    pub(super) fn first<'h>(&self, head: &'h [u8]) -> Option<&'h [u8]> {
+        self.ends.first().map(|&end| &head[..end as usize])
+    }
+
+    /// The lines behind the first, each with the lines folded into it (RFC 9112 5.2), without its last end.
+    pub(super) fn fields<'h>(&self, head: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
+        let mut begin = self.ends.first().map_or(head.len(), |&end| end as usize + 1);
+        self.ends.iter().skip(1).filter_map(move |&end| {
+            let end = end as usize;
+            if matches!(head.get(end + 1), Some(b' ' | b'\t')) {
+                return None;
+            }
+            let line = &head[begin..end];
+            begin = end + 1;
+            Some(line)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::carriage_returns("GET\r\na: b\r\n\r\nx", Some(13), &["a: b\r"])]
+    #[case::bare_line_feeds("GET\na: b\n\nx", Some(10), &["a: b"])]
+    #[case::mixed("GET\na: b\r\n\nx", Some(11), &["a: b\r"])]
+    #[case::no_fields("GET\r\n\r\n", Some(7), &[])]
+    #[case::folded("GET\na: b\r\n c\r\n\td\r\ne: f\r\n\r\n", Some(26), &["a: b\r\n c\r\n\td\r", "e: f\r"])]
+    #[case::cut_off("GET\r\na: b\r\nc: d", None, &["a: b\r"])]
+    #[case::cut_off_in_its_end("GET\r\na: b\r\n\r", None, &["a: b\r"])]
+    #[case::cut_off_in_a_fold("GET\r\na: b\r\n c", None, &[])]
+    #[case::cut_off_in_the_first("GET", None, &[])]
+    fn a_head_is_its_lines(#[case] head: &str, #[case] length: Option<usize>, #[case] fields: &[&str]) {
+        let mut lines = Lines::default();
+        let found = lines.find_end(head.as_bytes());
+        let mut parts = Lines::default();
+        assert_eq!((0..=head.len()).find_map(|seen| parts.find_end(&head.as_bytes()[..seen])), found);
+        assert_eq!((found, lines.first(head.as_bytes()).is_some()), (length, head.contains('\n')));
+        assert!(lines.fields(head.as_bytes()).eq(fields.iter().map(|field| field.as_bytes())));
+    }
+}

@@ -1,0 +1,191 @@
+//! The end of a message whose framing is lost, told from the last bytes of an operation.
+//!
+//! So few bytes are no proof: data may end as a message does. What could as well be data ends a message only perhaps,
+//! which is settled when the conversation goes on.
+
+use super::head::is_token_char;
+
+/// How a message whose boundary is hidden can be seen to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndMark {
+    /// An operation that ends in a chunk of size 0.
+    LastChunk,
+    /// The same, or an operation that ends in a field and an empty line.
+    Trailers,
+    /// An operation that ends in an empty line: of a head without body, or of trailers.
+    EmptyLine,
+    /// Like a body of chunks, if it is one: that is not known.
+    Perhaps,
+    /// It can't; but not before this position of the stream.
+    NotBefore(u64),
+    /// It can't.
+    Never,
+}
+
+impl EndMark {
+    /// Whether the message can't have ended as long as the mark was not seen.
+    pub(super) fn is_sure(self) -> bool {
+        matches!(self, Self::LastChunk | Self::Trailers | Self::EmptyLine)
+    }
+}
+
+/// Whether what ends an operation is the end of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shown {
+    No,
+    /// It could be, as far as can be seen.
+    Perhaps,
+    Yes,
+}
+
+/// The last bytes that passed without a hole between them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tail {
+    /// The newest byte is the lowest.
+    bytes: u128,
+    len: u8,
+}
+
+/// As much as is captured of every operation's end.
+const ROOM: usize = 16;
+/// So much of a line must be seen, and be text, to be perhaps a trailer's. Chunks of binary data that happen to end like
+/// an empty line are not.
+const LINE: usize = 8;
+
+impl Tail {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        for &byte in &bytes[bytes.len().saturating_sub(ROOM)..] {
+            self.bytes = (self.bytes << 8) | u128::from(byte);
+            self.len = (self.len + 1).min(ROOM as u8);
+        }
+    }
+
+    /// Whether an operation that ends here ends the message.
+    pub(super) fn shows(self, mark: EndMark) -> Shown {
+        let room = self.bytes.to_be_bytes();
+        let seen = &room[ROOM - usize::from(self.len)..];
+        match (mark, Lines::of(seen)) {
+            (EndMark::NotBefore(_) | EndMark::Never, _) => Shown::No,
+            // A hole may hide the rest of it.
+            (_, None) if matches!(seen, b"\n" | b"\r\n" | b"\n\r\n") => Shown::Perhaps,
+            (_, None) => Shown::No,
+            (EndMark::EmptyLine, Some(_)) => Shown::Yes,
+            (EndMark::LastChunk, Some(lines)) => lines.last_chunk(),
+            (EndMark::Perhaps, Some(lines)) if lines.begin_with_zeros() => Shown::No,
+            (EndMark::Perhaps, Some(lines)) => lines.last_chunk(),
+            (EndMark::Trailers, Some(lines)) => lines.last_chunk().max(lines.field()),
+        }
+    }
+}
+
+/// What precedes an empty line.
+#[derive(Debug, Clone, Copy)]
+struct Lines<'a> {
+    /// Without the end of the last of them.
+    before: &'a [u8],
+    line_end: &'a [u8],
+    /// Whether there is more before them that can't be seen any more.
+    is_cut: bool,
+}
+
+impl<'a> Lines<'a> {
+    fn of(seen: &'a [u8]) -> Option<Self> {
+        let is_cut = seen.len() == ROOM;
+        [&b"\r\n"[..], b"\n"].into_iter().find_map(|line_end| {
+            let before = seen.strip_suffix(line_end)?.strip_suffix(line_end)?;
+            Some(Self { before, line_end, is_cut })
+        })
+    }
+
+    /// Without the zeros at the end, if there are any.
+    fn before_zeros(self) -> Option<&'a [u8]> {
+        let zeros = self.before.iter().rev().take_while(|&&byte| byte == b'0').count();
+        (zeros > 0).then(|| &self.before[..self.before.len() - zeros])
+    }
+
+    fn begin_with_zeros(self) -> bool {
+        self.before_zeros() == Some(&[])
+    }
+
+    /// Whether the last line is a size of 0, after the end of a chunk.
+    fn last_chunk(self) -> Shown {
+        match self.before_zeros() {
+            // What preceded the operation that begins with it is hidden.
+            Some([]) if !self.is_cut => Shown::Yes,
+            Some(data) if data.ends_with(self.line_end) && !self.is_one_chunk() => Shown::Yes,
+            Some(data) if data.is_empty() || data.ends_with(b"\n") => Shown::Perhaps,
+            None if self.before.is_empty() => Shown::Perhaps,
+            Some(_) | None => Shown::No,
+        }
+    }
+
+    /// Whether the lines are a chunk whose data happens to end in a line of zeros: its size is there, and fits.
+    fn is_one_chunk(self) -> bool {
+        let ends = memchr::memchr_iter(b'\n', self.before);
+        let mut begin = 0;
+        ends.into_iter().any(|end| {
+            let line = self.before[begin..end].trim_ascii_end();
+            begin = end + 1;
+            let data = self.before.len() - begin + self.line_end.len();
+            let size = std::str::from_utf8(line).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
+            size == Some(data)
+        })
+    }
+
+    /// Whether the last line is a field's, as far as can be seen.
+    fn field(self) -> Shown {
+        let begin = memchr::memrchr(b'\n', self.before).map(|end| end + 1);
+        let line = &self.before[begin.unwrap_or_default()..];
+        let is_text = line.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        let name = line.iter().take_while(|&&byte| is_token_char(byte)).count();
+        let is_named = name > 0 && line[name..].starts_with(b": ");
+        match is_text {
+            true if is_named => Shown::Yes,
+            true if begin.is_none() && line.len() >= LINE => Shown::Perhaps,
+            _ => Shown::No,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::last_chunk("abc\r\n0\r\n\r\n", EndMark::LastChunk, Shown::Yes)]
+    #[case::last_chunk_alone("0\r\n\r\n", EndMark::LastChunk, Shown::Yes)]
+    #[case::bare_line_feeds("abc\n0\n\n", EndMark::LastChunk, Shown::Yes)]
+    #[case::many_zeros("\r\n000\r\n\r\n", EndMark::LastChunk, Shown::Yes)]
+    #[case::more_zeros_than_can_be_seen("x000000000000\r\n\r\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::end_of_data_that_ends_in_zero("price: 10\r\n\r\n", EndMark::LastChunk, Shown::No)]
+    #[case::data_that_is_a_line_of_zero("ab\r\n3\r\n0\r\n\r\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::data_that_ends_in_a_line_of_zero("8\r\n1234\n0\r\n\r\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::data_of_two_lines("b\r\nabcdef\r\n0\r\n\r\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::line_ends_mixed("abcdefghij\n0\r\n\r\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::empty_line_is_no_chunk("abc\r\n\r\n", EndMark::LastChunk, Shown::No)]
+    #[case::empty_line_after_a_hole("\r\n\r\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::line_end_after_a_hole("\n", EndMark::LastChunk, Shown::Perhaps)]
+    #[case::empty_line("abc\r\n\r\n", EndMark::EmptyLine, Shown::Yes)]
+    #[case::empty_line_half_hidden("\n\r\n", EndMark::EmptyLine, Shown::Perhaps)]
+    #[case::line("abc\r\n", EndMark::EmptyLine, Shown::No)]
+    #[case::trailer("x-sum: 1\r\n\r\n", EndMark::Trailers, Shown::Yes)]
+    #[case::trailer_after_another("b: 2\r\nx-sum: 1\r\n\r\n", EndMark::Trailers, Shown::Yes)]
+    #[case::last_chunk_without_the_trailer("\r\n0\r\n\r\n", EndMark::Trailers, Shown::Yes)]
+    #[case::trailer_whose_name_is_hidden("x-sum: 0123456789abcdef\r\n\r\n", EndMark::Trailers, Shown::Perhaps)]
+    #[case::data_that_ends_a_line("5\r\nhello world..\r\n\r\n", EndMark::Trailers, Shown::Perhaps)]
+    #[case::data_of_a_line("ab\r\nhello\r\n\r\n", EndMark::Trailers, Shown::No)]
+    #[case::time_of_day("ab\r\n12:30:45\r\n\r\n", EndMark::Trailers, Shown::No)]
+    #[case::binary_data("\u{1}\u{2}x-sum:\r\n\r\n", EndMark::Trailers, Shown::No)]
+    #[case::perhaps("\r\n0\r\n\r\n", EndMark::Perhaps, Shown::Yes)]
+    #[case::perhaps_of_a_number("0\r\n\r\n", EndMark::Perhaps, Shown::No)]
+    #[case::never("0\r\n\r\n", EndMark::Never, Shown::No)]
+    fn a_tail_shows_the_end(#[case] tail: &str, #[case] mark: EndMark, #[case] shown: Shown) {
+        let mut whole = Tail::default();
+        whole.push(tail.as_bytes());
+        assert_eq!(whole.shows(mark), shown);
+        let mut single = Tail::default();
+        tail.as_bytes().iter().for_each(|&byte| single.push(&[byte]));
+        assert_eq!(single.shows(mark), shown);
+    }
+}

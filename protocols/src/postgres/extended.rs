@@ -1,0 +1,210 @@
+//! The extended query protocol: which of its messages are one request, and which statement each of them means.
+
+use std::sync::Arc;
+
+use super::message::{Message, split_string};
+use super::open::{Extended, Open, Request, Stage};
+use super::session::{Entry, Session, too_many};
+use crate::exchange::Finding;
+use crate::parser::Moment;
+use crate::sql::{Dialect, Normalized};
+
+/// What the last `Parse` of the unnamed statement was made into.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    body: Box<[u8]>,
+    dialect: Dialect,
+    statement: Arc<Normalized>,
+}
+
+/// Requests beyond [`MAX_OPEN`](super::session::MAX_OPEN): a group of the extended protocol that isn't kept.
+#[derive(Debug, Default)]
+pub(super) struct Overflow {
+    pub(super) group: Option<Group>,
+    /// It had an `Execute`, and its `Sync` is to come: until then nothing is kept, for the answers can't be told apart.
+    pub(super) unsynced: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Group {
+    start: Moment,
+    /// Whether it prepares or describes a statement, so that it counts without an `Execute` too.
+    counts: bool,
+}
+
+impl Session {
+    pub(super) fn parse(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {
+        if !opened {
+            self.open_parse(message.start, message.end, found);
+        }
+        let Some((name, sql)) = split_string(message.body) else {
+            // Only the unnamed statement can be replaced by another.
+            self.statements.remove(b"");
+            return;
+        };
+        let statement = if name.is_empty() { self.normalize_unnamed(sql) } else { self.normalize(sql) };
+        let proposed = self.statements.propose(name, &statement);
+        if let Some(open) = self.building() {
+            open.request_end = message.end;
+            open.prepares = proposed.map(Box::new);
+            self.hold(statement);
+        }
+    }
+
+    /// Each `Parse` begins a group, if the one in progress has had its own.
+    pub(super) fn open_parse(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
+        let has_its_own = self.building().is_some_and(|open| open.statement.is_some())
+            || self.overflow.group.is_some_and(|group| group.counts);
+        if has_its_own {
+            self.end_group(found);
+        }
+        if self.extend_group(start, end, true, found) {
+            self.begin(found);
+        }
+    }
+
+    pub(super) fn bind(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        let (portal, rest) = split_string(message.body).unwrap_or_default();
+        let statement = split_string(rest).and_then(|(name, _)| self.statements.get(name));
+        self.portals.set(portal, statement);
+        self.extend_group(message.start, message.end, false, found);
+    }
+
+    pub(super) fn describe(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        let name = message.body.strip_prefix(b"S").and_then(split_string).map(|(name, _)| name);
+        if self.extend_group(message.start, message.end, name.is_some(), found)
+            && let Some(name) = name
+        {
+            let statement = self.statements.get(name);
+            if let Some(open) = self.building() {
+                open.statement = open.statement.take().or(statement);
+            }
+            self.begin(found);
+        }
+    }
+
+    pub(super) fn close_named(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        self.extend_group(message.start, message.end, false, found);
+        match message.body.split_first().map(|(kind, name)| (kind, split_string(name))) {
+            Some((b'S', Some((name, _)))) => self.statements.remove(name),
+            Some((b'P', Some((name, _)))) => self.portals.remove(name),
+            _ => {}
+        }
+    }
+
+    pub(super) fn execute(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        let portal = split_string(message.body);
+        let statement = portal.and_then(|(portal, _)| self.portals.get(portal));
+        let limit = portal.and_then(|(_, rest)| rest.first_chunk()).map_or(0, |&limit| u32::from_be_bytes(limit));
+        if !self.extend_group(message.start, message.end, false, found) {
+            if let Some(group) = self.overflow.group.take() {
+                too_many(group.start, found);
+                self.overflow.unsynced = true;
+            }
+            return;
+        }
+        if let Some(open) = self.building() {
+            open.statement = statement;
+            if let Some(extended) = open.as_extended_mut() {
+                // What was due before it comes before its own answer.
+                *extended = Extended { stage: Stage::Executed, due: 0, limit, ..*extended };
+            }
+        }
+        self.begin(found);
+    }
+
+    /// What was sent is to be answered now: a group that waits for that is a request of its own.
+    pub(super) fn flush(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        if let Some(Entry::Open(open)) = self.queue.back_mut()
+            && matches!(open.request, Request::Extended(Extended { synced: false, .. }))
+        {
+            open.request_end = message.end;
+        }
+        self.end_group(found);
+    }
+
+    pub(super) fn sync(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        self.certainty.synced();
+        self.end_group(found);
+        let overflows = std::mem::take(&mut self.overflow).unsynced;
+        // A group with nothing to tell of: its answers come with those of the one before.
+        if self.building().is_some() {
+            self.drop_back();
+        }
+        if let Some(Entry::Open(open)) = self.queue.back_mut()
+            && let Request::Extended(extended) = &mut open.request
+            && !extended.synced
+            && !overflows
+        {
+            extended.synced = true;
+            open.request_end = message.end;
+        } else {
+            self.pass(message.end);
+        }
+    }
+
+    /// The group in progress, if there is one.
+    pub(super) fn building(&mut self) -> Option<&mut Open> {
+        match self.queue.back_mut() {
+            Some(Entry::Open(open)) if open.is(Stage::Building) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// Adds a message to the group in progress, or begins one with it; `false` if the group isn't kept.
+    fn extend_group(&mut self, start: Moment, end: Moment, counts: bool, found: &mut Vec<Finding>) -> bool {
+        if self.building().is_none() {
+            if self.is_full() {
+                let group = self.overflow.group.get_or_insert(Group { start, counts: false });
+                group.counts |= counts;
+                return false;
+            }
+            self.settle(found);
+            self.queue.push_back(Entry::Open(Open::extended(start, end)));
+        }
+        if let Some(open) = self.building() {
+            open.request_end = end;
+            if let Some(extended) = open.as_extended_mut() {
+                extended.due = extended.due.saturating_add(1);
+            }
+        }
+        true
+    }
+
+    /// No `Execute` will follow in the group in progress: if it is of a statement, it was to prepare it.
+    pub(super) fn end_group(&mut self, found: &mut Vec<Finding>) {
+        if let Some(open) = self.building()
+            && open.begun
+            && let Some(extended) = open.as_extended_mut()
+        {
+            extended.stage = Stage::Prepared;
+            let is_answered = extended.due == 0;
+            open.answered |= is_answered;
+        }
+        if let Some(group) = self.overflow.group.take_if(|group| group.counts) {
+            too_many(group.start, found);
+            self.overflow.unsynced = true;
+        }
+    }
+
+    /// Takes back a group that was not announced.
+    pub(super) fn drop_back(&mut self) {
+        if let Some(Entry::Open(open)) = self.queue.pop_back() {
+            self.held_bytes -= open.held_bytes;
+        }
+    }
+
+    /// The same for the unnamed statement, which many clients parse anew for each execution.
+    fn normalize_unnamed(&mut self, body: &[u8]) -> Arc<Normalized> {
+        if let Some(last) = &self.last_unnamed
+            && *last.body == *body
+            && last.dialect == self.dialect
+        {
+            return Arc::clone(&last.statement);
+        }
+        let statement = self.normalize(body);
+        self.last_unnamed =
+            Some(Unnamed { body: body.into(), dialect: self.dialect, statement: Arc::clone(&statement) });
+        statement
+    }
+}

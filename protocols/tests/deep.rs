@@ -1,0 +1,89 @@
+//! A request costs the same however many are open before it.
+
+mod kit;
+
+use std::time::Duration;
+
+use kit::Talk;
+use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::{Protocol, parser};
+use rstest::rstest;
+
+/// Work that grows with the depth would take this many times as long for each request.
+const DEEPER: usize = 32;
+/// What memory may add that no cache holds, and other programs that use the same caches.
+const TOLERANCE: u32 = 8;
+/// The best of so many runs counts.
+const RUNS: usize = 5;
+
+/// How long this thread has run: what others do on a busy machine does not count.
+fn time_of_this_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a thread's time counts up from its start")
+}
+
+/// The least time that the parser takes for the talk.
+fn least(protocol: Protocol, talk: &Talk) -> Duration {
+    let timed = || {
+        let start = time_of_this_thread();
+        let outcome = talk.play(parser(protocol, true));
+        assert_eq!(outcome.unparsable, None);
+        time_of_this_thread() - start
+    };
+    (0..RUNS).map(|_| timed()).min().unwrap_or_default()
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+    [&[kind], &length[..], body].concat()
+}
+
+fn postgres() -> Talk {
+    let startup = b"\0\0\0\x12\0\x03\0\0user\0ann\0\0";
+    Talk::new().request(startup).response([message(b'R', &[0; 4]), message(b'Z', b"I")].concat())
+}
+
+/// Each asked and answered in an operation of its own.
+fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk {
+    let talk = (0..depth).fold(talk, |talk, _| talk.request(request));
+    (0..depth).fold(talk, |talk, _| talk.response(response))
+}
+
+#[rstest]
+#[case::http1(Protocol::Http1, 8, |depth| {
+    one_by_one(Talk::new(), b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", depth)
+})]
+#[case::redis(Protocol::Redis, 128, |depth| one_by_one(Talk::new(), b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", depth))]
+#[case::redis_not_captured(Protocol::Redis, 128, |depth| {
+    let talk = Talk::new().request(b"*1\r\n$4\r\nPING\r\n".repeat(depth)).gap(Response, 3);
+    (0..depth).fold(talk, |talk, _| talk.response("ONG\r\n").gap(Response, 3))
+})]
+#[case::redis_half_seen(Protocol::Redis, 128, |depth| {
+    let talk = Talk::new().request("*1\r\n$4\r\n").gap(Request, 6).response("+").request("*1\r\n$4\r\nPING\r\n".repeat(depth));
+    (0..depth).fold(talk, |talk, _| talk.response("PONG\r\n+"))
+})]
+#[case::postgres(Protocol::Postgres, 128, |depth| {
+    let answer = [message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
+    one_by_one(postgres(), &message(b'Q', b"SELECT 1\0"), &answer, depth)
+})]
+#[case::postgres_without_sync(Protocol::Postgres, 128, |depth| {
+    let group = [message(b'B', b"\0\0\0\0\0\0\0\0"), message(b'E', b"\0\0\0\0\0")].concat();
+    one_by_one(postgres(), &group, &message(b'Z', b"I"), depth)
+})]
+#[case::postgres_not_captured(Protocol::Postgres, 128, |depth| {
+    let talk = postgres().request(message(b'Q', b"SELECT 1\0").repeat(depth)).gap(Response, 9);
+    (0..depth).fold(talk, |talk, _| talk.response("abcdefghi").gap(Response, 9))
+})]
+#[case::postgres_not_asked(Protocol::Postgres, 128, |depth| {
+    let talk = postgres().request(message(b'S', b"")).gap(Request, 9).response("x").request(message(b'Q', b"SELECT 1\0").repeat(depth));
+    (0..depth).fold(talk, |talk, _| talk.gap(Response, 9).response(message(b'Z', b"I")))
+})]
+fn a_request_costs_the_same_however_deep_the_pipeline(
+    #[case] protocol: Protocol,
+    #[case] shallow: usize,
+    #[case] talk: fn(usize) -> Talk,
+) {
+    let deep = least(protocol, &talk(shallow * DEEPER)) / DEEPER as u32;
+    let shallow = least(protocol, &talk(shallow));
+    assert!(deep < shallow * TOLERANCE, "{deep:?} for as many as took {shallow:?}");
+}

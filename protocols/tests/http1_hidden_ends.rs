@@ -1,0 +1,187 @@
+//! HTTP/1 messages whose end a hole hides: how it is recognised, and when it is not guessed.
+
+mod kit;
+
+use kit::Talk;
+use kit::http1::*;
+use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::{Close, End, LossReason, Moment};
+use rstest::rstest;
+
+#[rstest]
+#[case::in_one_write("\r\n0\r\n\r\n")]
+#[case::on_its_own("0\r\n\r\n")]
+#[case::bare_line_feeds("\n0\n\n")]
+fn a_chunked_body_of_lost_framing_ends_at_the_tail_that_shows_it(#[case] tail: &str) {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(CHUNKED)
+        .gap(Response, 9000)
+        .response("10\r\n\r\n") // the end of a chunk of text, not of the body
+        .gap(Response, 9000)
+        .response(tail)
+        .closes(Close::Aged);
+    let exchanges = play(&talk);
+    let [exchange] = exchanges.exchanges()[..] else { panic!("{exchanges:?}") };
+    assert_eq!((exchange.end, http(exchange).response_body), (End::Complete, None));
+    let Some(Moment { position, .. }) = exchange.response_end else { panic!("{exchange:?}") };
+    assert_eq!(position as usize, CHUNKED.len() + 9000 + "10\r\n\r\n".len() + 9000 + tail.len());
+}
+
+#[test]
+fn an_end_that_was_none_is_taken_back_while_the_run_goes_on() {
+    let put = "PUT /1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1000\r\nabc";
+    let (looks_like_it, rest) = ("data ends in a line\r\n0\r\n\r\n", "10\r\n0123456789abcdef\r\n0\r\n\r\n");
+    let talk = Talk::new()
+        .request(put)
+        .gap(Request, 9000)
+        .request(looks_like_it)
+        .request(rest)
+        .response(CHUNKED)
+        .gap(Response, 9000)
+        .response(looks_like_it)
+        .response(rest)
+        .request(get("/2"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/1", Some(200)), ("/2", Some(200))]);
+    assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![]));
+    let sent = put.len() + 9000 + looks_like_it.len() + rest.len();
+    assert_eq!(outcome.exchanges()[0].request_end.position, sent as u64);
+    assert_eq!(play(&talk.byte_at_a_time()), outcome);
+}
+
+#[test]
+fn a_response_of_lost_framing_ends_at_the_latest_when_the_next_request_begins() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(CHUNKED)
+        .gap(Response, 9000)
+        .request(get("/2"))
+        .closes(Close::Error(104));
+    let outcome = play(&talk);
+    let [first, second] = outcome.exchanges()[..] else { panic!("{outcome:?}") };
+    assert_eq!((first.end, first.response_end.unwrap().position), (End::Complete, CHUNKED.len() as u64 + 9000));
+    assert!(matches!(second.end, End::Closed(Close::Error(104), _)));
+}
+
+#[test]
+fn an_end_that_would_have_been_seen_and_was_not_passed_at_a_time_unknown() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response(CHUNKED)
+        .gap(Response, 9000)
+        .response("not the end")
+        .lost(Response, "0\r\n\r\n")
+        .request(get("/2"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/2", Some(200))]);
+    assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
+}
+
+#[test]
+fn a_pipelining_client_proves_no_end_by_going_on() {
+    let talk = Talk::new()
+        .request(format!("{}{}", get("/1"), get("/2")))
+        .response(format!("{OK_EMPTY}{CHUNKED}"))
+        .gap(Response, 9000)
+        .request(get("/3"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
+    assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
+}
+
+#[rstest]
+#[case::hole_last("", Some(LossReason::ResponseMissing))]
+#[case::more_seen("and more of it", None)]
+fn at_a_close_a_hidden_end_is_not_guessed(#[case] last: &str, #[case] lost: Option<LossReason>) {
+    let talk = Talk::new().request(get("/1")).response(CHUNKED).gap(Response, 9000).response(last);
+    let outcome = play(&talk);
+    assert_eq!(outcome.lost(), Vec::from_iter(lost));
+    assert_eq!(
+        outcome.exchanges().first().map(|e| matches!(e.end, End::Closed(Close::Normal, _))),
+        lost.is_none().then_some(true)
+    );
+}
+
+#[test]
+fn a_response_head_that_is_cut_off_after_its_status_is_told() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response("HTTP/1.1 503 Busy\r\nset-cookie: abc")
+        .gap(Response, 4000)
+        .request(get("/2"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/1", Some(503)), ("/2", Some(200))]);
+    assert_eq!(http(outcome.exchanges()[0]).response_body, None);
+}
+
+#[rstest]
+#[case::all_of_its_length(8000, true)]
+#[case::less_than_its_length(4999, false)]
+fn a_response_head_that_is_cut_off_after_its_length_is_told_when_all_of_it_passed(
+    #[case] missing: u64,
+    #[case] is_told: bool,
+) {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .response("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\nset-cookie: abc")
+        .gap(Response, missing)
+        .request(get("/2"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    let sizes: Vec<_> = outcome.exchanges().into_iter().map(|exchange| http(exchange).response_body).collect();
+    assert_eq!(sizes, if is_told { vec![Some(5000), Some(0)] } else { vec![Some(0)] });
+}
+
+/// A head longer than what is captured, and the end of the connection.
+#[rstest]
+#[case::all_of_its_length("content-length: 5000\r\n", 8000, Ok((true, Some(5000))))]
+#[case::less_than_its_length("content-length: 5000\r\n", 4999, Ok((false, None)))]
+#[case::no_length("x: y\r\n", 8000, Ok((true, None)))]
+#[case::lengths_that_differ("content-length: 1\r\ncontent-length: 2\r\n", 8000, Ok((true, None)))]
+// Where chunks end, a server that fails closes the connection in order.
+#[case::chunked("transfer-encoding: chunked\r\n", 8000, Err(LossReason::ResponseMissing))]
+fn a_response_head_that_is_cut_off_ends_with_the_connection(
+    #[case] field: &str,
+    #[case] missing: u64,
+    #[case] told: Result<(bool, Option<u64>), LossReason>,
+) {
+    let seen = format!("HTTP/1.1 200 OK\r\n{field}set-cookie: abc");
+    let talk = Talk::new().request(get("/1")).response(&seen).gap(Response, missing);
+    let outcome = play(&talk.clone().end(Response));
+    let exchange = outcome.exchanges().first().map(|exchange| {
+        assert_eq!(exchange.response_end.unwrap().position, seen.len() as u64 + missing);
+        (exchange.end == End::Complete, http(exchange).response_body)
+    });
+    assert_eq!(exchange.ok_or_else(|| outcome.lost()[0]), told);
+    // Without its end in order, a response that may have come to its end is not guessed about.
+    let outcome = play(&talk);
+    let cut_off = outcome.exchanges().first().map(|exchange| exchange.end != End::Complete);
+    assert_eq!(cut_off, (told == Ok((false, None))).then_some(true), "{outcome:?}");
+}
+
+#[test]
+fn where_another_request_is_open_a_head_that_is_cut_off_does_not_end_with_the_connection() {
+    let talk = Talk::new()
+        .request([get("/1"), get("/2")].concat())
+        .response("HTTP/1.1 200 OK\r\ncontent-length: 50\r\nset-cookie: abc")
+        .gap(Response, 8000)
+        .end(Response);
+    assert_eq!(play(&talk).lost(), [LossReason::ResponseMissing; 2]);
+}
+
+#[test]
+fn a_switch_is_seen_in_a_head_that_is_cut_off() {
+    let talk = Talk::new()
+        .request("GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n")
+        .response("HTTP/1.1 101 Switching Protocols\r\nconn")
+        .gap(Response, 100)
+        .response("\u{1}");
+    let outcome = play(&talk);
+    assert!(outcome.switched());
+    assert_eq!(told(&outcome), [("/ws", Some(101))]);
+}

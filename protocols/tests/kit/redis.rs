@@ -1,0 +1,67 @@
+//! Redis as the tests speak it, and what is told of it.
+
+use onlooker_protocols::redis::{Command, Redis};
+use onlooker_protocols::{Details, End, Exchange};
+
+use super::{Outcome, Talk};
+
+pub fn play(talk: &Talk) -> Outcome {
+    talk.play(Box::new(Redis::new(true)))
+}
+
+pub fn join_late(talk: &Talk) -> Outcome {
+    talk.play(Box::new(Redis::new(false)))
+}
+
+pub fn command(exchange: &Exchange) -> &Command {
+    match &exchange.details {
+        Details::Redis(command) => command,
+        other => panic!("not Redis: {other:?}"),
+    }
+}
+
+/// One line for one exchange: `text | @database | error | end`, without what is empty or as usual.
+pub fn line(exchange: &Exchange) -> String {
+    let Command { text, database, error_code, .. } = command(exchange);
+    let database = match database {
+        Some(0) => String::new(),
+        Some(number) => format!("@{number}"),
+        None => "@?".to_owned(),
+    };
+    let end = match (exchange.end, exchange.response_end) {
+        (End::Complete, Some(_)) => "",
+        (End::Complete, None) => "silent",
+        (End::Closed(..), Some(_)) => "cut off",
+        (End::Closed(..), None) => "unanswered",
+    };
+    let parts = [text.as_str(), &database, error_code, end];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")
+}
+
+pub fn lines(outcome: &Outcome) -> Vec<String> {
+    outcome.exchanges().into_iter().map(line).collect()
+}
+
+pub fn owned(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|&line| line.to_owned()).collect()
+}
+
+/// A request as clients send it.
+pub fn ask(words: &str) -> String {
+    let words: Vec<_> = words.split(' ').collect();
+    let strings: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    format!("*{}\r\n{strings}", words.len())
+}
+
+/// Several, one after the other.
+pub fn asks(requests: &[&str]) -> String {
+    requests.iter().map(|words| ask(words)).collect()
+}
+
+pub fn array(of: &[&str]) -> String {
+    format!("*{}\r\n{}", of.len(), of.concat())
+}
+
+pub fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}

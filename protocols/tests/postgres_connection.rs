@@ -1,0 +1,128 @@
+//! How a connection to PostgreSQL begins and ends.
+
+mod kit;
+
+use kit::Talk;
+use kit::postgres::*;
+use onlooker_protocols::postgres::Postgres;
+use onlooker_protocols::{Close, Direction, End, LossReason, Moment, Parser};
+use rstest::rstest;
+
+#[test]
+fn a_backslash_escapes_where_the_server_says_so() {
+    let talk = Talk::new()
+        .request(startup())
+        .response([message(b'R', [0; 4]), message(b'S', "standard_conforming_strings\0off\0"), ready()].concat());
+    let talk = asks(talk, &[simple(r"SELECT 'it\'s secret', 1")], &[rows(1), done("SELECT 1"), ready()]);
+    assert_eq!(lines(&play(&talk)), ["SELECT | SELECT ?, ? | 1 rows"]);
+}
+
+#[rstest]
+#[case::ssl(80_877_103)]
+#[case::gssenc(80_877_104)]
+fn encryption_refused_goes_on_in_the_clear(#[case] code: u32) {
+    let talk = Talk::new()
+        .request(packet(code, ""))
+        .response("N")
+        .request(startup())
+        .response([message(b'R', [0; 4]), ready()].concat());
+    let talk = asks(talk, &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
+    let outcome = play(&talk);
+    assert_eq!((lines(&outcome), outcome.switched()), (owned(&["SELECT | SELECT ? | 1 rows"]), false));
+    assert_eq!(play(&talk.byte_at_a_time()), outcome);
+}
+
+#[rstest]
+#[case::ssl(80_877_103, "S")]
+#[case::gssenc(80_877_104, "G")]
+fn encryption_accepted_is_another_protocol(#[case] code: u32, #[case] answer: &str) {
+    let outcome = play(&Talk::new().request(packet(code, "")).response(answer).request("\x16\x03\x01"));
+    assert!(outcome.switched() && outcome.unparsable.is_none());
+}
+
+#[test]
+fn a_request_for_encryption_may_be_answered_with_an_error() {
+    let talk = Talk::new().request(packet(80_877_103, "")).response(error("53300"));
+    assert_eq!(play(&talk).findings, []);
+}
+
+#[test]
+fn a_cancel_request_is_no_query() {
+    let outcome = play(&Talk::new().request(packet(80_877_102, "\0\0\0\x01\0\0\0\x02")));
+    assert_eq!((outcome.findings, outcome.unparsable), (vec![], None));
+}
+
+#[test]
+fn passwords_are_never_kept() {
+    let talk = Talk::new()
+        .request(startup())
+        .response(message(b'R', [0, 0, 0, 3]))
+        .request(message(b'p', "secret\0"))
+        .response([message(b'R', [0; 4]), ready()].concat());
+    let mut parser = Postgres::new(true);
+    let mut found = Vec::new();
+    parser.bytes(Direction::Request, &startup(), Moment::default(), &mut found).unwrap();
+    for &byte in &message(b'p', "secret\0") {
+        parser.bytes(Direction::Request, &[byte], Moment::default(), &mut found).unwrap();
+    }
+    // Debug prints buffers as numbers: "secret" begins with 115, 101, 99.
+    assert!(!format!("{parser:?}").contains("115, 101, 99"));
+    assert_eq!(play(&talk).findings, []);
+}
+
+#[test]
+fn a_connection_that_is_refused_is_told() {
+    let talk = Talk::new()
+        .request(startup())
+        .response(message(b'R', [0, 0, 0, 3]))
+        .request(message(b'p', "wrong\0"))
+        .response(error("28P01"))
+        .end(Direction::Response);
+    let outcome = play(&talk);
+    assert_eq!((lines(&outcome), outcome.begun()), (owned(&["CONNECT | 28P01"]), 1));
+    assert_eq!(query(outcome.exchanges()[0]).operation, "CONNECT");
+}
+
+#[test]
+fn without_a_database_the_user_names_it() {
+    let talk =
+        Talk::new().request(packet(3 << 16, "user\0ann\0\0")).response([message(b'R', [0; 4]), ready()].concat());
+    let talk = asks(talk, &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
+    assert_eq!(query(play(&talk).exchanges()[0]).database, "ann");
+}
+
+#[rstest]
+#[case::before_the_answer(&[], None)]
+#[case::in_the_answer(&[rows(1)], Some(rows(1).len() as u64))]
+fn a_query_that_the_connection_did_not_survive_is_told(#[case] response: &[Vec<u8>], #[case] length: Option<u64>) {
+    let talk = session().request(simple("SELECT pg_sleep(9)")).response(response.concat()).closes(Close::Error(104));
+    let outcome = play(&talk);
+    let exchanges = outcome.exchanges();
+    assert_eq!(lines(&outcome), ["SELECT | SELECT pg_sleep(?) | closed"]);
+    assert!(matches!(exchanges[0].end, End::Closed(Close::Error(104), _)));
+    let seen = exchanges[0].response_start.zip(exchanges[0].response_end);
+    assert_eq!(seen.map(|(start, end)| end.position - start.position), length);
+}
+
+#[test]
+fn a_server_that_ends_the_session_says_why() {
+    let talk = session().request(simple("SELECT 1")).response(error("57P01")).end(Direction::Response);
+    assert_eq!(lines(&play(&talk)), ["SELECT | SELECT ? | 57P01 | closed"]);
+}
+
+#[rstest]
+#[case::http("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n")]
+#[case::redis("*1\r\n$4\r\nPING\r\n", "+PONG\r\n")]
+#[case::tls("\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03", "\x16\x03\x03\0\x7a")]
+fn another_protocol_is_refused(#[case] request: &str, #[case] response: &str) {
+    let talk = Talk::new().request(request).response(response);
+    assert!(play(&talk).unparsable.is_some());
+}
+
+#[test]
+fn what_is_open_when_the_bytes_stop_making_sense_is_counted() {
+    let talk = session().request(simple("SELECT 1")).response("garbage");
+    let outcome = play(&talk);
+    assert_eq!(outcome.lost(), [LossReason::Unparsable]);
+    assert_eq!(outcome.unparsable.unwrap().reason, "no such message");
+}
