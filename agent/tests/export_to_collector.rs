@@ -6,8 +6,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use onlooker_tests::servers::Collector;
@@ -15,7 +14,7 @@ use onlooker_tests::wait::{until, within};
 use onlooker_tests::{Port, World, machine, record_skip};
 use rstest::rstest;
 use sample::{PATIENCE, books, send, start, unseen};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Tells a story that needs a collector, or says why it can't be told here.
 fn with_collector(name: &str, story: impl FnOnce(&World) -> Result<()>) -> Result<()> {
@@ -112,42 +111,6 @@ fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf"
     })
 }
 
-/// A collector that shows a certificate and wants one; killed when dropped.
-struct GuardedCollector(Child);
-
-impl Drop for GuardedCollector {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl GuardedCollector {
-    fn start(world: &World, pki: &Path, grpc: &Port, http: &Port) -> Result<Self> {
-        let tls = json!({
-            "cert_file": pki.join("server.pem"), "key_file": pki.join("server.key"), "client_ca_file": pki.join("ca.pem"),
-        });
-        let settings = json!({
-            "receivers": { "otlp": { "protocols": {
-                "grpc": { "endpoint": grpc.address(), "tls": tls },
-                "http": { "endpoint": http.address(), "tls": tls },
-            }}},
-            "exporters": { "debug": {} },
-            "service": {
-                "pipelines": { "traces": { "receivers": ["otlp"], "exporters": ["debug"] } },
-                "telemetry": { "metrics": { "level": "none" } },
-            },
-        });
-        let config = world.dir().join("guarded.json");
-        fs::write(&config, settings.to_string())?;
-        let log = fs::File::create(world.dir().join("guarded.log"))?;
-        let mut command = world.command(machine::collector()?);
-        command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(log);
-        Ok(Self(command.spawn().context("cannot start the collector")?))
-    }
-}
-
 /// A CA, and certificates by it for a server on loopback and for a client.
 fn make_certificates(world: &World) -> Result<()> {
     let run = |arguments: &[&str]| -> Result<()> {
@@ -196,9 +159,8 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
     with_collector("both sides show their certificates", |world| {
         make_certificates(world)?;
         let pki = world.dir();
-        let (grpc, http) = (Port::claim()?, Port::claim()?);
-        let _collector = GuardedCollector::start(world, pki, &grpc, &http)?;
-        let endpoint = format!("https://{}", if protocol == "grpc" { &grpc } else { &http }.address());
+        let collector = Collector::start_guarded(world, pki)?;
+        let endpoint = if protocol == "grpc" { collector.grpc_endpoint() } else { collector.http_endpoint() };
         let file = |name: &str| pki.join(name).to_string_lossy().into_owned();
         let (ca, certificate, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
         let anonymous = [
@@ -219,6 +181,7 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         send(&exporting, 1, 10);
         exporting.shutdown(PATIENCE);
         assert_eq!(books(&metrics), [10, 0, 0, 0]);
+        all_arrive(&collector, 1, 10)?;
 
         // Now that the collector is known to answer: without a certificate, or with trust in another CA, nothing passes.
         let stranger = file("stranger.pem");

@@ -1,6 +1,8 @@
 //! The accounts that servers run under: PostgreSQL refuses to be root, and nginx's workers should not be.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -11,6 +13,12 @@ pub(crate) struct Account {
     pub(crate) group: String,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+}
+
+/// Lets a command run under an account that may nothing: with no group and no capability of ours.
+pub fn as_nobody(command: &mut Command) -> Result<&mut Command> {
+    let nobody = Account::first_of(&["nobody"])?;
+    Ok(command.uid(nobody.uid).gid(nobody.gid))
 }
 
 impl Account {

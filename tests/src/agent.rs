@@ -22,16 +22,17 @@ const STOPS_WITHIN: Duration = Duration::from_secs(30);
 pub struct Agent(Process);
 
 impl Agent {
-    /// Starts `onlooker` with these arguments and environment variables, and waits until it says that it is ready.
-    pub fn start(world: &World, binary: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+    /// Starts `onlooker` on everything in `world`, with more arguments after the selector and these environment variables,
+    /// and waits until it says that it is ready.
+    pub fn watch(world: &World, binary: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = world.command(binary);
-        command.args(arguments).envs(environment.iter().copied());
-        Self::ready(world, &mut command, Stdout::File)
+        command.args(["run", "--cgroup", world.cgroup().name()?]).args(more).envs(environment.iter().copied());
+        Self::start_by(world, &mut command)
     }
 
-    /// Starts it on everything in `world`, with more arguments after the selector.
-    pub fn watch(world: &World, binary: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        Self::start(world, binary, &[&["run", "--cgroup", world.cgroup().name()?], more].concat(), environment)
+    /// The same by a command that becomes it.
+    pub fn start_by(world: &World, command: &mut Command) -> Result<Self> {
+        Self::ready(world, command, Stdout::File)
     }
 
     /// As [`Agent::watch`], for a person who looks on: its stdout is ours, and so is what it knows of the terminal.

@@ -58,6 +58,13 @@ impl Cgroup {
         self.watched.to_str().context("the path of the cgroup mount is not UTF-8")
     }
 
+    /// The ids of the threads that are watched.
+    pub(crate) fn threads(&self) -> Result<Vec<String>> {
+        let path = self.watched.join("cgroup.threads");
+        let threads = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(threads.lines().map(str::to_owned).collect())
+    }
+
     /// What a folder elsewhere that belongs to this one begins its name with: it is swept with it.
     pub(crate) fn prefix_of_folders(&self) -> String {
         prefix_of_folders(&self.root)

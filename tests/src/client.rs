@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::spans::Span;
+use crate::scheduling::waited_here;
+use crate::socket;
+use crate::times::Measured;
 
-/// Nobody answers later than this.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nobody answers later than this, on a busy machine either.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection.
 #[derive(Debug)]
@@ -37,13 +39,12 @@ pub struct Response {
     pub last: u64,
 }
 
-/// What a client measured of one exchange: nanoseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measured {
-    /// Before the request's first byte was written.
-    pub start: u64,
-    /// After the response's last byte was read.
-    pub end: u64,
+impl Response {
+    /// Whether another request may follow on its connection: RFC 9112 9.3.
+    #[must_use]
+    pub fn keeps_connection(&self) -> bool {
+        field(&self.head, "connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"))
+    }
 }
 
 /// Nanoseconds since the Unix epoch.
@@ -56,7 +57,16 @@ pub fn now() -> u64 {
 impl Connection {
     /// Connects to `HOST:PORT`.
     pub fn open(address: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+        Self::on(TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?)
+    }
+
+    /// The same with a buffer for about as many `bytes` of what is not yet read.
+    pub fn open_narrow(address: &str, bytes: i32) -> Result<Self> {
+        let stream = socket::connect_with_receive_buffer(address.parse()?, bytes);
+        Self::on(stream.with_context(|| format!("cannot connect to {address}"))?)
+    }
+
+    fn on(stream: TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -77,10 +87,33 @@ impl Connection {
 
     /// Sends a request that has an ordinary response, and reads that.
     pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> Result<(Response, Measured)> {
-        let start = self.send(request)?;
-        let response = self.response()?;
-        let measured = Measured { start, end: response.last };
+        self.measured(|client| {
+            let start = client.send(request)?;
+            Ok((start, client.response()?))
+        })
+    }
+
+    /// Sends a request in whatever way `story` does it, which gives when it began and the response.
+    pub fn measured(
+        &mut self,
+        story: impl FnOnce(&mut Self) -> Result<(u64, Response)>,
+    ) -> Result<(Response, Measured)> {
+        let before = waited_here();
+        let (start, response) = story(self)?;
+        let measured = Measured { start, end: response.last, held_up: waited_here().saturating_sub(before) };
         Ok((response, measured))
+    }
+
+    /// As [`Connection::exchange`]; none if the server has closed the connection before the first byte of an answer.
+    pub fn exchange_unless_closed(&mut self, request: impl AsRef<[u8]>) -> Result<Option<(Response, Measured)>> {
+        let before = waited_here();
+        let Ok(start) = self.send(request) else { return Ok(None) };
+        if !self.more().unwrap_or(false) {
+            return Ok(None);
+        }
+        let response = self.response()?;
+        let measured = Measured { start, end: response.last, held_up: waited_here().saturating_sub(before) };
+        Ok(Some((response, measured)))
     }
 
     /// Reads a response whose body is as its head says.
@@ -111,6 +144,11 @@ impl Connection {
         Ok(self.head()?.0)
     }
 
+    /// Reads `length` bytes, whatever they are of.
+    pub fn bytes(&mut self, length: usize) -> Result<()> {
+        self.take(length)
+    }
+
     /// Reads until the server closes its side; how many bytes that were.
     pub fn rest(&mut self) -> Result<usize> {
         Ok(self.text()?.len())
@@ -129,15 +167,7 @@ impl Connection {
 
     /// Closes with a reset: what was sent and not read is thrown away on both sides.
     pub fn reset(self) -> Result<()> {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let (value, length) = ((&raw const linger).cast(), size_of::<libc::linger>());
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.stream);
-        // SAFETY: the descriptor is open, and the value is a linger of the length that is told.
-        let set = unsafe {
-            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, value, libc::socklen_t::try_from(length)?)
-        };
-        ensure!(set == 0, "cannot set SO_LINGER: {}", std::io::Error::last_os_error());
-        Ok(())
+        socket::reset_on_close(&self.stream).context("cannot set SO_LINGER")
     }
 
     fn head(&mut self) -> Result<(String, u64)> {
@@ -204,56 +234,6 @@ fn status(head: &str) -> Result<u16> {
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(':'));
     fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
-}
-
-impl Measured {
-    /// From the first byte sent to the last byte received.
-    #[must_use]
-    pub fn duration(&self) -> Duration {
-        Duration::from_nanos(self.end.saturating_sub(self.start))
-    }
-
-    /// What a span may differ by: a millisecond, or five percent.
-    #[must_use]
-    pub fn tolerance(&self) -> Duration {
-        (self.duration() / 20).max(Duration::from_millis(1))
-    }
-
-    /// How far start and end of `span` are from what was measured: the larger of both.
-    #[must_use]
-    pub fn distance(&self, span: &Span) -> Duration {
-        Duration::from_nanos(self.start.abs_diff(span.start).max(self.end.abs_diff(span.end)))
-    }
-}
-
-/// Fails unless the spans' times are those that were measured, within the tolerance.
-///
-/// Both are in order of their start. Between a write and the read of its peer lies the scheduler, which on a busy machine may take
-/// any time: one in three may be off, as long as no span begins before its request was sent.
-pub fn expect_times(spans: &[Span], measured: &[Measured]) -> Result<()> {
-    /// Spans' wall time is computed from monotonic time, read a few hundred nanoseconds apart.
-    const CLOCKS_APART: u64 = 20_000;
-    ensure!(spans.len() == measured.len(), "{} spans for {} exchanges", spans.len(), measured.len());
-    let mut off = Vec::new();
-    for (span, measured) in spans.iter().zip(measured) {
-        ensure!(
-            span.start + CLOCKS_APART >= measured.start,
-            "a span of {} begins {:?} before its request was sent",
-            span.name,
-            Duration::from_nanos(measured.start - span.start)
-        );
-        if measured.distance(span) > measured.tolerance() {
-            off.push(format!(
-                "{}: start {} us, end {} us from what was measured over {:?}",
-                span.name,
-                (span.start.cast_signed() - measured.start.cast_signed()) / 1000,
-                (span.end.cast_signed() - measured.end.cast_signed()) / 1000,
-                measured.duration()
-            ));
-        }
-    }
-    ensure!(off.len() * 3 <= spans.len(), "{} of {} spans' times are off:\n{}", off.len(), spans.len(), off.join("\n"));
-    Ok(())
 }
 
 #[cfg(test)]

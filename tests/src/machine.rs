@@ -28,6 +28,29 @@ pub fn postgres_programs() -> Option<PathBuf> {
     newest.map(|dir| dir.join("bin")).or_else(on_path)
 }
 
+/// The program `java` of a JDK of this version or a newer one: the one on PATH if it is, else the oldest of those that
+/// distributions and installers put beside each other.
+#[must_use]
+pub fn java(least: u32) -> Option<PathBuf> {
+    let version = |java: &Path| {
+        // BIN/../release: JAVA_VERSION="17.0.15"
+        let release = java.canonicalize().ok()?.parent()?.parent()?.join("release");
+        java_version(&fs::read_to_string(release).ok()?)
+    };
+    if let Some(java) = find_program("java").filter(|java| version(java) >= Some(least)) {
+        return Some(java);
+    }
+    let installed =
+        fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path().join("bin/java"));
+    let installed = installed.filter_map(|java| Some((version(&java)?, java)));
+    installed.filter(|(version, _)| *version >= least).min().map(|(_, java)| java)
+}
+
+fn java_version(release: &str) -> Option<u32> {
+    let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=\""))?;
+    version.split(['.', '"', '-']).next()?.parse().ok()
+}
+
 /// The folder of the Python environment that has the servers and clients of tests/apps/python, made or not.
 pub fn python_environment() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("python"))
@@ -52,4 +75,16 @@ pub(crate) fn need_file(path: PathBuf) -> Result<PathBuf> {
 /// The folder of the applications of one language: `tests/apps/LANGUAGE`.
 pub(crate) fn apps(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(language)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::java_version;
+
+    #[test]
+    fn a_jdk_tells_its_version() {
+        assert_eq!(java_version("IMPLEMENTOR=\"Eclipse Adoptium\"\nJAVA_VERSION=\"25.0.1\"\n"), Some(25));
+        assert_eq!(java_version("JAVA_VERSION=\"21\"\n"), Some(21));
+        assert_eq!(java_version("MODULES=\"java.base\"\n"), None);
+    }
 }

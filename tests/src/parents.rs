@@ -8,10 +8,10 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
-use crate::spans::Span;
+use crate::spans::{CERTAIN, Span};
 
-/// Evidence that may not err.
-const CERTAIN: [&str; 3] = ["wire", "host", "thread"];
+/// How many calls are told of when there is something wrong with them.
+const TOLD: usize = 20;
 
 /// What became of the calls that one server made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Verdict {
     pub wrong: BTreeMap<String, usize>,
     /// Calls without a parent.
     pub none: usize,
+    /// What there is to know of the wrong ones, in order of their start; after them of those without a parent.
+    pub faults: Vec<String>,
 }
 
 impl Verdict {
@@ -49,7 +51,7 @@ impl Verdict {
 
     /// Fails unless every call was given its request as parent.
     pub fn is_right(&self) -> Result<&Self> {
-        ensure!(self.wrong.is_empty() && self.none == 0, "not all right: {self}");
+        ensure!(self.wrong.is_empty() && self.none == 0, "not all right: {self}\n{}", self.told());
         Ok(self)
     }
 
@@ -62,17 +64,25 @@ impl Verdict {
 
     /// Fails if a call was given the wrong parent on a certain rung of the ladder.
     pub fn is_never_certainly_wrong(&self) -> Result<&Self> {
-        ensure!(!self.wrong.keys().any(|found| CERTAIN.contains(&found.as_str())), "certain, but wrong: {self}");
+        let certain = self.wrong.keys().any(|found| CERTAIN.contains(&found.as_str()));
+        ensure!(!certain, "certain, but wrong: {self}\n{}", self.told());
         Ok(self)
     }
 
-    fn call(&mut self, call: &Span, is_right: impl Fn(&str) -> bool) {
+    fn told(&self) -> String {
+        self.faults.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Counts a call; whether there is a parent and it is wrong.
+    fn call(&mut self, call: &Span, is_right: impl Fn(&str) -> bool) -> bool {
         let Some(parent) = &call.parent else {
             self.none += 1;
-            return;
+            return false;
         };
-        let tally = if is_right(parent) { &mut self.right } else { &mut self.wrong };
+        let right = is_right(parent);
+        let tally = if right { &mut self.right } else { &mut self.wrong };
         *tally.entry(call.get("onlooker.parent.evidence").to_owned()).or_default() += 1;
+        !right
     }
 }
 
@@ -96,12 +106,15 @@ pub fn judge(spans: &[Span], address: &str, asked: impl Fn(u64) -> bool) -> Verd
         served().filter_map(|span| Some((span.span_id.as_str(), numbered(span.get("url.path"))?))).collect();
     verdict.requests = requests.values().filter(|&&number| asked(number)).count();
     let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && &span.service == service).collect();
+    let mut wrong = Vec::new();
     // What the numbered calls tell of when each request did what.
     let mut by_number: HashMap<u64, Vec<&Span>> = HashMap::new();
     for call in &calls {
         if let Some(number) = number_of(call).filter(|&number| asked(number)) {
             by_number.entry(number).or_default().push(call);
-            verdict.call(call, |parent| requests.get(parent) == Some(&number));
+            if verdict.call(call, |parent| requests.get(parent) == Some(&number)) {
+                wrong.push(*call);
+            }
         }
     }
     let numbered_calls = || by_number.values().flatten();
@@ -112,24 +125,68 @@ pub fn judge(spans: &[Span], address: &str, asked: impl Fn(u64) -> bool) -> Verd
         None => first <= Some(call.start) && Some(call.start) <= last,
     };
     let mut places: HashMap<&str, usize> = HashMap::new();
-    for call in calls.into_iter().filter(|call| is_redis_get(call) && is_asked_for(call)) {
+    for call in calls.iter().filter(|call| is_redis_get(call) && is_asked_for(call)) {
         let place = call.parent.as_deref().map_or(0, |parent| {
             let taken = places.entry(parent).or_default();
             *taken += 1;
             *taken
         });
-        verdict.call(call, |parent| {
+        let is_wrong = verdict.call(call, |parent| {
             let theirs = requests.get(parent).and_then(|number| by_number.get(number)).map_or(&[][..], Vec::as_slice);
             let before = theirs.iter().filter(|other| other.end <= call.start).count();
             let after = theirs.iter().filter(|other| other.start >= call.end).count();
             place == 1 && before >= 1 && after >= 1 && before + after == theirs.len()
         });
+        if is_wrong {
+            wrong.push(*call);
+        }
+    }
+    let lonely = by_number.values().flatten().filter(|call| call.parent.is_none()).copied();
+    let mut lonely: Vec<_> = lonely.take(TOLD).collect();
+    for calls in [&mut wrong, &mut lonely] {
+        calls.sort_by_key(|call| call.start);
+        verdict.faults.extend(calls.iter().map(|call| story(call, spans, address)));
     }
     verdict
 }
 
-/// Judges the other ends of calls to the server at `address`, whose callers are all watched: the parent of what it answers is
-/// the call. The calls are the `requests` of the verdict, so that it `is_of(calls, 1)`.
+/// A call, the span that was told to be its parent, and that of the request it belongs to, as far as they were exported.
+fn story(call: &Span, spans: &[Span], address: &str) -> String {
+    let begin = spans.first().map_or(0, |span| span.start);
+    let tell = |span: &Span| {
+        let millis = |at: u64| (i128::from(at) - i128::from(begin)) as f64 / 1e6;
+        let end = |of: &str| {
+            format!("{}:{}", span.get(&format!("network.{of}.address")), span.get(&format!("network.{of}.port")))
+        };
+        format!(
+            "{} {} {}{} {} to {} ms, {} -> {} in {}, trace {}",
+            span.span_id,
+            span.told(&["error.type", "onlooker.incomplete"], true),
+            span.get("url.path"),
+            span.get("url.full"),
+            millis(span.start),
+            millis(span.end),
+            end("local"),
+            end("peer"),
+            span.resource.get("process.pid").map_or("?", String::as_str),
+            span.trace_id
+        )
+    };
+    let parent = call.parent.as_deref().map_or_else(
+        || "nothing".to_owned(),
+        |parent| match spans.iter().find(|span| span.span_id == parent) {
+            Some(parent) => tell(parent),
+            None => format!("{parent}, which was not exported"),
+        },
+    );
+    let number = number_of(call);
+    let own = spans.iter().filter(|span| is_served_at(span, address) && number_of(span) == number && number.is_some());
+    let own = own.map(tell).next().unwrap_or_else(|| "unknown, or was not exported".to_owned());
+    format!("{}\n    was given to {parent}\n    its request is {own}", tell(call))
+}
+
+/// Judges the other ends of calls to the server at `address`, whose callers are all watched: the parent of what it answers
+/// is the call. The calls are the `requests` of the verdict, so that it `is_of(calls, 1)`.
 #[must_use]
 pub fn judge_answers(spans: &[Span], address: &str) -> Verdict {
     let calls: HashMap<_, _> =
@@ -137,7 +194,11 @@ pub fn judge_answers(spans: &[Span], address: &str) -> Verdict {
     let mut verdict = Verdict { requests: calls.len(), ..Verdict::default() };
     for answer in spans.iter().filter(|span| is_served_at(span, address)) {
         let path = answer.get("url.path");
-        verdict.call(answer, |parent| calls.get(parent).is_some_and(|call| call.get("url.full").ends_with(path)));
+        let is_wrong =
+            verdict.call(answer, |parent| calls.get(parent).is_some_and(|call| call.get("url.full").ends_with(path)));
+        if is_wrong || answer.parent.is_none() {
+            verdict.faults.push(story(answer, spans, address));
+        }
     }
     verdict
 }
@@ -157,13 +218,14 @@ fn is_redis_get(call: &Span) -> bool {
     call.get("db.system.name") == "redis" && call.get("db.operation.name") == "GET"
 }
 
-/// The number of the request that a call is made for.
-fn number_of(call: &Span) -> Option<u64> {
-    let statement = call.get("db.query.text");
+/// The number of the request that a span is of, or that it is a call for.
+#[must_use]
+pub fn number_of(span: &Span) -> Option<u64> {
+    let statement = span.get("db.query.text");
     if let Some((_, number)) = statement.rsplit_once(" AS r") {
         return number.parse().ok();
     }
-    numbered(call.get("url.full"))
+    numbered(span.get("url.full")).or_else(|| numbered(span.get("url.path")))
 }
 
 /// The last segment of a path, if it is a number.
@@ -228,6 +290,11 @@ mod tests {
         ];
         let spans = spans::spans(&[json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})]).unwrap();
         let verdict = judge(&spans, "h:80", |number| number < 9);
+        assert_eq!(verdict.faults.len(), 4, "three wrong, one without parent: {:#?}", verdict.faults);
+        let told = verdict.faults.iter().find(|told| told.contains("http://h/b/7")).unwrap();
+        let lines: Vec<_> = told.lines().map(str::trim).collect();
+        assert!(lines[1].starts_with("was given to 8 ") && lines[1].contains("/r/8"), "{told}");
+        assert!(lines[2].starts_with("its request is 7 ") && lines[2].contains("/r/7"), "{told}");
         assert_eq!((verdict.requests, verdict.calls()), (2, 8));
         assert_eq!(verdict.to_string(), "8 | 1 connect, 2 thread, 1 tick | 3 thread | 1");
         assert!(verdict.is_of(2, 4).is_ok() && verdict.is_of(2, 3).is_err() && verdict.is_of(1, 8).is_err());

@@ -1,6 +1,9 @@
-//! An agent whose spans go to a file, and the sum at its end: what was sent is what was exported and what was counted as lost.
+//! An agent whose spans go to a file, and the sum at its end: what was sent is what was exported and what was counted as
+//! lost.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,11 +41,16 @@ impl Recording {
 
     /// Starts one that sends every span to `collector`, over the protocol that `OTEL_EXPORTER_OTLP_PROTOCOL` calls so.
     pub fn through(collector: &Collector, world: &World, protocol: &str) -> Result<Self> {
-        let endpoint = if protocol == "grpc" { collector.grpc_endpoint() } else { collector.http_endpoint() };
-        let environment =
-            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let environment = collector.environment(protocol);
+        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
         let agent = Agent::watch(world, &agent_beside()?, &[], &environment)?;
-        Ok(Self { agent, file: collector.file().to_owned() })
+        Ok(Self::by(agent, collector.file()))
+    }
+
+    /// The recording of an agent that is started already, whose spans end up in this file.
+    #[must_use]
+    pub fn by(agent: Agent, file: &Path) -> Self {
+        Self { agent, file: file.to_owned() }
     }
 
     /// What was exported so far, by start.
@@ -52,22 +60,40 @@ impl Recording {
 
     /// Waits until `count` spans are exported, and returns all there are then.
     pub fn wait_for(&self, count: usize) -> Result<Vec<Span>> {
-        let mut seen = Vec::new();
-        wait::until(within(EXPORTED_WITHIN), &format!("{count} spans"), || {
-            seen = self.spans()?;
-            Ok((seen.len() >= count).then_some(()))
+        self.wait_until(&format!("{count} spans"), |spans| spans.len() >= count)
+    }
+
+    /// Waits until what is exported is `enough`, and returns all there is then.
+    pub fn wait_until(&self, what: &str, enough: impl Fn(&[Span]) -> bool) -> Result<Vec<Span>> {
+        let (mut seen, mut offset) = (Vec::new(), 0);
+        wait::until(within(EXPORTED_WITHIN), what, || {
+            // Reading all of them at every look would take a processor that others need.
+            seen.extend(spans::spans(&spans::lines_after(&self.file, &mut offset)?)?);
+            Ok(enough(&seen).then_some(()))
         })
-        .with_context(|| format!("{} came:\n{}", seen.len(), spans::tree(&seen, &[])))?;
+        .with_context(|| format!("{} came:\n{}", seen.len(), spans::overview(&seen)))?;
+        spans::sort(&mut seen);
         Ok(seen)
     }
 
-    /// Stops the agent and takes the sum.
-    pub fn finish(mut self) -> Result<Account> {
+    /// Waits until `ends` request ends (a request has two if both sides' processes are watched) are told, stops the agent
+    /// and takes the sum. Fails unless these and no others are told, and none is counted as lost.
+    pub fn finish(self, ends: usize) -> Result<Account> {
+        let waited = self.wait_for(ends);
+        // What did not come is told better by the sum: with the counters.
+        let account = self.stop(ends)?;
+        let told = account.spans.len();
+        ensure!(told == ends, "{told} of {ends} request ends are told, the others lost\n{}", account.summary);
+        waited?;
+        Ok(account)
+    }
+
+    /// Stops the agent at once and takes the sum. Fails unless it is `ends`.
+    pub fn stop(mut self, ends: impl Into<Ends>) -> Result<Account> {
         let summary = Summary::read(&self.agent.finish()?);
         // A collector that has taken them writes them in its own time.
-        let exported = usize::try_from(summary.get("spans_exported"))?;
-        let spans = self.wait_for(exported)?;
-        Ok(Account { spans, summary })
+        let spans = self.wait_for(usize::try_from(summary.get("spans_exported"))?)?;
+        Account::take(spans, summary, &ends.into())
     }
 
     /// The agent.
@@ -82,7 +108,30 @@ impl Recording {
     }
 }
 
-/// All that an agent exported, and what it counted.
+/// How many request ends there were: exactly, or, where the agent came in the middle of them, at least and at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends(RangeInclusive<usize>);
+
+impl From<usize> for Ends {
+    fn from(exactly: usize) -> Self {
+        Self(exactly..=exactly)
+    }
+}
+
+impl From<RangeInclusive<usize>> for Ends {
+    fn from(range: RangeInclusive<usize>) -> Self {
+        Self(range)
+    }
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (least, most) = (self.0.start(), self.0.end());
+        if least == most { write!(f, "{least}") } else { write!(f, "from {least} to {most}") }
+    }
+}
+
+/// All that an agent exported, and what it counted: together what was sent.
 #[derive(Debug)]
 pub struct Account {
     /// By start.
@@ -92,23 +141,17 @@ pub struct Account {
 }
 
 impl Account {
-    /// Fails unless `ends` request ends (a request that both sides' processes are watched of has two) are accounted for, to the
-    /// unit: exported or counted as lost.
-    pub fn adds_up_to(&self, ends: usize) -> Result<&Self> {
-        let (exported, lost) = (self.spans.len(), usize::try_from(self.summary.lost())?);
+    /// Takes the sum. Fails unless `ends` request ends are accounted for, to the unit: exported or counted as lost; or if a
+    /// span can't be where it is in its trace.
+    pub fn take(spans: Vec<Span>, summary: Summary, ends: &Ends) -> Result<Self> {
+        let (exported, lost) = (spans.len(), usize::try_from(summary.lost())?);
         ensure!(
-            exported + lost == ends,
-            "{ends} were sent, but {exported} exported and {lost} counted as lost; the counters are\n{}",
-            self.summary
+            ends.0.contains(&(exported + lost)),
+            "{ends} request ends were made, but {exported} exported and {lost} counted as lost:\n{}\nthe counters are\n{summary}",
+            spans::overview(&spans)
         );
-        Ok(self)
-    }
-
-    /// Fails unless the same holds and none was lost.
-    pub fn is_complete_with(&self, ends: usize) -> Result<&Self> {
-        self.adds_up_to(ends)?;
-        ensure!(self.spans.len() == ends, "of {ends}, {} were lost\n{}", self.summary.lost(), self.summary);
-        Ok(self)
+        spans::expect_causes(&spans)?;
+        Ok(Self { spans, summary })
     }
 
     /// Fails unless the spans are the tree `expected`: see [`spans::expect_tree`].
@@ -152,8 +195,8 @@ impl Summary {
     }
 }
 
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
     }
 }

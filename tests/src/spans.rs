@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+
+/// Evidence of a parent that may not err: see docs/parents.md.
+pub(crate) const CERTAIN: [&str; 7] = ["wire", "host", "thread", "goroutine", "task", "async-id", "responder"];
 
 /// One exported span, with the service of its resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl Span {
     }
 
     /// One line: service, kind and name, and what else a reader of a test has to see.
-    fn told(&self, show: &[&str], parent_is_here: bool) -> String {
+    pub(crate) fn told(&self, show: &[&str], parent_is_here: bool) -> String {
         let mut line = format!("{} {} {}", self.service, self.kind, self.name);
         let mut say = |what: &str, value: &str| {
             if !value.is_empty() {
@@ -90,22 +94,36 @@ pub fn spans(requests: &[Value]) -> Result<Vec<Span>> {
             spans.push(read(span, &resource).with_context(|| format!("not a span: {span}"))?);
         }
     }
-    spans.sort_by_key(|span: &Span| (span.start, span.end));
+    sort(&mut spans);
     Ok(spans)
+}
+
+/// By start, and by end where that is the same.
+pub(crate) fn sort(spans: &mut [Span]) {
+    spans.sort_by_key(|span| (span.start, span.end));
 }
 
 /// The whole lines of a file of OTLP JSON lines; none if there is no such file yet.
 pub fn lines(path: &Path) -> Result<Vec<Value>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    lines_after(path, &mut 0)
+}
+
+/// Those after the first `offset` bytes, which then are those up to the end of what was read.
+pub(crate) fn lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(*offset))?;
+    file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
     // The last line may be half written; its other half comes with the next look.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole
-        .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("a line of {} is not JSON", path.display())))
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &bytes[..=end]);
+    *offset += whole.len() as u64;
+    let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).with_context(|| format!("a line of {} is not JSON", path.display())))
         .collect()
 }
 
@@ -133,13 +151,68 @@ pub fn tree(spans: &[Span], show: &[&str]) -> String {
     text
 }
 
+/// The spans as [`tree`] has them, or, where that would be too long to read, how many there are of each kind.
+#[must_use]
+pub fn overview(spans: &[Span]) -> String {
+    const READ: usize = 100;
+    if spans.len() <= READ {
+        return tree(spans, &[]);
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for span in spans {
+        *counts.entry(span.told(&["onlooker.incomplete"], true)).or_default() += 1;
+    }
+    counts.into_iter().map(|(what, count)| format!("{count:6} {what}\n")).collect()
+}
+
+/// Fails if a span begins before what caused it, its parent, or goes on when that has ended in good order. A parent that is
+/// only likely may be another's, and then ends when it wants: its beginning alone is asked.
+pub fn expect_causes(spans: &[Span]) -> Result<()> {
+    expect_within_parents(spans, |span| CERTAIN.contains(&span.get("onlooker.parent.evidence")))
+}
+
+/// The same with every parent as if it were certain: where it has to be the right one.
+pub fn expect_nested(spans: &[Span]) -> Result<()> {
+    expect_within_parents(spans, |_| true)
+}
+
+fn expect_within_parents(spans: &[Span], is_certain: impl Fn(&Span) -> bool) -> Result<()> {
+    let here: HashMap<_, _> = spans.iter().map(|span| (span.span_id.as_str(), span)).collect();
+    let mut outside = Vec::new();
+    for span in spans {
+        let Some(parent) = span.parent.as_deref().and_then(|parent| here.get(parent)) else { continue };
+        // A caller that gives up does not end what it has caused.
+        let given_up = parent.status == "error" && parent.get("http.response.status_code").is_empty()
+            || !parent.get("onlooker.incomplete").is_empty();
+        if span.start < parent.start || span.end > parent.end && !given_up && is_certain(span) {
+            let nanos = |span: u64, parent: u64| i128::from(span) - i128::from(parent);
+            outside.push(format!(
+                "{}\n  begins {} ns after and ends {} ns after\n{}\n  which took {:?}",
+                span.told(&[], true),
+                nanos(span.start, parent.start),
+                nanos(span.end, parent.end),
+                parent.told(&[], true),
+                parent.duration(),
+            ));
+        }
+    }
+    ensure!(
+        outside.is_empty(),
+        "{} of {} spans are outside of their parents:\n{}",
+        outside.len(),
+        spans.len(),
+        outside.join("\n")
+    );
+    Ok(())
+}
+
 /// Fails unless the spans are `expected`, which is written as [`tree`] writes: see [`expect_lines`].
 pub fn expect_tree(spans: &[Span], show: &[&str], expected: &str) -> Result<()> {
     expect_lines(&tree(spans, show), expected)
 }
 
-/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line stands
-/// for any rest.
+/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line
+/// stands for any rest.
 pub fn expect_lines(told: &str, expected: &str) -> Result<()> {
     let lines: Vec<_> = expected.lines().filter(|line| !line.trim().is_empty()).collect();
     let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
@@ -208,7 +281,29 @@ fn plain(value: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{expect_tree, spans, tree};
+    use super::{expect_causes, expect_nested, expect_tree, spans, tree};
+
+    #[test]
+    fn a_span_is_within_what_caused_it() {
+        let span = |id: &str, parent: &str, evidence: &str, (start, end): (u8, u8), more: serde_json::Value| {
+            let mut span = json!({"spanId": id, "parentSpanId": parent, "startTimeUnixNano": start.to_string(),
+                "endTimeUnixNano": end.to_string(),
+                "attributes": [{"key": "onlooker.parent.evidence", "value": {"stringValue": evidence}}]});
+            span.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+            span
+        };
+        let is_good = |evidence: &str, child: (u8, u8), more: serde_json::Value| {
+            let both = [span("a", "", "", (10, 20), more), span("b", "a", evidence, child, json!({}))];
+            let spans = spans(&[json!({"resourceSpans": [{"scopeSpans": [{"spans": both}]}]})]).unwrap();
+            (expect_causes(&spans).is_ok(), expect_nested(&spans).is_ok())
+        };
+        assert_eq!(is_good("thread", (10, 20), json!({})), (true, true));
+        assert_eq!(is_good("thread", (11, 21), json!({})), (false, false));
+        assert_eq!(is_good("tick", (11, 21), json!({})), (true, false));
+        assert_eq!(is_good("tick", (9, 15), json!({})), (false, false));
+        let given_up = json!({"status": {"code": 2}});
+        assert_eq!(is_good("thread", (11, 21), given_up), (true, true));
+    }
 
     #[test]
     fn a_trace_is_told_as_a_tree() {

@@ -3,16 +3,23 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::process::{join_before_exec, tail};
-use crate::wait;
+use crate::wait::{self, within};
+
+/// An agent loads its programs in that, on a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The variable that names a folder where what failed stories leave is kept.
+const KEEP: &str = "ONLOOKER_KEEP";
 
 /// How much is shown of each log when a story fails: there are several, and the error is below them.
 const LOG_LINES_SHOWN: usize = 12;
@@ -50,8 +57,12 @@ impl World {
             if wait::interrupted() {
                 return error;
             }
-            let logs = world.logs();
-            error.context(format!("{name} failed; the logs end with\n{logs}"))
+            let error = match world.keep() {
+                Ok(Some(dir)) => error.context(format!("what it left is kept in {}", dir.display())),
+                Ok(None) => error,
+                Err(why) => error.context(format!("{why:#}")),
+            };
+            error.context(format!("{name} failed; the logs end with\n{}", world.logs()))
         })
     }
 
@@ -94,6 +105,21 @@ impl World {
         command.status().with_context(|| format!("cannot start {program}"))
     }
 
+    /// Runs a command to its end, outside of the watched cgroup; gives what it printed, on stdout and stderr not much, and
+    /// how it ended. One that hangs is killed.
+    pub fn ask(&self, command: &mut Command) -> Result<Output> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let ended = wait::until(within(ANSWERS_WITHIN), &format!("end of {program}"), || Ok(child.try_wait()?));
+        if ended.is_err() {
+            child.kill().with_context(|| format!("cannot kill {program}"))?;
+        }
+        let output = child.wait_with_output().with_context(|| format!("cannot wait for {program}"))?;
+        ended.with_context(|| format!("until then it printed {output:?}"))?;
+        Ok(output)
+    }
+
     /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.
     pub fn run_unwatched(&self, command: &mut Command) -> Result<Output> {
         let program = command.get_program().to_string_lossy().into_owned();
@@ -105,11 +131,27 @@ impl World {
         Ok(output)
     }
 
-    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure; no answer within 60 s is.
+    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure; no answer within 60 s
+    /// is.
     pub fn curl(&self, arguments: &[&str]) -> Result<String> {
         let mut curl = self.command("curl");
         curl.args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]).args(arguments);
         Ok(String::from_utf8_lossy(&self.run(&mut curl)?.stdout).into_owned())
+    }
+
+    /// Copies logs, configuration and spans to a folder of their own in `$ONLOOKER_KEEP`, if that is set.
+    fn keep(&self) -> Result<Option<PathBuf>> {
+        let Some(keep) = env::var_os(KEEP) else { return Ok(None) };
+        let dir = Path::new(&keep).join(self.dir().file_name().unwrap_or_default());
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        for entry in fs::read_dir(self.dir()).context("cannot read the world's folder")? {
+            let entry = entry?;
+            // Not sockets; folders are the servers' own.
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), dir.join(entry.file_name())).context("cannot copy what a failure left")?;
+            }
+        }
+        Ok(Some(dir))
     }
 
     /// The end of every log, each under its name.
@@ -127,7 +169,8 @@ impl World {
     }
 }
 
-/// Whatever this thread starts goes before what else the machine has to do: tests measure times, and a compiler may be running.
+/// Whatever this thread starts goes before what else the machine has to do: tests measure times, and a compiler may be
+/// running.
 fn go_first() {
     const NICENESS: libc::c_int = -10;
     // SAFETY: setpriority takes any three integers; 0 is this thread. Where it is not allowed, times are less exact.

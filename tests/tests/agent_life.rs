@@ -1,16 +1,17 @@
 //! The agent comes in the middle of things, is killed, has too little room, runs a command: and is right, or harmless.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::bpf_objects::{self, Kind};
 use onlooker_tests::client::{Connection, now};
+use onlooker_tests::load::Load;
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Gunicorn, Nginx};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::wait::{self, within};
-use onlooker_tests::{Load, Recording, World, agent_beside, record_skip};
+use onlooker_tests::{Account, Recording, Summary, World, agent_beside, record_skip};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,27 +20,32 @@ fn what_begins_after_ready_is_told_on_connections_already_open_too() -> Result<(
     World::story("in the middle", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
-        let load = Load::start(&nginx.address(), 50, "/items");
-        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
-        let recording = Recording::start(world)?;
-        let ready = now();
-        let before = load.answered();
-        wait::until(within(PATIENCE), "more load", || Ok((load.answered() > before + 500).then_some(())))?;
-        let sent = load.stop()?;
-
-        let must: Vec<_> = sent.iter().filter(|(_, times)| times.start >= ready).map(|(path, _)| path).collect();
-        recording.wait_for(3 * must.len())?;
-        let account = recording.finish()?;
+        let load = Load::on(&nginx.address(), "/items").in_flight(50);
+        let ((recording, started, ready), sent) = load.during(0, |progress| {
+            progress.more(200)?;
+            let started = now();
+            let recording = Recording::start(world)?;
+            let ready = now();
+            progress.more(500)?;
+            Ok((recording, started, ready))
+        })?;
+        let sent = sent.answered;
+        let must: Vec<_> = sent.iter().filter(|(_, times)| times.start >= ready).map(|(number, _)| number).collect();
+        let may = sent.values().filter(|times| times.end >= started).count();
+        let must_be_told: HashSet<_> = must.iter().map(|number| format!("/items/{number}")).collect();
+        recording.wait_until("spans of what began then", |spans| {
+            spans.iter().filter(|span| must_be_told.contains(path(span))).count() >= 3 * must.len()
+        })?;
+        let account = recording.stop(3 * must.len()..=3 * may)?;
         ensure!(account.summary.lost() == 0, "{}", account.summary);
 
-        let mut told: HashMap<&str, Vec<&Span>> = HashMap::new();
+        let mut told: HashMap<&str, Vec<Span>> = HashMap::new();
         for span in &account.spans {
-            told.entry(path(span)).or_default().push(span);
+            told.entry(path(span)).or_default().push(span.clone());
         }
-        for path in must {
-            let chain = told.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+        for number in must {
             spans::expect_tree(
-                &chain.iter().copied().cloned().collect::<Vec<_>>(),
+                told.get(format!("/items/{number}").as_str()).map(Vec::as_slice).unwrap_or_default(),
                 &[],
                 "
                 nginx server GET /items/{id} -> 200
@@ -47,9 +53,10 @@ fn what_begins_after_ready_is_told_on_connections_already_open_too() -> Result<(
                     behaviours server GET /items/{id} -> 200 by host
                 ",
             )
-            .with_context(|| format!("{path} began after the agent was ready"))?;
+            .with_context(|| format!("request {number} began after the agent was ready"))?;
         }
-        let unknown: Vec<_> = told.keys().filter(|path| !sent.contains_key(**path)).collect();
+        let asked: HashSet<_> = sent.keys().map(|number| format!("/items/{number}")).collect();
+        let unknown: Vec<_> = told.keys().filter(|path| !asked.contains(**path)).collect();
         ensure!(unknown.is_empty(), "nobody asked for {unknown:?}");
         Ok(())
     })
@@ -82,8 +89,7 @@ fn at_full_speed_what_is_lost_is_counted_to_the_unit() -> Result<()> {
             client.send("GET /count HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")?;
             client.beginning()?;
             let requests = requests_counted(&client.text()?)?;
-            let account = recording.finish()?;
-            account.adds_up_to(requests)?;
+            let account = recording.stop(requests)?;
             ensure!(!too_small || account.summary.lost() > 0, "the ring was large enough: {}", account.summary);
             Ok(())
         })
@@ -98,12 +104,9 @@ fn with_too_small_a_ring_calls_are_counted_as_the_requests_they_become() -> Resu
         let backend = Nginx::site("location / { return 200 hello; }").named("backend").start(world)?;
         let proxy = Nginx::proxy_to(&backend.address()).start(world)?;
         let recording = Recording::start_with(world, &["--ring-bytes", "4096"])?;
-        let load = Load::start(&proxy.address(), 16, "/items");
-        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 3000).then_some(())))?;
-        let sent = load.stop()?.len();
-        let account = recording.finish()?;
+        let sent = Load::on(&proxy.address(), "/items").in_flight(16).run(0..3000)?;
         // The proxy's own and its call's, and the backend's.
-        account.adds_up_to(3 * sent)?;
+        let account = recording.stop(3 * sent.answered.len())?;
         ensure!(account.summary.lost() > 0, "the ring was large enough: {}", account.summary);
         Ok(())
     })
@@ -117,56 +120,27 @@ fn requests_counted(status: &str) -> Result<usize> {
 
 #[test]
 fn a_killed_agent_leaves_nothing_in_the_kernel_and_the_service_unharmed() -> Result<()> {
-    let Some(bpftool) = find_program("bpftool") else {
-        record_skip("bpftool is not installed");
-        return Ok(());
-    };
     World::story("killed", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let mut recording = Recording::start(world)?;
-        let load = Load::start(&nginx.address(), 8, "/items");
-        wait::until(within(PATIENCE), "load", || Ok((load.answered() > 200).then_some(())))?;
-
-        let agent = recording.agent().process();
-        let held = held_in_kernel(agent.pid())?;
-        ensure!(
-            held.iter().any(|(kind, _)| *kind == "prog") && held.iter().any(|(kind, _)| *kind == "map"),
-            "{held:?}"
-        );
-        agent.signal(libc::SIGKILL)?;
-        agent.wait(within(PATIENCE))?;
-        wait::until(within(PATIENCE), "end of the programs and maps", || {
-            let mut left = BTreeSet::new();
-            for kind in ["prog", "map", "link"] {
-                let shown = world.run_unwatched(world.command(&bpftool).args(["--json", kind, "show"]))?;
-                let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
-                let ids = shown.as_array().into_iter().flatten().filter_map(|entry| entry["id"].as_u64());
-                left.extend(ids.map(|id| (kind, id)).filter(|object| held.contains(object)));
+        // Any request that fails fails the load.
+        Load::on(&nginx.address(), "/items").in_flight(8).during(0, |progress| {
+            progress.more(200)?;
+            let agent = recording.agent().process();
+            let held = bpf_objects::held_by(agent.pid())?;
+            for kind in [Kind::Program, Kind::Map, Kind::Link] {
+                ensure!(held.iter().any(|object| object.kind == kind), "{held:?}");
             }
-            Ok(left.is_empty().then_some(()))
+            agent.signal(libc::SIGKILL)?;
+            agent.wait(within(PATIENCE))?;
+            wait::until(within(PATIENCE), "end of the programs, maps and links", || {
+                Ok(bpf_objects::all()?.is_disjoint(&held).then_some(()))
+            })?;
+            progress.more(200)
         })?;
-
-        let before = load.answered();
-        wait::until(within(PATIENCE), "more load", || Ok((load.answered() > before + 200).then_some(())))?;
-        // Any request that failed is an error here.
-        load.stop()?;
         Ok(())
     })
-}
-
-/// Programs, maps and links that a process holds, by kind and id.
-fn held_in_kernel(pid: u32) -> Result<BTreeSet<(&'static str, u64)>> {
-    let mut held = BTreeSet::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // Some descriptors are closed while we look.
-        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-        for (field, kind) in [("prog_id:", "prog"), ("map_id:", "map"), ("link_id:", "link")] {
-            let ids = text.lines().filter_map(|line| line.strip_prefix(field)?.trim().parse().ok());
-            held.extend(ids.map(|id| (kind, id)));
-        }
-    }
-    Ok(held)
 }
 
 #[test]
@@ -176,16 +150,25 @@ fn a_command_runs_as_it_would_alone_and_is_traced() -> Result<()> {
         let file = world.dir().join("spans.jsonl");
         let script =
             format!("curl --silent --noproxy '*' {}; printf 'out\\0put'; echo complaint >&2; exit 7", nginx.url("/7"));
-        let alone = world.command("sh").args(["-c", &script]).output()?;
+        let alone = world.ask(world.command("sh").args(["-c", &script]))?;
         let mut exec = world.command(agent_beside()?);
         exec.args(["exec", "--file"]).arg(&file).args(["--", "sh", "-c", &script]);
-        let traced = exec.output()?;
+        let traced = world.ask(&mut exec)?;
         let stderr = String::from_utf8_lossy(&traced.stderr);
         ensure!(traced.stdout == alone.stdout && traced.stdout == b"helloout\0put", "{traced:?}");
         ensure!(traced.status.code() == Some(7) && alone.status.code() == Some(7), "{traced:?}");
-        let (theirs, ours): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| !line.starts_with("onlooker: "));
+        let (ours, theirs): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| is_the_agents(line));
         ensure!(theirs == ["complaint"] && !ours.is_empty(), "{stderr}");
-        spans::expect_tree(&spans::spans(&spans::lines(&file)?)?, &[], "curl client GET /{id} -> 200")?;
+        let spans = spans::spans(&spans::lines(&file)?)?;
+        let account = Account::take(spans, Summary::read(&stderr), &1.into())?;
+        account.is_tree(&[], "curl client GET /{id} -> 200")?;
         Ok(())
     })
+}
+
+/// What it tells, or what it logs: a time, a level, and what for.
+fn is_the_agents(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let time = words.next().is_some_and(|word| word.ends_with('Z') && word.contains('T'));
+    line.starts_with("onlooker: ") || time && matches!(words.next(), Some("ERROR" | "WARN" | "INFO" | "DEBUG"))
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::parents::judge;
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Recording, World};
+use onlooker_tests::{Recording, World, record_skip, spans};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,8 +20,7 @@ fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
         client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
         client.beginning()?;
         client.reset()?;
-        recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(1)?.is_tree(
+        recording.finish(1)?.is_tree(
             &[],
             "
             behaviours server GET /stream/{id}/{id} -> 200 error=connection_reset
@@ -33,13 +33,12 @@ fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
 #[test]
 fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<()> {
     World::story("silent", |world| {
-        let server = Script::start(world, "reused_fd", &[])?;
+        let server = App::python("reused_fd").start(world)?;
         let recording = Recording::start(world)?;
         // 52: nothing was received.
         let curl = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
         ensure!(curl.code() == Some(52), "{curl}");
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &[],
             "
             curl client GET /silence error=connection_closed
@@ -60,8 +59,7 @@ fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
         client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n0123456789")?;
         client.finish()?;
         client.rest()?;
-        recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(1)?.is_tree(
+        recording.finish(1)?.is_tree(
             &["http.request.body.size"],
             "
             nginx server POST /upload error=connection_closed http.request.body.size=10
@@ -74,7 +72,7 @@ fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
 #[test]
 fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
     World::story("died", |world| {
-        let mut server = Script::start(world, "hanging", &[])?;
+        let mut server = App::python("hanging").start(world)?;
         let recording = Recording::start(world)?;
         let mut curl = world.command("curl");
         curl.args(["--silent", &server.url("/hello")]);
@@ -89,8 +87,7 @@ fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
             }
             Ok(())
         })?;
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["onlooker.incomplete"],
             "
             curl client GET /hello error=connection_closed
@@ -109,8 +106,7 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
         let mut client = Connection::open(&app.address())?;
         client.get("/slow/3000")?;
         client.get("/hello")?;
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["onlooker.incomplete"],
             "
             behaviours server GET /slow/{id} error=no_response onlooker.incomplete=aged
@@ -122,20 +118,49 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
 }
 
 #[test]
+fn a_request_that_was_reset_before_it_was_read_is_told_and_its_calls_are_nobody_elses() -> Result<()> {
+    let dawdle = App::node("dawdle");
+    if let Some(reason) = dawdle.missing() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("reset before it was read", |world| {
+        let dawdle = dawdle.start(world)?;
+        let mut server = App::python("late").env("ELSEWHERE", dawdle.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        for number in 0..10 {
+            Connection::open(&server.address())?.get(&format!("/r/{number}"))?;
+            let mut client = Connection::open(&server.address())?;
+            client.send(format!("GET /late/{} HTTP/1.1\r\nHost: shop.test\r\n\r\n", 100 + number))?;
+            client.reset()?;
+        }
+        server.process().logged(within(PATIENCE), "given up", 10)?;
+        // The server's own 20, and both ends of what it asked for them.
+        let account = recording.finish(60)?;
+        let verdict = judge(&account.spans, &server.address(), |_| true);
+        verdict.tell("a server that reads what was reset | 1");
+        ensure!(verdict.wrong.is_empty(), "{verdict}\n{}", verdict.faults.join("\n"));
+        let reset = account.spans.iter().filter(|span| span.get("url.path").starts_with("/late/"));
+        ensure!(reset.filter(|span| span.status == "error").count() == 10, "{}", spans::overview(&account.spans));
+        Ok(())
+    })
+}
+
+#[test]
 fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Result<()> {
     World::story("stopped", |world| {
-        let server = Script::start(world, "hanging", &[])?;
+        let mut server = App::python("hanging").start(world)?;
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let recording = Recording::start(world)?;
         let mut waiting = Connection::open(&server.address())?;
         waiting.send("GET /hello HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        server.process().logged(within(PATIENCE), "hanging", 1)?;
         let mut streaming = Connection::open(&app.address())?;
         streaming.send("GET /stream/1000/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
         streaming.beginning()?;
-        // Its end shows that what came before it was read.
         Connection::open(&app.address())?.get("/hello")?;
         recording.wait_for(1)?;
-        recording.finish()?.is_complete_with(3)?.is_tree(
+        recording.stop(3)?.is_tree(
             &["onlooker.incomplete"],
             "
             hanging server GET /hello onlooker.incomplete=shutdown

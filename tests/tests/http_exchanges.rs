@@ -15,8 +15,7 @@ fn a_request_through_a_proxy_is_a_chain_of_four_spans() -> Result<()> {
             let recording = Recording::start(world)?;
             let curl = Curl::run(world, &[&nginx.url("/items/7")])?;
             ensure!(curl.status() == 200);
-            recording.wait_for(4)?;
-            recording.finish()?.is_complete_with(4)?.is_tree(
+            recording.finish(4)?.is_tree(
                 &[],
                 "
                 curl client GET /items/{id} -> 200
@@ -39,8 +38,7 @@ fn errors_are_the_clients_or_the_servers() -> Result<()> {
         for path in ["/status/404", "/status/503", "/boom"] {
             Curl::run(world, &[&app.url(path)?])?;
         }
-        recording.wait_for(6)?;
-        recording.finish()?.is_complete_with(6)?.is_tree(
+        recording.finish(6)?.is_tree(
             &[],
             "
             curl client GET /status/{id} -> 404 error=404
@@ -69,8 +67,7 @@ fn responses_without_a_body_end_with_their_head() -> Result<()> {
         ensure!(client.get("/status/204")?.0.status == 204);
         // On the same connection: whoever took one of them for longer than it is has lost its place by now.
         ensure!(client.get("/page")?.0.body == 7);
-        recording.wait_for(12)?;
-        recording.finish()?.is_complete_with(12)?.is_tree(
+        recording.finish(12)?.is_tree(
             &["http.response.body.size"],
             "
             nginx server HEAD /page -> 200 http.response.body.size=0
@@ -100,8 +97,7 @@ fn continue_is_not_the_answer() -> Result<()> {
         let url = app.url("/upload")?;
         let curl = Curl::run(world, &["--header", "Expect: 100-continue", "--data", &body, &url])?;
         ensure!(curl.status() == 200 && curl.body == b"5000\n");
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["http.request.body.size", "http.response.body.size"],
             "
             curl client POST /upload -> 200 http.request.body.size=5000 http.response.body.size=5
@@ -119,9 +115,7 @@ fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
         let recording = Recording::start(world)?;
         let url = app.url("/items/7?colour=red&token=abc")?;
         Curl::run(world, &["--user-agent", "a test", &url])?;
-        recording.wait_for(2)?;
-        let account = recording.finish()?;
-        account.is_complete_with(2)?;
+        let account = recording.finish(2)?;
         let [client, server] = &account.spans[..] else { anyhow::bail!("two spans") };
         let client_port = client.get("network.local.port");
         let server_port = app.address().rsplit(':').next().unwrap_or_default().to_owned();
@@ -196,11 +190,10 @@ fn pipelined_requests_are_told_one_by_one() -> Result<()> {
         for _ in 0..10 {
             ensure!(client.response()?.status == 200);
         }
-        let spans = recording.wait_for(10)?;
-        let mut paths: Vec<_> = spans.iter().map(|span| span.get("url.path").to_owned()).collect();
+        let account = recording.finish(10)?;
+        let mut paths: Vec<_> = account.spans.iter().map(|span| span.get("url.path").to_owned()).collect();
         paths.sort();
         ensure!(paths == (0..10).map(|number| format!("/{number}")).collect::<Vec<_>>(), "{paths:?}");
-        recording.finish()?.is_complete_with(10)?;
         Ok(())
     })
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use onlooker_tests::client::{Connection, Measured, expect_times};
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
+use onlooker_tests::client::Connection;
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
+use onlooker_tests::times::{Measured, expect_times};
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Curl, Recording, World};
 
@@ -17,8 +18,7 @@ fn a_response_without_a_length_ends_with_its_connection() -> Result<()> {
         let recording = Recording::start(world)?;
         let curl = Curl::run(world, &["--http1.0", &app.url("/stream/3/20")?])?;
         ensure!(curl.body == b"chunk 0\nchunk 1\nchunk 2\n");
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["http.response.body.size", "network.protocol.version"],
             "
             curl client GET /stream/{id}/{id} -> 200 http.response.body.size=24 network.protocol.version=1.0
@@ -43,9 +43,8 @@ fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()
             ensure!(client.response()?.status == 200);
         }
         client.get("/last")?;
-        let account = recording.finish()?;
-        account.adds_up_to(REQUESTS + 1)?;
-        ensure!(account.spans.iter().any(|span| span.name == "GET /last"));
+        recording.wait_until("span of the last", |spans| spans.iter().any(|span| span.name == "GET /last"))?;
+        recording.stop(REQUESTS + 1)?;
         Ok(())
     })
 }
@@ -53,7 +52,7 @@ fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()
 #[test]
 fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
     World::story("long heads", |world| {
-        let server = Script::start(world, "empty", &["127.0.0.1"])?;
+        let server = App::python("empty").argument("127.0.0.1").start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&server.address())?;
         let fields: String = (0..15).map(|number| format!("X-Field-{number}: {}\r\n", "x".repeat(1000))).collect();
@@ -66,8 +65,8 @@ fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
             Ok((!recording.spans()?.is_empty()).then_some(()))
         })?;
         client.get("/short")?;
-        let account = recording.finish()?;
-        account.adds_up_to(sent + 1)?;
+        recording.wait_until("span of the short one", |spans| spans.iter().any(|span| span.name == "GET /short"))?;
+        recording.stop(sent + 1)?;
         Ok(())
     })
 }
@@ -80,15 +79,78 @@ fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time
         let mut client = Connection::open(&app.address())?;
         let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..8 {
-            let (response, times) = client.get("/fields/30/100")?;
+            let (response, times) = world.timed(|| client.get("/fields/30/100"))?;
             ensure!(response.status == 200);
             measured.push(times);
         }
-        measured.push(client.get("/hello")?.1);
-        recording.wait_for(9)?;
-        let account = recording.finish()?;
-        account.is_complete_with(9)?;
+        measured.push(world.timed(|| client.get("/hello"))?.1);
+        let account = recording.finish(9)?;
         expect_times(&account.spans, &measured)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn after_a_response_that_an_agent_came_in_the_middle_of_the_next_request_is_told() -> Result<()> {
+    const BYTES: usize = 50 << 20;
+    World::story("in the middle of a response", |world| {
+        let server = App::python("large").argument(&BYTES.to_string()).start(world)?;
+        let mut client = Connection::open_narrow(&server.address(), 128 << 10)?;
+        client.send("GET /large HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        client.beginning()?;
+        // The server waits in one of its writes.
+        let recording = Recording::start(world)?;
+        client.bytes(BYTES)?;
+        for _ in 0..2 {
+            ensure!(client.get("/small")?.0.body == 6);
+        }
+        recording.wait_until("spans of what came then", |spans| {
+            spans.iter().filter(|span| span.name == "GET /small" && span.status == "unset").count() == 2
+        })?;
+        // Of the one before they came nobody saw the beginning.
+        recording.stop(2..=3)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_follows_a_switch_of_protocols_is_no_request_and_what_follows_its_refusal_is() -> Result<()> {
+    World::story("upgrade", |world| {
+        let server = App::python("upgrading").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = Connection::open(&server.address())?;
+        let upgrade = |path: &str| {
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: shop.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+        };
+        client.get("/before")?;
+        // The server does not switch: what was sent behind is a request.
+        client.send(upgrade("/refused") + "GET /behind HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        for _ in 0..2 {
+            ensure!(client.response()?.status == 200);
+        }
+        ensure!(client.exchange(upgrade("/chat"))?.0.status == 101);
+        // A frame of text that looks like a request, and a masked one as a client has to send it.
+        let text = b"GET /said HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+        let frames = [&[0x81, text.len() as u8], &text[..], &[0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]].concat();
+        for _ in 0..3 {
+            client.send(&frames)?;
+            client.bytes(frames.len())?;
+        }
+        drop(client);
+        Connection::open(&server.address())?.get("/after")?;
+        recording.finish(5)?.is_tree(
+            &[],
+            "
+            upgrading server GET /before -> 200
+            upgrading server GET /refused -> 200
+            upgrading server GET /behind -> 200
+            upgrading server GET /chat -> 101
+            upgrading server GET /after -> 200
+            ",
+        )?;
         Ok(())
     })
 }

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::client::{Connection, Measured, expect_times, now};
+use onlooker_tests::client::Connection;
 use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
-use onlooker_tests::spans::Span;
-use onlooker_tests::wait::{self, within};
+use onlooker_tests::spans::{Span, expect_nested};
+use onlooker_tests::times::expect_times;
 use onlooker_tests::{Curl, Recording, World};
 
 /// The spans of one service and kind.
@@ -25,20 +25,13 @@ fn idle_time_on_a_kept_connection_is_in_no_span() -> Result<()> {
         let mut client = Connection::open(&nginx.address())?;
         let mut measured = Vec::new();
         for _ in 0..8 {
-            measured.push(client.get("/hello")?.1);
+            measured.push(world.timed(|| client.get("/hello"))?.1);
             // Idleness, on the client's connection and on nginx's.
             sleep(Duration::from_millis(150));
         }
-        recording.wait_for(24)?;
-        let account = recording.finish()?;
-        account.is_complete_with(24)?;
-        let (outer, calls) = (of(&account.spans, "nginx", "server"), of(&account.spans, "nginx", "client"));
-        expect_times(&outer, &measured)?;
-        for spans in [&calls, &of(&account.spans, "behaviours", "server")] {
-            for (span, outer) in spans.iter().zip(&outer) {
-                ensure!(outer.start <= span.start && span.end <= outer.end, "{span:?} is not within {outer:?}");
-            }
-        }
+        let account = recording.finish(24)?;
+        expect_times(&of(&account.spans, "nginx", "server"), &measured)?;
+        expect_nested(&account.spans)?;
         Ok(())
     })
 }
@@ -50,23 +43,25 @@ fn a_slow_answer_and_a_slow_upload_take_as_long_as_the_client_waits() -> Result<
         let recording = Recording::start(world)?;
         let mut measured = Vec::new();
         for _ in 0..4 {
-            measured.push(Connection::open(&app.address())?.get("/slow/100")?.1);
+            let mut client = Connection::open(&app.address())?;
+            measured.push(world.timed(|| client.get("/slow/100"))?.1);
         }
         for _ in 0..4 {
             let mut client = Connection::open(&app.address())?;
-            let start = client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 50\r\n\r\n")?;
-            for _ in 0..5 {
-                // The client takes its time.
-                sleep(Duration::from_millis(50));
-                client.send("0123456789")?;
-            }
-            let response = client.response()?;
+            let upload = |client: &mut Connection| {
+                let start = client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 50\r\n\r\n")?;
+                for _ in 0..5 {
+                    // The client takes its time.
+                    sleep(Duration::from_millis(50));
+                    client.send("0123456789")?;
+                }
+                Ok((start, client.response()?))
+            };
+            let (response, times) = world.timed(|| client.measured(upload))?;
             ensure!(response.status == 200);
-            measured.push(Measured { start, end: response.last });
+            measured.push(times);
         }
-        recording.wait_for(8)?;
-        let account = recording.finish()?;
-        account.is_complete_with(8)?;
+        let account = recording.finish(8)?;
         expect_times(&account.spans, &measured)?;
         ensure!(account.spans.iter().all(|span| span.duration() >= Duration::from_millis(100)));
         Ok(())
@@ -79,15 +74,16 @@ fn curl_takes_as_long_as_it_says() -> Result<()> {
         let app = Gunicorn::app("behaviours").workers(Workers::Sync).start(world)?;
         let recording = Recording::start(world)?;
         let url = app.url("/slow/20")?;
-        let told: Vec<_> = (0..8).map(|_| Ok(Curl::run(world, &[&url])?.exchange())).collect::<Result<_>>()?;
-        recording.wait_for(16)?;
-        let account = recording.finish()?;
-        account.is_complete_with(16)?;
-        let spans = of(&account.spans, "curl", "client");
-        let differences: Vec<_> = spans.iter().zip(told).map(|(span, told)| span.duration().abs_diff(told)).collect();
-        let off = differences.iter().filter(|difference| **difference > Duration::from_millis(1)).count();
-        // What curl does between its two looks at the clock may be interrupted.
-        ensure!(off <= 2, "curl and its spans differ by {differences:?}");
+        let curls: Vec<_> = (0..8).map(|_| Curl::run(world, &[&url])).collect::<Result<_>>()?;
+        let account = recording.finish(16)?;
+        for (span, curl) in of(&account.spans, "curl", "client").iter().zip(&curls) {
+            let (told, took) = (curl.exchange(), span.duration());
+            let tolerance = (told / 20).max(Duration::from_millis(1)) + curl.held_up;
+            ensure!(
+                took.abs_diff(told) <= tolerance && took <= curl.since_connected() + Duration::from_micros(2),
+                "a span of {took:?} is not what curl says:\n{curl:?}"
+            );
+        }
         Ok(())
     })
 }
@@ -99,12 +95,13 @@ fn a_stream_of_ten_seconds_is_one_span_told_at_its_end() -> Result<()> {
         let nginx = Nginx::proxy_to(&app.address()).http("proxy_buffering off;").start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&nginx.address())?;
-        let (response, measured) = client.get("/stream/20/500")?;
+        let (response, measured) = world.timed(|| client.get("/stream/20/500"))?;
         ensure!(response.status == 200 && measured.duration() >= Duration::from_secs(10));
-        wait::until(within(Duration::from_secs(20)), "3 spans", || Ok((recording.spans()?.len() == 3).then_some(())))?;
-        let late = Duration::from_nanos(now() - measured.end);
-        let account = recording.finish()?;
-        account.is_complete_with(3)?.is_tree(
+        recording.wait_for(3)?;
+        let told = std::fs::metadata(recording.file())?.modified()?.duration_since(UNIX_EPOCH)?;
+        let late = told.saturating_sub(Duration::from_nanos(measured.end));
+        let account = recording.finish(3)?;
+        account.is_tree(
             &["http.response.body.size"],
             &format!(
                 "
@@ -124,25 +121,25 @@ fn a_stream_of_ten_seconds_is_one_span_told_at_its_end() -> Result<()> {
 #[test]
 fn a_file_of_200_megabytes_by_sendfile_is_told_with_its_size_and_time() -> Result<()> {
     const BYTES: usize = 200 << 20;
+    const BUFFER: i32 = 128 << 10;
     World::story("sendfile", |world| {
         let site = world.dir().join("site");
         std::fs::create_dir(&site)?;
         File::create(site.join("large.bin"))?.set_len(BYTES as u64).context("cannot make a file of holes")?;
-        // Slower than the client reads: else nginx is done as soon as the rest fits into the sockets' buffers, long before.
-        let nginx = Nginx::files(&site).http("limit_rate 100m;").start(world)?;
+        // nginx is done when what is left fits into the sockets' buffers: small ones, so that it is when the client is.
+        let nginx = Nginx::files(&site).listen(&format!("sndbuf={BUFFER}")).start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = Connection::open_narrow(&nginx.address(), BUFFER)?;
         let mut measured = Vec::new();
         for _ in 0..3 {
-            let (response, times) = client.get("/large.bin")?;
+            let (response, times) = world.timed(|| client.get("/large.bin"))?;
             ensure!(response.status == 200 && response.body == BYTES);
             measured.push(times);
         }
         // What follows on the connection is found again.
-        measured.push(client.get("/nothing")?.1);
-        recording.wait_for(4)?;
-        let account = recording.finish()?;
-        account.is_complete_with(4)?.is_tree(
+        measured.push(world.timed(|| client.get("/nothing"))?.1);
+        let account = recording.finish(4)?;
+        account.is_tree(
             &["http.response.body.size"],
             &format!(
                 "

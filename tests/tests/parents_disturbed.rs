@@ -3,9 +3,11 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use onlooker_tests::numbered::Load;
-use onlooker_tests::parents::{Verdict, judge};
-use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx};
+use onlooker_tests::client::now;
+use onlooker_tests::load::Load;
+use onlooker_tests::parents::{Verdict, judge, number_of};
+use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, left_alone};
+use onlooker_tests::spans::Span;
 use onlooker_tests::{Recording, World, record_skip};
 
 /// The application `errands` in its own server, and the service that it asks; none if it can't run here.
@@ -35,20 +37,26 @@ const IN_PEACE: Range<u64> = 5000..5020;
 
 /// Lets clients of `load` give up. Gives the verdict on the others' requests, on those that were given up, and on those of
 /// clients that come when all is over.
-fn when_clients_give_up(world: &World, program: &str, load: &Load) -> Result<[Verdict; 3]> {
+fn when_clients_give_up(world: &World, program: &str, load: &Load, elsewhere: &App) -> Result<[Verdict; 3]> {
     let recording = Recording::start(world)?;
-    let disturbed = load.clone().in_flight(30).aborting(7);
-    disturbed.run(DISTURBED)?;
-    load.run(IN_PEACE)?;
-    let spans = recording.finish()?.spans;
+    let disturbed = load.clone().in_flight(30).aborting(7).run(DISTURBED)?;
+    // What was given up is still worked on; then the agent is to know that it is over.
+    left_alone(load.address())?;
+    let asked = elsewhere.asked()?;
+    // A request asks elsewhere first of all.
+    let ends = disturbed.begun(|number| asked.contains(&format!("/a/{number}"))) + 2 * asked.len();
+    recording.wait_for(ends)?;
+    let in_peace = load.run(IN_PEACE)?.answered.len();
+    let calls_in_peace = elsewhere.asked()?.len() - asked.len();
+    let spans = recording.finish(ends + in_peace + 2 * calls_in_peace)?.spans;
     let verdict = |what: &str, asked: &dyn Fn(u64) -> bool| {
         let verdict = judge(&spans, load.address(), asked);
         verdict.tell(&format!("{program}, {what}"));
         verdict
     };
     Ok([
-        verdict("patient", &|number| DISTURBED.contains(&number) && !disturbed.aborts(number)),
-        verdict("given up", &|number| DISTURBED.contains(&number) && disturbed.aborts(number)),
+        verdict("patient", &|number| disturbed.answered.contains_key(&number)),
+        verdict("given up", &|number| disturbed.given_up.contains_key(&number)),
         verdict("afterwards", &|number| IN_PEACE.contains(&number)),
     ])
 }
@@ -56,8 +64,9 @@ fn when_clients_give_up(world: &World, program: &str, load: &Load) -> Result<[Ve
 #[test]
 fn threads_stay_proof_when_clients_give_up() -> Result<()> {
     World::story("gthread", |world| {
-        let (app, _elsewhere) = errands_in_threads(world)?;
-        let [patient, given_up, later] = when_clients_give_up(world, "gthread", &Load::on(&app.address(), "/r"))?;
+        let (app, elsewhere) = errands_in_threads(world)?;
+        let [patient, given_up, later] =
+            when_clients_give_up(world, "gthread", &Load::on(&app.address(), "/r"), &elsewhere)?;
         patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
         given_up.is_never_certainly_wrong()?;
         later.is_of(20, 2)?.is_right_by("thread")?;
@@ -68,8 +77,9 @@ fn threads_stay_proof_when_clients_give_up() -> Result<()> {
 #[test]
 fn threads_of_a_jvm_stay_proof_when_clients_give_up() -> Result<()> {
     World::story("jvm", |world| {
-        let Some((app, _elsewhere)) = errands(world, &App::java("Errands"))? else { return Ok(()) };
-        let [patient, given_up, later] = when_clients_give_up(world, "jvm", &Load::on(&app.address(), "/r"))?;
+        let Some((app, elsewhere)) = errands(world, &App::java("Errands"))? else { return Ok(()) };
+        let [patient, given_up, later] =
+            when_clients_give_up(world, "jvm", &Load::on(&app.address(), "/r"), &elsewhere)?;
         patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
         given_up.is_never_certainly_wrong()?;
         later.is_of(20, 2)?.is_right_by("thread")?;
@@ -80,8 +90,9 @@ fn threads_of_a_jvm_stay_proof_when_clients_give_up() -> Result<()> {
 #[test]
 fn requests_that_were_given_up_are_no_candidates_any_more() -> Result<()> {
     World::story("node", |world| {
-        let Some((app, _elsewhere)) = errands(world, &App::node("errands"))? else { return Ok(()) };
-        let [patient, given_up, later] = when_clients_give_up(world, "node", &Load::on(&app.address(), "/r"))?;
+        let Some((app, elsewhere)) = errands(world, &App::node("errands"))? else { return Ok(()) };
+        let [patient, given_up, later] =
+            when_clients_give_up(world, "node", &Load::on(&app.address(), "/r"), &elsewhere)?;
         patient.is_of(PATIENT, 2)?.is_never_certainly_wrong()?;
         given_up.is_never_certainly_wrong()?;
         // The tick proves a parent only if the count of requests that could be meant has come back to this one.
@@ -90,23 +101,29 @@ fn requests_that_were_given_up_are_no_candidates_any_more() -> Result<()> {
     })
 }
 
-/// Starts an agent in the middle of `load`. Gives the verdict on the requests from before it was ready, and on those that began
-/// when it was; each of these has to have spans for itself and its `calls`.
+/// Starts an agent in the middle of `load`. Gives the verdict on the requests from before it was ready, and on those that
+/// began when it was; each of these has to have spans for itself and its `calls`, at both of their ends.
 fn in_the_middle(world: &World, program: &str, load: &Load, calls: usize) -> Result<[Verdict; 2]> {
     let load = load.clone().in_flight(20);
-    let ((recording, ready), sent) = load.during(1000, |progress| {
+    let ((recording, started, ready), sent) = load.during(1000, |progress| {
         progress.more(100)?;
+        let started = now();
         let recording = Recording::start(world)?;
         let ready = progress.next();
         progress.more(500)?;
-        Ok((recording, ready))
+        Ok((recording, started, ready))
     })?;
-    let spans = recording.finish()?.spans;
+    let ends = |requests: usize| requests * (1 + 2 * calls);
+    let must = sent.answered.range(ready..).count();
+    let may = sent.answered.values().filter(|times| times.end >= started).count();
+    let began_then = |span: &&Span| number_of(span).is_some_and(|number| number >= ready);
+    recording.wait_until("spans of what began then", |spans| spans.iter().filter(began_then).count() >= ends(must))?;
+    let spans = recording.stop(ends(must)..=ends(may))?.spans;
     let before = judge(&spans, load.address(), |number| number < ready);
     let after = judge(&spans, load.address(), |number| number >= ready);
     before.tell(&format!("{program}, from before it was ready"));
     after.tell(&format!("{program}, from then on"));
-    after.is_of(usize::try_from(sent.end - ready)?, calls)?;
+    after.is_of(must, calls)?;
     Ok([before, after])
 }
 

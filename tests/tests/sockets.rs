@@ -2,8 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx, Script, Workers};
-use onlooker_tests::{Curl, Recording, World, spans};
+use onlooker_tests::load::Load;
+use onlooker_tests::parents::number_of;
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
+use onlooker_tests::{Curl, Port, Recording, World, spans};
 
 #[test]
 fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
@@ -16,9 +18,7 @@ fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
             for path in ["/hello", "/items/7", "/status/503"] {
                 client.get(path)?;
             }
-            recording.wait_for(9)?;
-            let account = recording.finish()?;
-            account.is_complete_with(9)?;
+            let account = recording.finish(9)?;
             let socket = app.address();
             let socket = socket.strip_prefix("unix:").context("it listens on a unix socket")?;
             let told = spans::tree(&account.spans, &["network.transport", "server.address"]).replace(socket, "SOCKET");
@@ -42,9 +42,27 @@ fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
 }
 
 #[test]
+fn a_unix_socket_whose_other_end_is_not_watched_has_no_caller() -> Result<()> {
+    const REQUESTS: u64 = 400;
+    World::story("unwatched nginx", |world| {
+        let app = Gunicorn::app("behaviours").unix_socket().start(world)?;
+        let nginx = Nginx::proxy_to(&app.address()).unwatched().start(world)?;
+        let recording = Recording::start(world)?;
+        let sent = Load::on(&nginx.address(), "/items").in_flight(20).run(0..REQUESTS)?.answered.len();
+        let account = recording.finish(sent)?;
+        let with_parent: Vec<_> = account.spans.iter().filter(|span| span.parent.is_some()).collect();
+        ensure!(with_parent.is_empty(), "{} have a parent, such as {:#?}", with_parent.len(), with_parent[0]);
+        let mut numbers: Vec<_> = account.spans.iter().filter_map(number_of).collect();
+        numbers.sort_unstable();
+        ensure!(numbers.into_iter().eq(0..REQUESTS), "not each request is told");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
     World::story("passed", |world| {
-        let server = Script::start(world, "fd_passing", &[])?;
+        let server = App::python("fd_passing").start(world)?;
         let recording = Recording::start(world)?;
         for _ in 0..3 {
             let mut client = Connection::open(&server.address())?;
@@ -52,8 +70,7 @@ fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
                 ensure!(client.get(path)?.0.status == 200);
             }
         }
-        recording.wait_for(6)?;
-        recording.finish()?.is_complete_with(6)?.is_tree(
+        recording.finish(6)?.is_tree(
             &[],
             "
             answering server GET /first -> 200
@@ -71,7 +88,7 @@ fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
 #[test]
 fn a_descriptor_used_again_is_another_connection() -> Result<()> {
     World::story("reused", |world| {
-        let server = Script::start(world, "reused_fd", &[])?;
+        let server = App::python("reused_fd").start(world)?;
         let recording = Recording::start(world)?;
         let mut descriptors = Vec::new();
         for path in ["/first", "/silence", "/second"] {
@@ -85,8 +102,7 @@ fn a_descriptor_used_again_is_another_connection() -> Result<()> {
             }
         }
         ensure!(descriptors[0] == descriptors[1], "the descriptors are not the same: {descriptors:?}");
-        recording.wait_for(3)?;
-        recording.finish()?.is_complete_with(3)?.is_tree(
+        recording.finish(3)?.is_tree(
             &[],
             "
             reused_fd server GET /first -> 200
@@ -102,7 +118,7 @@ fn a_descriptor_used_again_is_another_connection() -> Result<()> {
 fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Result<()> {
     const CONNECTIONS: usize = 20;
     World::story("forking", |world| {
-        let server = Script::start(world, "forking", &[])?;
+        let server = App::python("forking").start(world)?;
         let recording = Recording::start(world)?;
         for _ in 0..CONNECTIONS {
             let mut client = Connection::open(&server.address())?;
@@ -110,7 +126,7 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
                 ensure!(client.get("/hello")?.0.status == 200);
             }
         }
-        let spans = recording.wait_for(2 * CONNECTIONS)?;
+        let spans = recording.finish(2 * CONNECTIONS)?.spans;
         ensure!(
             spans.iter().all(|span| span.service == "forking" && span.name == "GET /hello"),
             "{}",
@@ -119,7 +135,47 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
         let processes: std::collections::HashSet<_> =
             spans.iter().map(|span| span.get("client.port").to_owned()).collect();
         ensure!(processes.len() == CONNECTIONS);
-        recording.finish()?.is_complete_with(2 * CONNECTIONS)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_read_by_one_process_and_answered_by_its_child_is_one_span() -> Result<()> {
+    const CONNECTIONS: usize = 10;
+    World::story("handing over", |world| {
+        let server = App::python("handing_over").start(world)?;
+        let recording = Recording::start(world)?;
+        for _ in 0..CONNECTIONS {
+            let mut client = Connection::open(&server.address())?;
+            for path in ["/first", "/second"] {
+                ensure!(client.get(path)?.0.status == 200);
+            }
+        }
+        let account = recording.finish(2 * CONNECTIONS)?;
+        let told = "handing_over server GET /first -> 200\nhanding_over server GET /second -> 200\n";
+        account.is_tree(&[], &told.repeat(CONNECTIONS))?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_that_is_refused_is_no_request() -> Result<()> {
+    World::story("refused", |world| {
+        let nobody = Port::claim()?;
+        let server = App::python("empty").argument("127.0.0.1").start(world)?;
+        let recording = Recording::start(world)?;
+        // 7: curl could not connect.
+        let url = format!("http://{}/hello", nobody.address());
+        let curl = world.run_to_end(world.command("curl").args(["--silent", "--noproxy", "*", &url]))?;
+        ensure!(curl.code() == Some(7), "{curl}");
+        ensure!(Curl::run(world, &[&server.url("/hello")])?.status() == 204);
+        recording.finish(2)?.is_tree(
+            &[],
+            "
+            curl client GET /hello -> 204
+              empty server GET /hello -> 204 by host
+            ",
+        )?;
         Ok(())
     })
 }
@@ -127,12 +183,11 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
 #[test]
 fn ipv6_is_told_as_it_is() -> Result<()> {
     World::story("ipv6", |world| {
-        let server = Script::start(world, "empty", &["::1"])?;
+        let server = App::python("empty").argument("::1").start(world)?;
         let recording = Recording::start(world)?;
         let url = format!("http://[::1]:{}/hello", server.port());
         ensure!(Curl::run(world, &[&url])?.status() == 204);
-        recording.wait_for(2)?;
-        recording.finish()?.is_complete_with(2)?.is_tree(
+        recording.finish(2)?.is_tree(
             &["network.type", "network.peer.address", "server.address"],
             "
             curl client GET /hello -> 204 network.type=ipv6 network.peer.address=::1 server.address=::1

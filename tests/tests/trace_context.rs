@@ -1,9 +1,13 @@
 //! A trace that comes with a request is continued, by the rules of W3C Trace Context.
 
-use anyhow::{Result, ensure};
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::Connection;
-use onlooker_tests::servers::{Gunicorn, Nginx};
-use onlooker_tests::{Curl, Recording, World};
+use onlooker_tests::load::{Load, caller_of, trace_of};
+use onlooker_tests::parents::{judge, number_of};
+use onlooker_tests::servers::{App, Gunicorn, Nginx};
+use onlooker_tests::{Curl, Recording, World, record_skip};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -22,9 +26,8 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
         let state = "tracestate: rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
         Curl::run(world, &["--header", &header, "--header", state, &nginx.url("/hello")])?;
         recording.wait_for(3)?;
-        let account = recording.finish()?;
         // curl has sent a context of its own: whoever gave it that tells of the call.
-        account.adds_up_to(4)?;
+        let account = recording.stop(4)?;
         ensure!(account.summary.get("spans_left_to_sdk") == 1, "{}", account.summary);
         account.is_tree(
             &[],
@@ -69,9 +72,7 @@ fn a_malformed_traceparent_is_none() -> Result<()> {
             ensure!(client.exchange(request)?.0.status == 200, "{value}");
         }
         let sent = malformed.len() + continued.len();
-        recording.wait_for(sent)?;
-        let account = recording.finish()?;
-        account.is_complete_with(sent)?;
+        let account = recording.finish(sent)?;
         for (index, span) in account.spans.iter().enumerate() {
             let parent = span.parent.as_deref();
             if let Some(value) = malformed.get(index) {
@@ -80,6 +81,40 @@ fn a_malformed_traceparent_is_none() -> Result<()> {
                 let value = &continued[index - malformed.len()];
                 ensure!(span.trace_id == TRACE && parent == Some(PARENT), "{value:?} was not continued: {span:?}");
             }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_context_that_is_only_passed_on_is_no_sdks() -> Result<()> {
+    const REQUESTS: u64 = 500;
+    let proxy = App::node("forwarding");
+    if let Some(reason) = proxy.missing() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("passed on", |world| {
+        let dawdle = App::node("dawdle").start(world)?;
+        let proxy = proxy.env("ELSEWHERE_URL", dawdle.url("")).start(world)?;
+        let recording = Recording::start(world)?;
+        let load = Load::on(&proxy.address(), "/a").in_flight(50).traced();
+        let sent = load.run(0..REQUESTS)?.answered.len();
+        let account = recording.finish(3 * sent)?;
+        let verdict = judge(&account.spans, &proxy.address(), |_| true);
+        verdict.tell("a Node proxy that passes on its callers' context | 50");
+        verdict.is_of(sent, 1)?.is_never_certainly_wrong()?;
+        let calls: HashMap<_, _> = account
+            .spans
+            .iter()
+            .filter(|span| span.kind == "client")
+            .map(|call| (call.span_id.as_str(), number_of(call)))
+            .collect();
+        for span in account.spans.iter().filter(|span| span.kind == "server") {
+            let number = number_of(span).with_context(|| format!("no number: {span:?}"))?;
+            let parent = span.parent.as_deref().unwrap_or_default();
+            let is_call = calls.get(parent) == Some(&Some(number));
+            ensure!(is_call || parent == caller_of(number) && span.trace_id == trace_of(number), "wrong: {span:?}");
         }
         Ok(())
     })

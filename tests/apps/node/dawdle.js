@@ -1,10 +1,11 @@
-// Answers every request, each after a while of its own: answers overtake each other.
+// Answers every request, each after a while of its own: answers overtake each other. Says what it was asked for.
 
 const http = require('http');
 
 const LONGEST_MS = 20;
 
 const server = http.createServer((request, response) => {
+  console.log(`asked ${request.url}`);
   setTimeout(() => {
     response.setHeader('Content-Type', 'text/plain');
     response.end(`${request.url}\n`);

@@ -1,4 +1,5 @@
-//! An application of tests/apps that listens by itself, on the port that is its argument, and says `listening` when it does.
+//! An application of tests/apps that listens by itself, on the port that is its first argument, and says `listening` when it
+//! does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,7 +19,10 @@ use crate::world::World;
 pub struct AppOptions {
     language: Language,
     name: String,
+    arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The oldest version of its language's runtime that it runs in: of Java, the others go with all.
+    least: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,19 @@ impl App {
         format!("http://{}{path}", self.port.address())
     }
 
-    /// Its process.
+    /// The paths that it was asked for until now, by its own log: lines `asked PATH`.
+    pub fn asked(&self) -> Result<Vec<String>> {
+        let log = self.process.log()?;
+        Ok(log.lines().filter_map(|line| line.strip_prefix("asked ")).map(str::to_owned).collect())
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its first process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -81,7 +97,20 @@ impl App {
 
 impl AppOptions {
     fn new(language: Language, name: &str) -> Self {
-        Self { language, name: name.to_owned(), environment: Vec::new() }
+        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new(), least: 0 }
+    }
+
+    /// Wants a JDK of this version or a newer one.
+    #[must_use]
+    pub fn jdk(self, least: u32) -> Self {
+        Self { least, ..self }
+    }
+
+    /// One more argument, after the port.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
     }
 
     /// Sets a variable in the application's environment.
@@ -97,7 +126,11 @@ impl AppOptions {
         let program = match self.language {
             Language::Node => "node",
             Language::Go => "go",
-            Language::Java => "java",
+            Language::Java => {
+                return machine::java(self.least)
+                    .is_none()
+                    .then(|| format!("no JDK of version {} or newer is installed", self.least));
+            }
             Language::Python => return None,
         };
         machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
@@ -111,9 +144,11 @@ impl AppOptions {
         command
             .args(arguments)
             .arg(port.to_string())
+            .args(&self.arguments)
             .current_dir(machine::apps(self.language()))
-            // The applications' folder is the repository's: no bytecode in it.
+            // The applications' folder is the repository's: no bytecode in it. What is logged is waited for.
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONUNBUFFERED", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = format!("{}-{}", self.language(), self.name);
         let launch = Launch { name: &log, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
@@ -137,7 +172,10 @@ impl AppOptions {
         let name = &self.name;
         Ok(match self.language {
             Language::Node => (need_program("node")?, vec![format!("{name}.js").into()]),
-            Language::Java => (need_program("java")?, vec![format!("{name}.java").into()]),
+            Language::Java => {
+                let java = machine::java(self.least).context("Java is not installed")?;
+                (java, vec![format!("{name}.java").into()])
+            }
             Language::Python => {
                 let python = need_file(machine::python_environment()?.join("bin/python"))?;
                 (python, vec![format!("{name}.py").into()])

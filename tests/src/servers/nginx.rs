@@ -22,7 +22,9 @@ pub struct Site {
     name: String,
     workers: u32,
     http: String,
+    listen: String,
     server: String,
+    watched: bool,
 }
 
 /// An nginx on a port of its own.
@@ -54,7 +56,14 @@ impl Nginx {
     /// What `server` says: directives inside of nginx's `server` block.
     #[must_use]
     pub fn site(server: &str) -> Site {
-        Site { name: "nginx".into(), workers: 1, http: String::new(), server: server.to_owned() }
+        Site {
+            name: "nginx".into(),
+            workers: 1,
+            http: String::new(),
+            listen: String::new(),
+            server: server.to_owned(),
+            watched: true,
+        }
     }
 
     /// `http://127.0.0.1:PORT/path`.
@@ -94,10 +103,22 @@ impl Site {
         Self { workers, ..self }
     }
 
+    /// Outside of the watched cgroup.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Self { watched: false, ..self }
+    }
+
     /// More directives for the `http` block, such as an `upstream`.
     #[must_use]
     pub fn http(self, directives: &str) -> Self {
         Self { http: format!("{}\n    {directives}", self.http), ..self }
+    }
+
+    /// Parameters for its `listen` directive, after the address.
+    #[must_use]
+    pub fn listen(self, parameters: &str) -> Self {
+        Self { listen: parameters.to_owned(), ..self }
     }
 
     /// Starts nginx and waits until it has its workers.
@@ -112,7 +133,8 @@ impl Site {
         let mut command = world.command(need_program("nginx")?);
         // The log has to be named before the configuration is read, or nginx opens the system's first.
         command.args(["-e", "stderr", "-c"]).arg(&file).arg("-p").arg(&dir);
-        let launch = Launch { name: &self.name, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
+        let launch =
+            Launch { name: &self.name, watched: self.watched, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         let workers = usize::try_from(self.workers).context("a count of processes fits in usize")?;
         process.logged(within(STARTS_WITHIN), "start worker process ", workers)?;
@@ -120,7 +142,7 @@ impl Site {
     }
 
     fn configuration(&self, port: &Port, dir: &Path) -> Result<String> {
-        let Self { workers, http, server, .. } = self;
+        let Self { workers, http, listen, server, .. } = self;
         let user = if accounts::is_root() {
             let account = Account::first_of(&ACCOUNTS)?;
             format!("user {} {};", account.user, account.group)
@@ -147,7 +169,7 @@ http {{
     scgi_temp_path {dir}/scgi;
     {http}
     server {{
-        listen {address};
+        listen {address} {listen};
         {server}
     }}
 }}

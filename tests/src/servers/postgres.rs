@@ -19,7 +19,8 @@ use crate::world::World;
 /// It refuses to run as root.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
-/// A PostgreSQL server on a port of its own, and on a unix socket in [`Postgres::socket_dir`]; anybody may log in as `postgres`.
+/// A PostgreSQL server on a port of its own, and on a unix socket in [`Postgres::socket_dir`]; anybody may log in as
+/// `postgres`.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
@@ -48,7 +49,14 @@ impl Postgres {
 
         let mut server = as_account(world, &programs.join("postgres"), &home, account.as_ref());
         server.arg("-D").arg(&cluster).args(["-p", &port.to_string(), "-k"]).arg(&home);
-        for setting in ["listen_addresses=127.0.0.1", "fsync=off", "logging_collector=off", "max_connections=200"] {
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "fsync=off",
+            "logging_collector=off",
+            "max_connections=200",
+            "log_statement=all",
+            "log_line_prefix=",
+        ] {
             server.args(["-c", setting]);
         }
         // SIGINT is its fast shutdown: it does not wait for clients to leave.
@@ -67,6 +75,13 @@ impl Postgres {
             .arg(&self.home);
         world.run_unwatched(&mut psql)?;
         Ok(())
+    }
+
+    /// How many statements it was sent until now, by its own log.
+    pub fn asked(&self) -> Result<usize> {
+        // Of simple and extended queries. What follows in a statement of several lines is indented.
+        let is_statement = |line: &&str| line.starts_with("LOG:  statement: ") || line.starts_with("LOG:  execute ");
+        Ok(self.process.log()?.lines().filter(is_statement).count())
     }
 
     /// `postgresql://postgres@127.0.0.1:PORT/postgres`.

@@ -1,0 +1,47 @@
+// Serves, and asks itself from time to time, for nobody's sake.
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+const beats = 20
+
+func beat(url string) error {
+	answer, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
+
+func main() {
+	http.HandleFunc("/beat", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(5 * time.Millisecond)
+		fmt.Fprintln(w, "alive")
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Println("listening")
+	go func() {
+		ticker := time.NewTicker(20 * time.Millisecond)
+		for range beats {
+			<-ticker.C
+			if err := beat("http://" + listener.Addr().String() + "/beat"); err != nil {
+				log.Fatal(err)
+			}
+		}
+		log.Println("calm")
+	}()
+	log.Fatal(http.Serve(listener, nil))
+}
