@@ -231,11 +231,10 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32) -> bool {
         (&raw mut (*record).path).write_bytes(0, 1);
         if family == AF_UNIX
             && let Some(unix) = sock.unix()
+            && let Some(address) = unix.address().or_else(|| unix.peer_address())
         {
-            if let Some(address) = unix.address().or_else(|| unix.peer_address()) {
-                let path: &mut [u8; UNIX_PATH_BYTES] = &mut (*record).path;
-                (*record).path_length = address.path(path);
-            }
+            let path: &mut [u8; UNIX_PATH_BYTES] = &mut (*record).path;
+            (*record).path_length = address.path(path);
         }
     }
     emit::submit(entry, true);
