@@ -1,6 +1,8 @@
 use onlooker_common::context::{Owner, TraceContext as Ids, evidence};
 use onlooker_protocols::Moment;
 
+use onlooker_protocols::propagation::TraceContext;
+
 use super::*;
 
 const PROXY: u32 = 10;

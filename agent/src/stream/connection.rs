@@ -1,24 +1,21 @@
 //! One connection: its two lanes, what it speaks, and what is held until it can be told.
 
+mod content;
+mod order;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use onlooker_common::event::{self, flag, role};
-use onlooker_protocols::detect::{self, Guess};
-use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Parser, Protocol};
+use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Protocol};
+
+use content::Speaks;
+use order::Held;
 
 use super::origin::Origins;
 use super::{Listener, Place};
 use crate::metrics::Metrics;
 use crate::span::{Address, Ends, Role};
-
-/// Bytes kept while it is not clear yet what a run is.
-const UNDECIDED_BYTES: usize = 4 << 10;
-/// Runs that may be looked at in vain before a connection is left alone.
-const ATTEMPTS: u8 = 8;
-/// Segments that may wait for an earlier one: more than are ever under way at once.
-const HELD_SEGMENTS: usize = 64;
 
 /// A connection that is followed.
 #[derive(Debug)]
@@ -80,53 +77,6 @@ struct Lane {
 /// Index of a lane, and of what is not it.
 const INGRESS: usize = 0;
 const EGRESS: usize = 1;
-
-/// A segment that came before one it has to follow.
-#[derive(Debug)]
-struct Held {
-    segment: event::Segment,
-    captured: Vec<u8>,
-}
-
-#[derive(Debug)]
-enum Speaks {
-    /// Not known yet: the pieces of the run that is looked at.
-    Undecided {
-        pieces: Vec<Piece>,
-        /// Runs that were looked at in vain, and the lane and number of the last of them.
-        attempts: u8,
-        in_vain: Option<(usize, u32)>,
-    },
-    Known(Box<dyn Parser>),
-    /// Nothing there is a parser for.
-    Nothing,
-}
-
-impl Speaks {
-    const UNHEARD: Self = Self::Undecided { pieces: Vec::new(), attempts: 0, in_vain: None };
-}
-
-/// Bytes, or a hole, on their way to the parser.
-#[derive(Debug)]
-struct Piece {
-    lane: usize,
-    bytes: Vec<u8>,
-    missing: u64,
-    at: Moment,
-}
-
-/// What the kernel takes the process for, on the connection.
-fn role_of(segment: &event::Segment) -> Option<Role> {
-    match segment.role {
-        role::CLIENT => Some(Role::Client),
-        role::SERVER => Some(Role::Server),
-        _ => None,
-    }
-}
-
-fn lane_of(segment: &event::Segment) -> usize {
-    if segment.flags & flag::EGRESS != 0 { EGRESS } else { INGRESS }
-}
 
 impl Connection {
     pub(super) fn new(cookie: u64, metrics: Arc<Metrics>) -> Self {
@@ -239,156 +189,6 @@ impl Connection {
         }
     }
 
-    /// Takes a segment when its turn has come.
-    pub(super) fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
-        if self.exited.is_some() && self.tgid != segment.tgid {
-            // It has not ended with that process.
-            self.exited = None;
-            self.ending = self.ending.filter(|ending| ending.why != Close::ProcessExit);
-        }
-        self.tgid = segment.tgid;
-        self.last_activity = segment.time;
-        self.from_start |= segment.flags & flag::FROM_START != 0;
-        self.unix |= segment.flags & flag::UNIX != 0;
-        self.role = self.role.or_else(|| role_of(segment));
-        let own = lane_of(segment);
-        if self.lanes[own].next.is_none() {
-            self.lanes[own].next = Some(segment.position);
-            self.lanes[1 - own].next.get_or_insert(segment.opposite);
-        }
-        if !self.is_next(segment) {
-            if self.held.len() == HELD_SEGMENTS {
-                self.metrics.segments_held_too_many.add(1);
-                self.let_through(u64::MAX, 0, listener);
-            }
-            self.held.push(Held { segment: *segment, captured: captured.to_vec() });
-        } else {
-            self.deliver(segment, captured, listener);
-        }
-        if !self.held.is_empty() {
-            self.catch_up(listener);
-        }
-    }
-
-    /// Whether everything that must come before the segment has come.
-    fn is_next(&self, segment: &event::Segment) -> bool {
-        let own = lane_of(segment);
-        let reached = |lane: usize, position: u64| self.lanes[lane].next.is_some_and(|next| position <= next);
-        reached(own, segment.position) && reached(1 - own, segment.opposite)
-    }
-
-    /// Delivers what was held and has its turn now.
-    fn catch_up(&mut self, listener: &mut dyn Listener) {
-        let next = |connection: &Self| connection.held.iter().position(|held| connection.is_next(&held.segment));
-        while let Some(index) = next(self).or_else(|| self.in_each_others_way()) {
-            let held = self.held.swap_remove(index);
-            self.deliver(&held.segment, &held.captured, listener);
-        }
-    }
-
-    /// Of two segments that wait for each other the one on the request side. Where one thread reads an answer while another
-    /// has not come back from sending what it answers, each has seen the other.
-    fn in_each_others_way(&self) -> Option<usize> {
-        let waits = |lane: usize| {
-            let at = self.lanes[lane].next;
-            self.held.iter().position(|held| lane_of(&held.segment) == lane && Some(held.segment.position) == at)
-        };
-        let (ingress, egress) = (waits(INGRESS)?, waits(EGRESS)?);
-        let [read, sent] = [ingress, egress].map(|index| &self.held[index].segment);
-        let comes_to = |waiting: &event::Segment, other: &event::Segment| {
-            waiting.opposite <= other.position + u64::from(other.length)
-        };
-        let asked = if self.is_request_lane(INGRESS)? { ingress } else { egress };
-        (comes_to(read, sent) && comes_to(sent, read)).then_some(asked)
-    }
-
-    /// Declares the holes before segments that have waited for `hold`, in the order of their time.
-    fn let_through(&mut self, now: u64, hold: u64, listener: &mut dyn Listener) {
-        while let Some(index) = (0..self.held.len()).min_by_key(|&index| self.held[index].segment.time) {
-            if now.saturating_sub(self.held[index].segment.time) < hold {
-                return;
-            }
-            let held = self.held.swap_remove(index);
-            self.deliver(&held.segment, &held.captured, listener);
-            self.catch_up(listener);
-        }
-    }
-
-    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
-        let own = lane_of(segment);
-        let lane = &self.lanes[own];
-        let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
-        let next = lane.next.unwrap_or(segment.position);
-        if segment.position < next {
-            // Told already, as a hole: its event was thought lost and was only late.
-            self.metrics.segments_too_late.add(1);
-            let requests = matches!(self.speaks, Speaks::Known(_)) && self.is_request_lane(own) == Some(true);
-            if requests && segment.flags & flag::BEGINS != 0 {
-                self.metrics.requests_lost_too_late.add(1);
-            }
-            return;
-        }
-        self.hole(own, segment.position, listener);
-        self.lanes[own] = Lane {
-            next: Some(segment.position + u64::from(segment.length)),
-            before: segment.time,
-            run: segment.run,
-            ..self.lanes[own]
-        };
-        if segment.flags & flag::FIN != 0 {
-            self.end_lane(own, segment.time, listener);
-            if self.unix && self.open.is_empty() {
-                self.closing(Close::Normal, segment.time);
-            }
-            return;
-        }
-        if self.is_request_lane(own) != Some(false) {
-            self.origins.note(segment);
-        }
-        self.pieces(own, segment, captured, at, listener);
-    }
-
-    /// What comes before `position` and was never told is a hole.
-    fn hole(&mut self, lane: usize, position: u64, listener: &mut dyn Listener) {
-        let Lane { next: Some(next), before, run, .. } = self.lanes[lane] else { return };
-        if position > next {
-            self.metrics.bytes_missing.add(position - next);
-            self.lanes[lane].next = Some(position);
-            if self.is_request_lane(lane) != Some(false) {
-                self.untold = next..position;
-            }
-            self.in_hole = true;
-            self.piece(lane, &[], position - next, Moment { nanos: before, position: next, run }, listener);
-            self.in_hole = false;
-        }
-    }
-
-    /// A segment is its captured beginning, what was not captured, and the tail.
-    fn pieces(
-        &mut self,
-        own: usize,
-        segment: &event::Segment,
-        captured: &[u8],
-        at: Moment,
-        listener: &mut dyn Listener,
-    ) {
-        let length = segment.length as usize;
-        // A send that waited for room handed its first byte over long before its last.
-        let first = if segment.began != 0 { Moment { nanos: segment.began, ..at } } else { at };
-        if !captured.is_empty() {
-            self.piece(own, captured, 0, first, listener);
-        }
-        let kept = usize::from(segment.tail_length).min(length - captured.len());
-        let missing = length - captured.len() - kept;
-        if missing > 0 {
-            self.piece(own, &[], missing as u64, at.advanced(captured.len() as u64), listener);
-        }
-        if kept > 0 {
-            let tail = &segment.tail[segment.tail.len() - kept..];
-            self.piece(own, tail, 0, at.advanced((length - kept) as u64), listener);
-        }
-    }
-
     /// `None` while the role is not known.
     fn is_request_lane(&self, lane: usize) -> Option<bool> {
         self.role.map(|role| (role == Role::Server) == (lane == INGRESS))
@@ -396,110 +196,6 @@ impl Connection {
 
     fn direction(&self, lane: usize) -> Option<Direction> {
         Some(if self.is_request_lane(lane)? { Direction::Request } else { Direction::Response })
-    }
-
-    fn piece(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, listener: &mut dyn Listener) {
-        match &mut self.speaks {
-            Speaks::Nothing => {}
-            Speaks::Known(_) => self.parse(lane, bytes, missing, at, listener),
-            Speaks::Undecided { pieces, in_vain, .. } => {
-                if *in_vain == Some((lane, at.run)) {
-                    // What is in the middle of it may look like anything.
-                    return;
-                }
-                // Only the run that is being looked at can be made out.
-                if pieces.last().is_some_and(|last| last.lane != lane || last.at.run != at.run) {
-                    pieces.clear();
-                }
-                if missing > 0 && pieces.is_empty() {
-                    return;
-                }
-                pieces.push(Piece { lane, bytes: bytes.to_vec(), missing, at });
-                self.decide(lane, listener);
-            }
-        }
-    }
-
-    /// Looks at the run so far.
-    fn decide(&mut self, lane: usize, listener: &mut dyn Listener) {
-        let direction = self.direction(lane);
-        let mut from_start = self.from_start && !self.underway;
-        let Speaks::Undecided { pieces, attempts, in_vain } = &mut self.speaks else { return };
-        let first: Vec<u8> =
-            pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.iter().copied()).collect();
-        let complete = first.len() >= UNDECIDED_BYTES || pieces.iter().any(|piece| piece.missing > 0);
-        let ask = |direction, from_start| match detect::detect(direction, from_start, &first) {
-            Guess::NeedMore if complete => Guess::Unknown("unknown"),
-            guess => guess,
-        };
-        let mut guess = ask(direction, from_start);
-        if guess == Guess::Unknown("unknown") && from_start && self.unix {
-            // Of a unix socket nobody can say whether something passed before.
-            from_start = false;
-            guess = ask(direction, from_start);
-        }
-        if guess == Guess::Unknown("unknown") && direction.is_some() {
-            // The kernel may have been wrong about who serves, where it did not see the connection's beginning. The line with
-            // which a request of HTTP begins is nothing else.
-            if let other @ Guess::Protocol(Protocol::Http1, Direction::Request) = ask(None, from_start) {
-                guess = other;
-            }
-        }
-        match guess {
-            Guess::NeedMore => {}
-            Guess::Protocol(protocol, direction) => {
-                let pieces = std::mem::take(pieces);
-                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
-                // Where the kernel could not tell who serves, or something else listens on the port, content decides.
-                let serves = (direction == Direction::Request) == (lane == INGRESS);
-                self.role = Some(if serves { Role::Server } else { Role::Client });
-                for piece in pieces {
-                    self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, listener);
-                }
-            }
-            Guess::Unknown(name) => {
-                *in_vain = pieces.first().map(|piece| (piece.lane, piece.at.run));
-                pieces.clear();
-                *attempts += 1;
-                self.underway = true;
-                if name != "unknown" || *attempts == ATTEMPTS {
-                    self.leave(name);
-                }
-            }
-        }
-    }
-
-    /// What passed so far is no beginning of what comes: it is looked at as in the middle of a connection.
-    fn listen_anew(&mut self) {
-        self.speaks = Speaks::UNHEARD;
-        self.underway = true;
-    }
-
-    /// There is nothing here to follow.
-    fn leave(&mut self, what: &str) {
-        self.speaks = Speaks::Nothing;
-        let counter = match what {
-            "tls" => &self.metrics.connections_tls,
-            "http2" => &self.metrics.connections_http2,
-            _ => &self.metrics.connections_unknown,
-        };
-        counter.add(1);
-    }
-
-    fn parse(&mut self, lane: usize, bytes: &[u8], missing: u64, at: Moment, listener: &mut dyn Listener) {
-        let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) else { return };
-        let result = if missing > 0 {
-            parser.gap(direction, missing, at, &mut self.found)
-        } else {
-            parser.bytes(direction, bytes, at, &mut self.found)
-        };
-        if let Err(unparsable) = result {
-            tracing::debug!(cookie = self.cookie, %unparsable, "left");
-            self.metrics.connections_unparsable.add(1);
-            parser.close(Close::Shutdown, at, &mut self.found);
-            self.listen_anew();
-        }
-        self.tell(at, listener);
     }
 
     fn end_lane(&mut self, lane: usize, time: u64, listener: &mut dyn Listener) {
