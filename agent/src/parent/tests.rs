@@ -1,6 +1,5 @@
 use onlooker_common::context::{Owner, TraceContext as Ids, evidence};
 use onlooker_protocols::Moment;
-
 use onlooker_protocols::propagation::TraceContext;
 
 use super::*;
