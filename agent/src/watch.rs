@@ -110,15 +110,11 @@ impl Watch {
         let scan = self.selectors.scan()?;
         self.metrics.processes_unreadable.add(scan.unreadable);
         let mut listeners = Listeners::default();
-        for (namespace, port) in listeners.ports(scan.selected.iter().copied()) {
-            self.listening(namespace, port);
+        for pid in scan.selected {
+            let selected = self.select_with_children(pid, Since::Before, &mut listeners);
+            self.unnamed.extend(selected.iter().map(Process::pid));
         }
-        for &pid in &scan.selected {
-            if self.select(pid, Since::Before).is_some() {
-                self.unnamed.push(pid);
-            }
-        }
-        Ok(scan.selected.len())
+        Ok(self.selection.selected().len())
     }
 
     /// Follows changes and answers questions until the sender is gone.
@@ -180,7 +176,7 @@ impl Watch {
             lifecycle::LISTEN => {
                 let port = u16::try_from(other).unwrap_or_default();
                 if self.selectors.select_listening(tgid, port) && self.selection.flags(tgid).is_none() {
-                    self.select_with_listeners(tgid, Since::Before);
+                    self.select_and_look(tgid, Since::Before);
                 }
             }
             lifecycle::FORK => {
@@ -213,7 +209,7 @@ impl Watch {
     /// A process that executed a program or came into another cgroup is judged by the selectors.
     fn judge(&mut self, tgid: u32, since: Since) {
         match self.selectors.select(tgid) {
-            Ok(true) => self.select_with_listeners(tgid, since),
+            Ok(true) => self.select_and_look(tgid, since),
             // The child of a selected process stays selected whatever it executes, as something else than it was.
             Ok(false) if self.selection.flags(tgid).is_some() => self.select_and_look(tgid, since),
             Ok(false) => {}
@@ -222,13 +218,6 @@ impl Watch {
                 tracing::debug!(pid = tgid, %error, "not judged");
             }
         }
-    }
-
-    fn select_with_listeners(&mut self, tgid: u32, since: Since) {
-        for (namespace, port) in Listeners::default().ports([tgid]) {
-            self.listening(namespace, port);
-        }
-        self.select_and_look(tgid, since);
     }
 
     fn listening(&mut self, namespace: u64, port: u16) {
@@ -241,14 +230,34 @@ impl Watch {
     }
 
     fn select_and_look(&mut self, tgid: u32, since: Since) {
-        if let Some(process) = self.select(tgid, since) {
+        for process in self.select_with_children(tgid, since, &mut Listeners::default()) {
             self.services.look_at(&process);
         }
     }
 
+    /// Selects a process, and what it has forked already, and so on: what it forks from then on, the kernel selects. Gives
+    /// those that are there and have a service.
+    fn select_with_children(&mut self, tgid: u32, since: Since, listeners: &mut Listeners) -> Vec<Process> {
+        let was_selected = self.selection.flags(tgid).is_some();
+        let mut selected = Vec::from_iter(self.select(tgid, since, listeners));
+        let mut looked_at = 0;
+        while !was_selected && let Some(parent) = selected.get(looked_at) {
+            looked_at += 1;
+            for child in parent.children() {
+                if child != std::process::id() && self.selection.flags(child).is_none() {
+                    selected.extend(self.select(child, Since::Before, listeners));
+                }
+            }
+        }
+        selected
+    }
+
     /// Selects a process. Gives it if it is there and has a service.
-    fn select(&mut self, tgid: u32, since: Since) -> Option<Process> {
+    fn select(&mut self, tgid: u32, since: Since, listeners: &mut Listeners) -> Option<Process> {
         let process = Process::open(tgid).ok()?;
+        for (namespace, port) in listeners.tell(&process) {
+            self.listening(namespace, port);
+        }
         // The command of `exec` waits to be executed: what runs in it is the agent's program, and says nothing.
         let waits = process.is_my_fork();
         let flags = if waits { 0 } else { self.flags(&process) };

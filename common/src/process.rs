@@ -8,10 +8,10 @@ pub mod process_flag {
     pub const NO_QUEUE: u64 = 1 << 1;
     /// Makes calls of its own, seen by the kernel.
     pub const CALLS: u64 = 1 << 2;
-    /// Selected by the agent, in whose census it counts.
-    pub const BY_AGENT: u64 = 1 << 4;
     /// Multiplexes its work over threads: not even the turn of a thread says whose work is done (Go, BEAM).
     pub const SCHEDULER: u64 = 1 << 3;
+    /// Selected by the agent, in whose census it counts.
+    pub const BY_AGENT: u64 = 1 << 4;
 }
 
 /// A selected process: the value of the PROCESSES map, keyed by tgid. The agent inserts and removes it; the kernel
@@ -70,3 +70,8 @@ pub struct Capture {
     pub request: u32,
     pub response: u32,
 }
+
+const _: () = assert!(size_of::<SelectedProcess>() == 24);
+const _: () = assert!(size_of::<Waiting>() == 24);
+const _: () = assert!(size_of::<Listener>() == 8);
+const _: () = assert!(size_of::<Capture>() == 8);

@@ -61,11 +61,19 @@ fn run(command: &mut Command) -> Result<()> {
 /// The files and folders whose change makes the object stale.
 #[must_use]
 pub fn sources(workspace: &Path) -> Vec<PathBuf> {
-    ["ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "ebpf/.cargo", "common/src", "common/Cargo.toml"]
-        .iter()
-        .map(|path| workspace.join(path))
-        .filter(|path| path.exists())
-        .collect()
+    [
+        "ebpf/src",
+        "ebpf/build.rs",
+        "ebpf/Cargo.toml",
+        "ebpf/Cargo.lock",
+        "ebpf/.cargo",
+        "common/src",
+        "common/Cargo.toml",
+    ]
+    .iter()
+    .map(|path| workspace.join(path))
+    .filter(|path| path.exists())
+    .collect()
 }
 
 fn target_dir(workspace: &Path) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What the running system call was given, read from the registers that the task saved on entering the kernel.
 //!
-//! One accessor per architecture: everything else is the same.
+//! What differs between architectures is in `arch`: the numbers of system calls, the registers, and how a 32-bit call shows.
 
 use onlooker_common::loss::Loss;
 
@@ -59,6 +59,16 @@ mod arch {
     pub const PREADV2: u64 = 327;
     pub const PWRITEV2: u64 = 328;
 
+    /// arch/x86/include/asm/thread_info.h
+    const TS_COMPAT: u32 = 2;
+
+    /// Whether the system call was made in 32-bit mode.
+
+    #[inline(always)]
+    pub fn is_compat(task: Task) -> bool {
+        task.thread_info_status().is_some_and(|status| status & TS_COMPAT != 0)
+    }
+
     #[inline(always)]
     pub fn call(task: Task) -> Call {
         let registers = task.registers();
@@ -72,7 +82,7 @@ mod arch {
 /// Finds the bytes of the socket operation that the current task is in.
 #[inline(always)]
 pub fn bytes(task: Task) -> Bytes {
-    if task.in_compat_syscall() {
+    if arch::is_compat(task) {
         count(Loss::CompatSyscall);
         return Bytes::NOWHERE;
     }

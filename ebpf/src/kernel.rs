@@ -22,10 +22,8 @@ pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const IPPROTO_TCP: u16 = 6;
 const SOCK_STREAM: u16 = 1;
-/// include/linux/sched.h: a kernel thread, and a worker that runs in a process's name (`io_uring`).
+/// include/linux/sched.h: a worker that runs in a process's name (`io_uring`).
 const PF_IO_WORKER: u32 = 0x0000_0010;
-/// arch/x86/include/asm/thread_info.h
-const TS_COMPAT: u32 = 2;
 /// include/net/sock.h
 const RCV_SHUTDOWN: u8 = 1;
 
@@ -419,11 +417,11 @@ impl Task {
         unsafe { bpf_task_pt_regs(self.0) as *const pt_regs }
     }
 
-    /// Whether the system call was made in 32-bit mode.
+    /// Says on x86-64 what mode the system call was made in.
     #[inline(always)]
-    pub fn in_compat_syscall(self) -> bool {
+    pub fn thread_info_status(self) -> Option<u32> {
         // SAFETY: thread_info.status is a u32 of struct task_struct on x86-64.
-        unsafe { member::<u32>(self.0.cast(), offset!(task_thread_info_status)) }.is_some_and(|s| s & TS_COMPAT != 0)
+        unsafe { member::<u32>(self.0.cast(), offset!(task_thread_info_status)) }
     }
 
     /// Whether this is an `io_uring` worker: its saved registers are those of a thread that was never in user mode.

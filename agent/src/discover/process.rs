@@ -135,6 +135,13 @@ impl Process {
             && Self::myself().is_ok_and(|myself| program(self).is_some() && program(self) == program(&myself))
     }
 
+    /// Those that it has forked, by any of its threads. None where the kernel does not say (`CONFIG_PROC_CHILDREN`).
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        let Ok(threads) = self.proc.tasks() else { return Vec::new() };
+        threads.flatten().filter_map(|thread| thread.children().ok()).flatten().collect()
+    }
+
     /// The effective user's id, if it can be told.
     #[must_use]
     pub fn uid(&self) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! Which processes were asked for.
 //!
 //! Nothing is selected unless a selector says so, and then by what is true of the process: a kernel thread and the
-//! agent itself never are. What a selected process forks is selected too, by the kernel, and stays so whatever it
+//! agent itself never are. What a selected process has forked and forks is selected too, and stays so whatever it
 //! executes: what a service starts is part of its work.
 
 use std::fmt;
@@ -23,7 +23,7 @@ const ANCESTORS_READ: usize = 64;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "What to trace")]
 pub struct Options {
-    /// The process with this id, and what it forks
+    /// The process with this id, and what it has forked or will
     #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// Processes whose executable matches: by its path (`'/opt/*/bin/api'`, `'*/nginx'`; also as it is called inside a

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::io::{BufRead as _, BufReader};
 use std::ops::ControlFlow;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::process::{Process, Unreadable};
 
@@ -21,6 +21,7 @@ pub struct Listener {
 pub struct Listeners {
     /// By the namespace's inode number.
     namespaces: FxHashMap<u64, Vec<Listener>>,
+    told: FxHashSet<u64>,
 }
 
 impl Listeners {
@@ -60,19 +61,15 @@ impl Listeners {
         Ok(held)
     }
 
-    /// Every port listened on where these processes are: (inode of the network namespace, port). Each pair once.
-    /// Of a process that cannot be read, nothing.
-    pub fn ports(&mut self, pids: impl IntoIterator<Item = u32>) -> Vec<(u64, u16)> {
-        for pid in pids {
-            if let Ok(process) = Process::open(pid) {
-                let _ = self.around(&process);
-            }
+    /// Every port listened on where `process` is: (inode of the network namespace, port). A namespace's are told once, and
+    /// those of a process that cannot be read not at all.
+    pub fn tell(&mut self, process: &Process) -> Vec<(u64, u16)> {
+        let Ok(namespace) = process.network_namespace() else { return Vec::new() };
+        if !self.told.insert(namespace) {
+            return Vec::new();
         }
-        let mut ports: Vec<(u64, u16)> = self
-            .namespaces
-            .iter()
-            .flat_map(|(namespace, listeners)| listeners.iter().map(|listener| (*namespace, listener.port)))
-            .collect();
+        let mut ports: Vec<_> =
+            self.around(process).unwrap_or_default().iter().map(|listener| (namespace, listener.port)).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
@@ -165,6 +162,7 @@ mod tests {
             assert_eq!(held(&mut listeners, port), [port]);
         }
         let namespace = myself.network_namespace().unwrap();
-        assert!(listeners.ports([myself.pid()]).contains(&(namespace, port)));
+        assert!(listeners.tell(&myself).contains(&(namespace, port)));
+        assert_eq!(listeners.tell(&myself), []);
     }
 }

@@ -9,7 +9,7 @@ macro_rules! plain {
             #[repr(transparent)]
             #[derive(Debug, Clone, Copy)]
             pub(super) struct $name(pub(super) $of);
-            // SAFETY: repr(C) integers without padding, asserted in `common`: any bytes are a value.
+            // SAFETY: repr(C) integers without padding, by the sizes asserted in `common`: any bytes are a value.
             unsafe impl Pod for $name {}
         )+
     };

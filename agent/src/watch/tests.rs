@@ -81,13 +81,13 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     .unwrap();
     let Some(mut watch) = watch(&[pid]) else { return };
     watch.kernel.lock().unwrap().as_mut().unwrap().attach().unwrap();
-    assert_eq!(watch.scan().unwrap(), 1);
+    assert_eq!(watch.scan().unwrap(), 0);
     assert_eq!(watch.selection.flags(pid), None);
 
     // Told of too late, or never told of its end.
     let (living, mut lost) = (Running::shell("read line"), Running::shell("read line"));
     for running in [&living, &lost] {
-        assert!(watch.select(running.pid(), Since::Before).is_some());
+        assert!(watch.select(running.pid(), Since::Before, &mut Listeners::default()).is_some());
         assert_eq!(watch.selection.flags(running.pid()), Some(0));
     }
     watch.selection.select(pid, LOOP).unwrap();
@@ -98,6 +98,28 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     lost.0.wait().unwrap();
     assert_eq!(watch.selection.selected(), [living.pid()], "the kernel takes out who ends");
     ended.0.wait().unwrap();
+}
+
+#[test]
+fn what_was_forked_before_is_selected_with_its_parent() {
+    // Of two threads, one forks a child that forks one too.
+    const FORKS: &str = "import os, sys, threading
+read, write = os.pipe()
+def fork():
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.write(write, b'%d' % os.getpid())
+        sys.stdin.readline()
+        os._exit(0)
+thread = threading.Thread(target=fork); thread.start(); thread.join()
+print(os.read(read, 9).decode(), flush=True); sys.stdin.read()";
+    let mut forking = Running(
+        Command::new("python3").args(["-c", FORKS]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap(),
+    );
+    let grandchild: u32 = forking.listen().parse().unwrap();
+    let Some(mut watch) = watch(&[forking.pid()]) else { return };
+    assert_eq!(watch.scan().unwrap(), 3);
+    assert!(watch.selection.flags(grandchild).is_some());
 }
 
 #[test]
