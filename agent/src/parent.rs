@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use onlooker_protocols::Begun;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::span::{Evidence, Parent, Role};
 use crate::stream::{Origin, Place};
@@ -55,8 +55,10 @@ pub struct Parents {
     other_end: FxHashMap<u64, u64>,
     /// Requests whose other end has not been seen: by sequence numbers, as either end knows them.
     unjoined: FxHashMap<(Role, u32, u32), NodeId>,
-    /// Processes in which threads prove nothing.
-    loops: FxHashSet<u32>,
+    /// Processes in which threads prove nothing, and until when that is so: calls are settled after their process has ended.
+    loops: FxHashMap<u32, u64>,
+    /// Some of them is over.
+    loops_ended: bool,
     /// Calls that ended without an answer while their other end had not been seen, and until when it is waited for.
     unanswered: VecDeque<(u64, NodeId)>,
     /// Reused from call to call: a way upwards, and what is to be swept.
@@ -70,11 +72,15 @@ const DEEPEST: usize = 64;
 impl Parents {
     /// A process was seen to run an event loop: what its threads proved before is no proof.
     pub fn runs_loop(&mut self, tgid: u32) {
-        self.loops.insert(tgid);
+        self.loops.insert(tgid, u64::MAX);
     }
 
-    pub fn process_ended(&mut self, tgid: u32) {
-        self.loops.remove(&tgid);
+    /// At `nanos` the process ended, or began to run another program.
+    pub fn process_ended(&mut self, tgid: u32, nanos: u64) {
+        if let Some(until) = self.loops.get_mut(&tgid) {
+            *until = nanos;
+            self.loops_ended = true;
+        }
     }
 
     /// A request begins. Its identity is `(place.cookie, begun.start.position)`.
@@ -82,6 +88,9 @@ impl Parents {
         let node = Node::new(place, begun, origin);
         let named = (place.role == Role::Client).then_some(node.owner).flatten();
         let id = self.ledger.insert(node);
+        if place.role == Role::Client {
+            self.note_contest(id);
+        }
         if let Some(owner) = named {
             self.link_to_owner(id, &owner, begun.start.nanos);
         }
@@ -91,11 +100,18 @@ impl Parents {
         id
     }
 
-    /// The request that began at `position` ended at `nanos`. It is settled a moment later.
-    pub fn finish(&mut self, cookie: u64, position: u64, nanos: u64) -> Option<NodeId> {
+    /// More of the request that began at `position` comes in another run, to which the kernel gave this id.
+    pub fn goes_on(&mut self, cookie: u64, position: u64, run: u64) {
+        if let Some(node) = self.ledger.find(cookie, position).and_then(|id| self.ledger.get_mut(id)) {
+            node.runs[1] = run;
+        }
+    }
+
+    /// The request that began at `position` ended at `nanos`: `complete` if with the last byte of its answer. It is settled a
+    /// moment later.
+    pub fn finish(&mut self, cookie: u64, position: u64, nanos: u64, complete: bool) -> Option<NodeId> {
         let id = self.ledger.find(cookie, position)?;
-        self.ledger.get_mut(id)?.end = Some(nanos);
-        Some(id)
+        self.ledger.end(id, nanos, complete).then_some(id)
     }
 
     /// The request is nobody's span: forget it.
@@ -174,9 +190,10 @@ impl Parents {
         while let Some(Link::Node(parent, rung)) = self.ledger.get(id).map(|node| node.link)
             && let Some(untold) = self.ledger.get(parent).filter(|parent| parent.untold)
         {
-            match untold.link {
-                Link::Node(above, its) => self.set_parent(id, above, rung.max(its)),
-                Link::None | Link::Remote => self.clear_parent(id),
+            let above = untold.link;
+            match above {
+                Link::Node(above, its) if self.set_parent(id, above, rung.max(its)) => {}
+                _ => self.clear_parent(id),
             }
         }
     }
@@ -194,18 +211,20 @@ impl Parents {
         true
     }
 
-    fn set_parent(&mut self, id: NodeId, parent: NodeId, rung: Evidence) {
+    /// False, and nothing is changed, if `parent` was itself made for `id`.
+    fn set_parent(&mut self, id: NodeId, parent: NodeId, rung: Evidence) -> bool {
         if parent == id || self.is_below(parent, id) {
-            return;
+            return false;
         }
         self.ledger.hold(parent);
-        let before = match self.ledger.get_mut(id) {
-            Some(node) => std::mem::replace(&mut node.link, Link::Node(parent, rung)),
-            None => return self.release(parent),
+        let Some(node) = self.ledger.get_mut(id) else {
+            self.release(parent);
+            return false;
         };
-        if let Link::Node(before, _) = before {
+        if let Link::Node(before, _) = std::mem::replace(&mut node.link, Link::Node(parent, rung)) {
             self.release(before);
         }
+        true
     }
 
     fn clear_parent(&mut self, id: NodeId) {
@@ -240,8 +259,10 @@ impl Parents {
                 true if node.trace.trace_id != trace.trace_id => {
                     // Sent under another id before this parent was found.
                     trace = node.trace.clone();
-                    if let Link::Node(parent, _) = std::mem::replace(&mut node.link, Link::None) {
-                        node.late = Some(parent);
+                    if let Link::Node(parent, _) = std::mem::replace(&mut node.link, Link::None)
+                        && let Some(before) = node.late.replace(parent)
+                    {
+                        self.release(before);
                     }
                 }
                 true => {}

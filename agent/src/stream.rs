@@ -9,8 +9,9 @@ mod origin;
 
 use std::sync::Arc;
 
+use onlooker_common::context::TraceContext;
 use onlooker_common::event::{self, change, flag, role};
-use onlooker_protocols::{Begun, Close, Direction, Exchange, Lost, Moment, Protocol};
+use onlooker_protocols::{Begun, Close, Direction, Exchange, Lost, Moment};
 use rustc_hash::FxHashMap;
 
 use crate::metrics::Metrics;
@@ -41,6 +42,8 @@ impl Default for Limits {
 pub trait Listener {
     /// A request is on its way; `origin` is the operation that it began with.
     fn begun(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>);
+    /// More of the request that began at `start` comes in another run: `message` is that.
+    fn goes_on(&mut self, place: Place, start: Moment, message: &TraceContext);
     /// Several requests of the connection are open at once, for the first time.
     fn pipelined(&mut self, place: Place);
     /// A request is over; `still_open` others of the connection are not.
@@ -89,10 +92,6 @@ impl Streams {
     #[must_use]
     pub fn get(&self, cookie: u64) -> Option<&Connection> {
         self.connections.get(&cookie)
-    }
-
-    pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Connection> {
-        self.connections.get_mut(&cookie)
     }
 
     #[must_use]
@@ -297,28 +296,6 @@ fn unix_path(record: &event::Connection) -> compact_str::CompactString {
             let end = path.iter().position(|&byte| byte == 0).unwrap_or(length);
             compact_str::CompactString::from_utf8_lossy(&path[..end])
         }
-    }
-}
-
-/// What is known of a connection beyond its bytes.
-impl Connection {
-    /// What content showed, where the kernel could not tell.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.role.unwrap_or(Role::Client)
-    }
-
-    /// Both ends, as far as they are known; its spans share them.
-    pub fn ends(&mut self) -> Arc<Ends> {
-        let role = self.role();
-        let known = self.ends.take().filter(|ends| ends.role == role);
-        let ends = known.unwrap_or_else(|| Arc::new(Ends::new(role, self.local.clone(), self.peer.clone())));
-        Arc::clone(self.ends.insert(ends))
-    }
-
-    #[must_use]
-    pub fn protocol(&self) -> Option<Protocol> {
-        self.followed_protocol()
     }
 }
 

@@ -21,6 +21,7 @@ use onlooker::metrics::Metrics;
 use onlooker::pipeline::{Pipeline, Surroundings};
 use onlooker::span::{Ends, Span};
 use onlooker::stream::{Limits, Listener, Origin, Place, Streams};
+use onlooker_common::context::TraceContext;
 use onlooker_common::decode::Event;
 use onlooker_common::event;
 use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
@@ -164,6 +165,8 @@ struct Count(usize);
 
 impl Listener for Count {
     fn begun(&mut self, _place: Place, _begun: &Begun, _origin: Option<&Origin>) {}
+
+    fn goes_on(&mut self, _place: Place, _start: Moment, _message: &TraceContext) {}
 
     fn pipelined(&mut self, _place: Place) {}
 

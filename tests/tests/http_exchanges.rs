@@ -144,7 +144,6 @@ fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
             url.full=http://127.0.0.1:SERVER/items/7?colour=REDACTED&token=REDACTED
             url.scheme=http
             url.template=/items/{id}
-            user_agent.original=a test
             ",
         )?;
         expect_lines(

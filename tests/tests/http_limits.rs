@@ -75,6 +75,8 @@ fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
 fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time() -> Result<()> {
     World::story("long response heads", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        // Its threads start with the first requests, which wait to be read meanwhile.
+        Connection::open(&app.address())?.get("/hello")?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&app.address())?;
         let mut measured: Vec<Measured> = Vec::new();

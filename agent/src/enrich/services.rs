@@ -12,7 +12,7 @@ use super::host::Host;
 use super::instance::{self, Instance};
 use super::resource;
 use super::{Service, Whose};
-use crate::discover::process::{Identity, Process};
+use crate::discover::process::{Identity, Process, Unreadable};
 use crate::discover::runtime::Runtimes;
 
 /// Processes remembered. More have never been traced at a time; what is forgotten is read again.
@@ -76,23 +76,29 @@ impl Services {
         {
             return Arc::clone(&known.service);
         }
-        match there {
-            Some(process) => self.look_at(&process),
-            None => {
-                let identity = Identity { pid, started: 0 };
-                let service = self.service(Instance::by_comm(identity, comm), resource::of_unseen);
-                self.remember(identity, &service);
-                service
-            }
+        if let Some(service) = there.and_then(|process| self.look_at(&process)) {
+            return service;
         }
+        if let Some(known) = self.processes.get(&pid).filter(|known| known.identity.started == 0) {
+            // It ended while it was looked at.
+            return Arc::clone(&known.service);
+        }
+        let identity = Identity { pid, started: 0 };
+        let service = self.service(Instance::by_comm(identity, comm), resource::of_unseen);
+        self.remember(identity, &service);
+        service
     }
 
-    /// Looks at a process while it is there: it may have ended when its first span is made.
-    pub fn look_at(&mut self, process: &Process) -> Arc<Service> {
+    /// Looks at a process while it is there: it may have ended when its first span is made. None if it ends meanwhile: a
+    /// process that ends loses its program before it loses its place in /proc.
+    pub fn look_at(&mut self, process: &Process) -> Option<Arc<Service>> {
         let (instance, members) = instance::of(process, &self.runtimes);
+        if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
+            return None;
+        }
         let service = self.service(instance, |host, instance| resource::of(host, instance, &members));
         self.remember(process.identity(), &service);
-        service
+        Some(service)
     }
 
     /// A process forked. A child that is gone before anybody looks at it was what its parent is.

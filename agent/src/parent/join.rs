@@ -13,9 +13,20 @@ const RETURN_LAG: u64 = 1_000_000_000;
 const UNANSWERED_WAIT: u64 = 10_000_000_000;
 const UNANSWERED_KEPT: usize = 4096;
 
+/// How long it is remembered that a process that is gone ran a loop: longer than calls wait to be settled.
+const LOOP_REMEMBERED: u64 = 1_000_000_000;
+
 impl Parents {
     /// Lets time pass until `now`.
     pub fn advance(&mut self, now: u64) {
+        if self.loops_ended {
+            self.loops_ended = false;
+            self.loops.retain(|_, until| {
+                let over = *until < now.saturating_sub(LOOP_REMEMBERED);
+                self.loops_ended |= !over && *until != u64::MAX;
+                !over
+            });
+        }
         while let Some(&(until, waiting)) = self.unanswered.front()
             && (until <= now || self.unanswered.len() >= UNANSWERED_KEPT)
         {
@@ -126,8 +137,11 @@ impl Parents {
         };
         match node.role {
             Role::Client => (start.min(node.start), end),
-            // The write of the answer returned after the peer had read it.
-            Role::Server => (start, other.end.map_or(end, |theirs| end.min(theirs)).max(start)),
+            // The write of the answer returned after the peer had read it, if it has.
+            Role::Server => {
+                let theirs = other.end.filter(|_| other.complete);
+                (start, theirs.map_or(end, |theirs| end.min(theirs)).max(start))
+            }
         }
     }
 }

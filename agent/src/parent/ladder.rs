@@ -2,7 +2,8 @@
 
 use onlooker_protocols::propagation::TraceContext;
 
-use super::node::{Link, Named, Node};
+use super::ledger::Found;
+use super::node::{Contested, Link, Named, Node};
 use super::{NodeId, Parents};
 use crate::span::{Evidence, Role};
 
@@ -11,6 +12,23 @@ impl Parents {
     pub(super) fn link_to_owner(&mut self, id: NodeId, owner: &Named, at: u64) {
         if let Some(parent) = self.ledger.in_flight(owner.cookie, owner.run, at) {
             self.set_parent(id, parent, owner.rung);
+        }
+    }
+
+    /// Notes what several requests have that are open as a call begins.
+    pub(super) fn note_contest(&mut self, id: NodeId) {
+        let Some(call) = self.ledger.get(id) else { return };
+        let contested = Contested {
+            process: self.ledger.open_requests(call.tgid) > 1,
+            context: call.wire.is_some() && self.only_request(id, passes_on) == Found::Several,
+            correlation: call.correlation.is_some() && self.only_request(id, same_correlation) == Found::Several,
+        };
+        let has_context = call.wire.is_some();
+        if let Some(call) = self.ledger.get_mut(id) {
+            call.contested = contested;
+        }
+        if has_context {
+            self.told_by_sdk(id);
         }
     }
 
@@ -56,10 +74,14 @@ impl Parents {
             // What was open when the call began, as far as was known then, may have been over.
             Link::Node(parent, _) if !self.ledger.get(parent).is_some_and(|parent| parent.in_flight_at(start)) => {
                 self.clear_parent(id);
+                if let Some(owner) = owner {
+                    self.link_to_owner(id, &owner, start);
+                }
             }
             Link::Node(..) | Link::Remote => {}
         }
         let Some(node) = self.ledger.get(id) else { return };
+        let contested = node.contested;
         let (has_context, has_correlation) = (node.wire.is_some(), node.correlation.is_some());
         let rung = match node.link {
             Link::Node(_, rung) => Some(rung),
@@ -67,7 +89,7 @@ impl Parents {
         };
         // The thread proved something only if the process turned out to run no loop.
         if rung == Some(Evidence::Thread) {
-            if !self.loops.contains(&tgid) {
+            if !self.loops.get(&tgid).is_some_and(|&until| start <= until) {
                 return;
             }
             self.clear_parent(id);
@@ -75,24 +97,28 @@ impl Parents {
         if rung == Some(Evidence::Wire) {
             return;
         }
-        if has_context && let Some(parent) = self.only_request(id, passes_on) {
-            return self.set_parent(id, parent, Evidence::Wire);
-        }
-        if has_correlation && let Some(parent) = self.only_request(id, same_correlation) {
-            return self.set_parent(id, parent, Evidence::CorrelationId);
-        }
-        if matches!(rung, Some(Evidence::Connect | Evidence::Tick)) {
-            return;
-        }
-        if let Some(parent) = self.only_request(id, |_, _| true) {
+        if has_context
+            && !contested.context
+            && let Found::One(parent) = self.only_request(id, passes_on)
+        {
+            self.set_parent(id, parent, Evidence::Wire);
+        } else if has_correlation
+            && !contested.correlation
+            && let Found::One(parent) = self.only_request(id, same_correlation)
+        {
+            self.set_parent(id, parent, Evidence::CorrelationId);
+        } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick))
+            && !contested.process
+            && let Found::One(parent) = self.only_request(id, |_, _| true)
+        {
             self.set_parent(id, parent, Evidence::OnlyCandidate);
         }
     }
 
     /// The one request that the call's process was working on and that `fits` the call. What the call itself led to, where a
     /// process asks itself, does not count.
-    fn only_request(&self, id: NodeId, fits: impl Fn(&Node, &Node) -> bool) -> Option<NodeId> {
-        let call = self.ledger.get(id)?;
+    fn only_request(&self, id: NodeId, fits: impl Fn(&Node, &Node) -> bool) -> Found {
+        let Some(call) = self.ledger.get(id) else { return Found::Nobody };
         self.ledger.only_request(call.tgid, |other, request| {
             request.in_flight_at(call.start) && fits(call, request) && !self.is_below(other, id)
         })

@@ -42,8 +42,23 @@ pub(super) struct Ledger {
     next_generation: u32,
     /// Nodes of a connection in the order of their positions.
     by_connection: FxHashMap<u64, VecDeque<Sibling>>,
-    /// Requests that a process serves.
-    by_process: FxHashMap<u32, Vec<NodeId>>,
+    by_process: FxHashMap<u32, Requests>,
+}
+
+/// The requests that a process serves.
+#[derive(Debug, Default)]
+struct Requests {
+    all: Vec<NodeId>,
+    /// How many of them have not ended.
+    open: usize,
+}
+
+/// How many there are of something of which one is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nobody,
+    One(NodeId),
+    Several,
 }
 
 impl Ledger {
@@ -61,8 +76,9 @@ impl Ledger {
         let mut process_slot = NO_PROCESS_SLOT;
         if serves {
             let requests = self.by_process.entry(tgid).or_default();
-            process_slot = requests.len() as u32;
-            requests.push(id);
+            process_slot = requests.all.len() as u32;
+            requests.all.push(id);
+            requests.open += 1;
         }
         vacant.insert(Entry { generation, holders: 0, process_slot, node });
         let siblings = self.by_connection.entry(cookie).or_default();
@@ -112,6 +128,30 @@ impl Ledger {
         self.at(siblings, newest.wrapping_add_signed(i64::from(ahead))).next().map(|(id, _)| id)
     }
 
+    /// The request ends. False if there is none.
+    pub(super) fn end(&mut self, id: NodeId, nanos: u64, complete: bool) -> bool {
+        let Some(node) = self.get_mut(id) else { return false };
+        let was_open = node.end.replace(nanos).is_none();
+        node.complete = complete;
+        let (tgid, serves) = (node.tgid, node.role == Role::Server);
+        if was_open && serves {
+            self.close(tgid);
+        }
+        true
+    }
+
+    /// One of its requests is not open any more.
+    fn close(&mut self, tgid: u32) {
+        if let Some(requests) = self.by_process.get_mut(&tgid) {
+            requests.open = requests.open.saturating_sub(1);
+        }
+    }
+
+    /// How many requests of the process have not ended, as far as that is known.
+    pub(super) fn open_requests(&self, tgid: u32) -> usize {
+        self.by_process.get(&tgid).map_or(0, |requests| requests.open)
+    }
+
     /// The request of a run that was worked on at `nanos`. Of several pipelined ones that is the first without an answer: they
     /// are answered in order.
     pub(super) fn in_flight(&self, cookie: u64, run: u64, nanos: u64) -> Option<NodeId> {
@@ -120,9 +160,9 @@ impl Ledger {
         let mut found = None;
         for &Sibling { id, .. } in siblings.iter().rev() {
             let Some(node) = self.get(id).filter(|node| node.role == Role::Server) else { continue };
-            if node.run == run && node.in_flight_at(nanos) {
+            if node.runs.contains(&run) && node.in_flight_at(nanos) {
                 found = Some(id);
-            } else if node.run != run && found.is_some() {
+            } else if !node.runs.contains(&run) && found.is_some() {
                 break;
             }
         }
@@ -130,14 +170,18 @@ impl Ledger {
     }
 
     pub(super) fn requests_of(&self, tgid: u32) -> impl Iterator<Item = (NodeId, &Node)> {
-        self.by_process.get(&tgid).into_iter().flatten().filter_map(|&id| Some((id, self.get(id)?)))
+        let requests = self.by_process.get(&tgid).into_iter().flat_map(|requests| &requests.all);
+        requests.filter_map(|&id| Some((id, self.get(id)?)))
     }
 
-    /// The one request of the process that `fits`, if it is one.
-    pub(super) fn only_request(&self, tgid: u32, fits: impl Fn(NodeId, &Node) -> bool) -> Option<NodeId> {
+    /// The request of the process that `fits`, if it is one.
+    pub(super) fn only_request(&self, tgid: u32, fits: impl Fn(NodeId, &Node) -> bool) -> Found {
         let mut candidates = self.requests_of(tgid).filter(|&(id, node)| fits(id, node));
-        let (only, _) = candidates.next()?;
-        candidates.next().is_none().then_some(only)
+        match (candidates.next(), candidates.next()) {
+            (Some((only, _)), None) => Found::One(only),
+            (Some(_), Some(_)) => Found::Several,
+            (None, _) => Found::Nobody,
+        }
     }
 
     pub(super) fn hold(&mut self, id: NodeId) {
@@ -171,14 +215,17 @@ impl Ledger {
                 self.by_connection.remove(&node.cookie);
             }
         }
+        if node.end.is_none() && node.role == Role::Server {
+            self.close(node.tgid);
+        }
         if process_slot != NO_PROCESS_SLOT
             && let Some(requests) = self.by_process.get_mut(&node.tgid)
         {
-            requests.swap_remove(process_slot as usize);
-            if let Some(&moved) = requests.get(process_slot as usize) {
+            requests.all.swap_remove(process_slot as usize);
+            if let Some(&moved) = requests.all.get(process_slot as usize) {
                 self.entries[moved.slot as usize].process_slot = process_slot;
             }
-            if requests.is_empty() {
+            if requests.all.is_empty() {
                 self.by_process.remove(&node.tgid);
             }
         }

@@ -20,12 +20,15 @@ pub(super) struct Node {
     pub(super) tgid: u32,
     /// Position of the request's first byte.
     pub(super) position: u64,
-    /// The run it came in, by the id that the kernel gave it; 0 if that is not known.
-    pub(super) run: u64,
+    /// The run it came in, and the latest in which more of it came (a body after 100 Continue), by the ids that the kernel gave
+    /// them; 0 if that is not known.
+    pub(super) runs: [u64; 2],
     /// How far the other direction had come, for the first request of a run.
     pub(super) opposite: Option<u64>,
     pub(super) start: u64,
     pub(super) end: Option<u64>,
+    /// It ended with the last byte of its answer, and not because nobody waited for it any more.
+    pub(super) complete: bool,
     pub(super) span_id: SpanId,
     /// The trace it would be the root of; once it `is_frozen`, the trace it is in.
     pub(super) trace: Trace,
@@ -44,6 +47,8 @@ pub(super) struct Node {
     /// Whether the trace context in a call's header is that of a request its process was working on, and so merely passed
     /// on; not known before it was looked for.
     pub(super) passes_on: bool,
+    /// What more than one request of its process had when it began.
+    pub(super) contested: Contested,
     /// Its key while the other end is looked for.
     pub(super) unjoined: Option<(Role, u32, u32)>,
     /// Its span was made, or it will have none.
@@ -72,24 +77,38 @@ impl Default for Trace {
     }
 }
 
+/// What tells no request from another, because several in flight had it when the call began. Some may be forgotten when the
+/// call is settled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Contested {
+    pub(super) process: bool,
+    pub(super) context: bool,
+    pub(super) correlation: bool,
+}
+
 /// A request that the kernel names as the owner of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named {
     pub(super) cookie: u64,
-    /// Its run, by the id that the kernel gave it.
+    /// A run of it, by the id that the kernel gave it.
     pub(super) run: u64,
     pub(super) rung: Evidence,
 }
 
 impl Named {
-    fn of(owner: &Owner) -> Option<Self> {
-        let rung = match owner.evidence {
+    /// Whose work a call is that begins at `position`.
+    fn of(origin: &Origin, position: u64) -> Option<Self> {
+        let Owner { cookie, context, evidence, .. } = origin.owner;
+        let rung = match evidence {
             evidence::THREAD => Evidence::Thread,
             evidence::CONNECT => Evidence::Connect,
             evidence::TICK => Evidence::Tick,
             _ => return None,
         };
-        (owner.cookie != 0).then_some(Self { cookie: owner.cookie, run: owner.context.span_id, rung })
+        // On an event loop what follows on a connection before an answer may be anybody's: the operation that began the run
+        // is all that the kernel speaks of.
+        let is_meant = rung == Evidence::Thread || position < origin.end;
+        (cookie != 0 && is_meant).then_some(Self { cookie, run: context.span_id, rung })
     }
 }
 
@@ -111,20 +130,22 @@ impl Node {
             cookie: place.cookie,
             tgid: place.tgid,
             position: begun.start.position,
-            run: origin.map_or(0, |origin| origin.message.span_id),
+            runs: [origin.map_or(0, |origin| origin.message.span_id), 0],
             opposite: origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.opposite),
             start: begun.start.nanos,
             end: None,
+            complete: false,
             span_id: SpanId::from_bytes(span_id.to_be_bytes()),
             trace: Trace { trace_id: TraceId::from_bytes((high << 64 | low).to_be_bytes()), trace_state: None },
             is_frozen: false,
             wire: begun.context.clone().map(Box::new),
             correlation: begun.correlation.as_deref().map(Box::from),
-            owner: origin.and_then(|origin| Named::of(&origin.owner)),
+            owner: origin.and_then(|origin| Named::of(origin, begun.start.position)),
             link: Link::None,
             late: None,
             joined: None,
             passes_on: false,
+            contested: Contested::default(),
             unjoined: None,
             settled: false,
             untold: false,

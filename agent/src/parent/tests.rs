@@ -17,7 +17,8 @@ fn ids(position: u64) -> Ids {
 }
 
 fn origin(position: u64, opposite: u64) -> Origin {
-    Origin { position, opposite, owner: Owner::default(), message: ids(position), tgid: 0, peer: 0, unix: false }
+    let end = position + 40;
+    Origin { position, end, opposite, owner: Owner::default(), message: ids(position), tgid: 0, peer: 0, unix: false }
 }
 
 /// A call made for the request that was read on the connection `by.0` at `by.1`.
@@ -53,7 +54,13 @@ fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<Tra
 /// The request ends.
 fn finish(parents: &mut Parents, id: NodeId, end: u64) {
     let (cookie, position) = parents.ledger.get(id).map(|node| (node.cookie, node.position)).expect("it is there");
-    assert_eq!(parents.finish(cookie, position, end), Some(id));
+    assert_eq!(parents.finish(cookie, position, end, true), Some(id));
+}
+
+/// Nobody waits for the request any more.
+fn give_up(parents: &mut Parents, id: NodeId, end: u64) {
+    let (cookie, position) = parents.ledger.get(id).map(|node| (node.cookie, node.position)).expect("it is there");
+    assert_eq!(parents.finish(cookie, position, end, false), Some(id));
 }
 
 fn settle(parents: &mut Parents, id: NodeId, start: u64, end: u64) -> Settled {
@@ -321,13 +328,124 @@ fn a_request_that_is_lost_when_its_calls_were_told_is_counted() {
 fn a_call_that_nobody_waited_for_is_found_by_the_server_that_comes_to_it() {
     let mut parents = Parents::default();
     let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
-    finish(&mut parents, call, 200);
+    give_up(&mut parents, call, 200);
     let call = parents.settle(call, 100, 200, false).expect("the node is there");
     // It was in the server's queue until long after.
     let answer = parents.begin(server(2, APP), &begun(50, 3_000_000_000), Some(&origin(50, 0)));
     let answer = settle(&mut parents, answer, 3_000_000_000, 3_000_000_500);
     assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
     assert_eq!(answer.trace_id, call.trace_id);
+    assert_eq!((answer.start, answer.end), (3_000_000_000, 3_000_000_500), "it took as long as it took");
     parents.advance(u64::MAX);
     assert!(parents.is_empty());
+}
+
+#[test]
+fn a_server_is_not_done_when_its_client_gives_up() {
+    let mut parents = Parents::default();
+    let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
+    let answer = parents.begin(server(2, APP), &begun(50, 110), Some(&origin(50, 0)));
+    give_up(&mut parents, call, 200);
+    let call = parents.settle(call, 100, 200, false).expect("the node is there");
+    let answer = settle(&mut parents, answer, 110, 900);
+    assert_eq!(answer.parent.map(|parent| parent.span_id), Some(call.span_id));
+    assert_eq!((answer.start, answer.end), (110, 900));
+}
+
+#[test]
+fn a_parent_that_is_found_late_again_and_again_is_let_go() {
+    let mut parents = Parents::default();
+    let call = parents.begin(client(5, PROXY), &begun(50, 110), Some(&origin(50, 0)));
+    let answer = parents.begin(server(6, APP), &begun(50, 111), Some(&origin(50, 0)));
+    let query = |parents: &mut Parents, position: u64| {
+        let begun = begun(position, 112 + position);
+        let query = parents.begin(client(7, APP), &begun, Some(&owned(position, (6, 50), evidence::THREAD)));
+        settle(parents, query, 112 + position, 115 + position);
+    };
+    query(&mut parents, 9);
+    // The call was sent as a root before it is told what it was made for.
+    let request = parents.begin(server(1, PROXY), &begun(0, 100), Some(&origin(0, 7)));
+    query(&mut parents, 19);
+    query(&mut parents, 29);
+    settle(&mut parents, answer, 111, 200);
+    let call = settle(&mut parents, call, 110, 201);
+    let request = settle(&mut parents, request, 100, 210);
+    assert_eq!(call.link.map(|link| link.span_id()), Some(request.span_id));
+    assert!(parents.is_empty(), "nothing is kept");
+}
+
+#[test]
+fn who_else_was_open_when_a_call_began_counts_when_it_is_forgotten() {
+    let both = |context: Option<TraceContext>| {
+        let mut parents = Parents::default();
+        let [a, b] = [1, 3].map(|cookie| {
+            let begun = Begun { context: context.clone(), ..begun(0, 100) };
+            parents.begin(server(cookie, APP), &begun, Some(&origin(0, cookie)))
+        });
+        let call = Begun { context: context.clone(), ..begun(9, 110) };
+        let call = parents.begin(client(7, APP), &call, Some(&origin(9, 99)));
+        settle(&mut parents, b, 100, 120);
+        let call = settle(&mut parents, call, 110, 300);
+        settle(&mut parents, a, 100, 400);
+        (call.parent, call.left_to_sdk)
+    };
+    assert_eq!(both(None), (None, false));
+    assert_eq!(both(Some(wire(5))), (None, false));
+}
+
+#[test]
+fn whose_header_was_passed_on_is_known_when_that_is_forgotten() {
+    let mut parents = Parents::default();
+    let received = Begun { context: Some(wire(3)), ..begun(0, 100) };
+    let request = parents.begin(server(1, PROXY), &received, Some(&origin(0, 0)));
+    let passed_on = Begun { context: Some(wire(3)), ..begun(9, 110) };
+    let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
+    settle(&mut parents, request, 100, 120);
+    assert!(!settle(&mut parents, call, 110, 300).left_to_sdk);
+}
+
+#[test]
+fn what_follows_on_a_loop_s_connection_is_not_its_first_command_s() {
+    let parent_of = |rung, follows: u64| {
+        let mut parents = Parents::default();
+        let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
+        let origin = owned(9, (1, 0), rung);
+        parents.begin(client(7, APP), &begun(9, 110), Some(&origin));
+        let second = parents.begin(client(7, APP), &begun(follows, 120), Some(&origin));
+        let second = settle(&mut parents, second, 120, 130);
+        let a = settle(&mut parents, a, 100, 140);
+        settle(&mut parents, b, 100, 140);
+        second.parent.map(|parent| parent.span_id) == Some(a.span_id)
+    };
+    // Within what the first operation wrote, and behind that.
+    assert!(parent_of(evidence::TICK, 20) && !parent_of(evidence::TICK, 49));
+    assert!(!parent_of(evidence::CONNECT, 49) && parent_of(evidence::THREAD, 49));
+}
+
+#[test]
+fn a_call_during_a_request_whose_body_came_later_is_its() {
+    let mut parents = Parents::default();
+    let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    // After 100 (Continue) the kernel knows the body by a run of its own.
+    parents.goes_on(1, 0, ids(80).span_id);
+    let call = parents.begin(client(2, APP), &begun(9, 120), Some(&owned(9, (1, 80), evidence::THREAD)));
+    let call = settle(&mut parents, call, 120, 130);
+    let request = settle(&mut parents, request, 100, 140);
+    assert_eq!(call.parent, Some(Parent { span_id: request.span_id, evidence: Evidence::Thread, remote: false }));
+}
+
+#[test]
+fn a_loop_that_has_ended_proved_nothing_by_its_threads() {
+    let mut parents = Parents::default();
+    let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
+    let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
+    parents.runs_loop(APP);
+    parents.process_ended(APP, 130);
+    parents.advance(140);
+    assert_eq!(settle(&mut parents, call, 110, 120).parent, None);
+    for request in [a, b] {
+        settle(&mut parents, request, 100, 125);
+    }
+    parents.advance(u64::MAX);
+    assert!(parents.loops.is_empty());
 }

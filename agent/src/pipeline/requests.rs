@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
+use onlooker_common::context::TraceContext;
 use onlooker_common::event::{self, lifecycle};
 use onlooker_protocols::{Begun, Direction, End, Exchange, LossReason, Lost, Moment};
 use opentelemetry::trace::SpanKind;
@@ -80,12 +81,12 @@ impl<S: Surroundings> Requests<S> {
     pub(super) fn process(&mut self, process: &event::Process) {
         match process.change {
             // What its threads prove is another program's.
-            lifecycle::EXEC => self.parents.process_ended(process.tgid),
+            lifecycle::EXEC => self.parents.process_ended(process.tgid, process.time),
             lifecycle::CALLS => {
                 self.calling.insert(process.tgid);
             }
             lifecycle::EXIT => {
-                self.parents.process_ended(process.tgid);
+                self.parents.process_ended(process.tgid, process.time);
                 self.calling.remove(&process.tgid);
             }
             _ => {}
@@ -180,6 +181,10 @@ impl<S: Surroundings> Listener for Requests<S> {
         self.parents.begin(Place { tgid, ..place }, begun, origin);
     }
 
+    fn goes_on(&mut self, place: Place, start: Moment, message: &TraceContext) {
+        self.parents.goes_on(place.cookie, start.position, message.span_id);
+    }
+
     fn pipelined(&mut self, place: Place) {
         // The answers of one run are several: the budget for one would cut the later ones' heads off.
         self.surroundings.raise(place.cookie);
@@ -195,7 +200,8 @@ impl<S: Surroundings> Listener for Requests<S> {
             End::Closed(_, closed) => closed.nanos.max(last),
         }
         .max(start);
-        let Some(node) = self.parents.finish(place.cookie, exchange.request_start.position, end) else {
+        let complete = matches!(exchange.end, End::Complete);
+        let Some(node) = self.parents.finish(place.cookie, exchange.request_start.position, end, complete) else {
             // It was heard that it began.
             debug_assert!(false, "{place:?} has no request at {:?}", exchange.request_start);
             return;

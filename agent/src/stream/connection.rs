@@ -34,6 +34,8 @@ pub struct Connection {
     unix: bool,
     /// Something passed that its present parser was not told of.
     underway: bool,
+    /// Something passed of which it is not known what it is.
+    unread: bool,
     lanes: [Lane; 2],
     held: Vec<Held>,
     speaks: Speaks,
@@ -92,6 +94,7 @@ impl Connection {
             from_start: false,
             unix: false,
             underway: false,
+            unread: false,
             lanes: [Lane::default(); 2],
             held: Vec::new(),
             speaks: Speaks::UNHEARD,
@@ -122,7 +125,22 @@ impl Connection {
         self.from_start = from_start;
     }
 
-    pub(super) fn followed_protocol(&self) -> Option<Protocol> {
+    /// What content showed, where the kernel could not tell.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.unwrap_or(Role::Client)
+    }
+
+    /// Both ends, as far as they are known; its spans share them.
+    pub fn ends(&mut self) -> Arc<Ends> {
+        let role = self.role();
+        let known = self.ends.take().filter(|ends| ends.role == role);
+        let ends = known.unwrap_or_else(|| Arc::new(Ends::new(role, self.local.clone(), self.peer.clone())));
+        Arc::clone(self.ends.insert(ends))
+    }
+
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
         match &self.speaks {
             Speaks::Known(parser) => Some(parser.protocol()),
             _ => None,
@@ -314,6 +332,9 @@ impl Connection {
 
     /// It is forgotten.
     pub(super) fn forget(self, listener: &mut dyn Listener) {
+        if self.unread {
+            self.metrics.connections_unknown.add(1);
+        }
         listener.forgotten(self.place());
     }
 

@@ -8,8 +8,9 @@ use onlooker_common::event::{self, flag};
 /// The operation that began a run on the request side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// Position of its first byte.
+    /// Position of its first byte, and behind its last.
     pub position: u64,
+    pub end: u64,
     /// How far the other direction had come: with `position`, what both ends of a TCP connection agree on.
     pub opposite: u64,
     /// Whose work it is (calls only), and how the kernel knows.
@@ -27,6 +28,7 @@ impl Origin {
     fn of(segment: &event::Segment) -> Self {
         Self {
             position: segment.position,
+            end: segment.position + u64::from(segment.length),
             opposite: segment.opposite,
             owner: segment.owner,
             message: segment.message,

@@ -1,5 +1,6 @@
+use onlooker_common::context::TraceContext;
 use onlooker_common::event::{TAIL_BYTES, flag, kind};
-use onlooker_protocols::{Details, End, Exchange, LossReason};
+use onlooker_protocols::{Details, End, Exchange, LossReason, Protocol};
 
 use super::*;
 
@@ -15,6 +16,7 @@ enum Heard {
     Exchange(Box<Exchange>),
     Lost(Lost),
     Cut(Direction),
+    GoesOn(u64, u64),
     Other,
     Over(u64),
 }
@@ -22,6 +24,10 @@ enum Heard {
 impl Listener for Vec<Heard> {
     fn begun(&mut self, _place: Place, _begun: &Begun, origin: Option<&Origin>) {
         self.push(Heard::Begun(origin.copied()));
+    }
+
+    fn goes_on(&mut self, _place: Place, start: Moment, message: &TraceContext) {
+        self.push(Heard::GoesOn(start.position, message.span_id));
     }
 
     fn pipelined(&mut self, _place: Place) {
@@ -505,4 +511,47 @@ fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
     told.hand_over(&answer);
     told.wait();
     assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::Cut(Direction::Request))));
+}
+
+#[test]
+fn a_connection_met_again_in_its_middle_did_not_begin_there() {
+    let mut told = Told::new();
+    // What it said in its first turns was forgotten.
+    let _ = [told.reads(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"), told.writes(b"+OK\r\n")];
+    for operation in [told.reads(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"), told.writes(b"$1\r\nv\r\n")] {
+        told.hand_over(&operation);
+    }
+    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+    let Details::Redis(redis) = &exchange.details else { panic!("{exchange:?}") };
+    assert_eq!(redis.database, None, "it was never seen which it is");
+}
+
+#[test]
+fn a_short_connection_that_nobody_can_read_is_counted() {
+    let mut told = Told::new();
+    for operation in [told.reads(b"\x17\x00\x00\x00what is it"), told.writes(b"\x01\x02\x03")] {
+        told.hand_over(&operation);
+    }
+    assert_eq!(told.metrics.connections_unknown.get(), 0);
+    told.changes(change::CLOSED, 0, 0);
+    told.wait();
+    assert!(told.is_over());
+    assert_eq!(told.metrics.connections_unknown.get(), 1);
+}
+
+#[test]
+fn a_body_after_100_continue_is_more_of_its_request() {
+    const POST: &[u8] = b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
+    let mut told = Told::new();
+    for operation in [told.reads(POST), told.writes(b"HTTP/1.1 100 Continue\r\n\r\n")] {
+        told.hand_over(&operation);
+    }
+    let mut body = told.reads(b"body");
+    body.0.message.span_id = 7;
+    told.hand_over(&body);
+    assert!(told.heard.iter().any(|heard| matches!(heard, Heard::GoesOn(ASKED, 7))), "{:?}", told.heard);
+    let (answer, request) = (told.writes(OK), told.reads(GET));
+    told.hand_over(&answer);
+    told.hand_over(&request);
+    assert_eq!(told.heard.iter().filter(|heard| matches!(heard, Heard::GoesOn(..))).count(), 1);
 }

@@ -44,6 +44,7 @@ impl Connection {
             Speaks::Nothing => {}
             Speaks::Known(_) => self.parse(lane, bytes, missing, at, listener),
             Speaks::Undecided { pieces, in_vain, .. } => {
+                self.unread = true;
                 if *in_vain == Some((lane, at.run)) {
                     // What is in the middle of it may look like anything.
                     return;
@@ -90,6 +91,7 @@ impl Connection {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
                 let pieces = std::mem::take(pieces);
+                self.unread = false;
                 self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::Request) == (lane == INGRESS);
@@ -119,6 +121,7 @@ impl Connection {
     /// There is nothing here to follow.
     fn leave(&mut self, what: &str) {
         self.speaks = Speaks::Nothing;
+        self.unread = false;
         let counter = match what {
             "tls" => &self.metrics.connections_tls,
             "http2" => &self.metrics.connections_http2,

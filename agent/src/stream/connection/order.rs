@@ -51,6 +51,8 @@ impl Connection {
         self.role = self.role.or_else(|| role_of(segment));
         let own = lane_of(segment);
         if self.lanes[own].next.is_none() {
+            // One that was forgotten, or whose first record was lost, is met again in its middle.
+            self.underway |= segment.run != 0 || segment.flags & flag::BEGINS == 0;
             self.lanes[own].next = Some(segment.position);
             self.lanes[1 - own].next.get_or_insert(segment.opposite);
         }
@@ -144,6 +146,19 @@ impl Connection {
             self.origins.note(segment);
         }
         self.pieces(own, segment, captured, at, listener);
+        if segment.flags & flag::BEGINS != 0 && self.is_request_lane(own) == Some(true) {
+            self.tell_of_rest(segment, listener);
+        }
+    }
+
+    /// A run on the request side with which no request begins is the rest of one: its body, after 100 (Continue).
+    fn tell_of_rest(&self, segment: &event::Segment, listener: &mut dyn Listener) {
+        if let Some(&newest) = self.open.back()
+            && newest.position < segment.position
+            && matches!(self.speaks, Speaks::Known(_))
+        {
+            listener.goes_on(self.place(), newest, &segment.message);
+        }
     }
 
     /// What comes before `position` and was never told is a hole.
