@@ -175,7 +175,11 @@ impl Watch {
             lifecycle::MOVED if self.selectors.ask_cgroups() => self.judge(tgid, Since::Before),
             lifecycle::LISTEN => {
                 let port = u16::try_from(other).unwrap_or_default();
-                if self.selectors.select_listening(tgid, port) && self.selection.flags(tgid).is_none() {
+                if self.selection.flags(tgid).is_some() {
+                    // The kernel may have seen it before it was selected, and the ports may have been read earlier still.
+                    let namespace = Process::open(tgid).and_then(|process| process.network_namespace());
+                    namespace.into_iter().for_each(|namespace| self.listening(namespace, port));
+                } else if self.selectors.select_listening(tgid, port) {
                     self.select_and_look(tgid, Since::Before);
                 }
             }

@@ -1,6 +1,6 @@
 //! Every capacity of the kernel side, named and justified.
 
-/// Selected processes at once. One entry is 32 bytes; preallocated because tracing programs may not allocate.
+/// Selected processes at once. One entry is 24 bytes; preallocated because tracing programs may not allocate.
 pub const PROCESSES: u32 = 16_384;
 
 /// Places in the census of selected processes, a power of two: with a thousand of them, 6 % of the others are looked for in

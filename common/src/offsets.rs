@@ -35,6 +35,8 @@ offsets! {
     sock_family: "sock_common"."skc_family" => "telling TCP from unix sockets",
     sock_protocol: "sock"."sk_protocol" => "telling TCP from unix sockets",
     sock_type: "sock"."sk_type" => "telling stream from datagram sockets",
+    sock_socket: "sock"."sk_socket" => "leaving out what the kernel's own sockets carry",
+    socket_file: "socket"."file" => "leaving out what the kernel's own sockets carry",
     sock_error: "sock"."sk_err" => "why a connection closed",
     sock_shutdown: "sock"."sk_shutdown" => "telling the peer's FIN from an empty read",
     sock_cookie: "sock_common"."skc_cookie" => "joining both ends of a unix socket",

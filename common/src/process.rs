@@ -12,6 +12,8 @@ pub mod process_flag {
     pub const SCHEDULER: u64 = 1 << 3;
     /// Selected by the agent, in whose census it counts.
     pub const BY_AGENT: u64 = 1 << 4;
+    /// The count of its requests in flight has gone wrong: a tick proves nothing any more.
+    pub const MISCOUNTED: u64 = 1 << 5;
 }
 
 /// A selected process: the value of the PROCESSES map, keyed by tgid. The agent inserts and removes it; the kernel

@@ -58,15 +58,23 @@ mod arch {
     pub const SENDMMSG: u64 = 307;
     pub const PREADV2: u64 = 327;
     pub const PWRITEV2: u64 = 328;
+    pub const IO_URING_ENTER: u64 = 426;
 
     /// arch/x86/include/asm/thread_info.h
     const TS_COMPAT: u32 = 2;
 
     /// Whether the system call was made in 32-bit mode.
-
     #[inline(always)]
     pub fn is_compat(task: Task) -> bool {
         task.thread_info_status().is_some_and(|status| status & TS_COMPAT != 0)
+    }
+
+    /// Whether the task is in a system call, and not on its way out: where the result will be stands this until it is known.
+    #[inline(always)]
+    pub fn is_in_call(task: Task) -> bool {
+        const ENOSYS: i64 = 38;
+        // SAFETY: as in `call`.
+        unsafe { (*task.registers()).rax.cast_signed() == -ENOSYS }
     }
 
     #[inline(always)]
@@ -79,15 +87,22 @@ mod arch {
     }
 }
 
+/// Whether the socket operation is not the system call's that the task is in, but one that `io_uring` was asked for before:
+/// done by a worker of its own, or by the task as it enters or leaves the kernel for whatever else.
+#[inline(always)]
+pub fn is_asynchronous(task: Task) -> bool {
+    task.is_io_worker() || !arch::is_in_call(task) || arch::call(task).number == arch::IO_URING_ENTER
+}
+
 /// Finds the bytes of the socket operation that the current task is in.
 #[inline(always)]
 pub fn bytes(task: Task) -> Bytes {
-    if arch::is_compat(task) {
-        count(Loss::CompatSyscall);
+    if is_asynchronous(task) {
+        count(Loss::LengthOnly);
         return Bytes::NOWHERE;
     }
-    if task.is_io_worker() {
-        count(Loss::LengthOnly);
+    if arch::is_compat(task) {
+        count(Loss::CompatSyscall);
         return Bytes::NOWHERE;
     }
     let call = arch::call(task);

@@ -90,18 +90,22 @@ fn buffer_class<const N: usize>(segment: &Segment, from: u64, wanted: u32) -> Op
 
 #[inline(always)]
 fn vector(segment: &Segment, iovecs: u64, count: u64, wanted: u32) -> Option<u32> {
+    // The verifier wants it to be less than the class has: of the usual budgets, which are classes, one byte is left to the
+    // tail.
     match wanted {
-        0..=255 => vector_class::<256, 512>(segment, iovecs, count, wanted),
-        256..=1023 => vector_class::<1024, 2048>(segment, iovecs, count, wanted),
-        // One more than the usual budget, which the verifier wants to be less than the class.
-        1024..=8191 => vector_class::<8192, 16384>(segment, iovecs, count, wanted),
-        8192 => vector_class::<8192, 16384>(segment, iovecs, count, 8191),
+        0..=256 => vector_class::<256, 512>(segment, iovecs, count, at_most(wanted, 255)),
+        257..=1024 => vector_class::<1024, 2048>(segment, iovecs, count, at_most(wanted, 1023)),
+        1025..=8192 => vector_class::<8192, 16384>(segment, iovecs, count, at_most(wanted, 8191)),
         _ => {
             const LARGEST: usize = LARGEST_CAPTURE as usize;
-            let wanted = if wanted < LARGEST_CAPTURE { wanted } else { LARGEST_CAPTURE - 1 };
-            vector_class::<LARGEST, { 2 * LARGEST }>(segment, iovecs, count, wanted)
+            vector_class::<LARGEST, { 2 * LARGEST }>(segment, iovecs, count, at_most(wanted, LARGEST_CAPTURE - 1))
         }
     }
+}
+
+#[inline(always)]
+fn at_most(wanted: u32, most: u32) -> u32 {
+    if wanted < most { wanted } else { most }
 }
 
 /// `ROOM` is twice `N`: see `user::gather`.

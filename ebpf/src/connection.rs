@@ -31,15 +31,9 @@ pub mod bit {
     pub const AWAITED: u16 = 1 << 4;
     /// Client, because nothing is known to listen on its port: what it reads may be requests after all.
     pub const GUESSED: u16 = 1 << 5;
-    /// A FIN was sent.
-    pub const FIN_SENT: u16 = 1 << 6;
-    /// A FIN came.
-    pub const FIN_CAME: u16 = 1 << 7;
-    /// It is closed, and what had come was not all read then.
-    pub const UNREAD: u16 = 1 << 8;
     /// TCP, and this is its first operation. (What is kept in registers until the operation's end doubles the states of
     /// everything before that the verifier goes through; a bit in memory doesn't.)
-    pub const NEW: u16 = 1 << 9;
+    pub const NEW: u16 = 1 << 6;
 }
 
 /// Values of [`ConnectionState::last`].
@@ -69,12 +63,19 @@ pub struct ConnectionState {
     pub run: u32,
     /// Bytes of this run that may still be captured.
     pub budget: u32,
-    /// The process that used it last.
+    /// The process that used it last, and the one that counts the request in flight.
     pub tgid: u32,
+    counted_by: u32,
     pub flags: u16,
     pub role: u8,
     /// Direction of the last operation.
     pub last: u8,
+    /// 1 if a FIN was sent, and if one came: noted beside the thread that uses the connection, so not among its flags.
+    fin_sent: u8,
+    fin_came: u8,
+    /// 1 if it is closed, and what had come was not all read then.
+    unread: u8,
+    _pad: u8,
 }
 
 impl ConnectionState {
@@ -93,9 +94,24 @@ impl ConnectionState {
         self.flags &= !bit;
     }
 
-    /// Puts a request in flight, or takes it out; whether that was new. A reset does so beside the thread that answers.
+    /// Puts a request in flight that the process read.
     #[inline(always)]
-    pub fn set_in_flight(&mut self, in_flight: bool) -> bool {
+    pub fn begin_request(&mut self, process: Selected, tgid: u32) {
+        if self.set_in_flight(true) {
+            self.counted_by = tgid;
+            process.add_runnable(1);
+        }
+    }
+
+    /// Takes the request out; gives the process that counts it, if one does. It may be answered by another.
+    #[inline(always)]
+    pub fn end_request(&mut self) -> Option<Selected> {
+        if self.set_in_flight(false) { Selected::find(self.counted_by) } else { None }
+    }
+
+    /// Whether that is new. A reset ends a request beside the thread that answers.
+    #[inline(always)]
+    fn set_in_flight(&mut self, in_flight: bool) -> bool {
         let now = u64::from(in_flight);
         // SAFETY: a live, aligned word of the socket's storage.
         unsafe { atomic::swap(&raw mut self.in_flight, now) != now }
@@ -103,16 +119,16 @@ impl ConnectionState {
 
     #[inline(always)]
     pub fn fins(&self) -> Fins {
-        Fins { sent: self.is(bit::FIN_SENT), came: self.is(bit::FIN_CAME) }
+        Fins { sent: self.fin_sent != 0, came: self.fin_came != 0 }
     }
 
     #[inline(always)]
     fn note(&mut self, fins: Fins) {
         if fins.sent {
-            self.set(bit::FIN_SENT);
+            self.fin_sent = 1;
         }
         if fins.came {
-            self.set(bit::FIN_CAME);
+            self.fin_came = 1;
         }
     }
 }
@@ -120,8 +136,8 @@ impl ConnectionState {
 #[inline(always)]
 fn storage(sock: Sock, flags: u32) -> Option<&'static mut ConnectionState> {
     // SAFETY: the socket is the program's argument and the map's value is a ConnectionState, zeroed when made: valid
-    // for it. It lives as long as the socket. Two threads on one socket may race; its operations are ordered by the
-    // socket's lock but for the few instructions after it.
+    // for it. It lives as long as the socket. Whatever two threads do with one socket at once may be noted in either order:
+    // words that several write at once are changed atomically, or written by one alone.
     unsafe {
         bpf_sk_storage_get(CONNECTIONS.as_ptr(), sock.as_ptr(), ptr::null_mut(), u64::from(flags))
             .cast::<ConnectionState>()
@@ -185,16 +201,15 @@ fn inet_role(sock: Sock) -> u8 {
     if LISTENERS.get_ptr(listener).is_some() { role::SERVER } else { role::CLIENT }
 }
 
-/// An accepted unix socket has its listener's address; the one that connected has none, but its peer has.
+/// An accepted unix socket has its listener's address; the one that connected has none, but its peer has. Where both have
+/// one, either may have connected.
 #[inline(always)]
 fn unix_role(sock: Sock) -> u8 {
     let Some(unix) = sock.unix() else { return role::UNKNOWN };
-    if unix.address().is_some() {
-        role::SERVER
-    } else if unix.peer_address().is_some() {
-        role::CLIENT
-    } else {
-        role::UNKNOWN
+    match (unix.address().is_some(), unix.peer_address().is_some()) {
+        (true, false) => role::SERVER,
+        (false, true) => role::CLIENT,
+        _ => role::UNKNOWN,
     }
 }
 
@@ -226,8 +241,7 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32) -> bool {
         (&raw mut (*record).local_address).cast::<[u32; 4]>().write(local);
         (&raw mut (*record).remote_address).cast::<[u32; 4]>().write(remote);
         (*record).path_length = 0;
-        (*record).next = state.next;
-        (*record).arrived = arrived(sock, state, family);
+        ((*record).next, (*record).arrived) = reached(sock, state, family);
         (&raw mut (*record).path).write_bytes(0, 1);
         if family == AF_UNIX
             && let Some(unix) = sock.unix()
@@ -241,13 +255,17 @@ pub fn report(sock: Sock, state: &ConnectionState, change: u32) -> bool {
     true
 }
 
-/// Position after the last byte that has come, read or not.
+/// Positions after the last byte that was received, and sent, whatever moved it; and after the last that has come, read or
+/// not.
 #[inline(always)]
-fn arrived(sock: Sock, state: &ConnectionState, family: u16) -> u64 {
+fn reached(sock: Sock, state: &ConnectionState, family: u16) -> ([u64; 2], u64) {
+    let [received, sent] = state.next;
     let sequences = if family == AF_UNIX { None } else { sock.sequences(state.fins()) };
     match sequences {
-        Some(sequences) if state.is(bit::IDENTIFIED) => extend(state.next[0], sequences.arrived),
-        _ => state.next[0],
+        Some(at) if state.is(bit::IDENTIFIED) => {
+            ([extend(received, at.copied), extend(sent, at.write)], extend(received, at.arrived))
+        }
+        _ => (state.next, received),
     }
 }
 
@@ -260,6 +278,10 @@ pub fn extend(near: u64, sequence: u32) -> u64 {
 /// A TCP socket goes from one state to another.
 #[inline(always)]
 pub fn state_changed(sock: Sock, old: i32, new: i32) {
+    // Other protocols have these states too.
+    if !sock.is_stream(sock.family()) {
+        return;
+    }
     let (old, new) = (old as u8, new as u8);
     match new {
         tcp_state::SYN_SENT => connecting(sock),
@@ -273,7 +295,8 @@ pub fn state_changed(sock: Sock, old: i32, new: i32) {
             noted(sock, Fins { sent: new == tcp_state::CLOSING, came: true });
         }
         tcp_state::CLOSE => {
-            // The state that waits for the network to forget the connection is another socket's.
+            // The state that waits for the network to forget the connection is another socket's. Where it waits for the peer's
+            // FIN too, that has not come: then what came is taken for one byte less, and all of it was read.
             if old == tcp_state::FIN_WAIT2 && sock.error() == 0 {
                 noted(sock, Fins { sent: true, came: true });
             }
@@ -317,12 +340,17 @@ fn connecting(sock: Sock) {
         run: 0,
         budget: 0,
         tgid,
+        counted_by: 0,
         flags: bit::FROM_START,
         role: role::CLIENT,
         last: NO_DIRECTION,
+        fin_sent: 0,
+        fin_came: 0,
+        unread: 0,
+        _pad: 0,
     };
     process::calls(process, tgid);
-    Work { process, task: Task::current(), tid }.connection_opened(state);
+    Work { process, task: Task::current(), tgid, tid }.connection_opened(state);
     // The addresses are announced with the first operation: the local port is not chosen yet.
     report(sock, state, change::CONNECTING);
 }
@@ -356,14 +384,15 @@ fn closed(sock: Sock) {
     if state.cookie == 0 {
         return;
     }
-    if arrived(sock, state, sock.family()) != state.next[0] {
-        state.set(bit::UNREAD);
+    let ([received, _], arrived) = reached(sock, state, sock.family());
+    if arrived.wrapping_sub(received).cast_signed() > 0 {
+        state.unread = 1;
     }
-    if let Some(process) = Selected::find(state.tgid) {
-        context::settle(process, state);
-        if process.has(process_flag::CALLS) {
-            context::end_waiting(process, state);
-        }
+    context::settle(state);
+    if let Some(process) = Selected::find(state.tgid)
+        && process.has(process_flag::CALLS)
+    {
+        context::end_waiting(process, state);
     }
     // Closed by its own process, or by the peer's reset while others run.
     if process::current().0 == state.tgid
@@ -387,7 +416,7 @@ pub fn closed_before(sock: Sock) {
 #[inline(always)]
 pub fn destroyed(sock: Sock) {
     if let Some(state) = known(sock)
-        && state.is(bit::UNREAD)
+        && state.unread != 0
     {
         report(sock, state, change::DESTROYED);
     }

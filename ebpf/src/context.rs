@@ -10,6 +10,7 @@ use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use core::ptr;
 use onlooker_common::context::{Owner, TraceContext, evidence};
+use onlooker_common::event::role;
 use onlooker_common::loss::Loss;
 use onlooker_common::process::{Waiting, process_flag};
 
@@ -17,7 +18,7 @@ use crate::atomic;
 use crate::connection::{ConnectionState, bit};
 use crate::kernel::{FormerSock, Sock, Task};
 use crate::maps::{COMPLETED, THREADS, WAITING, count};
-use crate::process::Selected;
+use crate::process::{self, Selected};
 
 /// What a thread is doing: lives in its task storage.
 #[repr(C)]
@@ -93,6 +94,7 @@ fn identity(state: &mut ConnectionState, owner: Option<&Owner>) -> TraceContext 
 pub struct Work {
     pub process: Selected,
     pub task: Task,
+    pub tgid: u32,
     pub tid: u32,
 }
 
@@ -115,9 +117,7 @@ impl Work {
             state.message = identity(state, None);
             state.message_position = position;
             state.thread = self.tid;
-            if state.set_in_flight(true) {
-                self.process.add_runnable(1);
-            }
+            state.begin_request(self.process, self.tgid);
         }
         let Some(thread) = thread(self.task) else { return };
         if !self.in_loop() && thread.request.cookie != state.cookie && thread.owes_answer() {
@@ -139,7 +139,7 @@ impl Work {
     /// Bytes of a response were written.
     #[inline(always)]
     pub fn response_written(&self, state: &mut ConnectionState, begins: bool) {
-        settle(self.process, state);
+        settle(state);
         if !begins {
             return;
         }
@@ -157,6 +157,7 @@ impl Work {
         if !begins && (state.thread == self.tid || self.in_loop()) {
             return;
         }
+        process::calls(self.process, self.tgid);
         // It waited for the connection until now.
         end_waiting(self.process, state);
         let owner = thread(self.task).and_then(|thread| self.owner_of_call(thread, state));
@@ -206,6 +207,10 @@ impl Work {
         if self.process.has(process_flag::NO_QUEUE) {
             return true;
         }
+        // Nothing is proven by a count that has gone wrong.
+        if self.process.has(process_flag::MISCOUNTED) {
+            return false;
+        }
         let is_counted = match WAITING.get_ptr(owner.cookie) {
             // SAFETY: a live value of the map.
             Some(waiting) => unsafe {
@@ -214,7 +219,6 @@ impl Work {
             },
             None => true,
         };
-        // Nothing is proven by a count that has gone wrong.
         self.process.runnable() == i64::from(is_counted)
     }
 
@@ -228,6 +232,9 @@ impl Work {
         let known = match WAITING.get_ptr_mut(owner.cookie) {
             // SAFETY: a live value of the map.
             Some(waiting) if unsafe { (*waiting).position == owner.position } => waiting,
+            // What it does for a request that another has followed takes that out of no count.
+            // SAFETY: as above.
+            Some(waiting) if unsafe { (*waiting).position > owner.position } => return,
             _ => {
                 let fresh = Waiting { position: owner.position, calls: 0, answered: 0 };
                 if WAITING.insert(owner.cookie, fresh, 0).is_err() {
@@ -267,6 +274,20 @@ impl Work {
         }
         thread.tick = *asked;
     }
+
+    /// No more will be read on the connection: the peer's FIN was, or an error. What follows on an event loop is done for the
+    /// request whose call this ends; for none, where a client is gone.
+    #[inline(always)]
+    pub fn nothing_more(&self, state: &mut ConnectionState) {
+        let Some(thread) = thread(self.task) else { return };
+        if state.role == role::CLIENT {
+            end_waiting(self.process, state);
+            thread.tick = state.owner;
+        } else {
+            thread.tick = Owner::default();
+            no_answer_owed(Some(thread), state);
+        }
+    }
 }
 
 /// The thread owes no answer on a connection: it wrote one, could not, or was told that nobody will ask any more.
@@ -281,10 +302,8 @@ pub fn no_answer_owed(thread: Option<&mut ThreadState>, state: &ConnectionState)
 
 /// The request on a server connection is answered, or never will be.
 #[inline(always)]
-pub fn settle(process: Selected, state: &mut ConnectionState) {
-    if !state.set_in_flight(false) {
-        return;
-    }
+pub fn settle(state: &mut ConnectionState) {
+    let Some(process) = state.end_request() else { return };
     if process.has(process_flag::CALLS) && process.has(process_flag::LOOP) {
         match WAITING.get_ptr_mut(state.cookie) {
             // SAFETY: a live value of the map.
@@ -334,7 +353,11 @@ pub fn end_waiting(process: Selected, state: &mut ConnectionState) {
         return;
     }
     state.clear(bit::AWAITED);
-    let Some(waiting) = WAITING.get_ptr_mut(state.owner.cookie) else { return };
+    let Some(waiting) = WAITING.get_ptr_mut(state.owner.cookie) else {
+        // The map had no room for it any more: whether the request is out of the count, nobody knows.
+        process.set(process_flag::MISCOUNTED);
+        return;
+    };
     // SAFETY: a live, aligned value of the map.
     unsafe {
         if (*waiting).position != state.owner.position {

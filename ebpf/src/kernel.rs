@@ -118,6 +118,18 @@ impl Sock {
         }
     }
 
+    /// Whether the kernel made it for itself, as for a file system on the network: then no process has it, whosever call it
+    /// works for.
+    #[inline(always)]
+    pub fn is_kernels(self) -> bool {
+        // SAFETY: offsets of a pointer to struct socket, and of one to struct file in that.
+        let file = unsafe {
+            let socket = member::<*const c_void>(self.0, offset!(sock_socket));
+            socket.and_then(|socket| member::<*const c_void>(socket, offset!(socket_file)))
+        };
+        file.is_some_and(<*const c_void>::is_null)
+    }
+
     #[inline(always)]
     pub fn error(self) -> i32 {
         // SAFETY: offset of an int of struct sock.
@@ -239,9 +251,9 @@ impl Sock {
                 return false;
             };
             let unread = next.wrapping_sub(copied);
-            // A FIN that has arrived counts in rcv_nxt, but is no byte.
+            // A FIN counts as one that was received, and may have been read with the bytes.
             let consumed = received.wrapping_sub(u64::from(unread));
-            consumed == u64::from(length) || consumed + 1 == u64::from(length)
+            consumed == u64::from(length) || consumed == u64::from(length) + 1
         }
     }
 

@@ -53,7 +53,10 @@ impl Selected {
     #[inline(always)]
     pub fn add_runnable(self, change: i64) {
         // SAFETY: a live, aligned value of the map.
-        unsafe { atomic::fetch_add(&raw mut (*self.0).runnable, change) };
+        let before = unsafe { atomic::fetch_add(&raw mut (*self.0).runnable, change) };
+        if before + change < 0 {
+            self.set(process_flag::MISCOUNTED);
+        }
     }
 
     #[inline(always)]
@@ -116,10 +119,10 @@ pub fn current() -> (u32, u32) {
 }
 
 #[inline(always)]
-fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) {
+fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
     // SAFETY: no arguments.
     let time = unsafe { bpf_ktime_get_ns() };
-    emit::send(&event::Process { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess);
+    emit::send(&event::Process { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess)
 }
 
 /// A process executes a program: in a selected cgroup, or below one, it is selected before its first instruction. What it
@@ -173,12 +176,11 @@ pub fn listens(tgid: u32, port: u16) {
     report(lifecycle::LISTEN, tgid, u32::from(port), Task::current().comm());
 }
 
-/// The first call of a process: from now on it matters whose work its threads do.
+/// The first call of a process that the agent can be told of: from now on it matters whose work its threads do.
 #[inline(always)]
 pub fn calls(process: Selected, tgid: u32) {
-    if !process.has(process_flag::CALLS) {
+    if !process.has(process_flag::CALLS) && report(lifecycle::CALLS, tgid, 0, [0; 16]) {
         process.set(process_flag::CALLS);
-        report(lifecycle::CALLS, tgid, 0, [0; 16]);
     }
 }
 
@@ -193,7 +195,7 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
     // SAFETY: a live value of the map.
     let selected = unsafe { *selected };
     // Whether the child makes calls too is its own to show: the agent has to hear of it.
-    let flags = selected.flags & !(process_flag::CALLS | process_flag::BY_AGENT);
+    let flags = selected.flags & !(process_flag::CALLS | process_flag::BY_AGENT | process_flag::MISCOUNTED);
     if !enrol(child, SelectedProcess { runnable: 0, flags, ..selected }) {
         return;
     }

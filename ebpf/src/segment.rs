@@ -1,8 +1,8 @@
 //! The one body of both data probes: a socket operation of a selected process becomes an Event.
 //!
 //! It runs after the operation, with the socket, the result and the flags; what the system call was given is read from
-//! the registers the task saved. Nothing is remembered between entry and exit, and an operation that is not a selected
-//! process's is left at once.
+//! the registers the task saved. Nothing is remembered between entry and exit but when a long send began, and an operation
+//! that is not a selected process's is left at once.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use onlooker_common::context::{Owner, unit};
@@ -20,9 +20,20 @@ use crate::maps::{RAISED, RAISED_PROCESSES, any_raised, count};
 use crate::process::{self, Selected};
 
 /// include/linux/socket.h
+const MSG_OOB: i32 = 1;
 const MSG_PEEK: i32 = 2;
 const MSG_TRUNC: i32 = 0x20;
 const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// include/uapi/asm-generic/errno-base.h, include/linux/errno.h: it may be tried again, or will be by itself.
+const EINTR: i32 = -4;
+const EAGAIN: i32 = -11;
+const ERESTARTSYS: i32 = -512;
+
+#[inline(always)]
+fn is_passing(error: i32) -> bool {
+    matches!(error, EINTR | EAGAIN | ERESTARTSYS)
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -36,22 +47,29 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     let task = Task::current();
     let (tgid, tid) = (task.tgid(), task.pid());
     let Some(process) = Selected::find(tgid) else { return };
-    if direction == Direction::Ingress && flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+    // What is looked at only, or beside the stream.
+    if direction == Direction::Ingress && flags & (MSG_OOB | MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return;
     }
     // Nothing moved: an error, or, for a read, perhaps the peer's FIN.
     let fin = result == 0 && direction == Direction::Ingress;
     if result < 0 || (result == 0 && !fin) {
-        if direction == Direction::Egress
-            && let Some(state) = connection::known(sock)
-        {
-            context::no_answer_owed(context::thread(task), state);
+        if let Some(state) = connection::known(sock) {
+            match direction {
+                Direction::Egress => context::no_answer_owed(context::thread(task), state),
+                Direction::Ingress if !is_passing(result) => Work { process, task, tgid, tid }.nothing_more(state),
+                Direction::Ingress => {}
+            }
         }
         return;
     }
     let family = sock.family();
-    if !sock.is_stream(family) || (fin && !sock.peer_finished()) {
+    if !sock.is_stream(family) || sock.is_kernels() || (fin && !sock.peer_finished()) {
         return;
+    }
+    if arguments::is_asynchronous(task) {
+        // Whichever thread the kernel does it on: none stays with its request.
+        process.set(process_flag::LOOP | process_flag::SCHEDULER);
     }
     let Some(state) = connection::of(sock) else { return };
     let length = result as u32;
@@ -93,10 +111,11 @@ impl Operation {
         let egress = self.direction == Direction::Egress;
         let (position, opposite) = self.positions(sock, state, first);
         let begins = !fin && self.turn(state);
+        let work = Work { process: self.process, task: self.task, tgid: self.tgid, tid: self.tid };
         if fin {
-            context::no_answer_owed(context::thread(self.task), state);
+            work.nothing_more(state);
         } else {
-            self.follow(sock, state, begins, position);
+            self.follow(&work, sock, state, begins, position);
         }
 
         let request_side = state.role == role::UNKNOWN || (state.role == role::SERVER) != egress;
@@ -187,8 +206,7 @@ impl Operation {
 
     /// Whose work this is.
     #[inline(always)]
-    fn follow(&self, sock: Sock, state: &mut ConnectionState, begins: bool, position: u64) {
-        let work = Work { process: self.process, task: self.task, tid: self.tid };
+    fn follow(&self, work: &Work, sock: Sock, state: &mut ConnectionState, begins: bool, position: u64) {
         match (state.role, self.direction) {
             (role::SERVER, Direction::Ingress) => work.request_read(sock, state, begins, position),
             (role::SERVER, Direction::Egress) => work.response_written(state, begins),

@@ -89,7 +89,7 @@ impl Parents {
         };
         // The thread proved something only if the process turned out to run no loop.
         if rung == Some(Evidence::Thread) {
-            if !self.loops.get(&tgid).is_some_and(|&until| start <= until) {
+            if self.loops.get(&tgid).is_none_or(|&until| start > until) {
                 return;
             }
             self.clear_parent(id);
