@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use onlooker_tests::client::now;
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::{Verdict, judge, number_of};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, left_alone};
 use onlooker_tests::spans::Span;
-use onlooker_tests::{Recording, World, record_skip};
+use onlooker_tests::{Curl, Recording, World, record_skip};
 
 /// The application `errands` in its own server, and the service that it asks; none if it can't run here.
 fn errands(world: &World, app: &AppOptions) -> Result<Option<(App, App)>> {
@@ -160,6 +160,30 @@ fn a_proxy_deceives_no_agent_that_comes_in_the_middle() -> Result<()> {
         let [before, after] = in_the_middle(world, "proxy", &Load::on(&nginx.address(), "/a"), 1)?;
         before.is_never_certainly_wrong()?;
         after.is_right()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_a_server_asks_after_it_let_the_body_come_is_its_request_s() -> Result<()> {
+    World::story("continue", |world| {
+        let (app, _elsewhere) = errands_in_threads(world)?;
+        let recording = Recording::start(world)?;
+        let (body, url) = ("x".repeat(5000), app.url("/r/7")?);
+        // The server reads the head, answers 100 (Continue) and reads the body then.
+        let curl = Curl::run(world, &["--header", "Expect: 100-continue", "--data", &body, &url])?;
+        ensure!(curl.status() == 200 && curl.body == b"7\n");
+        recording.finish(6)?.is_tree(
+            &[],
+            "
+            curl client POST /r/{id} -> 200
+              errands server POST /r/{id} -> 200 by host
+                errands client GET /a/{id} -> 200 by thread
+                  dawdle server GET /a/{id} -> 200 by host
+                errands client GET /b/{id} -> 200 by thread
+                  dawdle server GET /b/{id} -> 200 by host
+            ",
+        )?;
         Ok(())
     })
 }

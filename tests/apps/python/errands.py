@@ -6,7 +6,7 @@ import threading
 import psycopg
 import redis
 import requests
-from flask import Flask
+from flask import Flask, request
 
 app = Flask(__name__)
 elsewhere = requests.Session()
@@ -25,8 +25,9 @@ def ask(path):
     elsewhere.get(os.environ["ELSEWHERE_URL"] + path, timeout=30).raise_for_status()
 
 
-@app.get("/r/<int:number>")
+@app.route("/r/<int:number>", methods=["GET", "POST"])
 def errands(number):
+    request.get_data()
     ask(f"/a/{number}")
     if cache is not None:
         cache.get(f"errand:{number}")
