@@ -20,6 +20,7 @@ mod percent;
 pub mod pipeline;
 mod protobuf;
 pub mod route;
+pub mod signals;
 pub mod span;
 pub mod stream;
 pub mod watch;

@@ -212,17 +212,21 @@ fn a_variable_that_cannot_be_right_is_warned_of_once_and_the_command_runs() -> R
 }
 
 #[test]
-fn an_interrupted_agent_tells_what_it_counted() -> Result<()> {
-    World::story("interrupted", |world| {
-        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
-        let mut recording = Recording::start(world)?;
-        Connection::open(&nginx.address())?.get("/")?;
-        recording.wait_for(1)?;
-        let agent = recording.agent().process();
-        agent.signal(libc::SIGINT)?;
-        ensure!(agent.wait(within(PATIENCE))?.success());
-        // It has said what it counted already.
-        recording.stop(1)?;
-        Ok(())
-    })
+fn an_agent_that_is_ended_tells_what_it_counted() -> Result<()> {
+    // The last by a terminal that is closed.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        World::story(&format!("ended by {signal}"), |world| {
+            let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+            let mut recording = Recording::start(world)?;
+            Connection::open(&nginx.address())?.get("/")?;
+            recording.wait_for(1)?;
+            let agent = recording.agent().process();
+            agent.signal(signal)?;
+            ensure!(agent.wait(within(PATIENCE))?.success());
+            // It has said what it counted already.
+            recording.stop(1)?;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
