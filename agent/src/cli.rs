@@ -59,13 +59,14 @@ pub struct Doctor {
 #[derive(Debug, Args)]
 pub struct Tracing {
     /// Where spans go: otlp, console or none, several separated by commas; else as OTEL_TRACES_EXPORTER and
-    /// OTEL_EXPORTER_OTLP_ENDPOINT say, and with nothing configured to the console
+    /// OTEL_EXPORTER_OTLP_ENDPOINT say, and with nothing configured to the console if there is no --file
     #[arg(long, value_name = "EXPORTERS", help_heading = "Export")]
     pub export: Option<String>,
-    /// The collector, as OTEL_EXPORTER_OTLP_ENDPOINT
+    /// The collector, as OTEL_EXPORTER_OTLP_ENDPOINT; without --export spans go there only
     #[arg(long, value_name = "URL", help_heading = "Export")]
     pub endpoint: Option<String>,
-    /// Append spans to this file as OTLP JSON lines, beside what else is chosen
+    /// Append spans to this file as OTLP JSON lines, beside what else is chosen; where nothing is, in place of the
+    /// console
     #[arg(long, value_name = "PATH", help_heading = "Export")]
     pub file: Option<PathBuf>,
     /// Bytes kept of a run of requests on a connection, 256 to 65536

@@ -24,6 +24,12 @@ pub use host::Host;
 pub use services::Services;
 pub use whose::Whose;
 
+/// Processes remembered, by the pipeline and by who looks at them: more have never been traced at a time. One that is
+/// forgotten is asked for and looked at again.
+const PROCESSES_KEPT: usize = 16_384;
+/// Ended processes remembered, for spans that come after their end: those of a busy second.
+const ENDED_KEPT: usize = 4096;
+
 /// A service instance: a process, or the processes of one server (its workers).
 #[derive(Debug)]
 pub struct Service {

@@ -1,7 +1,8 @@
 //! The Onlooker agent: from kernel events to exported spans, strictly forward.
 //!
-//! `kernel` records Events; `stream` puts them in order and has `onlooker_protocols` cut them into Exchanges; `span`
-//! turns an Exchange into a Span; `parent` settles whose child it is; `enrich` adds who it was; `export` sends it.
+//! `kernel` records Events; `stream` puts them in order and has `onlooker_protocols` cut them into Exchanges; `parent`
+//! settles whose child each is; `describe` makes a Span of it (`span` is what that is); `enrich` adds who it was; `export`
+//! sends it.
 
 pub mod agent;
 pub mod cli;
@@ -19,6 +20,7 @@ mod percent;
 pub mod pipeline;
 mod protobuf;
 pub mod route;
+pub mod signals;
 pub mod span;
 pub mod stream;
 pub mod watch;

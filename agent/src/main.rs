@@ -11,7 +11,8 @@ use onlooker::discover::select::Selectors;
 use onlooker::exec::{self, Followed};
 use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
-use tokio::signal::unix::{SignalKind, signal};
+use onlooker::signals::is_ignored;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -63,6 +64,8 @@ fn log_to_stderr(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would be told on stderr, with a panic where that is closed.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -75,6 +78,9 @@ fn run(options: &Run) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        // The terminal was closed. Under nohup the agent is to outlive that.
+        let hang_up = SignalKind::hangup();
+        let mut hang_up = (!is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut ask = signal(SignalKind::user_defined1())?;
         let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
         tell(&format!("ready: {} processes selected", agent.selected));
@@ -84,6 +90,7 @@ fn run(options: &Run) -> Result<ExitCode> {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    () = received(hang_up.as_mut()) => {}
                     _ = ask.recv() => asked = true,
                 }
             };
@@ -98,6 +105,14 @@ fn run(options: &Run) -> Result<ExitCode> {
         summarise(&agent.stop());
         watched.map(|()| ExitCode::SUCCESS)
     })
+}
+
+/// Waits for a signal, for ever for one that is not listened to.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What was seen, exported and lost, by name. What never happened is not worth a line.

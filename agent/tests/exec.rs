@@ -33,17 +33,22 @@ fn the_exit_code_is_the_commands(#[case] command: &[&str], #[case] code: i32) {
 }
 
 #[rstest]
-#[case::option(&["--no-such-option"], "console", "--no-such-option")]
-#[case::value(&["--ring-bytes", "5000"], "console", "not a power of two")]
-#[case::environment(&[], "carrier-pigeon", "carrier-pigeon")]
-fn what_fails_before_the_command_is_not_taken_for_its_failure(
-    #[case] options: &[&str],
-    #[case] exporter: &str,
-    #[case] why: &str,
-) {
-    let output = exec(options, &["true"]).env("OTEL_TRACES_EXPORTER", exporter).output().unwrap();
+#[case::option(&["--no-such-option"], "--no-such-option")]
+#[case::value(&["--ring-bytes", "5000"], "not a power of two")]
+#[case::exporter(&["--export", "carrier-pigeon"], "carrier-pigeon")]
+fn what_fails_before_the_command_is_not_taken_for_its_failure(#[case] options: &[&str], #[case] why: &str) {
+    let output = exec(options, &["true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125), "{}", said(&output));
     assert!(said(&output).contains(why), "{}", said(&output));
+}
+
+/// As on a terminal that was closed.
+#[test]
+fn a_warning_that_cannot_be_written_does_no_harm() {
+    let nowhere = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut exec = exec(&[], &["sh", "-c", "exit 7"]);
+    let status = exec.env("OTEL_BSP_SCHEDULE_DELAY", "soon").stderr(nowhere).status().unwrap();
+    assert_eq!(status.code(), Some(7));
 }
 
 #[test]

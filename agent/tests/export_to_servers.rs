@@ -124,12 +124,18 @@ fn what_is_refused_for_good_is_not_tried_again(#[case] head: &str) {
     assert_eq!((metrics.export_retries.get(), received.iter().take(1).count()), (0, 1));
 }
 
-#[test]
-fn rejected_spans_of_an_accepted_request_are_counted() {
-    let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
-    let body = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+#[rstest]
+fn rejected_spans_of_an_accepted_request_are_counted(#[values("http/protobuf", "http/json")] protocol: &str) {
+    let body = if protocol == "http/json" {
+        br#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"too old"}}"#.to_vec()
+    } else {
+        let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
+        ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+    };
     let (url, _received) = server(vec![answer("200 OK", &body)]);
-    let (exporting, metrics) = start(&to_http(&url), unseen());
+    let mut variables = to_http(&url);
+    variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", protocol));
+    let (exporting, metrics) = start(&variables, unseen());
     send(&exporting, 1, 5);
     exporting.shutdown(PATIENCE);
     assert_eq!(books(&metrics), [3, 0, 0, 2]);

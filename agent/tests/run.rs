@@ -42,3 +42,21 @@ fn counters_are_told_when_they_are_asked_for_and_at_the_end() {
     assert!(says.any(|line| line.starts_with("onlooker: events ")));
     assert!(agent.0.wait().unwrap().success());
 }
+
+#[test]
+fn what_is_ignored_from_the_start_stays_so() {
+    let cat = Started::new(&mut Command::new("cat"));
+    let mut run = Command::new("nohup");
+    run.args([env!("CARGO_BIN_EXE_onlooker"), "run", "--pid", &cat.0.id().to_string()]);
+    let mut agent = Started::new(run.env("OTEL_TRACES_EXPORTER", "none"));
+    let mut says = BufReader::new(agent.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(says.any(|line| line == "onlooker: ready: 1 processes selected"));
+    agent.signal(libc::SIGHUP);
+    // One that had ended it would be noticed after the first answer.
+    for _ in 0..2 {
+        agent.signal(libc::SIGUSR1);
+        assert!(says.any(|line| line == "onlooker: so far:"));
+    }
+    agent.signal(libc::SIGTERM);
+    assert!(agent.0.wait().unwrap().success());
+}

@@ -178,32 +178,55 @@ fn exec_ends_as_its_command_does() -> Result<()> {
 fn exec_that_cannot_trace_answers_125_and_does_not_run_the_command() -> Result<()> {
     World::story("cannot trace", |world| {
         let ran = world.dir().join("ran");
-        let exec = |agent: &std::path::Path| {
-            let mut exec = world.command(agent);
-            exec.args(["exec", "--", "touch"]).arg(&ran);
+        let agent = agent_for_everybody(world)?;
+        let exec = |options: &[&str]| {
+            let mut exec = world.command(&agent);
+            exec.arg("exec").args(options).args(["--", "touch"]).arg(&ran);
             exec
         };
-        let agent = agent_for_everybody(world)?;
-        let said = Said::by(world, exec(&agent).env("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke"))?;
-        said.is_error(125, &["OTEL_EXPORTER_OTLP_PROTOCOL", "smoke"])?;
-        Said::by(world, as_nobody(&mut exec(&agent))?)?.is_error(125, &["not permitted", "run as root"])?;
+        let said = Said::by(world, &mut exec(&["--endpoint", "nonsense"]))?;
+        said.is_error(125, &["--endpoint", "is not a URL"])?;
+        let said = Said::by(world, exec(&[]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "me:s3cret@collector:4318"))?;
+        said.is_error(125, &["OTEL_EXPORTER_OTLP_ENDPOINT", "does not begin with http:// or https://"])?;
+        ensure!(!said.stderr.contains("s3cret"), "{}", said.stderr);
+        Said::by(world, as_nobody(&mut exec(&[]))?)?.is_error(125, &["not permitted", "run as root"])?;
         ensure!(!ran.exists(), "the command ran");
         Ok(())
     })
 }
 
 #[test]
-fn an_interrupted_agent_tells_what_it_counted() -> Result<()> {
-    World::story("interrupted", |world| {
-        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
-        let mut recording = Recording::start(world)?;
-        Connection::open(&nginx.address())?.get("/")?;
-        recording.wait_for(1)?;
-        let agent = recording.agent().process();
-        agent.signal(libc::SIGINT)?;
-        ensure!(agent.wait(within(PATIENCE))?.success());
-        // It has said what it counted already.
-        recording.stop(1)?;
+fn a_variable_that_cannot_be_right_is_warned_of_once_and_the_command_runs() -> Result<()> {
+    World::story("variable", |world| {
+        let mut exec = onlooker(world, &["exec", "--", "sh", "-c", "exit 7"])?;
+        exec.env("OTEL_TRACES_EXPORTER", "console,zipkin").env("OTEL_BSP_SCHEDULE_DELAY", "soon");
+        let said = Said::by(world, &mut exec)?;
+        ensure!(said.code == Some(7), "it ended with {:?}: {}", said.code, said.stderr);
+        for (variable, value) in [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_BSP_SCHEDULE_DELAY", "soon")] {
+            let warnings = said.stderr.lines().filter(|line| line.contains("WARN") && line.contains(variable));
+            let warnings: Vec<_> = warnings.collect();
+            ensure!(warnings.len() == 1 && warnings[0].contains(value), "{variable}:\n{}", said.stderr);
+        }
         Ok(())
     })
+}
+
+#[test]
+fn an_agent_that_is_ended_tells_what_it_counted() -> Result<()> {
+    // The last by a terminal that is closed.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        World::story(&format!("ended by {signal}"), |world| {
+            let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+            let mut recording = Recording::start(world)?;
+            Connection::open(&nginx.address())?.get("/")?;
+            recording.wait_for(1)?;
+            let agent = recording.agent().process();
+            agent.signal(signal)?;
+            ensure!(agent.wait(within(PATIENCE))?.success());
+            // It has said what it counted already.
+            recording.stop(1)?;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

@@ -19,10 +19,10 @@ use super::outcome::Outcome;
 use crate::route::{self, Holds, Routes};
 use crate::span::{Attributes, Description, Ends, Role};
 
-/// Replaces the known methods; the name and the format are the conventions'.
+/// Replaces the known methods where it lists any; the name and the format are the conventions'.
 const KNOWN_METHODS: &str = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS";
 static LISTED: LazyLock<Option<Methods>> =
-    LazyLock::new(|| env::var(KNOWN_METHODS).ok().map(|list| Methods::of(&list)));
+    LazyLock::new(|| env::var(KNOWN_METHODS).ok().and_then(|list| Methods::of(&list)));
 
 pub(super) fn describe(
     http: &Http,
@@ -101,8 +101,11 @@ fn is_known_method(method: &str) -> bool {
 struct Methods(Vec<String>);
 
 impl Methods {
-    fn of(list: &str) -> Self {
-        Self(list.split(',').map(str::trim).filter(|method| !method.is_empty()).map(str::to_owned).collect())
+    /// None if none is listed.
+    fn of(list: &str) -> Option<Self> {
+        let methods = list.split(',').map(str::trim).filter(|method| !method.is_empty());
+        let methods: Vec<_> = methods.map(str::to_owned).collect();
+        (!methods.is_empty()).then_some(Self(methods))
     }
 
     fn contain(&self, method: &str) -> bool {
@@ -328,11 +331,14 @@ mod tests {
 
     #[test]
     fn listed_methods_replace_the_known_ones() {
-        let methods = Methods::of("PROPFIND, get,,");
+        let methods = Methods::of("PROPFIND, get,,").unwrap();
         assert!(methods.contain("PROPFIND"));
         assert!(methods.contain("get"));
         assert!(!methods.contain("GET"));
         assert!(!methods.contain(""));
+        for nothing in ["", " ", ","] {
+            assert!(Methods::of(nothing).is_none(), "{nothing:?} replaces nothing");
+        }
     }
 
     #[rstest]

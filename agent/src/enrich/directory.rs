@@ -6,13 +6,9 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use rustc_hash::FxHashMap;
 
-use super::Whose;
 use super::host::Host;
+use super::{ENDED_KEPT, PROCESSES_KEPT, Whose};
 
-/// Processes remembered: more have never been traced at a time; of one that is forgotten is asked again.
-const PROCESSES_KEPT: usize = 16_384;
-/// Ended processes remembered, for spans that come after their end: those of a busy second.
-const ENDED_KEPT: usize = 4096;
 /// Names remembered of processes that executed something, and as many before these: more than start within the second
 /// or two in which one is asked for.
 const NAMES_KEPT: usize = 4096;

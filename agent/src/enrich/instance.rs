@@ -30,7 +30,7 @@ pub(super) struct Member {
     pub(super) executable: PathBuf,
     pub(super) runtime: Runtime,
     pub(super) environment: Environment,
-    /// The first argument as it was given. The others may hold secrets.
+    /// What the program was called by. Its arguments may hold secrets.
     pub(super) command: Option<String>,
     name: Judgement,
     /// Device and inode number of the executable.
@@ -106,7 +106,7 @@ impl Member {
         let given = environment.service_name.as_deref().and_then(presentable);
         let name = given.map_or_else(|| service_name::judge(&launch), |name| Judgement::Named(name.into()));
         Self {
-            command: launch.first_argument().and_then(presentable).map(Into::into),
+            command: launch.called().and_then(presentable).map(Into::into),
             program: program.map(|metadata| (metadata.dev(), metadata.ino())),
             executable,
             runtime,

@@ -73,27 +73,36 @@ pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
 impl<'a> Launch<'a> {
     pub(super) fn command(&self) -> Command<'a> {
         let Some((first, rest)) = self.arguments.split_first() else { return Command::Arguments(Vec::new()) };
-        let known = |path: &str| {
-            let name = file_name(Path::new(path));
-            name == file_name(self.executable) || self.started_by.is_some_and(|path| name == file_name(path))
-        };
-        if !rest.is_empty() || !first.contains(' ') || known(first) {
+        if !rest.is_empty() || self.is_one_word(first) {
             return Command::Arguments(rest.iter().map(String::as_str).collect());
         }
         // `node /srv/shop/server.js`, as pm2 writes it.
-        let mut words = first.split_ascii_whitespace();
-        match words.next() {
-            Some(program) if known(program) => Command::Arguments(words.collect()),
-            _ => Command::Title(first),
+        match self.split(first) {
+            Some((_, words)) => Command::Arguments(words.collect()),
+            None => Command::Title(first),
         }
     }
 
-    /// The first argument as it was given; None if a title was written over it.
-    pub(super) fn first_argument(&self) -> Option<&'a str> {
-        match self.command() {
-            Command::Arguments(_) => self.arguments.first().map(String::as_str),
-            Command::Title(_) => None,
-        }
+    /// What the program was called by. Of a title only its first word, and only if that is the program: all else of
+    /// it may be a whole command line.
+    pub(super) fn called(&self) -> Option<&'a str> {
+        let first = self.arguments.first()?;
+        if self.is_one_word(first) { Some(first) } else { self.split(first).map(|(program, _)| program) }
+    }
+
+    /// Whether the first argument can be no title, though the program's path may have spaces.
+    fn is_one_word(&self, first: &str) -> bool {
+        let mut paths = self.started_by.into_iter().chain([self.executable]);
+        !first.contains(|c: char| c.is_ascii_whitespace()) || paths.any(|path| path.ends_with(first))
+    }
+
+    /// A title as the program and its arguments, if it begins with the program.
+    fn split(&self, title: &'a str) -> Option<(&'a str, impl Iterator<Item = &'a str> + use<'a>)> {
+        let mut words = title.split_ascii_whitespace();
+        let program = words.next()?;
+        let name = file_name(Path::new(program));
+        let mut paths = self.started_by.into_iter().chain([self.executable]);
+        paths.any(|path| name == file_name(path)).then_some((program, words))
     }
 
     /// The script the process was started by, if it was.
@@ -249,6 +258,29 @@ mod tests {
             read: &|_| None,
         };
         assert_eq!(launch.command(), command);
+    }
+
+    #[rstest]
+    #[case::arguments(&["/usr/bin/perl", "worker.pl", "--password=hunter2"], Some("/usr/bin/perl"))]
+    #[case::none(&[], None)]
+    #[case::title(&["worker: card 4111"], None)]
+    #[case::title_like_a_command(&["/srv/worker.pl --password=hunter2"], Some("/srv/worker.pl"))]
+    #[case::title_of_the_program(&["perl worker.pl --password=hunter2"], Some("perl"))]
+    #[case::title_that_ends_with_the_program(&["worker --password=hunter2 --with=/usr/bin/perl"], None)]
+    #[case::title_before_what_it_left(&["worker --password=hunter2", "left"], None)]
+    #[case::path_with_a_space(&["/srv/my shop/worker.pl"], Some("/srv/my shop/worker.pl"))]
+    fn a_program_is_called_by_one_word(#[case] arguments: &[&str], #[case] called: Option<&str>) {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let launch = Launch {
+            program: Program::Perl,
+            executable: Path::new("/usr/bin/perl"),
+            started_by: Some(Path::new("/srv/my shop/worker.pl")),
+            arguments: &arguments,
+            working_directory: None,
+            environment: &Environment::default(),
+            read: &|_| None,
+        };
+        assert_eq!(launch.called(), called);
     }
 
     #[rstest]

@@ -11,14 +11,9 @@ use rustc_hash::FxHashMap;
 use super::host::Host;
 use super::instance::{self, Instance};
 use super::resource;
-use super::{Service, Whose};
+use super::{ENDED_KEPT, PROCESSES_KEPT, Service, Whose};
 use crate::discover::process::{Identity, Process, Unreadable};
 use crate::discover::runtime::Runtimes;
-
-/// Processes remembered. More have never been traced at a time; what is forgotten is read again.
-const PROCESSES_KEPT: usize = 16_384;
-/// Ended processes remembered, for spans that come after their end: those of a busy second.
-const ENDED_KEPT: usize = 4096;
 
 /// The services of this host's processes.
 #[derive(Debug)]

@@ -5,12 +5,13 @@
 //! the agent before the command.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use signal_hook_registry::{SigId, register_sigaction, unregister};
 use tokio::net::unix::pipe::{self, Receiver};
+
+use crate::signals::is_ignored;
 
 /// Also what service managers and people send to a server's main process: to reload, to open logs anew.
 const PASSED_ON: [i32; 6] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
@@ -61,16 +62,6 @@ impl Signals {
         // The pipe's other end is in the actions, which end with this.
         std::future::pending().await
     }
-}
-
-fn is_ignored(signal: i32) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: changes nothing; the action is plain integers, valid as zeroes, and written where the call succeeds.
-    let action = unsafe {
-        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
-        action.assume_init()
-    };
-    action.sa_sigaction == libc::SIG_IGN
 }
 
 impl Drop for Signals {

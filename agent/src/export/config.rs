@@ -1,8 +1,9 @@
 //! Where spans go: the `OTEL_*` variables of the specification, and the command line before them.
 //!
 //! `OTEL_TRACES_EXPORTER` says which exporters; without it OTLP is used if any `OTEL_EXPORTER_OTLP_*` variable for
-//! traces is set, and the console if nothing is. A value that cannot be right stops the agent at its start, in one
-//! sentence: it would else be noticed by the traces that are missing. An empty variable is an unset one.
+//! traces is set, and the console if nothing is. An empty variable is an unset one, and so is, with a warning, one whose
+//! value cannot be right: variables are often meant for the SDKs of services, which must run all the same. Who writes a
+//! command line sees what it says of itself: there it stops the agent at its start, in one sentence.
 
 mod environment;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
+use tracing::warn;
 
 use self::environment::Environment;
 use super::batch::Schedule;
@@ -35,6 +37,8 @@ pub struct Config {
     /// OTLP JSON lines are appended to it.
     pub file: Option<PathBuf>,
     pub schedule: Schedule,
+    /// Values of variables that cannot be right, and are as if they were not there.
+    pub ignored: Vec<ConfigError>,
 }
 
 /// How a collector is reached.
@@ -77,7 +81,7 @@ impl fmt::Debug for Headers {
 }
 
 /// A setting that cannot be right.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct ConfigError {
     /// The variable or option it is about.
@@ -92,52 +96,91 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Reads the environment of the agent's own process.
+    /// Reads the environment of the agent's own process, and warns of what it ignores there.
     ///
     /// # Errors
-    /// When a variable or a choice has a value that cannot be right.
+    /// When a choice has a value that cannot be right, or a variable that says where spans go or whom is trusted.
     pub fn from_env(choices: Choices) -> Result<Self, ConfigError> {
-        Self::read(choices, &|name| std::env::var_os(name))
+        let config = Self::read(choices, &|name| std::env::var_os(name))?;
+        for ignored in &config.ignored {
+            warn!("{ignored}; ignored");
+        }
+        Ok(config)
     }
 
     /// Reads what `variable` says of each variable.
     ///
     /// # Errors
-    /// When a variable or a choice has a value that cannot be right.
+    /// As [`Self::from_env`].
     pub fn read(choices: Choices, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-        let environment = Environment(variable);
-        let mut config = Self { file: choices.file, schedule: environment.schedule()?, ..Self::default() };
-
-        let (source, named) = match choices.exporters {
-            Some(named) => ("--export", Some(named)),
-            None => ("OTEL_TRACES_EXPORTER", environment.text("OTEL_TRACES_EXPORTER")?),
+        let environment = Environment::new(variable);
+        let mut config = Self { file: choices.file, schedule: environment.schedule(), ..Self::default() };
+        let exporters = match choices.exporters {
+            Some(list) => Some(chosen(&list)?),
+            // Who names a collector means it, whatever the environment is for.
+            None if choices.endpoint.is_some() => Some(Exporters { otlp: true, console: false }),
+            None => in_environment(&environment),
         };
-        let otlp = match named {
-            Some(named) => {
-                let named: Vec<&str> = named.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-                if let Some(unknown) = named.iter().find(|name| !["otlp", "console", "none"].contains(name)) {
-                    return Err(ConfigError::new(
-                        source,
-                        format!("unknown exporter {unknown:?}; known are otlp, console and none"),
-                    ));
-                }
-                if named.contains(&"none") && named.len() > 1 {
-                    return Err(ConfigError::new(source, "\"none\" goes with no other exporter"));
-                }
-                config.console = named.contains(&"console");
-                named.contains(&"otlp")
-            }
-            None => {
-                let otlp = choices.endpoint.is_some() || environment.mentions_otlp()?;
-                config.console = !otlp && config.file.is_none();
-                otlp
-            }
-        };
-        if otlp {
+        let exporters = exporters.unwrap_or_else(|| {
+            let otlp = environment.mentions_otlp();
+            Exporters { otlp, console: !otlp && config.file.is_none() }
+        });
+        config.console = exporters.console;
+        if exporters.otlp {
             config.otlp = Some(environment.otlp(choices.endpoint)?);
         }
+        config.ignored = environment.ignored();
         Ok(config)
     }
+}
+
+/// Exporters that were named.
+#[derive(Debug, Clone, Copy)]
+struct Exporters {
+    otlp: bool,
+    console: bool,
+}
+
+/// Those that the command line lists.
+fn chosen(list: &str) -> Result<Exporters, ConfigError> {
+    let (exporters, problems) = listed(list);
+    let problem = problems.into_iter().next();
+    match exporters {
+        Some(exporters) if problem.is_none() => Ok(exporters),
+        _ => Err(ConfigError::new("--export", problem.unwrap_or_else(|| format!("names no exporter; {KNOWN}")))),
+    }
+}
+
+/// Those that the environment lists.
+fn in_environment(environment: &Environment<'_>) -> Option<Exporters> {
+    const VARIABLE: &str = "OTEL_TRACES_EXPORTER";
+    let (exporters, problems) = listed(&environment.setting(VARIABLE, |list| Ok(list.to_owned()))?);
+    for problem in problems {
+        environment.ignore(ConfigError::new(VARIABLE, problem));
+    }
+    exporters
+}
+
+const KNOWN: &str = "known are otlp, console and none";
+
+/// Those of a list that has any, and what in it cannot be right.
+fn listed(list: &str) -> (Option<Exporters>, Vec<String>) {
+    let mut exporters = Exporters { otlp: false, console: false };
+    let mut none = false;
+    let mut problems = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match name.to_ascii_lowercase().as_str() {
+            "otlp" => exporters.otlp = true,
+            "console" => exporters.console = true,
+            "none" => none = true,
+            _ => problems.push(format!("unknown exporter {name:?}; {KNOWN}")),
+        }
+    }
+    let any = exporters.otlp || exporters.console;
+    if any && none {
+        problems.push("\"none\" goes with no other exporter".to_owned());
+    }
+    ((any || none).then_some(exporters), problems)
 }
 
 #[cfg(test)]
@@ -178,6 +221,7 @@ mod tests {
 
     #[rstest]
     #[case::both("otlp, console", true, true)]
+    #[case::in_any_case("OTLP,Console", true, true)]
     #[case::none("none", false, false)]
     #[case::console("console", false, true)]
     fn exporters_are_a_list(#[case] list: &str, #[case] otlp: bool, #[case] console: bool) {
@@ -218,13 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn a_chosen_endpoint_is_otlp_whatever_the_environment_exports_to() {
+        let choices = Choices { endpoint: Some("http://here:1".to_owned()), ..Choices::default() };
+        let exporters = |choices: Choices| {
+            let config = read(choices, &[("OTEL_TRACES_EXPORTER", "console")]).unwrap();
+            (config.otlp.is_some(), config.console)
+        };
+        assert_eq!(exporters(choices.clone()), (true, false));
+        assert_eq!(exporters(Choices { exporters: Some("otlp,console".to_owned()), ..choices }), (true, true));
+    }
+
+    #[test]
     fn every_setting_has_its_variable() {
         let otlp = otlp(&[
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_HEADERS", " authorization = Bearer%20s3cret , ,x-b=a=b"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
             ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/me.pem"),
             ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/me.key"),
@@ -252,22 +307,83 @@ mod tests {
         assert_eq!(read(Choices::default(), &variables).unwrap().schedule, expected);
     }
 
+    #[test]
+    fn a_timeout_of_0_is_none() {
+        let variables = [("OTEL_EXPORTER_OTLP_TIMEOUT", "0"), ("OTEL_BSP_EXPORT_TIMEOUT", "0")];
+        let config = read(Choices::default(), &variables).unwrap();
+        let month = Duration::from_secs(30 * 24 * 3600);
+        assert!(config.schedule.export_timeout > month && config.otlp.unwrap().timeout > month);
+    }
+
     #[rstest]
-    #[case(&[("OTEL_TRACES_EXPORTER", "zipkin")], "OTEL_TRACES_EXPORTER: unknown exporter \"zipkin\"; known are otlp, console and none")]
-    #[case(&[("OTEL_TRACES_EXPORTER", "none,otlp")], "OTEL_TRACES_EXPORTER: \"none\" goes with no other exporter")]
-    #[case(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http")], "OTEL_EXPORTER_OTLP_PROTOCOL: \"http\" is not grpc, http/protobuf or http/json")]
-    #[case(&[("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd")], "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: \"zstd\" is not gzip or none")]
-    #[case(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")], "OTEL_EXPORTER_OTLP_TIMEOUT: \"10s\" is not a whole number of at least 1")]
-    #[case(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")], "OTEL_EXPORTER_OTLP_ENDPOINT: \"collector:4318\" does not begin with http:// or https://")]
-    #[case(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@c")], "OTEL_EXPORTER_OTLP_ENDPOINT: has a user name or password in it; put credentials into OTEL_EXPORTER_OTLP_HEADERS")]
-    #[case(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,s3cret")], "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is not name=value (values are not shown)")]
-    #[case(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,x y=s3cret")], "OTEL_EXPORTER_OTLP_HEADERS: entry 2: its name cannot be a header's")]
-    #[case(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%0Ax")], "OTEL_EXPORTER_OTLP_HEADERS: the value of a cannot be a header's")]
-    #[case(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%2")], "OTEL_EXPORTER_OTLP_HEADERS: the value of a cannot be a header's")]
-    #[case(&[("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k")], "OTEL_EXPORTER_OTLP_CLIENT_KEY: needs ..._CLIENT_CERTIFICATE beside it")]
-    #[case(&[("OTEL_BSP_MAX_QUEUE_SIZE", "0")], "OTEL_BSP_MAX_QUEUE_SIZE: \"0\" is not a whole number of at least 1")]
-    #[case(&[("OTEL_BSP_MAX_QUEUE_SIZE", "10"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "11")], "OTEL_BSP_MAX_EXPORT_BATCH_SIZE: 11 is more than OTEL_BSP_MAX_QUEUE_SIZE, 10")]
-    fn a_bad_value_is_one_clear_error(#[case] variables: &[(&str, &str)], #[case] error: &str) {
+    #[case::exporter(&[("OTEL_TRACES_EXPORTER", "zipkin")], &["OTEL_TRACES_EXPORTER: unknown exporter \"zipkin\"; known are otlp, console and none"])]
+    #[case::protocol(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http")], &["OTEL_EXPORTER_OTLP_PROTOCOL: \"http\" is not grpc, http/protobuf or http/json"])]
+    #[case::compression(&[("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd")], &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: \"zstd\" is not gzip or none"])]
+    #[case::timeout(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")], &["OTEL_EXPORTER_OTLP_TIMEOUT: \"10s\" is not a whole number of at least 0"])]
+    #[case::of_traces_and_all(&[("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "-1"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "1e3")], &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: \"-1\" is not a whole number of at least 0", "OTEL_EXPORTER_OTLP_TIMEOUT: \"1e3\" is not a whole number of at least 0"])]
+    #[case::boolean(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"), ("OTEL_EXPORTER_OTLP_INSECURE", "1")], &["OTEL_EXPORTER_OTLP_INSECURE: \"1\" is not true or false"])]
+    #[case::header(&[("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")], &["OTEL_EXPORTER_OTLP_HEADERS: entry 1 is not name=value (values are not shown)"])]
+    #[case::header_name(&[("OTEL_EXPORTER_OTLP_HEADERS", ",x y=s3cret")], &["OTEL_EXPORTER_OTLP_HEADERS: entry 2: its name cannot be a header's"])]
+    #[case::header_value(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%0Ax,b=s3cret%2")], &["OTEL_EXPORTER_OTLP_HEADERS: entry 1: the value of a cannot be a header's", "OTEL_EXPORTER_OTLP_HEADERS: entry 2: the value of b cannot be a header's"])]
+    #[case::queue(&[("OTEL_BSP_MAX_QUEUE_SIZE", "0")], &["OTEL_BSP_MAX_QUEUE_SIZE: \"0\" is not a whole number of at least 1"])]
+    #[case::delay(&[("OTEL_BSP_SCHEDULE_DELAY", "soon")], &["OTEL_BSP_SCHEDULE_DELAY: \"soon\" is not a whole number of at least 0"])]
+    #[case::batch(&[("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "65537")], &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE: 65537 is more than OTEL_BSP_MAX_QUEUE_SIZE, 65536"])]
+    fn a_variable_that_cannot_be_right_is_as_unset_and_said_once(
+        #[case] variables: &[(&str, &str)],
+        #[case] ignored: &[&str],
+    ) {
+        let config = read(Choices::default(), variables).unwrap();
+        let said: Vec<_> = config.ignored.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ignored);
+        // That OTLP is meant is seen all the same.
+        let rest = variables.iter().filter(|(name, _)| !ignored.iter().any(|said| said.starts_with(name)));
+        let mut rest: Vec<_> = rest.copied().collect();
+        if config.otlp.is_some() {
+            rest.push(("OTEL_TRACES_EXPORTER", "otlp"));
+        }
+        assert_eq!(Config { ignored: Vec::new(), ..config }, read(Choices::default(), &rest).unwrap());
+    }
+
+    #[test]
+    fn the_rest_of_a_list_is_heeded() {
+        let config = read(Choices::default(), &[("OTEL_TRACES_EXPORTER", "zipkin,Otlp,none")]).unwrap();
+        assert_eq!((config.otlp.is_some(), config.console, config.ignored.len()), (true, false, 2));
+        let headers = otlp(&[("OTEL_EXPORTER_OTLP_HEADERS", "x y=1,a=b,c")]).headers;
+        assert_eq!(headers.0.keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_wrong_for_traces_leaves_what_is_for_all_signals() {
+        let variables = [("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "smoke"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "gRPC")];
+        assert_eq!(otlp(&variables).protocol, Protocol::Grpc);
+    }
+
+    #[test]
+    fn variables_of_exporters_that_are_not_used_are_not_read() {
+        let choices = Choices { exporters: Some("console".to_owned()), ..Choices::default() };
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense"), ("OTEL_TRACES_EXPORTER", "nonsense")];
+        assert_eq!(read(choices, &variables).unwrap().ignored, []);
+    }
+
+    #[rstest]
+    #[case::no_scheme(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "me:s3cret@collector:4318")], "OTEL_EXPORTER_OTLP_ENDPOINT: does not begin with http:// or https://")]
+    #[case::no_port(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:99999")], "OTEL_EXPORTER_OTLP_ENDPOINT: is not a URL: invalid port number")]
+    #[case::credentials(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@c")], "OTEL_EXPORTER_OTLP_ENDPOINT: has a user name or password in it; put credentials into OTEL_EXPORTER_OTLP_HEADERS")]
+    #[case::half_an_identity(&[("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k")], "OTEL_EXPORTER_OTLP_CLIENT_KEY: needs ..._CLIENT_CERTIFICATE beside it")]
+    fn where_spans_go_and_whom_is_trusted_is_right_or_an_error(
+        #[case] variables: &[(&str, &str)],
+        #[case] error: &str,
+    ) {
         assert_eq!(read(Choices::default(), variables), Err(error.to_owned()));
+    }
+
+    #[rstest]
+    #[case::exporter("zipkin", "--export: unknown exporter \"zipkin\"; known are otlp, console and none")]
+    #[case::among_others("otlp,zipkin", "--export: unknown exporter \"zipkin\"; known are otlp, console and none")]
+    #[case::none("none,otlp", "--export: \"none\" goes with no other exporter")]
+    #[case::nothing(",", "--export: names no exporter; known are otlp, console and none")]
+    fn a_choice_is_right_or_an_error(#[case] list: &str, #[case] error: &str) {
+        let choices = Choices { exporters: Some(list.to_owned()), ..Choices::default() };
+        assert_eq!(read(choices, &[]), Err(error.to_owned()));
     }
 }

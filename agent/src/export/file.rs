@@ -1,14 +1,16 @@
 //! Appends requests to a file as OTLP JSON, one `ExportTraceServiceRequest` per line, as the Collector's file exporter
 //! writes and its receiver reads them.
 //!
-//! A line that could not be written whole is taken back. A full disk costs counted spans; the next line is tried again.
+//! A line that could not be written whole is taken back. A full disk costs counted spans; the next line is tried again. Where
+//! half a line is found, left by an agent that was killed, the first begins behind it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::batch::Batcher;
 use super::{StartError, json};
@@ -19,14 +21,20 @@ pub(super) struct Lines {
     file: File,
     /// The last write failed; said once, not for each.
     failing: bool,
-    /// Half a line stands at the end, and could not be taken back: the file is not a regular one.
+    /// Half a line stands at the end: it was there before, or could not be taken back, where the file is not a regular one.
     torn: bool,
 }
 
 impl Lines {
     pub(super) fn open(path: PathBuf) -> Result<Self, StartError> {
         match OpenOptions::new().append(true).create(true).open(&path) {
-            Ok(file) => Ok(Self { path, file, failing: false, torn: false }),
+            Ok(file) => {
+                let torn = is_torn(&file, &path).unwrap_or_else(|error| {
+                    debug!("cannot see how {} ends: {error}", path.display());
+                    false
+                });
+                Ok(Self { path, file, failing: false, torn })
+            }
             Err(error) => Err(StartError::File { path, error }),
         }
     }
@@ -57,11 +65,11 @@ impl Lines {
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let regular = self.file.metadata()?.is_file();
-        let end = if regular { self.file.seek(SeekFrom::End(0))? } else { 0 };
         if self.torn {
             self.file.write_all(b"\n")?;
             self.torn = false;
         }
+        let end = if regular { self.file.seek(SeekFrom::End(0))? } else { 0 };
         let written = self.file.write_all(line);
         if written.is_err() {
             self.torn = !(regular && self.file.set_len(end).is_ok());
@@ -70,9 +78,21 @@ impl Lines {
     }
 }
 
+/// Whether a file that is a regular one ends within a line. That it may be written to doesn't mean that it may be read.
+fn is_torn(file: &File, path: &Path) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, metadata.len() - 1)?;
+    Ok(last != *b"\n")
+}
+
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use rstest::rstest;
 
     use super::*;
     use crate::export::account::{Account, Lane};
@@ -108,10 +128,13 @@ mod tests {
         assert_eq!(written.lines().count() as u64, metrics.spans_exported.get());
     }
 
+    #[rstest]
+    #[case::whole_line("before\n")]
+    #[case::half_a_line("before")]
     #[tokio::test]
-    async fn each_request_is_a_line_behind_what_is_there() {
+    async fn each_request_is_a_line_behind_what_is_there(#[case] before: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "before\n").unwrap();
+        std::fs::write(file.path(), before).unwrap();
         let metrics = Arc::new(Metrics::default());
         Lines::open(file.path().to_owned()).unwrap().run(batcher_with_spans(2, &metrics)).await;
         let written = std::fs::read_to_string(file.path()).unwrap();

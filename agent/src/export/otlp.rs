@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Url;
 use reqwest::header::HeaderMap;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -37,6 +38,17 @@ const USER_AGENT: &str = concat!("onlooker/", env!("CARGO_PKG_VERSION"), " (OTLP
 struct Accepted {
     rejected_spans: u64,
     message: String,
+}
+
+impl Accepted {
+    /// The same in words, of a request of so many spans.
+    fn remark(&self, spans: usize) -> String {
+        match (self.rejected_spans, self.message.as_str()) {
+            (0, message) => format!("accepted {spans} spans and said: {message}"),
+            (rejected, "") => format!("rejected {rejected} of {spans} spans"),
+            (rejected, message) => format!("rejected {rejected} of {spans} spans: {message}"),
+        }
+    }
 }
 
 /// Why a request was not accepted.
@@ -65,7 +77,8 @@ enum Transport {
 #[derive(Debug)]
 pub(super) struct Collector {
     transport: Transport,
-    endpoint: String,
+    /// Scheme, host and port of the endpoint: what is behind them may be a credential.
+    origin: String,
     /// Values to blank out of what the collector says: some echo the credentials that they refuse.
     secrets: Vec<String>,
     attempt_timeout: Duration,
@@ -74,10 +87,13 @@ pub(super) struct Collector {
     metrics: Arc<Metrics>,
 }
 
-/// Logged when it changes, not at every request.
+/// How delivery goes, from the best to the worst. Logged when it changes, not at every request.
 const HEALTHY: u8 = 0;
-const RETRYING: u8 = 1;
-const LOSING: u8 = 2;
+/// All is accepted, with a word on it.
+const REMARKED: u8 = 1;
+const REJECTING: u8 = 2;
+const RETRYING: u8 = 3;
+const LOSING: u8 = 4;
 
 impl Collector {
     /// Must be made in the runtime that will run it; connects when there is something to send.
@@ -86,10 +102,11 @@ impl Collector {
             Protocol::Grpc => Transport::Grpc(grpc::Client::new(config)?),
             Protocol::HttpProtobuf | Protocol::HttpJson => Transport::Http(http::Client::new(config)?),
         };
+        let endpoint = Url::parse(&config.endpoint).map_err(|error| StartError::Endpoint(error.to_string()))?;
         Ok(Self {
             transport,
-            endpoint: config.endpoint.clone(),
-            secrets: secrets(&config.headers.0),
+            origin: endpoint.origin().ascii_serialization(),
+            secrets: secrets(&config.headers.0, &endpoint),
             attempt_timeout: config.timeout,
             export_timeout,
             health: AtomicU8::new(HEALTHY),
@@ -137,12 +154,12 @@ impl Collector {
                 Some(pause) => {
                     self.metrics.export_retries.add(1);
                     self.falls_to(RETRYING, &format!("{why}; trying again"));
-                    debug!("delivery to {} failed: {why}; next attempt in {pause:?}", self.endpoint);
+                    debug!("delivery to {} failed: {why}; next attempt in {pause:?}", self.origin);
                     sleep(pause).await;
                 }
                 None => {
                     self.falls_to(LOSING, &format!("{why}; spans are being lost"));
-                    debug!("gave up {} spans for {}: {why}", batch.spans(), self.endpoint);
+                    debug!("gave up {} spans for {}: {why}", batch.spans(), self.origin);
                     return;
                 }
             }
@@ -157,19 +174,24 @@ impl Collector {
     }
 
     fn accepted(&self, batch: Batch, accepted: &Accepted) {
-        if self.health.swap(HEALTHY, Relaxed) != HEALTHY {
-            info!("delivering spans to {} again", self.endpoint);
+        let health = match accepted {
+            Accepted { rejected_spans: 1.., .. } => REJECTING,
+            Accepted { message, .. } if !message.is_empty() => REMARKED,
+            Accepted { .. } => HEALTHY,
+        };
+        let before = self.health.swap(health, Relaxed);
+        if before >= RETRYING {
+            info!("delivering spans to {} again", self.origin);
         }
-        if accepted.rejected_spans > 0 || !accepted.message.is_empty() {
-            let message = redacted(&accepted.message, &self.secrets);
-            warn!("{} rejected {} of {} spans: {message}", self.endpoint, accepted.rejected_spans, batch.spans());
+        if health != before && health != HEALTHY {
+            warn!("{} {}", self.origin, redacted(&accepted.remark(batch.spans()), &self.secrets));
         }
         batch.delivered(accepted.rejected_spans);
     }
 
     fn falls_to(&self, health: u8, why: &str) {
         if self.health.fetch_max(health, Relaxed) < health {
-            warn!("cannot deliver spans to {}: {why}", self.endpoint);
+            warn!("cannot deliver spans to {}: {why}", self.origin);
         }
     }
 }
@@ -181,14 +203,16 @@ fn redacted(message: &str, secrets: &[String]) -> String {
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
 }
 
-/// The headers' values, and the parts of those like `Bearer TOKEN`. Very short ones would blank out ordinary words.
-fn secrets(headers: &HeaderMap) -> Vec<String> {
+/// The values of headers, and the parts of those like `Bearer TOKEN`, and of the endpoint's query. Very short ones would
+/// blank out ordinary words.
+fn secrets(headers: &HeaderMap, endpoint: &Url) -> Vec<String> {
     const SHORTEST: usize = 4;
     let values = headers.values().filter_map(|value| value.to_str().ok());
     let mut secrets: Vec<String> = values
         .flat_map(|value| std::iter::once(value).chain(value.split_whitespace().skip(1)))
-        .filter(|secret| secret.len() >= SHORTEST)
         .map(str::to_owned)
+        .chain(endpoint.query_pairs().map(|(_, value)| value.into_owned()))
+        .filter(|secret| secret.len() >= SHORTEST)
         .collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
@@ -243,17 +267,19 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::export::{Choices, Config};
+    use crate::export::account::{Account, Lane};
+    use crate::export::batch::Schedule;
+    use crate::export::{Choices, Config, sample};
 
     #[test]
     fn what_a_collector_says_is_shown_without_our_credentials() {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer t0psecret"));
         headers.insert("x-team", HeaderValue::from_static("a"));
-        let secrets = secrets(&headers);
+        let secrets = secrets(&headers, &Url::parse("https://collector/otlp?api_key=k3y%2Bs&a=b").unwrap());
         assert_eq!(
-            redacted("bad token t0psecret\n(got \"Bearer t0psecret\")", &secrets),
-            "bad token [redacted] (got \"[redacted]\")"
+            redacted("bad token t0psecret\n(got \"Bearer t0psecret\" for k3y+s)", &secrets),
+            "bad token [redacted] (got \"[redacted]\" for [redacted])"
         );
         assert_eq!(redacted(&"x".repeat(1000), &secrets).len(), 300);
     }
@@ -278,5 +304,49 @@ mod tests {
         let config = Config::read(Choices::default(), &variable).unwrap().otlp.unwrap();
         let error = Collector::new(&config, Duration::ZERO, Arc::default()).unwrap_err().to_string();
         assert_eq!(error, format!("cannot set up TLS for OTLP: {path} has no CERTIFICATE in PEM form"));
+    }
+    /// A request of one span on its way.
+    async fn batch() -> Batch {
+        let batcher = Batcher::new(Lane::new(0, 1), Schedule::default());
+        let ticket = Account::open(Arc::default()).ticket();
+        batcher.put(&ticket, &sample::span(1, &sample::service("shop")));
+        ticket.enter(1);
+        batcher.close();
+        batcher.next().await.expect("a request").1
+    }
+
+    #[tokio::test]
+    async fn what_changes_is_logged_once_and_without_credentials() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+        let subscriber = subscriber.with_writer(Arc::new(log.reopen().unwrap())).finish();
+        let _subscribed = tracing::subscriber::set_default(subscriber);
+
+        let endpoint = "http://collector:4318/t0ken/v1/traces?api_key=s3cret";
+        let variable = |name: &str| (name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").then(|| OsString::from(endpoint));
+        let config = Config::read(Choices::default(), &variable).unwrap().otlp.unwrap();
+        let collector = Collector::new(&config, Duration::ZERO, Arc::default()).unwrap();
+        let accepted = |rejected_spans, message: &str| Accepted { rejected_spans, message: message.to_owned() };
+        let whole = accepted(0, "");
+        for _ in 0..2 {
+            collector.falls_to(RETRYING, "no answer; trying again");
+        }
+        for accepted in [&accepted(1, "too old: s3cret"), &accepted(1, "too large"), &whole, &accepted(1, ""), &whole] {
+            collector.accepted(batch().await, accepted);
+        }
+        for _ in 0..2 {
+            collector.accepted(batch().await, &accepted(0, "use gzip"));
+        }
+        let told = std::fs::read_to_string(log.path()).unwrap();
+        assert_eq!(
+            told.lines().map(str::trim).collect::<Vec<_>>(),
+            [
+                "WARN cannot deliver spans to http://collector:4318: no answer; trying again",
+                "INFO delivering spans to http://collector:4318 again",
+                "WARN http://collector:4318 rejected 1 of 1 spans: too old: [redacted]",
+                "WARN http://collector:4318 rejected 1 of 1 spans",
+                "WARN http://collector:4318 accepted 1 spans and said: use gzip",
+            ]
+        );
     }
 }

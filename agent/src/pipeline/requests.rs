@@ -242,20 +242,62 @@ impl<S: Surroundings> Listener for Requests<S> {
 }
 
 /// The routes that each service has shown.
-#[derive(Debug, Default)]
-struct ServiceRoutes(FxHashMap<usize, (Weak<Service>, Routes)>);
+#[derive(Debug)]
+struct ServiceRoutes {
+    known: FxHashMap<usize, (Weak<Service>, Routes)>,
+    /// So many services are known before those that are gone are looked for: where many are there, looking costs.
+    swept_at: usize,
+}
+
+impl Default for ServiceRoutes {
+    fn default() -> Self {
+        Self { known: FxHashMap::default(), swept_at: Self::KEPT }
+    }
+}
 
 impl ServiceRoutes {
-    /// Services kept before those that are gone are looked for.
+    /// Services kept whether they are gone or not.
     const KEPT: usize = 1024;
 
     fn of(&mut self, service: &Arc<Service>) -> &mut Routes {
-        if self.0.len() >= Self::KEPT {
-            self.0.retain(|_, (service, _)| service.strong_count() > 0);
+        let place = Arc::as_ptr(service).addr();
+        if self.known.len() >= self.swept_at && !self.known.contains_key(&place) {
+            self.known.retain(|_, (service, _)| service.strong_count() > 0);
+            self.swept_at = Self::KEPT.max(2 * self.known.len());
         }
         // The weak reference keeps the place from being another service's.
-        let (_, routes) =
-            self.0.entry(Arc::as_ptr(service).addr()).or_insert_with(|| (Arc::downgrade(service), Routes::default()));
+        let (_, routes) = self.known.entry(place).or_insert_with(|| (Arc::downgrade(service), Routes::default()));
         routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::Resource;
+
+    use super::*;
+
+    fn service() -> Arc<Service> {
+        Arc::new(Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() })
+    }
+
+    #[test]
+    fn services_that_are_gone_are_looked_for_when_there_are_twice_as_many() {
+        let mut routes = ServiceRoutes::default();
+        let there: Vec<_> = std::iter::repeat_with(service).take(ServiceRoutes::KEPT).collect();
+        for service in &there {
+            routes.of(service);
+        }
+        let gone = service();
+        routes.of(&gone);
+        assert_eq!(routes.swept_at, 2 * ServiceRoutes::KEPT, "nobody was gone");
+        drop(gone);
+        while routes.known.len() < 2 * ServiceRoutes::KEPT {
+            routes.of(&service());
+        }
+        routes.of(&there[0]);
+        assert_eq!(routes.known.len(), 2 * ServiceRoutes::KEPT, "a known one is no reason to look");
+        routes.of(&service());
+        assert_eq!(routes.known.len(), ServiceRoutes::KEPT + 1);
     }
 }

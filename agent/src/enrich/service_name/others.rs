@@ -25,17 +25,44 @@ pub(super) fn script(launch: &Launch<'_>) -> Judgement {
             return launch.script().map_or(Judgement::Worker(None), scripted);
         }
     };
-    // Code on the command line: -c of a shell (-lc), -e of Perl (-ne), which to a shell is something else.
-    let code = if launch.program == Program::Shell { ['c', 's'] } else { ['e', 'E'] };
-    for argument in arguments {
-        match argument.strip_prefix(['-', '+']) {
-            None => return scripted(argument),
-            // `-` is a script on stdin.
-            Some(letters) if letters.is_empty() || !letters.starts_with('-') && letters.contains(code) => break,
-            Some(_) => {}
+    let values = if launch.program == Program::Shell { values_of_shell } else { values_of_perl };
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let Some(letters) = argument.strip_prefix(['-', '+']) else { return scripted(argument) };
+        match values(letters) {
+            Some(values) => arguments.by_ref().take(values).for_each(drop),
+            None => break,
         }
     }
     Judgement::Unknown
+}
+
+/// How many of the next arguments are values of an option of a shell, which is written without its dash. None if no
+/// script comes: the code does (`-c`, `-lc`), or it is on stdin (`-s`, `-`).
+fn values_of_shell(option: &str) -> Option<usize> {
+    if let Some(long) = option.strip_prefix('-') {
+        return Some(usize::from(matches!(long, "rcfile" | "init-file")));
+    }
+    // `-euo pipefail`, bash's `-O extglob`
+    (!option.is_empty() && !option.contains(['c', 's'])).then(|| option.matches(['o', 'O']).count())
+}
+
+/// The same for Perl (perlrun): code by `-e` (`-ne`), `-` for stdin.
+fn values_of_perl(option: &str) -> Option<usize> {
+    let mut letters = option.chars();
+    if option.is_empty() {
+        return None;
+    }
+    while let Some(letter) = letters.next() {
+        match letter {
+            'e' | 'E' => return None,
+            'I' => return Some(usize::from(letters.as_str().is_empty())),
+            // The rest of the word is theirs: `-Mstrict`, `-i.bak`, `-d:Trace`.
+            'C' | 'D' | 'F' | 'M' | 'V' | 'i' | 'm' | 'x' | ':' | '=' | '-' => break,
+            _ => {}
+        }
+    }
+    Some(0)
 }
 
 /// `dotnet [exec] Shop.dll`, `dotnet run --project Shop.csproj`.
@@ -92,11 +119,19 @@ mod tests {
     #[rstest]
     #[case::shell(Program::Shell, "/usr/bin/bash", &["bash", "/srv/serve.sh", "80"], named("serve"))]
     #[case::shell_option(Program::Shell, "/usr/bin/bash", &["bash", "-eu", "--posix", "/srv/serve.sh"], named("serve"))]
+    #[case::shell_option_with_value(Program::Shell, "/usr/bin/bash", &["bash", "-euo", "pipefail", "+O", "extglob", "serve.sh"], named("serve"))]
+    #[case::shell_options_with_values(Program::Shell, "/usr/bin/bash", &["bash", "-oO", "pipefail", "extglob", "--rcfile", "rc.sh", "serve.sh"], named("serve"))]
+    #[case::shell_option_alone(Program::Shell, "/usr/bin/bash", &["bash", "-o"], Judgement::Unknown)]
+    #[case::shell_stdin(Program::Shell, "/usr/bin/bash", &["bash", "-es", "80"], Judgement::Unknown)]
     #[case::shell_descriptor(Program::Shell, "/usr/bin/bash", &["bash", "/dev/fd/3"], Judgement::Unknown)]
     #[case::shell_code(Program::Shell, "/usr/bin/dash", &["sh", "-c", "serve"], Judgement::Unknown)]
     #[case::shell_code_of_login(Program::Shell, "/usr/bin/bash", &["bash", "-lc", "serve"], Judgement::Unknown)]
     #[case::shell_alone(Program::Shell, "/usr/bin/bash", &["-bash"], Judgement::Unknown)]
     #[case::perl(Program::Perl, "/usr/bin/perl", &["perl", "-w", "shop.pl"], named("shop"))]
+    #[case::perl_folder(Program::Perl, "/usr/bin/perl", &["perl", "-I", "lib", "-wI", "more", "-Ilib/perl5", "shop.pl"], named("shop"))]
+    #[case::perl_module(Program::Perl, "/usr/bin/perl", &["perl", "-MDevel::Cover", "-mAPI", "-CSDE", "shop.pl"], named("shop"))]
+    #[case::perl_stdin(Program::Perl, "/usr/bin/perl", &["perl", "-", "80"], Judgement::Unknown)]
+    #[case::perl_debugger(Program::Perl, "/usr/bin/perl", &["perl", "-de", "1"], Judgement::Unknown)]
     #[case::perl_code(Program::Perl, "/usr/bin/perl", &["perl", "-ne", "serve()"], Judgement::Unknown)]
     #[case::dotnet(Program::DotNet, "/usr/share/dotnet/dotnet", &["dotnet", "/app/Shop.Api.dll", "--urls", "x"], named("Shop.Api"))]
     #[case::dotnet_run(Program::DotNet, "/usr/bin/dotnet", &["dotnet", "run", "--project", "src/Shop/"], named("Shop"))]

@@ -6,6 +6,8 @@ use super::{Command, Judgement, Launch, file_name, named, option, positional, pr
 const PUBLIC_FOLDERS: [&str; 6] = ["public", "web", "www", "html", "htdocs", "public_html"];
 /// Options of the interpreter that take no value.
 const FLAGS: [&str; 9] = ["-a", "-C", "-H", "-i", "-l", "-m", "-n", "-q", "-s"];
+/// Options whose value is code.
+const CODE: [&str; 4] = ["-r", "-B", "-R", "-E"];
 
 pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
     let name = file_name(launch.executable);
@@ -20,13 +22,17 @@ pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
         },
         Command::Arguments(_) if name.starts_with("php-fpm") => named("php-fpm"),
         Command::Arguments(arguments) => {
-            if option(&arguments, &["-S"]).is_some() {
-                let root = launch.absolute(option(&arguments, &["-t"]).unwrap_or("."));
+            // Behind the script, or what ends the options, all is the script's.
+            let first = positional(&arguments, &FLAGS).next();
+            let options = &arguments[..first.map_or(arguments.len(), |(at, _)| at)];
+            let ended = options.iter().position(|argument| *argument == "--");
+            let options = &options[..ended.unwrap_or(options.len())];
+            if option(options, &["-S"]).is_some() {
+                let root = launch.absolute(option(options, &["-t"]).unwrap_or("."));
                 return named(served(&root).unwrap_or("php"));
             }
-            let given = option(&arguments, &["-f"]).or_else(|| Some(positional(&arguments, &FLAGS).next()?.1));
-            match given {
-                Some(path) if path != "-" => script(launch, path),
+            match option(options, &["-f"]).or(first.map(|(_, path)| path)) {
+                Some(path) if path != "-" && option(options, &CODE).is_none() => script(launch, path),
                 _ => Judgement::Unknown,
             }
         }
@@ -72,6 +78,11 @@ mod tests {
     #[case::symfony(&["php", "bin/console", "messenger:consume"], named("shop"))]
     #[case::server(&["php", "-S", "0.0.0.0:80", "-t", "public"], named("shop"))]
     #[case::server_here(&["php", "-S", "0.0.0.0:80"], named("shop"))]
+    #[case::option_of_the_script(&["php", "worker.php", "-f", "json", "-S", "fast"], named("worker"))]
+    #[case::script_by_option(&["php", "-n", "-f", "worker.php", "--", "-S", "fast"], named("worker"))]
+    #[case::script_behind_options(&["php", "--", "worker.php", "-t", "x"], named("worker"))]
+    #[case::server_with_router(&["php", "-S", "0.0.0.0:80", "-t", "public", "router.php"], named("shop"))]
+    #[case::code_with_arguments(&["php", "-r", "serve();", "80"], Judgement::Unknown)]
     #[case::front(&["php", "public/index.php"], named("shop"))]
     #[case::code(&["php", "-r", "serve();"], Judgement::Unknown)]
     #[case::interactive(&["php", "-a"], Judgement::Unknown)]

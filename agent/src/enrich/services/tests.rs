@@ -1,6 +1,7 @@
 //! Services of processes that really run.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -17,10 +18,15 @@ struct Running {
 
 impl Running {
     fn new(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut running = Self { child, said: String::new() };
+        let mut running = Self::silent(command);
         running.listen();
         running
+    }
+
+    /// One that says nothing before it is told to go on.
+    fn silent(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Self { child, said: String::new() }
     }
 
     fn listen(&mut self) {
@@ -88,6 +94,22 @@ fn a_python_script_is_its_own_service() {
     assert!(service.resource.schema_url().is_some());
     let secret = service.resource.iter().find(|(_, value)| value.to_string().contains("hunter2"));
     assert_eq!(secret, None, "arguments are left out");
+}
+
+/// Writes its whole command line over its arguments, as `setproctitle(' '.join(sys.argv))` and Perl's `$0 = "$0 @ARGV"` do.
+#[test]
+fn a_command_line_written_as_a_title_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let cat = std::fs::canonicalize("/bin/cat").unwrap();
+    let program = folder.path().join("worker");
+    std::os::unix::fs::symlink(cat, &program).unwrap();
+    let title = format!("{} --db-password=hunter2", program.display());
+    let mut worker = Running::silent(Command::new(&program).arg0(title));
+    worker.go_on();
+    let service = services().of(worker.pid(), "worker");
+    assert_eq!(attribute(&service, "process.command").as_deref(), program.to_str());
+    let leaked = service.resource.iter().find(|(_, value)| value.to_string().contains("hunter2"));
+    assert_eq!(leaked, None);
 }
 
 #[test]

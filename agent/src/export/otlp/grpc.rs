@@ -13,6 +13,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
+use super::retry::LONGEST_WISH;
 use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
 use crate::export::StartError;
 use crate::export::config::Otlp;
@@ -72,6 +73,7 @@ impl Client {
 /// says that the connection failed, whatever its code.
 fn refused(status: &Status) -> Refused {
     let wish = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let wish = wish.map(|wish| wish.min(LONGEST_WISH));
     let retry = match status.code() {
         _ if std::error::Error::source(status).is_some() => Retry::Later,
         Code::Cancelled
@@ -148,6 +150,7 @@ mod tests {
     #[rstest]
     #[case(Code::Unavailable, None, Retry::Later)]
     #[case(Code::Unavailable, Some(SECOND), Retry::After(SECOND))]
+    #[case(Code::Unavailable, Some(Duration::MAX), Retry::After(LONGEST_WISH))]
     #[case(Code::DeadlineExceeded, None, Retry::Later)]
     #[case(Code::ResourceExhausted, None, Retry::Never)]
     #[case(Code::ResourceExhausted, Some(SECOND), Retry::After(SECOND))]

@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Identity, Response, StatusCode, Url};
+use serde_json::Value;
 
 use super::retry::retry_after;
 use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
@@ -107,22 +108,34 @@ impl Client {
 
     /// An accepted request's answer; one that is not understood rejects nothing.
     fn accepted(&self, answer: &[u8]) -> Accepted {
-        let answer = if self.json {
-            serde_json::from_slice(answer).unwrap_or_default()
-        } else {
-            ExportTraceServiceResponse::decode(answer).unwrap_or_default()
-        };
-        super::grpc::accepted(answer)
+        if self.json {
+            return accepted_json(answer).unwrap_or_default();
+        }
+        super::grpc::accepted(ExportTraceServiceResponse::decode(answer).unwrap_or_default())
     }
 
     /// The message of a `google.rpc.Status`, which a refusal's body should be.
     fn reason(&self, answer: &[u8]) -> String {
         if self.json {
-            let status: Option<serde_json::Value> = serde_json::from_slice(answer).ok();
+            let status: Option<Value> = serde_json::from_slice(answer).ok();
             return status.and_then(|s| s.get("message")?.as_str().map(str::to_owned)).unwrap_or_default();
         }
         tonic_types::Status::decode(answer).map(|status| status.message).unwrap_or_default()
     }
+}
+
+/// An `ExportTraceServiceResponse` as JSON. Its number of 64 bits is a string as protobuf's JSON mapping writes it, and
+/// may be a number too; the types of `opentelemetry-proto` read only that.
+fn accepted_json(answer: &[u8]) -> Option<Accepted> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let partial = answer.get("partialSuccess")?;
+    let rejected = match partial.get("rejectedSpans") {
+        Some(Value::String(number)) => number.parse().ok(),
+        Some(number) => number.as_u64(),
+        None => None,
+    };
+    let message = partial.get("errorMessage").and_then(Value::as_str).unwrap_or_default();
+    Some(Accepted { rejected_spans: rejected.unwrap_or(0), message: message.to_owned() })
 }
 
 async fn read(mut response: Response) -> Option<Bytes> {
@@ -134,4 +147,30 @@ async fn read(mut response: Response) -> Option<Bytes> {
         answer.extend_from_slice(&chunk);
     }
     Some(answer.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::as_the_collector_writes_it(
+        r#"{"partialSuccess":{"rejectedSpans":"7","errorMessage":"too old"}}"#,
+        7,
+        "too old"
+    )]
+    #[case::number(r#"{"partialSuccess":{"rejectedSpans":7,"errorMessage":"too old"}}"#, 7, "too old")]
+    #[case::message_alone(r#"{"partialSuccess":{"errorMessage":"use gzip"}}"#, 0, "use gzip")]
+    #[case::whole(r#"{"partialSuccess":{}}"#, 0, "")]
+    #[case::empty("{}", 0, "")]
+    #[case::null(r#"{"partialSuccess":null}"#, 0, "")]
+    #[case::negative(r#"{"partialSuccess":{"rejectedSpans":"-7"}}"#, 0, "")]
+    #[case::too_large(r#"{"partialSuccess":{"rejectedSpans":"99999999999999999999","errorMessage":"x"}}"#, 0, "x")]
+    #[case::nonsense("nonsense", 0, "")]
+    fn a_partial_success_in_json(#[case] answer: &str, #[case] rejected_spans: u64, #[case] message: &str) {
+        let expected = Accepted { rejected_spans, message: message.to_owned() };
+        assert_eq!(accepted_json(answer.as_bytes()).unwrap_or_default(), expected);
+    }
 }

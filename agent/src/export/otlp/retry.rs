@@ -7,7 +7,7 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// The longest wish of a collector that is granted; the export timeout ends most of them earlier.
-const LONGEST_WISH: Duration = Duration::from_secs(600);
+pub(super) const LONGEST_WISH: Duration = Duration::from_secs(600);
 
 /// Pauses that double, each shortened by up to half, so that many agents do not come back at the same instant.
 #[derive(Debug)]
