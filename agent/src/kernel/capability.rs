@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::load::{BOUNDARIES, Kernel, Options, PROCESSES, RECORDER, SENDS, VMLINUX_BTF};
+use super::load::{BOUNDARIES, Kernel, LEFTOVERS, Options, PROCESSES, RECORDER, SENDS, VMLINUX_BTF};
 use super::offsets::MissingField;
 
 /// One thing that was looked at.
@@ -41,7 +41,8 @@ pub struct Report {
 #[must_use]
 pub fn examine() -> Report {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    let mut findings = vec![privileges(), btf(), lockdown()];
+    let capabilities = effective_capabilities();
+    let mut findings = vec![privileges(capabilities), other_users(capabilities), btf(), lockdown()];
     let mut missing_fields = Vec::new();
     match Kernel::load(&Options::default()) {
         Err(error) => findings.push(Finding { name: "load", verdict: Verdict::Missing, detail: error.to_string() }),
@@ -56,6 +57,12 @@ pub fn examine() -> Report {
                 &kernel,
                 "a call that begins with a large blocking write begins when that returned",
             ));
+            findings.push(optional(
+                "leftovers",
+                &LEFTOVERS,
+                &kernel,
+                "a request that was not read when its connection was closed is told when it is too old",
+            ));
             findings.push(optional("event loops", &BOUNDARIES, &kernel, "no parents by `tick`"));
             missing_fields.clone_from(&kernel.missing);
         }
@@ -65,23 +72,48 @@ pub fn examine() -> Report {
     Report { kernel: release, architecture: std::env::consts::ARCH, can_trace, findings, missing_fields }
 }
 
-fn privileges() -> Finding {
-    /// include/uapi/linux/capability.h
-    const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
-    const CAP_SYS_ADMIN: u32 = 21;
-    let effective = fs::read_to_string("/proc/self/status")
+/// Bits by include/uapi/linux/capability.h; none where /proc does not tell.
+fn effective_capabilities() -> u64 {
+    fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| status.lines().find_map(|line| line.strip_prefix("CapEff:").map(str::to_owned)))
         .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or(0);
-    let has = |bit: u32| effective & (1 << bit) != 0 || effective & (1 << CAP_SYS_ADMIN) != 0;
-    let missing: Vec<_> = NEEDED.iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| *name).collect();
+        .unwrap_or(0)
+}
+
+/// The names of those that are not there.
+fn lacking(capabilities: u64, needed: &[(u32, &'static str)]) -> Vec<&'static str> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    // Before CAP_BPF and CAP_PERFMON it was all of them, and still stands for these two.
+    let stands_for = |bit: u32| bit >= 38 && capabilities & (1 << CAP_SYS_ADMIN) != 0;
+    needed
+        .iter()
+        .filter(|(bit, _)| capabilities & (1 << bit) == 0 && !stands_for(*bit))
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+fn privileges(capabilities: u64) -> Finding {
+    const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
+    let missing = lacking(capabilities, &NEEDED);
     if missing.is_empty() {
         Finding { name: "privileges", verdict: Verdict::Works, detail: "CAP_BPF and CAP_PERFMON".to_owned() }
     } else {
         let detail = format!("{} missing: run as root, or grant it", missing.join(" and "));
         Finding { name: "privileges", verdict: Verdict::Missing, detail }
     }
+}
+
+fn other_users(capabilities: u64) -> Finding {
+    const NEEDED: [(u32, &str); 2] = [(19, "CAP_SYS_PTRACE"), (2, "CAP_DAC_READ_SEARCH")];
+    let missing = lacking(capabilities, &NEEDED);
+    let (verdict, detail) = if missing.is_empty() {
+        (Verdict::Works, "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH".to_owned())
+    } else {
+        let without = "other users' processes cannot be selected by --exe or --port, nor their services named";
+        (Verdict::Reduced, format!("{without}: {} missing", missing.join(" and ")))
+    };
+    Finding { name: "other users", verdict, detail }
 }
 
 fn btf() -> Finding {
@@ -148,5 +180,32 @@ fn fields(missing: &[MissingField]) -> Finding {
     }
     let list: Vec<_> =
         missing.iter().map(|field| format!("{}.{} ({})", field.structure, field.member, field.needed_for)).collect();
-    Finding { name: "fields", verdict: Verdict::Reduced, detail: format!("not in this kernel: {}", list.join(", ")) }
+    let needed = missing.iter().any(|field| NEEDED_MEMBERS.contains(&(field.structure, field.member)));
+    let verdict = if needed { Verdict::Missing } else { Verdict::Reduced };
+    Finding { name: "fields", verdict, detail: format!("not in this kernel: {}", list.join(", ")) }
+}
+
+/// Without them no operation is recorded: whose it would be, or whether it is a stream's.
+const NEEDED_MEMBERS: [(&str, &str); 4] =
+    [("task_struct", "tgid"), ("sock_common", "skc_family"), ("sock", "sk_protocol"), ("sock", "sk_type")];
+
+#[cfg(test)]
+mod tests {
+    use super::{MissingField, Verdict, fields, lacking};
+
+    #[test]
+    fn without_some_members_nothing_can_be_recorded() {
+        let missing = |structure, member| fields(&[MissingField { structure, member, needed_for: "this" }]).verdict;
+        assert_eq!(fields(&[]).verdict, Verdict::Works);
+        assert_eq!(missing("unix_sock", "addr"), Verdict::Reduced);
+        assert_eq!(missing("task_struct", "tgid"), Verdict::Missing);
+    }
+
+    #[test]
+    fn the_old_capability_stands_for_the_two_that_came_of_it() {
+        const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (19, "CAP_SYS_PTRACE")];
+        assert_eq!(lacking(0, &NEEDED), ["CAP_BPF", "CAP_SYS_PTRACE"]);
+        assert_eq!(lacking(1 << 39, &NEEDED), ["CAP_SYS_PTRACE"]);
+        assert_eq!(lacking(1 << 21, &NEEDED), ["CAP_SYS_PTRACE"]);
+    }
 }

@@ -1,13 +1,24 @@
 //! What the kernel programs could not do, as they count it.
 
-use std::os::fd::AsFd as _;
+use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use onlooker_common::loss::Loss;
 
-/// The counters. They stay readable when the programs are gone.
-pub struct Losses(PerCpuArray<MapData, u64>);
+/// The kernel counts it of each program: by `/proc/self/fdinfo`, since 5.12.
+const SKIPPED: (&str, &str) = (
+    "kernel_programs_skipped",
+    "Runs of a program that the kernel left out because they would have interrupted the same program.",
+);
+
+/// The counters. They stay readable when the programs are detached.
+pub struct Losses {
+    counts: PerCpuArray<MapData, u64>,
+    /// Those that are loaded.
+    programs: Vec<OwnedFd>,
+}
 
 impl Losses {
     /// A view of its own of the map, which others may have too.
@@ -17,24 +28,48 @@ impl Losses {
             return Err(MapError::InvalidName { name: NAME.to_owned() });
         };
         let own = map.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError)?;
-        Ok(Self(PerCpuArray::try_from(Map::PerCpuArray(MapData::from_fd(own)?))?))
+        let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        let programs = loaded.filter_map(|program| program.as_fd().try_clone_to_owned().ok()).collect();
+        Ok(Self { counts: PerCpuArray::try_from(Map::PerCpuArray(MapData::from_fd(own)?))?, programs })
     }
 
     #[must_use]
     pub fn count(&self, loss: Loss) -> u64 {
-        self.0.get(&(loss as u32), 0).map_or(0, |values| values.iter().sum())
+        self.counts.get(&(loss as u32), 0).map_or(0, |values| values.iter().sum())
     }
 
     /// Name, meaning and count of each.
     #[must_use]
     pub fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let counts = (0..).map(|index| self.0.get(&index, 0).map_or(0, |values| values.iter().sum()));
-        Loss::ALL.iter().zip(counts).map(|(&(name, help), count)| (name, help.trim_ascii(), count)).collect()
+        let counts = (0..).map(|index| self.counts.get(&index, 0).map_or(0, |values| values.iter().sum()));
+        let counted = Loss::ALL.iter().zip(counts).map(|(&(name, help), count)| (name, help.trim_ascii(), count));
+        let (name, help) = SKIPPED;
+        counted.chain([(name, help, self.programs.iter().map(skipped).sum())]).collect()
     }
+}
+
+/// How many runs of a program were left out; 0 where the kernel does not tell.
+fn skipped(program: &OwnedFd) -> u64 {
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).map_or(0, |told| skipped_in(&told))
+}
+
+fn skipped_in(told: &str) -> u64 {
+    told.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
 }
 
 impl std::fmt::Debug for Losses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Losses").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::skipped_in;
+
+    #[test]
+    fn what_the_kernel_tells_of_a_program_says_how_often_it_was_skipped() {
+        assert_eq!(skipped_in("prog_id:\t7\nrun_cnt:\t0\nrecursion_misses:\t12\nverified_insns:\t5\n"), 12);
+        assert_eq!(skipped_in("prog_id:\t7\n"), 0);
     }
 }
