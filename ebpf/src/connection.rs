@@ -75,7 +75,17 @@ pub struct ConnectionState {
     fin_came: u8,
     /// 1 if it is closed, and what had come was not all read then.
     unread: u8,
-    _pad: u8,
+    /// How a call ended that has no answer: one of [`outcome`].
+    outcome: u8,
+}
+
+/// Values of [`ConnectionState::outcome`].
+mod outcome {
+    pub const OPEN: u8 = 0;
+    /// Its own process closed the connection, or its direction of it.
+    pub const GIVEN_UP: u8 = 1;
+    /// The connection came to an end, or never was. Its process will learn of it, and close the socket.
+    pub const FAILED: u8 = 2;
 }
 
 impl ConnectionState {
@@ -289,6 +299,7 @@ pub fn state_changed(sock: Sock, old: i32, new: i32) {
         tcp_state::ESTABLISHED if old == tcp_state::SYN_SENT => changed(sock, change::CONNECTED),
         tcp_state::FIN_WAIT1 | tcp_state::LAST_ACK => {
             noted(sock, Fins { sent: true, came: new == tcp_state::LAST_ACK });
+            given_up(sock);
             changed(sock, change::FINISHED);
         }
         tcp_state::CLOSE_WAIT | tcp_state::CLOSING => {
@@ -347,7 +358,7 @@ fn connecting(sock: Sock) {
         fin_sent: 0,
         fin_came: 0,
         unread: 0,
-        _pad: 0,
+        outcome: outcome::OPEN,
     };
     process::calls(process, tgid);
     Work { process, task: Task::current(), tgid, tid }.connection_opened(state);
@@ -392,6 +403,9 @@ fn closed(sock: Sock) {
     if let Some(process) = Selected::find(state.tgid)
         && process.has(process_flag::CALLS)
     {
+        if state.is(bit::AWAITED) && state.outcome == outcome::OPEN {
+            state.outcome = outcome::FAILED;
+        }
         context::end_waiting(process, state);
     }
     // Closed by its own process, or by the peer's reset while others run.
@@ -412,13 +426,37 @@ pub fn closed_before(sock: Sock) {
     }
 }
 
-/// A TCP socket is gone.
+/// A process closes a connection, or its direction of it, that an event loop may wait for an answer on: what follows is done
+/// for the request whose call it was. Under the socket's lock, as every change of state.
+#[inline(always)]
+fn given_up(sock: Sock) {
+    if let Some(state) = known(sock)
+        && state.is(bit::AWAITED)
+    {
+        state.outcome = outcome::GIVEN_UP;
+        turn_of_owner(state);
+    }
+}
+
+/// A TCP socket is gone. If its connection had failed, that is its own process's doing: nobody else is told so of a failure
+/// that no operation shows, as of a refused connect.
 #[inline(always)]
 pub fn destroyed(sock: Sock) {
-    if let Some(state) = known(sock)
-        && state.unread != 0
-    {
+    let Some(state) = known(sock) else { return };
+    if state.outcome == outcome::FAILED {
+        turn_of_owner(state);
+    }
+    if state.unread != 0 {
         report(sock, state, change::DESTROYED);
+    }
+}
+
+#[inline(always)]
+fn turn_of_owner(state: &ConnectionState) {
+    if process::current().0 == state.tgid
+        && let Some(thread) = context::thread(Task::current())
+    {
+        context::turn_to(thread, &state.owner);
     }
 }
 

@@ -370,6 +370,12 @@ pub fn end_waiting(process: Selected, state: &mut ConnectionState) {
     }
 }
 
+/// What the thread does from now on is done for this request, on an event loop.
+#[inline(always)]
+pub fn turn_to(thread: &mut ThreadState, owner: &Owner) {
+    thread.tick = *owner;
+}
+
 /// The thread forgets a request whose connection it closes.
 #[inline(always)]
 pub fn forget(thread: &mut ThreadState, cookie: u64) {
