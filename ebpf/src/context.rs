@@ -176,11 +176,20 @@ impl Work {
     #[inline(always)]
     pub fn connection_opened(&self, state: &mut ConnectionState) {
         if let Some(thread) = thread(self.task)
-            && let Some(owner) = opener(self.process, thread)
+            && let Some(owner) = self.opener(thread)
         {
             state.owner = owner;
             self.begin_waiting(state);
         }
+    }
+
+    /// Whose context a connection is opened in. An event loop may read several requests before it opens a connection for any.
+    #[inline(always)]
+    fn opener(&self, thread: &ThreadState) -> Option<Owner> {
+        let in_loop = self.in_loop();
+        let owner = if in_loop { &thread.tick } else { &thread.request };
+        let is_meant = is_open(owner) && (!in_loop || self.is_only_candidate(owner));
+        is_meant.then_some(*owner)
     }
 
     #[inline(always)]
@@ -324,13 +333,6 @@ pub fn settle(state: &mut ConnectionState) {
         }
     }
     process.add_runnable(-1);
-}
-
-/// Whose context a connection is opened in.
-#[inline(always)]
-fn opener(process: Selected, thread: &ThreadState) -> Option<Owner> {
-    let owner = if process.has(process_flag::LOOP) { &thread.tick } else { &thread.request };
-    if process.has(process_flag::SCHEDULER) || !is_open(owner) { None } else { Some(*owner) }
 }
 
 /// Whether the request is named at all, and the agent has not said that it is complete.

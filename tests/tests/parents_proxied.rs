@@ -1,4 +1,4 @@
-//! Whose request is it, when a call fails and is made again elsewhere?
+//! Whose request is it, when a proxy makes several calls for each: again elsewhere, or for permission first?
 
 use anyhow::{Result, ensure};
 use onlooker_tests::load::Load;
@@ -50,5 +50,28 @@ fn a_proxy_that_asks_another_when_the_first_is_not_there() -> Result<()> {
     World::story("is not there", |world| {
         let nobody = Port::claim()?;
         asked_again(world, "is not there", &nobody.address(), 0)
+    })
+}
+
+#[test]
+fn a_proxy_that_asks_for_permission_first() -> Result<()> {
+    World::story("permission", |world| {
+        let (guard, behind) = (App::node("dawdle").start(world)?, App::node("dawdle").start(world)?);
+        let upstreams = format!(
+            "upstream guard {{ server {}; keepalive 10; }} upstream behind {{ server {}; keepalive 10; }}",
+            guard.address(),
+            behind.address()
+        );
+        let site = "proxy_http_version 1.1;
+        proxy_set_header Connection '';
+        location / { auth_request /permission; proxy_pass http://behind; }
+        location = /permission { internal; proxy_pass http://guard$request_uri; }";
+        let nginx = Nginx::site(site).http(&upstreams).start(world)?;
+        let recording = Recording::start(world)?;
+        let requests = Load::on(&nginx.address(), "/a").in_flight(50).run(1000..1600)?.answered.len();
+        let account = recording.finish(5 * requests)?;
+        let verdict = judge(&account.spans, &nginx.address(), |_| true);
+        verdict.tell("nginx proxy that asks for permission first | 50").is_of(requests, 2)?.is_right()?;
+        Ok(())
     })
 }
