@@ -31,6 +31,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::bits_continued("SELECT B'01'\n'10', X'A'\n'F', N'a'\n'b\\', c", "SELECT ?, ?, ?, c")]
 #[case::dollar_quotes("SELECT $$it's$$, $f$ $$ $g$ $f$, $1", "SELECT ?, ?, $1")]
 #[case::dollar_in_name("SELECT a$b FROM t$1", "SELECT a$b FROM t$1")]
+#[case::dollar_quote_behind_a_number("SELECT 1$$a secret$$, 1$1", "SELECT ??, ?$1")]
 #[case::function_body(
     "CREATE FUNCTION f() AS $fn$ SELECT 'x'; $fn$ LANGUAGE sql",
     "CREATE FUNCTION f() AS ? LANGUAGE sql"
