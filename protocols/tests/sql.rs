@@ -52,6 +52,34 @@ fn mysql(sql: &str) -> Normalized {
 #[case::name_without_end("WHERE \"name = 'secret'", "WHERE ?")]
 #[case::dollar_quote_without_end("SELECT $tag$ secret $other$", "SELECT ?")]
 #[case::password("ALTER USER bob WITH PASSWORD 'secret'", "ALTER USER bob WITH PASSWORD ?")]
+#[case::password_and_more(
+    "ALTER USER bob PASSWORD 'secret' VALID UNTIL 'x'",
+    "ALTER USER bob PASSWORD ? VALID UNTIL ?"
+)]
+#[case::password_in_no_quotes("ALTER USER bob WITH PASSWORD secret LOGIN", "ALTER USER bob WITH PASSWORD ? LOGIN")]
+#[case::password_in_quotes_of_names(
+    r#"create role bob password "secret"; SELECT password AS a FROM t"#,
+    "create role bob password ?; SELECT password AS a FROM t"
+)]
+#[case::no_password("ALTER GROUP bob PASSWORD NULL", "ALTER GROUP bob PASSWORD NULL")]
+#[case::column_named_password("ALTER TABLE t DROP password CASCADE", "ALTER TABLE t DROP password CASCADE")]
+#[case::parameter("SET app.token = secret", "SET app.token = ?")]
+#[case::parameter_in_quotes_of_names(r#"SET LOCAL "app".jwt TO "secret", on"#, r#"SET LOCAL "app".jwt TO ?, ?"#)]
+#[case::parameter_by_default(
+    "SET SESSION app.token TO DEFAULT; SELECT a",
+    "SET SESSION app.token TO DEFAULT; SELECT a"
+)]
+#[case::parameter_of_a_role(
+    "ALTER ROLE bob IN DATABASE d SET a.b TO secret",
+    "ALTER ROLE bob IN DATABASE d SET a.b TO ?"
+)]
+#[case::parameter_of_a_system("ALTER SYSTEM SET a = secret", "ALTER SYSTEM SET a = ?")]
+#[case::other_settings("SET SESSION AUTHORIZATION bob; SET ROLE to", "SET SESSION AUTHORIZATION bob; SET ROLE to")]
+#[case::columns_are_set("UPDATE t SET a = b, c = d", "UPDATE t SET a = b, c = d")]
+#[case::not_null(
+    "ALTER TABLE t ALTER a SET NOT NULL, ALTER b SET DEFAULT c",
+    "ALTER TABLE t ALTER a SET NOT NULL, ALTER b SET DEFAULT c"
+)]
 #[case::json_operators("WHERE a ? 'k' AND b ->> 'x' = 'y'", "WHERE a ? ? AND b ->> ? = ?")]
 #[case::not_utf8_is_a_name("SELECT naïve FROM café", "SELECT naïve FROM café")]
 fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {
