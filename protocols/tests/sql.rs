@@ -21,6 +21,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::string("WHERE name = 'O''Brien'", "WHERE name = ?")]
 #[case::backslash_is_no_escape(r"WHERE path = 'C:\' AND b = 'x'", "WHERE path = ? AND b = ?")]
 #[case::escape_string(r"SELECT E'it\'s', e'a\\', n'x', B'01', X'AF', U&'\0041'", "SELECT ?, ?, ?, ?, ?, ?")]
+#[case::bytes_of_cockroachdb(r"SELECT b'it\'s secret', c", "SELECT ?, c")]
 #[case::string_continued("SELECT 'a'\n'b', 'a' \t\r\n 'b''c' 'd'", "SELECT ?, ? ?")]
 #[case::string_not_continued_in_a_line("SELECT 'a' 'b'", "SELECT ? ?")]
 #[case::escape_string_continued("SELECT E'a'\n'b\\' secret', c", "SELECT ?, c")]

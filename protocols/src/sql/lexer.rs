@@ -270,9 +270,10 @@ impl<'a> Lexer<'a> {
     fn prefixed(&mut self, prefix: &[u8]) -> Option<Kind> {
         let mysql = self.dialect == Dialect::MySql;
         Some(match (prefix, self.peek(0)?) {
-            // Escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'.
-            ([b'e' | b'E'], b'\'') => self.string(b'\'', true),
-            ([b'b' | b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
+            // Escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'. CockroachDB's bytes in b'...' have
+            // escapes too; in PostgreSQL's bits there are no backslashes.
+            ([b'e' | b'E' | b'b'], b'\'') => self.string(b'\'', true),
+            ([b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
             ([b'_', ..], quote @ (b'\'' | b'"')) if mysql => self.string(quote, true),
             // Unicode escapes: U&'...' is a string, U&"..." a name.
             ([b'u' | b'U'], b'&') if !mysql => match self.peek(1)? {
