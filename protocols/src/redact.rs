@@ -33,10 +33,11 @@ pub fn query(query: &[u8]) -> CompactString {
     redacted
 }
 
-/// The path with the values of its matrix parameters (RFC 3986 3.3) replaced.
+/// The path with the values of its matrix parameters (RFC 3986 3.3) replaced, also of those whose semicolon was escaped by
+/// mistake.
 #[must_use]
 pub fn path(path: CompactString) -> CompactString {
-    if memchr::memchr(b';', path.as_bytes()).is_none() {
+    if !path.contains(';') && find_semicolon(&path).is_none() {
         return path;
     }
     let mut redacted = CompactString::with_capacity(path.len());
@@ -45,7 +46,7 @@ pub fn path(path: CompactString) -> CompactString {
             redacted.push('/');
         }
         let mut parts = segment.split(';');
-        redacted.push_str(parts.next().unwrap_or_default());
+        push_escaped(&mut redacted, parts.next().unwrap_or_default());
         for parameter in parts {
             redacted.push(';');
             push_parameter(&mut redacted, parameter.as_bytes());
@@ -68,6 +69,37 @@ pub fn authority(authority: &[u8]) -> &[u8] {
     let of_addresses = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     let is_bare_address = port.contains(&b':') && host.iter().all(of_addresses);
     if is_bare_address || port.iter().all(u8::is_ascii_digit) { host } else { &host[..colon] }
+}
+
+/// What may hold parameters behind escaped semicolons: what names no value there is text.
+fn push_escaped(redacted: &mut CompactString, mut segment: &str) {
+    while let Some(at) = find_semicolon(segment) {
+        let (before, rest) = segment.split_at(at);
+        let (semicolon, after) = rest.split_at(SEMICOLON.len());
+        redacted.push_str(before);
+        redacted.push_str(semicolon);
+        let (parameter, next) = after.split_at(find_semicolon(after).unwrap_or(after.len()));
+        if parameter.contains('=') || find_escape(parameter, "%3D").is_some() {
+            push_parameter(redacted, parameter.as_bytes());
+        } else {
+            redacted.push_str(parameter);
+        }
+        segment = next;
+    }
+    redacted.push_str(segment);
+}
+
+const SEMICOLON: &str = "%3B";
+
+fn find_semicolon(text: &str) -> Option<usize> {
+    find_escape(text, SEMICOLON)
+}
+
+/// Where an escape is, whose hexadecimal digits may be in either case.
+fn find_escape(text: &str, escape: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'%', bytes)
+        .find(|&at| bytes[at..].get(..escape.len()).is_some_and(|seen| seen.eq_ignore_ascii_case(escape.as_bytes())))
 }
 
 fn push_parameter(redacted: &mut CompactString, parameter: &[u8]) {
@@ -133,6 +165,9 @@ mod tests {
     #[case::plain("/users/7", "/users/7")]
     #[case::session("/shop;jsessionid=0123/cart;v=1;x", "/shop;jsessionid=REDACTED/cart;v=REDACTED;REDACTED")]
     #[case::nothing_after("/a;", "/a;")]
+    #[case::escaped("/shop%3Bjsessionid=0123%3bv%3D1/cart", "/shop%3Bjsessionid=REDACTED%3bREDACTED/cart")]
+    #[case::escaped_and_not("/shop;v=1%3Bw=2%3Bx=3", "/shop;v=REDACTED")]
+    #[case::escaped_text("/tags/a%3B%20b/c%3", "/tags/a%3B%20b/c%3")]
     fn a_path_keeps_its_names_only(#[case] given: &str, #[case] redacted: &str) {
         assert_eq!(path(given.into()), redacted);
     }

@@ -81,6 +81,7 @@ fn a_protocol_is_known_by_its_bytes(
 #[case::ssh(b"SSH-2.0-OpenSSH_9.2\r\n", "ssh")]
 #[case::mysql(b"\x4a\0\0\0\x0a8.0.36\0", "unknown")]
 #[case::memcached(b"get key\r\n", "unknown")]
+#[case::kafka_metadata(b"\0\0\0\x14\0\x03\0\x01\0\0\0\x01\0\x04test\0\0\0\0", "unknown")]
 #[case::smtp(b"220 mail.example.com ESMTP\r\n", "unknown")]
 #[case::websocket(b"\x81\x85\x01\x02\x03\x04hello", "unknown")]
 #[case::rtsp(b"OPTIONS rtsp://a RTSP/1.0\r\n", "unknown")]

@@ -21,6 +21,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::string("WHERE name = 'O''Brien'", "WHERE name = ?")]
 #[case::backslash_is_no_escape(r"WHERE path = 'C:\' AND b = 'x'", "WHERE path = ? AND b = ?")]
 #[case::escape_string(r"SELECT E'it\'s', e'a\\', n'x', B'01', X'AF', U&'\0041'", "SELECT ?, ?, ?, ?, ?, ?")]
+#[case::bytes_of_cockroachdb(r"SELECT b'it\'s secret', c", "SELECT ?, c")]
 #[case::string_continued("SELECT 'a'\n'b', 'a' \t\r\n 'b''c' 'd'", "SELECT ?, ? ?")]
 #[case::string_not_continued_in_a_line("SELECT 'a' 'b'", "SELECT ? ?")]
 #[case::escape_string_continued("SELECT E'a'\n'b\\' secret', c", "SELECT ?, c")]
@@ -31,6 +32,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::bits_continued("SELECT B'01'\n'10', X'A'\n'F', N'a'\n'b\\', c", "SELECT ?, ?, ?, c")]
 #[case::dollar_quotes("SELECT $$it's$$, $f$ $$ $g$ $f$, $1", "SELECT ?, ?, $1")]
 #[case::dollar_in_name("SELECT a$b FROM t$1", "SELECT a$b FROM t$1")]
+#[case::dollar_quote_behind_a_number("SELECT 1$$a secret$$, 1$1", "SELECT ??, ?$1")]
 #[case::function_body(
     "CREATE FUNCTION f() AS $fn$ SELECT 'x'; $fn$ LANGUAGE sql",
     "CREATE FUNCTION f() AS ? LANGUAGE sql"
@@ -51,6 +53,34 @@ fn mysql(sql: &str) -> Normalized {
 #[case::name_without_end("WHERE \"name = 'secret'", "WHERE ?")]
 #[case::dollar_quote_without_end("SELECT $tag$ secret $other$", "SELECT ?")]
 #[case::password("ALTER USER bob WITH PASSWORD 'secret'", "ALTER USER bob WITH PASSWORD ?")]
+#[case::password_and_more(
+    "ALTER USER bob PASSWORD 'secret' VALID UNTIL 'x'",
+    "ALTER USER bob PASSWORD ? VALID UNTIL ?"
+)]
+#[case::password_in_no_quotes("ALTER USER bob WITH PASSWORD secret LOGIN", "ALTER USER bob WITH PASSWORD ? LOGIN")]
+#[case::password_in_quotes_of_names(
+    r#"create role bob password "secret"; SELECT password AS a FROM t"#,
+    "create role bob password ?; SELECT password AS a FROM t"
+)]
+#[case::no_password("ALTER GROUP bob PASSWORD NULL", "ALTER GROUP bob PASSWORD NULL")]
+#[case::column_named_password("ALTER TABLE t DROP password CASCADE", "ALTER TABLE t DROP password CASCADE")]
+#[case::parameter("SET app.token = secret", "SET app.token = ?")]
+#[case::parameter_in_quotes_of_names(r#"SET LOCAL "app".jwt TO "secret", on"#, r#"SET LOCAL "app".jwt TO ?, ?"#)]
+#[case::parameter_by_default(
+    "SET SESSION app.token TO DEFAULT; SELECT a",
+    "SET SESSION app.token TO DEFAULT; SELECT a"
+)]
+#[case::parameter_of_a_role(
+    "ALTER ROLE bob IN DATABASE d SET a.b TO secret",
+    "ALTER ROLE bob IN DATABASE d SET a.b TO ?"
+)]
+#[case::parameter_of_a_system("ALTER SYSTEM SET a = secret", "ALTER SYSTEM SET a = ?")]
+#[case::other_settings("SET SESSION AUTHORIZATION bob; SET ROLE to", "SET SESSION AUTHORIZATION bob; SET ROLE to")]
+#[case::columns_are_set("UPDATE t SET a = b, c = d", "UPDATE t SET a = b, c = d")]
+#[case::not_null(
+    "ALTER TABLE t ALTER a SET NOT NULL, ALTER b SET DEFAULT c",
+    "ALTER TABLE t ALTER a SET NOT NULL, ALTER b SET DEFAULT c"
+)]
 #[case::json_operators("WHERE a ? 'k' AND b ->> 'x' = 'y'", "WHERE a ? ? AND b ->> ? = ?")]
 #[case::not_utf8_is_a_name("SELECT naïve FROM café", "SELECT naïve FROM café")]
 fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {

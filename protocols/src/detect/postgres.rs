@@ -39,8 +39,14 @@ fn startup(first: &[u8]) -> Looks {
         };
     };
     match (u32::from_be_bytes(*code), length) {
-        // Version 3.x; SSLRequest and GSSENCRequest; CancelRequest.
-        (0x0003_0000..=0x0003_ffff, 9..) | (80_877_103 | 80_877_104, 8) | (80_877_102, 16..) => Looks::Right,
+        // Version 3.x, and then a parameter: Kafka has the same bytes for a request for metadata, and a number behind them.
+        (0x0003_0000..=0x0003_ffff, 9..) => match rest.get(code.len()) {
+            Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => Looks::Right,
+            Some(_) => Looks::Wrong,
+            None => Looks::RightSoFar,
+        },
+        // SSLRequest and GSSENCRequest; CancelRequest.
+        (80_877_103 | 80_877_104, 8) | (80_877_102, 16..) => Looks::Right,
         _ => Looks::Wrong,
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::Http;
-use crate::{Begun, Close, Details, End, Exchange, Finding, LossReason, Lost, Moment};
+use super::open::{NewRequest, Open, http};
+use crate::{Begun, Close, End, Finding, LossReason, Lost, Moment};
 
 /// Deeper than any client pipelines. With what is kept of one request bounded too, a connection's memory is.
 pub(super) const MAX_OPEN: usize = 256;
@@ -54,30 +54,6 @@ pub(super) enum Ending {
     Perhaps,
     /// It can have passed in a hole, nobody knows when.
     PerhapsLongAgo,
-}
-
-/// A request whose head is complete, and that was announced.
-#[derive(Debug)]
-pub(super) struct NewRequest {
-    /// The exchange it begins; in a box from the beginning, as it is too large to be moved about.
-    pub(super) exchange: Box<Exchange>,
-    pub(super) expects_continue: bool,
-    /// Requests before it may have been missed.
-    pub(super) after_hole: bool,
-    pub(super) has_body: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Open {
-    serial: u64,
-    /// The runs of the request's first and last bytes.
-    first_run: u32,
-    last_run: u32,
-    expects_continue: bool,
-    /// Requests may be missing between this and the one before it.
-    after_hole: bool,
-    /// `None` if it is reported already, and only kept so that its response is not taken for another's.
-    exchange: Option<Box<Exchange>>,
 }
 
 impl Pairing {
@@ -152,13 +128,7 @@ impl Pairing {
     pub(super) fn sent(&mut self, until: Moment, content: Option<u64>, ended: bool) {
         let Some(serial) = self.sending else { return };
         if let Some(newest) = self.open.back_mut().filter(|newest| newest.serial == serial) {
-            newest.last_run = until.run;
-            if let Some(exchange) = &mut newest.exchange {
-                exchange.request_end = until;
-                if let Some(http) = http(exchange) {
-                    add(&mut http.request_body, content);
-                }
-            }
+            newest.sent(until, content);
         }
         // An end that was only recognised may prove to be none: then more of it passes in the same run.
         if ended && content.is_some() {
@@ -271,12 +241,7 @@ impl Pairing {
             self.miss();
         }
         let Some(front) = self.open.front_mut().filter(|_| self.answering) else { return };
-        if let Some(exchange) = &mut front.exchange {
-            exchange.response_end = Some(until);
-            if let Some(http) = http(exchange) {
-                add(&mut http.response_body, content);
-            }
-        }
+        front.heard(until, content);
         self.ending = ending;
     }
 
@@ -391,43 +356,4 @@ impl Pairing {
     pub(super) fn break_off(&mut self) {
         self.broken = true;
     }
-}
-
-impl Open {
-    /// The final response's head: `end` is just past it, or just past what was seen of it.
-    pub(super) fn respond(&mut self, status: u16, start: Moment, end: Moment, body: Option<u64>) {
-        let Some(exchange) = &mut self.exchange else { return };
-        exchange.response_start = Some(start);
-        exchange.response_end = Some(end);
-        if let Some(http) = http(exchange) {
-            http.status = Some(status);
-            http.response_body = body;
-        }
-    }
-
-    pub(super) fn method(&self) -> &str {
-        match self.exchange.as_ref().map(|exchange| &exchange.details) {
-            Some(Details::Http1(http)) => &http.method,
-            _ => "",
-        }
-    }
-
-    /// The client announced a body, and waits to hear whether to send it.
-    pub(super) fn waits_to_send(&self) -> bool {
-        let details = self.exchange.as_ref().map(|exchange| &exchange.details);
-        self.expects_continue && matches!(details, Some(Details::Http1(http)) if http.request_body == Some(0))
-    }
-}
-
-/// What an exchange here always is.
-fn http(exchange: &mut Exchange) -> Option<&mut Http> {
-    match &mut exchange.details {
-        Details::Http1(http) => Some(http),
-        _ => None,
-    }
-}
-
-/// Adds to a count that a hole makes unknown for good.
-fn add(count: &mut Option<u64>, content: Option<u64>) {
-    *count = count.zip(content).map(|(before, more)| before.saturating_add(more));
 }

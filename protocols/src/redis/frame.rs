@@ -3,6 +3,7 @@
 //! A string is stepped over by its length, through holes too; of a line or a string only the beginning is kept. A hole
 //! anywhere else hides where values begin. Attributes say something of the value after them and are passed over.
 
+use super::line::{is_reply_type, is_value, length};
 use super::whole::{plain_number, plain_string};
 use crate::parser::Moment;
 
@@ -389,35 +390,5 @@ impl Frames {
             }
         }
         true
-    }
-}
-
-fn is_reply_type(first: u8) -> bool {
-    b"+-:$*_#,(!=%~>|".contains(&first)
-}
-
-/// The number after a type; `None` is RESP2's null.
-fn length(content: &[u8], whole: bool) -> Result<Option<u64>, &'static str> {
-    if content == b"-1" {
-        return Ok(None);
-    }
-    let digits = std::str::from_utf8(content).ok().filter(|_| whole);
-    let plain = digits.filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    plain.and_then(|digits| digits.parse().ok()).map(Some).ok_or("a length that is no number")
-}
-
-/// Whether a line says what its type may.
-fn is_value(kind: u8, content: &[u8], whole: bool) -> bool {
-    let unsigned = content.strip_prefix(b"-").or(content.strip_prefix(b"+")).unwrap_or(content);
-    match kind {
-        b':' => whole && !unsigned.is_empty() && unsigned.iter().all(u8::is_ascii_digit),
-        b'(' => !unsigned.is_empty() && (!whole || unsigned.iter().all(u8::is_ascii_digit)),
-        b',' => {
-            matches!(unsigned, b"inf" | b"nan")
-                || (!unsigned.is_empty() && unsigned.iter().all(|byte| b"0123456789+-.eE".contains(byte)))
-        }
-        b'#' => matches!(content, b"t" | b"f"),
-        b'_' => content.is_empty(),
-        _ => true,
     }
 }

@@ -14,6 +14,7 @@
 mod command;
 mod database;
 mod frame;
+mod line;
 mod matching;
 mod reply;
 mod session;

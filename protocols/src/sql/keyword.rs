@@ -29,7 +29,7 @@ keywords! {
     Alter Analyse Analyze As Call Concurrently Constraint Copy Create Default Delete Distinct Drop Dumpfile Event Except
     Exists Explain False Fetch For Foreign From Global Grant Group Having If Ignore In Index Insert Intersect Into Join
     Lateral Limit Local Lock LowPriority = "LOW_PRIORITY" Materialized Merge Not Null Offset On Only Or Order Outfile
-    Policy Prepare Recursive Replace Returning Revoke Role Rows Rule Select Set Start System Table Temp Temporary Transaction Trigger
+    Password Policy Prepare Recursive Replace Returning Revoke Role Rows Rule Select Session Set Start System Table Temp Temporary To Transaction Trigger
     True Truncate Union Unique Unlogged Update User Using Values Verbose View When Where Window With
 }
 

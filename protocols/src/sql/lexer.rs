@@ -231,13 +231,16 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Digits and all that sticks to them: `1_000`, `1.5e-3`, `0xFF`, and what no database would accept.
+    /// Digits and all that sticks to them: `1_000`, `1.5e-3`, `0xFF`, and what no database would accept. But for a dollar,
+    /// which begins a string behind a number of PostgreSQL's.
     fn number(&mut self) -> Kind {
+        let mysql = self.dialect == Dialect::MySql;
         let hexadecimal = self.peek(0) == Some(b'0') && matches!(self.peek(1), Some(b'x' | b'X'));
         let mut last = b'0';
         while let Some(byte) = self.peek(0) {
             let signs_exponent = matches!(byte, b'+' | b'-') && matches!(last, b'e' | b'E') && !hexadecimal;
-            if !(is_word(byte) || byte == b'.' || signs_exponent) {
+            let begins_string = byte == b'$' && !mysql;
+            if begins_string || !(is_word(byte) || byte == b'.' || signs_exponent) {
                 break;
             }
             last = byte;
@@ -267,9 +270,10 @@ impl<'a> Lexer<'a> {
     fn prefixed(&mut self, prefix: &[u8]) -> Option<Kind> {
         let mysql = self.dialect == Dialect::MySql;
         Some(match (prefix, self.peek(0)?) {
-            // Escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'.
-            ([b'e' | b'E'], b'\'') => self.string(b'\'', true),
-            ([b'b' | b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
+            // Escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'. CockroachDB's bytes in b'...' have
+            // escapes too; in PostgreSQL's bits there are no backslashes.
+            ([b'e' | b'E' | b'b'], b'\'') => self.string(b'\'', true),
+            ([b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
             ([b'_', ..], quote @ (b'\'' | b'"')) if mysql => self.string(quote, true),
             // Unicode escapes: U&'...' is a string, U&"..." a name.
             ([b'u' | b'U'], b'&') if !mysql => match self.peek(1)? {

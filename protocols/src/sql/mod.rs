@@ -8,6 +8,7 @@ mod keyword;
 mod lexer;
 mod summary;
 mod text;
+mod value;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use compact_str::CompactString;
 use lexer::{Kind, Lexer};
 use summary::Summary;
 use text::Text;
+use value::Values;
 
 /// How a database reads quotes, comments and dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub enum Extent {
 /// A statement without its literals, or several.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Normalized {
-    /// Every literal replaced by `?`, comments removed, white space folded, repeated elements of `IN (...)` and rows
+    /// Every literal replaced by `?`, as is what `SET` and `PASSWORD` give in any quotes or none, comments removed, white space folded, repeated elements of `IN (...)` and rows
     /// of `VALUES` dropped. Ends in `...` where the statement was truncated.
     pub text: Arc<str>,
     /// What the statement does, as it was written: `SELECT`, `insert`, `CREATE TABLE`. Of `WITH`, what follows the
@@ -87,7 +89,8 @@ impl Normalizer {
         let mut lexer = Lexer::new(&sql, dialect);
         let mut text = Text::new(&mut self.written);
         let mut summary = Summary::default();
-        while let Some(token) = lexer.next() {
+        let mut values = Values::default();
+        while let Some(mut token) = lexer.next() {
             // Half a word must not pass for a word: not in the summary, and not as the prefix that a string would have had.
             let cut = extent == Extent::Truncated && lexer.is_at_end();
             if cut && matches!(token.kind, Kind::Word(_) | Kind::Quoted | Kind::Placeholder) {
@@ -96,6 +99,9 @@ impl Normalizer {
                     text.space();
                 }
                 break;
+            }
+            if values.take(token.kind) {
+                token.kind = Kind::Literal;
             }
             text.push(token);
             summary.push(token);

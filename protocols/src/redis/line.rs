@@ -1,0 +1,32 @@
+//! What a line of RESP may say: its type, and what is right after that.
+
+/// Whether a reply may begin like this.
+pub(super) fn is_reply_type(first: u8) -> bool {
+    b"+-:$*_#,(!=%~>|".contains(&first)
+}
+
+/// The number after a type; `None` is RESP2's null.
+pub(super) fn length(content: &[u8], whole: bool) -> Result<Option<u64>, &'static str> {
+    if content == b"-1" {
+        return Ok(None);
+    }
+    let digits = std::str::from_utf8(content).ok().filter(|_| whole);
+    let plain = digits.filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    plain.and_then(|digits| digits.parse().ok()).map(Some).ok_or("a length that is no number")
+}
+
+/// Whether a line says what its type may.
+pub(super) fn is_value(kind: u8, content: &[u8], whole: bool) -> bool {
+    let unsigned = content.strip_prefix(b"-").or(content.strip_prefix(b"+")).unwrap_or(content);
+    match kind {
+        b':' => whole && !unsigned.is_empty() && unsigned.iter().all(u8::is_ascii_digit),
+        b'(' => !unsigned.is_empty() && (!whole || unsigned.iter().all(u8::is_ascii_digit)),
+        b',' => {
+            matches!(unsigned, b"inf" | b"nan")
+                || (!unsigned.is_empty() && unsigned.iter().all(|byte| b"0123456789+-.eE".contains(byte)))
+        }
+        b'#' => matches!(content, b"t" | b"f"),
+        b'_' => content.is_empty(),
+        _ => true,
+    }
+}
