@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use onlooker_tests::servers::{Collector, Gunicorn, Nginx, Postgres, Redis, Workers};
+use onlooker_tests::times::expect_curls_times;
 use onlooker_tests::{Curl, Recording, Shop, World, record_skip};
 
 #[test]
@@ -17,10 +18,10 @@ fn a_trace_of_the_whole_shop_arrives_over_grpc_and_over_http() -> Result<()> {
             let collector = Collector::start(world)?;
             let shop = Shop::open(world, workers)?;
             let recording = Recording::through(&collector, world, protocol)?;
-            for number in [7, 7, 1] {
-                Curl::run(world, &[&shop.product(number)])?;
-            }
+            let curls = [7, 7, 1].map(|number| Curl::run(world, &[&shop.product(number)]));
+            let curls = curls.into_iter().collect::<Result<Vec<_>>>()?;
             let account = recording.finish(38)?;
+            expect_curls_times(&account.spans, &curls)?;
             // A connection's first request also makes connections: how clients greet Redis is theirs to say.
             let but_greetings: Vec<_> = account
                 .spans
