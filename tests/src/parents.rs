@@ -62,11 +62,16 @@ impl Verdict {
         Ok(self)
     }
 
-    /// Fails if a call was given the wrong parent on a certain rung of the ladder, or more than `percent` of the calls were
-    /// given one on the others.
-    pub fn is_wrong_at_most(&self, percent: usize) -> Result<&Self> {
+    /// Fails if a call was given the wrong parent on a certain rung of the ladder.
+    pub fn is_never_certainly_wrong(&self) -> Result<&Self> {
         let certain = self.wrong.keys().any(|found| CERTAIN.contains(&found.as_str()));
         ensure!(!certain, "certain, but wrong: {self}\n{}", self.told());
+        Ok(self)
+    }
+
+    /// The same, and fails if more than `percent` of the calls were given one on the others.
+    pub fn is_wrong_at_most(&self, percent: usize) -> Result<&Self> {
+        self.is_never_certainly_wrong()?;
         let wrong = self.wrong.values().sum::<usize>();
         ensure!(wrong * 100 <= percent * self.calls(), "more than {percent} % wrong: {self}\n{}", self.told());
         Ok(self)

@@ -41,8 +41,6 @@ const WRONG: usize = 1;
 /// Of those for requests that were given up, which the server goes on with beside others that came since: the table shows up
 /// to 3 of 134.
 const WRONG_GIVEN_UP: usize = 10;
-/// Of those for requests from before the agent: it does not know the others of then. The table shows up to 2 of 29.
-const WRONG_BEFORE: usize = 30;
 
 /// Lets clients of `load` give up. Gives the verdict on the others' requests, on those that were given up, and on those of
 /// clients that come when all is over.
@@ -141,7 +139,7 @@ fn threads_are_proof_for_an_agent_that_comes_in_the_middle() -> Result<()> {
     World::story("gthread", |world| {
         let (app, _elsewhere) = errands_in_threads(world)?;
         let [before, after] = in_the_middle(world, "gthread", &Load::on(&app.address(), "/r"), 2)?;
-        before.is_wrong_at_most(WRONG_BEFORE)?;
+        before.is_never_certainly_wrong()?;
         after.is_right_by("thread")?;
         Ok(())
     })
@@ -153,7 +151,8 @@ fn loops_deceive_no_agent_that_comes_in_the_middle() -> Result<()> {
         World::story(app.language(), |world| {
             let Some((running, _elsewhere)) = errands(world, &app)? else { return Ok(()) };
             let [before, after] = in_the_middle(world, app.language(), &Load::on(&running.address(), "/r"), 2)?;
-            before.is_wrong_at_most(WRONG_BEFORE)?;
+            // It does not know the others of then: how many calls look as if they could be only one's, is chance.
+            before.is_never_certainly_wrong()?;
             after.is_wrong_at_most(WRONG)?;
             Ok(())
         })?;
@@ -167,7 +166,7 @@ fn a_proxy_deceives_no_agent_that_comes_in_the_middle() -> Result<()> {
         let elsewhere = App::node("dawdle").start(world)?;
         let nginx = Nginx::proxy_to(&elsewhere.address()).start(world)?;
         let [before, after] = in_the_middle(world, "proxy", &Load::on(&nginx.address(), "/a"), 1)?;
-        before.is_wrong_at_most(WRONG_BEFORE)?;
+        before.is_never_certainly_wrong()?;
         after.is_right()?;
         Ok(())
     })
