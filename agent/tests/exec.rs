@@ -6,10 +6,11 @@ use std::ffi::CString;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::{fs, ptr, thread};
 
-use onlooker_tests::spans;
+use onlooker_tests::{Account, Summary, spans};
 use rstest::rstest;
 
 fn exec(options: &[&str], command: &[&str]) -> Command {
@@ -20,6 +21,12 @@ fn exec(options: &[&str], command: &[&str]) -> Command {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What an agent has told in `file`, and counted: together `ends` request ends.
+fn account(file: &Path, output: &Output, ends: usize) -> Account {
+    let told = spans::spans(&spans::lines(file).unwrap()).unwrap();
+    Account::take(told, Summary::read(&said(output)), &ends.into()).unwrap()
 }
 
 #[rstest]
@@ -138,7 +145,8 @@ fn the_command_is_judged_by_what_it_executes() {
     let (url, server) = answers_once();
     let command = ["python3", script.to_str().unwrap(), &url];
     let mut exec = exec(&["--file", file.to_str().unwrap()], &command);
-    let mut exec = exec.env("no_proxy", "*").env_remove("OTEL_SERVICE_NAME").stdout(Stdio::piped()).spawn().unwrap();
+    exec.env("no_proxy", "*").env_remove("OTEL_SERVICE_NAME").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut exec = exec.spawn().unwrap();
     let mut port = String::new();
     BufReader::new(exec.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let asked = Command::new("curl")
@@ -148,13 +156,13 @@ fn the_command_is_judged_by_what_it_executes() {
     server.join().unwrap();
     // SAFETY: kill takes any two integers; a child that was not waited for is no other process.
     unsafe { libc::kill(exec.id().cast_signed(), libc::SIGTERM) };
-    assert_eq!(exec.wait().unwrap().code(), Some(128 + libc::SIGTERM));
-    let told = spans::spans(&spans::lines(&file).unwrap()).unwrap();
+    let output = exec.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + libc::SIGTERM), "{}", said(&output));
     let tree = "
         web server GET /{id} -> 200
           web client GET /{id} -> 200 by thread
     ";
-    spans::expect_tree(&told, &[], tree).unwrap();
+    account(&file, &output, 2).is_tree(&[], tree).unwrap();
 }
 
 /// A daemon executes its program when its parent has ended: nothing of /proc says any more whose it is.
@@ -174,6 +182,5 @@ fn daemons_are_followed_also_without_a_cgroup() {
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("what it starts is followed by descent"), "{}", said(&output));
     server.join().unwrap();
-    let told = spans::spans(&spans::lines(&file).unwrap()).unwrap();
-    spans::expect_tree(&told, &[], "curl client GET /{id} -> 200").unwrap();
+    account(&file, &output, 1).is_tree(&[], "curl client GET /{id} -> 200").unwrap();
 }

@@ -18,9 +18,8 @@ use serde_json::Value;
 
 /// Tells a story that needs a collector, or says why it can't be told here.
 fn with_collector(name: &str, story: impl FnOnce(&World) -> Result<()>) -> Result<()> {
-    let binary = machine::collector()?;
-    if !binary.is_file() {
-        record_skip(&format!("{} is missing: run `cargo xtask setup`", binary.display()));
+    if let Some(reason) = Collector::missing()? {
+        record_skip(&reason);
         return Ok(());
     }
     if let Err(error) = World::create() {

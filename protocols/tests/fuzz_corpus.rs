@@ -96,7 +96,7 @@ fn the_corpus_of_the_events_is_made_from_the_fixtures() {
             }
         }
     }
-    for change in change::SEEN..=change::CLOSED {
+    for change in change::SEEN..=change::DESTROYED {
         seeds.insert(format!("connection.{change}"), connection(change));
     }
     for change in lifecycle::EXEC..=lifecycle::CALLS {

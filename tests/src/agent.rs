@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::process::{Launch, Process, Stdout};
 use crate::wait::{Deadline, within};
@@ -22,11 +22,16 @@ const STOPS_WITHIN: Duration = Duration::from_secs(30);
 pub struct Agent(Process);
 
 impl Agent {
-    /// Starts `onlooker` on everything in `world`, with more arguments after the selector and these environment variables,
+    /// Starts `onlooker` on everything in `world`, with more options after the selector and these environment variables,
     /// and waits until it says that it is ready.
     pub fn watch(world: &World, binary: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        Self::select(world, binary, &[&["--cgroup", world.cgroup().name()?], more].concat(), environment)
+    }
+
+    /// The same on what these options select.
+    pub fn select(world: &World, binary: &Path, options: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = world.command(binary);
-        command.args(["run", "--cgroup", world.cgroup().name()?]).args(more).envs(environment.iter().copied());
+        command.arg("run").args(only_ours(options)?).envs(environment.iter().copied());
         Self::start_by(world, &mut command)
     }
 
@@ -35,11 +40,11 @@ impl Agent {
         Self::ready(world, command, Stdout::File)
     }
 
-    /// As [`Agent::watch`], for a person who looks on: its stdout is ours, and so is what it knows of the terminal.
-    pub fn watch_aloud(world: &World, binary: &Path, more: &[&str]) -> Result<Self> {
+    /// As [`Agent::select`], for a person who looks on: its stdout is ours, and so is what it knows of the terminal.
+    pub fn select_aloud(world: &World, binary: &Path, options: &[&str]) -> Result<Self> {
         let mut command = world.command(binary);
         let of_the_terminal = ["TERM", "NO_COLOR"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
-        command.args(["run", "--cgroup", world.cgroup().name()?]).args(more).envs(of_the_terminal);
+        command.arg("run").args(only_ours(options)?).envs(of_the_terminal);
         Self::ready(world, &mut command, Stdout::Ours)
     }
 
@@ -78,6 +83,12 @@ impl Agent {
     pub fn process(&mut self) -> &mut Process {
         &mut self.0
     }
+}
+
+/// The same options, unless they would have the agent watch what else this machine does: its programs are not ours.
+fn only_ours<'a>(options: &'a [&'a str]) -> Result<&'a [&'a str]> {
+    ensure!(!options.contains(&"--all"), "a test watches what it has started, and no more");
+    Ok(options)
 }
 
 /// The agent that was built beside the running program: `$ONLOOKER`, or `onlooker` in the folder of this build's binaries.

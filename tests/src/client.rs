@@ -54,6 +54,15 @@ pub fn now() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Measures what `story` does from the moment that it gives, when it sent a first byte, to its end: of exchanges that have
+/// no end of their own.
+pub fn measured_to_the_end(story: impl FnOnce() -> Result<u64>) -> Result<((), Measured)> {
+    let before = waited_here();
+    let start = story()?;
+    let end = now();
+    Ok(((), Measured { start, end, held_up: waited_here().saturating_sub(before) }))
+}
+
 impl Connection {
     /// Connects to `HOST:PORT`.
     pub fn open(address: &str) -> Result<Self> {
@@ -90,6 +99,14 @@ impl Connection {
         self.measured(|client| {
             let start = client.send(request)?;
             Ok((start, client.response()?))
+        })
+    }
+
+    /// Sends a HEAD for `path` and reads the answer.
+    pub fn get_head(&mut self, path: &str) -> Result<(Response, Measured)> {
+        self.measured(|client| {
+            let start = client.send(format!("HEAD {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n"))?;
+            Ok((start, client.response_without_body()?))
         })
     }
 

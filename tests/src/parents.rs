@@ -69,6 +69,21 @@ impl Verdict {
         Ok(self)
     }
 
+    /// The same, and fails if more than `percent` of the calls were given one on the others.
+    pub fn is_wrong_at_most(&self, percent: usize) -> Result<&Self> {
+        self.is_never_certainly_wrong()?;
+        let wrong = self.wrong.values().sum::<usize>();
+        ensure!(wrong * 100 <= percent * self.calls(), "more than {percent} % wrong: {self}\n{}", self.told());
+        Ok(self)
+    }
+
+    /// Fails unless at least `percent` of the calls were given their request as parent.
+    pub fn is_right_at_least(&self, percent: usize) -> Result<&Self> {
+        let right = self.right.values().sum::<usize>();
+        ensure!(right * 100 >= percent * self.calls(), "less than {percent} % right: {self}\n{}", self.told());
+        Ok(self)
+    }
+
     fn told(&self) -> String {
         self.faults.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("\n")
     }
@@ -298,9 +313,16 @@ mod tests {
         assert_eq!((verdict.requests, verdict.calls()), (2, 8));
         assert_eq!(verdict.to_string(), "8 | 1 connect, 2 thread, 1 tick | 3 thread | 1");
         assert!(verdict.is_of(2, 4).is_ok() && verdict.is_of(2, 3).is_err() && verdict.is_of(1, 8).is_err());
-        assert!(verdict.is_right().is_err() && verdict.is_never_certainly_wrong().is_err());
+        assert!(verdict.is_right().is_err() && verdict.is_wrong_at_most(100).is_err(), "thread is certain");
+        assert!(verdict.is_right_at_least(50).is_ok() && verdict.is_right_at_least(51).is_err());
         assert_eq!(judge_answers(&spans, "h:90").to_string(), "3 | 1 host | 1 host | 1");
         let number_9 = judge(&spans, "h:80", |number| number == 9);
         assert!(number_9.is_right_by("thread").is_ok() && number_9.is_right_by("tick").is_err());
+        let one_in = |calls: usize| super::Verdict {
+            right: [("tick".to_owned(), calls - 1)].into(),
+            wrong: [("tick".to_owned(), 1)].into(),
+            ..super::Verdict::default()
+        };
+        assert!(one_in(100).is_wrong_at_most(1).is_ok() && one_in(99).is_wrong_at_most(1).is_err());
     }
 }

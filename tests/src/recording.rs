@@ -33,9 +33,14 @@ impl Recording {
 
     /// The same with more of the agent's options.
     pub fn start_with(world: &World, options: &[&str]) -> Result<Self> {
+        Self::selecting(world, &[&["--cgroup", world.cgroup().name()?], options].concat())
+    }
+
+    /// Starts one that watches what these options select, in place of the whole world.
+    pub fn selecting(world: &World, options: &[&str]) -> Result<Self> {
         let file = world.dir().join("spans.jsonl");
         let path = file.to_str().context("the temporary folder's path is UTF-8")?;
-        let agent = Agent::watch(world, &agent_beside()?, &[&["--file", path], options].concat(), &[])?;
+        let agent = Agent::select(world, &agent_beside()?, &[options, &["--file", path]].concat(), &[])?;
         Ok(Self { agent, file })
     }
 

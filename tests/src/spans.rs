@@ -127,6 +127,12 @@ pub(crate) fn lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
         .collect()
 }
 
+/// Those of one service and kind.
+#[must_use]
+pub fn of(spans: &[Span], service: &str, kind: &str) -> Vec<Span> {
+    spans.iter().filter(|span| span.service == service && span.kind == kind).cloned().collect()
+}
+
 /// The spans as indented lines, children below their parents, siblings and roots by start; `show` names attributes to tell.
 #[must_use]
 pub fn tree(spans: &[Span], show: &[&str]) -> String {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::spans::Span;
+use crate::curl::Curl;
+use crate::spans::{Span, of};
 
 /// Spans' wall time is computed from monotonic time, read a few hundred nanoseconds apart.
 const CLOCKS_APART: Duration = Duration::from_micros(20);
@@ -33,10 +34,10 @@ impl Measured {
         Duration::from_nanos(self.end.saturating_sub(self.start))
     }
 
-    /// What a span may differ by: a millisecond, or five percent.
+    /// What a span may differ by.
     #[must_use]
     pub fn tolerance(&self) -> Duration {
-        (self.duration() / 20).max(Duration::from_millis(1))
+        tolerance(self.duration())
     }
 
     /// How far start and end of `span` are from what was measured: the larger of both.
@@ -88,6 +89,28 @@ pub fn expect_times(spans: &[Span], measured: &[Measured]) -> Result<()> {
         "most of the spans are further off than usual; distances, and for how long the exchange was held up: {distances:?}"
     );
     Ok(())
+}
+
+/// Fails unless the spans of curl's calls take as long as each of these curls said of its own, one after another.
+pub fn expect_curls_times(spans: &[Span], curls: &[Curl]) -> Result<()> {
+    /// curl says microseconds.
+    const ROUNDED: Duration = Duration::from_micros(2);
+    let calls = of(spans, "curl", "client");
+    ensure!(calls.len() == curls.len(), "{} spans of {} curls", calls.len(), curls.len());
+    for (span, curl) in calls.iter().zip(curls) {
+        let (told, took) = (curl.exchange(), span.duration());
+        let tolerance = tolerance(told) + curl.held_up;
+        ensure!(
+            took.abs_diff(told) <= tolerance && took <= curl.since_connected() + ROUNDED,
+            "a span of {took:?} is not what curl says:\n{curl:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What a span of something that took so long may differ by: a millisecond, or five percent.
+fn tolerance(duration: Duration) -> Duration {
+    (duration / 20).max(Duration::from_millis(1))
 }
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ fn what_the_unit_leaves_is_enough_to_trace_through_the_collector() -> Result<()>
         record_skip("setpriv or unshare is not installed");
         return Ok(());
     }
+    if let Some(reason) = Collector::missing()? {
+        record_skip(&reason);
+        return Ok(());
+    }
     let unit = fs::read_to_string(unit())?;
     ensure!(setting(&unit, "ExecStart")? == "/usr/local/bin/onlooker run $ONLOOKER_SELECT");
     ensure!(setting(&unit, "NoNewPrivileges")? == "yes" && setting(&unit, "ProtectSystem")? == "strict");

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::{Connection, measured_to_the_end};
 use onlooker_tests::parents::judge;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
+use onlooker_tests::times::expect_times;
 use onlooker_tests::wait::within;
 use onlooker_tests::{Recording, World, record_skip, spans};
 
@@ -17,12 +18,22 @@ fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&app.address())?;
-        client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-        client.beginning()?;
-        client.reset()?;
-        recording.finish(1)?.is_tree(
+        // The first on its connection is read when it was handed to a thread.
+        client.get("/hello")?;
+        let (_, measured) = world.timed(|| {
+            measured_to_the_end(|| {
+                let start = client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+                client.beginning()?;
+                client.reset()?;
+                Ok(start)
+            })
+        })?;
+        let account = recording.finish(2)?;
+        expect_times(&account.spans[1..], &[measured])?;
+        account.is_tree(
             &[],
             "
+            behaviours server GET /hello -> 200
             behaviours server GET /stream/{id}/{id} -> 200 error=connection_reset
             ",
         )?;
@@ -56,10 +67,19 @@ fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&nginx.address())?;
-        client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n0123456789")?;
-        client.finish()?;
-        client.rest()?;
-        recording.finish(1)?.is_tree(
+        let head = "POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n";
+        let (_, measured) = world.timed(|| {
+            measured_to_the_end(|| {
+                let start = client.send(head.to_owned() + "0123456789")?;
+                client.finish()?;
+                // nginx closes when it reads that there will be no more.
+                client.rest()?;
+                Ok(start)
+            })
+        })?;
+        let account = recording.finish(1)?;
+        expect_times(&account.spans, &[measured])?;
+        account.is_tree(
             &["http.request.body.size"],
             "
             nginx server POST /upload error=connection_closed http.request.body.size=10
@@ -105,8 +125,10 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
         let recording = Recording::start_with(world, &["--request-age", "1"])?;
         let mut client = Connection::open(&app.address())?;
         client.get("/slow/3000")?;
-        client.get("/hello")?;
-        recording.finish(2)?.is_tree(
+        let (_, measured) = world.timed(|| client.get("/hello"))?;
+        let account = recording.finish(2)?;
+        expect_times(&account.spans[1..], &[measured])?;
+        account.is_tree(
             &["onlooker.incomplete"],
             "
             behaviours server GET /slow/{id} error=no_response onlooker.incomplete=aged

@@ -1,9 +1,10 @@
 //! HTTP exchanges of every kind, each told as it was.
 
 use anyhow::{Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::{Connection, measured_to_the_end};
 use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
-use onlooker_tests::spans::{Span, expect_lines};
+use onlooker_tests::spans::{Span, expect_lines, of};
+use onlooker_tests::times::{Measured, expect_curls_times, expect_times};
 use onlooker_tests::{Curl, Recording, World};
 
 #[test]
@@ -35,10 +36,13 @@ fn errors_are_the_clients_or_the_servers() -> Result<()> {
     World::story("errors", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
+        let mut curls = Vec::new();
         for path in ["/status/404", "/status/503", "/boom"] {
-            Curl::run(world, &[&app.url(path)?])?;
+            curls.push(Curl::run(world, &[&app.url(path)?])?);
         }
-        recording.finish(6)?.is_tree(
+        let account = recording.finish(6)?;
+        expect_curls_times(&account.spans, &curls)?;
+        account.is_tree(
             &[],
             "
             curl client GET /status/{id} -> 404 error=404
@@ -60,14 +64,19 @@ fn responses_without_a_body_end_with_their_head() -> Result<()> {
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&nginx.address())?;
-        client.send("HEAD /page HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-        ensure!(client.response_without_body()?.status == 200);
         let conditional = "GET /page HTTP/1.1\r\nHost: shop.test\r\nIf-None-Match: \"one\"\r\n\r\n";
-        ensure!(client.exchange(conditional)?.0.status == 304);
-        ensure!(client.get("/status/204")?.0.status == 204);
-        // On the same connection: whoever took one of them for longer than it is has lost its place by now.
-        ensure!(client.get("/page")?.0.body == 7);
-        recording.finish(12)?.is_tree(
+        let exchanges = [
+            world.timed(|| client.get_head("/page"))?,
+            world.timed(|| client.exchange(conditional))?,
+            world.timed(|| client.get("/status/204"))?,
+            // On the same connection: whoever took one of them for longer than it is has lost its place by now.
+            world.timed(|| client.get("/page"))?,
+        ];
+        let told = exchanges.each_ref().map(|(response, _)| (response.status, response.body));
+        ensure!(told == [(200, 0), (304, 0), (204, 0), (200, 7)], "{told:?}");
+        let account = recording.finish(12)?;
+        expect_times(&of(&account.spans, "nginx", "server"), &exchanges.map(|(_, measured)| measured))?;
+        account.is_tree(
             &["http.response.body.size"],
             "
             nginx server HEAD /page -> 200 http.response.body.size=0
@@ -95,9 +104,14 @@ fn continue_is_not_the_answer() -> Result<()> {
         let recording = Recording::start(world)?;
         let body = "x".repeat(5000);
         let url = app.url("/upload")?;
-        let curl = Curl::run(world, &["--header", "Expect: 100-continue", "--data", &body, &url])?;
-        ensure!(curl.status() == 200 && curl.body == b"5000\n");
-        recording.finish(2)?.is_tree(
+        let curl = Curl::run(world, &["--include", "--header", "Expect: 100-continue", "--data", &body, &url])?;
+        // Both heads, and the body of the answer.
+        let told = String::from_utf8_lossy(&curl.body);
+        ensure!(told.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "no 100 came first: {told}");
+        ensure!(curl.status() == 200 && told.ends_with("\r\n\r\n5000\n"), "{told}");
+        let account = recording.finish(2)?;
+        expect_curls_times(&account.spans, &[curl])?;
+        account.is_tree(
             &["http.request.body.size", "http.response.body.size"],
             "
             curl client POST /upload -> 200 http.request.body.size=5000 http.response.body.size=5
@@ -178,21 +192,33 @@ fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
 }
 
 #[test]
-fn pipelined_requests_are_told_one_by_one() -> Result<()> {
+fn pipelined_requests_are_told_one_by_one_in_their_order() -> Result<()> {
+    const REQUESTS: usize = 10;
     World::story("pipelined", |world| {
-        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let site = "location /found { return 200 hello; } location /lost { return 404 nothing; }";
+        let nginx = Nginx::site(site).start(world)?;
         let recording = Recording::start(world)?;
         let mut client = Connection::open(&nginx.address())?;
-        let requests: String =
-            (0..10).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).collect();
-        client.send(requests)?;
-        for _ in 0..10 {
-            ensure!(client.response()?.status == 200);
-        }
-        let account = recording.finish(10)?;
-        let mut paths: Vec<_> = account.spans.iter().map(|span| span.get("url.path").to_owned()).collect();
-        paths.sort();
-        ensure!(paths == (0..10).map(|number| format!("/{number}")).collect::<Vec<_>>(), "{paths:?}");
-        Ok(())
+        // Every other one is found.
+        let path = |number| format!("{}/{number}", if number % 2 == 0 { "/found" } else { "/lost" });
+        let request = |number| format!("GET {} HTTP/1.1\r\nHost: shop.test\r\n\r\n", path(number));
+        let mut ends = Vec::new();
+        let (_, all) = world.timed(|| {
+            measured_to_the_end(|| {
+                let start = client.send((0..REQUESTS).map(request).collect::<String>())?;
+                for _ in 0..REQUESTS {
+                    ends.push(client.response()?.last);
+                }
+                Ok(start)
+            })
+        })?;
+        let account = recording.finish(REQUESTS)?;
+        // All are read at once, and answered one after another.
+        let told = account.spans.iter().map(|span| (span.get("url.path"), span.get("http.response.status_code")));
+        let told: Vec<_> = told.map(|(path, status)| format!("{path} {status}")).collect();
+        let status = |number| if number % 2 == 0 { 200 } else { 404 };
+        let expected: Vec<_> = (0..REQUESTS).map(|number| format!("{} {}", path(number), status(number))).collect();
+        ensure!(told == expected, "{told:?}");
+        expect_times(&account.spans, &ends.into_iter().map(|end| Measured { end, ..all }).collect::<Vec<_>>())
     })
 }

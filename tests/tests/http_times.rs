@@ -7,14 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::Connection;
 use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
-use onlooker_tests::spans::{Span, expect_nested};
-use onlooker_tests::times::expect_times;
+use onlooker_tests::spans::{expect_nested, of};
+use onlooker_tests::times::{expect_curls_times, expect_times};
 use onlooker_tests::{Curl, Recording, World};
-
-/// The spans of one service and kind.
-fn of(spans: &[Span], service: &str, kind: &str) -> Vec<Span> {
-    spans.iter().filter(|span| span.service == service && span.kind == kind).cloned().collect()
-}
 
 #[test]
 fn idle_time_on_a_kept_connection_is_in_no_span() -> Result<()> {
@@ -76,15 +71,7 @@ fn curl_takes_as_long_as_it_says() -> Result<()> {
         let url = app.url("/slow/20")?;
         let curls: Vec<_> = (0..8).map(|_| Curl::run(world, &[&url])).collect::<Result<_>>()?;
         let account = recording.finish(16)?;
-        for (span, curl) in of(&account.spans, "curl", "client").iter().zip(&curls) {
-            let (told, took) = (curl.exchange(), span.duration());
-            let tolerance = (told / 20).max(Duration::from_millis(1)) + curl.held_up;
-            ensure!(
-                took.abs_diff(told) <= tolerance && took <= curl.since_connected() + Duration::from_micros(2),
-                "a span of {took:?} is not what curl says:\n{curl:?}"
-            );
-        }
-        Ok(())
+        expect_curls_times(&account.spans, &curls)
     })
 }
 

@@ -14,6 +14,10 @@ use onlooker_tests::{Recording, World, record_skip};
 /// Requests in flight, and the numbers of the requests that are sent so.
 const TURNS: [(usize, Range<u64>); 3] = [(1, 100..130), (10, 1000..1200), (50, 10_000..10_600)];
 
+/// Of a hundred calls in an event loop, how many may be given the wrong parent, said to be likely. The table shows none. What a
+/// busy machine holds up may look like another request's, but a ladder that guesses is wrong far more often.
+const WRONG: usize = 1;
+
 /// Puts `program` under load, and gives the verdict for each of the turns. Fails if a request or one of the `calls` that it
 /// made has no span, if the other end of one that went `elsewhere` is not its child, or if the sum is not that of the
 /// requests, these calls and what `others` says of further ones, each with its other end.
@@ -80,6 +84,18 @@ fn app(program: &str, app: &AppOptions) -> Result<Vec<Verdict>> {
     })
 }
 
+/// Fails unless calls of requests one by one are all right, by whatever evidence, and of others hardly any is wrong.
+fn are_an_event_loops(verdicts: &[Verdict]) -> Result<()> {
+    for ((in_flight, _), verdict) in TURNS.iter().zip(verdicts) {
+        verdict.is_wrong_at_most(WRONG)?;
+        if *in_flight == 1 {
+            // Nobody else's they could be.
+            verdict.is_right()?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn one_request_at_a_time_per_process() -> Result<()> {
     flask("Flask, gunicorn sync, 4 processes", Workers::Sync, 4)
@@ -101,10 +117,7 @@ fn a_pool_of_threads_in_a_jvm() -> Result<()> {
 #[test]
 fn virtual_threads_in_a_jvm() -> Result<()> {
     let program = "Java HttpServer and HttpURLConnection, virtual threads";
-    for verdict in app(program, &App::java("Errands").jdk(21).env("THREADS", "virtual"))? {
-        verdict.is_never_certainly_wrong()?;
-    }
-    Ok(())
+    are_an_event_loops(&app(program, &App::java("Errands").jdk(21).env("THREADS", "virtual"))?)
 }
 
 #[test]
@@ -128,34 +141,30 @@ fn a_pool_of_threads_and_a_cache_on_a_unix_socket_that_is_not_watched() -> Resul
 
 #[test]
 fn an_event_loop_with_a_full_pool_in_node() -> Result<()> {
-    for verdict in app("Node http, maxSockets 10", &App::node("errands"))? {
-        verdict.is_never_certainly_wrong()?;
+    // As many as the pool has connections: none is handed from one request to another, so that turns still prove something.
+    // All 400 are right in each run of the table.
+    const RIGHT_AT_10: usize = 80;
+    let verdicts = app("Node http, maxSockets 10", &App::node("errands"))?;
+    are_an_event_loops(&verdicts)?;
+    if let [_, at_10, _] = &verdicts[..] {
+        at_10.is_right_at_least(RIGHT_AT_10)?;
     }
     Ok(())
 }
 
 #[test]
 fn an_event_loop_with_a_full_pool_in_asyncio() -> Result<()> {
-    for verdict in app("aiohttp server and client, limit 10", &App::python("errands_asyncio"))? {
-        verdict.is_never_certainly_wrong()?;
-    }
-    Ok(())
+    are_an_event_loops(&app("aiohttp server and client, limit 10", &App::python("errands_asyncio"))?)
 }
 
 #[test]
 fn an_event_loop_with_a_full_pool_in_fastapi() -> Result<()> {
-    for verdict in app("FastAPI, uvicorn and httpx, max_connections 10", &App::python("errands_fastapi"))? {
-        verdict.is_never_certainly_wrong()?;
-    }
-    Ok(())
+    are_an_event_loops(&app("FastAPI, uvicorn and httpx, max_connections 10", &App::python("errands_fastapi"))?)
 }
 
 #[test]
 fn goroutines() -> Result<()> {
-    for verdict in app("Go net/http server and client, MaxConnsPerHost 10", &App::go("errands"))? {
-        verdict.is_never_certainly_wrong()?;
-    }
-    Ok(())
+    are_an_event_loops(&app("Go net/http server and client, MaxConnsPerHost 10", &App::go("errands"))?)
 }
 
 #[test]

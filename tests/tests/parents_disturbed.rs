@@ -35,6 +35,13 @@ const PATIENT: usize = 600;
 /// Those that come afterwards, one by one.
 const IN_PEACE: Range<u64> = 5000..5020;
 
+/// Of a hundred calls for requests that were seen from their beginning and not given up, how many may be given a parent that
+/// is wrong, said to be likely: see parents.rs.
+const WRONG: usize = 1;
+/// Of those for requests that were given up, which the server goes on with beside others that came since: the table shows up
+/// to 3 of 134.
+const WRONG_GIVEN_UP: usize = 10;
+
 /// Lets clients of `load` give up. Gives the verdict on the others' requests, on those that were given up, and on those of
 /// clients that come when all is over.
 fn when_clients_give_up(world: &World, program: &str, load: &Load, elsewhere: &App) -> Result<[Verdict; 3]> {
@@ -68,7 +75,7 @@ fn threads_stay_proof_when_clients_give_up() -> Result<()> {
         let [patient, given_up, later] =
             when_clients_give_up(world, "gthread", &Load::on(&app.address(), "/r"), &elsewhere)?;
         patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
-        given_up.is_never_certainly_wrong()?;
+        given_up.is_wrong_at_most(WRONG_GIVEN_UP)?;
         later.is_of(20, 2)?.is_right_by("thread")?;
         Ok(())
     })
@@ -81,7 +88,7 @@ fn threads_of_a_jvm_stay_proof_when_clients_give_up() -> Result<()> {
         let [patient, given_up, later] =
             when_clients_give_up(world, "jvm", &Load::on(&app.address(), "/r"), &elsewhere)?;
         patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
-        given_up.is_never_certainly_wrong()?;
+        given_up.is_wrong_at_most(WRONG_GIVEN_UP)?;
         later.is_of(20, 2)?.is_right_by("thread")?;
         Ok(())
     })
@@ -93,8 +100,8 @@ fn requests_that_were_given_up_are_no_candidates_any_more() -> Result<()> {
         let Some((app, elsewhere)) = errands(world, &App::node("errands"))? else { return Ok(()) };
         let [patient, given_up, later] =
             when_clients_give_up(world, "node", &Load::on(&app.address(), "/r"), &elsewhere)?;
-        patient.is_of(PATIENT, 2)?.is_never_certainly_wrong()?;
-        given_up.is_never_certainly_wrong()?;
+        patient.is_of(PATIENT, 2)?.is_wrong_at_most(WRONG)?;
+        given_up.is_wrong_at_most(WRONG_GIVEN_UP)?;
         // The tick proves a parent only if the count of requests that could be meant has come back to this one.
         later.is_of(20, 2)?.is_right_by("tick")?;
         Ok(())
@@ -143,9 +150,10 @@ fn loops_deceive_no_agent_that_comes_in_the_middle() -> Result<()> {
     for app in [App::node("errands"), App::python("errands_asyncio"), App::go("errands")] {
         World::story(app.language(), |world| {
             let Some((running, _elsewhere)) = errands(world, &app)? else { return Ok(()) };
-            for verdict in in_the_middle(world, app.language(), &Load::on(&running.address(), "/r"), 2)? {
-                verdict.is_never_certainly_wrong()?;
-            }
+            let [before, after] = in_the_middle(world, app.language(), &Load::on(&running.address(), "/r"), 2)?;
+            // It does not know the others of then: how many calls look as if they could be only one's, is chance.
+            before.is_never_certainly_wrong()?;
+            after.is_wrong_at_most(WRONG)?;
             Ok(())
         })?;
     }

@@ -1,10 +1,12 @@
 //! Connections that are not made the common way: unix sockets, IPv6, passed and reused descriptors, forked servers.
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::{Connection, measured_to_the_end};
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::number_of;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
+use onlooker_tests::spans::{Span, expect_nested, of};
+use onlooker_tests::times::{Measured, expect_times};
 use onlooker_tests::{Curl, Port, Recording, World, spans};
 
 #[test]
@@ -15,10 +17,14 @@ fn both_ends_of_a_unix_socket_are_joined() -> Result<()> {
             let nginx = Nginx::proxy_to(&app.address()).start(world)?;
             let recording = Recording::start(world)?;
             let mut client = Connection::open(&nginx.address())?;
+            let mut measured = Vec::new();
             for path in ["/hello", "/items/7", "/status/503"] {
-                client.get(path)?;
+                measured.push(world.timed(|| client.get(path))?.1);
             }
             let account = recording.finish(9)?;
+            expect_times(&of(&account.spans, "nginx", "server"), &measured)?;
+            // What goes through the unix socket is within.
+            expect_nested(&account.spans)?;
             let socket = app.address();
             let socket = socket.strip_prefix("unix:").context("it listens on a unix socket")?;
             let told = spans::tree(&account.spans, &["network.transport", "server.address"]).replace(socket, "SOCKET");
@@ -59,18 +65,30 @@ fn a_unix_socket_whose_other_end_is_not_watched_has_no_caller() -> Result<()> {
     })
 }
 
+/// Holds every second request, which finds its connection where it is to be, to what its client measured: what is first on its
+/// connection is read when a process for it is there.
+fn expect_second_times(spans: &[Span], measured: &[Measured]) -> Result<()> {
+    let spans: Vec<_> = spans.iter().skip(1).step_by(2).cloned().collect();
+    expect_times(&spans, &measured.iter().skip(1).step_by(2).copied().collect::<Vec<_>>())
+}
+
 #[test]
 fn a_connection_passed_to_another_process_is_that_ones() -> Result<()> {
     World::story("passed", |world| {
         let server = App::python("fd_passing").start(world)?;
         let recording = Recording::start(world)?;
+        let mut measured = Vec::new();
         for _ in 0..3 {
             let mut client = Connection::open(&server.address())?;
             for path in ["/first", "/second"] {
-                ensure!(client.get(path)?.0.status == 200);
+                let (response, times) = world.timed(|| client.get(path))?;
+                ensure!(response.status == 200);
+                measured.push(times);
             }
         }
-        recording.finish(6)?.is_tree(
+        let account = recording.finish(6)?;
+        expect_second_times(&account.spans, &measured)?;
+        account.is_tree(
             &[],
             "
             answering server GET /first -> 200
@@ -90,19 +108,27 @@ fn a_descriptor_used_again_is_another_connection() -> Result<()> {
     World::story("reused", |world| {
         let server = App::python("reused_fd").start(world)?;
         let recording = Recording::start(world)?;
-        let mut descriptors = Vec::new();
+        let (mut descriptors, mut measured) = (Vec::new(), Vec::new());
         for path in ["/first", "/silence", "/second"] {
             let mut client = Connection::open(&server.address())?;
-            client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n"))?;
-            if path == "/silence" {
-                ensure!(client.rest()? == 0);
-            } else {
-                client.beginning()?;
-                descriptors.push(client.text()?);
-            }
+            let (_, times) = world.timed(|| {
+                measured_to_the_end(|| {
+                    let start = client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n"))?;
+                    if path == "/silence" {
+                        ensure!(client.rest()? == 0);
+                    } else {
+                        client.beginning()?;
+                        descriptors.push(client.text()?);
+                    }
+                    Ok(start)
+                })
+            })?;
+            measured.push(times);
         }
         ensure!(descriptors[0] == descriptors[1], "the descriptors are not the same: {descriptors:?}");
-        recording.finish(3)?.is_tree(
+        let account = recording.finish(3)?;
+        expect_times(&account.spans, &measured)?;
+        account.is_tree(
             &[],
             "
             reused_fd server GET /first -> 200
@@ -120,13 +146,19 @@ fn every_child_of_a_forking_server_is_watched_and_all_are_one_service() -> Resul
     World::story("forking", |world| {
         let server = App::python("forking").start(world)?;
         let recording = Recording::start(world)?;
+        // Open until all is told, and so are the children.
+        let (mut clients, mut measured) = (Vec::new(), Vec::new());
         for _ in 0..CONNECTIONS {
             let mut client = Connection::open(&server.address())?;
             for _ in 0..2 {
-                ensure!(client.get("/hello")?.0.status == 200);
+                let (response, times) = world.timed(|| client.get("/hello"))?;
+                ensure!(response.status == 200);
+                measured.push(times);
             }
+            clients.push(client);
         }
         let spans = recording.finish(2 * CONNECTIONS)?.spans;
+        expect_second_times(&spans, &measured)?;
         ensure!(
             spans.iter().all(|span| span.service == "forking" && span.name == "GET /hello"),
             "{}",

@@ -103,7 +103,7 @@ fn a_context_that_is_only_passed_on_is_no_sdks() -> Result<()> {
         let account = recording.finish(3 * sent)?;
         let verdict = judge(&account.spans, &proxy.address(), |_| true);
         verdict.tell("a Node proxy that passes on its callers' context | 50");
-        verdict.is_of(sent, 1)?.is_never_certainly_wrong()?;
+        verdict.is_of(sent, 1)?.is_right_by("wire")?;
         let calls: HashMap<_, _> = account
             .spans
             .iter()

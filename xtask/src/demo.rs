@@ -5,7 +5,7 @@ mod trace;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use onlooker_tests::servers::Workers;
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Agent, Shop, World};
@@ -20,6 +20,7 @@ pub(crate) struct Options {}
 /// A span is exported within a second of its end; the rest is for a busy machine.
 const TRACE_WITHIN: Duration = Duration::from_secs(20);
 
+/// Fails unless one trace has the whole chain, with what is missing.
 pub(crate) fn run(_: &Options) -> Result<()> {
     if !shell::is_root() {
         bail!(
@@ -29,12 +30,17 @@ pub(crate) fn run(_: &Options) -> Result<()> {
     setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python])?;
     shell::say("building the agent");
     let agent = run::build_agent()?;
-    // From here on Ctrl-C too stops the servers.
-    wait::heed_signals()?;
-    World::story("the demo", |world| show(world, &agent))
+    show(&agent)
 }
 
-fn show(world: &World, agent: &Path) -> Result<()> {
+/// Shows what `agent` traces of the shop.
+pub(crate) fn show(agent: &Path) -> Result<()> {
+    // From here on Ctrl-C too stops the servers.
+    wait::heed_signals()?;
+    World::story("the demo", |world| show_in(world, agent))
+}
+
+fn show_in(world: &World, agent: &Path) -> Result<()> {
     shell::say(
         "starting nginx -> storefront (Flask) -> inventory (Flask) -> PostgreSQL and Redis, none of them changed",
     );
@@ -43,10 +49,10 @@ fn show(world: &World, agent: &Path) -> Result<()> {
     world.curl(&[&shop.product(9)])?;
 
     let spans = world.dir().join("spans.jsonl");
-    let cgroup = world.cgroup().path().display();
-    shell::say(&format!("$ onlooker run --cgroup {cgroup}"));
-    let file = spans.display().to_string();
-    let mut agent = Agent::watch_aloud(world, agent, &["--export", "console", "--file", &file])?;
+    let (cgroup, file) = (world.cgroup().path().display().to_string(), spans.display().to_string());
+    let options = ["--cgroup", &cgroup, "--export", "console", "--file", &file];
+    shell::say(&format!("$ onlooker run {}", options.join(" ")));
+    let mut agent = Agent::select_aloud(world, agent, &options)?;
     let said = agent.stderr()?;
     shell::say(&said);
 
@@ -56,9 +62,13 @@ fn show(world: &World, agent: &Path) -> Result<()> {
         let answer = world.curl(&[&url])?;
         shell::say(&format!("$ curl {url}\n{}\n", answer.trim()));
     }
-    wait::until(within(TRACE_WITHIN), "complete trace of nginx, storefront, inventory, PostgreSQL and Redis", || {
-        trace::complete(&spans)
-    })?;
+    let mut faults = Vec::new();
+    let whole = wait::until(within(TRACE_WITHIN), "whole trace from curl to PostgreSQL and Redis", || {
+        faults = trace::faults(&spans)?;
+        Ok(faults.is_empty().then_some(()))
+    });
     shell::say(agent.finish()?.strip_prefix(&said).unwrap_or_default().trim());
+    whole.with_context(|| format!("in what is nearest to it: {}", faults.join("; ")))?;
+    shell::say("\none of these traces is whole: curl -> nginx -> storefront -> inventory -> PostgreSQL and Redis");
     Ok(())
 }

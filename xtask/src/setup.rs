@@ -29,13 +29,13 @@ pub(crate) struct Options {
 pub(crate) enum Part {
     /// The compiler and linker of the kernel programs.
     Ebpf,
-    /// The servers and tools of the system: nginx, PostgreSQL, Redis, curl, wrk, ...
+    /// The servers and tools of the system: nginx, PostgreSQL, Redis, Node, curl, wrk, ...
     Packages,
     /// The environment of the Python applications that are traced.
     Python,
     /// The OpenTelemetry Collector that receives what the tests export.
     Collector,
-    /// cargo-fuzz.
+    /// cargo-fuzz, and the nightly compiler that it needs.
     Fuzz,
 }
 

@@ -12,9 +12,9 @@ use onlooker_tests::SKIPPED_FILE;
 
 use self::tally::Tally;
 use crate::setup::{self, Part};
-use crate::{fuzz, run, shell};
+use crate::{demo, fuzz, run, shell};
 
-/// Runs all tests: of the crates, end to end with real servers, and in CI a minute of every fuzz target.
+/// Runs all tests: of the crates, end to end with real servers, the demo, and in CI a minute of every fuzz target.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Fuzz as in CI (where the variable CI is set).
@@ -41,6 +41,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     cargo_test(&["--package", "onlooker-tests"], &["--test-threads=1"], &agent, &mut tally)?;
     if options.fuzz || env::var_os("CI").is_some() {
         fuzz_all(&mut tally)?;
+    }
+    // Last, because from then on signals are heeded.
+    match demo::show(&agent) {
+        Ok(()) => tally.pass(),
+        Err(error) => tally.fail(&format!("the demo: {error:#}")),
     }
 
     for line in tally.summary() {

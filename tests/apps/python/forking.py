@@ -7,6 +7,8 @@ from socketserver import ForkingMixIn, TCPServer
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are written apart: the body is not to wait until the head is acknowledged.
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         body = b"from a child\n"

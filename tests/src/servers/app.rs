@@ -1,8 +1,8 @@
-//! An application of tests/apps that listens by itself, on the port that is its first argument, and says `listening` when it
+//! An application of tests/apps, or a program of the tests' own, that listens by itself, on the port that is its first argument, and says `listening` when it
 //! does.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use onlooker_ebpf_build::Cache;
@@ -14,7 +14,8 @@ use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
-/// An application that is to be started, named by its language and its file's name without extension.
+/// An application that is to be started, named by its language and its file's name without extension; a program of the tests'
+/// own by its path.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
     language: Language,
@@ -31,6 +32,7 @@ enum Language {
     Python,
     Go,
     Java,
+    Own,
 }
 
 /// A running application.
@@ -63,6 +65,12 @@ impl App {
     #[must_use]
     pub fn java(name: &str) -> AppOptions {
         AppOptions::new(Language::Java, name)
+    }
+
+    /// The program at this path, one of the tests' own.
+    #[must_use]
+    pub fn own(path: &str) -> AppOptions {
+        AppOptions::new(Language::Own, path)
     }
 
     /// `127.0.0.1:PORT`.
@@ -131,7 +139,7 @@ impl AppOptions {
                     .is_none()
                     .then(|| format!("no JDK of version {} or newer is installed", self.least));
             }
-            Language::Python => return None,
+            Language::Python | Language::Own => return None,
         };
         machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
     }
@@ -145,19 +153,23 @@ impl AppOptions {
             .args(arguments)
             .arg(port.to_string())
             .args(&self.arguments)
-            .current_dir(machine::apps(self.language()))
+            .current_dir(match self.language {
+                Language::Own => world.dir().to_path_buf(),
+                _ => machine::apps(self.language()),
+            })
             // The applications' folder is the repository's: no bytecode in it. What is logged is waited for.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUNBUFFERED", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let log = format!("{}-{}", self.language(), self.name);
+        let name = Path::new(&self.name).file_name().unwrap_or_default();
+        let log = format!("{}-{}", self.language(), name.display());
         let launch = Launch { name: &log, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         process.logged(within(STARTS_WITHIN), "listening", 1)?;
         Ok(App { process, port })
     }
 
-    /// Its language, which names the folder of tests/apps that it is in.
+    /// Its language, which, unless it is one of the tests' own, names the folder of tests/apps that it is in.
     #[must_use]
     pub fn language(&self) -> &'static str {
         match self.language {
@@ -165,6 +177,7 @@ impl AppOptions {
             Language::Python => "python",
             Language::Go => "go",
             Language::Java => "java",
+            Language::Own => "own",
         }
     }
 
@@ -181,6 +194,7 @@ impl AppOptions {
                 (python, vec![format!("{name}.py").into()])
             }
             Language::Go => (self.build(world)?, Vec::new()),
+            Language::Own => (PathBuf::from(name), Vec::new()),
         })
     }
 

@@ -26,6 +26,13 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// Why there is none here, if so: the reason to skip a test.
+    pub fn missing() -> Result<Option<String>> {
+        let binary = machine::collector()?;
+        let missing = || format!("{} is missing: run `cargo xtask setup collector`", binary.display());
+        Ok((!binary.is_file()).then(missing))
+    }
+
     /// Starts one and waits until it takes traces.
     pub fn start(world: &World) -> Result<Self> {
         Self::start_on(world, Port::claim()?, Port::claim()?)

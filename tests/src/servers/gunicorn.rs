@@ -12,9 +12,6 @@ use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
-/// What a log must say once for each worker that has loaded the application.
-const WORKER_READY: &str = "worker has loaded the application";
-
 /// How gunicorn's workers serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
@@ -48,6 +45,9 @@ enum Bound {
 }
 
 impl Gunicorn {
+    /// What its log says once for each worker that has loaded the application.
+    pub const WORKER_READY: &str = "worker has loaded the application";
+
     /// The object `app` in the module `module` of tests/apps/python: one process with 20 threads, unless told otherwise.
     #[must_use]
     pub fn app(module: &str) -> GunicornOptions {
@@ -135,7 +135,7 @@ impl GunicornOptions {
         let launch = Launch { name: &self.module, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = Process::start(world, &launch, &mut command)?;
         let count = usize::try_from(self.processes).context("a count of processes fits in usize")?;
-        process.logged(within(STARTS_WITHIN), WORKER_READY, count)?;
+        process.logged(within(STARTS_WITHIN), Gunicorn::WORKER_READY, count)?;
         Ok(Gunicorn { process, bound })
     }
 
@@ -145,7 +145,7 @@ impl GunicornOptions {
             Workers::Sync => ("sync", 1),
             Workers::Threads(threads) => ("gthread", threads),
         };
-        let processes = self.processes;
+        let (processes, ready) = (self.processes, Gunicorn::WORKER_READY);
         format!(
             "worker_class = \"{class}\"
 workers = {processes}
@@ -154,7 +154,7 @@ graceful_timeout = 1
 control_socket_disable = True
 
 def post_worker_init(worker):
-    worker.log.info(\"{WORKER_READY}\")
+    worker.log.info(\"{ready}\")
 "
         )
     }

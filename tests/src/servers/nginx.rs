@@ -1,7 +1,7 @@
 //! nginx with a configuration written for one site.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -20,6 +20,8 @@ const ACCOUNTS: [&str; 3] = ["www-data", "nginx", "nobody"];
 #[derive(Debug, Clone)]
 pub struct Site {
     name: String,
+    /// Another nginx than that of the PATH.
+    program: Option<PathBuf>,
     workers: u32,
     http: String,
     listen: String,
@@ -58,6 +60,7 @@ impl Nginx {
     pub fn site(server: &str) -> Site {
         Site {
             name: "nginx".into(),
+            program: None,
             workers: 1,
             http: String::new(),
             listen: String::new(),
@@ -97,6 +100,12 @@ impl Site {
         Self { name: name.to_owned(), ..self }
     }
 
+    /// Served by this copy of the program.
+    #[must_use]
+    pub fn program(self, program: PathBuf) -> Self {
+        Self { program: Some(program), ..self }
+    }
+
     /// How many worker processes; one, unless this says otherwise.
     #[must_use]
     pub fn workers(self, workers: u32) -> Self {
@@ -123,14 +132,19 @@ impl Site {
 
     /// Starts nginx and waits until it has its workers.
     pub fn start(&self, world: &World) -> Result<Nginx> {
-        let port = Port::claim()?;
+        self.start_on(world, Port::claim()?)
+    }
+
+    /// The same on a port that is known before.
+    pub fn start_on(&self, world: &World, port: Port) -> Result<Nginx> {
         let dir = world.dir().join(&self.name);
         fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let file = dir.join("nginx.conf");
         fs::write(&file, self.configuration(&port, &dir)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
 
-        let mut command = world.command(need_program("nginx")?);
+        let program = self.program.clone().map_or_else(|| need_program("nginx"), Ok)?;
+        let mut command = world.command(program);
         // The log has to be named before the configuration is read, or nginx opens the system's first.
         command.args(["-e", "stderr", "-c"]).arg(&file).arg("-p").arg(&dir);
         let launch =

@@ -9,10 +9,12 @@ use super::{debian, python};
 use crate::shell;
 
 /// What must be on the machine, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 8] = [
+const NEEDED: [(&str, &str); 9] = [
     ("nginx", "nginx-light"),
     ("redis-server", "redis-server"),
     ("initdb", "postgresql"),
+    // The service that many tests' programs ask; Go and Java are languages that a test can do without.
+    ("node", "nodejs"),
     ("curl", "curl"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
