@@ -237,6 +237,8 @@ mod tests {
         "/proxy/https://REDACTED@example.com/x"
     )]
     #[case::user_behind_merged_slashes("/proxy/https:/bob@example.com/x", "/proxy/https:/REDACTED@example.com/x")]
+    #[case::behind_an_escaped_blank("/x/Bearer%20ghp_16C7e42F292c6912E7710c838347Ae178B4a", "/x/REDACTED")]
+    #[case::jwt_behind_an_escaped_mark("/x/a%3DeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgN,b", "/x/REDACTED")]
     #[case::password_with_an_at("/x/bob:p@ss@10.0.0.1", "/x/REDACTED@10.0.0.1")]
     #[case::escaped_query("/cb%3Faccess_token%3Dabc", "/cb%3FREDACTED")]
     #[case::escaped_query_in_small_letters("/cb%3fstate=1/next", "/cb%3fREDACTED/next")]
