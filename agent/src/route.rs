@@ -239,6 +239,8 @@ mod tests {
     #[case::user_behind_merged_slashes("/proxy/https:/bob@example.com/x", "/proxy/https:/REDACTED@example.com/x")]
     #[case::behind_an_escaped_blank("/x/Bearer%20ghp_16C7e42F292c6912E7710c838347Ae178B4a", "/x/REDACTED")]
     #[case::jwt_behind_an_escaped_mark("/x/a%3DeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgN,b", "/x/REDACTED")]
+    #[case::hex_after_a_joined_word("/auth/reset-token/9fceb02d0ae598e95dc970b74767f193", "/auth/reset-token/REDACTED")]
+    #[case::code_after_a_joined_word("/auth/verify_email/123456", "/auth/verify_email/REDACTED")]
     #[case::password_with_an_at("/x/bob:p@ss@10.0.0.1", "/x/REDACTED@10.0.0.1")]
     #[case::escaped_query("/cb%3Faccess_token%3Dabc", "/cb%3FREDACTED")]
     #[case::escaped_query_in_small_letters("/cb%3fstate=1/next", "/cb%3fREDACTED/next")]
@@ -280,6 +282,7 @@ mod tests {
     #[case::email("/users/bob@example.com")]
     #[case::escaped_mark("/tags/c%23/posts")]
     #[case::email_behind_two_slashes("//bob@example.com")]
+    #[case::behind_a_word_joined_to_another("/token-types/9fceb02d0ae598e95dc970b74767f193")]
     #[case::escaped_question("/wiki/What%3F")]
     fn an_id_is_no_secret(#[case] path: &str) {
         assert_eq!(template(path, &mut String::new()), Holds::NoSecret);
