@@ -89,7 +89,7 @@ pub fn redact(path: &str) -> String {
 
 /// Takes a path apart. The pieces, put together again, are the path.
 fn walk<'p>(path: &'p str, mut take: impl FnMut(Piece<'p>)) {
-    let mut previous = "";
+    let (mut before, mut previous) = ("", "");
     let mut left = path;
     loop {
         // One scan: most segments are plain words, and need no second one.
@@ -102,7 +102,16 @@ fn walk<'p>(path: &'p str, mut take: impl FnMut(Piece<'p>)) {
         });
         let (whole, next) = left.split_at(end.unwrap_or(left.len()));
         let at = if parameters { whole.find(';') } else { None };
-        let (segment, parameters) = whole.split_at(at.unwrap_or(whole.len()));
+        let (mut segment, parameters) = whole.split_at(at.unwrap_or(whole.len()));
+        // `https://user@host`: the user may be a token, and needs no password then.
+        if !plain
+            && (previous.ends_with(':') || (previous.is_empty() && before.ends_with(':')))
+            && let Some(sign) = segment.rfind('@').filter(|&sign| sign > 0)
+        {
+            take(Piece::Text(&segment[..sign], Kind::Token));
+            take(Piece::Text(&segment[sign..=sign], Kind::Word));
+            segment = &segment[sign + 1..];
+        }
         if plain && segment.len() <= segment::PLAIN_WORD {
             take(Piece::Text(segment, Kind::Word));
         } else {
@@ -111,7 +120,7 @@ fn walk<'p>(path: &'p str, mut take: impl FnMut(Piece<'p>)) {
         if !parameters.is_empty() {
             take(Piece::Parameters(parameters));
         }
-        previous = segment;
+        (before, previous) = (previous, segment);
         let Some(next) = next.get(1..) else { return };
         take(Piece::Slash);
         left = next;
@@ -223,6 +232,15 @@ mod tests {
         "/proxy/https%3A%2F%2Fbob%3Ahunter2%40example.com%2Fx",
         "/proxy/REDACTED%40example.com%2Fx"
     )]
+    #[case::user_alone_in_a_url(
+        "/proxy/https://9fceb02d0ae598e95dc970b74767f193@example.com/x",
+        "/proxy/https://REDACTED@example.com/x"
+    )]
+    #[case::user_behind_merged_slashes("/proxy/https:/bob@example.com/x", "/proxy/https:/REDACTED@example.com/x")]
+    #[case::behind_an_escaped_blank("/x/Bearer%20ghp_16C7e42F292c6912E7710c838347Ae178B4a", "/x/REDACTED")]
+    #[case::jwt_behind_an_escaped_mark("/x/a%3DeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgN,b", "/x/REDACTED")]
+    #[case::hex_after_a_joined_word("/auth/reset-token/9fceb02d0ae598e95dc970b74767f193", "/auth/reset-token/REDACTED")]
+    #[case::code_after_a_joined_word("/auth/verify_email/123456", "/auth/verify_email/REDACTED")]
     #[case::password_with_an_at("/x/bob:p@ss@10.0.0.1", "/x/REDACTED@10.0.0.1")]
     #[case::escaped_query("/cb%3Faccess_token%3Dabc", "/cb%3FREDACTED")]
     #[case::escaped_query_in_small_letters("/cb%3fstate=1/next", "/cb%3fREDACTED/next")]
@@ -263,6 +281,8 @@ mod tests {
     #[case::pod("/pods/checkout-service-7d4b9c6f5-x2v9q")]
     #[case::email("/users/bob@example.com")]
     #[case::escaped_mark("/tags/c%23/posts")]
+    #[case::email_behind_two_slashes("//bob@example.com")]
+    #[case::behind_a_word_joined_to_another("/token-types/9fceb02d0ae598e95dc970b74767f193")]
     #[case::escaped_question("/wiki/What%3F")]
     fn an_id_is_no_secret(#[case] path: &str) {
         assert_eq!(template(path, &mut String::new()), Holds::NoSecret);

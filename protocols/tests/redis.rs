@@ -150,6 +150,10 @@ fn inline_commands_are_read(#[case] request: &str, #[case] text: &str) {
 #[case::skip(&["CLIENT REPLY SKIP", "SET a 1", "GET a"], "$1\r\n1\r\n", &["CLIENT REPLY ? | silent", "SET ? ? | silent", "GET ?"])]
 #[case::off(&["CLIENT REPLY OFF", "SET a 1", "CLIENT REPLY SKIP", "SET a 2", "CLIENT REPLY ON", "GET a"], "+OK\r\n$1\r\n1\r\n",
     &["CLIENT REPLY ? | silent", "SET ? ? | silent", "CLIENT REPLY ? | silent", "SET ? ? | silent", "CLIENT REPLY ?", "GET ?"])]
+#[case::reset_ends_it(&["CLIENT REPLY OFF", "SELECT 3", "RESET", "GET a"], "+RESET\r\n$1\r\n1\r\n",
+    &["CLIENT REPLY ? | silent", "SELECT ? | @? | silent", "RESET", "GET ?"])]
+#[case::reset_may_be_skipped(&["CLIENT REPLY SKIP", "RESET", "GET a"], "$1\r\n1\r\n",
+    &["CLIENT REPLY ? | silent", "RESET | @? | silent", "GET ? | @?"])]
 #[case::select_unheard(&["CLIENT REPLY SKIP", "SELECT 3", "GET a"], "_\r\n",
     &["CLIENT REPLY ? | silent", "SELECT ? | @? | silent", "GET ? | @?"])]
 #[case::hello(&["HELLO 3 AUTH user secret", "PING"], "%1\r\n$5\r\nproto\r\n:3\r\n+PONG\r\n", &["HELLO ? ? ? ?", "PING"])]

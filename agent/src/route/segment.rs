@@ -87,6 +87,7 @@ pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(
         Kind::Id | Kind::Word if shape.marks > 0 && segment.split(is_mark).any(|part| whole(part) == Kind::Token) => {
             Kind::Token
         }
+        Kind::Name if shape.escapes > 0 && holds_token(segment) => Kind::Token,
         Kind::Word if shape.marks > 0 && shape.digits > 0 => Kind::Id,
         Kind::Word if shape.marks == 0 && shape.dots > 0 => return file(segment, previous, take),
         kind => kind,
@@ -118,6 +119,15 @@ fn file<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(&'s str, Kind
 /// The kind of a piece that is not taken apart any further.
 fn whole(piece: &str) -> Kind {
     Shape::of(piece.as_bytes()).kind(piece.as_bytes())
+}
+
+/// Whether what is between marks, escaped or not, is a token.
+fn holds_token(segment: &str) -> bool {
+    segment.split('%').enumerate().any(|(escapes, part)| {
+        // The two digits of the escape.
+        let text = if escapes == 0 { part } else { part.get(2..).unwrap_or(part) };
+        text.split(is_mark).any(|part| whole(part) == Kind::Token)
+    })
 }
 
 fn is_mark(letter: char) -> bool {

@@ -234,6 +234,11 @@ impl Session {
                 self.silence = Silence::No;
                 return false;
             }
+            // It ends CLIENT REPLY OFF before it is answered; CLIENT REPLY SKIP it does not end.
+            Effect::Reset if self.silence == Silence::UntilOn => {
+                self.silence = Silence::No;
+                return false;
+            }
             Effect::Reply(silence) if self.silence != Silence::UntilOn => {
                 self.silence = silence;
                 return true;

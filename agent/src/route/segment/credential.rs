@@ -121,7 +121,13 @@ pub(super) fn judged(piece: &str, kind: Kind, previous: &str) -> Kind {
     if kind != Kind::Id || previous.is_empty() {
         return kind;
     }
-    let follows = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(previous));
+    let is_among = |words: &[&str], given: &str| words.iter().any(|word| word.eq_ignore_ascii_case(given));
+    // `reset-token` is a token, `verify-email` verifies; `token-types` are types.
+    let joint = ['-', '_'];
+    let first = previous.split(joint).next().unwrap_or_default();
+    let last = previous.rsplit(joint).next().unwrap_or_default();
+    let announces = || is_among(&WORDS, previous) || is_among(&WORDS, last);
+    let announces_code = is_among(&CODE_WORDS, first) || is_among(&CODE_WORDS, last);
     let number = piece.bytes().all(|b| b.is_ascii_digit());
-    if follows(&CODE_WORDS) || (!number && follows(&WORDS)) { Kind::Token } else { kind }
+    if announces_code || (!number && announces()) { Kind::Token } else { kind }
 }
