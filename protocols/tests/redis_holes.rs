@@ -128,6 +128,37 @@ fn joining_late_a_reply_that_was_recorded_before_its_request_answers_it_if_no_ot
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 3]);
 }
 
+/// Two that share a connection: one asks before the other is answered, so that nothing but their order pairs replies with
+/// requests, and an agent that comes late does not know whose is the first. It goes on so until it shows how quickly answers come.
+fn shared(unanswered: &str) -> Talk {
+    let mut talk = Talk::new().request(ask(unanswered));
+    for _ in 0..40 {
+        talk =
+            talk.request(ask("GET a")).response("$1\r\n1\r\n").request(ask("GET b")).response("$1\r\n2\r\n$1\r\n3\r\n");
+        talk = talk.request(ask("GET c"));
+    }
+    talk
+}
+
+#[test]
+fn joining_late_a_shared_connection_it_is_told_again_when_it_was_quiet_and_proved_to_be() {
+    let answered = |mut talk: Talk, times: usize| {
+        for _ in 0..times {
+            talk = talk.request(ask("INCR n")).response(":1\r\n").pauses(1);
+        }
+        talk
+    };
+    // All is answered, and nothing passes for longer than answers take; what is paired then is on trial first.
+    let quiet = shared("GET a").response("$1\r\n1\r\n").pauses(8);
+    let outcome = join_late(&answered(quiet.clone(), 20));
+    let told: Vec<_> = lines(&outcome).into_iter().filter(|line| line.starts_with("INCR")).collect();
+    assert!((3..=5).contains(&told.len()), "{told:?}");
+    // A reply comes late: it was not as quiet as it seemed.
+    let late = shared("LPOP slow").pauses(8).request(ask("INCR n")).response("$1\r\nx\r\n:1\r\n");
+    let outcome = join_late(&answered(late, 20));
+    assert!(!lines(&outcome).iter().any(|line| line.starts_with("INCR")), "{:?}", lines(&outcome));
+}
+
 #[test]
 fn joining_late_amid_a_reply_tells_an_orphan() {
     let talk = Talk::new().response("lue\r\n$3\r\nabc\r\n").request(ask("SELECT 5")).response("+OK\r\n");

@@ -124,6 +124,10 @@ impl Session {
                     // CLIENT REPLY OFF was refused.
                     self.silence = Silence::No;
                     self.orphaned = self.queue.is_empty();
+                    if self.on_trial > 0 {
+                        self.doubt(found);
+                        return false;
+                    }
                     if !matches!(reply.said, Said::Confirmed(..)) {
                         found.push(Finding::Orphan(reply.start));
                     }

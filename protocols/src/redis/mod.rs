@@ -16,6 +16,7 @@ mod database;
 mod frame;
 mod line;
 mod matching;
+mod pace;
 mod reply;
 mod session;
 mod subscriptions;
@@ -242,7 +243,11 @@ impl Redis {
         if overtook && !of_lost_event {
             self.session.distrust_runs();
         }
-        if !of_lost_event && self.replies.enters(at.run) && self.replies.thread != Thread::Held {
+        let enters = !of_lost_event && self.replies.enters(at.run);
+        if enters {
+            self.session.reply_run(at);
+        }
+        if enters && self.replies.thread != Thread::Held {
             let may_begin = self.replies.may_begin(content);
             let resumes = self.session.resume(at, may_begin, self.replies.after_lost_event, found);
             self.replies.restart(if resumes { Thread::Resumed } else { Thread::Lost });

@@ -10,6 +10,7 @@ use compact_str::CompactString;
 use super::Command;
 use super::command::{Effect, Request, Silence};
 use super::database::Database;
+use super::pace::{Pace, Quiet};
 use super::subscriptions::{Confirmations, Subscribed};
 use crate::exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
 use crate::parser::{Close, Moment};
@@ -19,9 +20,8 @@ const MOST_OPEN: usize = 4096;
 /// An empty queue keeps room for so many: what a long pipeline took is given back.
 const MOST_IDLE: usize = 64;
 
-/// Redis has answered what it was asked when nothing has passed for so long: it takes microseconds for a command, and
-/// clients that share a connection don't use it for commands that block.
-const QUIET_NANOS: u64 = 1_000_000_000;
+/// See [`Session::on_trial`].
+const TRIAL: u32 = 16;
 
 /// What the connection knows of itself.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ pub(super) struct Session {
     pub(super) pipelines: bool,
     /// Which requests are answered is not known.
     in_doubt: bool,
+    pace: Pace,
+    /// How often everything must be answered before what is paired is told. Were it paired wrongly, there would be a reply too
+    /// many as soon as everything is answered.
+    pub(super) on_trial: u32,
     /// Where the newest request began that was open when replies passed unread: it may have been answered, as may those
     /// before.
     pub(super) answered_unseen: Option<u64>,
@@ -118,6 +122,8 @@ impl Session {
             in_step: from_start,
             pipelines: false,
             in_doubt: false,
+            pace: Pace::default(),
+            on_trial: 0,
             answered_unseen: None,
             pushed: false,
             replicates: false,
@@ -141,10 +147,17 @@ impl Session {
 impl Session {
     /// The client goes on at `at`; nothing had passed since `last`. What is `unheard` is over then, if it waits.
     pub(super) fn request_run(&mut self, at: Moment, last: u64, unheard: Option<Unheard>, found: &mut Vec<Finding>) {
+        let quiet = self.pace.quiet(last, at.nanos);
+        self.pace.asked(at.nanos);
         if self.in_doubt {
-            self.in_doubt = at.nanos.saturating_sub(last) < QUIET_NANOS;
+            self.in_doubt = quiet == Quiet::No;
             self.in_step = !self.in_doubt;
+            self.on_trial = if quiet == Quiet::Seemingly { TRIAL } else { 0 };
             return;
+        }
+        if self.queue.is_empty() {
+            self.in_step |= quiet == Quiet::Surely;
+            self.on_trial = self.on_trial.saturating_sub(1);
         }
         let Some(Unheard { array, end }) = unheard else { return };
         if let (Some(start), 1, false, Some(Entry::Open(open))) =
@@ -157,6 +170,11 @@ impl Session {
             self.tell(open.request, Some((start, end)), CompactString::default(), End::Complete, found);
         }
         self.lose_before(at.run, found);
+    }
+
+    /// The server answers at `at`.
+    pub(super) fn reply_run(&mut self, at: Moment) {
+        self.pace.answered(at.nanos);
     }
 
     pub(super) fn begin(&mut self, start: Moment, found: &mut Vec<Finding>) {
@@ -255,8 +273,8 @@ impl Session {
     /// The first open request was answered.
     pub(super) fn finish(&mut self, error: CompactString, found: &mut Vec<Finding>) {
         if let Some(Entry::Open(open)) = self.pop() {
-            // Confirmations of it may be among what was not captured.
-            if self.may_be_answered(&open) && open.waits_for_confirmation() {
+            // It is not sure to be its answer, or confirmations of it may be among what was not captured.
+            if self.on_trial > 0 || (self.may_be_answered(&open) && open.waits_for_confirmation()) {
                 self.lose(&open.request, found);
             } else {
                 self.tell(open.request, open.answer, error, End::Complete, found);

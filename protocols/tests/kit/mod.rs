@@ -26,6 +26,8 @@ const STEP_NANOS: u64 = 1_000_000;
 pub struct Talk {
     pieces: Vec<Piece>,
     close: Close,
+    /// Steps in which nothing was said.
+    silent: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ pub struct Outcome {
 
 impl Talk {
     pub fn new() -> Self {
-        Self { pieces: Vec::new(), close: Close::Normal }
+        Self { pieces: Vec::new(), close: Close::Normal, silent: 0 }
     }
 
     pub fn request(self, bytes: impl AsRef<[u8]>) -> Self {
@@ -101,8 +103,14 @@ impl Talk {
         self
     }
 
+    /// Nothing is said for so many milliseconds.
+    pub fn pauses(mut self, milliseconds: u64) -> Self {
+        self.silent += milliseconds;
+        self
+    }
+
     fn then(mut self, direction: Direction, what: What) -> Self {
-        let step = self.pieces.len() as u64;
+        let step = self.pieces.len() as u64 + self.silent;
         self.pieces.push(Piece { direction, what, step });
         self
     }
@@ -147,7 +155,7 @@ impl Talk {
             pieces.push(piece.of(&bytes[from - begin..]));
             begin = end;
         }
-        Self { pieces, close: self.close }
+        Self { pieces, ..*self }
     }
 
     /// The same talk with the bytes `[offset, offset + missing)` not captured; the hole ends with its piece.
@@ -171,7 +179,7 @@ impl Talk {
             }
             begin = end;
         }
-        Self { pieces, close: self.close }
+        Self { pieces, ..*self }
     }
 
     /// The talk with one hole, at every offset in turn, of each of these lengths. A length longer than the rest of
@@ -189,7 +197,7 @@ impl Talk {
         (0..self.pieces.len()).map(|step| {
             let mut pieces = self.pieces.clone();
             pieces[step].what = What::Lost(pieces[step].len() as u64);
-            (format!("step {step} lost"), Self { pieces, close: self.close })
+            (format!("step {step} lost"), Self { pieces, ..*self })
         })
     }
 
@@ -211,7 +219,7 @@ impl Talk {
                 _ => pieces.push(piece.clone()),
             }
         }
-        Self { pieces, close: self.close }
+        Self { pieces, ..*self }
     }
 
     /// Plays the talk to a parser, closes the connection, and checks the books after every call.
