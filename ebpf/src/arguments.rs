@@ -3,9 +3,11 @@
 //! What differs between architectures is in `arch`: the numbers of system calls, the registers, and how a 32-bit call shows.
 
 use onlooker_common::loss::Loss;
+use onlooker_common::process::process_flag;
 
 use crate::kernel::Task;
 use crate::maps::count;
+use crate::process::Selected;
 use crate::user;
 
 /// Where the bytes of an operation are in user memory.
@@ -69,43 +71,38 @@ mod arch {
         task.thread_info_status().is_some_and(|status| status & TS_COMPAT != 0)
     }
 
-    /// Whether the task is in a system call, and not on its way out: where the result will be stands this until it is known.
+    /// The system call that the task is in; none if it is on its way out of one, or in none.
     #[inline(always)]
-    pub fn is_in_call(task: Task) -> bool {
+    pub fn call(task: Task) -> Option<Call> {
         const ENOSYS: i64 = 38;
-        // SAFETY: as in `call`.
-        unsafe { (*task.registers()).rax.cast_signed() == -ENOSYS }
-    }
-
-    #[inline(always)]
-    pub fn call(task: Task) -> Call {
         let registers = task.registers();
         // SAFETY: typed by the helper; the members are those of the x86-64 pt_regs, which is part of the ABI.
         unsafe {
-            Call { number: (*registers).orig_rax, arguments: [(*registers).rdi, (*registers).rsi, (*registers).rdx] }
+            // Where the result will be stands this until it is known.
+            if (*registers).rax.cast_signed() != -ENOSYS {
+                return None;
+            }
+            let arguments = [(*registers).rdi, (*registers).rsi, (*registers).rdx];
+            Some(Call { number: (*registers).orig_rax, arguments })
         }
     }
 }
 
-/// Whether the socket operation is not the system call's that the task is in, but one that `io_uring` was asked for before:
-/// done by a worker of its own, or by the task as it enters or leaves the kernel for whatever else.
-#[inline(always)]
-pub fn is_asynchronous(task: Task) -> bool {
-    task.is_io_worker() || !arch::is_in_call(task) || arch::call(task).number == arch::IO_URING_ENTER
-}
-
 /// Finds the bytes of the socket operation that the current task is in.
 #[inline(always)]
-pub fn bytes(task: Task) -> Bytes {
-    if is_asynchronous(task) {
-        count(Loss::LengthOnly);
-        return Bytes::NOWHERE;
-    }
+pub fn bytes(process: Selected, task: Task) -> Bytes {
     if arch::is_compat(task) {
         count(Loss::CompatSyscall);
         return Bytes::NOWHERE;
     }
-    let call = arch::call(task);
+    let call = arch::call(task).filter(|call| call.number != arch::IO_URING_ENTER && !task.is_io_worker());
+    let Some(call) = call else {
+        // `io_uring` does what it was asked for before: by a worker of its own, or as the task enters or leaves the kernel for
+        // whatever else. Whichever thread that is, none stays with its request.
+        process.set(process_flag::LOOP | process_flag::SCHEDULER);
+        count(Loss::LengthOnly);
+        return Bytes::NOWHERE;
+    };
     let [_, second, third] = call.arguments;
     match call.number {
         arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Bytes::buffer(second),

@@ -67,10 +67,6 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     if !sock.is_stream(family) || sock.is_kernels() || (fin && !sock.peer_finished()) {
         return;
     }
-    if arguments::is_asynchronous(task) {
-        // Whichever thread the kernel does it on: none stays with its request.
-        process.set(process_flag::LOOP | process_flag::SCHEDULER);
-    }
     let Some(state) = connection::of(sock) else { return };
     let length = result as u32;
     let first = !state.is(bit::IDENTIFIED);
@@ -126,7 +122,7 @@ impl Operation {
         let source = if wanted == 0 || (!egress && self.flags & MSG_TRUNC != 0) {
             Bytes::NOWHERE
         } else {
-            arguments::bytes(self.task)
+            arguments::bytes(self.process, self.task)
         };
         let segment = event::Segment {
             kind: kind::SEGMENT,
