@@ -55,6 +55,8 @@ pub struct Parents {
     other_end: FxHashMap<u64, u64>,
     /// Requests whose other end has not been seen: by sequence numbers, as either end knows them.
     unjoined: FxHashMap<(Role, u32, u32), NodeId>,
+    /// When the first request began that was seen; 0 before.
+    began: u64,
     /// Processes in which threads prove nothing, and until when that is so: calls are settled after their process has ended.
     loops: FxHashMap<u32, u64>,
     /// Some of them is over.
@@ -65,6 +67,10 @@ pub struct Parents {
     path: Vec<NodeId>,
     to_sweep: Vec<NodeId>,
 }
+
+/// How long a process that serves connections from before the agent came may still be working on requests that were read
+/// before it came.
+const UNSEEN_REQUESTS: u64 = 10_000_000_000;
 
 /// Longer chains of calls within one host are a loop.
 const DEEPEST: usize = 64;
@@ -88,8 +94,15 @@ impl Parents {
         let node = Node::new(place, begun, origin);
         let named = (place.role == Role::Client).then_some(node.owner).flatten();
         let id = self.ledger.insert(node);
-        if place.role == Role::Client {
-            self.note_contest(id);
+        if self.began == 0 {
+            self.began = begun.start.nanos;
+        }
+        match place.role {
+            Role::Client => self.note_contest(id),
+            Role::Server if origin.is_some_and(|origin| !origin.from_start) => {
+                self.ledger.may_have_others(place.tgid, self.began + UNSEEN_REQUESTS);
+            }
+            Role::Server => {}
         }
         if let Some(owner) = named {
             self.link_to_owner(id, &owner, begun.start.nanos);

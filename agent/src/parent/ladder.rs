@@ -19,7 +19,7 @@ impl Parents {
     pub(super) fn note_contest(&mut self, id: NodeId) {
         let Some(call) = self.ledger.get(id) else { return };
         let contested = Contested {
-            process: self.ledger.open_requests(call.tgid) > 1,
+            process: self.ledger.may_have_several(call.tgid, call.start),
             context: call.wire.is_some() && self.only_request(id, passes_on) == Found::Several,
             correlation: call.correlation.is_some() && self.only_request(id, same_correlation) == Found::Several,
         };

@@ -26,6 +26,9 @@ struct Entry {
     node: Node,
 }
 
+/// How long a process may go on with a request whose client gave up: nobody sees when it is done.
+const WORK_FOR_NOBODY: u64 = 1_000_000_000;
+
 /// No process can be working on so many requests.
 const NO_PROCESS_SLOT: u32 = u32::MAX;
 
@@ -51,6 +54,8 @@ struct Requests {
     all: Vec<NodeId>,
     /// How many of them have not ended.
     open: usize,
+    /// Until then there may be some that were never seen, or that are worked on though their clients gave up.
+    others_until: u64,
 }
 
 /// How many there are of something of which one is wanted.
@@ -136,6 +141,9 @@ impl Ledger {
         let (tgid, serves) = (node.tgid, node.role == Role::Server);
         if was_open && serves {
             self.close(tgid);
+            if !complete {
+                self.may_have_others(tgid, nanos.saturating_add(WORK_FOR_NOBODY));
+            }
         }
         true
     }
@@ -147,9 +155,16 @@ impl Ledger {
         }
     }
 
-    /// How many requests of the process have not ended, as far as that is known.
-    pub(super) fn open_requests(&self, tgid: u32) -> usize {
-        self.by_process.get(&tgid).map_or(0, |requests| requests.open)
+    /// Until `nanos` the process may be working on requests that are not known, or over.
+    pub(super) fn may_have_others(&mut self, tgid: u32, nanos: u64) {
+        if let Some(requests) = self.by_process.get_mut(&tgid) {
+            requests.others_until = requests.others_until.max(nanos);
+        }
+    }
+
+    /// Whether the process may have been working on several requests at `nanos`, which is now.
+    pub(super) fn may_have_several(&self, tgid: u32, nanos: u64) -> bool {
+        self.by_process.get(&tgid).is_some_and(|requests| requests.open > 1 || nanos < requests.others_until)
     }
 
     /// The request of a run that was worked on at `nanos`. Of several pipelined ones that is the first without an answer: they

@@ -17,8 +17,17 @@ fn ids(position: u64) -> Ids {
 }
 
 fn origin(position: u64, opposite: u64) -> Origin {
-    let end = position + 40;
-    Origin { position, end, opposite, owner: Owner::default(), message: ids(position), tgid: 0, peer: 0, unix: false }
+    Origin {
+        position,
+        end: position + 40,
+        opposite,
+        owner: Owner::default(),
+        message: ids(position),
+        tgid: 0,
+        peer: 0,
+        unix: false,
+        from_start: true,
+    }
 }
 
 /// A call made for the request that was read on the connection `by.0` at `by.1`.
@@ -142,6 +151,40 @@ fn the_only_request_in_flight_is_a_likely_parent() {
     let settled = settle(&mut parents, call, 110, 120);
     assert_eq!(settled.parent.map(|p| p.evidence), Some(Evidence::OnlyCandidate));
     settle(&mut parents, request, 100, 200);
+}
+
+#[test]
+fn who_served_before_the_agent_came_may_have_others_in_flight_for_a_while() {
+    let parent_of = |from_start, nanos| {
+        let mut parents = Parents::default();
+        let first = parents.begin(server(9, PROXY), &begun(0, 100), Some(&origin(0, 0)));
+        settle(&mut parents, first, 100, 110);
+        let origin_of_it = Origin { from_start, ..origin(0, 1) };
+        let request = parents.begin(server(1, APP), &begun(0, nanos), Some(&origin_of_it));
+        let call = parents.begin(client(2, APP), &begun(9, nanos + 10), Some(&origin(9, 2)));
+        let settled = settle(&mut parents, call, nanos + 10, nanos + 20);
+        settle(&mut parents, request, nanos, nanos + 100);
+        settled.parent.map(|parent| parent.evidence)
+    };
+    assert_eq!(parent_of(true, 1_000), Some(Evidence::OnlyCandidate));
+    assert_eq!(parent_of(false, 1_000), None);
+    assert_eq!(parent_of(false, 100 + UNSEEN_REQUESTS), Some(Evidence::OnlyCandidate));
+}
+
+#[test]
+fn who_was_given_up_on_may_be_at_work_for_a_while() {
+    let parent_of = |nanos| {
+        let mut parents = Parents::default();
+        let [request, given_up] =
+            [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
+        give_up(&mut parents, given_up, 110);
+        let call = parents.begin(client(2, APP), &begun(9, nanos), Some(&origin(9, 2)));
+        let settled = settle(&mut parents, call, nanos, nanos + 10);
+        settle(&mut parents, request, 100, nanos + 20);
+        settled.parent.map(|parent| parent.evidence)
+    };
+    assert_eq!(parent_of(500_000_000), None);
+    assert_eq!(parent_of(2_000_000_000), Some(Evidence::OnlyCandidate));
 }
 
 #[test]

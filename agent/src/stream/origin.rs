@@ -22,6 +22,8 @@ pub struct Origin {
     pub peer: u64,
     /// Positions count from the first operation that was seen, as those of all unix sockets do.
     pub unix: bool,
+    /// The connection was followed from its first byte.
+    pub from_start: bool,
 }
 
 impl Origin {
@@ -35,6 +37,7 @@ impl Origin {
             tgid: segment.tgid,
             peer: segment.peer,
             unix: segment.flags & flag::UNIX != 0,
+            from_start: segment.flags & flag::FROM_START != 0,
         }
     }
 }
