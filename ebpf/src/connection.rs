@@ -27,13 +27,11 @@ pub mod bit {
     pub const ANNOUNCED: u16 = 1 << 2;
     /// Client: a message was sent.
     pub const SENT: u16 = 1 << 3;
-    /// Client: its owner is counted as waiting for it.
-    pub const AWAITED: u16 = 1 << 4;
     /// Client, because nothing is known to listen on its port: what it reads may be requests after all.
-    pub const GUESSED: u16 = 1 << 5;
+    pub const GUESSED: u16 = 1 << 4;
     /// TCP, and this is its first operation. (What is kept in registers until the operation's end doubles the states of
     /// everything before that the verifier goes through; a bit in memory doesn't.)
-    pub const NEW: u16 = 1 << 6;
+    pub const NEW: u16 = 1 << 5;
 }
 
 /// Values of [`ConnectionState::last`].
@@ -56,6 +54,8 @@ pub struct ConnectionState {
     pub sending_since: u64,
     /// Server: 1 while a request was read and its answer has not begun.
     in_flight: u64,
+    /// Client: 1 while its owner is counted as waiting for it.
+    awaited: u64,
     /// Of the ids of its messages: what they have in common, and what the next are made of.
     pub ids: [u64; 2],
     /// The thread that read or wrote the first byte of `message`.
@@ -125,6 +125,19 @@ impl ConnectionState {
         let now = u64::from(in_flight);
         // SAFETY: a live, aligned word of the socket's storage.
         unsafe { atomic::swap(&raw mut self.in_flight, now) != now }
+    }
+
+    /// Notes whether its owner waits for it; whether that is new. A reset does so beside the thread that goes on.
+    #[inline(always)]
+    pub fn set_awaited(&mut self, awaited: bool) -> bool {
+        let now = u64::from(awaited);
+        // SAFETY: a live, aligned word of the socket's storage.
+        unsafe { atomic::swap(&raw mut self.awaited, now) != now }
+    }
+
+    #[inline(always)]
+    fn is_awaited(&self) -> bool {
+        self.awaited != 0
     }
 
     #[inline(always)]
@@ -346,6 +359,7 @@ fn connecting(sock: Sock) {
         },
         sending_since: 0,
         in_flight: 0,
+        awaited: 0,
         ids: [0; 2],
         thread: 0,
         run: 0,
@@ -403,7 +417,7 @@ fn closed(sock: Sock) {
     if let Some(process) = Selected::find(state.tgid)
         && process.has(process_flag::CALLS)
     {
-        if state.is(bit::AWAITED) && state.outcome == outcome::OPEN {
+        if state.is_awaited() && state.outcome == outcome::OPEN {
             state.outcome = outcome::FAILED;
         }
         context::end_waiting(process, state);
@@ -431,7 +445,7 @@ pub fn closed_before(sock: Sock) {
 #[inline(always)]
 fn given_up(sock: Sock) {
     if let Some(state) = known(sock)
-        && state.is(bit::AWAITED)
+        && state.is_awaited()
     {
         state.outcome = outcome::GIVEN_UP;
         turn_of_owner(state);

@@ -261,7 +261,7 @@ impl Work {
                 self.process.add_runnable(-1);
             }
         }
-        state.set(bit::AWAITED);
+        state.set_awaited(true);
     }
 
     /// Bytes of a response were read: the turn is that of the request which asked.
@@ -351,10 +351,9 @@ fn is_open(owner: &Owner) -> bool {
 /// The call on this connection has its answer, or never will.
 #[inline(always)]
 pub fn end_waiting(process: Selected, state: &mut ConnectionState) {
-    if !state.is(bit::AWAITED) {
+    if !state.set_awaited(false) {
         return;
     }
-    state.clear(bit::AWAITED);
     let Some(waiting) = WAITING.get_ptr_mut(state.owner.cookie) else {
         // The map had no room for it any more: whether the request is out of the count, nobody knows.
         process.set(process_flag::MISCOUNTED);
