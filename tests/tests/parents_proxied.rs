@@ -15,7 +15,7 @@ fn asked_again(world: &World, what: &str, first: &str, seen: usize) -> Result<()
         proxy_pass http://both;
         proxy_http_version 1.1;
         proxy_set_header Connection '';
-        proxy_read_timeout 100ms;
+        proxy_read_timeout 500ms;
     }";
     let nginx = Nginx::site(site).http(&upstream).start(world)?;
     let recording = Recording::start(world)?;
