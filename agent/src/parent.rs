@@ -72,6 +72,9 @@ pub struct Parents {
 /// before it came.
 const UNSEEN_REQUESTS: u64 = 10_000_000_000;
 
+/// How long it is remembered that a process that is gone ran a loop: longer than calls wait to be settled.
+const LOOP_REMEMBERED: u64 = 1_000_000_000;
+
 /// Longer chains of calls within one host are a loop.
 const DEEPEST: usize = 64;
 
@@ -89,6 +92,19 @@ impl Parents {
         }
     }
 
+    /// Lets time pass until `now`.
+    pub fn advance(&mut self, now: u64) {
+        if self.loops_ended {
+            self.loops_ended = false;
+            self.loops.retain(|_, until| {
+                let over = *until < now.saturating_sub(LOOP_REMEMBERED);
+                self.loops_ended |= !over && *until != u64::MAX;
+                !over
+            });
+        }
+        self.forget_unanswered(now);
+    }
+
     /// A request begins. Its identity is `(place.cookie, begun.start.position)`.
     pub fn begin(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>) -> NodeId {
         let node = Node::new(place, begun, origin);
@@ -99,10 +115,12 @@ impl Parents {
         }
         match place.role {
             Role::Client => self.note_contest(id),
-            Role::Server if origin.is_some_and(|origin| !origin.from_start) => {
-                self.ledger.may_have_others(place.tgid, self.began + UNSEEN_REQUESTS);
+            Role::Server => {
+                let until = self.began + UNSEEN_REQUESTS;
+                if begun.start.nanos < until && origin.is_some_and(|origin| !origin.from_start) {
+                    self.ledger.may_have_others(place.tgid, until);
+                }
             }
-            Role::Server => {}
         }
         if let Some(owner) = named {
             self.link_to_owner(id, &owner, begun.start.nanos);

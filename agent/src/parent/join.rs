@@ -13,20 +13,9 @@ const RETURN_LAG: u64 = 1_000_000_000;
 const UNANSWERED_WAIT: u64 = 10_000_000_000;
 const UNANSWERED_KEPT: usize = 4096;
 
-/// How long it is remembered that a process that is gone ran a loop: longer than calls wait to be settled.
-const LOOP_REMEMBERED: u64 = 1_000_000_000;
-
 impl Parents {
-    /// Lets time pass until `now`.
-    pub fn advance(&mut self, now: u64) {
-        if self.loops_ended {
-            self.loops_ended = false;
-            self.loops.retain(|_, until| {
-                let over = *until < now.saturating_sub(LOOP_REMEMBERED);
-                self.loops_ended |= !over && *until != u64::MAX;
-                !over
-            });
-        }
+    /// Calls that nobody answered are not waited for beyond `now`.
+    pub(super) fn forget_unanswered(&mut self, now: u64) {
         while let Some(&(until, waiting)) = self.unanswered.front()
             && (until <= now || self.unanswered.len() >= UNANSWERED_KEPT)
         {

@@ -19,7 +19,7 @@ impl Parents {
     pub(super) fn note_contest(&mut self, id: NodeId) {
         let Some(call) = self.ledger.get(id) else { return };
         let contested = Contested {
-            process: self.ledger.may_have_several(call.tgid, call.start),
+            process: self.ledger.has_several(call.tgid) || self.ledger.had_others(call.tgid, call.start),
             context: call.wire.is_some() && self.only_request(id, passes_on) == Found::Several,
             correlation: call.correlation.is_some() && self.only_request(id, same_correlation) == Found::Several,
         };
@@ -109,6 +109,8 @@ impl Parents {
             self.set_parent(id, parent, Evidence::CorrelationId);
         } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick))
             && !contested.process
+            // As the call began, the request may not have been told yet that shows it.
+            && !self.ledger.had_others(tgid, start)
             && let Found::One(parent) = self.only_request(id, |_, _| true)
         {
             self.set_parent(id, parent, Evidence::OnlyCandidate);

@@ -162,9 +162,14 @@ impl Ledger {
         }
     }
 
-    /// Whether the process may have been working on several requests at `nanos`, which is now.
-    pub(super) fn may_have_several(&self, tgid: u32, nanos: u64) -> bool {
-        self.by_process.get(&tgid).is_some_and(|requests| requests.open > 1 || nanos < requests.others_until)
+    /// Whether several requests of the process are open now.
+    pub(super) fn has_several(&self, tgid: u32) -> bool {
+        self.by_process.get(&tgid).is_some_and(|requests| requests.open > 1)
+    }
+
+    /// Whether the process may have been working at `nanos` on requests that are not known, or over.
+    pub(super) fn had_others(&self, tgid: u32, nanos: u64) -> bool {
+        self.by_process.get(&tgid).is_some_and(|requests| nanos < requests.others_until)
     }
 
     /// The request of a run that was worked on at `nanos`. Of several pipelined ones that is the first without an answer: they

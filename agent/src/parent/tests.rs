@@ -155,20 +155,29 @@ fn the_only_request_in_flight_is_a_likely_parent() {
 
 #[test]
 fn who_served_before_the_agent_came_may_have_others_in_flight_for_a_while() {
-    let parent_of = |from_start, nanos| {
+    let parent_of = |from_start, nanos, call_told_first| {
         let mut parents = Parents::default();
         let first = parents.begin(server(9, PROXY), &begun(0, 100), Some(&origin(0, 0)));
         settle(&mut parents, first, 100, 110);
         let origin_of_it = Origin { from_start, ..origin(0, 1) };
-        let request = parents.begin(server(1, APP), &begun(0, nanos), Some(&origin_of_it));
-        let call = parents.begin(client(2, APP), &begun(9, nanos + 10), Some(&origin(9, 2)));
+        let request = |parents: &mut Parents| parents.begin(server(1, APP), &begun(0, nanos), Some(&origin_of_it));
+        let call = |parents: &mut Parents| parents.begin(client(2, APP), &begun(9, nanos + 10), Some(&origin(9, 2)));
+        let (request, call) = if call_told_first {
+            let call = call(&mut parents);
+            (request(&mut parents), call)
+        } else {
+            let request = request(&mut parents);
+            (request, call(&mut parents))
+        };
         let settled = settle(&mut parents, call, nanos + 10, nanos + 20);
         settle(&mut parents, request, nanos, nanos + 100);
         settled.parent.map(|parent| parent.evidence)
     };
-    assert_eq!(parent_of(true, 1_000), Some(Evidence::OnlyCandidate));
-    assert_eq!(parent_of(false, 1_000), None);
-    assert_eq!(parent_of(false, 100 + UNSEEN_REQUESTS), Some(Evidence::OnlyCandidate));
+    for call_told_first in [false, true] {
+        assert_eq!(parent_of(true, 1_000, call_told_first), Some(Evidence::OnlyCandidate));
+        assert_eq!(parent_of(false, 1_000, call_told_first), None);
+        assert_eq!(parent_of(false, 100 + UNSEEN_REQUESTS, call_told_first), Some(Evidence::OnlyCandidate));
+    }
 }
 
 #[test]
