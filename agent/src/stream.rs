@@ -9,7 +9,7 @@ mod origin;
 
 use std::sync::Arc;
 
-use onlooker_common::context::TraceContext;
+use onlooker_common::context::MessageIds;
 use onlooker_common::event::{self, change, flag, role};
 use onlooker_protocols::{Begun, Close, Direction, Exchange, Lost, Moment};
 use rustc_hash::FxHashMap;
@@ -43,7 +43,7 @@ pub trait Listener {
     /// A request is on its way; `origin` is the operation that it began with.
     fn begun(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>);
     /// More of the request that began at `start` comes in another run: `message` is that.
-    fn goes_on(&mut self, place: Place, start: Moment, message: &TraceContext);
+    fn goes_on(&mut self, place: Place, start: Moment, message: &MessageIds);
     /// Several requests of the connection are open at once, for the first time.
     fn pipelined(&mut self, place: Place);
     /// A request is over; `still_open` others of the connection are not.

@@ -42,7 +42,7 @@ fn per_round(conversation: &Conversation) -> Result<f64> {
     let mut positions = [0; 2];
     let mut play = |messages: &[(Direction, Vec<u8>)], found: &mut Vec<Finding>| -> Result<()> {
         for (direction, bytes) in messages {
-            let position = &mut positions[usize::from(*direction == Direction::Response)];
+            let position = &mut positions[usize::from(*direction == Direction::ToClient)];
             clock = Moment { nanos: clock.nanos + 1_000, position: *position, run: clock.run.wrapping_add(1) };
             parser.bytes(*direction, bytes, clock, found)?;
             *position += bytes.len() as u64;

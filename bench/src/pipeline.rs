@@ -21,7 +21,7 @@ use onlooker::metrics::Metrics;
 use onlooker::pipeline::{Pipeline, Surroundings};
 use onlooker::span::{Ends, Span};
 use onlooker::stream::{Limits, Listener, Origin, Place, Streams};
-use onlooker_common::context::TraceContext;
+use onlooker_common::context::MessageIds;
 use onlooker_common::decode::Event;
 use onlooker_common::event;
 use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
@@ -166,7 +166,7 @@ struct Count(usize);
 impl Listener for Count {
     fn begun(&mut self, _place: Place, _begun: &Begun, _origin: Option<&Origin>) {}
 
-    fn goes_on(&mut self, _place: Place, _start: Moment, _message: &TraceContext) {}
+    fn goes_on(&mut self, _place: Place, _start: Moment, _message: &MessageIds) {}
 
     fn pipelined(&mut self, _place: Place) {}
 

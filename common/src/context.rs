@@ -7,7 +7,7 @@
     feature = "decode",
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
-pub struct TraceContext {
+pub struct MessageIds {
     pub trace_id: [u64; 2],
     pub span_id: u64,
 }
@@ -23,7 +23,7 @@ pub struct TraceContext {
 pub struct Owner {
     pub cookie: u64,
     pub position: u64,
-    pub context: TraceContext,
+    pub context: MessageIds,
     /// One of the `evidence` constants.
     pub evidence: u32,
     pub _pad: u32,

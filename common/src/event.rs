@@ -2,7 +2,7 @@
 //!
 //! Every record begins with its kind. A [`Segment`] is followed by its captured bytes; the other records are fixed.
 
-use crate::context::{Owner, TraceContext};
+use crate::context::{MessageIds, Owner};
 
 /// The first word of a record.
 pub mod kind {
@@ -81,7 +81,7 @@ pub struct Segment {
     /// For a sent message: whose work it is.
     pub owner: Owner,
     /// The ids of the message that this operation belongs to.
-    pub message: TraceContext,
+    pub message: MessageIds,
     /// For a unix socket: the peer socket's cookie, 0 until that has been used once.
     pub peer: u64,
     pub tail: [u8; TAIL_BYTES],

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_sk_storage_get};
 use core::ptr;
-use onlooker_common::context::{Owner, TraceContext};
+use onlooker_common::context::{MessageIds, Owner};
 use onlooker_common::event::{self, UNIX_PATH_BYTES, change, kind, role};
 use onlooker_common::limits::WAITING_SEND;
 use onlooker_common::loss::Loss;
@@ -46,7 +46,7 @@ pub struct ConnectionState {
     /// Position of the next byte that will be received, and sent.
     pub next: [u64; 2],
     /// The request that is on the connection: read by a server, sent by a client.
-    pub message: TraceContext,
+    pub message: MessageIds,
     pub message_position: u64,
     /// Client: whose message this is; before the first message, whose connection.
     pub owner: Owner,
@@ -348,12 +348,12 @@ fn connecting(sock: Sock) {
     *state = ConnectionState {
         cookie: sock.cookie(),
         next: [0; 2],
-        message: TraceContext { trace_id: [0; 2], span_id: 0 },
+        message: MessageIds { trace_id: [0; 2], span_id: 0 },
         message_position: 0,
         owner: Owner {
             cookie: 0,
             position: 0,
-            context: TraceContext { trace_id: [0; 2], span_id: 0 },
+            context: MessageIds { trace_id: [0; 2], span_id: 0 },
             evidence: 0,
             _pad: 0,
         },

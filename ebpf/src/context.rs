@@ -9,7 +9,7 @@
 use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::bpf_task_storage_get;
 use core::ptr;
-use onlooker_common::context::{Owner, TraceContext, evidence};
+use onlooker_common::context::{MessageIds, Owner, evidence};
 use onlooker_common::event::role;
 use onlooker_common::loss::Loss;
 use onlooker_common::process::{Waiting, process_flag};
@@ -73,7 +73,7 @@ pub fn thread(task: Task) -> Option<&'static mut ThreadState> {
 /// A connection's ids come from two random words: one that all its traces share, and one that SplitMix64 (Steele et al.,
 /// 2014) goes on from, at a tenth of what a helper's random words would cost.
 #[inline(always)]
-fn identity(state: &mut ConnectionState, owner: Option<&Owner>) -> TraceContext {
+fn identity(state: &mut ConnectionState, owner: Option<&Owner>) -> MessageIds {
     let [shared, mut seed] = state.ids;
     let mut next = || {
         seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -87,7 +87,7 @@ fn identity(state: &mut ConnectionState, owner: Option<&Owner>) -> TraceContext 
     };
     let span_id = next();
     state.ids[1] = seed;
-    TraceContext { trace_id, span_id }
+    MessageIds { trace_id, span_id }
 }
 
 /// Who does something on a connection.

@@ -2,11 +2,14 @@
 
 use crate::exchange::Finding;
 
-/// Which way bytes travel, in the words of the exchange (not of the host): a request is what a server reads.
+/// Which way bytes travel between the two ends of a connection, whichever of them is traced.
+///
+/// Requests usually travel to the server. A protocol may let the server ask too (a push, a delivery): then the request
+/// travels to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    Request,
-    Response,
+    ToServer,
+    ToClient,
 }
 
 /// When and where in the stream a piece of bytes passed.

@@ -38,7 +38,7 @@ impl Conversation {
     fn passes(&mut self, direction: Direction, bytes: &[u8]) {
         self.now.nanos += 1_000_000_000;
         self.now.run += 1;
-        let position = &mut self.positions[usize::from(direction == Direction::Response)];
+        let position = &mut self.positions[usize::from(direction == Direction::ToClient)];
         let at = Moment { position: *position, ..self.now };
         *position += bytes.len() as u64;
         self.parser.bytes(direction, bytes, at, &mut self.found).expect("it is the protocol's");
@@ -55,10 +55,10 @@ fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
     #[case] response: &[u8],
 ) {
     let mut talk = Conversation::in_the_middle(protocol);
-    talk.passes(Direction::Request, request);
-    talk.passes(Direction::Response, response);
+    talk.passes(Direction::ToServer, request);
+    talk.passes(Direction::ToClient, response);
     assert_eq!(exchanges(&mut talk.found).len(), 1);
-    talk.passes(Direction::Request, request);
+    talk.passes(Direction::ToServer, request);
     let asked = talk.now.nanos;
     talk.parser.give_up_before(asked, talk.now, &mut talk.found);
     assert_eq!((exchanges(&mut talk.found).len(), talk.parser.open()), (0, 1), "it is not older than that");
@@ -68,10 +68,10 @@ fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
     assert!(matches!(aged.end, End::Closed(Close::Aged, _)) && aged.request_start.nanos == asked);
     assert_eq!(talk.parser.open(), 0);
 
-    talk.passes(Direction::Response, response);
-    talk.passes(Direction::Request, request);
+    talk.passes(Direction::ToClient, response);
+    talk.passes(Direction::ToServer, request);
     let next = talk.now.nanos;
-    talk.passes(Direction::Response, response);
+    talk.passes(Direction::ToClient, response);
     let [told] = &exchanges(&mut talk.found)[..] else { panic!("the next, and nothing else") };
     assert_eq!((told.request_start.nanos, told.end), (next, End::Complete));
 }
@@ -79,15 +79,15 @@ fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
 #[test]
 fn an_answer_that_goes_on_when_its_request_is_aged_is_told_as_far_as_it_came() {
     let mut talk = Conversation::in_the_middle(Protocol::Http1);
-    talk.passes(Direction::Request, GET);
-    talk.passes(Direction::Response, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n");
+    talk.passes(Direction::ToServer, GET);
+    talk.passes(Direction::ToClient, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n");
     talk.parser.give_up_before(u64::MAX, talk.now, &mut talk.found);
     let [aged] = &exchanges(&mut talk.found)[..] else { panic!("told once") };
     assert_eq!(aged.response_start.map(|start| start.nanos), Some(talk.now.nanos));
-    talk.passes(Direction::Response, b"0\r\n\r\n");
+    talk.passes(Direction::ToClient, b"0\r\n\r\n");
     for _ in 0..2 {
-        talk.passes(Direction::Request, GET);
-        talk.passes(Direction::Response, OK);
+        talk.passes(Direction::ToServer, GET);
+        talk.passes(Direction::ToClient, OK);
     }
     let told: Vec<_> = exchanges(&mut talk.found).iter().map(|exchange| exchange.end).collect();
     assert_eq!(told, [End::Complete; 2]);

@@ -82,26 +82,26 @@ fn greedy_request() -> Vec<u8> {
 }
 
 #[rstest]
-#[case::endless_field(Direction::Request, b"GET / HTTP/1.1\r\nx: ".to_vec(), b"y".repeat(1000))]
-#[case::endless_fields(Direction::Request, b"GET / HTTP/1.1\r\n".to_vec(), b"x: y\r\n".to_vec())]
-#[case::endless_target(Direction::Request, b"GET /".to_vec(), b"y".to_vec())]
-#[case::endless_empty_lines(Direction::Request, vec![], b"\r\n".repeat(500))]
-#[case::endless_requests(Direction::Request, vec![], b"GET / HTTP/1.1\r\n\r\n".repeat(100))]
-#[case::endless_greedy_requests(Direction::Request, vec![], greedy_request())]
-#[case::endless_responses(Direction::Response, vec![], b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".repeat(100))]
-#[case::endless_interim_responses(Direction::Response, vec![], b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100))]
+#[case::endless_field(Direction::ToServer, b"GET / HTTP/1.1\r\nx: ".to_vec(), b"y".repeat(1000))]
+#[case::endless_fields(Direction::ToServer, b"GET / HTTP/1.1\r\n".to_vec(), b"x: y\r\n".to_vec())]
+#[case::endless_target(Direction::ToServer, b"GET /".to_vec(), b"y".to_vec())]
+#[case::endless_empty_lines(Direction::ToServer, vec![], b"\r\n".repeat(500))]
+#[case::endless_requests(Direction::ToServer, vec![], b"GET / HTTP/1.1\r\n\r\n".repeat(100))]
+#[case::endless_greedy_requests(Direction::ToServer, vec![], greedy_request())]
+#[case::endless_responses(Direction::ToClient, vec![], b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".repeat(100))]
+#[case::endless_interim_responses(Direction::ToClient, vec![], b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100))]
 #[case::endless_chunks(
-    Direction::Request,
+    Direction::ToServer,
     b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_vec(),
     b"1\r\nx\r\n".repeat(100)
 )]
 #[case::endless_chunk_extension(
-    Direction::Request,
+    Direction::ToServer,
     b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;".to_vec(),
     b"x".repeat(1000)
 )]
 #[case::endless_trailers(
-    Direction::Request,
+    Direction::ToServer,
     b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n".to_vec(),
     b"x: y\r\n".repeat(100)
 )]
@@ -147,33 +147,33 @@ fn postgres_holds_no_more_than_it_says(
     let mut parser = Postgres::new(from_start);
     let startup = [&[0, 0, 0, 18, 0, 3, 0, 0][..], b"user\0ann\0\0"].concat();
     let before = HELD.get();
-    let mut followed = parser.bytes(Direction::Request, &startup, Moment::default(), &mut Vec::new());
-    followed = followed.and_then(|()| parser.bytes(Direction::Request, &begin, Moment::default(), &mut Vec::new()));
+    let mut followed = parser.bytes(Direction::ToServer, &startup, Moment::default(), &mut Vec::new());
+    followed = followed.and_then(|()| parser.bytes(Direction::ToServer, &begin, Moment::default(), &mut Vec::new()));
     assert_eq!(followed, Ok(()));
     let begun = HELD.get().saturating_sub(before);
-    let most = begun + most_held(parser, Direction::Request, &piece);
+    let most = begun + most_held(parser, Direction::ToServer, &piece);
     assert!(most < 3 * MIB, "{most} bytes");
 }
 
 #[rstest]
-#[case::endless_string(Direction::Request, b"*2\r\n$3\r\nGET\r\n$1000000000\r\n".to_vec(), b"a".repeat(1000))]
-#[case::endless_array(Direction::Request, b"*1000000000\r\n$4\r\nMGET\r\n".to_vec(), b"$1\r\na\r\n".repeat(100))]
-#[case::endless_inline(Direction::Request, vec![], b"A".repeat(100))]
-#[case::endless_empty_lines(Direction::Request, vec![], b"\r\n".repeat(500))]
-#[case::endless_requests(Direction::Request, vec![], b"*1\r\n$4\r\nPING\r\n".repeat(100))]
+#[case::endless_string(Direction::ToServer, b"*2\r\n$3\r\nGET\r\n$1000000000\r\n".to_vec(), b"a".repeat(1000))]
+#[case::endless_array(Direction::ToServer, b"*1000000000\r\n$4\r\nMGET\r\n".to_vec(), b"$1\r\na\r\n".repeat(100))]
+#[case::endless_inline(Direction::ToServer, vec![], b"A".repeat(100))]
+#[case::endless_empty_lines(Direction::ToServer, vec![], b"\r\n".repeat(500))]
+#[case::endless_requests(Direction::ToServer, vec![], b"*1\r\n$4\r\nPING\r\n".repeat(100))]
 #[case::endless_long_requests(
-    Direction::Request,
+    Direction::ToServer,
     vec![],
     b"*2\r\n$64\r\n".iter().chain(&[b'a'; 64]).chain(b"\r\n$1\r\na\r\n").copied().collect::<Vec<_>>().repeat(100)
 )]
-#[case::endless_subscriptions(Direction::Request, vec![], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n".repeat(100))]
-#[case::endless_line(Direction::Response, b"+".to_vec(), b"a".repeat(1000))]
-#[case::endless_reply(Direction::Response, b"$1000000000\r\n".to_vec(), b"a".repeat(1000))]
-#[case::endless_replies(Direction::Response, vec![], b":1\r\n".repeat(100))]
-#[case::endless_errors(Direction::Response, vec![], b"-ERR no\r\n".repeat(100))]
-#[case::endless_nesting(Direction::Response, vec![], b"*1\r\n".repeat(10))]
-#[case::endless_attributes(Direction::Response, vec![], b"|1\r\n+a\r\n:1\r\n".repeat(100))]
-#[case::endless_pushes(Direction::Response, vec![], b">2\r\n+a\r\n+b\r\n".repeat(100))]
+#[case::endless_subscriptions(Direction::ToServer, vec![], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n".repeat(100))]
+#[case::endless_line(Direction::ToClient, b"+".to_vec(), b"a".repeat(1000))]
+#[case::endless_reply(Direction::ToClient, b"$1000000000\r\n".to_vec(), b"a".repeat(1000))]
+#[case::endless_replies(Direction::ToClient, vec![], b":1\r\n".repeat(100))]
+#[case::endless_errors(Direction::ToClient, vec![], b"-ERR no\r\n".repeat(100))]
+#[case::endless_nesting(Direction::ToClient, vec![], b"*1\r\n".repeat(10))]
+#[case::endless_attributes(Direction::ToClient, vec![], b"|1\r\n+a\r\n:1\r\n".repeat(100))]
+#[case::endless_pushes(Direction::ToClient, vec![], b">2\r\n+a\r\n+b\r\n".repeat(100))]
 fn redis_holds_no_more_than_it_says(
     #[case] direction: Direction,
     #[case] begin: Vec<u8>,
@@ -195,8 +195,8 @@ fn what_a_deep_pipeline_took_is_given_back() {
     let mut parser = Redis::new(true);
     let (asked, answered) = (Moment::default(), Moment { run: 1, ..Moment::default() });
     for (direction, piece, at) in [
-        (Direction::Request, b"*1\r\n$4\r\nPING\r\n".repeat(4096), asked),
-        (Direction::Response, b"+PONG\r\n".repeat(4096), answered),
+        (Direction::ToServer, b"*1\r\n$4\r\nPING\r\n".repeat(4096), asked),
+        (Direction::ToClient, b"+PONG\r\n".repeat(4096), answered),
     ] {
         let followed = parser.bytes(direction, &piece, at, &mut Vec::new());
         assert_eq!(followed, Ok(()));

@@ -5,7 +5,7 @@ mod kit;
 use std::time::Duration;
 
 use kit::Talk;
-use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::{Protocol, parser};
 use rstest::rstest;
 
@@ -55,11 +55,11 @@ fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk
 })]
 #[case::redis(Protocol::Redis, 128, |depth| one_by_one(Talk::new(), b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", depth))]
 #[case::redis_not_captured(Protocol::Redis, 128, |depth| {
-    let talk = Talk::new().request(b"*1\r\n$4\r\nPING\r\n".repeat(depth)).gap(Response, 3);
-    (0..depth).fold(talk, |talk, _| talk.response("ONG\r\n").gap(Response, 3))
+    let talk = Talk::new().request(b"*1\r\n$4\r\nPING\r\n".repeat(depth)).gap(ToClient, 3);
+    (0..depth).fold(talk, |talk, _| talk.response("ONG\r\n").gap(ToClient, 3))
 })]
 #[case::redis_half_seen(Protocol::Redis, 128, |depth| {
-    let talk = Talk::new().request("*1\r\n$4\r\n").gap(Request, 6).response("+").request("*1\r\n$4\r\nPING\r\n".repeat(depth));
+    let talk = Talk::new().request("*1\r\n$4\r\n").gap(ToServer, 6).response("+").request("*1\r\n$4\r\nPING\r\n".repeat(depth));
     (0..depth).fold(talk, |talk, _| talk.response("PONG\r\n+"))
 })]
 #[case::postgres(Protocol::Postgres, 128, |depth| {
@@ -71,12 +71,12 @@ fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk
     one_by_one(postgres(), &group, &message(b'Z', b"I"), depth)
 })]
 #[case::postgres_not_captured(Protocol::Postgres, 128, |depth| {
-    let talk = postgres().request(message(b'Q', b"SELECT 1\0").repeat(depth)).gap(Response, 9);
-    (0..depth).fold(talk, |talk, _| talk.response("abcdefghi").gap(Response, 9))
+    let talk = postgres().request(message(b'Q', b"SELECT 1\0").repeat(depth)).gap(ToClient, 9);
+    (0..depth).fold(talk, |talk, _| talk.response("abcdefghi").gap(ToClient, 9))
 })]
 #[case::postgres_not_asked(Protocol::Postgres, 128, |depth| {
-    let talk = postgres().request(message(b'S', b"")).gap(Request, 9).response("x").request(message(b'Q', b"SELECT 1\0").repeat(depth));
-    (0..depth).fold(talk, |talk, _| talk.gap(Response, 9).response(message(b'Z', b"I")))
+    let talk = postgres().request(message(b'S', b"")).gap(ToServer, 9).response("x").request(message(b'Q', b"SELECT 1\0").repeat(depth));
+    (0..depth).fold(talk, |talk, _| talk.gap(ToClient, 9).response(message(b'Z', b"I")))
 })]
 fn a_request_costs_the_same_however_deep_the_pipeline(
     #[case] protocol: Protocol,

@@ -7,7 +7,7 @@ use onlooker_protocols::{Direction, Protocol};
 use proptest::prelude::*;
 use rstest::rstest;
 
-use Direction::{Request, Response};
+use Direction::{ToClient, ToServer};
 use Protocol::{Http1, Postgres, Redis};
 
 const STARTUP: &[u8] = b"\0\0\0\x16\0\x03\0\0user\0postgres\0\0";
@@ -24,37 +24,37 @@ const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 /// What is said with the direction known and unknown must agree, and name the direction.
 #[rstest]
-#[case::http_request(b"GET /users?id=7 HTTP/1.1\r\nhost: a\r\n\r\n", true, Http1, Request)]
-#[case::http_request_in_the_middle(b"OPTIONS * HTTP/1.0\r\n", false, Http1, Request)]
-#[case::http_absolute(b"GET http://a/ HTTP/1.1\r\n", true, Http1, Request)]
-#[case::http_connect(b"CONNECT a:443 HTTP/1.1\r\n", true, Http1, Request)]
-#[case::http_response(b"HTTP/1.1 200 OK\r\n", false, Http1, Response)]
-#[case::http_response_without_reason(b"HTTP/1.0 404\r\n", false, Http1, Response)]
-#[case::postgres_startup(STARTUP, true, Postgres, Request)]
-#[case::postgres_ssl(SSL_REQUEST, true, Postgres, Request)]
-#[case::postgres_gss(GSSENC_REQUEST, true, Postgres, Request)]
-#[case::postgres_cancel(CANCEL_REQUEST, true, Postgres, Request)]
-#[case::postgres_query(QUERY, false, Postgres, Request)]
-#[case::postgres_query_cut_off(LONG_QUERY, false, Postgres, Request)]
-#[case::postgres_parse(PARSE, false, Postgres, Request)]
-#[case::postgres_prepared(UNNAMED_BIND_EXECUTE, false, Postgres, Request)]
-#[case::postgres_sync(b"S\0\0\0\x04", false, Postgres, Request)]
-#[case::postgres_terminate(b"X\0\0\0\x04", false, Postgres, Request)]
-#[case::postgres_complete(COMMAND_COMPLETE, false, Postgres, Response)]
-#[case::postgres_parse_complete(PARSE_COMPLETE, false, Postgres, Response)]
-#[case::redis_command(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", true, Redis, Request)]
-#[case::redis_command_in_the_middle(b"*2\r\n$3\r\nget\r\n$1\r\na\r\n", false, Redis, Request)]
-#[case::redis_odd_command_at_the_start(b"*1\r\n$7\r\nmy.odd1\r\n", true, Redis, Request)]
-#[case::redis_inline(b"PING\r\n", true, Redis, Request)]
-#[case::redis_inline_in_the_words_of_http(b"GET /key\r\n", true, Redis, Request)]
-#[case::redis_ok(b"+OK\r\n", false, Redis, Response)]
-#[case::redis_error(b"-WRONGTYPE Operation against\r\n", false, Redis, Response)]
-#[case::redis_integer(b":-12\r\n", false, Redis, Response)]
-#[case::redis_string(b"$5\r\nhello\r\n", false, Redis, Response)]
-#[case::redis_nothing(b"$-1\r\n", false, Redis, Response)]
-#[case::redis_null(b"_\r\n", false, Redis, Response)]
-#[case::redis_map(b"%1\r\n+a\r\n:1\r\n", false, Redis, Response)]
-#[case::redis_push(b">3\r\n$7\r\nmessage\r\n", false, Redis, Response)]
+#[case::http_request(b"GET /users?id=7 HTTP/1.1\r\nhost: a\r\n\r\n", true, Http1, ToServer)]
+#[case::http_request_in_the_middle(b"OPTIONS * HTTP/1.0\r\n", false, Http1, ToServer)]
+#[case::http_absolute(b"GET http://a/ HTTP/1.1\r\n", true, Http1, ToServer)]
+#[case::http_connect(b"CONNECT a:443 HTTP/1.1\r\n", true, Http1, ToServer)]
+#[case::http_response(b"HTTP/1.1 200 OK\r\n", false, Http1, ToClient)]
+#[case::http_response_without_reason(b"HTTP/1.0 404\r\n", false, Http1, ToClient)]
+#[case::postgres_startup(STARTUP, true, Postgres, ToServer)]
+#[case::postgres_ssl(SSL_REQUEST, true, Postgres, ToServer)]
+#[case::postgres_gss(GSSENC_REQUEST, true, Postgres, ToServer)]
+#[case::postgres_cancel(CANCEL_REQUEST, true, Postgres, ToServer)]
+#[case::postgres_query(QUERY, false, Postgres, ToServer)]
+#[case::postgres_query_cut_off(LONG_QUERY, false, Postgres, ToServer)]
+#[case::postgres_parse(PARSE, false, Postgres, ToServer)]
+#[case::postgres_prepared(UNNAMED_BIND_EXECUTE, false, Postgres, ToServer)]
+#[case::postgres_sync(b"S\0\0\0\x04", false, Postgres, ToServer)]
+#[case::postgres_terminate(b"X\0\0\0\x04", false, Postgres, ToServer)]
+#[case::postgres_complete(COMMAND_COMPLETE, false, Postgres, ToClient)]
+#[case::postgres_parse_complete(PARSE_COMPLETE, false, Postgres, ToClient)]
+#[case::redis_command(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", true, Redis, ToServer)]
+#[case::redis_command_in_the_middle(b"*2\r\n$3\r\nget\r\n$1\r\na\r\n", false, Redis, ToServer)]
+#[case::redis_odd_command_at_the_start(b"*1\r\n$7\r\nmy.odd1\r\n", true, Redis, ToServer)]
+#[case::redis_inline(b"PING\r\n", true, Redis, ToServer)]
+#[case::redis_inline_in_the_words_of_http(b"GET /key\r\n", true, Redis, ToServer)]
+#[case::redis_ok(b"+OK\r\n", false, Redis, ToClient)]
+#[case::redis_error(b"-WRONGTYPE Operation against\r\n", false, Redis, ToClient)]
+#[case::redis_integer(b":-12\r\n", false, Redis, ToClient)]
+#[case::redis_string(b"$5\r\nhello\r\n", false, Redis, ToClient)]
+#[case::redis_nothing(b"$-1\r\n", false, Redis, ToClient)]
+#[case::redis_null(b"_\r\n", false, Redis, ToClient)]
+#[case::redis_map(b"%1\r\n+a\r\n:1\r\n", false, Redis, ToClient)]
+#[case::redis_push(b">3\r\n$7\r\nmessage\r\n", false, Redis, ToClient)]
 fn a_protocol_is_known_by_its_bytes(
     #[case] first: &[u8],
     #[case] from_start: bool,
@@ -64,7 +64,7 @@ fn a_protocol_is_known_by_its_bytes(
     let guess = Guess::Protocol(protocol, direction);
     assert_eq!(detect(None, from_start, first), guess);
     assert_eq!(detect(Some(direction), from_start, first), guess);
-    let other = if direction == Request { Response } else { Request };
+    let other = if direction == ToServer { ToClient } else { ToServer };
     assert_ne!(detect(Some(other), from_start, first), guess);
     // Up to where it is known, more is asked for, and nothing else is said.
     for length in 0..first.len() {
@@ -89,15 +89,15 @@ fn a_protocol_is_known_by_its_bytes(
 #[case::json(b"{\"a\": 1}", "unknown")]
 fn what_there_is_no_parser_for_is_unknown(#[case] first: &[u8], #[case] name: &'static str) {
     for from_start in [true, false] {
-        for direction in [None, Some(Request), Some(Response)] {
+        for direction in [None, Some(ToServer), Some(ToClient)] {
             assert_eq!(detect(direction, from_start, first), Guess::Unknown(name), "{direction:?} {from_start}");
         }
     }
 }
 
 #[rstest]
-#[case::a_reply_that_could_be_a_command(b"*2\r\n$3\r\nfoo\r\n$3\r\nbar\r\n", Response)]
-#[case::a_command_that_is_not_well_known(b"*1\r\n$4\r\nTIME\r\n", Request)]
+#[case::a_reply_that_could_be_a_command(b"*2\r\n$3\r\nfoo\r\n$3\r\nbar\r\n", ToClient)]
+#[case::a_command_that_is_not_well_known(b"*1\r\n$4\r\nTIME\r\n", ToServer)]
 fn an_array_in_the_middle_is_only_known_with_its_direction(#[case] first: &[u8], #[case] direction: Direction) {
     assert_eq!(detect(None, false, first), Guess::Unknown("unknown"));
     assert_eq!(detect(Some(direction), false, first), Guess::Protocol(Redis, direction));
@@ -112,7 +112,7 @@ fn a_server_of_these_protocols_never_speaks_first_in_redis_or_postgres() {
 #[test]
 fn a_long_target_is_http_before_its_line_ends() {
     let line = format!("GET /{}", "a".repeat(ENOUGH));
-    assert_eq!(detect(None, false, line.as_bytes()), Guess::Protocol(Http1, Request));
+    assert_eq!(detect(None, false, line.as_bytes()), Guess::Protocol(Http1, ToServer));
     assert_eq!(detect(None, false, &line.as_bytes()[..ENOUGH - 1]), Guess::NeedMore);
 }
 
@@ -123,7 +123,7 @@ proptest! {
     fn with_enough_bytes_there_is_an_answer(
         bytes in prop::collection::vec(any::<u8>(), ENOUGH..ENOUGH + 50),
         begin in prop::sample::select(vec!["", "GET ", "P\0\0\0", "B\0\0\u{1}\0", "*", "*3\r\n$", "+", "HTTP/1.1 "]),
-        direction in prop::sample::select(vec![None, Some(Request), Some(Response)]),
+        direction in prop::sample::select(vec![None, Some(ToServer), Some(ToClient)]),
         from_start: bool,
     ) {
         let first = [begin.as_bytes(), &bytes].concat();

@@ -158,8 +158,8 @@ fn process(change: u32) -> Vec<u8> {
 #[test]
 fn a_talk_survives_being_written_as_a_script() {
     for name in Talk::all_recorded("http1") {
-        let talk = Talk::recorded("http1", &name).gap(Direction::Response, 5 << 16);
-        let talk = talk.lost(Direction::Request, "x").request("more").end(Direction::Response);
+        let talk = Talk::recorded("http1", &name).gap(Direction::ToClient, 5 << 16);
+        let talk = talk.lost(Direction::ToServer, "x").request("more").end(Direction::ToClient);
         let (from_start, again) = Talk::from_script(&talk.to_script(true));
         assert!(from_start);
         let play = |talk: &Talk| talk.play(parser(Protocol::Http1, true));

@@ -84,7 +84,7 @@ fn a_response_ends_where_rfc_9112_says(#[case] wire: &str, #[case] status: u16, 
 fn a_response_without_a_length_ends_with_the_connection(#[case] wire: &str) {
     let at_end = |end, closed| {
         let talk = Talk::new().request(GET).response(wire);
-        let talk = if end { talk.end(Direction::Response) } else { talk };
+        let talk = if end { talk.end(Direction::ToClient) } else { talk };
         let exchange = only_exchange(&talk.closes(closed));
         assert_eq!(http(&exchange).response_body, Some(3));
         assert_eq!(exchange.response_end.unwrap().position, wire.len() as u64);
@@ -98,7 +98,7 @@ fn a_response_without_a_length_ends_with_the_connection(#[case] wire: &str) {
 
 #[test]
 fn a_response_without_a_length_is_not_complete_if_the_client_goes_away_first() {
-    let talk = Talk::new().request(GET).response("HTTP/1.0 200 OK\r\n\r\npart").end(Direction::Request);
+    let talk = Talk::new().request(GET).response("HTTP/1.0 200 OK\r\n\r\npart").end(Direction::ToServer);
     let exchange = only_exchange(&talk);
     assert!(matches!(exchange.end, End::Closed(Close::Normal, _)), "{exchange:?}");
 }

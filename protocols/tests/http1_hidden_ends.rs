@@ -4,7 +4,7 @@ mod kit;
 
 use kit::Talk;
 use kit::http1::*;
-use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::{Close, End, LossReason, Moment};
 use rstest::rstest;
 
@@ -16,9 +16,9 @@ fn a_chunked_body_of_lost_framing_ends_at_the_tail_that_shows_it(#[case] tail: &
     let talk = Talk::new()
         .request(get("/1"))
         .response(CHUNKED)
-        .gap(Response, 9000)
+        .gap(ToClient, 9000)
         .response("10\r\n\r\n") // the end of a chunk of text, not of the body
-        .gap(Response, 9000)
+        .gap(ToClient, 9000)
         .response(tail)
         .closes(Close::Aged);
     let exchanges = play(&talk);
@@ -34,11 +34,11 @@ fn an_end_that_was_none_is_taken_back_while_the_run_goes_on() {
     let (looks_like_it, rest) = ("data ends in a line\r\n0\r\n\r\n", "10\r\n0123456789abcdef\r\n0\r\n\r\n");
     let talk = Talk::new()
         .request(put)
-        .gap(Request, 9000)
+        .gap(ToServer, 9000)
         .request(looks_like_it)
         .request(rest)
         .response(CHUNKED)
-        .gap(Response, 9000)
+        .gap(ToClient, 9000)
         .response(looks_like_it)
         .response(rest)
         .request(get("/2"))
@@ -56,7 +56,7 @@ fn a_response_of_lost_framing_ends_at_the_latest_when_the_next_request_begins() 
     let talk = Talk::new()
         .request(get("/1"))
         .response(CHUNKED)
-        .gap(Response, 9000)
+        .gap(ToClient, 9000)
         .request(get("/2"))
         .closes(Close::Error(104));
     let outcome = play(&talk);
@@ -70,9 +70,9 @@ fn an_end_that_would_have_been_seen_and_was_not_passed_at_a_time_unknown() {
     let talk = Talk::new()
         .request(get("/1"))
         .response(CHUNKED)
-        .gap(Response, 9000)
+        .gap(ToClient, 9000)
         .response("not the end")
-        .lost(Response, "0\r\n\r\n")
+        .lost(ToClient, "0\r\n\r\n")
         .request(get("/2"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
@@ -85,7 +85,7 @@ fn a_pipelining_client_proves_no_end_by_going_on() {
     let talk = Talk::new()
         .request(format!("{}{}", get("/1"), get("/2")))
         .response(format!("{OK_EMPTY}{CHUNKED}"))
-        .gap(Response, 9000)
+        .gap(ToClient, 9000)
         .request(get("/3"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
@@ -97,7 +97,7 @@ fn a_pipelining_client_proves_no_end_by_going_on() {
 #[case::hole_last("", Some(LossReason::ResponseMissing))]
 #[case::more_seen("and more of it", None)]
 fn at_a_close_a_hidden_end_is_not_guessed(#[case] last: &str, #[case] lost: Option<LossReason>) {
-    let talk = Talk::new().request(get("/1")).response(CHUNKED).gap(Response, 9000).response(last);
+    let talk = Talk::new().request(get("/1")).response(CHUNKED).gap(ToClient, 9000).response(last);
     let outcome = play(&talk);
     assert_eq!(outcome.lost(), Vec::from_iter(lost));
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_response_head_that_is_cut_off_after_its_status_is_told() {
     let talk = Talk::new()
         .request(get("/1"))
         .response("HTTP/1.1 503 Busy\r\nset-cookie: abc")
-        .gap(Response, 4000)
+        .gap(ToClient, 4000)
         .request(get("/2"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
@@ -129,7 +129,7 @@ fn a_response_head_that_is_cut_off_after_its_length_is_told_when_all_of_it_passe
     let talk = Talk::new()
         .request(get("/1"))
         .response("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\nset-cookie: abc")
-        .gap(Response, missing)
+        .gap(ToClient, missing)
         .request(get("/2"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
@@ -151,8 +151,8 @@ fn a_response_head_that_is_cut_off_ends_with_the_connection(
     #[case] told: Result<(bool, Option<u64>), LossReason>,
 ) {
     let seen = format!("HTTP/1.1 200 OK\r\n{field}set-cookie: abc");
-    let talk = Talk::new().request(get("/1")).response(&seen).gap(Response, missing);
-    let outcome = play(&talk.clone().end(Response));
+    let talk = Talk::new().request(get("/1")).response(&seen).gap(ToClient, missing);
+    let outcome = play(&talk.clone().end(ToClient));
     let exchange = outcome.exchanges().first().map(|exchange| {
         assert_eq!(exchange.response_end.unwrap().position, seen.len() as u64 + missing);
         (exchange.end == End::Complete, http(exchange).response_body)
@@ -169,8 +169,8 @@ fn where_another_request_is_open_a_head_that_is_cut_off_does_not_end_with_the_co
     let talk = Talk::new()
         .request([get("/1"), get("/2")].concat())
         .response("HTTP/1.1 200 OK\r\ncontent-length: 50\r\nset-cookie: abc")
-        .gap(Response, 8000)
-        .end(Response);
+        .gap(ToClient, 8000)
+        .end(ToClient);
     assert_eq!(play(&talk).lost(), [LossReason::ResponseMissing; 2]);
 }
 
@@ -179,7 +179,7 @@ fn a_switch_is_seen_in_a_head_that_is_cut_off() {
     let talk = Talk::new()
         .request("GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n")
         .response("HTTP/1.1 101 Switching Protocols\r\nconn")
-        .gap(Response, 100)
+        .gap(ToClient, 100)
         .response("\u{1}");
     let outcome = play(&talk);
     assert!(outcome.switched());

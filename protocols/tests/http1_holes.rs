@@ -6,7 +6,7 @@ mod kit;
 
 use kit::http1::*;
 use kit::{Outcome, Talk};
-use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::http1::Http1;
 use onlooker_protocols::{Close, Details, End, Exchange, LossReason};
 use rstest::rstest;
@@ -130,10 +130,10 @@ fn a_body_of_any_size_is_stepped_over() {
     const SIZE: u64 = 1 << 40;
     let talk = Talk::new()
         .request(format!("PUT / HTTP/1.1\r\ncontent-length: {SIZE}\r\n\r\n"))
-        .gap(Request, SIZE)
+        .gap(ToServer, SIZE)
         .response(format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n"))
-        .gap(Response, SIZE - 5)
-        .gap(Response, 5)
+        .gap(ToClient, SIZE - 5)
+        .gap(ToClient, 5)
         .request(get("/next"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
@@ -145,7 +145,7 @@ fn a_body_of_any_size_is_stepped_over() {
 #[test]
 fn a_hole_over_the_end_of_a_body_ends_it_exactly_where_it_ends() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
-    let talk = Talk::new().request(get("/1")).response(head).gap(Response, 130).request(get("/2")).response(OK_EMPTY);
+    let talk = Talk::new().request(get("/1")).response(head).gap(ToClient, 130).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);
     assert_eq!(told(&outcome), [("/1", Some(200)), ("/2", Some(200))]);
     assert_eq!(outcome.exchanges()[0].response_end.unwrap().position, head.len() as u64 + 100);
@@ -213,7 +213,7 @@ fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_no
 
 #[test]
 fn a_lost_response_loses_its_request_only() {
-    let talk = Talk::new().request(get("/1")).lost(Response, OK_EMPTY).request(get("/2")).response(OK_EMPTY);
+    let talk = Talk::new().request(get("/1")).lost(ToClient, OK_EMPTY).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);
     assert_eq!(told(&outcome), [("/2", Some(200))]);
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
@@ -224,7 +224,7 @@ fn a_lost_request_is_counted_once_if_its_response_is_seen() {
     let talk = Talk::new()
         .request(get("/1"))
         .response(OK_EMPTY)
-        .lost(Request, get("/2"))
+        .lost(ToServer, get("/2"))
         .response(OK_EMPTY)
         .request(get("/3"))
         .response(OK_EMPTY);
@@ -238,8 +238,8 @@ fn a_lost_exchange_is_counted_once() {
     let talk = Talk::new()
         .request(get("/1"))
         .response(OK_EMPTY)
-        .lost(Request, get("/2"))
-        .lost(Response, OK_EMPTY)
+        .lost(ToServer, get("/2"))
+        .lost(ToClient, OK_EMPTY)
         .request(get("/3"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
@@ -252,7 +252,7 @@ fn of_pipelined_requests_none_is_guessed_after_a_lost_response() {
     let talk = Talk::new()
         .request([get("/1"), get("/2"), get("/3")].concat())
         .response(OK_EMPTY)
-        .lost(Response, OK_EMPTY)
+        .lost(ToClient, OK_EMPTY)
         .response(OK_EMPTY)
         .request(get("/4"))
         .response(OK_EMPTY);
@@ -274,11 +274,11 @@ mod from_the_middle {
     #[rstest]
     #[case::before_a_request(Talk::new(), 0, BOTH)]
     #[case::before_a_response(Talk::new().response(OK_EMPTY), 1, BOTH)]
-    #[case::within_a_response_body(Talk::new().response("rest").gap(Response, 5000).response("end"), 0, BOTH)]
+    #[case::within_a_response_body(Talk::new().response("rest").gap(ToClient, 5000).response("end"), 0, BOTH)]
     #[case::within_a_response_head(Talk::new().response("TTP/1.1 200 OK\r\n\r\n"), 0, BOTH)]
     #[case::within_a_request_body(Talk::new().request("rest GET / HTTP/1.1\r\n\r\n").response(OK_EMPTY), 1, BOTH)]
     // That the request begins there can't be known: it could be text in a body.
-    #[case::within_a_run(Talk::new().gap(Request, 70), 1, &["/2"])]
+    #[case::within_a_run(Talk::new().gap(ToServer, 70), 1, &["/2"])]
     fn what_begins_later_is_told(#[case] before: Talk, #[case] orphans: usize, #[case] paths: &[&str]) {
         let talk = before.request(get("/1")).response(OK_EMPTY).request(get("/2")).response(OK_EMPTY);
         for talk in [talk.clone(), talk.byte_at_a_time()] {
@@ -309,7 +309,7 @@ mod from_the_middle {
 
     #[test]
     fn what_is_heard_unread_may_have_been_the_answer() {
-        let outcome = play(&Talk::new().request(get("/1")).gap(Response, 100).closes(Close::Error(104)));
+        let outcome = play(&Talk::new().request(get("/1")).gap(ToClient, 100).closes(Close::Error(104)));
         assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
     }
 }

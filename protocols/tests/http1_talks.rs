@@ -63,7 +63,7 @@ fn a_connection_closed_early_is_told_as_it_was(
         talk = talk.response(response);
     }
     if ends_first {
-        talk = talk.end(Direction::Response);
+        talk = talk.end(Direction::ToClient);
     }
     let exchange = only_exchange(&talk.closes(why));
     let said = if ends_first { Close::Normal } else { why };
@@ -311,7 +311,7 @@ pub fn long_talk() -> Talk {
         .response("HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n")
         .request("GET /6 HTTP/1.1\r\nhost: a\r\n\r\n")
         .response("HTTP/1.1 200 OK\r\n\r\nuntil the end")
-        .end(Direction::Response)
+        .end(Direction::ToClient)
 }
 
 proptest! {
@@ -343,7 +343,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Fragment)>> {
 
 fn talk_of(steps: &[(bool, Fragment)]) -> Talk {
     steps.iter().fold(Talk::new(), |talk, (request, fragment)| {
-        let direction = if *request { Direction::Request } else { Direction::Response };
+        let direction = if *request { Direction::ToServer } else { Direction::ToClient };
         match fragment {
             Fragment::Bytes(bytes) => talk.says(direction, bytes),
             Fragment::Gap(missing) => talk.gap(direction, *missing),

@@ -300,13 +300,13 @@ fn prepared_statements_beyond_the_bound_are_forgotten_and_counted() {
         parser.bytes(direction, &bytes, Moment::default(), &mut found).unwrap();
         parser.forgotten_names()
     };
-    send(Direction::Request, startup());
+    send(Direction::ToServer, startup());
     for name in 0..1024 {
-        assert_eq!(send(Direction::Request, parse(&format!("s{name}"), "SELECT 1")), 0);
+        assert_eq!(send(Direction::ToServer, parse(&format!("s{name}"), "SELECT 1")), 0);
     }
     // The first is in use: the second goes.
-    assert_eq!(send(Direction::Request, bind("", "s0")), 0);
-    assert_eq!(send(Direction::Request, parse("one more", "SELECT 1")), 1);
+    assert_eq!(send(Direction::ToServer, bind("", "s0")), 0);
+    assert_eq!(send(Direction::ToServer, parse("one more", "SELECT 1")), 1);
 }
 
 #[test]
@@ -367,7 +367,7 @@ proptest! {
     ) {
         let mut talk = if from_start { session() } else { Talk::new() };
         for (is_request, bytes, missing) in pieces {
-            let direction = if is_request { Direction::Request } else { Direction::Response };
+            let direction = if is_request { Direction::ToServer } else { Direction::ToClient };
             talk = talk.says(direction, bytes);
             if missing > 0 {
                 talk = talk.gap(direction, missing);
@@ -393,9 +393,9 @@ proptest! {
         let mut talk = session();
         for (is_request, which, missing) in messages {
             let (direction, bytes) = if is_request {
-                (Direction::Request, &requests[which])
+                (Direction::ToServer, &requests[which])
             } else {
-                (Direction::Response, &responses[which])
+                (Direction::ToClient, &responses[which])
             };
             talk = talk.says(direction, bytes);
             if missing == 1 {

@@ -61,9 +61,9 @@ fn passwords_are_never_kept() {
         .response([message(b'R', [0; 4]), ready()].concat());
     let mut parser = Postgres::new(true);
     let mut found = Vec::new();
-    parser.bytes(Direction::Request, &startup(), Moment::default(), &mut found).unwrap();
+    parser.bytes(Direction::ToServer, &startup(), Moment::default(), &mut found).unwrap();
     for &byte in &message(b'p', "secret\0") {
-        parser.bytes(Direction::Request, &[byte], Moment::default(), &mut found).unwrap();
+        parser.bytes(Direction::ToServer, &[byte], Moment::default(), &mut found).unwrap();
     }
     // Debug prints buffers as numbers: "secret" begins with 115, 101, 99.
     assert!(!format!("{parser:?}").contains("115, 101, 99"));
@@ -77,7 +77,7 @@ fn a_connection_that_is_refused_is_told() {
         .response(message(b'R', [0, 0, 0, 3]))
         .request(message(b'p', "wrong\0"))
         .response(error("28P01"))
-        .end(Direction::Response);
+        .end(Direction::ToClient);
     let outcome = play(&talk);
     assert_eq!((lines(&outcome), outcome.begun()), (owned(&["CONNECT | 28P01"]), 1));
     assert_eq!(query(outcome.exchanges()[0]).operation, "CONNECT");
@@ -106,7 +106,7 @@ fn a_query_that_the_connection_did_not_survive_is_told(#[case] response: &[Vec<u
 
 #[test]
 fn a_server_that_ends_the_session_says_why() {
-    let talk = session().request(simple("SELECT 1")).response(error("57P01")).end(Direction::Response);
+    let talk = session().request(simple("SELECT 1")).response(error("57P01")).end(Direction::ToClient);
     assert_eq!(lines(&play(&talk)), ["SELECT | SELECT ? | 57P01 | closed"]);
 }
 

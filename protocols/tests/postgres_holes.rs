@@ -89,7 +89,7 @@ fn requests_that_were_not_seen_have_no_answers() {
     let answer = [parsed(), bound(), rows(1), done("SELECT 1"), ready()].concat();
     let talk = session()
         .request([&group.repeat(2), &group[..2]].concat())
-        .gap(Direction::Request, 2 * group.len() as u64 - 2)
+        .gap(Direction::ToServer, 2 * group.len() as u64 - 2)
         .response(answer.repeat(4));
     let talk = asks(talk, &[simple("SELECT 1")], &[error("42P01"), ready()]);
     let outcome = play(&talk);
@@ -109,7 +109,7 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
         .response(&answer[..20])
         .request(&ask)
         .response(&answer[20..])
-        .gap(Direction::Response, answer.len() as u64);
+        .gap(Direction::ToClient, answer.len() as u64);
     // It may be the answer to this one, or still to the one before.
     let talk = asks(talk, std::slice::from_ref(&ask), std::slice::from_ref(&answer));
     // One turn was answered as it was asked: all is well.
@@ -124,7 +124,7 @@ fn a_client_that_goes_on_amid_an_answer_is_not_trusted_either() {
     let answer = |count: usize| [rows(count), done(&format!("SELECT {count}")), ready()].concat();
     let (first, rest) = (answer(50)[..20].to_vec(), answer(50)[20..].to_vec());
     let ask = simple("SELECT a FROM t");
-    let talk = session().request(&ask).response(first).request(&ask).lost(Direction::Response, rest);
+    let talk = session().request(&ask).response(first).request(&ask).lost(Direction::ToClient, rest);
     // The answer to the second is still to come when the third is asked.
     let talk = talk.request(&ask).response(answer(60)).response(answer(70));
     let outcome = play(&talk);

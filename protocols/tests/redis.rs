@@ -10,7 +10,7 @@ use onlooker_protocols::{Close, End, Finding, LossReason, Moment, Parser};
 use proptest::prelude::*;
 use rstest::rstest;
 
-use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::Direction::{ToClient, ToServer};
 
 /// Each type's examples from the RESP specification.
 #[rstest]
@@ -73,8 +73,8 @@ fn a_reply_ends_where_the_specification_says(#[case] reply: &str, #[case] error:
 }
 
 #[rstest]
-#[case::request(Request, ask("GET k"))]
-#[case::reply(Response, "$3\r\nabc\r\n".to_owned())]
+#[case::request(ToServer, ask("GET k"))]
+#[case::reply(ToClient, "$3\r\nabc\r\n".to_owned())]
 fn an_exchange_reaches_from_its_first_byte_to_its_last(
     #[case] cut: onlooker_protocols::Direction,
     #[case] bytes: String,
@@ -82,8 +82,8 @@ fn an_exchange_reaches_from_its_first_byte_to_its_last(
     let (first, last) = bytes.split_at(1);
     let talk = Talk::new();
     let talk = match cut {
-        Request => talk.request(first).request(last).response("$3\r\nabc\r\n"),
-        Response => talk.request(ask("GET k")).response(first).response(last),
+        ToServer => talk.request(first).request(last).response("$3\r\nabc\r\n"),
+        ToClient => talk.request(ask("GET k")).response(first).response(last),
     };
     let outcome = play(&talk);
     let exchange = outcome.exchanges()[0];
@@ -91,8 +91,8 @@ fn an_exchange_reaches_from_its_first_byte_to_its_last(
     let times = (nanos(exchange.request_start), nanos(exchange.request_end));
     let answered = (exchange.response_start.map(nanos), exchange.response_end.map(nanos));
     match cut {
-        Request => assert_eq!((times, answered), ((0, 1), (Some(2), Some(2)))),
-        Response => assert_eq!((times, answered), ((0, 0), (Some(1), Some(2)))),
+        ToServer => assert_eq!((times, answered), ((0, 1), (Some(2), Some(2)))),
+        ToClient => assert_eq!((times, answered), ((0, 0), (Some(1), Some(2)))),
     }
     assert_eq!((exchange.request_start.position, exchange.request_end.position), (0, ask("GET k").len() as u64));
 }
@@ -232,7 +232,7 @@ fn a_reply_that_nobody_asked_for_is_an_orphan() {
 fn what_is_open_at_the_end_is_told(#[case] request: String, #[case] reply: &str, #[case] told: &str) {
     let talk = Talk::new().request(request).response(reply).closes(Close::Error(104));
     assert_eq!(lines(&play(&talk)), [told]);
-    assert_eq!(lines(&play(&talk.clone().end(Response))), [told]);
+    assert_eq!(lines(&play(&talk.clone().end(ToClient))), [told]);
     assert_eq!(lines(&play(&talk.byte_at_a_time())), [told]);
 }
 
@@ -245,7 +245,7 @@ fn a_request_without_its_name_was_never_begun() {
 fn a_request_is_begun_when_its_name_has_passed() {
     let mut parser = Redis::new(true);
     let mut found = Vec::new();
-    parser.bytes(Request, b"*3\r\n$3\r\nSET\r\n$1", Moment::default(), &mut found).unwrap();
+    parser.bytes(ToServer, b"*3\r\n$3\r\nSET\r\n$1", Moment::default(), &mut found).unwrap();
     assert!(matches!(found[..], [Finding::Begun(_)]));
     assert_eq!(parser.open(), 1);
 }
@@ -336,7 +336,7 @@ proptest! {
     ) {
         let mut talk = Talk::new();
         for (is_request, bytes, missing) in pieces {
-            let direction = if is_request { Request } else { Response };
+            let direction = if is_request { ToServer } else { ToClient };
             talk = talk.says(direction, bytes).gap(direction, missing);
         }
         talk.play(Box::new(Redis::new(from_start)));
@@ -358,7 +358,7 @@ proptest! {
         ];
         let mut talk = Talk::new();
         for (is_request, which, missing) in said {
-            let direction = if is_request { Request } else { Response };
+            let direction = if is_request { ToServer } else { ToClient };
             talk = talk.says(direction, if is_request { ask(requests[which]) } else { replies[which].to_owned() });
             if missing == 1 {
                 talk = talk.gap(direction, 7);

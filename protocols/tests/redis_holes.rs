@@ -6,7 +6,7 @@ mod kit;
 
 use kit::redis::*;
 use kit::{Outcome, Talk};
-use onlooker_protocols::Direction::{Request, Response};
+use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::LossReason;
 use rstest::rstest;
 
@@ -27,7 +27,7 @@ fn a_long_reply_is_told(#[case] reply: String) {
 fn a_value_that_ends_with_a_hole_is_told() {
     let reply = bulk(&"x".repeat(100));
     let missing = reply.len() as u64 - 10;
-    let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).gap(Response, missing);
+    let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).gap(ToClient, missing);
     let talk = talk.request(ask("INCR b")).response(":1\r\n");
     assert_eq!(lines(&play(&talk)), ["GET ?", "INCR ?"]);
 }
@@ -35,7 +35,7 @@ fn a_value_that_ends_with_a_hole_is_told() {
 #[test]
 fn a_value_whose_end_is_in_a_lost_event_is_counted() {
     let reply = bulk(&"x".repeat(100));
-    let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).lost(Response, &reply[10..]);
+    let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).lost(ToClient, &reply[10..]);
     let talk = talk.request(ask("INCR b")).response(":1\r\n");
     let outcome = play(&talk);
     assert_eq!((lines(&outcome), outcome.lost()), (vec!["INCR ?".to_owned()], vec![LossReason::ResponseMissing]));
@@ -69,7 +69,7 @@ fn of_a_long_pipeline_the_beginning_is_told() {
 
 #[test]
 fn of_a_request_without_its_name_the_loss_is_counted() {
-    let talk = Talk::new().request("*2\r\n$3").gap(Request, 20).response("+OK\r\n");
+    let talk = Talk::new().request("*2\r\n$3").gap(ToServer, 20).response("+OK\r\n");
     let talk = talk.request(ask("GET a")).response("_\r\n");
     let outcome = play(&talk);
     assert_eq!(
@@ -91,7 +91,7 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
         .request(ask("GET d"))
         .response("1\r\n1\r\n")
         .request(ask("GET e"))
-        .gap(Response, 7)
+        .gap(ToClient, 7)
         .request(ask("GET f"))
         .response("$1\r\n1\r\n")
         .response("$1\r\n1\r\n");

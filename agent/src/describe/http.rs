@@ -394,10 +394,10 @@ mod tests {
             HTTP/1.1\r\nHost: ignored\r\nAuthorization: Bearer T0K3N\r\nCookie: id=C00K13\r\n\r\n";
         let mut parser = Http1::new(true);
         let mut found = Vec::new();
-        parser.bytes(Direction::Request, request, Moment::default(), &mut found).expect("a request");
+        parser.bytes(Direction::ToServer, request, Moment::default(), &mut found).expect("a request");
         parser
             .bytes(
-                Direction::Response,
+                Direction::ToClient,
                 b"HTTP/1.1 204 No Content\r\n\r\n",
                 Moment { run: 1, ..Moment::default() },
                 &mut found,

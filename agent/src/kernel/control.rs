@@ -88,9 +88,9 @@ impl Control {
         let before = self.process_raises.get(&tgid).copied().unwrap_or_default();
         let mut capture = before;
         match direction {
-            Direction::Request => capture.request = limits::LARGEST_CAPTURE,
-            Direction::Response if before.response == 0 => capture.response = limits::RAISED_RESPONSE_CAPTURE,
-            Direction::Response => capture.response = limits::LARGEST_CAPTURE,
+            Direction::ToServer => capture.request = limits::LARGEST_CAPTURE,
+            Direction::ToClient if before.response == 0 => capture.response = limits::RAISED_RESPONSE_CAPTURE,
+            Direction::ToClient => capture.response = limits::LARGEST_CAPTURE,
         }
         if capture == before {
             return Ok(());

@@ -1,4 +1,4 @@
-use onlooker_common::context::{Owner, TraceContext as Ids, evidence};
+use onlooker_common::context::{MessageIds as Ids, Owner, evidence};
 use onlooker_protocols::Moment;
 use onlooker_protocols::propagation::TraceContext;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use onlooker_common::context::TraceContext;
+use onlooker_common::context::MessageIds;
 use onlooker_common::event::{self, lifecycle};
 use onlooker_protocols::{Begun, Direction, End, Exchange, LossReason, Lost, Moment};
 use opentelemetry::trace::SpanKind;
@@ -181,7 +181,7 @@ impl<S: Surroundings> Listener for Requests<S> {
         self.parents.begin(Place { tgid, ..place }, begun, origin);
     }
 
-    fn goes_on(&mut self, place: Place, start: Moment, message: &TraceContext) {
+    fn goes_on(&mut self, place: Place, start: Moment, message: &MessageIds) {
         self.parents.goes_on(place.cookie, start.position, message.span_id);
     }
 

@@ -213,7 +213,7 @@ impl Connection {
     }
 
     fn direction(&self, lane: usize) -> Option<Direction> {
-        Some(if self.is_request_lane(lane)? { Direction::Request } else { Direction::Response })
+        Some(if self.is_request_lane(lane)? { Direction::ToServer } else { Direction::ToClient })
     }
 
     fn end_lane(&mut self, lane: usize, time: u64, listener: &mut dyn Listener) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use onlooker_common::context::{Owner, TraceContext};
+use onlooker_common::context::{MessageIds, Owner};
 use onlooker_common::event::{self, flag};
 
 /// The operation that began a run on the request side.
@@ -16,7 +16,7 @@ pub struct Origin {
     /// Whose work it is (calls only), and how the kernel knows.
     pub owner: Owner,
     /// The ids given to the message.
-    pub message: TraceContext,
+    pub message: MessageIds,
     pub tgid: u32,
     /// Cookie of the other end of a unix socket, 0 if not known yet.
     pub peer: u64,

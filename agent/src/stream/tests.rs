@@ -1,4 +1,4 @@
-use onlooker_common::context::TraceContext;
+use onlooker_common::context::MessageIds;
 use onlooker_common::event::{TAIL_BYTES, flag, kind};
 use onlooker_protocols::{Details, End, Exchange, LossReason, Protocol};
 
@@ -26,7 +26,7 @@ impl Listener for Vec<Heard> {
         self.push(Heard::Begun(origin.copied()));
     }
 
-    fn goes_on(&mut self, _place: Place, start: Moment, message: &TraceContext) {
+    fn goes_on(&mut self, _place: Place, start: Moment, message: &MessageIds) {
         self.push(Heard::GoesOn(start.position, message.span_id));
     }
 
@@ -502,7 +502,7 @@ fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
     for operation in [told.reads(GET), told.operation(true, &long, 1024)] {
         told.hand_over(&operation);
     }
-    let cut: Vec<_> = told.heard.iter().filter(|heard| matches!(heard, Heard::Cut(Direction::Response))).collect();
+    let cut: Vec<_> = told.heard.iter().filter(|heard| matches!(heard, Heard::Cut(Direction::ToClient))).collect();
     assert_eq!(cut.len(), 1);
     // Where an event was lost, no capture would have helped.
     let lost = told.reads(GET);
@@ -510,7 +510,7 @@ fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
     let answer = told.writes(OK);
     told.hand_over(&answer);
     told.wait();
-    assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::Cut(Direction::Request))));
+    assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::Cut(Direction::ToServer))));
 }
 
 #[test]

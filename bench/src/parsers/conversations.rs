@@ -97,7 +97,7 @@ fn conversation(
 }
 
 fn exchange(request: &[u8], response: &[u8]) -> Vec<(Direction, Vec<u8>)> {
-    vec![(Direction::Request, request.to_vec()), (Direction::Response, response.to_vec())]
+    vec![(Direction::ToServer, request.to_vec()), (Direction::ToClient, response.to_vec())]
 }
 
 // https://www.postgresql.org/docs/current/protocol-message-formats.html

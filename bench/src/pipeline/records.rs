@@ -2,7 +2,7 @@
 
 use std::process;
 
-use onlooker_common::context::TraceContext;
+use onlooker_common::context::MessageIds;
 use onlooker_common::event::{self, change, flag, kind, role};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -70,7 +70,7 @@ impl Records {
             (request.time, response.time) = (self.next, self.next + ANSWER);
             request.run = 2 * self.turns as u32;
             response.run = request.run + 1;
-            request.message = TraceContext { trace_id: [self.next, 1], span_id: self.next };
+            request.message = MessageIds { trace_id: [self.next, 1], span_id: self.next };
             response.message = request.message;
             self.next += INTERVAL;
         }

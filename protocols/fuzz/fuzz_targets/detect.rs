@@ -14,8 +14,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((flags, bytes)) = input.split_first() else { return };
     let from_start = flags & 1 != 0;
     let known = match flags >> 1 & 3 {
-        1 => Some(Direction::Request),
-        2 => Some(Direction::Response),
+        1 => Some(Direction::ToServer),
+        2 => Some(Direction::ToClient),
         _ => None,
     };
     let mut guessed = None;

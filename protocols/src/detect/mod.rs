@@ -40,7 +40,7 @@ pub fn detect(direction: Option<Direction>, from_start: bool, first: &[u8]) -> G
             Looks::Wrong => {}
         }
     }
-    for way in [Direction::Request, Direction::Response] {
+    for way in [Direction::ToServer, Direction::ToClient] {
         if direction.is_some_and(|known| known != way) {
             continue;
         }
@@ -78,8 +78,8 @@ const NAMED: [(&str, PlainRule); 3] = [("http2", http2), ("tls", tls), ("ssh", s
 
 fn http1(bytes: Bytes<'_>) -> Looks {
     let looks = match bytes.way {
-        Direction::Request => looks_like_request(bytes.first),
-        Direction::Response => looks_like_response(bytes.first),
+        Direction::ToServer => looks_like_request(bytes.first),
+        Direction::ToClient => looks_like_response(bytes.first),
     };
     // So long a word, a blank and a target without a blank: only its end is missing.
     if looks == Looks::RightSoFar && bytes.first.len() >= ENOUGH { Looks::Right } else { looks }

@@ -13,11 +13,11 @@ const ENOUGH_MESSAGES: usize = 2;
 
 pub(super) fn rule(bytes: Bytes<'_>) -> Looks {
     match bytes.way {
-        Direction::Request if bytes.from_start => startup(bytes.first),
+        Direction::ToServer if bytes.from_start => startup(bytes.first),
         // The server never speaks first.
-        Direction::Response if bytes.from_start => Looks::Wrong,
-        Direction::Request => messages(bytes.first, request_message),
-        Direction::Response => messages(bytes.first, response_message),
+        Direction::ToClient if bytes.from_start => Looks::Wrong,
+        Direction::ToServer => messages(bytes.first, request_message),
+        Direction::ToClient => messages(bytes.first, response_message),
     }
 }
 

@@ -17,17 +17,17 @@ const INLINE: [&str; 14] = [
 
 pub(super) fn rule(bytes: Bytes<'_>) -> Looks {
     match bytes.way {
-        Direction::Request => match bytes.first {
+        Direction::ToServer => match bytes.first {
             [b'*', rest @ ..] => command(rest, bytes),
             // In the middle of a connection a line is anybody's.
             _ if bytes.from_start => inline(bytes.first),
             _ => Looks::Wrong,
         },
         // The server never speaks first.
-        Direction::Response if bytes.from_start => Looks::Wrong,
+        Direction::ToClient if bytes.from_start => Looks::Wrong,
         // An array may be a command as well: what it is, is known if its direction is.
-        Direction::Response if !bytes.way_is_known && bytes.first.starts_with(b"*") => Looks::Wrong,
-        Direction::Response => reply(bytes.first),
+        Direction::ToClient if !bytes.way_is_known && bytes.first.starts_with(b"*") => Looks::Wrong,
+        Direction::ToClient => reply(bytes.first),
     }
 }
 

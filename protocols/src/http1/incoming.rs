@@ -95,10 +95,10 @@ impl Incoming {
         }
         let line = self.lines.first(&self.bytes);
         let (is_right, reason) = match (self.direction, line) {
-            (Direction::Request, Some(line)) => (head::is_request_line(line), NO_REQUEST_LINE),
-            (Direction::Request, None) => (head::may_be_request(&self.bytes), NO_REQUEST_LINE),
-            (Direction::Response, Some(line)) => (head::is_status_line(line), NO_STATUS_LINE),
-            (Direction::Response, None) => (head::may_be_response(&self.bytes), NO_STATUS_LINE),
+            (Direction::ToServer, Some(line)) => (head::is_request_line(line), NO_REQUEST_LINE),
+            (Direction::ToServer, None) => (head::may_be_request(&self.bytes), NO_REQUEST_LINE),
+            (Direction::ToClient, Some(line)) => (head::is_status_line(line), NO_STATUS_LINE),
+            (Direction::ToClient, None) => (head::may_be_response(&self.bytes), NO_STATUS_LINE),
         };
         self.line_checked = line.is_some();
         if is_right { Ok(()) } else { Err(reason) }
@@ -139,8 +139,8 @@ impl Incoming {
 
     pub(super) fn looks(&self, bytes: &[u8]) -> Looks {
         match self.direction {
-            Direction::Request => head::looks_like_request(bytes),
-            Direction::Response => head::looks_like_response(bytes),
+            Direction::ToServer => head::looks_like_request(bytes),
+            Direction::ToClient => head::looks_like_response(bytes),
         }
     }
 

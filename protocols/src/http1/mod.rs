@@ -81,8 +81,8 @@ impl Http1 {
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         Self {
-            requests: Side::new(Direction::Request, from_start),
-            responses: Side::new(Direction::Response, from_start),
+            requests: Side::new(Direction::ToServer, from_start),
+            responses: Side::new(Direction::ToClient, from_start),
             pairing: Pairing::new(from_start),
             over: None,
         }
@@ -99,8 +99,8 @@ impl Http1 {
             Some(None) => Ok(()),
             Some(Some(reason)) => Err(reason),
             None => match direction {
-                Direction::Request => self.request(content, at, found),
-                Direction::Response => self.response(content, at, found),
+                Direction::ToServer => self.request(content, at, found),
+                Direction::ToClient => self.response(content, at, found),
             },
         };
         result.map_err(|reason| {
@@ -117,7 +117,7 @@ impl Http1 {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
                 Step::HeadHidden(_) => {
-                    found.push(Finding::HeadCut(Direction::Request));
+                    found.push(Finding::HeadCut(Direction::ToServer));
                     let (start, until) = self.requests.head_span();
                     self.settle_before(start, found);
                     self.pairing.begin_hidden(start, until, found);
@@ -187,7 +187,7 @@ impl Http1 {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
                 Step::HeadHidden(seen) => {
-                    found.push(Finding::HeadCut(Direction::Response));
+                    found.push(Finding::HeadCut(Direction::ToClient));
                     let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.heard(until, None, self.ending(long_ago));
@@ -314,7 +314,7 @@ impl Parser for Http1 {
 
     /// A response side that ended answers nothing more: what is open is reported at once.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        if direction == Direction::Response {
+        if direction == Direction::ToClient {
             if self.responses.ends_with_connection() {
                 self.pairing.end_with_connection(found);
             }

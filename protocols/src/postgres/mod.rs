@@ -325,8 +325,8 @@ impl Parser for Postgres {
     ) -> Result<(), Unparsable> {
         let piece = Piece { bytes, at };
         self.follow(|this| match direction {
-            Direction::Request => this.requests(piece, found),
-            Direction::Response => this.responses(piece, found),
+            Direction::ToServer => this.requests(piece, found),
+            Direction::ToClient => this.responses(piece, found),
         })
     }
 
@@ -339,8 +339,8 @@ impl Parser for Postgres {
     ) -> Result<(), Unparsable> {
         self.follow(|this| {
             match direction {
-                Direction::Request => this.missing_requests(missing, at, found),
-                Direction::Response => this.missing_responses(missing, at, found),
+                Direction::ToServer => this.missing_requests(missing, at, found),
+                Direction::ToClient => this.missing_responses(missing, at, found),
             }
             Ok(())
         })
@@ -348,7 +348,7 @@ impl Parser for Postgres {
 
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         // A client may stop sending and still read its answers.
-        if direction == Direction::Response {
+        if direction == Direction::ToClient {
             self.finish(Close::Normal, at, found);
         }
     }

@@ -143,8 +143,8 @@ impl Redis {
             return Ok(());
         }
         let result = match direction {
-            Direction::Request => self.request(content, at, found),
-            Direction::Response => self.reply(content, at, found),
+            Direction::ToServer => self.request(content, at, found),
+            Direction::ToClient => self.reply(content, at, found),
         };
         result.map_err(|reason| {
             let unparsable = Unparsable { protocol: Protocol::Redis, reason };
@@ -335,7 +335,7 @@ impl Parser for Redis {
 
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         // A client may stop sending and still read its replies.
-        if direction == Direction::Response {
+        if direction == Direction::ToClient {
             self.finish(Close::Normal, at, found);
         }
     }

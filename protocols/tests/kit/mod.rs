@@ -63,11 +63,11 @@ impl Talk {
     }
 
     pub fn request(self, bytes: impl AsRef<[u8]>) -> Self {
-        self.says(Direction::Request, bytes)
+        self.says(Direction::ToServer, bytes)
     }
 
     pub fn response(self, bytes: impl AsRef<[u8]>) -> Self {
-        self.says(Direction::Response, bytes)
+        self.says(Direction::ToClient, bytes)
     }
 
     pub fn says(self, direction: Direction, bytes: impl AsRef<[u8]>) -> Self {
@@ -275,7 +275,7 @@ impl Talk {
             }
         }
         let seen = findings.len();
-        for direction in [Direction::Request, Direction::Response] {
+        for direction in [Direction::ToServer, Direction::ToClient] {
             let way = direction as usize;
             if untold[way] > 0 && unparsable.is_none() && !accounts.switched() {
                 let hole = Moment { position: positions[way] - untold[way], ..before[way] };

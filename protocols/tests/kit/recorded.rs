@@ -12,8 +12,8 @@ impl Talk {
         let path = format!("{}/{protocol}/{name}.talk", fixtures());
         let lines = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
         lines.lines().fold(Self::new(), |talk, line| match line.split_once(' ') {
-            Some((">", "end")) => talk.end(Direction::Request),
-            Some(("<", "end")) => talk.end(Direction::Response),
+            Some((">", "end")) => talk.end(Direction::ToServer),
+            Some(("<", "end")) => talk.end(Direction::ToClient),
             Some((">", hex)) => talk.request(bytes(hex)),
             Some(("<", hex)) => talk.response(bytes(hex)),
             _ => panic!("neither request nor response in {path}: {line}"),

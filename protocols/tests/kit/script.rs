@@ -32,7 +32,7 @@ impl Talk {
         });
         while let Some(([step, low, high], after)) = rest.split_first_chunk() {
             rest = after;
-            let direction = if step & RESPONSE == 0 { Direction::Request } else { Direction::Response };
+            let direction = if step & RESPONSE == 0 { Direction::ToServer } else { Direction::ToClient };
             let length = u16::from_le_bytes([*low, *high]);
             let far = u64::from(length) << (8 * ((step & SHIFT) >> 4).min(4));
             talk = match step & WHAT {
@@ -61,7 +61,7 @@ impl Talk {
         };
         let mut script = vec![close << 1 | u8::from(from_start)];
         for Piece { direction, what, .. } in &self.pieces {
-            let way = if *direction == Direction::Response { RESPONSE } else { 0 };
+            let way = if *direction == Direction::ToClient { RESPONSE } else { 0 };
             match what {
                 What::Bytes(bytes) => {
                     for said in bytes.chunks(u16::MAX.into()) {

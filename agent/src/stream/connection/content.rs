@@ -83,7 +83,7 @@ impl Connection {
         if guess == Guess::Unknown("unknown") && direction.is_some() {
             // The kernel may have been wrong about who serves, where it did not see the connection's beginning. The line with
             // which a request of HTTP begins is nothing else.
-            if let other @ Guess::Protocol(Protocol::Http1, Direction::Request) = ask(None, from_start) {
+            if let other @ Guess::Protocol(Protocol::Http1, Direction::ToServer) = ask(None, from_start) {
                 guess = other;
             }
         }
@@ -94,7 +94,7 @@ impl Connection {
                 self.unread = false;
                 self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
-                let serves = (direction == Direction::Request) == (lane == INGRESS);
+                let serves = (direction == Direction::ToServer) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
                 for piece in pieces {
                     self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, listener);
