@@ -8,6 +8,7 @@ pub mod detect;
 pub mod exchange;
 mod factory;
 pub mod http1;
+pub mod kit;
 pub mod parser;
 pub mod postgres;
 pub mod propagation;

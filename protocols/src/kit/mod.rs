@@ -1,0 +1,3 @@
+//! What several protocols share, and no protocol owns.
+
+pub mod by_id;
