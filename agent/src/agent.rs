@@ -12,16 +12,17 @@ use onlooker_protocols::Direction;
 use tokio::io::unix::AsyncFd;
 
 use crate::cli;
-use crate::clock::Reading;
+use crate::clock;
 use crate::discover::select::Selectors;
-use crate::enrich::{Directory, Host, Whose};
+use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
 use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
 use crate::memory;
-use crate::metrics::Metrics;
-use crate::pipeline::{Pipeline, Surroundings};
-use crate::stream::Limits;
 use crate::watch::{Change, Inbox, SharedKernel, Watch, Watching};
+use onlooker_engine::connections::Limits;
+use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::service::PendingService;
+use onlooker_engine::pipeline::{Pipeline, Surroundings};
 
 /// How long the exporters may take to deliver what is left when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -32,6 +33,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How long the thread that follows processes may take to end, beyond what the exporters took.
 const WATCH_ENDS: Duration = Duration::from_millis(500);
 
+/// Steps of the wall clock are looked for this often, in nanoseconds.
+const CLOCK_INTERVAL: u64 = 1_000_000_000;
+
 /// The agent, watching.
 #[derive(Debug)]
 pub struct Agent {
@@ -40,10 +44,12 @@ pub struct Agent {
     pipeline: Pipeline<Machine>,
     exporting: Exporting,
     losses: Losses,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
     watching: Watching,
     /// How often changes of processes were missed when everybody was asked for anew.
     missed: u64,
+    /// When the clocks were read last (kernel monotonic).
+    clock_read: u64,
     /// How many processes were selected at the start.
     pub selected: usize,
 }
@@ -57,7 +63,7 @@ impl Agent {
     /// Must be called within a tokio runtime.
     pub fn start(tracing: &cli::Tracing, selectors: Selectors, output: Output) -> Result<Self> {
         let config = export::Config::from_env(tracing.choices())?;
-        let metrics = Arc::new(Metrics::default());
+        let counters = Arc::new(Counters::default());
         let mut kernel =
             Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
         for missing in &kernel.missing {
@@ -76,11 +82,11 @@ impl Agent {
         let control = kernel.control()?;
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
         let (selection, losses) = (kernel.selection(capture)?, kernel.losses()?);
-        let exporting = export::start(config, output, metrics.clone())?;
+        let exporting = export::start(config, output, counters.clone())?;
         let host = Arc::new(Host::read());
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
-        let mut watch = Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), metrics.clone());
+        let mut watch = Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), counters.clone());
         let selected = watch.scan().context("cannot look through the processes")?;
         memory::give_back();
         let (inbox, watching) = watch.start().context("cannot start the thread that follows processes")?;
@@ -88,15 +94,26 @@ impl Agent {
             tracing::warn!("it takes long to find out what services the selected processes are");
         }
         let directory = Directory::new(host);
-        let machine = Machine { directory, control, inbox: Some(inbox), metrics: metrics.clone() };
+        let machine = Machine { directory, control, inbox: Some(inbox), counters: counters.clone() };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
             ..Limits::default()
         };
-        let reading = Reading::now().context("cannot read the clocks")?;
-        let pipeline = Pipeline::new(machine, limits, reading, metrics.clone());
-        Ok(Self { kernel, ring, pipeline, exporting, losses, metrics, watching, missed: 0, selected })
+        let reading = clock::read().context("cannot read the clocks")?;
+        let pipeline = Pipeline::new(machine, limits, reading, counters.clone());
+        Ok(Self {
+            kernel,
+            ring,
+            pipeline,
+            exporting,
+            losses,
+            counters,
+            watching,
+            missed: 0,
+            clock_read: reading.monotonic,
+            selected,
+        })
     }
 
     /// Watches until `stop` is done.
@@ -126,6 +143,13 @@ impl Agent {
         let records = self.ring.drain(MOST, |record| pipeline.record(record));
         // As long as there are more, what seems to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
+        if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
+            self.clock_read = now;
+            match clock::read() {
+                Ok(reading) => pipeline.clock(reading),
+                Err(error) => tracing::warn!(%error, "cannot read the clock"),
+            }
+        }
         let mut shipment = self.exporting.shipment();
         pipeline.advance(now, |span| shipment.add(span));
         pipeline.surroundings().tell();
@@ -139,7 +163,7 @@ impl Agent {
     /// What was counted so far.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        self.metrics.all().chain(self.losses.all()).collect()
+        self.counters.all().chain(self.losses.all()).collect()
     }
 
     /// Takes everything down: what is open is ended, what is ended is delivered.
@@ -174,7 +198,7 @@ impl Agent {
                 "the thread that follows processes waits for a file or process that does not answer: it is left behind"
             );
         }
-        self.metrics.all().chain(self.losses.all()).collect()
+        self.counters.all().chain(self.losses.all()).collect()
     }
 }
 
@@ -201,9 +225,8 @@ fn spawn_kernel_log(logger: kernel::Log) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, which the kernel programs stamp with.
 fn monotonic() -> u64 {
-    Reading::now().map_or(0, |reading| reading.monotonic)
+    clock::monotonic().unwrap_or(0)
 }
 
 /// The machine as the pipeline sees it: nothing here waits.
@@ -212,18 +235,18 @@ struct Machine {
     directory: Directory,
     control: Control,
     inbox: Option<Inbox>,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
 }
 
 impl Machine {
     /// Tells the kernel side what is complete since it was told last.
     fn tell(&mut self) {
-        self.metrics.completions_not_told.add(self.control.tell());
+        self.counters.completions_not_told.add(self.control.tell());
     }
 }
 
 impl Surroundings for Machine {
-    fn whose(&mut self, tgid: u32) -> Whose {
+    fn whose(&mut self, tgid: u32) -> PendingService {
         self.directory.whose(tgid, |whose| self.inbox.as_ref().is_some_and(|inbox| inbox.ask(whose)))
     }
 
@@ -234,13 +257,13 @@ impl Surroundings for Machine {
     fn raise(&mut self, cookie: u64) {
         let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
         if self.control.raise(cookie, capture).is_err() {
-            self.metrics.captures_not_raised.add(1);
+            self.counters.captures_not_raised.add(1);
         }
     }
 
     fn raise_process(&mut self, tgid: u32, direction: Direction) {
         if self.control.raise_process(tgid, direction).is_err() {
-            self.metrics.captures_not_raised.add(1);
+            self.counters.captures_not_raised.add(1);
         }
     }
 

@@ -5,7 +5,7 @@
 //! them that runs the same program.
 //!
 //! Looking reads /proc and files, which may take long, or for ever. So [`Services`] does that on a thread of its own, and
-//! the [`Directory`] of the pipeline only remembers what came back: a [`Whose`] is asked for, and answered later.
+//! the [`Directory`] of the pipeline only remembers what came back: a [`PendingService`](onlooker_engine::model::service::PendingService) is asked for, and answered later.
 
 mod container;
 mod directory;
@@ -15,25 +15,13 @@ mod instance;
 mod resource;
 mod service_name;
 mod services;
-mod whose;
-
-use opentelemetry_sdk::Resource;
 
 pub use directory::Directory;
 pub use host::Host;
 pub use services::Services;
-pub use whose::Whose;
 
 /// Processes remembered, by the pipeline and by who looks at them: more have never been traced at a time. One that is
 /// forgotten is asked for and looked at again.
 const PROCESSES_KEPT: usize = 16_384;
 /// Ended processes remembered, for spans that come after their end: those of a busy second.
 const ENDED_KEPT: usize = 4096;
-
-/// A service instance: a process, or the processes of one server (its workers).
-#[derive(Debug)]
-pub struct Service {
-    /// `service.name`, for people; also in `resource`.
-    pub name: String,
-    pub resource: Resource,
-}

@@ -15,8 +15,6 @@ pub mod encode;
 mod file;
 mod json;
 mod otlp;
-#[cfg(test)]
-mod sample;
 
 use std::future::Future;
 use std::io;
@@ -34,10 +32,10 @@ pub use buffers::Buffers;
 pub use config::{Choices, Config, ConfigError, Headers, Otlp, Protocol, Tls};
 pub use console::Output;
 
-use crate::metrics::Metrics;
-use crate::span::Span;
 use account::{Account, Lane, Ticket};
 use batch::Batcher;
+use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::span::Span;
 
 /// Why exporting cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +66,11 @@ pub struct Exporting {
 ///
 /// # Errors
 /// When a file, a certificate or a thread cannot be had. That a collector does not answer is not an error: it may later.
-pub fn start(config: Config, output: Output, metrics: Arc<Metrics>) -> Result<Exporting, StartError> {
+pub fn start(config: Config, output: Output, counters: Arc<Counters>) -> Result<Exporting, StartError> {
     let (deadline, passed) = watch::channel(None);
     let (running, ended) = mpsc::channel();
     let mut exporting = Exporting {
-        account: Account::open(Arc::clone(&metrics)),
+        account: Account::open(Arc::clone(&counters)),
         batchers: Vec::new(),
         console: None,
         deadline,
@@ -83,8 +81,8 @@ pub fn start(config: Config, output: Output, metrics: Arc<Metrics>) -> Result<Ex
     if let Some(otlp) = config.otlp {
         let batcher = Batcher::new(Lane::new(0, limit), config.schedule.clone());
         exporting.batchers.push(Arc::clone(&batcher));
-        let (timeout, metrics) = (config.schedule.export_timeout, Arc::clone(&metrics));
-        threads.spawn("export-otlp", move || Ok(otlp::Collector::new(&otlp, timeout, metrics)?.run(batcher)))?;
+        let (timeout, counters) = (config.schedule.export_timeout, Arc::clone(&counters));
+        threads.spawn("export-otlp", move || Ok(otlp::Collector::new(&otlp, timeout, counters)?.run(batcher)))?;
     }
     if let Some(path) = config.file {
         let batcher = Batcher::new(Lane::new(1, limit), config.schedule);
@@ -94,7 +92,7 @@ pub fn start(config: Config, output: Output, metrics: Arc<Metrics>) -> Result<Ex
     if config.console {
         let (sender, receiver) = console::channel(Lane::new(2, limit));
         exporting.console = Some(sender);
-        threads.spawn("export-console", move || Ok(console::run(receiver, output, metrics)))?;
+        threads.spawn("export-console", move || Ok(console::run(receiver, output, counters)))?;
     }
     Ok(exporting)
 }
@@ -213,6 +211,8 @@ async fn passed(mut deadline: watch::Receiver<Option<Instant>>) {
 
 #[cfg(test)]
 mod tests {
+    use onlooker_engine::testing as sample;
+
     use super::*;
 
     #[tokio::test]
@@ -225,11 +225,11 @@ mod tests {
 
     #[test]
     fn without_exporters_spans_are_made_and_gone() {
-        let metrics = Arc::new(Metrics::default());
+        let counters = Arc::new(Counters::default());
         let output = Output::new(io::sink(), 80, false);
-        let exporting = start(Config::default(), output, Arc::clone(&metrics)).unwrap();
+        let exporting = start(Config::default(), output, Arc::clone(&counters)).unwrap();
         exporting.shipment().add(&sample::span(1, &sample::service("shop")));
         exporting.shutdown(Duration::from_secs(10));
-        assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (1, 1));
+        assert_eq!((counters.spans_made.get(), counters.spans_judged()), (1, 1));
     }
 }

@@ -26,7 +26,7 @@ use crate::discover::select::Selectors;
 use crate::discover::sockets::Listeners;
 use crate::enrich::{Host, Services};
 use crate::kernel::{Kernel, Losses, Selection};
-use crate::metrics::Metrics;
+use onlooker_engine::model::counters::Counters;
 
 pub use self::inbox::{Change, Inbox};
 
@@ -49,7 +49,7 @@ pub struct Watch {
     selectors: Selectors,
     services: Services,
     runtimes: Arc<Runtimes>,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
     /// Processes that were selected and are still to be looked at for their services.
     unnamed: Vec<u32>,
     /// What was judged of selected processes, if anything: their children are the same.
@@ -79,7 +79,7 @@ impl Watch {
         losses: Losses,
         selectors: Selectors,
         host: Arc<Host>,
-        metrics: Arc<Metrics>,
+        counters: Arc<Counters>,
     ) -> Self {
         let runtimes = Arc::new(Runtimes::default());
         Self {
@@ -89,7 +89,7 @@ impl Watch {
             selectors,
             services: Services::new(host, Arc::clone(&runtimes)),
             runtimes,
-            metrics,
+            counters,
             unnamed: Vec::new(),
             judged: FxHashMap::default(),
             callers: Callers::default(),
@@ -108,7 +108,7 @@ impl Watch {
             }
         }
         let scan = self.selectors.scan()?;
-        self.metrics.processes_unreadable.add(scan.unreadable);
+        self.counters.processes_unreadable.add(scan.unreadable);
         let mut listeners = Listeners::default();
         for pid in scan.selected {
             let selected = self.select_with_children(pid, Since::Before, &mut listeners);
@@ -119,7 +119,7 @@ impl Watch {
 
     /// Follows changes and answers questions until the sender is gone.
     pub fn start(self) -> std::io::Result<(Inbox, Watching)> {
-        let (inbox, incoming) = inbox::open(Arc::clone(&self.metrics));
+        let (inbox, incoming) = inbox::open(Arc::clone(&self.counters));
         let (tell, tells) = channel();
         let watching = Watching { stop: Arc::clone(&self.stop), missed: Arc::clone(&self.missed), tells };
         std::thread::Builder::new().name("watch".to_owned()).spawn(move || self.run(&incoming, &tell))?;
@@ -218,7 +218,7 @@ impl Watch {
             Ok(false) if self.selection.flags(tgid).is_some() => self.select_and_look(tgid, since),
             Ok(false) => {}
             Err(error) => {
-                self.metrics.processes_unreadable.add(1);
+                self.counters.processes_unreadable.add(1);
                 tracing::debug!(pid = tgid, %error, "not judged");
             }
         }
@@ -228,7 +228,7 @@ impl Watch {
         // The kernel numbers namespaces with 32 bits; the file system shows the same number.
         let Ok(namespace) = u32::try_from(namespace) else { return };
         if let Err(error) = self.selection.listening(namespace, port) {
-            self.metrics.listeners_not_told.add(1);
+            self.counters.listeners_not_told.add(1);
             tracing::warn!(port, %error, "cannot tell the kernel of a listening port");
         }
     }
@@ -270,7 +270,7 @@ impl Watch {
             Since::Exec => self.selection.select_anew(tgid, flags),
         };
         if let Err(error) = selected {
-            self.metrics.processes_not_selected.add(1);
+            self.counters.processes_not_selected.add(1);
             tracing::warn!(pid = tgid, %error, "cannot select the process");
             return None;
         }

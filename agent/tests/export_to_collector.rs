@@ -72,12 +72,12 @@ fn every_span_arrives(
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
         ];
-        let (exporting, metrics) = start(&variables, unseen());
+        let (exporting, counters) = start(&variables, unseen());
         for round in 0..COUNT / 100 {
             send(&exporting, 1 + round * 100, 100);
         }
         exporting.shutdown(PATIENCE);
-        assert_eq!(books(&metrics), [COUNT, 0, 0, 0]);
+        assert_eq!(books(&counters), [COUNT, 0, 0, 0]);
         all_arrive(&collector, 1, COUNT)
     })
 }
@@ -88,9 +88,9 @@ fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf"
         let (grpc, http) = (Port::claim()?, Port::claim()?);
         let endpoint = format!("http://{}", if protocol == "grpc" { &grpc } else { &http }.address());
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
-        let (exporting, metrics) = start(&variables, unseen());
+        let (exporting, counters) = start(&variables, unseen());
         let retried_after = |before: u64| {
-            until(within(PATIENCE), "second attempt", || Ok((metrics.export_retries.get() > before).then_some(())))
+            until(within(PATIENCE), "second attempt", || Ok((counters.export_retries.get() > before).then_some(())))
         };
 
         send(&exporting, 1, 100);
@@ -99,13 +99,13 @@ fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf"
         all_arrive(&collector, 1, 100)?;
 
         let (grpc, http) = collector.stop();
-        let retries = metrics.export_retries.get();
+        let retries = counters.export_retries.get();
         send(&exporting, 101, 100);
         retried_after(retries)?;
         let collector = Collector::start_on(world, grpc, http)?;
         all_arrive(&collector, 1, 200)?;
         exporting.shutdown(PATIENCE);
-        assert_eq!(books(&metrics), [200, 0, 0, 0]);
+        assert_eq!(books(&counters), [200, 0, 0, 0]);
         Ok(())
     })
 }
@@ -176,10 +176,10 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         ]
         .concat();
 
-        let (exporting, metrics) = start(&known, unseen());
+        let (exporting, counters) = start(&known, unseen());
         send(&exporting, 1, 10);
         exporting.shutdown(PATIENCE);
-        assert_eq!(books(&metrics), [10, 0, 0, 0]);
+        assert_eq!(books(&counters), [10, 0, 0, 0]);
         all_arrive(&collector, 1, 10)?;
 
         // Now that the collector is known to answer: without a certificate, or with trust in another CA, nothing passes.
@@ -187,11 +187,11 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         let mut mistrusting = known.clone();
         mistrusting[2].1 = &stranger;
         for variables in [anonymous.to_vec(), mistrusting] {
-            let (exporting, metrics) = start(&variables, unseen());
+            let (exporting, counters) = start(&variables, unseen());
             send(&exporting, 1, 10);
-            until(within(PATIENCE), "refusal", || Ok((metrics.export_retries.get() > 0).then_some(())))?;
+            until(within(PATIENCE), "refusal", || Ok((counters.export_retries.get() > 0).then_some(())))?;
             exporting.shutdown(std::time::Duration::ZERO);
-            assert_eq!(books(&metrics), [0, 0, 10, 0]);
+            assert_eq!(books(&counters), [0, 0, 10, 0]);
         }
         Ok(())
     })

@@ -91,14 +91,14 @@ fn a_server_that_is_busy_gets_the_same_again_when_it_wants() {
     let (url, received) = server(vec![answer("503 Busy\r\nRetry-After: 1", b""), answer("200 OK", b"")]);
     let mut variables = to_http(&url);
     variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "x-token=s3cret"));
-    let (exporting, metrics) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, unseen());
     send(&exporting, 1, 3);
     let first = received.recv_timeout(PATIENCE).unwrap();
     let second = received.recv_timeout(PATIENCE).unwrap();
     assert!(second.at - first.at >= Duration::from_secs(1), "it asked for a second");
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&metrics), [3, 0, 0, 0]);
-    assert_eq!(metrics.export_retries.get(), 1);
+    assert_eq!(books(&counters), [3, 0, 0, 0]);
+    assert_eq!(counters.export_retries.get(), 1);
 
     assert_eq!(first.body, second.body);
     let request = ExportTraceServiceRequest::decode(&*second.body).unwrap();
@@ -117,11 +117,11 @@ fn a_server_that_is_busy_gets_the_same_again_when_it_wants() {
 #[case::elsewhere("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/")]
 fn what_is_refused_for_good_is_not_tried_again(#[case] head: &str) {
     let (url, received) = server(vec![answer(head, b"")]);
-    let (exporting, metrics) = start(&to_http(&url), unseen());
+    let (exporting, counters) = start(&to_http(&url), unseen());
     send(&exporting, 1, 3);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&metrics), [0, 0, 3, 0]);
-    assert_eq!((metrics.export_retries.get(), received.iter().take(1).count()), (0, 1));
+    assert_eq!(books(&counters), [0, 0, 3, 0]);
+    assert_eq!((counters.export_retries.get(), received.iter().take(1).count()), (0, 1));
 }
 
 #[rstest]
@@ -135,23 +135,23 @@ fn rejected_spans_of_an_accepted_request_are_counted(#[values("http/protobuf", "
     let (url, _received) = server(vec![answer("200 OK", &body)]);
     let mut variables = to_http(&url);
     variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", protocol));
-    let (exporting, metrics) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, unseen());
     send(&exporting, 1, 5);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&metrics), [3, 0, 0, 2]);
+    assert_eq!(books(&counters), [3, 0, 0, 2]);
 }
 
 #[test]
 fn an_answer_that_is_not_understood_does_no_harm() {
     let (url, _received) =
         server(vec![answer("200 OK", &[0xff; 100]), b"nonsense\r\n\r\n".to_vec(), answer("200 OK", b"")]);
-    let (exporting, metrics) = start(&to_http(&url), unseen());
+    let (exporting, counters) = start(&to_http(&url), unseen());
     send(&exporting, 1, 1);
-    until(within(PATIENCE), "first span", || Ok((metrics.spans_exported.get() == 1).then_some(()))).unwrap();
+    until(within(PATIENCE), "first span", || Ok((counters.spans_exported.get() == 1).then_some(()))).unwrap();
     send(&exporting, 2, 1);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&metrics), [2, 0, 0, 0]);
-    assert_eq!(metrics.export_retries.get(), 1);
+    assert_eq!(books(&counters), [2, 0, 0, 0]);
+    assert_eq!(counters.export_retries.get(), 1);
 }
 
 /// Connections are accepted by the kernel, and nobody ever answers.
@@ -163,14 +163,14 @@ fn a_server_that_never_answers_costs_bounded_memory_and_counted_spans(
     let url = format!("http://{}", silent.local_addr().unwrap());
     let mut variables = to_http(&url);
     variables.extend([("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_BSP_MAX_QUEUE_SIZE", "100")]);
-    let (exporting, metrics) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, unseen());
     for round in 0..50 {
         send(&exporting, 1 + round * 20, 20);
     }
     let asked = Instant::now();
     exporting.shutdown(Duration::from_millis(200));
     assert!(asked.elapsed() < PATIENCE, "the end does not wait for it either");
-    assert_eq!(books(&metrics), [0, 900, 100, 0]);
+    assert_eq!(books(&counters), [0, 900, 100, 0]);
 }
 
 #[test]
@@ -179,19 +179,19 @@ fn after_the_export_timeout_spans_are_given_up_and_later_ones_tried() {
     let mut variables = to_http(&url);
     // Long beside the first attempt and the pause of up to 100 ms after it, also on a busy machine.
     variables.push(("OTEL_BSP_EXPORT_TIMEOUT", "2000"));
-    let (exporting, metrics) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, unseen());
     send(&exporting, 1, 2);
     for attempt in ["first", "second"] {
         assert_eq!(received.recv_timeout(PATIENCE).expect(attempt).spans(), [1, 2]);
     }
-    let given_up = || Ok((metrics.spans_dropped_export_failed.get() == 2).then_some(()));
+    let given_up = || Ok((counters.spans_dropped_export_failed.get() == 2).then_some(()));
     until(within(PATIENCE), "end of patience", given_up).unwrap();
-    assert!(metrics.export_retries.get() >= 1);
+    assert!(counters.export_retries.get() >= 1);
     send(&exporting, 3, 2);
     // The last attempt for the first spans may be told after it was given up.
     while received.recv_timeout(PATIENCE).expect("an attempt for later spans").spans() != [3, 4] {}
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&metrics), [0, 0, 4, 0]);
+    assert_eq!(books(&counters), [0, 0, 4, 0]);
 }
 
 /// A place to write to, and to look at.
@@ -217,14 +217,14 @@ impl Screen {
 #[test]
 fn the_console_shows_a_trace_without_being_asked() {
     let screen = Screen::default();
-    let (exporting, metrics) = start(&[], Output::new(screen.clone(), 100, false));
+    let (exporting, counters) = start(&[], Output::new(screen.clone(), 100, false));
     send(&exporting, 1, 1);
-    until(within(PATIENCE), "trace", || Ok((metrics.spans_exported.get() == 1).then_some(()))).unwrap();
+    until(within(PATIENCE), "trace", || Ok((counters.spans_exported.get() == 1).then_some(()))).unwrap();
     assert!(screen.text().contains("server GET /users/{id}  shop"), "{}", screen.text());
     send(&exporting, 2, 1);
     exporting.shutdown(PATIENCE);
     assert_eq!(screen.text().matches("GET /users/{id}").count(), 2, "what is left is shown at the end");
-    assert_eq!(books(&metrics), [2, 0, 0, 0]);
+    assert_eq!(books(&counters), [2, 0, 0, 0]);
 }
 
 #[test]
@@ -235,13 +235,13 @@ fn a_dead_collector_does_not_hold_up_the_console_and_no_span_counts_twice() {
     let url = format!("http://{}", nobody.address());
     let mut variables = to_http(&url);
     variables.push(("OTEL_TRACES_EXPORTER", "otlp,console"));
-    let (exporting, metrics) = start(&variables, Output::new(screen.clone(), 100, false));
+    let (exporting, counters) = start(&variables, Output::new(screen.clone(), 100, false));
     send(&exporting, 1, 10);
     let shown = || Ok((screen.text().matches("GET /users/{id}").count() == 10).then_some(()));
     until(within(PATIENCE), "trace on the console", shown).unwrap();
-    assert_eq!(metrics.spans_judged(), 0, "the collector may still come");
+    assert_eq!(counters.spans_judged(), 0, "the collector may still come");
     exporting.shutdown(Duration::from_millis(100));
-    assert_eq!(books(&metrics), [0, 0, 10, 0], "exported is what all exporters delivered");
+    assert_eq!(books(&counters), [0, 0, 10, 0], "exported is what all exporters delivered");
 }
 
 /// A terminal whose reader is gone.
@@ -259,10 +259,10 @@ impl Write for Closed {
 
 #[test]
 fn a_console_that_nobody_reads_costs_counted_spans() {
-    let (exporting, metrics) = start(&[], Output::new(Closed, 100, false));
+    let (exporting, counters) = start(&[], Output::new(Closed, 100, false));
     send(&exporting, 1, 3);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&metrics), [0, 0, 3, 0]);
+    assert_eq!(books(&counters), [0, 0, 3, 0]);
 }
 
 /// A terminal that was stopped with Ctrl-S: the write does not return.
@@ -283,9 +283,9 @@ impl Write for Stopped {
 fn a_terminal_that_is_stopped_holds_up_nobody() {
     let (_go_on, stopped) = mpsc::channel();
     let variables = [("OTEL_BSP_MAX_QUEUE_SIZE", "10")];
-    let (exporting, metrics) = start(&variables, Output::new(Stopped(stopped), 100, false));
+    let (exporting, counters) = start(&variables, Output::new(Stopped(stopped), 100, false));
     send(&exporting, 1, 25);
     exporting.shutdown(Duration::from_millis(100));
-    let [exported, queue_full, failed, rejected] = books(&metrics);
+    let [exported, queue_full, failed, rejected] = books(&counters);
     assert_eq!((exported, queue_full + failed, rejected), (0, 25, 0));
 }

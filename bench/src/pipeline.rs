@@ -13,17 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use onlooker::clock::Reading;
+use onlooker::clock;
 use onlooker::discover::runtime::Runtimes;
-use onlooker::enrich::{Host, Services, Whose};
+use onlooker::enrich::{Host, Services};
 use onlooker::export::{Buffers, Schedule, encode};
-use onlooker::metrics::Metrics;
-use onlooker::pipeline::{Pipeline, Surroundings};
-use onlooker::span::{Ends, Span};
-use onlooker::stream::{Limits, Listener, Origin, Place, Streams};
 use onlooker_common::context::MessageIds;
 use onlooker_common::decode::Event;
 use onlooker_common::event;
+use onlooker_engine::connections::{Limits, Listener, Origin, Place, Streams};
+use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::service::PendingService;
+use onlooker_engine::model::span::{Ends, Span};
+use onlooker_engine::pipeline::{Pipeline, Surroundings};
 use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
 
 use self::records::{PER_LOOK, Records};
@@ -69,9 +70,9 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
 
 /// Looks whose spans are encoded, and others.
 fn looks() -> Result<[Vec<Look>; 2]> {
-    let metrics = Arc::new(Metrics::default());
+    let counters = Arc::new(Counters::default());
     let mut records = Records::new();
-    let mut pipeline = Pipeline::new(OneProcess::new(), Limits::default(), Reading::now()?, metrics.clone());
+    let mut pipeline = Pipeline::new(OneProcess::new(), Limits::default(), clock::read()?, counters.clone());
     for record in records.connections() {
         pipeline.record(record);
     }
@@ -98,7 +99,7 @@ fn looks() -> Result<[Vec<Look>; 2]> {
         let settled = time_of_this_thread();
         if number >= 2 * WARM_UP {
             // As many end a moment after a look as begin in it.
-            ensure!(spans == PER_LOOK, "{spans} spans of {PER_LOOK} exchanges: {metrics:?}");
+            ensure!(spans == PER_LOOK, "{spans} spans of {PER_LOOK} exchanges: {counters:?}");
             looks[usize::from(!encodes)]
                 .push(Look { record: per_exchange(recorded - start), settle: per_exchange(settled - recorded) });
         }
@@ -190,18 +191,18 @@ fn per_exchange(look: Duration) -> f64 {
 
 /// All is done by one process: this one, as it is one that can be looked at.
 struct OneProcess {
-    whose: Whose,
+    whose: PendingService,
 }
 
 impl OneProcess {
     fn new() -> Self {
         let mut services = Services::new(Arc::new(Host::read()), Arc::new(Runtimes::default()));
-        Self { whose: Whose::known(services.of(std::process::id(), "")) }
+        Self { whose: PendingService::known(services.of(std::process::id(), "")) }
     }
 }
 
 impl Surroundings for OneProcess {
-    fn whose(&mut self, _tgid: u32) -> Whose {
+    fn whose(&mut self, _tgid: u32) -> PendingService {
         self.whose.clone()
     }
 

@@ -7,7 +7,8 @@ use compact_str::CompactString;
 use rustc_hash::FxHashMap;
 
 use super::host::Host;
-use super::{ENDED_KEPT, PROCESSES_KEPT, Whose};
+use super::{ENDED_KEPT, PROCESSES_KEPT};
+use onlooker_engine::model::service::{PendingService, UnknownService};
 
 /// Names remembered of processes that executed something, and as many before these: more than start within the second
 /// or two in which one is asked for.
@@ -29,7 +30,7 @@ pub struct Directory {
 
 #[derive(Debug)]
 struct Entry {
-    whose: Whose,
+    whose: PendingService,
     /// Whether the question was taken: one who has too many takes none.
     asked: bool,
     ended: bool,
@@ -47,9 +48,9 @@ impl Directory {
         }
     }
 
-    /// Whose the spans of the process are. For one that is not known yet, `ask` is given what is to be answered; it says
+    /// PendingService the spans of the process are. For one that is not known yet, `ask` is given what is to be answered; it says
     /// whether it took it.
-    pub fn whose(&mut self, pid: u32, ask: impl FnOnce(Whose) -> bool) -> Whose {
+    pub fn whose(&mut self, pid: u32, ask: impl FnOnce(PendingService) -> bool) -> PendingService {
         match self.processes.get(&pid) {
             Some(Entry { whose, asked: true, .. }) => whose.clone(),
             _ => self.ask(pid, ask),
@@ -57,7 +58,7 @@ impl Directory {
     }
 
     #[cold]
-    fn ask(&mut self, pid: u32, ask: impl FnOnce(Whose) -> bool) -> Whose {
+    fn ask(&mut self, pid: u32, ask: impl FnOnce(PendingService) -> bool) -> PendingService {
         if self.processes.len() >= PROCESSES_KEPT {
             self.forget();
         }
@@ -68,7 +69,7 @@ impl Directory {
         });
         let host = &self.host;
         let entry = self.processes.entry(pid).or_insert_with(|| {
-            let whose = Whose::new(pid, name, Arc::clone(host));
+            let whose = PendingService::new(pid, name, Arc::clone(host) as Arc<dyn UnknownService>);
             Entry { whose, asked: false, ended: false }
         });
         entry.asked = ask(entry.whose.clone());
@@ -133,21 +134,21 @@ mod tests {
     }
 
     /// Answers by the name that the question brings.
-    fn answer(whose: Whose) -> bool {
-        let (pid, comm) = whose.asks();
+    fn answer(whose: PendingService) -> bool {
+        let (pid, comm) = whose.process();
         let service = services::unseen(&Host::default(), pid, comm);
-        whose.answer(Arc::new(service));
+        whose.set(Arc::new(service));
         true
     }
 
-    fn name(whose: &Whose) -> Option<&str> {
+    fn name(whose: &PendingService) -> Option<&str> {
         whose.service().map(|service| service.name.as_str())
     }
 
     #[test]
     fn of_a_process_is_asked_once_and_anew_when_it_is_another() {
         let mut directory = directory();
-        let asked_again = |_: Whose| panic!("it is known");
+        let asked_again = |_: PendingService| panic!("it is known");
         directory.executed(7, comm("curl"));
         let curl = directory.whose(7, answer);
         assert_eq!(name(&curl), Some("curl"));
@@ -176,9 +177,9 @@ mod tests {
         assert_eq!(name(&whose), None);
         assert_eq!(whose.give_up().name, "unknown_service:python3");
         assert_eq!(name(&directory.whose(7, |_| panic!("it was asked"))), Some("unknown_service:python3"));
-        answer(Whose::new(7, "checkout".into(), Arc::default()));
+        answer(PendingService::new(7, "checkout".into(), Arc::new(Host::default())));
         let late = services::unseen(&Host::default(), 7, "checkout");
-        question.unwrap().answer(Arc::new(late));
+        question.unwrap().set(Arc::new(late));
         assert_eq!(name(&directory.whose(7, |_| panic!("it was asked"))), Some("checkout"));
         assert_eq!(whose.give_up().name, "checkout");
     }

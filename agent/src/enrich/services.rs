@@ -11,9 +11,10 @@ use rustc_hash::FxHashMap;
 use super::host::Host;
 use super::instance::{self, Instance};
 use super::resource;
-use super::{ENDED_KEPT, PROCESSES_KEPT, Service, Whose};
+use super::{ENDED_KEPT, PROCESSES_KEPT};
 use crate::discover::process::{Identity, Process, Unreadable};
 use crate::discover::runtime::Runtimes;
+use onlooker_engine::model::service::{PendingService, Service, UnknownService};
 
 /// The services of this host's processes.
 #[derive(Debug)]
@@ -40,6 +41,12 @@ pub(super) fn unseen(host: &Host, pid: u32, comm: &str) -> Service {
     Service { name: instance.name.to_string(), resource: resource::of_unseen(host, &instance) }
 }
 
+impl UnknownService for Host {
+    fn unknown_service(&self, pid: u32, comm: &str) -> Service {
+        unseen(self, pid, comm)
+    }
+}
+
 impl Services {
     /// `runtimes` may be shared: it remembers executables, not processes.
     #[must_use]
@@ -55,9 +62,9 @@ impl Services {
     }
 
     /// Tells who wants to know.
-    pub fn answer(&mut self, whose: &Whose) {
-        let (pid, comm) = whose.asks();
-        whose.answer(self.of(pid, comm));
+    pub fn answer(&mut self, whose: &PendingService) {
+        let (pid, comm) = whose.process();
+        whose.set(self.of(pid, comm));
     }
 
     /// The service instance that the process is. `comm` is the kernel's name of it, taken if it has ended and was

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::metrics::Metrics;
+use onlooker_engine::model::counters::Counters;
 
 /// How many lanes there can be: OTLP, file and console.
 pub(super) const LANES: usize = 3;
@@ -27,14 +27,14 @@ pub(super) enum Fate {
 /// The books of all lanes.
 #[derive(Debug)]
 pub(super) struct Account {
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
     /// Spans that entered and are not judged; none once the books are closed.
     unsettled: Mutex<Option<u64>>,
 }
 
 impl Account {
-    pub(super) fn open(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { metrics, unsettled: Mutex::new(Some(0)) })
+    pub(super) fn open(counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { counters, unsettled: Mutex::new(Some(0)) })
     }
 
     /// For spans that will be entered.
@@ -45,17 +45,17 @@ impl Account {
     /// Writes off what is still on its way; what is heard of it later no longer counts.
     pub(super) fn close(&self) {
         let left = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.metrics.spans_dropped_export_failed.add(left.unwrap_or(0));
+        self.counters.spans_dropped_export_failed.add(left.unwrap_or(0));
     }
 
     fn settle(&self, spans: u64, lost: &Losses) {
         let mut unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(unsettled) = &mut *unsettled else { return };
         *unsettled -= spans;
-        self.metrics.spans_exported.add(spans - lost.total());
-        self.metrics.spans_dropped_queue_full.add(lost.queue_full.load(Relaxed));
-        self.metrics.spans_dropped_export_failed.add(lost.failed.load(Relaxed));
-        self.metrics.spans_rejected_by_collector.add(lost.rejected.load(Relaxed));
+        self.counters.spans_exported.add(spans - lost.total());
+        self.counters.spans_dropped_queue_full.add(lost.queue_full.load(Relaxed));
+        self.counters.spans_dropped_export_failed.add(lost.failed.load(Relaxed));
+        self.counters.spans_rejected_by_collector.add(lost.rejected.load(Relaxed));
     }
 }
 
@@ -71,11 +71,11 @@ impl Ticket {
     /// Takes `spans` into the books.
     pub(super) fn enter(&self, spans: u64) {
         self.spans.fetch_add(spans, Relaxed);
-        let metrics = &self.account.metrics;
-        metrics.spans_made.add(spans);
+        let counters = &self.account.counters;
+        counters.spans_made.add(spans);
         match &mut *self.account.unsettled.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(unsettled) => *unsettled += spans,
-            None => metrics.spans_dropped_export_failed.add(spans),
+            None => counters.spans_dropped_export_failed.add(spans),
         }
     }
 }
@@ -195,19 +195,19 @@ mod tests {
     use super::*;
 
     /// Exported, queue full, failed, rejected.
-    fn books(metrics: &Metrics) -> [u64; 4] {
-        assert_eq!(metrics.spans_made.get(), metrics.spans_judged());
+    fn books(counters: &Counters) -> [u64; 4] {
+        assert_eq!(counters.spans_made.get(), counters.spans_judged());
         [
-            metrics.spans_exported.get(),
-            metrics.spans_dropped_queue_full.get(),
-            metrics.spans_dropped_export_failed.get(),
-            metrics.spans_rejected_by_collector.get(),
+            counters.spans_exported.get(),
+            counters.spans_dropped_queue_full.get(),
+            counters.spans_dropped_export_failed.get(),
+            counters.spans_rejected_by_collector.get(),
         ]
     }
 
-    fn opened() -> (Arc<Metrics>, Arc<Account>) {
-        let metrics = Arc::new(Metrics::default());
-        (Arc::clone(&metrics), Account::open(metrics))
+    fn opened() -> (Arc<Counters>, Arc<Account>) {
+        let counters = Arc::new(Counters::default());
+        (Arc::clone(&counters), Account::open(counters))
     }
 
     /// What `lane` takes of `spans` spans of the ticket.
@@ -231,42 +231,42 @@ mod tests {
 
     #[test]
     fn a_share_that_vanishes_is_a_loss() {
-        let (metrics, account) = opened();
+        let (counters, account) = opened();
         let mut share = taken(&Lane::new(0, 100), &entered(&account, 10), 10);
         share.split_off(7).settle(Fate::Exported);
         drop(share);
-        assert_eq!(books(&metrics), [7, 0, 3, 0]);
+        assert_eq!(books(&counters), [7, 0, 3, 0]);
     }
 
     #[test]
     fn the_lane_that_lost_most_judges() {
-        let (metrics, account) = opened();
+        let (counters, account) = opened();
         let ticket = entered(&account, 10);
         let mut at_collector = taken(&Lane::new(0, 100), &ticket, 10);
         let on_console = taken(&Lane::new(1, 4), &ticket, 10);
         drop(ticket);
         at_collector.split_off(2).settle(Fate::Rejected);
         at_collector.settle(Fate::Exported);
-        assert_eq!(metrics.spans_judged(), 0, "judged when the last lane is done");
+        assert_eq!(counters.spans_judged(), 0, "judged when the last lane is done");
         on_console.settle(Fate::Exported);
-        assert_eq!(books(&metrics), [4, 6, 0, 0]);
+        assert_eq!(books(&counters), [4, 6, 0, 0]);
     }
 
     #[test]
     fn a_ticket_is_judged_no_sooner_than_it_is_complete() {
-        let (metrics, account) = opened();
+        let (counters, account) = opened();
         let ticket = account.ticket();
         taken(&Lane::new(0, 100), &ticket, 3).settle(Fate::Exported);
-        assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (0, 0), "more may come");
+        assert_eq!((counters.spans_made.get(), counters.spans_judged()), (0, 0), "more may come");
         ticket.enter(3);
-        assert_eq!((metrics.spans_made.get(), metrics.spans_judged()), (3, 0));
+        assert_eq!((counters.spans_made.get(), counters.spans_judged()), (3, 0));
         drop(ticket);
-        assert_eq!(books(&metrics), [3, 0, 0, 0]);
+        assert_eq!(books(&counters), [3, 0, 0, 0]);
     }
 
     #[test]
     fn room_comes_back_when_spans_are_done_with() {
-        let (metrics, account) = opened();
+        let (counters, account) = opened();
         let lane = Lane::new(2, 4);
         let first = taken(&lane, &entered(&account, 3), 3);
         let second = taken(&lane, &entered(&account, 3), 3);
@@ -276,24 +276,24 @@ mod tests {
         assert_eq!(third.spans(), 3);
         third.settle(Fate::Exported);
         second.settle(Fate::Exported);
-        assert_eq!(books(&metrics), [7, 2, 0, 0]);
+        assert_eq!(books(&counters), [7, 2, 0, 0]);
     }
 
     #[test]
     fn what_ends_after_the_books_are_closed_is_not_counted_twice() {
-        let (metrics, account) = opened();
+        let (counters, account) = opened();
         let share = taken(&Lane::new(0, 100), &entered(&account, 5), 5);
         account.close();
         share.settle(Fate::Exported);
-        assert_eq!(books(&metrics), [0, 0, 5, 0]);
+        assert_eq!(books(&counters), [0, 0, 5, 0]);
         drop(entered(&account, 1));
-        assert_eq!(books(&metrics), [0, 0, 6, 0]);
+        assert_eq!(books(&counters), [0, 0, 6, 0]);
     }
 
     #[test]
     fn without_exporters_all_of_them_have_it() {
-        let (metrics, account) = opened();
+        let (counters, account) = opened();
         drop(entered(&account, 5));
-        assert_eq!(books(&metrics), [5, 0, 0, 0]);
+        assert_eq!(books(&counters), [5, 0, 0, 0]);
     }
 }

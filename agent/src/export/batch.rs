@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::account::{Fate, Lane, Share, Ticket};
 use super::buffers::Buffers;
 use super::encode;
-use crate::span::Span;
+use onlooker_engine::model::span::Span;
 
 /// A request is cut when its spans have this size: the Collector's gRPC receiver takes 4 MiB by default, and resources
 /// come to it.
@@ -212,22 +212,22 @@ mod tests {
 
     use super::*;
     use crate::export::account::Account;
-    use crate::export::sample;
-    use crate::metrics::Metrics;
+    use onlooker_engine::model::counters::Counters;
+    use onlooker_engine::testing as sample;
 
     const LONG: Duration = Duration::from_secs(3600);
 
     struct Pipeline {
-        metrics: Arc<Metrics>,
+        counters: Arc<Counters>,
         account: Arc<Account>,
         batcher: Arc<Batcher>,
     }
 
     impl Pipeline {
         fn new(schedule: Schedule) -> Self {
-            let metrics = Arc::new(Metrics::default());
-            let account = Account::open(Arc::clone(&metrics));
-            Self { metrics, account, batcher: Batcher::new(Lane::new(0, schedule.max_queue_size), schedule) }
+            let counters = Arc::new(Counters::default());
+            let account = Account::open(Arc::clone(&counters));
+            Self { counters, account, batcher: Batcher::new(Lane::new(0, schedule.max_queue_size), schedule) }
         }
 
         fn send(&self, spans: &[Span]) {
@@ -264,7 +264,10 @@ mod tests {
         pipeline.batcher.close();
         assert_eq!(pipeline.batcher.next().await.unwrap().1.spans(), 1, "dropped here, so not exported");
         assert!(pipeline.batcher.next().await.is_none());
-        assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_export_failed.get()), (4, 1));
+        assert_eq!(
+            (pipeline.counters.spans_exported.get(), pipeline.counters.spans_dropped_export_failed.get()),
+            (4, 1)
+        );
     }
 
     #[tokio::test]
@@ -282,16 +285,16 @@ mod tests {
     async fn what_is_too_much_is_counted_and_room_comes_back() {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(12);
-        assert_eq!(pipeline.metrics.spans_judged(), 0, "judged together with those that are still on their way");
+        assert_eq!(pipeline.counters.spans_judged(), 0, "judged together with those that are still on their way");
         for _ in 0..5 {
             pipeline.deliver().await;
         }
-        assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_queue_full.get()), (10, 2));
+        assert_eq!((pipeline.counters.spans_exported.get(), pipeline.counters.spans_dropped_queue_full.get()), (10, 2));
         pipeline.send_some(10);
         for _ in 0..5 {
             pipeline.deliver().await;
         }
-        assert_eq!((pipeline.metrics.spans_exported.get(), pipeline.metrics.spans_dropped_queue_full.get()), (20, 2));
+        assert_eq!((pipeline.counters.spans_exported.get(), pipeline.counters.spans_dropped_queue_full.get()), (20, 2));
     }
 
     #[tokio::test]
@@ -301,8 +304,8 @@ mod tests {
             pipeline.send_some(2);
         }
         pipeline.batcher.next().await.unwrap().1.delivered(3);
-        let metrics = &pipeline.metrics;
-        assert_eq!((metrics.spans_exported.get(), metrics.spans_rejected_by_collector.get()), (3, 3));
+        let counters = &pipeline.counters;
+        assert_eq!((counters.spans_exported.get(), counters.spans_rejected_by_collector.get()), (3, 3));
     }
 
     #[tokio::test]
@@ -310,8 +313,8 @@ mod tests {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(2);
         pipeline.batcher.next().await.unwrap().1.delivered(u64::MAX);
-        assert_eq!(pipeline.metrics.spans_rejected_by_collector.get(), 2);
-        assert_eq!(pipeline.metrics.spans_judged(), 2);
+        assert_eq!(pipeline.counters.spans_rejected_by_collector.get(), 2);
+        assert_eq!(pipeline.counters.spans_judged(), 2);
     }
 
     #[tokio::test]
@@ -331,8 +334,8 @@ mod tests {
             batch.delivered(0);
         }
         assert_eq!(delivered, QUEUE_BYTES / (REQUEST_BYTES / 2));
-        assert_eq!(pipeline.metrics.spans_dropped_queue_full.get(), 40 - delivered as u64);
-        assert_eq!(pipeline.metrics.spans_judged(), 40);
+        assert_eq!(pipeline.counters.spans_dropped_queue_full.get(), 40 - delivered as u64);
+        assert_eq!(pipeline.counters.spans_judged(), 40);
     }
 
     #[test]
@@ -340,6 +343,6 @@ mod tests {
         let pipeline = Pipeline::new(schedule());
         pipeline.batcher.close();
         pipeline.send_some(3);
-        assert_eq!(pipeline.metrics.spans_dropped_export_failed.get(), 3);
+        assert_eq!(pipeline.counters.spans_dropped_export_failed.get(), 3);
     }
 }

@@ -1,6 +1,5 @@
 //! Prints traces as trees, for people: each when it is complete.
 
-mod assemble;
 mod render;
 
 use std::fmt;
@@ -13,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::account::{Fate, Lane, Share, Ticket};
-use crate::metrics::Metrics;
-use crate::span::Span;
-use assemble::{Assembly, Trace};
+use onlooker_engine::assemble::{Assembly, Trace};
+use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::span::Span;
 pub(crate) use render::Look;
 
 /// The width of lines where nothing says how wide they may be.
@@ -97,7 +96,7 @@ impl Sender {
 }
 
 /// Prints what comes until nothing more can, then what is left.
-pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: Output, metrics: Arc<Metrics>) {
+pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: Output, counters: Arc<Counters>) {
     /// How exactly "nothing came for a while" is judged.
     const LOOK_EVERY: Duration = Duration::from_millis(50);
     let mut printer = Printer { output, failing: false, closed: false };
@@ -111,8 +110,8 @@ pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: 
         let now = Instant::now();
         match received {
             Ok(Some((span, share))) => {
-                if let Some(cut) = assembly.add(span, share, now) {
-                    metrics.console_traces_cut.add(1);
+                if let Some(cut) = assembly.add(span, share, now.into_std()) {
+                    counters.console_traces_cut.add(1);
                     printer.print(cut);
                 }
             }
@@ -121,7 +120,7 @@ pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: 
         }
         if now >= look_at {
             look_at = now + LOOK_EVERY;
-            for trace in assembly.complete(now) {
+            for trace in assembly.complete(now.into_std()) {
                 printer.print(trace);
             }
         }
@@ -140,7 +139,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, trace: Trace) {
+    fn print(&mut self, trace: Trace<Share>) {
         let (spans, shares) = trace.into_parts();
         if self.closed {
             return;

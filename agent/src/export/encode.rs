@@ -17,9 +17,9 @@ use opentelemetry_semantic_conventions::SCHEMA_URL;
 use rustc_hash::FxHashMap;
 
 use super::buffers::Buffers;
-use crate::enrich::Service;
-use crate::protobuf::{LONGEST_BEGIN, begin, delimited_length, message, string};
-use crate::span::{Span, attributes};
+use onlooker_engine::model::service::Service;
+use onlooker_engine::model::{attributes, span::Span};
+use onlooker_engine::protobuf::{LONGEST_BEGIN, begin, delimited_length, message, string};
 
 const SCOPE_NAME: &str = "onlooker";
 const SCOPE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -42,7 +42,7 @@ pub struct Batch {
     by_service: FxHashMap<usize, usize>,
     /// Room for what stands before the spans of the first group; then the field `ScopeSpans.spans`, once for each span.
     encoded: Vec<u8>,
-    /// Whose spans these are. One group's that follow each other are one.
+    /// PendingService spans these are. One group's that follow each other are one.
     runs: Vec<Run>,
     buffers: Arc<Buffers>,
 }
@@ -197,8 +197,8 @@ mod tests {
 
     use super::span::PARENT_EVIDENCE;
     use super::*;
-    use crate::export::sample::{self, below, from_elsewhere};
-    use crate::span::Evidence;
+    use onlooker_engine::model::span::Evidence;
+    use onlooker_engine::testing::{self as sample, below, from_elsewhere};
 
     fn decoded(bytes: &[u8]) -> ExportTraceServiceRequest {
         ExportTraceServiceRequest::decode(bytes).expect("what is encoded can be read")

@@ -98,13 +98,13 @@ mod tests {
     use crate::export::account::{Account, Lane};
     use crate::export::batch::Schedule;
     use crate::export::encode::encode;
-    use crate::export::sample;
-    use crate::metrics::Metrics;
+    use onlooker_engine::model::counters::Counters;
+    use onlooker_engine::testing as sample;
 
-    fn batcher_with_spans(sends: u64, metrics: &Arc<Metrics>) -> Arc<Batcher> {
+    fn batcher_with_spans(sends: u64, counters: &Arc<Counters>) -> Arc<Batcher> {
         let schedule = Schedule { max_batch_size: 1, ..Schedule::default() };
         let batcher = Batcher::new(Lane::new(0, 100), schedule);
-        let account = Account::open(Arc::clone(metrics));
+        let account = Account::open(Arc::clone(counters));
         let service = sample::service("shop");
         for id in 0..sends {
             let ticket = account.ticket();
@@ -118,14 +118,14 @@ mod tests {
     #[tokio::test]
     async fn it_can_be_stopped_where_there_is_always_more_to_write() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let metrics = Arc::new(Metrics::default());
+        let counters = Arc::new(Counters::default());
         let lines = Lines::open(file.path().to_owned()).unwrap();
         tokio::select! {
-            () = lines.run(batcher_with_spans(50, &metrics)) => panic!("it was not stopped"),
+            () = lines.run(batcher_with_spans(50, &counters)) => panic!("it was not stopped"),
             () = tokio::task::yield_now() => {}
         }
         let written = std::fs::read_to_string(file.path()).unwrap();
-        assert_eq!(written.lines().count() as u64, metrics.spans_exported.get());
+        assert_eq!(written.lines().count() as u64, counters.spans_exported.get());
     }
 
     #[rstest]
@@ -135,8 +135,8 @@ mod tests {
     async fn each_request_is_a_line_behind_what_is_there(#[case] before: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), before).unwrap();
-        let metrics = Arc::new(Metrics::default());
-        Lines::open(file.path().to_owned()).unwrap().run(batcher_with_spans(2, &metrics)).await;
+        let counters = Arc::new(Counters::default());
+        Lines::open(file.path().to_owned()).unwrap().run(batcher_with_spans(2, &counters)).await;
         let written = std::fs::read_to_string(file.path()).unwrap();
         let mut lines = written.lines();
         assert_eq!(lines.next(), Some("before"));
@@ -145,14 +145,14 @@ mod tests {
             assert_eq!(prost::Message::encode_to_vec(&request), encode(&[sample::span(id, &sample::service("shop"))]));
         }
         assert_eq!((lines.next(), written.ends_with('\n')), (None, true));
-        assert_eq!(metrics.spans_exported.get(), 2);
+        assert_eq!(counters.spans_exported.get(), 2);
     }
 
     #[tokio::test]
     async fn a_full_disk_costs_counted_spans() {
-        let metrics = Arc::new(Metrics::default());
-        Lines::open("/dev/full".into()).unwrap().run(batcher_with_spans(3, &metrics)).await;
-        assert_eq!((metrics.spans_exported.get(), metrics.spans_dropped_export_failed.get()), (0, 3));
+        let counters = Arc::new(Counters::default());
+        Lines::open("/dev/full".into()).unwrap().run(batcher_with_spans(3, &counters)).await;
+        assert_eq!((counters.spans_exported.get(), counters.spans_dropped_export_failed.get()), (0, 3));
     }
 
     #[test]

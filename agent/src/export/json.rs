@@ -17,8 +17,8 @@ mod tests {
 
     use super::*;
     use crate::export::encode::encode;
-    use crate::export::sample::{EPOCH, from_elsewhere, service, span};
-    use crate::span::Span;
+    use onlooker_engine::model::span::Span;
+    use onlooker_engine::testing::{EPOCH, from_elsewhere, service, span};
 
     #[test]
     fn json_is_that_of_otlp() {

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::StartError;
 use super::batch::{Batch, Batcher};
 use super::config::{Otlp, Protocol};
-use crate::metrics::Metrics;
+use onlooker_engine::model::counters::Counters;
 use retry::Backoff;
 
 /// Requests on their way at a time: one alone would pass 2,000 spans per round trip, many would press on a collector
@@ -84,7 +84,7 @@ pub(super) struct Collector {
     attempt_timeout: Duration,
     export_timeout: Duration,
     health: AtomicU8,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
 }
 
 /// How delivery goes, from the best to the worst. Logged when it changes, not at every request.
@@ -97,7 +97,7 @@ const LOSING: u8 = 4;
 
 impl Collector {
     /// Must be made in the runtime that will run it; connects when there is something to send.
-    pub(super) fn new(config: &Otlp, export_timeout: Duration, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Otlp, export_timeout: Duration, counters: Arc<Counters>) -> Result<Self, StartError> {
         let transport = match config.protocol {
             Protocol::Grpc => Transport::Grpc(grpc::Client::new(config)?),
             Protocol::HttpProtobuf | Protocol::HttpJson => Transport::Http(http::Client::new(config)?),
@@ -110,7 +110,7 @@ impl Collector {
             attempt_timeout: config.timeout,
             export_timeout,
             health: AtomicU8::new(HEALTHY),
-            metrics,
+            counters,
         })
     }
 
@@ -152,7 +152,7 @@ impl Collector {
             let why = redacted(&refused.why, &self.secrets);
             match pause.filter(|pause| Instant::now() + *pause < give_up_at) {
                 Some(pause) => {
-                    self.metrics.export_retries.add(1);
+                    self.counters.export_retries.add(1);
                     self.falls_to(RETRYING, &format!("{why}; trying again"));
                     debug!("delivery to {} failed: {why}; next attempt in {pause:?}", self.origin);
                     sleep(pause).await;
@@ -269,7 +269,8 @@ mod tests {
     use super::*;
     use crate::export::account::{Account, Lane};
     use crate::export::batch::Schedule;
-    use crate::export::{Choices, Config, sample};
+    use crate::export::{Choices, Config};
+    use onlooker_engine::testing as sample;
 
     #[test]
     fn what_a_collector_says_is_shown_without_our_credentials() {

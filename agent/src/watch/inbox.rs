@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use crate::enrich::Whose;
-use crate::metrics::Metrics;
+use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::service::PendingService;
 
 /// What may wait to be looked at: the processes that a build on many cores starts in two seconds. 48 bytes each.
 const CAPACITY: usize = 8192;
@@ -22,7 +22,7 @@ pub struct Change {
 #[derive(Debug)]
 pub(super) enum Told {
     Changed(Change),
-    Asked(Whose),
+    Asked(PendingService),
 }
 
 /// The sending end.
@@ -30,7 +30,7 @@ pub(super) enum Told {
 pub struct Inbox {
     sender: SyncSender<Told>,
     overflowed: Arc<AtomicBool>,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
 }
 
 /// The receiving end. When the senders are gone, it hangs up.
@@ -40,24 +40,24 @@ pub(super) struct Incoming {
     overflowed: Arc<AtomicBool>,
 }
 
-pub(super) fn open(metrics: Arc<Metrics>) -> (Inbox, Incoming) {
+pub(super) fn open(counters: Arc<Counters>) -> (Inbox, Incoming) {
     let (sender, told) = sync_channel(CAPACITY);
     let overflowed = Arc::new(AtomicBool::new(false));
-    (Inbox { sender, overflowed: Arc::clone(&overflowed), metrics }, Incoming { told, overflowed })
+    (Inbox { sender, overflowed: Arc::clone(&overflowed), counters }, Incoming { told, overflowed })
 }
 
 impl Inbox {
     /// Tells of a change. One that there is no room for is counted, and what came of it is looked for later.
     pub fn changed(&self, change: Change) {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(Told::Changed(change)) {
-            self.metrics.process_changes_missed.add(1);
+            self.counters.process_changes_missed.add(1);
             self.overflowed.store(true, Relaxed);
         }
     }
 
     /// Asks whose the spans of a process are. Gives whether there was room for the question.
     #[must_use]
-    pub fn ask(&self, whose: Whose) -> bool {
+    pub fn ask(&self, whose: PendingService) -> bool {
         self.sender.try_send(Told::Asked(whose)).is_ok()
     }
 }
@@ -75,19 +75,19 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_is_counted_and_nobody_waits() {
-        let metrics = Arc::new(Metrics::default());
-        let (inbox, incoming) = open(Arc::clone(&metrics));
+        let counters = Arc::new(Counters::default());
+        let (inbox, incoming) = open(Arc::clone(&counters));
         let change = Change { change: 1, tgid: 7, other: 0 };
         for _ in 0..CAPACITY {
             inbox.changed(change);
         }
-        assert!(!incoming.overflowed() && metrics.process_changes_missed.get() == 0);
+        assert!(!incoming.overflowed() && counters.process_changes_missed.get() == 0);
         inbox.changed(change);
         inbox.changed(change);
-        assert_eq!(metrics.process_changes_missed.get(), 2);
+        assert_eq!(counters.process_changes_missed.get(), 2);
         assert!(incoming.overflowed() && !incoming.overflowed());
         drop(incoming);
         inbox.changed(change);
-        assert_eq!(metrics.process_changes_missed.get(), 2, "at the end nobody misses anything");
+        assert_eq!(counters.process_changes_missed.get(), 2, "at the end nobody misses anything");
     }
 }

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onlooker::enrich::Service;
 use onlooker::export::{self, Choices, Config, Exporting, Output};
-use onlooker::metrics::Metrics;
-use onlooker::span::Span;
+use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::service::Service;
+use onlooker_engine::model::span::Span;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry_sdk::Resource;
@@ -42,11 +42,11 @@ pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
 }
 
 /// Exporters as these variables say, and their books.
-pub(crate) fn start(variables: &[(&str, &str)], output: Output) -> (Exporting, Arc<Metrics>) {
+pub(crate) fn start(variables: &[(&str, &str)], output: Output) -> (Exporting, Arc<Counters>) {
     let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
     let config = Config::read(Choices::default(), &variable).expect("the variables are right");
-    let metrics = Arc::new(Metrics::default());
-    (export::start(config, output, Arc::clone(&metrics)).expect("exporting starts"), metrics)
+    let counters = Arc::new(Counters::default());
+    (export::start(config, output, Arc::clone(&counters)).expect("exporting starts"), counters)
 }
 
 /// An output that nobody looks at.
@@ -55,12 +55,12 @@ pub(crate) fn unseen() -> Output {
 }
 
 /// Exported, queue full, failed, rejected; together they must be the spans made.
-pub(crate) fn books(metrics: &Metrics) -> [u64; 4] {
-    assert_eq!(metrics.spans_made.get(), metrics.spans_judged(), "every span is judged once");
+pub(crate) fn books(counters: &Counters) -> [u64; 4] {
+    assert_eq!(counters.spans_made.get(), counters.spans_judged(), "every span is judged once");
     [
-        metrics.spans_exported.get(),
-        metrics.spans_dropped_queue_full.get(),
-        metrics.spans_dropped_export_failed.get(),
-        metrics.spans_rejected_by_collector.get(),
+        counters.spans_exported.get(),
+        counters.spans_dropped_queue_full.get(),
+        counters.spans_dropped_export_failed.get(),
+        counters.spans_rejected_by_collector.get(),
     ]
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::span::{Evidence, Span};
+use onlooker_engine::model::span::{Evidence, Span};
 
 /// What the lines may be like.
 #[derive(Debug, Clone, Copy)]
@@ -259,8 +259,8 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::enrich::Service;
-    use crate::export::sample::{self, EPOCH, MILLISECOND, below, from_elsewhere, service};
+    use onlooker_engine::model::service::Service;
+    use onlooker_engine::testing::{self as sample, EPOCH, MILLISECOND, below, from_elsewhere, service};
 
     const PLAIN: Look = Look { width: 80, colour: false };
 

@@ -2,10 +2,10 @@
 
 use opentelemetry::trace::{SpanContext, SpanKind, Status};
 
-use crate::protobuf::{bytes, fixed32, fixed64, integer, message, string};
-use crate::span::{Span, attributes};
+use onlooker_engine::model::{attributes, span::Span};
+use onlooker_engine::protobuf::{bytes, fixed32, fixed64, integer, message, string};
 
-/// The attribute that says how a span's parent is known: see [`crate::span::Evidence`].
+/// The attribute that says how a span's parent is known: see [`onlooker_engine::model::span::Evidence`].
 pub(super) const PARENT_EVIDENCE: &str = "onlooker.parent.evidence";
 
 /// `SpanFlags`: the lowest eight bits are the W3C trace flags of the span's own context, of which 1 is "sampled". What is

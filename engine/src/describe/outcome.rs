@@ -1,0 +1,153 @@
+//! How an exchange ended, where its own protocol doesn't say it.
+
+use onlooker_protocols::{Close, End, Exchange};
+use opentelemetry::trace::Status;
+use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
+
+use super::ONLOOKER_INCOMPLETE;
+use crate::model::attributes::Attributes;
+use crate::model::errno;
+
+/// What the end of the connection did to an exchange.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// `error.type` and the sentence that goes with it.
+    failure: Option<(&'static str, &'static str)>,
+    /// `onlooker.incomplete`.
+    incomplete: Option<&'static str>,
+}
+
+impl Outcome {
+    pub(super) fn of(exchange: &Exchange) -> Self {
+        let End::Closed(why, _) = exchange.end else { return Self::default() };
+        let answering = exchange.response_start.is_some();
+        let failed = |error, unanswered, cut| Some((error, if answering { cut } else { unanswered }));
+        match why {
+            Close::Normal => Self {
+                failure: failed(
+                    "connection_closed",
+                    "the connection was closed before a response",
+                    "the connection was closed within the response",
+                ),
+                incomplete: None,
+            },
+            Close::Error(errno) => Self { failure: Some(connection_error(errno)), incomplete: None },
+            Close::ProcessExit => Self {
+                failure: failed(
+                    "process_exit",
+                    "the process ended before a response",
+                    "the process ended within the response",
+                ),
+                incomplete: Some("process_exit"),
+            },
+            // A response that goes on for longer than the age limit is no failure: it may be a stream of events.
+            Close::Aged => Self {
+                failure: (!answering).then_some(("no_response", "there was no response within the age limit")),
+                incomplete: Some("aged"),
+            },
+            // The connection goes on unseen: nothing is known.
+            Close::Shutdown => Self { failure: None, incomplete: Some("shutdown") },
+        }
+    }
+
+    /// The server left a command out, and said nothing of it: one before it in the pipeline had failed.
+    pub(super) fn skipped() -> Self {
+        let failure = Some(("skipped", "not executed: a command before it in the pipeline failed"));
+        Self { failure, incomplete: None }
+    }
+
+    /// The span's status. `protocol_error` is the error code of the response itself, which says more than how the
+    /// connection ended; a status that such a code explains has no description (OTel semconv, recording errors).
+    pub(super) fn settle(&self, protocol_error: Option<&str>, attributes: &mut Attributes) -> Status {
+        if let Some(reason) = self.incomplete {
+            attributes.set(ONLOOKER_INCOMPLETE, reason);
+        }
+        match (protocol_error, self.failure) {
+            (Some(code), _) => {
+                attributes.set(ERROR_TYPE, code);
+                super::error()
+            }
+            (None, Some((error, description))) => {
+                attributes.set(ERROR_TYPE, error);
+                Status::error(description)
+            }
+            (None, None) => Status::Unset,
+        }
+    }
+}
+
+/// `error.type` and description of what the kernel says of a broken connection.
+fn connection_error(errno: i32) -> (&'static str, &'static str) {
+    match errno {
+        errno::ECONNRESET => ("connection_reset", "the connection was reset"),
+        errno::EPIPE => ("broken_pipe", "the connection was closed by the peer while it was written to"),
+        errno::ETIMEDOUT => ("timeout", "the peer acknowledged nothing for too long"),
+        errno::ECONNREFUSED => ("connection_refused", "the connection was refused"),
+        errno::ECONNABORTED => ("connection_aborted", "the connection was aborted"),
+        errno::EHOSTUNREACH => ("host_unreachable", "the host was unreachable"),
+        errno::ENETUNREACH | errno::ENETDOWN => ("network_unreachable", "the network was unreachable"),
+        _ => ("_OTHER", "the connection failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use onlooker_protocols::{Details, Moment, http1};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn outcome(end: End, answering: bool) -> Outcome {
+        Outcome::of(&Exchange {
+            request_start: Moment::default(),
+            request_end: Moment::default(),
+            response_start: answering.then(Moment::default),
+            response_end: None,
+            end,
+            details: Details::Http1(http1::Http::default()),
+        })
+    }
+
+    #[rstest]
+    #[case::closed(Close::Normal, false, Some("connection_closed"), None)]
+    #[case::closed_within(Close::Normal, true, Some("connection_closed"), None)]
+    #[case::reset(Close::Error(errno::ECONNRESET), true, Some("connection_reset"), None)]
+    #[case::timeout(Close::Error(errno::ETIMEDOUT), false, Some("timeout"), None)]
+    #[case::written_to_the_dead(Close::Error(errno::EPIPE), true, Some("broken_pipe"), None)]
+    #[case::strange(Close::Error(105), false, Some("_OTHER"), None)]
+    #[case::exit(Close::ProcessExit, false, Some("process_exit"), Some("process_exit"))]
+    #[case::exit_within(Close::ProcessExit, true, Some("process_exit"), Some("process_exit"))]
+    #[case::aged(Close::Aged, false, Some("no_response"), Some("aged"))]
+    #[case::stream(Close::Aged, true, None, Some("aged"))]
+    #[case::shutdown(Close::Shutdown, false, None, Some("shutdown"))]
+    #[case::shutdown_within(Close::Shutdown, true, None, Some("shutdown"))]
+    fn the_end_of_a_connection_is_told_as_it_was(
+        #[case] why: Close,
+        #[case] answering: bool,
+        #[case] error: Option<&str>,
+        #[case] incomplete: Option<&str>,
+    ) {
+        let outcome = outcome(End::Closed(why, Moment::default()), answering);
+        let mut attributes = Attributes::default();
+        let status = outcome.settle(None, &mut attributes);
+        assert_eq!(attributes.text(ERROR_TYPE).as_deref(), error);
+        assert_eq!(attributes.text(ONLOOKER_INCOMPLETE).as_deref(), incomplete);
+        match status {
+            Status::Error { description } => assert!(error.is_some() && !description.is_empty()),
+            other => assert!(error.is_none() && other == Status::Unset),
+        }
+    }
+
+    #[test]
+    fn the_response_s_own_error_says_more_than_the_connection() {
+        let outcome = outcome(End::Closed(Close::Error(errno::ECONNRESET), Moment::default()), true);
+        let mut attributes = Attributes::default();
+        assert_eq!(outcome.settle(Some("503"), &mut attributes), super::super::error());
+        assert_eq!(attributes.said(), ["error.type=503"]);
+    }
+
+    #[test]
+    fn a_complete_exchange_needs_no_word() {
+        assert_eq!(outcome(End::Complete, true), Outcome::default());
+    }
+}

@@ -1,0 +1,8 @@
+//! What the engine takes in and gives out: spans, services, clocks and counters.
+
+pub mod attributes;
+pub mod clock;
+pub mod counters;
+pub mod errno;
+pub mod service;
+pub mod span;

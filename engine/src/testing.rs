@@ -1,0 +1,50 @@
+//! Sample spans, for tests of what handles spans.
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
+use opentelemetry_sdk::Resource;
+
+use crate::model::service::Service;
+use crate::model::span::{Evidence, Parent, Span};
+
+/// 2023-11-14T22:13:20Z.
+pub const EPOCH: u64 = 1_700_000_000_000_000_000;
+pub const MILLISECOND: u64 = 1_000_000;
+
+pub fn service(name: &'static str) -> Arc<Service> {
+    let resource = Resource::builder_empty().with_service_name(name).build();
+    Arc::new(Service { name: name.to_owned(), resource })
+}
+
+/// Those of [`span`].
+pub fn attributes() -> Vec<KeyValue> {
+    vec![KeyValue::new("http.response.status_code", 200)]
+}
+
+/// A server span of trace 1 without a parent, of one millisecond.
+pub fn span(id: u64, service: &Arc<Service>) -> Span {
+    Span {
+        trace_id: TraceId::from(1),
+        span_id: SpanId::from(id),
+        parent: None,
+        trace_state: Default::default(),
+        kind: SpanKind::Server,
+        name: "GET /users/{id}".to_owned(),
+        start: EPOCH,
+        end: EPOCH + MILLISECOND,
+        status: Status::Unset,
+        attributes: attributes().into_iter().collect(),
+        links: Vec::new(),
+        service: Arc::clone(service),
+    }
+}
+
+pub fn below(parent: u64, evidence: Evidence) -> Option<Parent> {
+    Some(Parent { span_id: SpanId::from(parent), evidence, remote: false })
+}
+
+pub fn from_elsewhere(parent: u64) -> Option<Parent> {
+    Some(Parent { span_id: SpanId::from(parent), evidence: Evidence::Wire, remote: true })
+}
