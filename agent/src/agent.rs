@@ -151,7 +151,7 @@ impl Agent {
             }
         }
         let mut shipment = self.exporting.shipment();
-        pipeline.advance(now, |span| shipment.add(span));
+        pipeline.advance(now, |finished| shipment.add(finished.span));
         pipeline.surroundings().tell();
         match records {
             MOST => Left::Records,
@@ -177,13 +177,13 @@ impl Agent {
         let now = monotonic();
         while self.look() == Left::Records && self.pipeline.latest() < now {}
         let mut shipment = self.exporting.shipment();
-        self.pipeline.shutdown(monotonic(), |span| shipment.add(span));
+        self.pipeline.shutdown(monotonic(), |finished| shipment.add(finished.span));
         let answers_by = Instant::now() + LAST_ANSWERS;
         while self.pipeline.waits_for_services() && Instant::now() < answers_by {
             std::thread::sleep(Duration::from_millis(1));
-            self.pipeline.advance(monotonic(), |span| shipment.add(span));
+            self.pipeline.advance(monotonic(), |finished| shipment.add(finished.span));
         }
-        self.pipeline.advance(u64::MAX, |span| shipment.add(span));
+        self.pipeline.advance(u64::MAX, |finished| shipment.add(finished.span));
         drop(shipment);
         // It may be at something that never ends. What is to be delivered must not wait for that.
         self.watching.stop();

@@ -88,12 +88,12 @@ fn looks() -> Result<[Vec<Look>; 2]> {
             pipeline.record(record);
         }
         let recorded = time_of_this_thread();
-        pipeline.advance(now, |span| {
+        pipeline.advance(now, |finished| {
             spans += 1;
             if encodes {
-                requests.put(span);
+                requests.put(finished.span);
             } else {
-                black_box(span);
+                black_box(finished.span);
             }
         });
         let settled = time_of_this_thread();

@@ -5,4 +5,5 @@ pub mod clock;
 pub mod counters;
 pub mod errno;
 pub mod service;
+pub mod sink;
 pub mod span;

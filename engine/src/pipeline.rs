@@ -16,7 +16,7 @@ use crate::connections::{Limits, Streams};
 use crate::model::clock::Reading;
 use crate::model::counters::Counters;
 use crate::model::service::PendingService;
-use crate::model::span::Span;
+use crate::model::sink::Finished;
 use requests::Requests;
 
 /// What the pipeline asks and tells the world outside: so that it runs as well without a kernel.
@@ -88,8 +88,8 @@ impl<S: Surroundings> Pipeline<S> {
         }
     }
 
-    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each span goes to `made`.
-    pub fn advance(&mut self, now: u64, made: impl FnMut(&Span)) {
+    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each finished exchange goes to `made`.
+    pub fn advance(&mut self, now: u64, made: impl FnMut(Finished<'_>)) {
         self.counters.events.add(std::mem::take(&mut self.events));
         self.streams.advance(now, &mut self.requests);
         self.requests.settle_due(now, now, made);
@@ -119,7 +119,7 @@ impl<S: Surroundings> Pipeline<S> {
     }
 
     /// Ends everything that is open, as of `now`, and settles it. What waits to know whose it is goes on to wait.
-    pub fn shutdown(&mut self, now: u64, made: impl FnMut(&Span)) {
+    pub fn shutdown(&mut self, now: u64, made: impl FnMut(Finished<'_>)) {
         self.streams.shutdown(now, &mut self.requests);
         self.requests.settle_due(u64::MAX, now, made);
     }

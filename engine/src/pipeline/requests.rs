@@ -15,6 +15,7 @@ use crate::describe::describe;
 use crate::model::clock::{Clock, Reading};
 use crate::model::counters::Counters;
 use crate::model::service::{PendingService, Service};
+use crate::model::sink::Finished;
 use crate::model::span::{Description, Ends, Role, Span};
 use crate::parent::{NodeId, Parents};
 use crate::route::Routes;
@@ -109,7 +110,7 @@ impl<S: Surroundings> Requests<S> {
     }
 
     /// Settles what is due `by` then, if it is known whose it is or was waited for until `now`.
-    pub(super) fn settle_due(&mut self, by: u64, now: u64, mut made: impl FnMut(&Span)) {
+    pub(super) fn settle_due(&mut self, by: u64, now: u64, mut made: impl FnMut(Finished<'_>)) {
         self.parents.advance(by);
         while self.settling.front().is_some_and(|settling| settling.due <= by) {
             let Some(settling) = self.settling.pop_front() else { break };
@@ -130,7 +131,7 @@ impl<S: Surroundings> Requests<S> {
         }
     }
 
-    fn settle(&mut self, settling: Settling, made: &mut impl FnMut(&Span)) {
+    fn settle(&mut self, settling: Settling, made: &mut impl FnMut(Finished<'_>)) {
         let Settling { node, whose, ends, start, end, exchange, .. } = settling;
         let answered = exchange.response_start.is_some();
         let Some(settled) = self.parents.settle(node, start, end, answered) else { return };
@@ -163,7 +164,7 @@ impl<S: Surroundings> Requests<S> {
             links: settled.link.into_iter().collect(),
             service,
         };
-        made(&span);
+        made(Finished { span: &span, exchange: &exchange, ends: &ends });
         self.description = Description { name: span.name, status: span.status, attributes: span.attributes };
     }
 

@@ -89,7 +89,7 @@ fn exchange(pipeline: &mut Pipeline<Machine>, n: u64, now: u64) {
 /// PendingService the spans are that are made when it is `now`.
 fn names(pipeline: &mut Pipeline<Machine>, now: u64) -> Vec<String> {
     let mut names = Vec::new();
-    pipeline.advance(now, |span| names.push(span.service.name.clone()));
+    pipeline.advance(now, |finished| names.push(finished.span.service.name.clone()));
     names
 }
 
@@ -118,7 +118,7 @@ fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
 fn a_span_goes_as_soon_as_it_is_known_whose_it_is() {
     let mut pipeline = pipeline();
     exchange(&mut pipeline, 0, MILLISECOND);
-    pipeline.shutdown(2 * MILLISECOND, |span| panic!("nobody knows whose it is: {span:?}"));
+    pipeline.shutdown(2 * MILLISECOND, |finished| panic!("its service is unknown: {finished:?}"));
     let pending = pipeline.surroundings().pending.clone().expect("the span needs it");
     pending.set(Arc::new(Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() }));
     assert_eq!(names(&mut pipeline, 3 * MILLISECOND), ["shop"]);
