@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::{fs, ptr, thread};
 
-use onlooker_tests::{Account, Summary, spans};
+use onlooker_tests::{Outcome, Summary, spans};
 use rstest::rstest;
 
 fn exec(options: &[&str], command: &[&str]) -> Command {
@@ -24,9 +24,9 @@ fn said(output: &Output) -> String {
 }
 
 /// What an agent has told in `file`, and counted: together `ends` request ends.
-fn account(file: &Path, output: &Output, ends: usize) -> Account {
-    let told = spans::spans(&spans::lines(file).unwrap()).unwrap();
-    Account::take(told, Summary::read(&said(output)), &ends.into()).unwrap()
+fn account(file: &Path, output: &Output, ends: usize) -> Outcome {
+    let told = spans::from_requests(&spans::read_lines(file).unwrap()).unwrap();
+    Outcome::check(told, Summary::read(&said(output)), &ends.into()).unwrap()
 }
 
 #[rstest]
@@ -162,7 +162,7 @@ fn the_command_is_judged_by_what_it_executes() {
         web server GET /{id} -> 200
           web client GET /{id} -> 200 by thread
     ";
-    account(&file, &output, 2).is_tree(&[], tree).unwrap();
+    account(&file, &output, 2).expect_tree(&[], tree).unwrap();
 }
 
 /// A daemon executes its program when its parent has ended: nothing of /proc says any more whose it is.
@@ -182,5 +182,5 @@ fn daemons_are_followed_also_without_a_cgroup() {
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("what it starts is followed by descent"), "{}", said(&output));
     server.join().unwrap();
-    account(&file, &output, 1).is_tree(&[], "curl client GET /{id} -> 200").unwrap();
+    account(&file, &output, 1).expect_tree(&[], "curl client GET /{id} -> 200").unwrap();
 }

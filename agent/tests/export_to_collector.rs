@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// Tells a story that needs a collector, or says why it can't be told here.
 fn with_collector(name: &str, story: impl FnOnce(&World) -> Result<()>) -> Result<()> {
-    if let Some(reason) = Collector::missing()? {
+    if let Some(reason) = Collector::skip_reason()? {
         record_skip(&reason);
         return Ok(());
     }
@@ -158,7 +158,7 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
     with_collector("both sides show their certificates", |world| {
         make_certificates(world)?;
         let pki = world.dir();
-        let collector = Collector::start_guarded(world, pki)?;
+        let collector = Collector::start_with_mutual_tls(world, pki)?;
         let endpoint = if protocol == "grpc" { collector.grpc_endpoint() } else { collector.http_endpoint() };
         let file = |name: &str| pki.join(name).to_string_lossy().into_owned();
         let (ca, certificate, key) = (file("ca.pem"), file("client.pem"), file("client.key"));

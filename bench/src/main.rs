@@ -69,7 +69,7 @@ fn run(options: &Options) -> Result<()> {
         return probes::load::serve();
     }
     // From here on Ctrl-C too stops what was started.
-    wait::heed_signals()?;
+    wait::handle_signals()?;
     let parts = if options.parts.is_empty() { &ALL[..] } else { &options.parts };
     let mut report = Report::new();
     for part in parts {

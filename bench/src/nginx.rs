@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::Nginx;
-use onlooker_tests::{Agent, Summary, World, agent_beside};
+use onlooker_tests::{Agent, Summary, World, agent_binary};
 
 use self::collector::Collector;
 use crate::cpu;
@@ -73,7 +73,7 @@ struct Account {
 }
 
 pub(crate) fn measure(agent: Option<&Path>) -> Result<Vec<Row>> {
-    let agent = agent.map_or_else(agent_beside, |path| Ok(path.to_path_buf()))?;
+    let agent = agent.map_or_else(agent_binary, |path| Ok(path.to_path_buf()))?;
     World::story("the measurement of nginx", |world| Measurement::begin(world, agent)?.rounds())
 }
 

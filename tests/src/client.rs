@@ -1,6 +1,7 @@
-//! A client that sends exactly the bytes it is told and notes when: what spans' times are measured against.
+//! A client that sends exactly the bytes it is given and measures its exchanges. Spans are compared with these times.
 //!
-//! It is no watched process, so only servers have spans of what it asks. Its clock is the wall's, as that of spans.
+//! It runs in the test process, which is not watched, so its requests have server spans only. Its clock is wall-clock
+//! time, like that of spans.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -8,69 +9,69 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::scheduling::waited_here;
+use crate::scheduling::delay_here;
 use crate::socket;
 use crate::times::Measured;
 
-/// Nobody answers later than this, on a busy machine either.
+/// Responses come sooner than this even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One connection.
+/// One HTTP connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct RawClient {
     stream: TcpStream,
     unread: Vec<u8>,
-    /// When the unread bytes, or the last of them, were read.
+    /// When bytes were last read from the socket.
     read_at: u64,
 }
 
-/// One response, and when it came.
+/// A response and the times of its parts.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// The status code.
+    /// Status code.
     pub status: u16,
     /// Status line and header fields.
     pub head: String,
-    /// Bytes of the body without their transfer coding.
+    /// Bytes of the body after removing the transfer coding.
     pub body: usize,
-    /// When the head's last byte was read.
+    /// When the last byte of the head was read.
     pub first: u64,
-    /// When the response's last byte was read.
+    /// When the last byte of the response was read.
     pub last: u64,
 }
 
 impl Response {
-    /// Whether another request may follow on its connection: RFC 9112 9.3.
+    /// Returns whether the server keeps the connection open for another request (RFC 9112 9.3).
     #[must_use]
     pub fn keeps_connection(&self) -> bool {
         field(&self.head, "connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"))
     }
 }
 
-/// Nanoseconds since the Unix epoch.
+/// Wall-clock time in nanoseconds since the Unix epoch.
 #[must_use]
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Measures what `story` does from the moment that it gives, when it sent a first byte, to its end: of exchanges that have
-/// no end of their own.
-pub fn measured_to_the_end(story: impl FnOnce() -> Result<u64>) -> Result<((), Measured)> {
-    let before = waited_here();
-    let start = story()?;
+/// Measures an exchange that has no response end of its own. `exchange` returns when it sent its first byte; the measured
+/// time ends when `exchange` returns.
+pub fn measure_until_return(exchange: impl FnOnce() -> Result<u64>) -> Result<((), Measured)> {
+    let before = delay_here();
+    let start = exchange()?;
     let end = now();
-    Ok(((), Measured { start, end, held_up: waited_here().saturating_sub(before) }))
+    Ok(((), Measured { start, end, scheduling_delay: delay_here().saturating_sub(before) }))
 }
 
-impl Connection {
+impl RawClient {
     /// Connects to `HOST:PORT`.
     pub fn open(address: &str) -> Result<Self> {
         Self::on(TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?)
     }
 
-    /// The same with a buffer for about as many `bytes` of what is not yet read.
-    pub fn open_narrow(address: &str, bytes: i32) -> Result<Self> {
+    /// Connects with a socket receive buffer of about `bytes`.
+    pub fn open_with_receive_buffer(address: &str, bytes: i32) -> Result<Self> {
         let stream = socket::connect_with_receive_buffer(address.parse()?, bytes);
         Self::on(stream.with_context(|| format!("cannot connect to {address}"))?)
     }
@@ -82,122 +83,122 @@ impl Connection {
         Ok(Self { stream, unread: Vec::new(), read_at: 0 })
     }
 
-    /// Writes all of `bytes`; the moment before.
+    /// Writes all of `bytes`. Returns the time before the write.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<u64> {
         let before = now();
         self.stream.write_all(bytes.as_ref()).context("cannot send")?;
         Ok(before)
     }
 
-    /// Sends a GET for `path`, keeping the connection, and reads the answer.
+    /// Sends a keep-alive GET for `path` and reads the response.
     pub fn get(&mut self, path: &str) -> Result<(Response, Measured)> {
         self.exchange(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n"))
     }
 
-    /// Sends a request that has an ordinary response, and reads that.
+    /// Sends a request and reads its response.
     pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> Result<(Response, Measured)> {
-        self.measured(|client| {
+        self.measure(|client| {
             let start = client.send(request)?;
             Ok((start, client.response()?))
         })
     }
 
-    /// Sends a HEAD for `path` and reads the answer.
-    pub fn get_head(&mut self, path: &str) -> Result<(Response, Measured)> {
-        self.measured(|client| {
+    /// Sends a HEAD for `path` and reads the response.
+    pub fn head(&mut self, path: &str) -> Result<(Response, Measured)> {
+        self.measure(|client| {
             let start = client.send(format!("HEAD {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n"))?;
             Ok((start, client.response_without_body()?))
         })
     }
 
-    /// Sends a request in whatever way `story` does it, which gives when it began and the response.
-    pub fn measured(
+    /// Measures `exchange`, which returns when it sent its first byte, and the response.
+    pub fn measure(
         &mut self,
-        story: impl FnOnce(&mut Self) -> Result<(u64, Response)>,
+        exchange: impl FnOnce(&mut Self) -> Result<(u64, Response)>,
     ) -> Result<(Response, Measured)> {
-        let before = waited_here();
-        let (start, response) = story(self)?;
-        let measured = Measured { start, end: response.last, held_up: waited_here().saturating_sub(before) };
+        let before = delay_here();
+        let (start, response) = exchange(self)?;
+        let measured = Measured { start, end: response.last, scheduling_delay: delay_here().saturating_sub(before) };
         Ok((response, measured))
     }
 
-    /// As [`Connection::exchange`]; none if the server has closed the connection before the first byte of an answer.
+    /// Like [`RawClient::exchange`], but returns `None` if the server closed the connection before sending any byte.
     pub fn exchange_unless_closed(&mut self, request: impl AsRef<[u8]>) -> Result<Option<(Response, Measured)>> {
-        let before = waited_here();
+        let before = delay_here();
         let Ok(start) = self.send(request) else { return Ok(None) };
-        if !self.more().unwrap_or(false) {
+        if !self.read_more().unwrap_or(false) {
             return Ok(None);
         }
         let response = self.response()?;
-        let measured = Measured { start, end: response.last, held_up: waited_here().saturating_sub(before) };
+        let measured = Measured { start, end: response.last, scheduling_delay: delay_here().saturating_sub(before) };
         Ok(Some((response, measured)))
     }
 
-    /// Reads a response whose body is as its head says.
+    /// Reads a response whose head determines its body length.
     pub fn response(&mut self) -> Result<Response> {
-        let (head, first) = self.head()?;
+        let (head, first) = self.read_head()?;
         let status = status(&head)?;
         let body = match field(&head, "content-length") {
             _ if (100..200).contains(&status) || matches!(status, 204 | 304) => 0,
             Some(length) => {
-                let length = length.parse().context("a Content-Length that is no number")?;
+                let length = length.parse().context("the Content-Length is not a number")?;
                 self.take(length)?;
                 length
             }
             None if field(&head, "transfer-encoding").is_some() => self.chunks()?,
-            None => bail!("a response without a length:\n{head}"),
+            None => bail!("the response has no length:\n{head}"),
         };
         Ok(Response { status, head, body, first, last: self.read_at })
     }
 
-    /// Reads a response that has no body whatever its head says: the answer to HEAD.
+    /// Reads a response to a HEAD request, which has no body.
     pub fn response_without_body(&mut self) -> Result<Response> {
-        let (head, first) = self.head()?;
+        let (head, first) = self.read_head()?;
         Ok(Response { status: status(&head)?, head, body: 0, first, last: first })
     }
 
-    /// Reads the head of a response, and whatever of its body came with it.
-    pub fn beginning(&mut self) -> Result<String> {
-        Ok(self.head()?.0)
+    /// Reads the head of a response. Body bytes that were received with it stay buffered.
+    pub fn response_head(&mut self) -> Result<String> {
+        Ok(self.read_head()?.0)
     }
 
-    /// Reads `length` bytes, whatever they are of.
-    pub fn bytes(&mut self, length: usize) -> Result<()> {
+    /// Reads and discards `length` bytes.
+    pub fn skip(&mut self, length: usize) -> Result<()> {
         self.take(length)
     }
 
-    /// Reads until the server closes its side; how many bytes that were.
-    pub fn rest(&mut self) -> Result<usize> {
-        Ok(self.text()?.len())
+    /// Reads until the server closes its side. Returns how many bytes were read.
+    pub fn read_to_end(&mut self) -> Result<usize> {
+        Ok(self.read_to_string()?.len())
     }
 
-    /// The same, as text.
-    pub fn text(&mut self) -> Result<String> {
-        while self.more()? {}
+    /// Reads until the server closes its side. Returns what was read as text.
+    pub fn read_to_string(&mut self) -> Result<String> {
+        while self.read_more()? {}
         Ok(String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned())
     }
 
-    /// Says that nothing more will be sent.
-    pub fn finish(&self) -> Result<()> {
+    /// Shuts down the sending side.
+    pub fn shut_down_write(&self) -> Result<()> {
         self.stream.shutdown(Shutdown::Write).context("cannot shut down")
     }
 
-    /// Closes with a reset: what was sent and not read is thrown away on both sides.
+    /// Closes the connection with a reset. Both kernels discard the data that was not read yet.
     pub fn reset(self) -> Result<()> {
         socket::reset_on_close(&self.stream).context("cannot set SO_LINGER")
     }
 
-    fn head(&mut self) -> Result<(String, u64)> {
+    fn read_head(&mut self) -> Result<(String, u64)> {
         loop {
             if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = self.unread.drain(..end + 4).collect::<Vec<_>>();
                 return Ok((String::from_utf8_lossy(&head).into_owned(), self.read_at));
             }
-            ensure!(self.more()?, "closed before the end of a head");
+            ensure!(self.read_more()?, "the connection closed within a response head");
         }
     }
 
-    /// Reads and drops `count` bytes.
+    /// Reads and discards `count` bytes.
     fn take(&mut self, mut count: usize) -> Result<()> {
         loop {
             let here = count.min(self.unread.len());
@@ -206,7 +207,7 @@ impl Connection {
             if count == 0 {
                 return Ok(());
             }
-            ensure!(self.more()?, "closed {count} bytes before the end of a body");
+            ensure!(self.read_more()?, "the connection closed {count} bytes before the end of a body");
         }
     }
 
@@ -219,7 +220,7 @@ impl Connection {
                     let digits = String::from_utf8_lossy(&line[..end]).into_owned();
                     break usize::from_str_radix(&digits, 16).with_context(|| format!("chunk size {digits:?}"))?;
                 }
-                ensure!(self.more()?, "closed within a chunked body");
+                ensure!(self.read_more()?, "the connection closed within a chunked body");
             };
             self.take(size + 2)?;
             if size == 0 {
@@ -229,8 +230,8 @@ impl Connection {
         }
     }
 
-    /// Reads what there is; whether anything came before the end.
-    fn more(&mut self) -> Result<bool> {
+    /// Reads what is available. Returns false at the end of the stream.
+    fn read_more(&mut self) -> Result<bool> {
         let mut buffer = [0; 64 << 10];
         let read = loop {
             match self.stream.read(&mut buffer) {
@@ -258,12 +259,12 @@ mod tests {
     use std::io::Write as _;
     use std::net::TcpListener;
 
-    use super::Connection;
+    use super::RawClient;
 
     #[test]
-    fn responses_are_read_to_their_end_and_no_further() {
+    fn a_response_is_read_exactly_to_its_end() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = Connection::open(&server.local_addr().unwrap().to_string()).unwrap();
+        let mut client = RawClient::open(&server.local_addr().unwrap().to_string()).unwrap();
         let (mut peer, _) = server.accept().unwrap();
         peer.write_all(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
@@ -272,8 +273,8 @@ mod tests {
         )
         .unwrap();
         drop(peer);
-        let told: Vec<_> = (0..3).map(|_| client.response().map(|r| (r.status, r.body)).unwrap()).collect();
-        assert_eq!(told, [(200, 3), (404, 2), (304, 0)]);
-        assert_eq!(client.rest().unwrap(), 4);
+        let responses: Vec<_> = (0..3).map(|_| client.response().map(|r| (r.status, r.body)).unwrap()).collect();
+        assert_eq!(responses, [(200, 3), (404, 2), (304, 0)]);
+        assert_eq!(client.read_to_end().unwrap(), 4);
     }
 }

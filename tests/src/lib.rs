@@ -1,7 +1,7 @@
-//! The harness: real servers, unmodified, started together and stopped together, and the agent that watches them.
+//! The library of the end-to-end tests: it starts real, unmodified servers and the agent that traces them.
 //!
-//! A [`World`] is a cgroup and a temporary folder. What is started in it writes its log there, listens on loopback ports
-//! that no other world has, and is gone when its handle or the world is dropped:
+//! A [`World`] is a cgroup and a temporary folder. Each program in it writes its log into the folder and listens on a
+//! loopback port that no other world uses. It is stopped when its handle or the world is dropped:
 //!
 //! ```no_run
 //! use onlooker_tests::World;
@@ -17,14 +17,14 @@
 //! # .unwrap();
 //! ```
 //!
-//! The programs know nothing of being watched: their environment is made here, and nothing of Onlooker's is in it.
+//! The programs don't know that they are traced. Their environment is built here and holds no variable of Onlooker's.
 
 mod accounts;
 mod agent;
 mod cgroup;
+mod child_process;
 mod curl;
 mod ports;
-mod process;
 mod recording;
 mod shop;
 mod skip;
@@ -43,12 +43,12 @@ pub mod times;
 pub mod wait;
 
 pub use crate::accounts::as_nobody;
-pub use crate::agent::{Agent, agent_beside};
+pub use crate::agent::{Agent, agent_binary};
 pub use crate::cgroup::Cgroup;
+pub use crate::child_process::ChildProcess;
 pub use crate::curl::Curl;
 pub use crate::ports::Port;
-pub use crate::process::Process;
-pub use crate::recording::{Account, Ends, Recording, Summary};
+pub use crate::recording::{Outcome, Recording, RequestEnds, Summary};
 pub use crate::shop::Shop;
 pub use crate::skip::{SKIPPED_FILE, record_skip};
 pub use crate::world::World;

@@ -1,7 +1,7 @@
-//! Load: numbered requests over kept-alive connections, as many in flight as there are to be and no more.
+//! Load: numbered requests over keep-alive connections, with a fixed number of them in flight.
 //!
-//! The number is the last segment of the path. What serves the request passes it on to those it calls, so that afterwards
-//! each span says by its path which request it is of: see [`crate::parents`].
+//! The number is the last segment of the request's path. The server repeats it in the calls that it makes for the
+//! request. So every span's path shows which request it belongs to: see [`crate::parents`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::client::Connection;
+use crate::client::RawClient;
 use crate::times::Measured;
 use crate::wait::{self, within};
 use crate::world::World;
 
-/// Much longer than a load takes on a busy machine: one that hangs fails.
+/// A load that takes longer than this hangs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Requests that are to be sent to one server.
+/// Describes requests to one server.
 #[derive(Debug, Clone)]
 pub struct Load {
     address: String,
@@ -31,7 +31,7 @@ pub struct Load {
     traced: bool,
 }
 
-/// How far a load has come.
+/// How far a running load has come.
 #[derive(Debug)]
 pub struct Progress {
     next: AtomicU64,
@@ -40,123 +40,123 @@ pub struct Progress {
     sent: Mutex<Sent>,
 }
 
-/// What a load has sent, by number.
+/// The requests that a load has sent, by number.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
-    /// What was answered with a status of success.
+    /// Requests that were answered with a 2xx status.
     pub answered: BTreeMap<u64, Measured>,
-    /// What was not waited for.
-    pub given_up: BTreeMap<u64, GivenUp>,
+    /// Requests that the client aborted.
+    pub aborted: BTreeMap<u64, Abort>,
 }
 
-/// How a client gives up.
+/// How a client aborts a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GivenUp {
-    /// In the middle of the request's head: it is none yet.
-    InTheHead,
-    /// As soon as the request is sent.
-    AtOnce,
-    /// So that the server is told by a reset: it may not have read the request, and then can't any more.
+pub enum Abort {
+    /// It closes the connection in the middle of the request's head.
+    InHead,
+    /// It closes the connection after sending the request.
+    AfterRequest,
+    /// It resets the connection after sending the request. If the server has not read the request, it no longer can.
     ByReset,
 }
 
-/// The trace that a traced load's request of this number belongs to.
+/// The trace id that [`Load::with_traceparent`] puts into the request with this number.
 #[must_use]
 pub fn trace_of(number: u64) -> String {
     format!("{:032x}", (1 << 64) + u128::from(number))
 }
 
-/// The span that a traced load names as the caller of its request of this number.
+/// The parent span id that [`Load::with_traceparent`] puts into the request with this number.
 #[must_use]
 pub fn caller_of(number: u64) -> String {
     format!("{:016x}", (1 << 32) + number)
 }
 
 impl Sent {
-    /// How many requests the server has begun to serve: all whose head was sent, but of those that were reset only what
-    /// `was_read` says.
+    /// Returns how many requests the server began to serve: all whose head was sent completely. For requests aborted by
+    /// reset, `was_read` says whether the server read them.
     pub fn begun(&self, was_read: impl Fn(u64) -> bool) -> usize {
-        let begun = |(&number, &how): (&u64, &GivenUp)| match how {
-            GivenUp::InTheHead => false,
-            GivenUp::AtOnce => true,
-            GivenUp::ByReset => was_read(number),
+        let begun = |(&number, &how): (&u64, &Abort)| match how {
+            Abort::InHead => false,
+            Abort::AfterRequest => true,
+            Abort::ByReset => was_read(number),
         };
-        self.answered.len() + self.given_up.iter().filter(|&given_up| begun(given_up)).count()
+        self.answered.len() + self.aborted.iter().filter(|&aborted| begun(aborted)).count()
     }
 }
 
 impl Load {
-    /// `GET PREFIX/NUMBER` at `address`, which is `HOST:PORT`; one in flight.
+    /// `GET PREFIX/NUMBER` at `address` (`HOST:PORT`), one in flight.
     #[must_use]
     pub fn on(address: &str, prefix: &str) -> Self {
         Self { address: address.to_owned(), prefix: prefix.to_owned(), in_flight: 1, aborts: None, traced: false }
     }
 
-    /// This many connections, each with one request at a time.
+    /// Uses this many connections, each with one request at a time.
     #[must_use]
     pub fn in_flight(self, in_flight: usize) -> Self {
         Self { in_flight, ..self }
     }
 
-    /// In place of every `nth` request one that is given up, by turns in each way.
+    /// Aborts every `nth` request, cycling through the ways of [`Abort`].
     #[must_use]
     pub fn aborting(self, nth: u64) -> Self {
         Self { aborts: Some(nth), ..self }
     }
 
-    /// Each request with a `traceparent` of its own, made of its number: see [`trace_of`] and [`caller_of`].
+    /// Gives each request its own `traceparent`, derived from its number: see [`trace_of`] and [`caller_of`].
     #[must_use]
-    pub fn traced(self) -> Self {
+    pub fn with_traceparent(self) -> Self {
         Self { traced: true, ..self }
     }
 
-    /// Where it goes: `HOST:PORT`.
+    /// The server's address: `HOST:PORT`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// How this load gives up the request with this number, if it does.
+    /// How this load aborts the request with this number; none if it does not.
     #[must_use]
-    pub fn aborts(&self, number: u64) -> Option<GivenUp> {
+    pub fn aborts(&self, number: u64) -> Option<Abort> {
         let nth = self.aborts.filter(|nth| number.is_multiple_of(*nth))?;
-        Some([GivenUp::InTheHead, GivenUp::AtOnce, GivenUp::ByReset][usize::try_from(number / nth % 3).unwrap_or(0)])
+        Some([Abort::InHead, Abort::AfterRequest, Abort::ByReset][usize::try_from(number / nth % 3).unwrap_or(0)])
     }
 
-    /// Sends one request for each of `numbers`. Fails unless each gets an answer with a status of success.
+    /// Sends one request for each of `numbers`. Fails unless each is answered with a 2xx status.
     pub fn run(&self, numbers: Range<u64>) -> Result<Sent> {
         Ok(self.send(Progress::over(numbers), |_| Ok(()))?.1)
     }
 
-    /// The same in a process of its own that is watched: `program` is that of `src/bin/ask.rs`.
+    /// Like [`Load::run`], in a watched process of its own. `program` is the test binary `load_client`.
     pub fn run_watched(&self, world: &World, program: &Path, numbers: Range<u64>) -> Result<Sent> {
-        let mut ask = world.command(program);
-        ask.args([&self.address, &self.prefix, &self.in_flight.to_string()]);
-        let told = world.run(ask.args([numbers.start.to_string(), numbers.end.to_string()]))?;
-        let answered = serde_json::from_slice(&told.stdout).context("the load does not say what it sent")?;
-        Ok(Sent { answered, given_up: BTreeMap::new() })
+        let mut client = world.command(program);
+        client.args([&self.address, &self.prefix, &self.in_flight.to_string()]);
+        let output = world.run(client.args([numbers.start.to_string(), numbers.end.to_string()]))?;
+        let answered = serde_json::from_slice(&output.stdout).context("load_client printed no list of its requests")?;
+        Ok(Sent { answered, aborted: BTreeMap::new() })
     }
 
-    /// Sends requests with numbers from `first` on as long as `story` goes on.
-    pub fn during<T>(&self, first: u64, story: impl FnOnce(&Progress) -> Result<T>) -> Result<(T, Sent)> {
+    /// Sends requests numbered from `first` on until `story` returns.
+    pub fn run_during<T>(&self, first: u64, story: impl FnOnce(&Progress) -> Result<T>) -> Result<(T, Sent)> {
         self.send(Progress::over(first..u64::MAX), |progress| {
-            let told = story(progress);
+            let result = story(progress);
             progress.end.store(0, SeqCst);
-            told
+            result
         })
     }
 
     fn send<T>(&self, progress: Progress, story: impl FnOnce(&Progress) -> Result<T>) -> Result<(T, Sent)> {
-        let told = thread::scope(|scope| {
+        let result = thread::scope(|scope| {
             let senders: Vec<_> =
                 (0..self.in_flight).map(|_| scope.spawn(|| self.send_one_after_another(&progress))).collect();
-            let told = story(&progress);
+            let result = story(&progress);
             for sender in senders {
                 sender.join().map_err(|_| anyhow::anyhow!("a thread of the load panicked"))??;
             }
-            told
+            result
         })?;
-        Ok((told, progress.sent.into_inner().map_err(|_| anyhow::anyhow!("a thread of the load panicked"))?))
+        Ok((result, progress.sent.into_inner().map_err(|_| anyhow::anyhow!("a thread of the load panicked"))?))
     }
 
     fn send_one_after_another(&self, progress: &Progress) -> Result<()> {
@@ -164,32 +164,32 @@ impl Load {
         while let Some(number) = progress.take() {
             ensure!(!wait::interrupted(), "interrupted");
             if let Some(how) = self.aborts(number) {
-                self.give_up(number, how).with_context(|| format!("cannot give up request {number}"))?;
-                progress.tell(|sent| sent.given_up.extend([(number, how)]));
+                self.abort(number, how).with_context(|| format!("cannot abort request {number}"))?;
+                progress.record(|sent| sent.aborted.extend([(number, how)]));
             } else {
-                let answered = self.ask(&mut connection, number);
-                // The others are not to go on for nothing.
+                let answered = self.request(&mut connection, number);
+                // Stop the other threads: the load has failed.
                 let measured = answered.inspect_err(|_| progress.end.store(0, SeqCst));
                 let measured = measured.with_context(|| format!("request {number} was not answered"))?;
-                progress.tell(|sent| sent.answered.extend([(number, measured)]));
+                progress.record(|sent| sent.answered.extend([(number, measured)]));
             }
         }
         Ok(())
     }
 
     fn head(&self, number: u64) -> String {
-        let context = if self.traced {
+        let header = if self.traced {
             format!("traceparent: 00-{}-{}-01\r\n", trace_of(number), caller_of(number))
         } else {
             String::new()
         };
-        format!("GET {}/{number} HTTP/1.1\r\nHost: {}\r\n{context}\r\n", self.prefix, self.address)
+        format!("GET {}/{number} HTTP/1.1\r\nHost: {}\r\n{header}\r\n", self.prefix, self.address)
     }
 
-    /// Sends one request and reads its answer, on the connection that is kept if there is one.
-    fn ask(&self, kept: &mut Option<Connection>, number: u64) -> Result<Measured> {
+    /// Sends one request and reads its response. Reuses the kept connection if there is one.
+    fn request(&self, kept: &mut Option<RawClient>, number: u64) -> Result<Measured> {
         let head = self.head(number);
-        // A server may close a connection that it keeps at any time: what it did not answer a byte to, it did not serve.
+        // A server may close an idle connection at any time. If it sent no byte, it did not serve this request.
         let again = match kept.take() {
             Some(mut connection) => connection.exchange_unless_closed(&head)?.map(|answered| (connection, answered)),
             None => None,
@@ -197,23 +197,23 @@ impl Load {
         let (connection, (response, measured)) = match again {
             Some(answered) => answered,
             None => {
-                let mut connection = Connection::open(&self.address)?;
+                let mut connection = RawClient::open(&self.address)?;
                 let answered = connection.exchange(&head)?;
                 (connection, answered)
             }
         };
-        ensure!((200..300).contains(&response.status), "the answer is\n{}", response.head);
+        ensure!((200..300).contains(&response.status), "the response is\n{}", response.head);
         *kept = response.keeps_connection().then_some(connection);
         Ok(measured)
     }
 
-    fn give_up(&self, number: u64, how: GivenUp) -> Result<()> {
+    fn abort(&self, number: u64, how: Abort) -> Result<()> {
         let head = self.head(number);
-        let mut connection = Connection::open(&self.address)?;
+        let mut connection = RawClient::open(&self.address)?;
         match how {
-            GivenUp::InTheHead => drop(connection.send(&head[..head.len() / 2])?),
-            GivenUp::AtOnce => drop(connection.send(&head)?),
-            GivenUp::ByReset => {
+            Abort::InHead => drop(connection.send(&head[..head.len() / 2])?),
+            Abort::AfterRequest => drop(connection.send(&head)?),
+            Abort::ByReset => {
                 connection.send(&head)?;
                 connection.reset()?;
             }
@@ -237,24 +237,24 @@ impl Progress {
         self.next.fetch_update(SeqCst, SeqCst, open).ok()
     }
 
-    fn tell(&self, of: impl FnOnce(&mut Sent)) {
-        // Only a thread that panicked poisons it, and then the load has failed.
+    fn record(&self, change: impl FnOnce(&mut Sent)) {
+        // The lock is poisoned only if a thread panicked, and then the load fails anyway.
         if let Ok(mut sent) = self.sent.lock() {
-            of(&mut sent);
+            change(&mut sent);
         }
         self.done.fetch_add(1, SeqCst);
     }
 
-    /// The number that the next request will have: this one and all above are of requests that have not begun.
+    /// The number of the next request. Requests with this and higher numbers have not begun.
     #[must_use]
-    pub fn next(&self) -> u64 {
+    pub fn next_number(&self) -> u64 {
         self.next.load(SeqCst)
     }
 
-    /// Waits until `count` more requests are answered than now.
-    pub fn more(&self, count: u64) -> Result<()> {
+    /// Waits until `count` more requests are answered.
+    pub fn wait_for_more(&self, count: u64) -> Result<()> {
         let enough = self.done.load(SeqCst) + count;
-        wait::until(within(ANSWERED_WITHIN), "further answers", || {
+        wait::until(within(ANSWERED_WITHIN), "more responses", || {
             ensure!(self.end.load(SeqCst) > 0, "the load has failed");
             Ok((self.done.load(SeqCst) >= enough).then_some(()))
         })

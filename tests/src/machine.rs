@@ -1,4 +1,4 @@
-//! What this machine has that tests need: programs, and what `cargo xtask setup` made in the cache.
+//! Finds what tests need on this machine: installed programs, and what `cargo xtask setup` put into the cache.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use onlooker_ebpf_build::Cache;
 
-/// Where a program is that is on PATH, or in the folders for administrators that a user's PATH may lack.
+/// Finds a program on PATH, or in the administrators' folders that a user's PATH may lack.
 #[must_use]
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -17,7 +17,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Where PostgreSQL's programs are: Debian keeps them off PATH, in a folder per version; the newest counts.
+/// Finds the folder of PostgreSQL's programs. Debian keeps one folder per version outside of PATH; the newest is used.
 #[must_use]
 pub fn postgres_programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -28,12 +28,12 @@ pub fn postgres_programs() -> Option<PathBuf> {
     newest.map(|dir| dir.join("bin")).or_else(on_path)
 }
 
-/// The program `java` of a JDK of this version or a newer one: the one on PATH if it is, else the oldest of those that
-/// distributions and installers put beside each other.
+/// Finds the program `java` of a JDK of at least this version: the one on PATH, or else the oldest that fits below
+/// /usr/lib/jvm.
 #[must_use]
 pub fn java(least: u32) -> Option<PathBuf> {
     let version = |java: &Path| {
-        // BIN/../release: JAVA_VERSION="17.0.15"
+        // JAVA_HOME/release contains a line like JAVA_VERSION="17.0.15".
         let release = java.canonicalize().ok()?.parent()?.parent()?.join("release");
         java_version(&fs::read_to_string(release).ok()?)
     };
@@ -51,28 +51,28 @@ fn java_version(release: &str) -> Option<u32> {
     version.split(['.', '"', '-']).next()?.parse().ok()
 }
 
-/// The folder of the Python environment that has the servers and clients of tests/apps/python, made or not.
+/// The folder of the Python environment for tests/apps/python. It may not exist.
 pub fn python_environment() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("python"))
 }
 
-/// The OpenTelemetry Collector that receives what the tests export, made or not.
+/// The path of the OpenTelemetry Collector that receives the tests' exports. It may not exist.
 pub fn collector() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("collector").join("otelcol"))
 }
 
-pub(crate) fn need_program(name: &str) -> Result<PathBuf> {
+pub(crate) fn require_program(name: &str) -> Result<PathBuf> {
     find_program(name).with_context(|| format!("{name} is not installed: run `cargo xtask setup`"))
 }
 
-pub(crate) fn need_file(path: PathBuf) -> Result<PathBuf> {
+pub(crate) fn require_file(path: PathBuf) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
     Err(anyhow::anyhow!("{} is missing: run `cargo xtask setup`", path.display()))
 }
 
-/// The folder of the applications of one language: `tests/apps/LANGUAGE`.
+/// The folder of the test applications in one language: `tests/apps/LANGUAGE`.
 pub(crate) fn apps(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(language)
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::java_version;
 
     #[test]
-    fn a_jdk_tells_its_version() {
+    fn the_java_version_is_read_from_the_release_file() {
         assert_eq!(java_version("IMPLEMENTOR=\"Eclipse Adoptium\"\nJAVA_VERSION=\"25.0.1\"\n"), Some(25));
         assert_eq!(java_version("JAVA_VERSION=\"21\"\n"), Some(21));
         assert_eq!(java_version("MODULES=\"java.base\"\n"), None);

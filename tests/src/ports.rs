@@ -1,8 +1,8 @@
-//! Loopback ports that nobody else gets while a server is being started on them.
+//! Reserves loopback ports, so that a server gets the port that it is configured with.
 //!
-//! Below the range that the kernel takes ports for outgoing connections from, so that a busy test can't lose its server's port to
-//! a client. Among worlds, also of other processes, a port is claimed with an abstract unix socket of its name, which
-//! the kernel frees with its owner and which leaves no file.
+//! The ports lie below the range that the kernel uses for outgoing connections, so no client can take them. A port is
+//! reserved among test processes by binding an abstract unix socket with its number in the name. The kernel frees that
+//! name with its owner, and no file is left.
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,10 +13,10 @@ use std::process;
 
 use anyhow::{Result, bail};
 
-/// Under net.ipv4.ip_local_port_range, whose default begins at 32768.
+/// Below net.ipv4.ip_local_port_range, which starts at 32768 by default.
 const RANGE: RangeInclusive<u16> = 20_000..=29_999;
 
-/// A port on 127.0.0.1 that is ours until this is dropped.
+/// A port on 127.0.0.1, reserved until this is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -24,10 +24,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// Claims a port on which nothing listens.
+    /// Reserves a port on which nothing listens.
     pub fn claim() -> Result<Self> {
         let count = RANGE.end() - RANGE.start() + 1;
-        // Each process begins elsewhere, so that most claims succeed at once.
+        // Each process starts at another port, so that most attempts succeed at once.
         let offset = u16::try_from(process::id() % u32::from(count)).unwrap_or(0);
         for step in 0..count {
             let number = RANGE.start() + (offset + step) % count;
@@ -40,7 +40,7 @@ impl Port {
         bail!("every port from {} to {} is taken", RANGE.start(), RANGE.end())
     }
 
-    /// Its number.
+    /// The port number.
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number
@@ -64,7 +64,7 @@ mod tests {
     use super::Port;
 
     #[test]
-    fn a_claimed_port_is_not_given_twice() {
+    fn a_port_is_reserved_once() {
         let (first, second) = (Port::claim().unwrap(), Port::claim().unwrap());
         assert_ne!(first.number(), second.number());
     }

@@ -1,5 +1,4 @@
-//! An agent whose spans go to a file, and the sum at its end: what was sent is what was exported and what was counted as
-//! lost.
+//! Records the spans of an agent, and checks the balance at its end: every request end is exported or counted as lost.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::agent::{Agent, agent_beside};
+use crate::agent::{Agent, agent_binary};
 use crate::servers::Collector;
 use crate::spans::{self, Span};
 use crate::wait::{self, within};
 use crate::world::World;
 
-/// From the end of an exchange to its span: a second, and what a busy machine takes.
+/// A span is exported within a second of its end; the rest is for a busy machine.
 const EXPORTED_WITHIN: Duration = Duration::from_secs(20);
 
-/// An agent that watches a world, and the file where its spans end up.
+/// An agent that watches a world, and the file that its spans end up in.
 #[derive(Debug)]
 pub struct Recording {
     agent: Agent,
@@ -26,79 +25,86 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Starts one that writes every span to a file, and waits until it is ready.
+    /// Starts an agent that writes every span to a file, and waits until it is ready.
     pub fn start(world: &World) -> Result<Self> {
         Self::start_with(world, &[])
     }
 
-    /// The same with more of the agent's options.
+    /// Like [`Recording::start`], with more options for the agent.
     pub fn start_with(world: &World, options: &[&str]) -> Result<Self> {
-        Self::selecting(world, &[&["--cgroup", world.cgroup().name()?], options].concat())
+        Self::start_selecting(world, &[&["--cgroup", world.cgroup().name()?], options].concat())
     }
 
-    /// Starts one that watches what these options select, in place of the whole world.
-    pub fn selecting(world: &World, options: &[&str]) -> Result<Self> {
+    /// Starts an agent that watches what `options` select instead of the whole world.
+    pub fn start_selecting(world: &World, options: &[&str]) -> Result<Self> {
         let file = world.dir().join("spans.jsonl");
         let path = file.to_str().context("the temporary folder's path is UTF-8")?;
-        let agent = Agent::select(world, &agent_beside()?, &[options, &["--file", path]].concat(), &[])?;
+        let agent = Agent::select(world, &agent_binary()?, &[options, &["--file", path]].concat(), &[])?;
         Ok(Self { agent, file })
     }
 
-    /// Starts one that sends every span to `collector`, over the protocol that `OTEL_EXPORTER_OTLP_PROTOCOL` calls so.
-    pub fn through(collector: &Collector, world: &World, protocol: &str) -> Result<Self> {
+    /// Starts an agent that exports to `collector` over `protocol`, a value of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub fn start_exporting(collector: &Collector, world: &World, protocol: &str) -> Result<Self> {
         let environment = collector.environment(protocol);
         let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let agent = Agent::watch(world, &agent_beside()?, &[], &environment)?;
-        Ok(Self::by(agent, collector.file()))
+        let agent = Agent::watch(world, &agent_binary()?, &[], &environment)?;
+        Ok(Self::of_agent(agent, collector.file()))
     }
 
-    /// The recording of an agent that is started already, whose spans end up in this file.
+    /// Records an agent that already runs. `file` is where its spans end up.
     #[must_use]
-    pub fn by(agent: Agent, file: &Path) -> Self {
+    pub fn of_agent(agent: Agent, file: &Path) -> Self {
         Self { agent, file: file.to_owned() }
     }
 
-    /// What was exported so far, by start.
+    /// Returns the spans exported so far, by start time.
     pub fn spans(&self) -> Result<Vec<Span>> {
-        spans::spans(&spans::lines(&self.file)?)
+        spans::from_requests(&spans::read_lines(&self.file)?)
     }
 
-    /// Waits until `count` spans are exported, and returns all there are then.
-    pub fn wait_for(&self, count: usize) -> Result<Vec<Span>> {
+    /// Waits until `count` spans are exported, and returns all spans.
+    pub fn wait_for_spans(&self, count: usize) -> Result<Vec<Span>> {
         self.wait_until(&format!("{count} spans"), |spans| spans.len() >= count)
     }
 
-    /// Waits until what is exported is `enough`, and returns all there is then.
+    /// Waits until `enough` accepts the exported spans, and returns them. `what` names them in the error.
     pub fn wait_until(&self, what: &str, enough: impl Fn(&[Span]) -> bool) -> Result<Vec<Span>> {
         let (mut seen, mut offset) = (Vec::new(), 0);
         wait::until(within(EXPORTED_WITHIN), what, || {
-            // Reading all of them at every look would take a processor that others need.
-            seen.extend(spans::spans(&spans::lines_after(&self.file, &mut offset)?)?);
+            // Read only what is new: parsing all spans each time would take CPU time from the traced servers.
+            seen.extend(spans::from_requests(&spans::read_lines_after(&self.file, &mut offset)?)?);
             Ok(enough(&seen).then_some(()))
         })
-        .with_context(|| format!("{} came:\n{}", seen.len(), spans::overview(&seen)))?;
+        .with_context(|| format!("{} spans arrived:\n{}", seen.len(), spans::overview(&seen)))?;
         spans::sort(&mut seen);
         Ok(seen)
     }
 
-    /// Waits until `ends` request ends (a request has two if both sides' processes are watched) are told, stops the agent
-    /// and takes the sum. Fails unless these and no others are told, and none is counted as lost.
-    pub fn finish(self, ends: usize) -> Result<Account> {
-        let waited = self.wait_for(ends);
-        // What did not come is told better by the sum: with the counters.
-        let account = self.stop(ends)?;
-        let told = account.spans.len();
-        ensure!(told == ends, "{told} of {ends} request ends are told, the others lost\n{}", account.summary);
+    /// RequestEnds an end-to-end test: `request_ends` is the number of request ends that it caused.
+    ///
+    /// A request has two ends if the processes on both sides are watched. Waits until that many spans are exported, stops
+    /// the agent and checks the balance. Fails unless exactly these are exported and none is counted as lost.
+    pub fn finish(self, request_ends: usize) -> Result<Outcome> {
+        let waited = self.wait_for_spans(request_ends);
+        // If spans are missing, the balance gives the better error: it shows the counters.
+        let outcome = self.stop(request_ends)?;
+        let exported = outcome.spans.len();
+        ensure!(
+            exported == request_ends,
+            "{exported} of {request_ends} request ends are exported, the others are counted as lost:\n{}",
+            outcome.summary
+        );
         waited?;
-        Ok(account)
+        Ok(outcome)
     }
 
-    /// Stops the agent at once and takes the sum. Fails unless it is `ends`.
-    pub fn stop(mut self, ends: impl Into<Ends>) -> Result<Account> {
+    /// Stops the agent at once and checks the balance. Fails unless exported and lost request ends add up to
+    /// `request_ends`.
+    pub fn stop(mut self, request_ends: impl Into<RequestEnds>) -> Result<Outcome> {
         let summary = Summary::read(&self.agent.finish()?);
-        // A collector that has taken them writes them in its own time.
-        let spans = self.wait_for(usize::try_from(summary.get("spans_exported"))?)?;
-        Account::take(spans, summary, &ends.into())
+        // A collector may write the spans to its file later than it accepts them.
+        let spans = self.wait_for_spans(usize::try_from(summary.get("spans_exported"))?)?;
+        Outcome::check(spans, summary, &request_ends.into())
     }
 
     /// The agent.
@@ -106,72 +112,72 @@ impl Recording {
         &mut self.agent
     }
 
-    /// The file of its spans.
+    /// The file that the spans end up in.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
     }
 }
 
-/// How many request ends there were: exactly, or, where the agent came in the middle of them, at least and at most.
+/// The number of request ends that a test caused. A range if the agent was started while requests were in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ends(RangeInclusive<usize>);
+pub struct RequestEnds(RangeInclusive<usize>);
 
-impl From<usize> for Ends {
+impl From<usize> for RequestEnds {
     fn from(exactly: usize) -> Self {
         Self(exactly..=exactly)
     }
 }
 
-impl From<RangeInclusive<usize>> for Ends {
+impl From<RangeInclusive<usize>> for RequestEnds {
     fn from(range: RangeInclusive<usize>) -> Self {
         Self(range)
     }
 }
 
-impl fmt::Display for Ends {
+impl fmt::Display for RequestEnds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (least, most) = (self.0.start(), self.0.end());
         if least == most { write!(f, "{least}") } else { write!(f, "from {least} to {most}") }
     }
 }
 
-/// All that an agent exported, and what it counted: together what was sent.
+/// What an agent exported, and what it counted. Together these are all request ends.
 #[derive(Debug)]
-pub struct Account {
-    /// By start.
+pub struct Outcome {
+    /// Exported spans, by start time.
     pub spans: Vec<Span>,
-    /// The counters it printed at its end.
+    /// The counters that the agent printed when it ended.
     pub summary: Summary,
 }
 
-impl Account {
-    /// Takes the sum. Fails unless `ends` request ends are accounted for, to the unit: exported or counted as lost; or if a
-    /// span can't be where it is in its trace.
-    pub fn take(spans: Vec<Span>, summary: Summary, ends: &Ends) -> Result<Self> {
+impl Outcome {
+    /// Checks the balance. Fails unless exported spans and losses add up to exactly `request_ends`, and every span lies
+    /// within its parent, as far as that is certain.
+    pub fn check(spans: Vec<Span>, summary: Summary, request_ends: &RequestEnds) -> Result<Self> {
         let (exported, lost) = (spans.len(), usize::try_from(summary.lost())?);
         ensure!(
-            ends.0.contains(&(exported + lost)),
-            "{ends} request ends were made, but {exported} exported and {lost} counted as lost:\n{}\nthe counters are\n{summary}",
+            request_ends.0.contains(&(exported + lost)),
+            "{request_ends} request ends were caused, but {exported} are exported and {lost} counted as lost:\n{}\nthe counters are\n{summary}",
             spans::overview(&spans)
         );
-        spans::expect_causes(&spans)?;
+        spans::expect_within_certain_parents(&spans)?;
         Ok(Self { spans, summary })
     }
 
-    /// Fails unless the spans are the tree `expected`: see [`spans::expect_tree`].
-    pub fn is_tree(&self, show: &[&str], expected: &str) -> Result<&Self> {
+    /// Fails unless the spans form the tree `expected`: see [`spans::expect_tree`].
+    pub fn expect_tree(&self, show: &[&str], expected: &str) -> Result<&Self> {
         spans::expect_tree(&self.spans, show, expected)?;
         Ok(self)
     }
 }
 
-/// The counters that an agent printed at its end; those that are not 0.
+/// The counters that an agent printed when it ended. Counters that are 0 are not printed.
 #[derive(Debug, Clone, Default)]
 pub struct Summary(BTreeMap<String, u64>);
 
 impl Summary {
-    /// Reads the lines `onlooker: NAME VALUE  MEANING` out of the agent's stderr.
+    /// Reads the lines `onlooker: NAME VALUE  MEANING` from the agent's stderr.
     #[must_use]
     pub fn read(stderr: &str) -> Self {
         let counter = |line: &str| {
@@ -182,13 +188,13 @@ impl Summary {
         Self(stderr.lines().filter_map(counter).collect())
     }
 
-    /// The value of a counter.
+    /// The value of a counter; 0 if it was not printed.
     #[must_use]
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// Request ends that began, or would have, and are no exported span.
+    /// The number of request ends that are counted under some name and were not exported.
     #[must_use]
     pub fn lost(&self) -> u64 {
         let counted = |name: &str| {
@@ -211,7 +217,7 @@ mod tests {
     use super::Summary;
 
     #[test]
-    fn the_summary_is_read_from_what_the_agent_says() {
+    fn counters_are_read_from_the_agents_stderr() {
         let summary = Summary::read(
             "onlooker: ready: 3 processes selected\n\
              onlooker: events                        12  Records taken\n\

@@ -1,7 +1,7 @@
-//! The servers, one file each. They are had as their users have them: packages, with a configuration file and nothing more.
+//! The servers, one file each. They are installed from packages and configured, but otherwise unmodified.
 //!
-//! A server is ready when its own log says so. Nothing is sent to it to find out, so that whoever watches from the beginning
-//! sees the test's requests and no others.
+//! A server is ready when its log says so. No probe request is sent, so an agent that runs from the beginning sees only the
+//! test's own requests.
 
 mod app;
 mod collector;
@@ -24,15 +24,15 @@ pub use self::nginx::{Nginx, Site};
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;
 
-/// The slowest of them takes a second alone; the machine may be busy with compiling.
+/// The slowest server needs one second on an idle machine, but a compiler may be running.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is left to do when the last client has gone takes this long at most.
+/// A server finishes its remaining work within this time.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Waits until nobody is connected any more to the server at `address`, `127.0.0.1:PORT`: then it has done with all it was
-/// asked for, also with what its clients gave up.
-pub fn left_alone(address: &str) -> Result<()> {
+/// Waits until the server at `address` (`127.0.0.1:PORT`) has no connections left. Then it has finished all its requests,
+/// aborted ones included.
+pub fn wait_for_no_connections(address: &str) -> Result<()> {
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).context("an address has a port")?;
     wait::until(within(DONE_WITHIN), "end of the connections", || {
         let table = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
@@ -40,7 +40,7 @@ pub fn left_alone(address: &str) -> Result<()> {
     })
 }
 
-/// proc(5): number, local and remote address as `IP:PORT` in hex, state. What is in TIME_WAIT is no process's any more.
+/// proc(5): number, local and remote address as hexadecimal `IP:PORT`, state. No process owns a socket in TIME_WAIT.
 fn connections_in(table: &str, port: u16) -> usize {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
@@ -59,7 +59,7 @@ mod tests {
     use super::connections_in;
 
     #[test]
-    fn connections_are_counted_at_the_servers_end() {
+    fn connections_are_counted_on_the_servers_side() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue\n\
                         0: 0100007F:4E20 00000000:0000 0A 00000000:00000000\n\
                         1: 0100007F:4E20 0100007F:D431 01 00000000:00000000\n\

@@ -1,31 +1,31 @@
-//! The chain that the demo shows and many tests take: nginx, two Flask services, PostgreSQL and Redis.
+//! The services of the demo, which several tests use too: nginx, two Flask services, PostgreSQL and Redis.
 
 use anyhow::Result;
 
 use crate::servers::{Gunicorn, Nginx, Postgres, Redis, Workers};
 use crate::world::World;
 
-/// nginx proxies to `storefront`, which asks `inventory`, which asks Redis and, for what is not there, PostgreSQL.
+/// nginx proxies to `storefront`, which calls `inventory`, which queries Redis and, on a cache miss, PostgreSQL.
 ///
-/// `GET /products/7` answers 200, and so do 8 and 9; any other number answers 404.
+/// `GET /products/7` returns 200, and so do 8 and 9; any other number returns 404.
 #[derive(Debug)]
 pub struct Shop {
-    // Stopped in this order: who asks before who answers.
+    // Dropped in this order: callers before the services they call.
     /// The proxy in front.
     pub nginx: Nginx,
     /// The service that nginx proxies to.
     pub storefront: Gunicorn,
-    /// The service behind it, which has the databases.
+    /// The service behind it, which uses the databases.
     pub inventory: Gunicorn,
-    /// What inventory remembers for a minute.
+    /// The cache of inventory, with a lifetime of one minute.
     pub redis: Redis,
-    /// What inventory counts.
+    /// The database of inventory.
     pub postgres: Postgres,
 }
 
 impl Shop {
-    /// Starts all five in `world`, both services with `workers`.
-    pub fn open(world: &World, workers: Workers) -> Result<Self> {
+    /// Starts all five in `world`, both Flask services with `workers`.
+    pub fn start(world: &World, workers: Workers) -> Result<Self> {
         let postgres = Postgres::start(world)?;
         postgres.execute(include_str!("../apps/python/inventory.sql"))?;
         let redis = Redis::start(world)?;
@@ -40,7 +40,7 @@ impl Shop {
         Ok(Self { nginx, storefront, inventory, redis, postgres })
     }
 
-    /// The URL of a product, at nginx.
+    /// The URL of a product at nginx.
     #[must_use]
     pub fn product(&self, number: u32) -> String {
         self.nginx.url(&format!("/products/{number}"))

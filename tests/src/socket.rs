@@ -1,17 +1,17 @@
-//! What the standard library can't say to a socket.
+//! Socket options that the standard library does not offer.
 
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// Connects with a buffer for `bytes` of what is not yet read: it has to be known before, because the window is told then.
+/// Connects with a receive buffer of `bytes`. It must be set before connecting, because that announces the window.
 pub(crate) fn connect_with_receive_buffer(address: SocketAddrV4, bytes: libc::c_int) -> io::Result<TcpStream> {
     // SAFETY: socket takes any three integers.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and owned by nothing else.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     set(&socket, libc::SO_RCVBUF, &bytes)?;
     let peer = libc::sockaddr_in {
@@ -20,19 +20,19 @@ pub(crate) fn connect_with_receive_buffer(address: SocketAddrV4, bytes: libc::c_
         sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
         sin_zero: [0; 8],
     };
-    // SAFETY: the descriptor is open, and the address is a `sockaddr_in` of the length that is told.
+    // SAFETY: the descriptor is open, and the address is a `sockaddr_in` of the given length.
     let connected = unsafe { libc::connect(socket.as_raw_fd(), (&raw const peer).cast(), length_of(&peer)?) };
     if connected == 0 { Ok(socket.into()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets the socket's close send a reset in place of a FIN: what was sent and not read is thrown away on both sides.
+/// Makes closing the socket send a reset instead of a FIN. Data that was not read yet is discarded on both sides.
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     set(stream, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 })
 }
 
 fn set<T>(socket: &impl std::os::fd::AsFd, option: libc::c_int, value: &T) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open, and the value has the length that is told.
+    // SAFETY: the descriptor is open, and the value has the given length.
     let set =
         unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, std::ptr::from_ref(value).cast(), length_of(value)?) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

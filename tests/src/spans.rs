@@ -1,4 +1,4 @@
-//! What was exported, as the tests read it: spans out of OTLP JSON, and whole traces as a tree of text.
+//! Reads exported spans from OTLP JSON, and prints and checks traces as trees of text.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -10,83 +10,83 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// Evidence of a parent that may not err: see docs/parents.md.
+/// Evidence on which a parent is certain: see docs/parents.md.
 pub(crate) const CERTAIN: [&str; 7] = ["wire", "host", "thread", "goroutine", "task", "async-id", "responder"];
 
-/// One exported span, with the service of its resource.
+/// An exported span, with its service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// In hex, as on the wire.
+    /// Hexadecimal.
     pub trace_id: String,
-    /// In hex, as on the wire.
+    /// Hexadecimal.
     pub span_id: String,
-    /// In hex; none for a root.
+    /// Span id of the parent, hexadecimal; none for a root.
     pub parent: Option<String>,
-    /// W3C tracestate, empty if none.
+    /// W3C tracestate; empty if there is none.
     pub trace_state: String,
-    /// Its name.
+    /// Span name.
     pub name: String,
-    /// `server` or `client`; the number of any other kind.
+    /// `server`, `client`, or the number of another kind.
     pub kind: String,
-    /// Nanoseconds since the Unix epoch.
+    /// Start time in nanoseconds since the Unix epoch.
     pub start: u64,
-    /// Nanoseconds since the Unix epoch.
+    /// End time in nanoseconds since the Unix epoch.
     pub end: u64,
     /// `unset`, `ok` or `error`.
     pub status: String,
-    /// The description of its status.
+    /// Description of the status.
     pub description: String,
-    /// Values as text.
+    /// Attributes, with their values as text.
     pub attributes: BTreeMap<String, String>,
-    /// `service.name` of its resource.
+    /// `service.name` of the resource.
     pub service: String,
-    /// The attributes of its resource, values as text.
+    /// Attributes of the resource, with their values as text.
     pub resource: BTreeMap<String, String>,
-    /// Span ids of its links.
+    /// Span ids of the links.
     pub links: Vec<String>,
 }
 
 impl Span {
-    /// The value of an attribute, empty if the span has none of that name.
+    /// The value of an attribute; empty if the span does not have it.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
         self.attributes.get(key).map_or("", String::as_str)
     }
 
-    /// From start to end.
+    /// End minus start.
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(self.end.saturating_sub(self.start))
     }
 
-    /// One line: service, kind and name, and what else a reader of a test has to see.
-    pub(crate) fn told(&self, show: &[&str], parent_is_here: bool) -> String {
+    /// Formats the span as one line: service, kind, name, status, evidence, and the attributes in `show`.
+    pub(crate) fn line(&self, show: &[&str], parent_is_here: bool) -> String {
         let mut line = format!("{} {} {}", self.service, self.kind, self.name);
-        let mut say = |what: &str, value: &str| {
+        let mut append = |what: &str, value: &str| {
             if !value.is_empty() {
-                // Writing to a String can't fail.
+                // Writing to a String never fails.
                 let _ = write!(line, "{what}{value}");
             }
         };
-        say(" -> ", self.get("http.response.status_code"));
-        say(" by ", self.get("onlooker.parent.evidence"));
+        append(" -> ", self.get("http.response.status_code"));
+        append(" by ", self.get("onlooker.parent.evidence"));
         if let (Some(parent), false) = (&self.parent, parent_is_here) {
-            say(" under ", parent);
+            append(" under ", parent);
         }
         match self.status.as_str() {
             "unset" => {}
-            "error" => say(" error=", self.get("error.type")),
-            other => say(" status=", other),
+            "error" => append(" error=", self.get("error.type")),
+            other => append(" status=", other),
         }
         for key in show {
-            say(&format!(" {key}="), self.get(key));
+            append(&format!(" {key}="), self.get(key));
         }
         line
     }
 }
 
-/// Every span of these `ExportTraceServiceRequest`s, by start.
-pub fn spans(requests: &[Value]) -> Result<Vec<Span>> {
+/// Returns the spans of these `ExportTraceServiceRequest`s, by start time.
+pub fn from_requests(requests: &[Value]) -> Result<Vec<Span>> {
     let mut spans = Vec::new();
     for resource_spans in requests.iter().flat_map(|request| list(&request["resourceSpans"])) {
         let resource = attributes(&resource_spans["resource"]);
@@ -98,18 +98,18 @@ pub fn spans(requests: &[Value]) -> Result<Vec<Span>> {
     Ok(spans)
 }
 
-/// By start, and by end where that is the same.
+/// Sorts by start time, then by end time.
 pub(crate) fn sort(spans: &mut [Span]) {
     spans.sort_by_key(|span| (span.start, span.end));
 }
 
-/// The whole lines of a file of OTLP JSON lines; none if there is no such file yet.
-pub fn lines(path: &Path) -> Result<Vec<Value>> {
-    lines_after(path, &mut 0)
+/// Reads the complete lines of a file of OTLP JSON lines; none if the file does not exist yet.
+pub fn read_lines(path: &Path) -> Result<Vec<Value>> {
+    read_lines_after(path, &mut 0)
 }
 
-/// Those after the first `offset` bytes, which then are those up to the end of what was read.
-pub(crate) fn lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
+/// Reads the complete lines after `offset`, and moves `offset` behind them.
+pub(crate) fn read_lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -118,7 +118,7 @@ pub(crate) fn lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(*offset))?;
     file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-    // The last line may be half written; its other half comes with the next look.
+    // The last line may be half written; the next call reads it.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &bytes[..=end]);
     *offset += whole.len() as u64;
     let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -127,13 +127,13 @@ pub(crate) fn lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// Those of one service and kind.
+/// Returns the spans of one service and kind.
 #[must_use]
-pub fn of(spans: &[Span], service: &str, kind: &str) -> Vec<Span> {
+pub fn of_service(spans: &[Span], service: &str, kind: &str) -> Vec<Span> {
     spans.iter().filter(|span| span.service == service && span.kind == kind).cloned().collect()
 }
 
-/// The spans as indented lines, children below their parents, siblings and roots by start; `show` names attributes to tell.
+/// Prints the spans as indented lines, children below parents, by start time. `show` names attributes to include.
 #[must_use]
 pub fn tree(spans: &[Span], show: &[&str]) -> String {
     let here: HashSet<_> = spans.iter().map(|span| span.span_id.as_str()).collect();
@@ -142,69 +142,70 @@ pub fn tree(spans: &[Span], show: &[&str]) -> String {
         children.entry(span.parent.as_deref().filter(|parent| here.contains(parent))).or_default().push(span);
     }
     let mut text = String::new();
-    // Each span is below at most one parent, and a cycle hangs below no root.
+    // Each span has at most one parent, and spans in a cycle are reachable from no root.
     let mut next: Vec<(usize, &Span)> =
         children.remove(&None).unwrap_or_default().into_iter().map(|root| (0, root)).collect();
     next.reverse();
     while let Some((depth, span)) = next.pop() {
-        let _ = writeln!(text, "{:indent$}{}", "", span.told(show, depth > 0), indent = 2 * depth);
+        let _ = writeln!(text, "{:indent$}{}", "", span.line(show, depth > 0), indent = 2 * depth);
         let below = children.remove(&Some(span.span_id.as_str())).unwrap_or_default();
         next.extend(below.into_iter().rev().map(|child| (depth + 1, child)));
     }
-    for lost in children.into_values().flatten() {
-        let _ = writeln!(text, "in a circle: {}", lost.told(show, true));
+    for cyclic in children.into_values().flatten() {
+        let _ = writeln!(text, "in a cycle: {}", cyclic.line(show, true));
     }
     text
 }
 
-/// The spans as [`tree`] has them, or, where that would be too long to read, how many there are of each kind.
+/// Prints the spans like [`tree`], or, if there are too many to read, the number of spans of each kind.
 #[must_use]
 pub fn overview(spans: &[Span]) -> String {
-    const READ: usize = 100;
-    if spans.len() <= READ {
+    const READABLE: usize = 100;
+    if spans.len() <= READABLE {
         return tree(spans, &[]);
     }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for span in spans {
-        *counts.entry(span.told(&["onlooker.incomplete"], true)).or_default() += 1;
+        *counts.entry(span.line(&["onlooker.incomplete"], true)).or_default() += 1;
     }
     counts.into_iter().map(|(what, count)| format!("{count:6} {what}\n")).collect()
 }
 
-/// Fails if a span begins before what caused it, its parent, or goes on when that has ended in good order. A parent that is
-/// only likely may be another's, and then ends when it wants: its beginning alone is asked.
-pub fn expect_causes(spans: &[Span]) -> Result<()> {
-    expect_within_parents(spans, |span| CERTAIN.contains(&span.get("onlooker.parent.evidence")))
+/// Fails if a span begins before its parent, or ends after it though the parent ended normally.
+///
+/// The end is checked only if the parent is certain. A likely parent may be the wrong one.
+pub fn expect_within_certain_parents(spans: &[Span]) -> Result<()> {
+    check_within_parents(spans, |span| CERTAIN.contains(&span.get("onlooker.parent.evidence")))
 }
 
-/// The same with every parent as if it were certain: where it has to be the right one.
-pub fn expect_nested(spans: &[Span]) -> Result<()> {
-    expect_within_parents(spans, |_| true)
+/// Like [`expect_within_certain_parents`], but also checks the ends below likely parents.
+pub fn expect_within_parents(spans: &[Span]) -> Result<()> {
+    check_within_parents(spans, |_| true)
 }
 
-fn expect_within_parents(spans: &[Span], is_certain: impl Fn(&Span) -> bool) -> Result<()> {
+fn check_within_parents(spans: &[Span], is_certain: impl Fn(&Span) -> bool) -> Result<()> {
     let here: HashMap<_, _> = spans.iter().map(|span| (span.span_id.as_str(), span)).collect();
     let mut outside = Vec::new();
     for span in spans {
         let Some(parent) = span.parent.as_deref().and_then(|parent| here.get(parent)) else { continue };
-        // A caller that gives up does not end what it has caused.
-        let given_up = parent.status == "error" && parent.get("http.response.status_code").is_empty()
+        // The work for a request goes on after its client aborts it.
+        let aborted = parent.status == "error" && parent.get("http.response.status_code").is_empty()
             || !parent.get("onlooker.incomplete").is_empty();
-        if span.start < parent.start || span.end > parent.end && !given_up && is_certain(span) {
+        if span.start < parent.start || span.end > parent.end && !aborted && is_certain(span) {
             let nanos = |span: u64, parent: u64| i128::from(span) - i128::from(parent);
             outside.push(format!(
                 "{}\n  begins {} ns after and ends {} ns after\n{}\n  which took {:?}",
-                span.told(&[], true),
+                span.line(&[], true),
                 nanos(span.start, parent.start),
                 nanos(span.end, parent.end),
-                parent.told(&[], true),
+                parent.line(&[], true),
                 parent.duration(),
             ));
         }
     }
     ensure!(
         outside.is_empty(),
-        "{} of {} spans are outside of their parents:\n{}",
+        "{} of {} spans are not within their parents:\n{}",
         outside.len(),
         spans.len(),
         outside.join("\n")
@@ -212,23 +213,23 @@ fn expect_within_parents(spans: &[Span], is_certain: impl Fn(&Span) -> bool) -> 
     Ok(())
 }
 
-/// Fails unless the spans are `expected`, which is written as [`tree`] writes: see [`expect_lines`].
+/// Fails unless the spans are `expected`, written like the output of [`tree`]: see [`expect_lines`].
 pub fn expect_tree(spans: &[Span], show: &[&str], expected: &str) -> Result<()> {
     expect_lines(&tree(spans, show), expected)
 }
 
-/// Fails unless `told` has the lines of `expected`, which may be indented as a whole. `*` at the end of an expected line
-/// stands for any rest.
-pub fn expect_lines(told: &str, expected: &str) -> Result<()> {
+/// Fails unless `text` has the lines of `expected`, which may be indented as a whole. A `*` at the end of an expected line
+/// matches any rest.
+pub fn expect_lines(text: &str, expected: &str) -> Result<()> {
     let lines: Vec<_> = expected.lines().filter(|line| !line.trim().is_empty()).collect();
     let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
     let expected: Vec<_> = lines.iter().map(|line| &line[indent..]).collect();
-    let matches = |(told, expected): (&str, &&str)| match expected.strip_suffix('*') {
-        Some(beginning) => told.starts_with(beginning),
-        None => told == *expected,
+    let matches = |(line, expected): (&str, &&str)| match expected.strip_suffix('*') {
+        Some(beginning) => line.starts_with(beginning),
+        None => line == *expected,
     };
-    let same = told.lines().count() == expected.len() && told.lines().zip(&expected).all(matches);
-    ensure!(same, "there is\n{told}\nbut expected was\n{}\n", expected.join("\n"));
+    let same = text.lines().count() == expected.len() && text.lines().zip(&expected).all(matches);
+    ensure!(same, "found\n{text}\nbut expected\n{}\n", expected.join("\n"));
     Ok(())
 }
 
@@ -274,7 +275,7 @@ fn attributes(holder: &Value) -> BTreeMap<String, String> {
     list(&holder["attributes"]).map(|attribute| (text(&attribute["key"]), plain(&attribute["value"]))).collect()
 }
 
-/// An `AnyValue`: the one member it has, as text. OTLP writes 64-bit integers as strings.
+/// Converts the single member of an `AnyValue` to text. OTLP JSON writes 64-bit integers as strings.
 fn plain(value: &Value) -> String {
     match value.as_object().and_then(|members| members.values().next()) {
         Some(Value::String(text)) => text.clone(),
@@ -287,10 +288,10 @@ fn plain(value: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{expect_causes, expect_nested, expect_tree, spans, tree};
+    use super::{expect_tree, expect_within_certain_parents, expect_within_parents, from_requests, tree};
 
     #[test]
-    fn a_span_is_within_what_caused_it() {
+    fn a_span_must_lie_within_its_parent() {
         let span = |id: &str, parent: &str, evidence: &str, (start, end): (u8, u8), more: serde_json::Value| {
             let mut span = json!({"spanId": id, "parentSpanId": parent, "startTimeUnixNano": start.to_string(),
                 "endTimeUnixNano": end.to_string(),
@@ -300,19 +301,19 @@ mod tests {
         };
         let is_good = |evidence: &str, child: (u8, u8), more: serde_json::Value| {
             let both = [span("a", "", "", (10, 20), more), span("b", "a", evidence, child, json!({}))];
-            let spans = spans(&[json!({"resourceSpans": [{"scopeSpans": [{"spans": both}]}]})]).unwrap();
-            (expect_causes(&spans).is_ok(), expect_nested(&spans).is_ok())
+            let spans = from_requests(&[json!({"resourceSpans": [{"scopeSpans": [{"spans": both}]}]})]).unwrap();
+            (expect_within_certain_parents(&spans).is_ok(), expect_within_parents(&spans).is_ok())
         };
         assert_eq!(is_good("thread", (10, 20), json!({})), (true, true));
         assert_eq!(is_good("thread", (11, 21), json!({})), (false, false));
         assert_eq!(is_good("tick", (11, 21), json!({})), (true, false));
         assert_eq!(is_good("tick", (9, 15), json!({})), (false, false));
-        let given_up = json!({"status": {"code": 2}});
-        assert_eq!(is_good("thread", (11, 21), given_up), (true, true));
+        let aborted = json!({"status": {"code": 2}});
+        assert_eq!(is_good("thread", (11, 21), aborted), (true, true));
     }
 
     #[test]
-    fn a_trace_is_told_as_a_tree() {
+    fn a_trace_is_printed_as_a_tree() {
         let span = |id: &str, parent: &str, name: &str, kind: u8, start: &str| {
             json!({"traceId": "t", "spanId": id, "parentSpanId": parent, "name": name, "kind": kind,
                    "startTimeUnixNano": start, "endTimeUnixNano": "20", "status": {},
@@ -324,7 +325,7 @@ mod tests {
                 span("b", "a", "GET /", 2, "9"), span("a", "", "GET /", 3, "8"), span("c", "gone", "PUT", 2, "10"),
             ]}],
         }]});
-        let spans = spans(&[request]).unwrap();
+        let spans = from_requests(&[request]).unwrap();
         let expected = "
             shop client GET / by host
               shop server GET / by host

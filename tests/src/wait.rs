@@ -1,4 +1,4 @@
-//! Waiting for something to be so, with a deadline and a name for what did not come.
+//! Waits for conditions with a deadline. The error names what did not happen.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -6,41 +6,41 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Between two looks. Short beside everything that is waited for, long beside the cost of a look.
+/// Pause between two checks: short compared with what is waited for, long compared with the cost of a check.
 const PAUSE: Duration = Duration::from_millis(5);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The moment after which waiting has failed.
+/// A moment after which waiting fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     start: Instant,
     patience: Duration,
-    despite_signals: bool,
+    ignores_signals: bool,
 }
 
-/// A deadline `patience` from now.
+/// Creates a deadline `patience` from now.
 #[must_use]
 pub fn within(patience: Duration) -> Deadline {
-    Deadline { start: Instant::now(), patience, despite_signals: false }
+    Deadline { start: Instant::now(), patience, ignores_signals: false }
 }
 
 impl Deadline {
-    /// Goes on waiting when a signal asks this process to end: for clearing up, which is what it then has to do.
-    pub(crate) fn despite_signals(self) -> Self {
-        Self { despite_signals: true, ..self }
+    /// Keeps waiting when a signal asks this process to end. For clean-up, which must happen then.
+    pub(crate) fn ignoring_signals(self) -> Self {
+        Self { ignores_signals: true, ..self }
     }
 }
 
-/// Looks until `look` finds something, and returns it.
+/// Calls `check` until it returns a value, and returns that.
 ///
-/// Fails when `look` does, when the deadline passes ("no `what` within 5 s"), and when a signal asked this process to end.
-pub fn until<T>(deadline: Deadline, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// Fails if `check` fails, if the deadline passes ("no `what` within 5 s"), or if a signal asked this process to end.
+pub fn until<T>(deadline: Deadline, what: &str, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     loop {
-        if let Some(found) = look()? {
+        if let Some(found) = check()? {
             return Ok(found);
         }
-        if !deadline.despite_signals && interrupted() {
+        if !deadline.ignores_signals && interrupted() {
             bail!("interrupted while waiting for {what}");
         }
         if deadline.start.elapsed() >= deadline.patience {
@@ -50,13 +50,13 @@ pub fn until<T>(deadline: Deadline, what: &str, mut look: impl FnMut() -> Result
     }
 }
 
-/// From now on SIGINT and SIGTERM make waiting fail in place of killing the process, so that what was started is stopped.
-pub fn heed_signals() -> Result<()> {
+/// Makes SIGINT and SIGTERM fail the waiting functions instead of killing this process, so that it stops what it started.
+pub fn handle_signals() -> Result<()> {
     extern "C" fn remember(_: libc::c_int) {
         INTERRUPTED.store(true, Ordering::Relaxed);
     }
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: the handler stores to an atomic, which is async-signal-safe, and stays valid for the process's life.
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe, and it is a function of this process.
         let previous = unsafe { libc::signal(signal, remember as *const () as libc::sighandler_t) };
         if previous == libc::SIG_ERR {
             return Err(std::io::Error::last_os_error()).context("cannot handle SIGINT and SIGTERM");
@@ -65,7 +65,7 @@ pub fn heed_signals() -> Result<()> {
     Ok(())
 }
 
-/// Whether a signal has asked this process to end.
+/// Returns whether a signal has asked this process to end.
 #[must_use]
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
@@ -78,13 +78,13 @@ mod tests {
     use super::{until, within};
 
     #[test]
-    fn what_did_not_come_is_named() {
+    fn a_timeout_names_what_did_not_happen() {
         let error = until::<()>(within(Duration::ZERO), "answer", || Ok(None)).unwrap_err();
         assert_eq!(error.to_string(), "no answer within 0ns");
     }
 
     #[test]
-    fn what_is_there_is_found_even_without_patience() {
+    fn a_condition_that_holds_is_found_without_patience() {
         assert_eq!(until(within(Duration::ZERO), "answer", || Ok(Some(42))).unwrap(), 42);
     }
 }

@@ -1,4 +1,4 @@
-//! A cgroup and a folder of its own for the programs of one test, and how to run something in it.
+//! The environment of one test: a cgroup and a folder for its programs, and functions to run commands in them.
 
 use std::env;
 use std::fs;
@@ -12,48 +12,48 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
-use crate::process::{join_before_exec, tail};
+use crate::child_process::{join_before_exec, tail};
 use crate::wait::{self, within};
 
-/// An agent loads its programs in that, on a busy machine.
+/// An agent needs this long to load its programs on a busy machine.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// The variable that names a folder where what failed stories leave is kept.
+/// The variable that names a folder in which the files of failed stories are kept.
 const KEEP: &str = "ONLOOKER_KEEP";
 
-/// How much is shown of each log when a story fails: there are several, and the error is below them.
+/// Log lines shown of each program when a story fails. There are several programs, and the error follows.
 const LOG_LINES_SHOWN: usize = 12;
 
-/// Where the programs of one test run. Cheap to clone: every server keeps its world.
+/// The environment that the programs of one test run in. Clones share it; every program keeps one.
 #[derive(Debug, Clone)]
 pub struct World(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    // Dropped in this order: what runs, then what it writes to.
+    // Dropped in this order: the processes, then the files they write to.
     cgroup: Cgroup,
     dir: TempDir,
 }
 
 impl World {
-    /// An empty world. Needs root, for the cgroup.
+    /// Creates an empty world. Requires root, for the cgroup.
     pub fn create() -> Result<Self> {
-        go_first();
+        raise_priority();
         let cgroup = Cgroup::create()?;
         let dir = tempfile::Builder::new()
-            .prefix(&cgroup.prefix_of_folders())
-            // Servers that run under accounts of their own must be able to look into it.
+            .prefix(&cgroup.folder_prefix())
+            // Servers that run as other users must be able to read it.
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
             .context("cannot create a temporary folder")?;
         Ok(Self(Arc::new(Inner { cgroup, dir })))
     }
 
-    /// Tells `story` in a new world. When it fails of itself, the error carries the end of every log.
+    /// Runs `story` in a new world. If it fails, the error contains the end of every log.
     pub fn story<T>(name: &str, story: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let world = Self::create()?;
-        let told = story(&world);
-        told.map_err(|error| {
+        let result = story(&world);
+        result.map_err(|error| {
             if wait::interrupted() {
                 return error;
             }
@@ -66,19 +66,19 @@ impl World {
         })
     }
 
-    /// The folder for logs, sockets, configuration and data; removed with the world.
+    /// The folder for logs, sockets, configuration and data. It is removed with the world.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.0.dir.path()
     }
 
-    /// The cgroup that the servers run in.
+    /// The cgroups of the world's programs.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
         &self.0.cgroup
     }
 
-    /// A command whose environment has nothing of ours in it but what finding programs takes.
+    /// Creates a command with a fresh environment, which holds only what is needed to find programs.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
@@ -91,23 +91,23 @@ impl World {
         command
     }
 
-    /// Runs a command to its end, in the watched cgroup, and returns what it printed. Fails unless it succeeds.
+    /// Runs a command in the watched cgroup and returns its output. Fails unless it succeeds.
     pub fn run(&self, command: &mut Command) -> Result<Output> {
         join_before_exec(command, self, true)?;
         self.run_unwatched(command)
     }
 
-    /// Runs a command to its end, in the watched cgroup, and returns how it ended. What it prints is dropped.
-    pub fn run_to_end(&self, command: &mut Command) -> Result<ExitStatus> {
+    /// Runs a command in the watched cgroup and returns its exit status. Its output is discarded.
+    pub fn exit_status_of(&self, command: &mut Command) -> Result<ExitStatus> {
         join_before_exec(command, self, true)?;
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().with_context(|| format!("cannot start {program}"))
     }
 
-    /// Runs a command to its end, outside of the watched cgroup; gives what it printed, on stdout and stderr not much, and
-    /// how it ended. One that hangs is killed.
-    pub fn ask(&self, command: &mut Command) -> Result<Output> {
+    /// Runs a command outside of the watched cgroup and returns its output and exit status. A command that hangs is killed.
+    /// It must print little, because the pipes are read after it ends.
+    pub fn output_of(&self, command: &mut Command) -> Result<Output> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
@@ -120,7 +120,7 @@ impl World {
         Ok(output)
     }
 
-    /// Runs a command to its end, outside of the watched cgroup. Fails unless it succeeds.
+    /// Runs a command outside of the watched cgroup and returns its output. Fails unless it succeeds.
     pub fn run_unwatched(&self, command: &mut Command) -> Result<Output> {
         let program = command.get_program().to_string_lossy().into_owned();
         let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {program}"))?;
@@ -131,30 +131,30 @@ impl World {
         Ok(output)
     }
 
-    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure; no answer within 60 s
-    /// is.
+    /// Runs curl in the watched cgroup and returns the body. An HTTP error status is not a failure. Fails without a response
+    /// within 60 s.
     pub fn curl(&self, arguments: &[&str]) -> Result<String> {
         let mut curl = self.command("curl");
         curl.args(["--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]).args(arguments);
         Ok(String::from_utf8_lossy(&self.run(&mut curl)?.stdout).into_owned())
     }
 
-    /// Copies logs, configuration and spans to a folder of their own in `$ONLOOKER_KEEP`, if that is set.
+    /// Copies logs, configuration and spans to a new folder in `$ONLOOKER_KEEP`, if that is set.
     fn keep(&self) -> Result<Option<PathBuf>> {
         let Some(keep) = env::var_os(KEEP) else { return Ok(None) };
         let dir = Path::new(&keep).join(self.dir().file_name().unwrap_or_default());
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         for entry in fs::read_dir(self.dir()).context("cannot read the world's folder")? {
             let entry = entry?;
-            // Not sockets; folders are the servers' own.
+            // Sockets cannot be copied, and folders hold only the servers' own data.
             if entry.file_type()?.is_file() {
-                fs::copy(entry.path(), dir.join(entry.file_name())).context("cannot copy what a failure left")?;
+                fs::copy(entry.path(), dir.join(entry.file_name())).context("cannot keep a file of the world")?;
             }
         }
         Ok(Some(dir))
     }
 
-    /// The end of every log, each under its name.
+    /// The end of every log, each below its name.
     #[must_use]
     pub fn logs(&self) -> String {
         let Ok(entries) = fs::read_dir(self.dir()) else { return String::new() };
@@ -169,10 +169,9 @@ impl World {
     }
 }
 
-/// Whatever this thread starts goes before what else the machine has to do: tests measure times, and a compiler may be
-/// running.
-fn go_first() {
+/// Raises the priority of this thread and of what it starts. Tests measure times, and a compiler may be running.
+fn raise_priority() {
     const NICENESS: libc::c_int = -10;
-    // SAFETY: setpriority takes any three integers; 0 is this thread. Where it is not allowed, times are less exact.
+    // SAFETY: setpriority accepts any three integers; 0 is this thread. If it is not permitted, times are less exact.
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }

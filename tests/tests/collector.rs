@@ -1,4 +1,4 @@
-//! Through a real OpenTelemetry Collector, over each of its protocols: the whole shop, and no secrets.
+//! Exports through a real OpenTelemetry Collector over each of its protocols. No secret may arrive there.
 
 use std::fs;
 
@@ -8,28 +8,28 @@ use onlooker_tests::times::expect_curls_times;
 use onlooker_tests::{Curl, Recording, Shop, World, record_skip};
 
 #[test]
-fn a_trace_of_the_whole_shop_arrives_over_grpc_and_over_http() -> Result<()> {
-    if let Some(reason) = Collector::missing()? {
+fn the_shops_trace_arrives_over_grpc_and_over_http() -> Result<()> {
+    if let Some(reason) = Collector::skip_reason()? {
         record_skip(&reason);
         return Ok(());
     }
     for (protocol, workers) in [("grpc", Workers::Sync), ("http/protobuf", Workers::Threads(4))] {
         World::story(protocol, |world| {
             let collector = Collector::start(world)?;
-            let shop = Shop::open(world, workers)?;
-            let recording = Recording::through(&collector, world, protocol)?;
+            let shop = Shop::start(world, workers)?;
+            let recording = Recording::start_exporting(&collector, world, protocol)?;
             let curls = [7, 7, 1].map(|number| Curl::run(world, &[&shop.product(number)]));
             let curls = curls.into_iter().collect::<Result<Vec<_>>>()?;
-            let account = recording.finish(38)?;
-            expect_curls_times(&account.spans, &curls)?;
-            // A connection's first request also makes connections: how clients greet Redis is theirs to say.
-            let but_greetings: Vec<_> = account
+            let outcome = recording.finish(38)?;
+            expect_curls_times(&outcome.spans, &curls)?;
+            // The first request also opens connections. What clients send to greet Redis depends on their version.
+            let without_greetings: Vec<_> = outcome
                 .spans
                 .into_iter()
                 .filter(|span| !["HELLO", "CLIENT"].iter().any(|greeting| span.name.starts_with(greeting)))
                 .collect();
             onlooker_tests::spans::expect_tree(
-                &but_greetings,
+                &without_greetings,
                 &["db.query.text", "db.response.returned_rows"],
                 "
                 curl client GET /products/{id} -> 200
@@ -72,22 +72,22 @@ fn a_trace_of_the_whole_shop_arrives_over_grpc_and_over_http() -> Result<()> {
 #[test]
 fn no_secret_leaves_the_host() -> Result<()> {
     const SECRET: &str = "hunter2";
-    if let Some(reason) = Collector::missing()? {
+    if let Some(reason) = Collector::skip_reason()? {
         record_skip(&reason);
         return Ok(());
     }
     World::story("secrets", |world| {
         let collector = Collector::start(world)?;
         let (postgres, redis) = (Postgres::start(world)?, Redis::start(world)?);
-        let app = Gunicorn::app("confidant")
+        let app = Gunicorn::app("with_secrets")
             .env("DATABASE_URL", postgres.url())
             .env("REDIS_URL", redis.url())
             .env("API_TOKEN", format!("{SECRET}-environment"))
             .start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
-        let recording = Recording::through(&collector, world, "http/protobuf")?;
-        let statements = postgres.asked()?;
-        let url = nginx.url(&format!("/tell/me?password={SECRET}&{SECRET}-name-alone#{SECRET}-fragment"));
+        let recording = Recording::start_exporting(&collector, world, "http/protobuf")?;
+        let statements = postgres.statement_count()?;
+        let url = nginx.url(&format!("/store/me?password={SECRET}&{SECRET}-name-alone#{SECRET}-fragment"));
         let curl = Curl::run(
             world,
             &[
@@ -105,14 +105,14 @@ fn no_secret_leaves_the_host() -> Result<()> {
             ],
         )?;
         ensure!(curl.status() == 200 && curl.body.starts_with(format!("{SECRET}-response").as_bytes()), "{curl:?}");
-        // One of curl, two of nginx, one of the application; and both sides of what it asked the databases, but the question
-        // how much that was.
-        let asked = postgres.asked()? - statements + redis.asked()? - 1;
-        recording.finish(4 + 2 * asked + 1)?;
-        let told = fs::read_to_string(collector.file())?;
-        let leaks: Vec<_> =
-            told.match_indices(SECRET).map(|(at, _)| &told[at.saturating_sub(80)..(at + 40).min(told.len())]).collect();
-        ensure!(leaks.is_empty(), "told:\n{}", leaks.join("\n"));
+        // One span of curl, two of nginx, one of the application. Both ends of what the databases received, except for our
+        // own question to Redis, which has one end.
+        let received = postgres.statement_count()? - statements + redis.command_count()? - 1;
+        recording.finish(4 + 2 * received + 1)?;
+        let exported = fs::read_to_string(collector.file())?;
+        let context = |at: usize| &exported[at.saturating_sub(80)..(at + 40).min(exported.len())];
+        let leaks: Vec<_> = exported.match_indices(SECRET).map(|(at, _)| context(at)).collect();
+        ensure!(leaks.is_empty(), "exported:\n{}", leaks.join("\n"));
         Ok(())
     })
 }

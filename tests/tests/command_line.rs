@@ -1,4 +1,4 @@
-//! What the agent answers to those who start it: what works here, what it can't do and why, and how it ended.
+//! The command line: what `doctor` reports, which errors are printed, and with which codes the commands exit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,54 +6,54 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::RawClient;
 use onlooker_tests::servers::Nginx;
 use onlooker_tests::wait::within;
-use onlooker_tests::{Recording, World, agent_beside, as_nobody};
+use onlooker_tests::{Recording, World, agent_binary, as_nobody};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a program said, and its exit code.
-struct Said {
+/// The output and the exit code of a finished command.
+struct Finished {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl Said {
-    fn by(world: &World, command: &mut Command) -> Result<Self> {
-        let Output { status, stdout, stderr } = world.ask(command)?;
+impl Finished {
+    fn run(world: &World, command: &mut Command) -> Result<Self> {
+        let Output { status, stdout, stderr } = world.output_of(command)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let said = Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) };
-        ensure!(!said.stderr.contains("panicked"), "{}", said.stderr);
-        Ok(said)
+        let finished = Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) };
+        ensure!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+        Ok(finished)
     }
 
-    /// Fails unless it ended with `code` and one error that says all of `words`.
-    fn is_error(&self, code: i32, words: &[&str]) -> Result<()> {
+    /// Fails unless the exit code is `code` and exactly one error was printed, which contains all of `words`.
+    fn expect_error(&self, code: i32, words: &[&str]) -> Result<()> {
         let errors: Vec<_> = self.stderr.lines().filter(|line| line.contains("error: ")).collect();
-        let [error] = errors[..] else { anyhow::bail!("not one error:\n{}", self.stderr) };
-        ensure!(self.code == Some(code), "it ended with {:?}, not {code}: {error}", self.code);
-        ensure!(words.iter().all(|word| error.contains(word)), "not {words:?}: {error}");
+        let [error] = errors[..] else { anyhow::bail!("not exactly one error:\n{}", self.stderr) };
+        ensure!(self.code == Some(code), "the exit code is {:?}, not {code}: {error}", self.code);
+        ensure!(words.iter().all(|word| error.contains(word)), "the error does not contain {words:?}: {error}");
         Ok(())
     }
 }
 
 fn onlooker(world: &World, arguments: &[&str]) -> Result<Command> {
-    let mut command = world.command(agent_beside()?);
+    let mut command = world.command(agent_binary()?);
     command.args(arguments);
     Ok(command)
 }
 
-/// The agent where anybody may execute it.
-fn agent_for_everybody(world: &World) -> Result<PathBuf> {
+/// Copies the agent to a place where every user may execute it.
+fn agent_for_all_users(world: &World) -> Result<PathBuf> {
     let copy = world.dir().join("onlooker");
-    fs::copy(agent_beside()?, &copy).context("cannot copy the agent")?;
+    fs::copy(agent_binary()?, &copy).context("cannot copy the agent")?;
     Ok(copy)
 }
 
-/// The verdict of a finding of `doctor --json`.
+/// Returns the verdict of a finding in the output of `doctor --json`.
 fn verdict<'a>(report: &'a Value, finding: &str) -> &'a str {
     let findings = report["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     let found = findings.iter().find(|found| found["name"] == finding);
@@ -61,15 +61,15 @@ fn verdict<'a>(report: &'a Value, finding: &str) -> &'a str {
 }
 
 #[test]
-fn doctor_says_that_tracing_works_here() -> Result<()> {
+fn doctor_reports_that_tracing_works() -> Result<()> {
     World::story("doctor", |world| {
-        let said = Said::by(world, &mut onlooker(world, &["doctor"])?)?;
-        ensure!(said.code == Some(0) && said.stdout.ends_with("Tracing works here.\n"), "{}", said.stdout);
-        ensure!(!said.stdout.contains("MISSING"), "{}", said.stdout);
+        let finished = Finished::run(world, &mut onlooker(world, &["doctor"])?)?;
+        ensure!(finished.code == Some(0) && finished.stdout.ends_with("Tracing works here.\n"), "{}", finished.stdout);
+        ensure!(!finished.stdout.contains("MISSING"), "{}", finished.stdout);
 
-        let said = Said::by(world, &mut onlooker(world, &["doctor", "--json"])?)?;
-        let report: Value = serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())?;
-        ensure!(said.code == Some(0) && report["can_trace"] == true, "{report:#}");
+        let finished = Finished::run(world, &mut onlooker(world, &["doctor", "--json"])?)?;
+        let report: Value = serde_json::from_str(&finished.stdout).with_context(|| finished.stdout.clone())?;
+        ensure!(finished.code == Some(0) && report["can_trace"] == true, "{report:#}");
         ensure!(report["kernel"] == fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(), "{report:#}");
         for finding in ["privileges", "btf", "lockdown", "load", "recorder"] {
             ensure!(verdict(&report, finding) == "works", "{finding} in {report:#}");
@@ -79,51 +79,55 @@ fn doctor_says_that_tracing_works_here() -> Result<()> {
 }
 
 #[test]
-fn doctor_says_what_is_missing_and_why() -> Result<()> {
+fn doctor_reports_what_is_missing_and_why() -> Result<()> {
     World::story("doctor", |world| {
-        let agent = agent_for_everybody(world)?;
-        let said = Said::by(world, as_nobody(world.command(&agent).arg("doctor"))?)?;
-        ensure!(said.code == Some(1) && said.stdout.ends_with("Tracing cannot work here.\n"), "{}", said.stdout);
-        ensure!(said.stdout.contains("CAP_BPF and CAP_PERFMON missing: run as root"), "{}", said.stdout);
-        let said = Said::by(world, as_nobody(world.command(&agent).args(["doctor", "--json"]))?)?;
-        let report: Value = serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())?;
-        ensure!(said.code == Some(1) && report["can_trace"] == false, "{report:#}");
+        let agent = agent_for_all_users(world)?;
+        let finished = Finished::run(world, as_nobody(world.command(&agent).arg("doctor"))?)?;
+        ensure!(
+            finished.code == Some(1) && finished.stdout.ends_with("Tracing cannot work here.\n"),
+            "{}",
+            finished.stdout
+        );
+        ensure!(finished.stdout.contains("CAP_BPF and CAP_PERFMON missing: run as root"), "{}", finished.stdout);
+        let finished = Finished::run(world, as_nobody(world.command(&agent).args(["doctor", "--json"]))?)?;
+        let report: Value = serde_json::from_str(&finished.stdout).with_context(|| finished.stdout.clone())?;
+        ensure!(finished.code == Some(1) && report["can_trace"] == false, "{report:#}");
         ensure!(verdict(&report, "privileges") == "missing" && verdict(&report, "btf") == "works", "{report:#}");
 
-        let said = Said::by(world, &mut without_btf(world, "doctor")?)?;
-        let btf = said.stdout.lines().find(|line| line.trim_start().starts_with("MISSING  btf"));
+        let finished = Finished::run(world, &mut without_btf(world, "doctor")?)?;
+        let btf = finished.stdout.lines().find(|line| line.trim_start().starts_with("MISSING  btf"));
         ensure!(
-            said.code == Some(1) && btf.is_some_and(|btf| btf.contains("CONFIG_DEBUG_INFO_BTF=y")),
+            finished.code == Some(1) && btf.is_some_and(|btf| btf.contains("CONFIG_DEBUG_INFO_BTF=y")),
             "{}",
-            said.stdout
+            finished.stdout
         );
         Ok(())
     })
 }
 
-/// The agent where the kernel's BTF is hidden, in a mount namespace of its own.
+/// Runs the agent in a mount namespace that hides the kernel's BTF.
 fn without_btf(world: &World, arguments: &str) -> Result<Command> {
     let script = format!("mount -t tmpfs none /sys/kernel/btf && exec \"$0\" {arguments}");
     let mut command = world.command("unshare");
-    command.args(["--mount", "sh", "-c", &script]).arg(agent_beside()?);
+    command.args(["--mount", "sh", "-c", &script]).arg(agent_binary()?);
     Ok(command)
 }
 
 #[test]
-fn without_privileges_or_btf_there_is_one_clear_error() -> Result<()> {
+fn without_privileges_or_btf_one_clear_error_is_printed() -> Result<()> {
     World::story("not allowed", |world| {
-        let agent = agent_for_everybody(world)?;
-        let said = Said::by(world, as_nobody(world.command(&agent).args(["run", "--port", "8080"]))?)?;
-        said.is_error(1, &["not permitted", "run as root", "CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE"])?;
-        let said = Said::by(world, &mut without_btf(world, "run --port 8080")?)?;
-        said.is_error(1, &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"])?;
+        let agent = agent_for_all_users(world)?;
+        let finished = Finished::run(world, as_nobody(world.command(&agent).args(["run", "--port", "8080"]))?)?;
+        finished.expect_error(1, &["not permitted", "run as root", "CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE"])?;
+        let finished = Finished::run(world, &mut without_btf(world, "run --port 8080")?)?;
+        finished.expect_error(1, &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"])?;
         Ok(())
     })
 }
 
 #[test]
-fn what_cannot_be_meant_is_one_clear_error() -> Result<()> {
-    // Not the agent's own: clap's, which ends with 2 and says how it is used.
+fn invalid_arguments_print_one_clear_error() -> Result<()> {
+    // Errors of the argument parser (clap), which exits with 2 and prints the usage.
     const USAGE: i32 = 2;
     let table: &[(&[&str], i32, &[&str])] = &[
         (&["run"], 1, &["nothing is selected", "--pid, --exe, --port, --cgroup or --all"]),
@@ -140,18 +144,18 @@ fn what_cannot_be_meant_is_one_clear_error() -> Result<()> {
         (&["run", "--port", "80", "--endpoint", "nonsense"], 1, &["--endpoint", "is not a URL"]),
         (&["run", "--port", "80", "--file", "/no/such/spans"], 1, &["/no/such/spans", "No such file"]),
     ];
-    World::story("not meant", |world| {
+    World::story("invalid arguments", |world| {
         for (arguments, code, words) in table {
-            let said = Said::by(world, &mut onlooker(world, arguments)?)?;
-            said.is_error(*code, words).with_context(|| arguments.join(" "))?;
+            let finished = Finished::run(world, &mut onlooker(world, arguments)?)?;
+            finished.expect_error(*code, words).with_context(|| arguments.join(" "))?;
         }
         Ok(())
     })
 }
 
 #[test]
-fn exec_ends_as_its_command_does() -> Result<()> {
-    let ends: &[(&[&str], i32)] = &[
+fn exec_exits_like_its_command() -> Result<()> {
+    let commands: &[(&[&str], i32)] = &[
         (&["true"], 0),
         (&["sh", "-c", "exit 7"], 7),
         (&["sh", "-c", "kill -KILL $$"], 128 + 9),
@@ -162,68 +166,68 @@ fn exec_ends_as_its_command_does() -> Result<()> {
         (&["/no/such/command"], 127, &["/no/such/command", "No such file"]),
         (&["/etc/passwd"], 126, &["/etc/passwd", "Permission denied"]),
     ];
-    World::story("ends", |world| {
-        for (command, code) in ends {
-            let said = Said::by(world, onlooker(world, &["exec", "--"])?.args(*command))?;
-            ensure!(said.code == Some(*code), "{command:?} ended with {:?}: {}", said.code, said.stderr);
+    World::story("exit codes", |world| {
+        for (command, code) in commands {
+            let finished = Finished::run(world, onlooker(world, &["exec", "--"])?.args(*command))?;
+            ensure!(finished.code == Some(*code), "{command:?} exited with {:?}: {}", finished.code, finished.stderr);
         }
         for (command, code, words) in errors {
-            Said::by(world, onlooker(world, &["exec", "--"])?.args(*command))?.is_error(*code, words)?;
+            Finished::run(world, onlooker(world, &["exec", "--"])?.args(*command))?.expect_error(*code, words)?;
         }
         Ok(())
     })
 }
 
 #[test]
-fn exec_that_cannot_trace_answers_125_and_does_not_run_the_command() -> Result<()> {
+fn exec_that_cannot_trace_exits_with_125_and_does_not_run_the_command() -> Result<()> {
     World::story("cannot trace", |world| {
         let ran = world.dir().join("ran");
-        let agent = agent_for_everybody(world)?;
+        let agent = agent_for_all_users(world)?;
         let exec = |options: &[&str]| {
             let mut exec = world.command(&agent);
             exec.arg("exec").args(options).args(["--", "touch"]).arg(&ran);
             exec
         };
-        let said = Said::by(world, &mut exec(&["--endpoint", "nonsense"]))?;
-        said.is_error(125, &["--endpoint", "is not a URL"])?;
-        let said = Said::by(world, exec(&[]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "me:s3cret@collector:4318"))?;
-        said.is_error(125, &["OTEL_EXPORTER_OTLP_ENDPOINT", "does not begin with http:// or https://"])?;
-        ensure!(!said.stderr.contains("s3cret"), "{}", said.stderr);
-        Said::by(world, as_nobody(&mut exec(&[]))?)?.is_error(125, &["not permitted", "run as root"])?;
+        let finished = Finished::run(world, &mut exec(&["--endpoint", "nonsense"]))?;
+        finished.expect_error(125, &["--endpoint", "is not a URL"])?;
+        let finished = Finished::run(world, exec(&[]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "me:s3cret@collector:4318"))?;
+        finished.expect_error(125, &["OTEL_EXPORTER_OTLP_ENDPOINT", "does not begin with http:// or https://"])?;
+        ensure!(!finished.stderr.contains("s3cret"), "{}", finished.stderr);
+        Finished::run(world, as_nobody(&mut exec(&[]))?)?.expect_error(125, &["not permitted", "run as root"])?;
         ensure!(!ran.exists(), "the command ran");
         Ok(())
     })
 }
 
 #[test]
-fn a_variable_that_cannot_be_right_is_warned_of_once_and_the_command_runs() -> Result<()> {
+fn an_invalid_variable_is_warned_about_once_and_the_command_runs() -> Result<()> {
     World::story("variable", |world| {
         let mut exec = onlooker(world, &["exec", "--", "sh", "-c", "exit 7"])?;
         exec.env("OTEL_TRACES_EXPORTER", "console,zipkin").env("OTEL_BSP_SCHEDULE_DELAY", "soon");
-        let said = Said::by(world, &mut exec)?;
-        ensure!(said.code == Some(7), "it ended with {:?}: {}", said.code, said.stderr);
+        let finished = Finished::run(world, &mut exec)?;
+        ensure!(finished.code == Some(7), "the exit code is {:?}: {}", finished.code, finished.stderr);
         for (variable, value) in [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_BSP_SCHEDULE_DELAY", "soon")] {
-            let warnings = said.stderr.lines().filter(|line| line.contains("WARN") && line.contains(variable));
+            let warnings = finished.stderr.lines().filter(|line| line.contains("WARN") && line.contains(variable));
             let warnings: Vec<_> = warnings.collect();
-            ensure!(warnings.len() == 1 && warnings[0].contains(value), "{variable}:\n{}", said.stderr);
+            ensure!(warnings.len() == 1 && warnings[0].contains(value), "{variable}:\n{}", finished.stderr);
         }
         Ok(())
     })
 }
 
 #[test]
-fn an_agent_that_is_ended_tells_what_it_counted() -> Result<()> {
-    // The last by a terminal that is closed.
+fn an_agent_that_is_stopped_prints_its_counters() -> Result<()> {
+    // SIGHUP is sent when the terminal is closed.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        World::story(&format!("ended by {signal}"), |world| {
+        World::story(&format!("stopped by signal {signal}"), |world| {
             let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
             let mut recording = Recording::start(world)?;
-            Connection::open(&nginx.address())?.get("/")?;
-            recording.wait_for(1)?;
+            RawClient::open(&nginx.address())?.get("/")?;
+            recording.wait_for_spans(1)?;
             let agent = recording.agent().process();
             agent.signal(signal)?;
-            ensure!(agent.wait(within(PATIENCE))?.success());
-            // It has said what it counted already.
+            ensure!(agent.wait_for_exit(within(PATIENCE))?.success());
+            // The agent has printed its counters already.
             recording.stop(1)?;
             Ok(())
         })?;

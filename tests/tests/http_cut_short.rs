@@ -1,9 +1,9 @@
-//! Exchanges that do not come to their end, each told with why.
+//! Exchanges that do not complete. The span says why.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use onlooker_tests::client::{Connection, measured_to_the_end};
+use onlooker_tests::client::{RawClient, measure_until_return};
 use onlooker_tests::parents::judge;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::times::expect_times;
@@ -13,24 +13,24 @@ use onlooker_tests::{Recording, World, record_skip, spans};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
+fn a_client_that_disconnects_within_the_response_causes_an_error() -> Result<()> {
     World::story("aborted", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&app.address())?;
-        // The first on its connection is read when it was handed to a thread.
+        let mut client = RawClient::open(&app.address())?;
+        // The first request of a connection is read late, after it was handed to a thread. Measure the second.
         client.get("/hello")?;
         let (_, measured) = world.timed(|| {
-            measured_to_the_end(|| {
+            measure_until_return(|| {
                 let start = client.send("GET /stream/100/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-                client.beginning()?;
+                client.response_head()?;
                 client.reset()?;
                 Ok(start)
             })
         })?;
-        let account = recording.finish(2)?;
-        expect_times(&account.spans[1..], &[measured])?;
-        account.is_tree(
+        let outcome = recording.finish(2)?;
+        expect_times(&outcome.spans[1..], &[measured])?;
+        outcome.expect_tree(
             &[],
             "
             behaviours server GET /hello -> 200
@@ -42,14 +42,14 @@ fn a_client_that_goes_away_within_the_response_leaves_an_error() -> Result<()> {
 }
 
 #[test]
-fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<()> {
+fn a_connection_closed_without_a_response_is_an_error_on_both_sides() -> Result<()> {
     World::story("silent", |world| {
         let server = App::python("reused_fd").start(world)?;
         let recording = Recording::start(world)?;
-        // 52: nothing was received.
-        let curl = world.run_to_end(world.command("curl").args(["--silent", &server.url("/silence")]))?;
+        // 52: curl received nothing.
+        let curl = world.exit_status_of(world.command("curl").args(["--silent", &server.url("/silence")]))?;
         ensure!(curl.code() == Some(52), "{curl}");
-        recording.finish(2)?.is_tree(
+        recording.finish(2)?.expect_tree(
             &[],
             "
             curl client GET /silence error=connection_closed
@@ -61,25 +61,25 @@ fn a_connection_closed_without_an_answer_is_an_error_on_both_sides() -> Result<(
 }
 
 #[test]
-fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
-    World::story("given up", |world| {
+fn an_aborted_upload_is_an_error() -> Result<()> {
+    World::story("aborted upload", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = RawClient::open(&nginx.address())?;
         let head = "POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n";
         let (_, measured) = world.timed(|| {
-            measured_to_the_end(|| {
+            measure_until_return(|| {
                 let start = client.send(head.to_owned() + "0123456789")?;
-                client.finish()?;
-                // nginx closes when it reads that there will be no more.
-                client.rest()?;
+                client.shut_down_write()?;
+                // nginx closes the connection when it reads the FIN.
+                client.read_to_end()?;
                 Ok(start)
             })
         })?;
-        let account = recording.finish(1)?;
-        expect_times(&account.spans, &[measured])?;
-        account.is_tree(
+        let outcome = recording.finish(1)?;
+        expect_times(&outcome.spans, &[measured])?;
+        outcome.expect_tree(
             &["http.request.body.size"],
             "
             nginx server POST /upload error=connection_closed http.request.body.size=10
@@ -90,24 +90,24 @@ fn an_upload_that_is_given_up_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
+fn the_span_of_a_request_ends_with_its_servers_process() -> Result<()> {
     World::story("died", |world| {
         let mut server = App::python("hanging").start(world)?;
         let recording = Recording::start(world)?;
         let mut curl = world.command("curl");
         curl.args(["--silent", &server.url("/hello")]);
         std::thread::scope(|scope| {
-            let curl = scope.spawn(|| world.run_to_end(&mut curl));
-            server.process().logged(within(PATIENCE), "hanging", 1)?;
+            let curl = scope.spawn(|| world.exit_status_of(&mut curl));
+            server.process().wait_for_log(within(PATIENCE), "hanging", 1)?;
             server.process().signal(libc::SIGKILL)?;
             match curl.join() {
-                // 52: nothing was received; 56: the connection was reset.
+                // 52: curl received nothing. 56: the connection was reset.
                 Ok(ended) => ensure!(matches!(ended?.code(), Some(52 | 56))),
-                Err(_) => bail!("the thread of curl panicked"),
+                Err(_) => bail!("the thread that runs curl panicked"),
             }
             Ok(())
         })?;
-        recording.finish(2)?.is_tree(
+        recording.finish(2)?.expect_tree(
             &["onlooker.incomplete"],
             "
             curl client GET /hello error=connection_closed
@@ -119,16 +119,16 @@ fn a_server_that_dies_with_a_request_says_so() -> Result<()> {
 }
 
 #[test]
-fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() -> Result<()> {
+fn a_request_beyond_the_age_limit_is_exported_without_a_response_and_the_next_is_complete() -> Result<()> {
     World::story("aged", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let recording = Recording::start_with(world, &["--request-age", "1"])?;
-        let mut client = Connection::open(&app.address())?;
+        let mut client = RawClient::open(&app.address())?;
         client.get("/slow/3000")?;
         let (_, measured) = world.timed(|| client.get("/hello"))?;
-        let account = recording.finish(2)?;
-        expect_times(&account.spans[1..], &[measured])?;
-        account.is_tree(
+        let outcome = recording.finish(2)?;
+        expect_times(&outcome.spans[1..], &[measured])?;
+        outcome.expect_tree(
             &["onlooker.incomplete"],
             "
             behaviours server GET /slow/{id} error=no_response onlooker.incomplete=aged
@@ -140,49 +140,49 @@ fn a_request_beyond_its_age_is_told_without_its_answer_and_the_next_as_ever() ->
 }
 
 #[test]
-fn a_request_that_was_reset_before_it_was_read_is_told_and_its_calls_are_nobody_elses() -> Result<()> {
-    let dawdle = App::node("dawdle");
-    if let Some(reason) = dawdle.missing() {
+fn a_request_reset_before_it_was_read_is_exported_and_its_calls_get_no_wrong_parent() -> Result<()> {
+    let delayed = App::node("delayed");
+    if let Some(reason) = delayed.skip_reason() {
         record_skip(&reason);
         return Ok(());
     }
     World::story("reset before it was read", |world| {
-        let dawdle = dawdle.start(world)?;
-        let mut server = App::python("late").env("ELSEWHERE", dawdle.address()).start(world)?;
+        let delayed = delayed.start(world)?;
+        let mut server = App::python("reads_after_reset").env("BACKEND_ADDRESS", delayed.address()).start(world)?;
         let recording = Recording::start(world)?;
         for number in 0..10 {
-            Connection::open(&server.address())?.get(&format!("/r/{number}"))?;
-            let mut client = Connection::open(&server.address())?;
+            RawClient::open(&server.address())?.get(&format!("/r/{number}"))?;
+            let mut client = RawClient::open(&server.address())?;
             client.send(format!("GET /late/{} HTTP/1.1\r\nHost: shop.test\r\n\r\n", 100 + number))?;
             client.reset()?;
         }
-        server.process().logged(within(PATIENCE), "given up", 10)?;
-        // The server's own 20, and both ends of what it asked for them.
-        let account = recording.finish(60)?;
-        let verdict = judge(&account.spans, &server.address(), |_| true);
-        verdict.tell("a server that reads what was reset | 1");
+        server.process().wait_for_log(within(PATIENCE), "given up", 10)?;
+        // The server's own 20 requests, and both ends of the call for each.
+        let outcome = recording.finish(60)?;
+        let verdict = judge(&outcome.spans, &server.address(), |_| true);
+        verdict.print("a server that reads requests after their reset | 1");
         ensure!(verdict.wrong.is_empty(), "{verdict}\n{}", verdict.faults.join("\n"));
-        let reset = account.spans.iter().filter(|span| span.get("url.path").starts_with("/late/"));
-        ensure!(reset.filter(|span| span.status == "error").count() == 10, "{}", spans::overview(&account.spans));
+        let reset = outcome.spans.iter().filter(|span| span.get("url.path").starts_with("/late/"));
+        ensure!(reset.filter(|span| span.status == "error").count() == 10, "{}", spans::overview(&outcome.spans));
         Ok(())
     })
 }
 
 #[test]
-fn what_is_under_way_when_the_agent_stops_is_told_as_far_as_it_was_seen() -> Result<()> {
+fn exchanges_in_progress_are_exported_when_the_agent_stops() -> Result<()> {
     World::story("stopped", |world| {
         let mut server = App::python("hanging").start(world)?;
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let recording = Recording::start(world)?;
-        let mut waiting = Connection::open(&server.address())?;
+        let mut waiting = RawClient::open(&server.address())?;
         waiting.send("GET /hello HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-        server.process().logged(within(PATIENCE), "hanging", 1)?;
-        let mut streaming = Connection::open(&app.address())?;
+        server.process().wait_for_log(within(PATIENCE), "hanging", 1)?;
+        let mut streaming = RawClient::open(&app.address())?;
         streaming.send("GET /stream/1000/20 HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-        streaming.beginning()?;
-        Connection::open(&app.address())?.get("/hello")?;
-        recording.wait_for(1)?;
-        recording.stop(3)?.is_tree(
+        streaming.response_head()?;
+        RawClient::open(&app.address())?.get("/hello")?;
+        recording.wait_for_spans(1)?;
+        recording.stop(3)?.expect_tree(
             &["onlooker.incomplete"],
             "
             hanging server GET /hello onlooker.incomplete=shutdown

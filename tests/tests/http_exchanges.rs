@@ -1,9 +1,9 @@
-//! HTTP exchanges of every kind, each told as it was.
+//! Complete HTTP exchanges of every kind.
 
 use anyhow::{Result, ensure};
-use onlooker_tests::client::{Connection, measured_to_the_end};
+use onlooker_tests::client::{RawClient, measure_until_return};
 use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
-use onlooker_tests::spans::{Span, expect_lines, of};
+use onlooker_tests::spans::{Span, expect_lines, of_service};
 use onlooker_tests::times::{Measured, expect_curls_times, expect_times};
 use onlooker_tests::{Curl, Recording, World};
 
@@ -16,7 +16,7 @@ fn a_request_through_a_proxy_is_a_chain_of_four_spans() -> Result<()> {
             let recording = Recording::start(world)?;
             let curl = Curl::run(world, &[&nginx.url("/items/7")])?;
             ensure!(curl.status() == 200);
-            recording.finish(4)?.is_tree(
+            recording.finish(4)?.expect_tree(
                 &[],
                 "
                 curl client GET /items/{id} -> 200
@@ -32,7 +32,7 @@ fn a_request_through_a_proxy_is_a_chain_of_four_spans() -> Result<()> {
 }
 
 #[test]
-fn errors_are_the_clients_or_the_servers() -> Result<()> {
+fn status_codes_are_errors_of_the_client_or_of_both_sides() -> Result<()> {
     World::story("errors", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
@@ -40,9 +40,9 @@ fn errors_are_the_clients_or_the_servers() -> Result<()> {
         for path in ["/status/404", "/status/503", "/boom"] {
             curls.push(Curl::run(world, &[&app.url(path)?])?);
         }
-        let account = recording.finish(6)?;
-        expect_curls_times(&account.spans, &curls)?;
-        account.is_tree(
+        let outcome = recording.finish(6)?;
+        expect_curls_times(&outcome.spans, &curls)?;
+        outcome.expect_tree(
             &[],
             "
             curl client GET /status/{id} -> 404 error=404
@@ -63,20 +63,20 @@ fn responses_without_a_body_end_with_their_head() -> Result<()> {
         let app = Gunicorn::app("behaviours").start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = RawClient::open(&nginx.address())?;
         let conditional = "GET /page HTTP/1.1\r\nHost: shop.test\r\nIf-None-Match: \"one\"\r\n\r\n";
         let exchanges = [
-            world.timed(|| client.get_head("/page"))?,
+            world.timed(|| client.head("/page"))?,
             world.timed(|| client.exchange(conditional))?,
             world.timed(|| client.get("/status/204"))?,
-            // On the same connection: whoever took one of them for longer than it is has lost its place by now.
+            // If one of the responses was taken for longer than it is, this exchange is lost.
             world.timed(|| client.get("/page"))?,
         ];
-        let told = exchanges.each_ref().map(|(response, _)| (response.status, response.body));
-        ensure!(told == [(200, 0), (304, 0), (204, 0), (200, 7)], "{told:?}");
-        let account = recording.finish(12)?;
-        expect_times(&of(&account.spans, "nginx", "server"), &exchanges.map(|(_, measured)| measured))?;
-        account.is_tree(
+        let found = exchanges.each_ref().map(|(response, _)| (response.status, response.body));
+        ensure!(found == [(200, 0), (304, 0), (204, 0), (200, 7)], "{found:?}");
+        let outcome = recording.finish(12)?;
+        expect_times(&of_service(&outcome.spans, "nginx", "server"), &exchanges.map(|(_, measured)| measured))?;
+        outcome.expect_tree(
             &["http.response.body.size"],
             "
             nginx server HEAD /page -> 200 http.response.body.size=0
@@ -98,20 +98,20 @@ fn responses_without_a_body_end_with_their_head() -> Result<()> {
 }
 
 #[test]
-fn continue_is_not_the_answer() -> Result<()> {
+fn an_interim_response_is_skipped() -> Result<()> {
     World::story("continue", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
         let body = "x".repeat(5000);
         let url = app.url("/upload")?;
         let curl = Curl::run(world, &["--include", "--header", "Expect: 100-continue", "--data", &body, &url])?;
-        // Both heads, and the body of the answer.
-        let told = String::from_utf8_lossy(&curl.body);
-        ensure!(told.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "no 100 came first: {told}");
-        ensure!(curl.status() == 200 && told.ends_with("\r\n\r\n5000\n"), "{told}");
-        let account = recording.finish(2)?;
-        expect_curls_times(&account.spans, &[curl])?;
-        account.is_tree(
+        // Both heads, and the body of the final response.
+        let output = String::from_utf8_lossy(&curl.body);
+        ensure!(output.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "no 100 came first: {output}");
+        ensure!(curl.status() == 200 && output.ends_with("\r\n\r\n5000\n"), "{output}");
+        let outcome = recording.finish(2)?;
+        expect_curls_times(&outcome.spans, &[curl])?;
+        outcome.expect_tree(
             &["http.request.body.size", "http.response.body.size"],
             "
             curl client POST /upload -> 200 http.request.body.size=5000 http.response.body.size=5
@@ -123,23 +123,23 @@ fn continue_is_not_the_answer() -> Result<()> {
 }
 
 #[test]
-fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
+fn spans_of_both_sides_carry_all_attributes() -> Result<()> {
     World::story("attributes", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
         let url = app.url("/items/7?colour=red&token=abc")?;
         Curl::run(world, &["--user-agent", "a test", &url])?;
-        let account = recording.finish(2)?;
-        let [client, server] = &account.spans[..] else { anyhow::bail!("two spans") };
+        let outcome = recording.finish(2)?;
+        let [client, server] = &outcome.spans[..] else { anyhow::bail!("not two spans") };
         let client_port = client.get("network.local.port");
         let server_port = app.address().rsplit(':').next().unwrap_or_default().to_owned();
-        let told = |span: &Span| {
+        let attributes = |span: &Span| {
             let line = |(key, value): (&String, &String)| format!("{key}={value}");
             let lines: Vec<_> = span.attributes.iter().map(line).collect();
             lines.join("\n").replace(&server_port, "SERVER").replace(client_port, "CLIENT")
         };
         expect_lines(
-            &told(client),
+            &attributes(client),
             "
             http.request.body.size=0
             http.request.method=GET
@@ -161,7 +161,7 @@ fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
             ",
         )?;
         expect_lines(
-            &told(server),
+            &attributes(server),
             "
             client.address=127.0.0.1
             client.port=CLIENT
@@ -192,19 +192,19 @@ fn both_sides_say_who_they_are_and_what_was_asked() -> Result<()> {
 }
 
 #[test]
-fn pipelined_requests_are_told_one_by_one_in_their_order() -> Result<()> {
+fn pipelined_requests_are_exported_one_by_one_in_order() -> Result<()> {
     const REQUESTS: usize = 10;
     World::story("pipelined", |world| {
         let site = "location /found { return 200 hello; } location /lost { return 404 nothing; }";
         let nginx = Nginx::site(site).start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
-        // Every other one is found.
+        let mut client = RawClient::open(&nginx.address())?;
+        // Every second path is found.
         let path = |number| format!("{}/{number}", if number % 2 == 0 { "/found" } else { "/lost" });
         let request = |number| format!("GET {} HTTP/1.1\r\nHost: shop.test\r\n\r\n", path(number));
         let mut ends = Vec::new();
         let (_, all) = world.timed(|| {
-            measured_to_the_end(|| {
+            measure_until_return(|| {
                 let start = client.send((0..REQUESTS).map(request).collect::<String>())?;
                 for _ in 0..REQUESTS {
                     ends.push(client.response()?.last);
@@ -212,13 +212,13 @@ fn pipelined_requests_are_told_one_by_one_in_their_order() -> Result<()> {
                 Ok(start)
             })
         })?;
-        let account = recording.finish(REQUESTS)?;
-        // All are read at once, and answered one after another.
-        let told = account.spans.iter().map(|span| (span.get("url.path"), span.get("http.response.status_code")));
-        let told: Vec<_> = told.map(|(path, status)| format!("{path} {status}")).collect();
+        let outcome = recording.finish(REQUESTS)?;
+        // The server reads all requests at once and answers one after another.
+        let found = outcome.spans.iter().map(|span| (span.get("url.path"), span.get("http.response.status_code")));
+        let found: Vec<_> = found.map(|(path, status)| format!("{path} {status}")).collect();
         let status = |number| if number % 2 == 0 { 200 } else { 404 };
         let expected: Vec<_> = (0..REQUESTS).map(|number| format!("{} {}", path(number), status(number))).collect();
-        ensure!(told == expected, "{told:?}");
-        expect_times(&account.spans, &ends.into_iter().map(|end| Measured { end, ..all }).collect::<Vec<_>>())
+        ensure!(found == expected, "{found:?}");
+        expect_times(&outcome.spans, &ends.into_iter().map(|end| Measured { end, ..all }).collect::<Vec<_>>())
     })
 }

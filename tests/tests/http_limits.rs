@@ -1,9 +1,9 @@
-//! Messages that are longer than what is captured of them, or whose end only the connection's end tells.
+//! Messages that are longer than what is captured of them, or that end with their connection.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::RawClient;
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::times::{Measured, expect_times};
 use onlooker_tests::wait::{self, within};
@@ -18,7 +18,7 @@ fn a_response_without_a_length_ends_with_its_connection() -> Result<()> {
         let recording = Recording::start(world)?;
         let curl = Curl::run(world, &["--http1.0", &app.url("/stream/3/20")?])?;
         ensure!(curl.body == b"chunk 0\nchunk 1\nchunk 2\n");
-        recording.finish(2)?.is_tree(
+        recording.finish(2)?.expect_tree(
             &["http.response.body.size", "network.protocol.version"],
             "
             curl client GET /stream/{id}/{id} -> 200 http.response.body.size=24 network.protocol.version=1.0
@@ -30,12 +30,12 @@ fn a_response_without_a_length_ends_with_its_connection() -> Result<()> {
 }
 
 #[test]
-fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()> {
+fn pipelined_requests_beyond_the_capture_are_exported_or_counted() -> Result<()> {
     const REQUESTS: usize = 40;
     World::story("long pipeline", |world| {
         let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = RawClient::open(&nginx.address())?;
         let padding = "x".repeat(500);
         let request = |number| format!("GET /{number} HTTP/1.1\r\nHost: shop.test\r\nX-Padding: {padding}\r\n\r\n");
         client.send((0..REQUESTS).map(request).collect::<String>())?;
@@ -43,42 +43,43 @@ fn pipelined_requests_beyond_what_is_captured_are_told_or_counted() -> Result<()
             ensure!(client.response()?.status == 200);
         }
         client.get("/last")?;
-        recording.wait_until("span of the last", |spans| spans.iter().any(|span| span.name == "GET /last"))?;
+        recording.wait_until("span of the last request", |spans| spans.iter().any(|span| span.name == "GET /last"))?;
         recording.stop(REQUESTS + 1)?;
         Ok(())
     })
 }
 
 #[test]
-fn after_a_head_longer_than_what_is_captured_more_is_captured() -> Result<()> {
+fn after_a_head_longer_than_the_capture_more_is_captured() -> Result<()> {
     World::story("long heads", |world| {
-        let server = App::python("empty").argument("127.0.0.1").start(world)?;
+        let server = App::python("no_content").argument("127.0.0.1").start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&server.address())?;
+        let mut client = RawClient::open(&server.address())?;
         let fields: String = (0..15).map(|number| format!("X-Field-{number}: {}\r\n", "x".repeat(1000))).collect();
         let long = format!("GET /long HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n");
         let mut sent = 0;
-        // The first shows that more has to be captured on this connection; from when on it is, is the agent's to say.
-        wait::until(within(PATIENCE), "a long request told", || {
+        // After the first long request the agent raises the capture limit of the connection, but only for later requests.
+        wait::until(within(PATIENCE), "span of a long request", || {
             sent += 1;
             client.exchange(&long)?;
             Ok((!recording.spans()?.is_empty()).then_some(()))
         })?;
         client.get("/short")?;
-        recording.wait_until("span of the short one", |spans| spans.iter().any(|span| span.name == "GET /short"))?;
+        recording
+            .wait_until("span of the short request", |spans| spans.iter().any(|span| span.name == "GET /short"))?;
         recording.stop(sent + 1)?;
         Ok(())
     })
 }
 
 #[test]
-fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time() -> Result<()> {
+fn a_response_head_longer_than_the_capture_keeps_status_and_time() -> Result<()> {
     World::story("long response heads", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
-        // Its threads start with the first requests, which wait to be read meanwhile.
-        Connection::open(&app.address())?.get("/hello")?;
+        // The worker's threads start with its first requests, which delays reading them.
+        RawClient::open(&app.address())?.get("/hello")?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&app.address())?;
+        let mut client = RawClient::open(&app.address())?;
         let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..8 {
             let (response, times) = world.timed(|| client.get("/fields/30/100"))?;
@@ -86,41 +87,41 @@ fn a_response_head_longer_than_what_is_captured_is_told_with_its_status_and_time
             measured.push(times);
         }
         measured.push(world.timed(|| client.get("/hello"))?.1);
-        let account = recording.finish(9)?;
-        expect_times(&account.spans, &measured)?;
+        let outcome = recording.finish(9)?;
+        expect_times(&outcome.spans, &measured)?;
         Ok(())
     })
 }
 
 #[test]
-fn after_a_response_that_an_agent_came_in_the_middle_of_the_next_request_is_told() -> Result<()> {
+fn the_request_after_a_response_seen_from_its_middle_is_exported() -> Result<()> {
     const BYTES: usize = 50 << 20;
     World::story("in the middle of a response", |world| {
         let server = App::python("large").argument(&BYTES.to_string()).start(world)?;
-        let mut client = Connection::open_narrow(&server.address(), 128 << 10)?;
+        let mut client = RawClient::open_with_receive_buffer(&server.address(), 128 << 10)?;
         client.send("GET /large HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-        client.beginning()?;
-        // The server waits in one of its writes.
+        client.response_head()?;
+        // The server is blocked in a write.
         let recording = Recording::start(world)?;
-        client.bytes(BYTES)?;
+        client.skip(BYTES)?;
         for _ in 0..2 {
             ensure!(client.get("/small")?.0.body == 6);
         }
-        recording.wait_until("spans of what came then", |spans| {
+        recording.wait_until("spans of the two later requests", |spans| {
             spans.iter().filter(|span| span.name == "GET /small" && span.status == "unset").count() == 2
         })?;
-        // Of the one before they came nobody saw the beginning.
+        // The first request may be exported too, although its beginning was not seen.
         recording.stop(2..=3)?;
         Ok(())
     })
 }
 
 #[test]
-fn what_follows_a_switch_of_protocols_is_no_request_and_what_follows_its_refusal_is() -> Result<()> {
+fn data_after_a_protocol_switch_is_no_request_but_data_after_its_refusal_is() -> Result<()> {
     World::story("upgrade", |world| {
         let server = App::python("upgrading").start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&server.address())?;
+        let mut client = RawClient::open(&server.address())?;
         let upgrade = |path: &str| {
             format!(
                 "GET {path} HTTP/1.1\r\nHost: shop.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -128,22 +129,22 @@ fn what_follows_a_switch_of_protocols_is_no_request_and_what_follows_its_refusal
             )
         };
         client.get("/before")?;
-        // The server does not switch: what was sent behind is a request.
+        // The server does not switch, so the bytes that follow are a request.
         client.send(upgrade("/refused") + "GET /behind HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
         for _ in 0..2 {
             ensure!(client.response()?.status == 200);
         }
         ensure!(client.exchange(upgrade("/chat"))?.0.status == 101);
-        // A frame of text that looks like a request, and a masked one as a client has to send it.
+        // A text frame that looks like a request, and a masked frame, as RFC 6455 5.3 demands of clients.
         let text = b"GET /said HTTP/1.1\r\nHost: shop.test\r\n\r\n";
         let frames = [&[0x81, text.len() as u8], &text[..], &[0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]].concat();
         for _ in 0..3 {
             client.send(&frames)?;
-            client.bytes(frames.len())?;
+            client.skip(frames.len())?;
         }
         drop(client);
-        Connection::open(&server.address())?.get("/after")?;
-        recording.finish(5)?.is_tree(
+        RawClient::open(&server.address())?.get("/after")?;
+        recording.finish(5)?.expect_tree(
             &[],
             "
             upgrading server GET /before -> 200

@@ -1,94 +1,94 @@
-//! When spans begin and end, against what the client measured.
+//! Start and end times of spans, compared with what the client measured.
 
 use std::fs::File;
 use std::thread::sleep;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::RawClient;
 use onlooker_tests::servers::{Gunicorn, Nginx, Workers};
-use onlooker_tests::spans::{expect_nested, of};
+use onlooker_tests::spans::{expect_within_parents, of_service};
 use onlooker_tests::times::{expect_curls_times, expect_times};
 use onlooker_tests::{Curl, Recording, World};
 
 #[test]
-fn idle_time_on_a_kept_connection_is_in_no_span() -> Result<()> {
+fn idle_time_of_a_connection_belongs_to_no_span() -> Result<()> {
     World::story("idle", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = RawClient::open(&nginx.address())?;
         let mut measured = Vec::new();
         for _ in 0..8 {
             measured.push(world.timed(|| client.get("/hello"))?.1);
-            // Idleness, on the client's connection and on nginx's.
+            // Leaves the client's connection and nginx's connection idle.
             sleep(Duration::from_millis(150));
         }
-        let account = recording.finish(24)?;
-        expect_times(&of(&account.spans, "nginx", "server"), &measured)?;
-        expect_nested(&account.spans)?;
+        let outcome = recording.finish(24)?;
+        expect_times(&of_service(&outcome.spans, "nginx", "server"), &measured)?;
+        expect_within_parents(&outcome.spans)?;
         Ok(())
     })
 }
 
 #[test]
-fn a_slow_answer_and_a_slow_upload_take_as_long_as_the_client_waits() -> Result<()> {
+fn spans_of_a_slow_response_and_a_slow_upload_match_the_clients_times() -> Result<()> {
     World::story("slow", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Sync).start(world)?;
         let recording = Recording::start(world)?;
         let mut measured = Vec::new();
         for _ in 0..4 {
-            let mut client = Connection::open(&app.address())?;
+            let mut client = RawClient::open(&app.address())?;
             measured.push(world.timed(|| client.get("/slow/100"))?.1);
         }
         for _ in 0..4 {
-            let mut client = Connection::open(&app.address())?;
-            let upload = |client: &mut Connection| {
+            let mut client = RawClient::open(&app.address())?;
+            let upload = |client: &mut RawClient| {
                 let start = client.send("POST /upload HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 50\r\n\r\n")?;
                 for _ in 0..5 {
-                    // The client takes its time.
+                    // The client sends slowly.
                     sleep(Duration::from_millis(50));
                     client.send("0123456789")?;
                 }
                 Ok((start, client.response()?))
             };
-            let (response, times) = world.timed(|| client.measured(upload))?;
+            let (response, times) = world.timed(|| client.measure(upload))?;
             ensure!(response.status == 200);
             measured.push(times);
         }
-        let account = recording.finish(8)?;
-        expect_times(&account.spans, &measured)?;
-        ensure!(account.spans.iter().all(|span| span.duration() >= Duration::from_millis(100)));
+        let outcome = recording.finish(8)?;
+        expect_times(&outcome.spans, &measured)?;
+        ensure!(outcome.spans.iter().all(|span| span.duration() >= Duration::from_millis(100)));
         Ok(())
     })
 }
 
 #[test]
-fn curl_takes_as_long_as_it_says() -> Result<()> {
+fn spans_match_the_times_that_curl_reports() -> Result<()> {
     World::story("curl's times", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Sync).start(world)?;
         let recording = Recording::start(world)?;
         let url = app.url("/slow/20")?;
         let curls: Vec<_> = (0..8).map(|_| Curl::run(world, &[&url])).collect::<Result<_>>()?;
-        let account = recording.finish(16)?;
-        expect_curls_times(&account.spans, &curls)
+        let outcome = recording.finish(16)?;
+        expect_curls_times(&outcome.spans, &curls)
     })
 }
 
 #[test]
-fn a_stream_of_ten_seconds_is_one_span_told_at_its_end() -> Result<()> {
+fn a_stream_of_ten_seconds_is_one_span_exported_at_its_end() -> Result<()> {
     World::story("stream", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         let nginx = Nginx::proxy_to(&app.address()).http("proxy_buffering off;").start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = RawClient::open(&nginx.address())?;
         let (response, measured) = world.timed(|| client.get("/stream/20/500"))?;
         ensure!(response.status == 200 && measured.duration() >= Duration::from_secs(10));
-        recording.wait_for(3)?;
-        let told = std::fs::metadata(recording.file())?.modified()?.duration_since(UNIX_EPOCH)?;
-        let late = told.saturating_sub(Duration::from_nanos(measured.end));
-        let account = recording.finish(3)?;
-        account.is_tree(
+        recording.wait_for_spans(3)?;
+        let exported = std::fs::metadata(recording.file())?.modified()?.duration_since(UNIX_EPOCH)?;
+        let late = exported.saturating_sub(Duration::from_nanos(measured.end));
+        let outcome = recording.finish(3)?;
+        outcome.expect_tree(
             &["http.response.body.size"],
             &format!(
                 "
@@ -99,34 +99,34 @@ fn a_stream_of_ten_seconds_is_one_span_told_at_its_end() -> Result<()> {
                 response.body
             ),
         )?;
-        expect_times(&account.spans, &[measured; 3])?;
-        ensure!(late < Duration::from_secs(1), "told {late:?} after its end");
+        expect_times(&outcome.spans, &[measured; 3])?;
+        ensure!(late < Duration::from_secs(1), "exported {late:?} after its end");
         Ok(())
     })
 }
 
 #[test]
-fn a_file_of_200_megabytes_by_sendfile_is_told_with_its_size_and_time() -> Result<()> {
+fn a_sendfile_response_of_200_megabytes_has_its_size_and_times() -> Result<()> {
     const BYTES: usize = 200 << 20;
     const BUFFER: i32 = 128 << 10;
     World::story("sendfile", |world| {
         let site = world.dir().join("site");
         std::fs::create_dir(&site)?;
-        File::create(site.join("large.bin"))?.set_len(BYTES as u64).context("cannot make a file of holes")?;
-        // nginx is done when what is left fits into the sockets' buffers: small ones, so that it is when the client is.
+        File::create(site.join("large.bin"))?.set_len(BYTES as u64).context("cannot create a sparse file")?;
+        // nginx finishes when the rest fits into the socket buffers. With small ones it finishes when the client does.
         let nginx = Nginx::files(&site).listen(&format!("sndbuf={BUFFER}")).start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open_narrow(&nginx.address(), BUFFER)?;
+        let mut client = RawClient::open_with_receive_buffer(&nginx.address(), BUFFER)?;
         let mut measured = Vec::new();
         for _ in 0..3 {
             let (response, times) = world.timed(|| client.get("/large.bin"))?;
             ensure!(response.status == 200 && response.body == BYTES);
             measured.push(times);
         }
-        // What follows on the connection is found again.
+        // The parser finds the next exchange again.
         measured.push(world.timed(|| client.get("/nothing"))?.1);
-        let account = recording.finish(4)?;
-        account.is_tree(
+        let outcome = recording.finish(4)?;
+        outcome.expect_tree(
             &["http.response.body.size"],
             &format!(
                 "
@@ -137,7 +137,7 @@ fn a_file_of_200_megabytes_by_sendfile_is_told_with_its_size_and_time() -> Resul
                 "
             ),
         )?;
-        expect_times(&account.spans, &measured)?;
+        expect_times(&outcome.spans, &measured)?;
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! Whose request is it, when clients give up, and when the agent comes in the middle?
+//! Parents under load when clients abort requests, and when the agent starts while requests are in flight.
 
 use std::ops::Range;
 
@@ -6,153 +6,154 @@ use anyhow::{Result, ensure};
 use onlooker_tests::client::now;
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::{Verdict, judge, number_of};
-use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, left_alone};
+use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, wait_for_no_connections};
 use onlooker_tests::spans::Span;
 use onlooker_tests::{Curl, Recording, World, record_skip};
 
-/// The application `errands` in its own server, and the service that it asks; none if it can't run here.
-fn errands(world: &World, app: &AppOptions) -> Result<Option<(App, App)>> {
-    if let Some(reason) = app.missing() {
+/// Starts the application `caller` and the backend that it calls. Returns none if it cannot run on this machine.
+fn start_caller(world: &World, app: &AppOptions) -> Result<Option<(App, App)>> {
+    if let Some(reason) = app.skip_reason() {
         record_skip(&reason);
         return Ok(None);
     }
-    let elsewhere = App::node("dawdle").start(world)?;
-    let app = app.clone().env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
-    Ok(Some((app, elsewhere)))
+    let backend = App::node("delayed").start(world)?;
+    let app = app.clone().env("BACKEND_URL", backend.url("")).start(world)?;
+    Ok(Some((app, backend)))
 }
 
-/// The same in Flask, under gunicorn with 20 threads.
-fn errands_in_threads(world: &World) -> Result<(Gunicorn, App)> {
-    let elsewhere = App::node("dawdle").start(world)?;
-    let app = Gunicorn::app("errands").env("ELSEWHERE_URL", elsewhere.url("")).start(world)?;
-    Ok((app, elsewhere))
+/// The same as a Flask application under gunicorn, with 20 threads.
+fn start_caller_in_threads(world: &World) -> Result<(Gunicorn, App)> {
+    let backend = App::node("delayed").start(world)?;
+    let app = Gunicorn::app("caller").env("BACKEND_URL", backend.url("")).start(world)?;
+    Ok((app, backend))
 }
 
-/// Requests of which one of seven is given up.
+/// Requests of which every seventh is aborted.
 const DISTURBED: Range<u64> = 1000..1700;
-/// How many of them are not.
-const PATIENT: usize = 600;
-/// Those that come afterwards, one by one.
-const IN_PEACE: Range<u64> = 5000..5020;
+/// How many of them are not aborted.
+const COMPLETED: usize = 600;
+/// Requests that follow one by one when all the others are over.
+const UNDISTURBED: Range<u64> = 5000..5020;
 
-/// Of a hundred calls for requests that were seen from their beginning and not given up, how many may be given a parent that
-/// is wrong, said to be likely: see parents.rs.
+/// Percentage of calls that may have a wrong parent on a likely rung, for completed requests seen from their beginning: see
+/// parents.rs.
 const WRONG: usize = 1;
-/// Of those for requests that were given up, which the server goes on with beside others that came since: the table shows 2
-/// of 134.
-const WRONG_GIVEN_UP: usize = 5;
+/// The same for aborted requests, which the server keeps working on beside newer ones. The table shows 2 of 134.
+const WRONG_ABORTED: usize = 5;
 
-/// Lets clients of `load` give up. Gives the verdict on the others' requests, on those that were given up, and on those of
-/// clients that come when all is over.
-fn when_clients_give_up(world: &World, program: &str, load: &Load, elsewhere: &App) -> Result<[Verdict; 3]> {
+/// Runs `load` with aborting clients. Returns the verdict on the completed requests, on the aborted ones, and on requests
+/// that follow when all of these are over.
+fn with_aborting_clients(world: &World, program: &str, load: &Load, backend: &App) -> Result<[Verdict; 3]> {
     let recording = Recording::start(world)?;
     let disturbed = load.clone().in_flight(30).aborting(7).run(DISTURBED)?;
-    // What was given up is still worked on; then the agent is to know that it is over.
-    left_alone(load.address())?;
-    let asked = elsewhere.asked()?;
-    // A request asks elsewhere first of all.
-    let ends = disturbed.begun(|number| asked.contains(&format!("/a/{number}"))) + 2 * asked.len();
-    recording.wait_for(ends)?;
-    let in_peace = load.run(IN_PEACE)?.answered.len();
-    let calls_in_peace = elsewhere.asked()?.len() - asked.len();
-    let spans = recording.finish(ends + in_peace + 2 * calls_in_peace)?.spans;
-    let verdict = |what: &str, asked: &dyn Fn(u64) -> bool| {
-        let verdict = judge(&spans, load.address(), asked);
-        verdict.tell(&format!("{program}, {what}"));
+    // The server still works on aborted requests. Wait until it is done and the agent knows that.
+    wait_for_no_connections(load.address())?;
+    let received = backend.received_paths()?;
+    // Every request that the server reads makes the call `/a/NUMBER` first.
+    let ends = disturbed.begun(|number| received.contains(&format!("/a/{number}"))) + 2 * received.len();
+    recording.wait_for_spans(ends)?;
+    let undisturbed = load.run(UNDISTURBED)?.answered.len();
+    let later_calls = backend.received_paths()?.len() - received.len();
+    let spans = recording.finish(ends + undisturbed + 2 * later_calls)?.spans;
+    let verdict = |what: &str, included: &dyn Fn(u64) -> bool| {
+        let verdict = judge(&spans, load.address(), included);
+        verdict.print(&format!("{program}, {what}"));
         verdict
     };
     Ok([
-        verdict("patient", &|number| disturbed.answered.contains_key(&number)),
-        verdict("given up", &|number| disturbed.given_up.contains_key(&number)),
-        verdict("afterwards", &|number| IN_PEACE.contains(&number)),
+        verdict("completed", &|number| disturbed.answered.contains_key(&number)),
+        verdict("aborted", &|number| disturbed.aborted.contains_key(&number)),
+        verdict("afterwards", &|number| UNDISTURBED.contains(&number)),
     ])
 }
 
 #[test]
-fn threads_stay_proof_when_clients_give_up() -> Result<()> {
+fn threads_prove_owners_when_clients_abort() -> Result<()> {
     World::story("gthread", |world| {
-        let (app, elsewhere) = errands_in_threads(world)?;
-        let [patient, given_up, later] =
-            when_clients_give_up(world, "gthread", &Load::on(&app.address(), "/r"), &elsewhere)?;
-        patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
-        given_up.is_wrong_at_most(WRONG_GIVEN_UP)?;
-        later.is_of(20, 2)?.is_right_by("thread")?;
+        let (app, backend) = start_caller_in_threads(world)?;
+        let [completed, aborted, later] =
+            with_aborting_clients(world, "gthread", &Load::on(&app.address(), "/r"), &backend)?;
+        completed.expect_counts(COMPLETED, 2)?.expect_all_right_by("thread")?;
+        aborted.expect_wrong_at_most(WRONG_ABORTED)?;
+        later.expect_counts(20, 2)?.expect_all_right_by("thread")?;
         Ok(())
     })
 }
 
 #[test]
-fn threads_of_a_jvm_stay_proof_when_clients_give_up() -> Result<()> {
+fn java_threads_prove_owners_when_clients_abort() -> Result<()> {
     World::story("jvm", |world| {
-        let Some((app, elsewhere)) = errands(world, &App::java("Errands"))? else { return Ok(()) };
-        let [patient, given_up, later] =
-            when_clients_give_up(world, "jvm", &Load::on(&app.address(), "/r"), &elsewhere)?;
-        patient.is_of(PATIENT, 2)?.is_right_by("thread")?;
-        given_up.is_wrong_at_most(WRONG_GIVEN_UP)?;
-        later.is_of(20, 2)?.is_right_by("thread")?;
+        let Some((app, backend)) = start_caller(world, &App::java("Caller"))? else { return Ok(()) };
+        let [completed, aborted, later] =
+            with_aborting_clients(world, "jvm", &Load::on(&app.address(), "/r"), &backend)?;
+        completed.expect_counts(COMPLETED, 2)?.expect_all_right_by("thread")?;
+        aborted.expect_wrong_at_most(WRONG_ABORTED)?;
+        later.expect_counts(20, 2)?.expect_all_right_by("thread")?;
         Ok(())
     })
 }
 
 #[test]
-fn requests_that_were_given_up_are_no_candidates_any_more() -> Result<()> {
+fn aborted_requests_are_no_candidates_for_later_calls() -> Result<()> {
     World::story("node", |world| {
-        let Some((app, elsewhere)) = errands(world, &App::node("errands"))? else { return Ok(()) };
-        let [patient, given_up, later] =
-            when_clients_give_up(world, "node", &Load::on(&app.address(), "/r"), &elsewhere)?;
-        patient.is_of(PATIENT, 2)?.is_wrong_at_most(WRONG)?;
-        given_up.is_wrong_at_most(WRONG_GIVEN_UP)?;
-        // The tick proves a parent only if the count of requests that could be meant has come back to this one.
-        later.is_of(20, 2)?.is_right_by("tick")?;
+        let Some((app, backend)) = start_caller(world, &App::node("caller"))? else { return Ok(()) };
+        let [completed, aborted, later] =
+            with_aborting_clients(world, "node", &Load::on(&app.address(), "/r"), &backend)?;
+        completed.expect_counts(COMPLETED, 2)?.expect_wrong_at_most(WRONG)?;
+        aborted.expect_wrong_at_most(WRONG_ABORTED)?;
+        // The tick proves an owner only if the count of runnable requests has come back to one.
+        later.expect_counts(20, 2)?.expect_all_right_by("tick")?;
         Ok(())
     })
 }
 
-/// Starts an agent in the middle of `load`. Gives the verdict on the requests from before it was ready, and on those that
-/// began when it was; each of these has to have spans for itself and its `calls`, at both of their ends.
-fn in_the_middle(world: &World, program: &str, load: &Load, calls: usize) -> Result<[Verdict; 2]> {
+/// Starts an agent during `load`. Returns the verdict on requests that began before it was ready, and on later ones. Each
+/// later request must have spans for itself and for both ends of its `calls`.
+fn start_agent_during_load(world: &World, program: &str, load: &Load, calls: usize) -> Result<[Verdict; 2]> {
     let load = load.clone().in_flight(20);
-    let ((recording, started, ready), sent) = load.during(1000, |progress| {
-        progress.more(100)?;
+    let ((recording, started, ready), sent) = load.run_during(1000, |progress| {
+        progress.wait_for_more(100)?;
         let started = now();
         let recording = Recording::start(world)?;
-        let ready = progress.next();
-        progress.more(500)?;
+        let ready = progress.next_number();
+        progress.wait_for_more(500)?;
         Ok((recording, started, ready))
     })?;
     let ends = |requests: usize| requests * (1 + 2 * calls);
-    let must = sent.answered.range(ready..).count();
-    let may = sent.answered.values().filter(|times| times.end >= started).count();
-    let began_then = |span: &&Span| number_of(span).is_some_and(|number| number >= ready);
-    recording.wait_until("spans of what began then", |spans| spans.iter().filter(began_then).count() >= ends(must))?;
-    let spans = recording.stop(ends(must)..=ends(may))?.spans;
+    let complete = sent.answered.range(ready..).count();
+    let possible = sent.answered.values().filter(|times| times.end >= started).count();
+    let is_later = |span: &&Span| number_of(span).is_some_and(|number| number >= ready);
+    recording
+        .wait_until("spans of requests after ready", |spans| spans.iter().filter(is_later).count() >= ends(complete))?;
+    let spans = recording.stop(ends(complete)..=ends(possible))?.spans;
     let before = judge(&spans, load.address(), |number| number < ready);
     let after = judge(&spans, load.address(), |number| number >= ready);
-    before.tell(&format!("{program}, from before it was ready"));
-    after.tell(&format!("{program}, from then on"));
-    after.is_of(must, calls)?;
+    before.print(&format!("{program}, before the agent was ready"));
+    after.print(&format!("{program}, after the agent was ready"));
+    after.expect_counts(complete, calls)?;
     Ok([before, after])
 }
 
 #[test]
-fn threads_are_proof_for_an_agent_that_comes_in_the_middle() -> Result<()> {
+fn threads_prove_owners_when_the_agent_starts_during_load() -> Result<()> {
     World::story("gthread", |world| {
-        let (app, _elsewhere) = errands_in_threads(world)?;
-        let [before, after] = in_the_middle(world, "gthread", &Load::on(&app.address(), "/r"), 2)?;
-        before.is_never_certainly_wrong()?;
-        after.is_right_by("thread")?;
+        let (app, _backend) = start_caller_in_threads(world)?;
+        let [before, after] = start_agent_during_load(world, "gthread", &Load::on(&app.address(), "/r"), 2)?;
+        before.expect_no_certain_wrong()?;
+        after.expect_all_right_by("thread")?;
         Ok(())
     })
 }
 
 #[test]
-fn loops_deceive_no_agent_that_comes_in_the_middle() -> Result<()> {
-    for app in [App::node("errands"), App::python("errands_asyncio"), App::go("errands")] {
+fn event_loops_get_no_wrong_parents_when_the_agent_starts_during_load() -> Result<()> {
+    for app in [App::node("caller"), App::python("caller_asyncio"), App::go("caller")] {
         World::story(app.language(), |world| {
-            let Some((running, _elsewhere)) = errands(world, &app)? else { return Ok(()) };
-            let [before, after] = in_the_middle(world, app.language(), &Load::on(&running.address(), "/r"), 2)?;
-            before.is_wrong_at_most(WRONG)?;
-            after.is_wrong_at_most(WRONG)?;
+            let Some((running, _backend)) = start_caller(world, &app)? else { return Ok(()) };
+            let load = Load::on(&running.address(), "/r");
+            let [before, after] = start_agent_during_load(world, app.language(), &load, 2)?;
+            before.expect_wrong_at_most(WRONG)?;
+            after.expect_wrong_at_most(WRONG)?;
             Ok(())
         })?;
     }
@@ -160,35 +161,35 @@ fn loops_deceive_no_agent_that_comes_in_the_middle() -> Result<()> {
 }
 
 #[test]
-fn a_proxy_deceives_no_agent_that_comes_in_the_middle() -> Result<()> {
+fn nginx_gets_no_wrong_parents_when_the_agent_starts_during_load() -> Result<()> {
     World::story("proxy", |world| {
-        let elsewhere = App::node("dawdle").start(world)?;
-        let nginx = Nginx::proxy_to(&elsewhere.address()).start(world)?;
-        let [before, after] = in_the_middle(world, "proxy", &Load::on(&nginx.address(), "/a"), 1)?;
-        before.is_never_certainly_wrong()?;
-        after.is_right()?;
+        let backend = App::node("delayed").start(world)?;
+        let nginx = Nginx::proxy_to(&backend.address()).start(world)?;
+        let [before, after] = start_agent_during_load(world, "proxy", &Load::on(&nginx.address(), "/a"), 1)?;
+        before.expect_no_certain_wrong()?;
+        after.expect_all_right()?;
         Ok(())
     })
 }
 
 #[test]
-fn what_a_server_asks_after_it_let_the_body_come_is_its_request_s() -> Result<()> {
+fn calls_after_a_100_continue_belong_to_the_request() -> Result<()> {
     World::story("continue", |world| {
-        let (app, _elsewhere) = errands_in_threads(world)?;
+        let (app, _backend) = start_caller_in_threads(world)?;
         let recording = Recording::start(world)?;
         let (body, url) = ("x".repeat(5000), app.url("/r/7")?);
-        // The server reads the head, answers 100 (Continue) and reads the body then.
+        // The server reads the head, answers with 100 (Continue), and only then reads the body.
         let curl = Curl::run(world, &["--header", "Expect: 100-continue", "--data", &body, &url])?;
         ensure!(curl.status() == 200 && curl.body == b"7\n");
-        recording.finish(6)?.is_tree(
+        recording.finish(6)?.expect_tree(
             &[],
             "
             curl client POST /r/{id} -> 200
-              errands server POST /r/{id} -> 200 by host
-                errands client GET /a/{id} -> 200 by thread
-                  dawdle server GET /a/{id} -> 200 by host
-                errands client GET /b/{id} -> 200 by thread
-                  dawdle server GET /b/{id} -> 200 by host
+              caller server POST /r/{id} -> 200 by host
+                caller client GET /a/{id} -> 200 by thread
+                  delayed server GET /a/{id} -> 200 by host
+                caller client GET /b/{id} -> 200 by thread
+                  delayed server GET /b/{id} -> 200 by host
             ",
         )?;
         Ok(())

@@ -1,128 +1,128 @@
-//! What each selector selects, traced: what was there before the agent, what comes later, and nothing beside.
+//! Each selector selects the right processes, running ones and later ones, and no others.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::RawClient;
 use onlooker_tests::load::Load;
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Gunicorn, Nginx, Postgres, Redis, Site, Workers};
 use onlooker_tests::spans::Span;
 use onlooker_tests::wait::{self, within};
-use onlooker_tests::{Account, Port, Recording, World};
+use onlooker_tests::{Outcome, Port, Recording, World};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a server is asked to find out if it is selected.
-const ASKED_BEFORE: &str = "/are-you-selected";
+/// The path that is requested until a server turns out to be selected.
+const PROBE: &str = "/are-you-selected";
 
-/// Several workers, each of which is to be selected.
+/// Serves with several workers. Each of them must be selected.
 fn hello(name: &str) -> Site {
     Nginx::site("location / { return 200 hello; }").workers(2).named(name)
 }
 
-/// Asks a server that began after the agent until the agent tells of it; how often that was. What starts is selected a
-/// moment later, and nobody but its spans says when.
-fn until_selected(recording: &Recording, address: &str) -> Result<usize> {
-    let mut asked = 0;
-    wait::until(within(PATIENCE), "span of a server that began later", || {
-        Connection::open(address)?.get(ASKED_BEFORE)?;
-        asked += 1;
-        Ok(recording.spans()?.iter().any(asked_before).then_some(()))
+/// Sends probes to a server that started after the agent until one is exported. Returns how many were sent. The agent selects
+/// a new process a moment after it starts, and only its spans show when.
+fn probe_until_selected(recording: &Recording, address: &str) -> Result<usize> {
+    let mut probes = 0;
+    wait::until(within(PATIENCE), "span of a server that started later", || {
+        RawClient::open(address)?.get(PROBE)?;
+        probes += 1;
+        Ok(recording.spans()?.iter().any(is_probe).then_some(()))
     })?;
-    Ok(asked)
+    Ok(probes)
 }
 
-fn asked_before(span: &Span) -> bool {
-    span.get("url.path") == ASKED_BEFORE
+fn is_probe(span: &Span) -> bool {
+    span.get("url.path") == PROBE
 }
 
-/// Stops the agent. Fails unless each of `expected`, paths, is told by one span of a server, and nothing else is but what
-/// was `asked` before.
-fn tells(recording: Recording, mut expected: Vec<String>, asked: usize) -> Result<Account> {
-    let is_told = |spans: &[Span]| spans.iter().filter(|span| !asked_before(span)).count() >= expected.len();
-    recording.wait_until("spans of what is selected", is_told)?;
-    // Of what was asked before, at least the last is told.
-    let account = recording.stop(expected.len() + asked.min(1)..=expected.len() + asked)?;
-    ensure!(account.summary.lost() == 0, "{}", account.summary);
-    let servers = account.spans.iter().filter(|span| span.kind == "server" && !asked_before(span));
-    let mut told: Vec<_> = servers.map(|span| span.get("url.path").to_owned()).collect();
-    told.sort();
+/// Stops the agent. Fails unless there is exactly one server span for each of the `expected` paths, and, apart from up to
+/// `probes` probes, no other span.
+fn expect_exactly(recording: Recording, mut expected: Vec<String>, probes: usize) -> Result<Outcome> {
+    let is_complete = |spans: &[Span]| spans.iter().filter(|span| !is_probe(span)).count() >= expected.len();
+    recording.wait_until("spans of the selected processes", is_complete)?;
+    // Of the probes, at least the last is exported.
+    let outcome = recording.stop(expected.len() + probes.min(1)..=expected.len() + probes)?;
+    ensure!(outcome.summary.lost() == 0, "{}", outcome.summary);
+    let servers = outcome.spans.iter().filter(|span| span.kind == "server" && !is_probe(span));
+    let mut exported: Vec<_> = servers.map(|span| span.get("url.path").to_owned()).collect();
+    exported.sort();
     expected.sort();
-    ensure!(told == expected, "told are {told:?}, but expected was {expected:?}");
-    Ok(account)
+    ensure!(exported == expected, "exported are {exported:?}, but expected were {expected:?}");
+    Ok(outcome)
 }
 
-/// Asks for `PREFIX/0` and so on over several connections; gives the paths.
-fn ask(address: &str, prefix: &str) -> Result<Vec<String>> {
+/// Requests `PREFIX/0`, `PREFIX/1` and so on over several connections. Returns the paths.
+fn request(address: &str, prefix: &str) -> Result<Vec<String>> {
     const REQUESTS: u64 = 40;
     let sent = Load::on(address, prefix).in_flight(8).run(0..REQUESTS)?;
     Ok(sent.answered.keys().map(|number| format!("{prefix}/{number}")).collect())
 }
 
 #[test]
-fn a_port_selects_who_listens_on_it_before_the_agent_and_after() -> Result<()> {
+fn a_port_selects_its_listeners_running_and_later() -> Result<()> {
     World::story("by port", |world| {
         let (before, other) = (hello("before").start(world)?, hello("other").start(world)?);
         let port = Port::claim()?;
         let selected = [before.port().to_string(), port.to_string()];
-        let recording = Recording::selecting(world, &["--port", &selected[0], "--port", &selected[1]])?;
+        let recording = Recording::start_selecting(world, &["--port", &selected[0], "--port", &selected[1]])?;
         let after = hello("after").start_on(world, port)?;
-        let asked = until_selected(&recording, &after.address())?;
-        ask(&other.address(), "/other")?;
-        let expected = [ask(&before.address(), "/before")?, ask(&after.address(), "/after")?].concat();
-        tells(recording, expected, asked)?;
+        let probes = probe_until_selected(&recording, &after.address())?;
+        request(&other.address(), "/other")?;
+        let expected = [request(&before.address(), "/before")?, request(&after.address(), "/after")?].concat();
+        expect_exactly(recording, expected, probes)?;
         Ok(())
     })
 }
 
 #[test]
-fn an_executable_is_selected_whenever_it_starts() -> Result<()> {
+fn an_executable_is_selected_running_and_later() -> Result<()> {
     World::story("by executable", |world| {
-        // A copy, so that no other nginx of this machine is meant.
-        let ours = world.dir().join("ours");
-        fs::create_dir(&ours)?;
-        let program = ours.join("nginx");
+        // A copy, so that the pattern matches no other nginx of this machine.
+        let copy = world.dir().join("copy");
+        fs::create_dir(&copy)?;
+        let program = copy.join("nginx");
         fs::copy(find_program("nginx").context("nginx is not installed")?, &program)?;
-        let glob = format!("{}/*", ours.display());
+        let glob = format!("{}/*", copy.display());
         let before = hello("before").program(program.clone()).start(world)?;
         let other = hello("other").start(world)?;
-        let recording = Recording::selecting(world, &["--exe", &glob])?;
+        let recording = Recording::start_selecting(world, &["--exe", &glob])?;
         let after = hello("after").program(program).start(world)?;
-        let asked = until_selected(&recording, &after.address())?;
-        ask(&other.address(), "/other")?;
-        let expected = [ask(&before.address(), "/before")?, ask(&after.address(), "/after")?].concat();
-        tells(recording, expected, asked)?;
+        let probes = probe_until_selected(&recording, &after.address())?;
+        request(&other.address(), "/other")?;
+        let expected = [request(&before.address(), "/before")?, request(&after.address(), "/after")?].concat();
+        expect_exactly(recording, expected, probes)?;
         Ok(())
     })
 }
 
 #[test]
-fn a_process_is_selected_with_the_workers_it_forked_and_those_it_will() -> Result<()> {
+fn a_process_is_selected_with_its_workers_running_and_later() -> Result<()> {
     World::story("by process", |world| {
         let other = hello("other").start(world)?;
         let mut app = Gunicorn::app("behaviours").workers(Workers::Sync).processes(2).start(world)?;
         let master = app.process().pid().to_string();
-        let recording = Recording::selecting(world, &["--pid", &master])?;
-        ask(&other.address(), "/other")?;
-        let mut expected = ask(&app.address(), "/items")?;
-        // One worker more; then the two oldest go.
+        let recording = Recording::start_selecting(world, &["--pid", &master])?;
+        request(&other.address(), "/other")?;
+        let mut expected = request(&app.address(), "/items")?;
+        // Starts one more worker, then stops the two oldest.
         let [more, fewer] = [libc::SIGTTIN, libc::SIGTTOU];
         app.process().signal(more)?;
-        app.process().logged(within(PATIENCE), Gunicorn::WORKER_READY, 3)?;
-        for gone in 1..=2 {
+        app.process().wait_for_log(within(PATIENCE), Gunicorn::WORKER_READY, 3)?;
+        for exited in 1..=2 {
             app.process().signal(fewer)?;
-            app.process().logged(within(PATIENCE), "Worker exiting", gone)?;
+            app.process().wait_for_log(within(PATIENCE), "Worker exiting", exited)?;
         }
-        expected.extend(ask(&app.address(), "/items")?);
-        tells(recording, expected, 0)?;
+        expected.extend(request(&app.address(), "/items")?);
+        expect_exactly(recording, expected, 0)?;
         Ok(())
     })
 }
 
 #[test]
-fn a_port_selects_the_backends_whose_connection_was_open_before_the_agent() -> Result<()> {
+fn a_port_selects_backends_that_only_hold_an_accepted_connection() -> Result<()> {
     World::story("backends", |world| {
         let (postgres, redis) = (Postgres::start(world)?, Redis::start(world)?);
         postgres.execute(include_str!("../apps/python/inventory.sql"))?;
@@ -131,17 +131,17 @@ fn a_port_selects_the_backends_whose_connection_was_open_before_the_agent() -> R
             .env("DATABASE_URL", postgres.url())
             .env("REDIS_URL", redis.url())
             .start(world)?;
-        // Its one connection is made: the process behind it holds that and no socket that listens.
+        // Opens its one connection. The backend process for it holds that connection and no listening socket.
         world.curl(&[&app.url("/stock/9")?])?;
-        let recording = Recording::selecting(world, &["--port", &postgres.port().to_string()])?;
-        let before = postgres.asked()?;
+        let recording = Recording::start_selecting(world, &["--port", &postgres.port().to_string()])?;
+        let before = postgres.statement_count()?;
         for number in [7, 8] {
             world.curl(&[&app.url(&format!("/stock/{number}"))?])?;
         }
-        // By one that is forked later.
+        // Runs in a backend process that is forked later.
         postgres.execute("SELECT pieces FROM products")?;
-        ensure!(postgres.asked()? - before == 3, "{} statements", postgres.asked()? - before);
-        recording.finish(3)?.is_tree(
+        ensure!(postgres.statement_count()? - before == 3, "{} statements", postgres.statement_count()? - before);
+        recording.finish(3)?.expect_tree(
             &["network.transport"],
             "
             postgres server SELECT products network.transport=tcp

@@ -1,9 +1,9 @@
-//! A trace that comes with a request is continued, by the rules of W3C Trace Context.
+//! A request's `traceparent` continues the caller's trace, by the rules of W3C Trace Context.
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::client::Connection;
+use onlooker_tests::client::RawClient;
 use onlooker_tests::load::{Load, caller_of, trace_of};
 use onlooker_tests::parents::{judge, number_of};
 use onlooker_tests::servers::{App, Gunicorn, Nginx};
@@ -25,11 +25,11 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
         let header = format!("traceparent: {}", traceparent());
         let state = "tracestate: rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
         Curl::run(world, &["--header", &header, "--header", state, &nginx.url("/hello")])?;
-        recording.wait_for(3)?;
-        // curl has sent a context of its own: whoever gave it that tells of the call.
-        let account = recording.stop(4)?;
-        ensure!(account.summary.get("spans_left_to_sdk") == 1, "{}", account.summary);
-        account.is_tree(
+        recording.wait_for_spans(3)?;
+        // curl sent a context of its own, so the SDK that made that context exports the client span.
+        let outcome = recording.stop(4)?;
+        ensure!(outcome.summary.get("spans_left_to_sdk") == 1, "{}", outcome.summary);
+        outcome.expect_tree(
             &[],
             &format!(
                 "
@@ -39,7 +39,7 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
                 "
             ),
         )?;
-        for span in &account.spans {
+        for span in &outcome.spans {
             ensure!(span.trace_id == TRACE, "{span:?}");
             ensure!(span.trace_state == "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "{span:?}");
         }
@@ -48,7 +48,7 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
 }
 
 #[test]
-fn a_malformed_traceparent_is_none() -> Result<()> {
+fn a_malformed_traceparent_is_ignored() -> Result<()> {
     let valid = traceparent();
     let malformed = [
         valid.to_uppercase(),
@@ -65,15 +65,15 @@ fn a_malformed_traceparent_is_none() -> Result<()> {
     World::story("malformed", |world| {
         let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
         let recording = Recording::start(world)?;
-        let mut client = Connection::open(&nginx.address())?;
+        let mut client = RawClient::open(&nginx.address())?;
         for value in malformed.iter().chain(&continued) {
             let request = format!("GET / HTTP/1.1\r\nHost: shop.test\r\ntraceparent: {value}\r\n\r\n");
-            // A field given twice is nginx's to judge, and it does not mind this one.
+            // nginx accepts the request in which the field occurs twice.
             ensure!(client.exchange(request)?.0.status == 200, "{value}");
         }
         let sent = malformed.len() + continued.len();
-        let account = recording.finish(sent)?;
-        for (index, span) in account.spans.iter().enumerate() {
+        let outcome = recording.finish(sent)?;
+        for (index, span) in outcome.spans.iter().enumerate() {
             let parent = span.parent.as_deref();
             if let Some(value) = malformed.get(index) {
                 ensure!(span.trace_id != TRACE && parent.is_none(), "{value:?} was continued: {span:?}");
@@ -87,34 +87,37 @@ fn a_malformed_traceparent_is_none() -> Result<()> {
 }
 
 #[test]
-fn a_context_that_is_only_passed_on_is_no_sdks() -> Result<()> {
+fn a_forwarded_context_is_not_taken_for_an_sdks() -> Result<()> {
     const REQUESTS: u64 = 500;
     let proxy = App::node("forwarding");
-    if let Some(reason) = proxy.missing() {
+    if let Some(reason) = proxy.skip_reason() {
         record_skip(&reason);
         return Ok(());
     }
-    World::story("passed on", |world| {
-        let dawdle = App::node("dawdle").start(world)?;
-        let proxy = proxy.env("ELSEWHERE_URL", dawdle.url("")).start(world)?;
+    World::story("forwarded", |world| {
+        let delayed = App::node("delayed").start(world)?;
+        let proxy = proxy.env("BACKEND_URL", delayed.url("")).start(world)?;
         let recording = Recording::start(world)?;
-        let load = Load::on(&proxy.address(), "/a").in_flight(50).traced();
+        let load = Load::on(&proxy.address(), "/a").in_flight(50).with_traceparent();
         let sent = load.run(0..REQUESTS)?.answered.len();
-        let account = recording.finish(3 * sent)?;
-        let verdict = judge(&account.spans, &proxy.address(), |_| true);
-        verdict.tell("a Node proxy that passes on its callers' context | 50");
-        verdict.is_of(sent, 1)?.is_right_by("wire")?;
-        let calls: HashMap<_, _> = account
+        let outcome = recording.finish(3 * sent)?;
+        let verdict = judge(&outcome.spans, &proxy.address(), |_| true);
+        verdict.print("a Node proxy that forwards its callers' context | 50");
+        verdict.expect_counts(sent, 1)?.expect_all_right_by("wire")?;
+        let calls: HashMap<_, _> = outcome
             .spans
             .iter()
             .filter(|span| span.kind == "client")
             .map(|call| (call.span_id.as_str(), number_of(call)))
             .collect();
-        for span in account.spans.iter().filter(|span| span.kind == "server") {
+        for span in outcome.spans.iter().filter(|span| span.kind == "server") {
             let number = number_of(span).with_context(|| format!("no number: {span:?}"))?;
             let parent = span.parent.as_deref().unwrap_or_default();
             let is_call = calls.get(parent) == Some(&Some(number));
-            ensure!(is_call || parent == caller_of(number) && span.trace_id == trace_of(number), "wrong: {span:?}");
+            ensure!(
+                is_call || parent == caller_of(number) && span.trace_id == trace_of(number),
+                "wrong parent: {span:?}"
+            );
         }
         Ok(())
     })

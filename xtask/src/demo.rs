@@ -36,7 +36,7 @@ pub(crate) fn run(_: &Options) -> Result<()> {
 /// Shows what `agent` traces of the shop.
 pub(crate) fn show(agent: &Path) -> Result<()> {
     // From here on Ctrl-C too stops the servers.
-    wait::heed_signals()?;
+    wait::handle_signals()?;
     World::story("the demo", |world| show_in(world, agent))
 }
 
@@ -44,7 +44,7 @@ fn show_in(world: &World, agent: &Path) -> Result<()> {
     shell::say(
         "starting nginx -> storefront (Flask) -> inventory (Flask) -> PostgreSQL and Redis, none of them changed",
     );
-    let shop = Shop::open(world, Workers::Threads(4))?;
+    let shop = Shop::start(world, Workers::Threads(4))?;
     // So that they run as they would on any day: busy before somebody looks on, their connections open.
     world.curl(&[&shop.product(9)])?;
 
@@ -52,7 +52,7 @@ fn show_in(world: &World, agent: &Path) -> Result<()> {
     let (cgroup, file) = (world.cgroup().path().display().to_string(), spans.display().to_string());
     let options = ["--cgroup", &cgroup, "--export", "console", "--file", &file];
     shell::say(&format!("$ onlooker run {}", options.join(" ")));
-    let mut agent = Agent::select_aloud(world, agent, &options)?;
+    let mut agent = Agent::select_on_terminal(world, agent, &options)?;
     let said = agent.stderr()?;
     shell::say(&said);
 

@@ -1,4 +1,4 @@
-// Serves, and asks itself from time to time, for nobody's sake.
+// A server that calls itself from time to time, without a request that causes it.
 package main
 
 import (
@@ -14,12 +14,12 @@ import (
 const beats = 20
 
 func beat(url string) error {
-	answer, err := http.Get(url)
+	response, err := http.Get(url)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	_, err = io.Copy(io.Discard, answer.Body)
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
 	return err
 }
 
@@ -41,7 +41,7 @@ func main() {
 				log.Fatal(err)
 			}
 		}
-		log.Println("calm")
+		log.Println("done")
 	}()
 	log.Fatal(http.Serve(listener, nil))
 }

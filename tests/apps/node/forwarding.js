@@ -1,4 +1,4 @@
-// A proxy that passes on the trace context it is given, unchanged, over fewer connections than there are requests in flight.
+// A proxy that forwards the received trace context unchanged, over fewer connections than there are requests in flight.
 
 const http = require('http');
 
@@ -6,9 +6,9 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: 10 });
 
 const server = http.createServer((request, response) => {
   const headers = { traceparent: request.headers.traceparent };
-  http.get(process.env.ELSEWHERE_URL + request.url, { agent, headers }, (answer) => {
-    response.writeHead(answer.statusCode, { 'Content-Type': 'text/plain' });
-    answer.pipe(response);
+  http.get(process.env.BACKEND_URL + request.url, { agent, headers }, (backendResponse) => {
+    response.writeHead(backendResponse.statusCode, { 'Content-Type': 'text/plain' });
+    backendResponse.pipe(response);
   }).on('error', (error) => {
     response.statusCode = 502;
     response.end(`${error}\n`);

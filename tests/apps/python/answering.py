@@ -1,4 +1,4 @@
-"""Answers on connections that another process accepted: each comes over the unix socket whose descriptor is the argument."""
+"""Serves connections that another process accepted. It receives them over a unix socket, whose descriptor is its argument."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""One route for each way in which an HTTP server can behave."""
+"""One route for each behaviour of an HTTP server that the tests need."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Accepts connections and passes each to another program over a unix socket: answering.py."""
+"""Accepts connections and passes each over a unix socket to another program: answering.py."""
 
 import os
 import socket
@@ -15,6 +15,6 @@ with (
     print("listening")
     while True:
         connection, _ = server.accept()
-        # Its number is free for the next as soon as the other process has it.
+        # Closes the descriptor, so that the next connection gets its number.
         with connection:
             socket.send_fds(own, [b"!"], [connection.fileno()])

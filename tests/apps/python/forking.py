@@ -1,4 +1,4 @@
-"""Answers each connection in a process of its own, forked when it comes."""
+"""Forks a process for each connection."""
 
 import sys
 from http.server import BaseHTTPRequestHandler
@@ -7,7 +7,7 @@ from socketserver import ForkingMixIn, TCPServer
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Head and body are written apart: the body is not to wait until the head is acknowledged.
+    # Head and body are written separately. Without this the body waits until the head is acknowledged.
     disable_nagle_algorithm = True
 
     def do_GET(self):

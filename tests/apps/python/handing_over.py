@@ -1,4 +1,4 @@
-"""Each connection is read by one process and answered by its child, when that process is gone already."""
+"""Each request is read by one process and answered by its child after that process has ended."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def request(connection):
     return head
 
 
-# Whose parent is gone is nobody's to wait for; whoever else ends needs none.
+# Nothing waits for the processes, so let the kernel reap them.
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
     print("listening")

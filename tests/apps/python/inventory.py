@@ -1,4 +1,4 @@
-"""How many of each product are in the warehouse: counted in PostgreSQL, remembered in Redis for a minute."""
+"""How many of each product are in stock: stored in PostgreSQL, cached in Redis for a minute."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def stock(number):
         return jsonify(json.loads(cached))
     row = database().execute("SELECT name, pieces FROM products WHERE id = %s", (number,)).fetchone()
     if row is None:
-        return jsonify(error="not in the warehouse"), 404
+        return jsonify(error="not in stock"), 404
     answer = {"name": row[0], "pieces": row[1]}
     cache.set(f"stock:{number}", json.dumps(answer), ex=60)
     return jsonify(answer)

@@ -1,4 +1,4 @@
-"""Answers /large with as many bytes as its argument says, in writes of 64 KiB, and anything else with a line."""
+"""Answers /large with as many bytes as its argument says, in writes of 64 KiB, and any other path with one line."""
 
 import socket
 import sys

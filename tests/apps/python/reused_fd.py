@@ -1,6 +1,6 @@
-"""A server that gives no answer to "/" paths it is told to: closes, and takes the next connection on the same descriptor.
+"""Serves connections one after another, so that each has the same descriptor. Closes without a response for /silence.
 
-Each answer says which descriptor its connection had.
+Each response contains the number of its connection's descriptor.
 """
 
 import socket

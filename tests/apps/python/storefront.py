@@ -1,4 +1,4 @@
-"""The shop's public face: a product, with how many of it are left."""
+"""The shop's public service: a product and whether it is available."""
 
 import os
 
@@ -11,9 +11,9 @@ inventory = requests.Session()
 
 @app.get("/products/<int:number>")
 def product(number):
-    answer = inventory.get(f"{os.environ['INVENTORY_URL']}/stock/{number}", timeout=10)
-    if answer.status_code == 404:
+    response = inventory.get(f"{os.environ['INVENTORY_URL']}/stock/{number}", timeout=10)
+    if response.status_code == 404:
         return jsonify(error="no such product"), 404
-    answer.raise_for_status()
-    stock = answer.json()
+    response.raise_for_status()
+    stock = response.json()
     return jsonify(name=stock["name"], available=stock["pieces"] > 0)

@@ -1,4 +1,4 @@
-"""Switches to WebSocket at /chat and sends back what it is sent there; refuses to elsewhere, and answers."""
+"""Switches to WebSocket at /chat and echoes what it receives. Answers other upgrade requests like any request."""
 
 import base64
 import hashlib

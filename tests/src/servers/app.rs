@@ -1,5 +1,5 @@
-//! An application of tests/apps, or a program of the tests' own, that listens by itself, on the port that is its first argument, and says `listening` when it
-//! does.
+//! An application of tests/apps, or a test binary of this crate. It listens on the port given as its first argument, and
+//! prints `listening` when it does.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,21 @@ use anyhow::{Context as _, Result};
 use onlooker_ebpf_build::Cache;
 
 use super::STARTS_WITHIN;
-use crate::machine::{self, need_file, need_program};
+use crate::child_process::{ChildProcess, Launch, Stdout};
+use crate::machine::{self, require_file, require_program};
 use crate::ports::Port;
-use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
-/// An application that is to be started, named by its language and its file's name without extension; a program of the tests'
-/// own by its path.
+/// An application to be started. Applications are named by language and file name without extension; test binaries by path.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
     language: Language,
     name: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// The oldest version of its language's runtime that it runs in: of Java, the others go with all.
-    least: u32,
+    /// The oldest version of the language's runtime that it needs. Used for Java only.
+    min_version: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,30 +31,30 @@ enum Language {
     Python,
     Go,
     Java,
-    Own,
+    TestBinary,
 }
 
 /// A running application.
 #[derive(Debug)]
 pub struct App {
-    process: Process,
+    process: ChildProcess,
     port: Port,
 }
 
 impl App {
-    /// `NAME.js`, run by the Node of this machine.
+    /// `NAME.js`, run by the installed Node.
     #[must_use]
     pub fn node(name: &str) -> AppOptions {
         AppOptions::new(Language::Node, name)
     }
 
-    /// `NAME.py`, run by the Python environment that `cargo xtask setup` made.
+    /// `NAME.py`, run by the Python environment that `cargo xtask setup` created.
     #[must_use]
     pub fn python(name: &str) -> AppOptions {
         AppOptions::new(Language::Python, name)
     }
 
-    /// `NAME.go`, compiled for the occasion.
+    /// `NAME.go`, compiled when it is started.
     #[must_use]
     pub fn go(name: &str) -> AppOptions {
         AppOptions::new(Language::Go, name)
@@ -67,10 +66,10 @@ impl App {
         AppOptions::new(Language::Java, name)
     }
 
-    /// The program at this path, one of the tests' own.
+    /// A test binary of this crate.
     #[must_use]
-    pub fn own(path: &str) -> AppOptions {
-        AppOptions::new(Language::Own, path)
+    pub fn test_binary(path: &str) -> AppOptions {
+        AppOptions::new(Language::TestBinary, path)
     }
 
     /// `127.0.0.1:PORT`.
@@ -85,10 +84,10 @@ impl App {
         format!("http://{}{path}", self.port.address())
     }
 
-    /// The paths that it was asked for until now, by its own log: lines `asked PATH`.
-    pub fn asked(&self) -> Result<Vec<String>> {
+    /// The paths of the requests that it has received, according to its log: lines `received PATH`.
+    pub fn received_paths(&self) -> Result<Vec<String>> {
         let log = self.process.log()?;
-        Ok(log.lines().filter_map(|line| line.strip_prefix("asked ")).map(str::to_owned).collect())
+        Ok(log.lines().filter_map(|line| line.strip_prefix("received ")).map(str::to_owned).collect())
     }
 
     /// The port it listens on.
@@ -97,24 +96,24 @@ impl App {
         self.port.number()
     }
 
-    /// Its first process.
-    pub fn process(&mut self) -> &mut Process {
+    /// The process that was started.
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 }
 
 impl AppOptions {
     fn new(language: Language, name: &str) -> Self {
-        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new(), least: 0 }
+        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new(), min_version: 0 }
     }
 
-    /// Wants a JDK of this version or a newer one.
+    /// Requires a JDK of at least this version.
     #[must_use]
-    pub fn jdk(self, least: u32) -> Self {
-        Self { least, ..self }
+    pub fn min_jdk(self, min_version: u32) -> Self {
+        Self { min_version, ..self }
     }
 
-    /// One more argument, after the port.
+    /// Adds an argument after the port.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
@@ -128,18 +127,18 @@ impl AppOptions {
         self
     }
 
-    /// What is not installed here that it takes, if anything: the reason to skip a test.
+    /// Why it cannot run on this machine, if so: the reason to skip a test.
     #[must_use]
-    pub fn missing(&self) -> Option<String> {
+    pub fn skip_reason(&self) -> Option<String> {
         let program = match self.language {
             Language::Node => "node",
             Language::Go => "go",
             Language::Java => {
-                return machine::java(self.least)
+                return machine::java(self.min_version)
                     .is_none()
-                    .then(|| format!("no JDK of version {} or newer is installed", self.least));
+                    .then(|| format!("no JDK of version {} or newer is installed", self.min_version));
             }
-            Language::Python | Language::Own => return None,
+            Language::Python | Language::TestBinary => return None,
         };
         machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
     }
@@ -154,22 +153,22 @@ impl AppOptions {
             .arg(port.to_string())
             .args(&self.arguments)
             .current_dir(match self.language {
-                Language::Own => world.dir().to_path_buf(),
+                Language::TestBinary => world.dir().to_path_buf(),
                 _ => machine::apps(self.language()),
             })
-            // The applications' folder is the repository's: no bytecode in it. What is logged is waited for.
+            // Keep bytecode out of the repository, and write log lines at once, because tests wait for them.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUNBUFFERED", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let name = Path::new(&self.name).file_name().unwrap_or_default();
         let log = format!("{}-{}", self.language(), name.display());
         let launch = Launch { name: &log, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
-        let mut process = Process::start(world, &launch, &mut command)?;
-        process.logged(within(STARTS_WITHIN), "listening", 1)?;
+        let mut process = ChildProcess::start(world, &launch, &mut command)?;
+        process.wait_for_log(within(STARTS_WITHIN), "listening", 1)?;
         Ok(App { process, port })
     }
 
-    /// Its language, which, unless it is one of the tests' own, names the folder of tests/apps that it is in.
+    /// The language. It names the folder in tests/apps, except for a test binary.
     #[must_use]
     pub fn language(&self) -> &'static str {
         match self.language {
@@ -177,31 +176,31 @@ impl AppOptions {
             Language::Python => "python",
             Language::Go => "go",
             Language::Java => "java",
-            Language::Own => "own",
+            Language::TestBinary => "test-binary",
         }
     }
 
     fn command(&self, world: &World) -> Result<(PathBuf, Vec<OsString>)> {
         let name = &self.name;
         Ok(match self.language {
-            Language::Node => (need_program("node")?, vec![format!("{name}.js").into()]),
+            Language::Node => (require_program("node")?, vec![format!("{name}.js").into()]),
             Language::Java => {
-                let java = machine::java(self.least).context("Java is not installed")?;
+                let java = machine::java(self.min_version).context("Java is not installed")?;
                 (java, vec![format!("{name}.java").into()])
             }
             Language::Python => {
-                let python = need_file(machine::python_environment()?.join("bin/python"))?;
+                let python = require_file(machine::python_environment()?.join("bin/python"))?;
                 (python, vec![format!("{name}.py").into()])
             }
             Language::Go => (self.build(world)?, Vec::new()),
-            Language::Own => (PathBuf::from(name), Vec::new()),
+            Language::TestBinary => (PathBuf::from(name), Vec::new()),
         })
     }
 
-    /// Compiles it into the world's folder. What of it is the same each time is kept in the cache.
+    /// Compiles it into the world's folder. Go's build cache is kept in ours.
     fn build(&self, world: &World) -> Result<PathBuf> {
         let binary = world.dir().join(&self.name);
-        let mut go = world.command(need_program("go")?);
+        let mut go = world.command(require_program("go")?);
         go.args(["build", "-o"])
             .arg(&binary)
             .arg(format!("{}.go", self.name))

@@ -1,5 +1,5 @@
-//! The OpenTelemetry Collector, writing what it receives to a file: as deploy/collector/config.yaml has it, but on ports and
-//! with a file of the test's own.
+//! The OpenTelemetry Collector, which writes what it receives to a file. Its configuration is deploy/collector/config.yaml,
+//! with the test's own ports and file.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::STARTS_WITHIN;
-use crate::machine::{self, need_file};
+use crate::child_process::{ChildProcess, Launch, Stdout};
+use crate::machine::{self, require_file};
 use crate::ports::Port;
-use crate::process::{Launch, Process, Stdout};
 use crate::spans;
 use crate::wait::within;
 use crate::world::World;
 
-/// A collector that takes OTLP over gRPC and over HTTP, outside of the watched cgroup.
+/// A running collector that accepts OTLP over gRPC and HTTP. It is outside of the watched cgroup.
 #[derive(Debug)]
 pub struct Collector {
-    process: Process,
+    process: ChildProcess,
     scheme: &'static str,
     grpc: Port,
     http: Port,
@@ -26,32 +26,32 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Why there is none here, if so: the reason to skip a test.
-    pub fn missing() -> Result<Option<String>> {
+    /// Why no collector can run on this machine, if so: the reason to skip a test.
+    pub fn skip_reason() -> Result<Option<String>> {
         let binary = machine::collector()?;
         let missing = || format!("{} is missing: run `cargo xtask setup collector`", binary.display());
         Ok((!binary.is_file()).then(missing))
     }
 
-    /// Starts one and waits until it takes traces.
+    /// Starts a collector and waits until it accepts traces.
     pub fn start(world: &World) -> Result<Self> {
         Self::start_on(world, Port::claim()?, Port::claim()?)
     }
 
-    /// Starts one on ports that are known before: for one that comes back after it was gone.
+    /// Starts a collector on ports that were reserved before, for example those of one that was stopped.
     pub fn start_on(world: &World, grpc: Port, http: Port) -> Result<Self> {
         Self::start_as(world, None, grpc, http)
     }
 
-    /// Starts one that shows `server.pem` of the folder `pki`, whose key is `server.key`, and takes traces only from those
-    /// that show a certificate by `ca.pem`.
-    pub fn start_guarded(world: &World, pki: &Path) -> Result<Self> {
+    /// Starts a collector that requires mutual TLS. The folder `pki` holds its `server.pem` and `server.key`, and the
+    /// `ca.pem` that client certificates must be signed by.
+    pub fn start_with_mutual_tls(world: &World, pki: &Path) -> Result<Self> {
         Self::start_as(world, Some(pki), Port::claim()?, Port::claim()?)
     }
 
     fn start_as(world: &World, pki: Option<&Path>, grpc: Port, http: Port) -> Result<Self> {
         let received = world.dir().join("received.jsonl");
-        let mut command = world.command(need_file(machine::collector()?)?);
+        let mut command = world.command(require_file(machine::collector()?)?);
         command.arg("--config").arg(configuration());
         let mut set = |property: &str, value: &dyn Display| {
             command.arg(format!("--set={property}={value}"));
@@ -71,32 +71,32 @@ impl Collector {
             }
         }
         let launch = Launch { name: "collector", watched: false, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
-        let mut process = Process::start(world, &launch, &mut command)?;
-        process.logged(within(STARTS_WITHIN), "Everything is ready", 1)?;
+        let mut process = ChildProcess::start(world, &launch, &mut command)?;
+        process.wait_for_log(within(STARTS_WITHIN), "Everything is ready", 1)?;
         let scheme = if pki.is_some() { "https" } else { "http" };
         Ok(Self { process, scheme, grpc, http, received })
     }
 
-    /// Has its own program look at the configuration that it is started with, and at nothing else of ours.
+    /// Has the collector validate the configuration that it is started with.
     pub fn validate(world: &World) -> Result<()> {
-        let mut command = world.command(need_file(machine::collector()?)?);
+        let mut command = world.command(require_file(machine::collector()?)?);
         world.run_unwatched(command.args(["validate", "--config"]).arg(configuration()))?;
         Ok(())
     }
 
-    /// What OTEL_EXPORTER_OTLP_ENDPOINT takes for gRPC.
+    /// The value of OTEL_EXPORTER_OTLP_ENDPOINT for gRPC.
     #[must_use]
     pub fn grpc_endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.grpc.address())
     }
 
-    /// What OTEL_EXPORTER_OTLP_ENDPOINT takes for HTTP.
+    /// The value of OTEL_EXPORTER_OTLP_ENDPOINT for HTTP.
     #[must_use]
     pub fn http_endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.http.address())
     }
 
-    /// The environment of who exports to it, over the protocol that `OTEL_EXPORTER_OTLP_PROTOCOL` calls so.
+    /// The environment of an exporter to this collector. `protocol` is a value of `OTEL_EXPORTER_OTLP_PROTOCOL`.
     #[must_use]
     pub fn environment(&self, protocol: &str) -> [(&'static str, String); 2] {
         let endpoint = if protocol == "grpc" { self.grpc_endpoint() } else { self.http_endpoint() };
@@ -105,24 +105,24 @@ impl Collector {
 
     /// Every export request received so far, as OTLP JSON (`ExportTraceServiceRequest`), in order of arrival.
     pub fn received(&self) -> Result<Vec<Value>> {
-        spans::lines(&self.received)
+        spans::read_lines(&self.received)
     }
 
-    /// The file of what it received.
+    /// The file that it writes received spans to.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.received
     }
 
-    /// Stops it and gives its ports back, gRPC's first, so that another can take its place.
+    /// Stops the collector and returns its ports, gRPC first, so that another one can use them.
     pub fn stop(self) -> (Port, Port) {
         let Self { process, grpc, http, .. } = self;
         drop(process);
         (grpc, http)
     }
 
-    /// Its process.
-    pub fn process(&mut self) -> &mut Process {
+    /// The collector's process.
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 }

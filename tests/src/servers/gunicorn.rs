@@ -1,4 +1,4 @@
-//! A Flask application of tests/apps/python under gunicorn.
+//! A Flask application of tests/apps/python, served by gunicorn.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::STARTS_WITHIN;
-use crate::machine::{self, need_file};
+use crate::child_process::{ChildProcess, Launch, Stdout};
+use crate::machine::{self, require_file};
 use crate::ports::Port;
-use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
-/// How gunicorn's workers serve.
+/// How gunicorn's workers serve requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
-    /// One request at a time and a connection for each: `--worker-class sync`.
+    /// One request at a time, with a new connection for each: `--worker-class sync`.
     Sync,
-    /// A pool of this many threads, connections kept alive: `--worker-class gthread`.
+    /// A pool of this many threads, with keep-alive connections: `--worker-class gthread`.
     Threads(u32),
 }
 
-/// An application that is to be started; made by [`Gunicorn::app`].
+/// An application to be started. Created by [`Gunicorn::app`].
 #[derive(Debug, Clone)]
 pub struct GunicornOptions {
     module: String,
@@ -34,7 +34,7 @@ pub struct GunicornOptions {
 /// A running gunicorn.
 #[derive(Debug)]
 pub struct Gunicorn {
-    process: Process,
+    process: ChildProcess,
     bound: Bound,
 }
 
@@ -45,10 +45,10 @@ enum Bound {
 }
 
 impl Gunicorn {
-    /// What its log says once for each worker that has loaded the application.
+    /// The line that each worker logs when it has loaded the application.
     pub const WORKER_READY: &str = "worker has loaded the application";
 
-    /// The object `app` in the module `module` of tests/apps/python: one process with 20 threads, unless told otherwise.
+    /// The object `app` in the module `module` of tests/apps/python. The default is one process with 20 threads.
     #[must_use]
     pub fn app(module: &str) -> GunicornOptions {
         GunicornOptions {
@@ -60,7 +60,7 @@ impl Gunicorn {
         }
     }
 
-    /// Where it listens, as nginx writes it: `127.0.0.1:PORT` or `unix:PATH`.
+    /// The address in nginx's syntax: `127.0.0.1:PORT` or `unix:PATH`.
     #[must_use]
     pub fn address(&self) -> String {
         match &self.bound {
@@ -69,7 +69,7 @@ impl Gunicorn {
         }
     }
 
-    /// `http://127.0.0.1:PORT/path`. Fails for one that listens on a unix socket.
+    /// `http://127.0.0.1:PORT/path`. Fails if it listens on a unix socket.
     pub fn url(&self, path: &str) -> Result<String> {
         match &self.bound {
             Bound::Port(port) => Ok(format!("http://{}{path}", port.address())),
@@ -77,26 +77,26 @@ impl Gunicorn {
         }
     }
 
-    /// Its first process, which serves nothing itself.
-    pub fn process(&mut self) -> &mut Process {
+    /// The first process, which manages the workers and serves nothing itself.
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 }
 
 impl GunicornOptions {
-    /// How its workers serve.
+    /// How its workers serve requests.
     #[must_use]
     pub fn workers(self, workers: Workers) -> Self {
         Self { workers, ..self }
     }
 
-    /// How many worker processes.
+    /// Number of worker processes.
     #[must_use]
     pub fn processes(self, processes: u32) -> Self {
         Self { processes, ..self }
     }
 
-    /// Listens on `MODULE.sock` in the world's folder in place of a port.
+    /// Listens on `MODULE.sock` in the world's folder instead of a port.
     #[must_use]
     pub fn unix_socket(self) -> Self {
         Self { unix_socket: true, ..self }
@@ -119,7 +119,7 @@ impl GunicornOptions {
         let settings = world.dir().join(format!("{}.conf.py", self.module));
         fs::write(&settings, self.settings()).with_context(|| format!("cannot write {}", settings.display()))?;
 
-        let gunicorn = need_file(machine::python_environment()?.join("bin/gunicorn"))?;
+        let gunicorn = require_file(machine::python_environment()?.join("bin/gunicorn"))?;
         let mut command = world.command(gunicorn);
         command.arg("--config").arg(&settings).arg("--bind");
         match &bound {
@@ -129,17 +129,17 @@ impl GunicornOptions {
         command
             .arg(format!("{}:app", self.module))
             .current_dir(machine::apps("python"))
-            // The applications' folder is the repository's: no bytecode in it.
+            // Keep bytecode out of the repository.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let launch = Launch { name: &self.module, watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
-        let mut process = Process::start(world, &launch, &mut command)?;
+        let mut process = ChildProcess::start(world, &launch, &mut command)?;
         let count = usize::try_from(self.processes).context("a count of processes fits in usize")?;
-        process.logged(within(STARTS_WITHIN), Gunicorn::WORKER_READY, count)?;
+        process.wait_for_log(within(STARTS_WITHIN), Gunicorn::WORKER_READY, count)?;
         Ok(Gunicorn { process, bound })
     }
 
-    /// gunicorn's configuration file, which is Python.
+    /// gunicorn's configuration file, which is Python code.
     fn settings(&self) -> String {
         let (class, threads) = match self.workers {
             Workers::Sync => ("sync", 1),

@@ -1,4 +1,4 @@
-//! nginx with a configuration written for one site.
+//! nginx, with a generated configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::STARTS_WITHIN;
-use crate::accounts::{self, Account};
-use crate::machine::need_program;
+use crate::accounts::{self, UserAccount};
+use crate::child_process::{ChildProcess, Launch, Stdout};
+use crate::machine::require_program;
 use crate::ports::Port;
-use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
-/// Whom its workers run as: what the distributions call it.
+/// The user of nginx's workers, by the names that distributions use.
 const ACCOUNTS: [&str; 3] = ["www-data", "nginx", "nobody"];
 
-/// What an nginx is to serve. Made by [`Nginx::proxy_to`], [`Nginx::files`] or [`Nginx::site`].
+/// What nginx serves. Created by [`Nginx::proxy_to`], [`Nginx::files`] or [`Nginx::site`].
 #[derive(Debug, Clone)]
 pub struct Site {
     name: String,
-    /// Another nginx than that of the PATH.
+    /// Another binary than the one on PATH.
     program: Option<PathBuf>,
     workers: u32,
     http: String,
@@ -29,15 +29,15 @@ pub struct Site {
     watched: bool,
 }
 
-/// An nginx on a port of its own.
+/// A running nginx.
 #[derive(Debug)]
 pub struct Nginx {
-    process: Process,
+    process: ChildProcess,
     port: Port,
 }
 
 impl Nginx {
-    /// A proxy with connections kept alive to `upstream`, which is `HOST:PORT` or `unix:PATH`.
+    /// A proxy to `upstream` (`HOST:PORT` or `unix:PATH`) that keeps its connections open.
     #[must_use]
     pub fn proxy_to(upstream: &str) -> Site {
         let server = "location / {
@@ -49,13 +49,13 @@ impl Nginx {
         Site { http: format!("upstream upstream {{ server {upstream}; keepalive 10; }}"), ..Self::site(server) }
     }
 
-    /// A server of the files below `root`, by sendfile.
+    /// Serves the files below `root`, with sendfile.
     #[must_use]
     pub fn files(root: &Path) -> Site {
         Self::site(&format!("root {};", root.display()))
     }
 
-    /// What `server` says: directives inside of nginx's `server` block.
+    /// Serves what `server` says: directives for nginx's `server` block.
     #[must_use]
     pub fn site(server: &str) -> Site {
         Site {
@@ -88,54 +88,54 @@ impl Nginx {
     }
 
     /// Its master process.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 }
 
 impl Site {
-    /// Calls its folder and log by another name than "nginx": for a second one in the same world.
+    /// Names the folder and the log. Needed for a second nginx in the same world.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
 
-    /// Served by this copy of the program.
+    /// Runs this copy of the binary.
     #[must_use]
     pub fn program(self, program: PathBuf) -> Self {
         Self { program: Some(program), ..self }
     }
 
-    /// How many worker processes; one, unless this says otherwise.
+    /// Number of worker processes; the default is 1.
     #[must_use]
     pub fn workers(self, workers: u32) -> Self {
         Self { workers, ..self }
     }
 
-    /// Outside of the watched cgroup.
+    /// Runs outside of the watched cgroup.
     #[must_use]
     pub fn unwatched(self) -> Self {
         Self { watched: false, ..self }
     }
 
-    /// More directives for the `http` block, such as an `upstream`.
+    /// Adds directives to the `http` block, such as an `upstream`.
     #[must_use]
     pub fn http(self, directives: &str) -> Self {
         Self { http: format!("{}\n    {directives}", self.http), ..self }
     }
 
-    /// Parameters for its `listen` directive, after the address.
+    /// Adds parameters to the `listen` directive, after the address.
     #[must_use]
     pub fn listen(self, parameters: &str) -> Self {
         Self { listen: parameters.to_owned(), ..self }
     }
 
-    /// Starts nginx and waits until it has its workers.
+    /// Starts nginx and waits until all its workers run.
     pub fn start(&self, world: &World) -> Result<Nginx> {
         self.start_on(world, Port::claim()?)
     }
 
-    /// The same on a port that is known before.
+    /// Like [`Site::start`], on a port that was reserved before.
     pub fn start_on(&self, world: &World, port: Port) -> Result<Nginx> {
         let dir = world.dir().join(&self.name);
         fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -143,22 +143,22 @@ impl Site {
         fs::write(&file, self.configuration(&port, &dir)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
 
-        let program = self.program.clone().map_or_else(|| need_program("nginx"), Ok)?;
+        let program = self.program.clone().map_or_else(|| require_program("nginx"), Ok)?;
         let mut command = world.command(program);
-        // The log has to be named before the configuration is read, or nginx opens the system's first.
+        // Without `-e`, nginx opens the system's log before it reads the configuration.
         command.args(["-e", "stderr", "-c"]).arg(&file).arg("-p").arg(&dir);
         let launch =
             Launch { name: &self.name, watched: self.watched, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
-        let mut process = Process::start(world, &launch, &mut command)?;
+        let mut process = ChildProcess::start(world, &launch, &mut command)?;
         let workers = usize::try_from(self.workers).context("a count of processes fits in usize")?;
-        process.logged(within(STARTS_WITHIN), "start worker process ", workers)?;
+        process.wait_for_log(within(STARTS_WITHIN), "start worker process ", workers)?;
         Ok(Nginx { process, port })
     }
 
     fn configuration(&self, port: &Port, dir: &Path) -> Result<String> {
         let Self { workers, http, listen, server, .. } = self;
         let user = if accounts::is_root() {
-            let account = Account::first_of(&ACCOUNTS)?;
+            let account = UserAccount::first_of(&ACCOUNTS)?;
             format!("user {} {};", account.user, account.group)
         } else {
             String::new()

@@ -1,4 +1,4 @@
-//! PostgreSQL with a cluster of its own, made for the occasion.
+//! PostgreSQL, with a new cluster for each test.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -9,31 +9,31 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::STARTS_WITHIN;
-use crate::accounts::{self, Account};
+use crate::accounts::{self, UserAccount};
+use crate::child_process::{ChildProcess, Launch, Stdout};
 use crate::machine;
 use crate::ports::Port;
-use crate::process::{Launch, Process, Stdout};
 use crate::wait::within;
 use crate::world::World;
 
-/// It refuses to run as root.
+/// The user that runs it: PostgreSQL refuses to run as root.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
-/// A PostgreSQL server on a port of its own, and on a unix socket in [`Postgres::socket_dir`]; anybody may log in as
-/// `postgres`.
+/// A running PostgreSQL on a TCP port and on a unix socket in [`Postgres::socket_dir`]. The user `postgres` needs no
+/// password.
 #[derive(Debug)]
 pub struct Postgres {
-    process: Process,
+    process: ChildProcess,
     port: Port,
     programs: PathBuf,
     home: PathBuf,
 }
 
 impl Postgres {
-    /// Makes a cluster, starts the server, and waits until it accepts connections.
+    /// Creates a cluster, starts the server, and waits until it accepts connections.
     pub fn start(world: &World) -> Result<Self> {
         let programs = machine::postgres_programs().context("PostgreSQL is not installed: run `cargo xtask setup`")?;
-        let account = accounts::is_root().then(|| Account::first_of(&ACCOUNTS)).transpose()?;
+        let account = accounts::is_root().then(|| UserAccount::first_of(&ACCOUNTS)).transpose()?;
         let port = Port::claim()?;
         let home = world.dir().join("postgres");
         fs::create_dir(&home).with_context(|| format!("cannot create {}", home.display()))?;
@@ -59,10 +59,10 @@ impl Postgres {
         ] {
             server.args(["-c", setting]);
         }
-        // SIGINT is its fast shutdown: it does not wait for clients to leave.
+        // SIGINT requests a fast shutdown, which does not wait for clients to disconnect.
         let launch = Launch { name: "postgres", watched: true, stdout: Stdout::Log, stop_signal: libc::SIGINT };
-        let mut process = Process::start(world, &launch, &mut server)?;
-        process.logged(within(STARTS_WITHIN), "database system is ready to accept connections", 1)?;
+        let mut process = ChildProcess::start(world, &launch, &mut server)?;
+        process.wait_for_log(within(STARTS_WITHIN), "database system is ready to accept connections", 1)?;
         Ok(Self { process, port, programs, home })
     }
 
@@ -77,9 +77,9 @@ impl Postgres {
         Ok(())
     }
 
-    /// How many statements it was sent until now, by its own log.
-    pub fn asked(&self) -> Result<usize> {
-        // Of simple and extended queries. What follows in a statement of several lines is indented.
+    /// Returns how many statements the server has received, according to its log.
+    pub fn statement_count(&self) -> Result<usize> {
+        // Simple and extended queries. The further lines of a statement are indented.
         let is_statement = |line: &&str| line.starts_with("LOG:  statement: ") || line.starts_with("LOG:  execute ");
         Ok(self.process.log()?.lines().filter(is_statement).count())
     }
@@ -96,19 +96,19 @@ impl Postgres {
         self.port.number()
     }
 
-    /// The folder of its unix socket, which takes the place of a host's name.
+    /// The folder of its unix socket, which libpq accepts as a host name.
     #[must_use]
     pub fn socket_dir(&self) -> &Path {
         &self.home
     }
 
-    /// Its first process.
-    pub fn process(&mut self) -> &mut Process {
+    /// The main server process.
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 }
 
-fn as_account(world: &World, program: &Path, home: &Path, account: Option<&Account>) -> Command {
+fn as_account(world: &World, program: &Path, home: &Path, account: Option<&UserAccount>) -> Command {
     let mut command = world.command(program);
     command.current_dir(home);
     if let Some(account) = account {

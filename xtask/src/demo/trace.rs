@@ -19,7 +19,7 @@ const DATABASES: [[&str; 2]; 2] = [
 /// What the trace that has most of it lacks of the whole chain; nothing if there is a trace that is whole.
 pub(super) fn faults(file: &Path) -> Result<Vec<String>> {
     let mut traces: HashMap<String, Vec<Span>> = HashMap::new();
-    for span in spans::spans(&spans::lines(file)?)? {
+    for span in spans::from_requests(&spans::read_lines(file)?)? {
         traces.entry(span.trace_id.clone()).or_default().push(span);
     }
     let nearest = traces.values().map(|trace| faults_of(trace)).min_by_key(Vec::len);

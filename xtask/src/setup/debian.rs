@@ -70,7 +70,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     }
     need_package_lists()?;
     // From here on an interrupted install must still take the policy away.
-    wait::heed_signals()?;
+    wait::handle_signals()?;
     let _policy = NoServices::declare()?;
     shell::run(
         Command::new("apt-get")

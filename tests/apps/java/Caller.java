@@ -7,31 +7,31 @@ import java.net.URL;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
-/** Asks another service twice on behalf of each request, on the thread that has the request. */
-public class Errands {
-    static void ask(String path) throws IOException {
-        var connection = (HttpURLConnection) new URL(System.getenv("ELSEWHERE_URL") + path).openConnection();
-        try (var answer = connection.getInputStream()) {
-            answer.readAllBytes();
+/** Calls another service twice for each request, on the request's thread. */
+public class Caller {
+    static void call(String path) throws IOException {
+        var connection = (HttpURLConnection) new URL(System.getenv("BACKEND_URL") + path).openConnection();
+        try (var response = connection.getInputStream()) {
+            response.readAllBytes();
         }
     }
 
-    static void errands(HttpExchange exchange) throws IOException {
+    static void serve(HttpExchange exchange) throws IOException {
         var path = exchange.getRequestURI().getPath();
         var number = path.substring(path.lastIndexOf('/') + 1);
-        ask("/a/" + number);
-        ask("/b/" + number);
-        var answer = (number + "\n").getBytes();
-        exchange.sendResponseHeaders(200, answer.length);
+        call("/a/" + number);
+        call("/b/" + number);
+        var response = (number + "\n").getBytes();
+        exchange.sendResponseHeaders(200, response.length);
         try (var body = exchange.getResponseBody()) {
-            body.write(answer);
+            body.write(response);
         }
     }
 
-    /** 20 threads of the system, or, where the environment says so, a virtual one for each request. */
+    /** 20 platform threads, or, if THREADS is `virtual`, a virtual thread for each request. */
     static ExecutorService threads() throws ReflectiveOperationException {
         if ("virtual".equals(System.getenv("THREADS"))) {
-            // By its name, because a JDK before 21 has none.
+            // Called by name, because JDKs before 21 don't have it.
             return (ExecutorService) Executors.class.getMethod("newVirtualThreadPerTaskExecutor").invoke(null);
         }
         return Executors.newFixedThreadPool(20);
@@ -40,7 +40,7 @@ public class Errands {
     public static void main(String[] arguments) throws IOException, ReflectiveOperationException {
         var port = Integer.parseInt(arguments[0]);
         var server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 128);
-        server.createContext("/r/", Errands::errands);
+        server.createContext("/r/", Caller::serve);
         server.setExecutor(threads());
         server.start();
         System.out.println("listening");

@@ -1,4 +1,4 @@
-"""Reads a request to /late/... only when its client has reset the connection. Asks elsewhere for each request it reads."""
+"""Reads a request to /late/... only after its client has reset the connection. Calls a backend for each request."""
 
 import http.client
 import os
@@ -10,11 +10,11 @@ import time
 # include/net/tcp_states.h
 TCP_CLOSE = 7
 
-elsewhere = http.client.HTTPConnection(os.environ["ELSEWHERE"], timeout=30)
+backend = http.client.HTTPConnection(os.environ["BACKEND_ADDRESS"], timeout=30)
 
 
 def state(connection):
-    """The first byte of `struct tcp_info` (include/uapi/linux/tcp.h)."""
+    """Returns the first byte of `struct tcp_info` (include/uapi/linux/tcp.h)."""
     return struct.unpack("B", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0]
 
 
@@ -28,9 +28,9 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
                     time.sleep(0.001)
             head = connection.recv(4096)
             number = head.split(b" ")[1].rsplit(b"/", 1)[1].decode()
-            elsewhere.request("GET", f"/a/{number}")
-            elsewhere.getresponse().read()
+            backend.request("GET", f"/a/{number}")
+            backend.getresponse().read()
             try:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\ndone\n")
             except OSError:
-                print("given up", number)
+                print("aborted", number)

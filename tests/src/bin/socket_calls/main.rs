@@ -1,5 +1,5 @@
-//! `moves PORT IN OUT`: answers HTTP requests; the second of each connection it reads with the system call IN and answers with
-//! OUT, the others as anybody does. `moves try IN OUT` finds out whether this kernel allows both.
+//! `socket_calls PORT IN OUT`: an HTTP server that reads the second request of each connection with the system call IN and
+//! answers it with OUT. `socket_calls try IN OUT` checks whether this kernel allows both calls.
 
 mod calls;
 mod compat;
@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::calls::{receive, send};
 
-/// More bytes than the kernel programs look at buffers: `onlooker_common::limits::BUFFERS`.
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n\
+/// Has more bytes than the kernel programs look at buffers: `onlooker_common::limits::BUFFERS`.
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n\
     012345678901234567890123456789012345678901234567890123456789";
 
 fn main() -> Result<()> {
@@ -33,16 +33,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Moves bytes through a socket pair with both calls. Fails if the kernel refuses one.
 fn attempt(how_in: &str, how_out: &str) -> Result<()> {
     let (one, other) = UnixStream::pair()?;
     let mut buffer = [0; 256];
-    send(how_out, one.as_raw_fd(), ANSWER).with_context(|| format!("{how_out} is refused"))?;
+    send(how_out, one.as_raw_fd(), RESPONSE).with_context(|| format!("{how_out} is refused"))?;
     let mut moved = 0;
-    while moved < ANSWER.len() {
+    while moved < RESPONSE.len() {
         let read = receive(how_in, other.as_raw_fd(), &mut buffer[moved..]);
         moved += read.with_context(|| format!("{how_in} is refused"))?;
     }
-    ensure!(&buffer[..moved] == ANSWER, "{how_out} and {how_in} moved something else");
+    ensure!(&buffer[..moved] == RESPONSE, "{how_out} and {how_in} moved something else");
     Ok(())
 }
 
@@ -58,7 +59,7 @@ fn serve(stream: &TcpStream, how_in: &str, how_out: &str) -> Result<()> {
             }
             request.extend_from_slice(&buffer[..read]);
         }
-        send(how_out, stream.as_fd().as_raw_fd(), ANSWER)?;
+        send(how_out, stream.as_fd().as_raw_fd(), RESPONSE)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-"""Reads requests and answers none: closes each connection at once, or when its client does."""
+"""Reads requests and answers none. Closes each connection at once (hang-up), or after its client did (wait)."""
 
 import socket
 import sys
@@ -11,9 +11,9 @@ def serve(connection, waits):
             pass
 
 
-port, what = sys.argv[1:]
+port, mode = sys.argv[1:]
 with socket.create_server(("127.0.0.1", int(port)), backlog=128) as server:
     print("listening")
     while True:
         connection, _ = server.accept()
-        threading.Thread(target=serve, args=(connection, what == "waits")).start()
+        threading.Thread(target=serve, args=(connection, mode == "wait")).start()

@@ -1,4 +1,4 @@
-"""Is told secrets in every place where an application may put one, and uses them."""
+"""Puts secrets into every place where an application may put them: requests, statements, keys, errors and responses."""
 
 import os
 
@@ -9,27 +9,27 @@ from flask import Flask, request
 app = Flask(__name__)
 
 
-@app.post("/tell/<path:place>")
-def tell(place):
+@app.post("/store/<path:place>")
+def store(place):
     secret = request.args["password"]
     cache = redis.Redis.from_url(os.environ["REDIS_URL"])
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
-        # Written into the statement, as one should not.
-        database.execute(f"CREATE TEMPORARY TABLE told (word text UNIQUE, place text DEFAULT '{secret}-default')")
-        database.execute(f"INSERT INTO told VALUES ('{secret}-literal', $${secret}-dollars$$)")
-        database.execute("SELECT * FROM told WHERE word = %s", (f"{secret}-parameter",)).fetchall()
+        # Literals in the statement instead of parameters.
+        database.execute(f"CREATE TEMPORARY TABLE secrets (word text UNIQUE, place text DEFAULT '{secret}-default')")
+        database.execute(f"INSERT INTO secrets VALUES ('{secret}-literal', $${secret}-dollars$$)")
+        database.execute("SELECT * FROM secrets WHERE word = %s", (f"{secret}-parameter",)).fetchall()
         for failing in (
-            # The error's detail tells the value.
-            f"INSERT INTO told VALUES ('{secret}-literal')",
-            # So does its message.
+            # The error's detail contains the value.
+            f"INSERT INTO secrets VALUES ('{secret}-literal')",
+            # The error's message contains the value.
             f"SELECT '{secret}-number'::int",
-            f"SELECT missing FROM told /* {secret}-comment */",
+            f"SELECT missing FROM secrets /* {secret}-comment */",
         ):
             try:
                 database.execute(failing)
             except psycopg.Error:
                 pass
-        with database.cursor().copy("COPY told (word) FROM STDIN") as copy:
+        with database.cursor().copy("COPY secrets (word) FROM STDIN") as copy:
             copy.write(f"{secret}-copied\n")
     cache.set(f"{secret}-key", f"{secret}-value")
     cache.eval(f"return '{secret}-script'", 0)

@@ -1,5 +1,5 @@
-//! `ask ADDRESS PREFIX IN_FLIGHT FIRST END`: the tests' load as a program that is watched itself. Says in JSON what it
-//! measured of each of its requests, by number.
+//! `load_client ADDRESS PREFIX IN_FLIGHT FIRST END`: runs a load in a process that can be watched itself. Prints the
+//! measured times of its requests by number, as JSON.
 
 use std::env;
 use std::io;

@@ -1,4 +1,4 @@
-//! The ways in which bytes come out of a socket and into it, by name.
+//! The calls that read from a socket and write to it, by name.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -7,12 +7,12 @@ use std::ptr;
 
 use crate::{compat, io_uring};
 
-/// Reads what there is from a socket with the call `how`.
+/// Reads available bytes from a socket with the call `how`.
 pub(crate) fn receive(how: &str, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     let (at, length) = (buffer.as_mut_ptr(), buffer.len());
     let mut few = pieces(at, length, 3);
     let mut header = message(&mut few);
-    // SAFETY: the buffer is `length` bytes that live until the call returns, and so do the iovecs and headers that say where.
+    // SAFETY: the buffer has `length` bytes and lives until the call returns, and so do the iovecs and headers for it.
     let result = unsafe {
         match how {
             "read" => libc::read(fd, at.cast(), length),
@@ -49,7 +49,7 @@ pub(crate) fn send(how: &str, fd: RawFd, bytes: &[u8]) -> io::Result<()> {
     let many = if how == "writev of many" { length } else { 3 };
     let mut pieces = pieces(at.cast_mut(), length, many);
     let mut header = message(&mut pieces);
-    // SAFETY: as in `receive`; what is written is only read, though the types of iovecs and headers don't say so.
+    // SAFETY: as in `receive`. The bytes are only read, although the types of iovecs and headers are mutable.
     let result = unsafe {
         match how {
             "write" => libc::write(fd, at.cast(), length),
@@ -77,7 +77,7 @@ pub(crate) fn send(how: &str, fd: RawFd, bytes: &[u8]) -> io::Result<()> {
     if done(result)? == length { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// A buffer in `parts`, all but the last of one byte.
+/// Splits a buffer into `parts` iovecs, all but the last of one byte.
 fn pieces(at: *mut u8, length: usize, parts: usize) -> Vec<libc::iovec> {
     let piece = |part: usize| libc::iovec {
         iov_base: at.wrapping_add(part).cast(),
@@ -99,7 +99,7 @@ fn count(pieces: &[libc::iovec]) -> libc::c_int {
 
 fn pipe() -> io::Result<(File, File)> {
     let mut ends = [0; 2];
-    // SAFETY: pipe2 writes two descriptors, which then are nobody else's.
+    // SAFETY: pipe2 writes two new descriptors, which nothing else owns.
     unsafe {
         if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
             return Err(io::Error::last_os_error());
@@ -113,5 +113,5 @@ fn done(result: isize) -> io::Result<usize> {
 }
 
 fn unknown(how: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("no call {how}"))
+    io::Error::new(io::ErrorKind::InvalidInput, format!("unknown call {how}"))
 }

@@ -1,16 +1,16 @@
-// Answers every request, each after a while of its own: answers overtake each other. Says what it was asked for.
+// Answers each request after a random delay, so that responses overtake each other. Logs the path of each request.
 
 const http = require('http');
 
-const LONGEST_MS = 20;
+const MAX_DELAY_MS = 20;
 
 const server = http.createServer((request, response) => {
-  console.log(`asked ${request.url}`);
+  console.log(`received ${request.url}`);
   setTimeout(() => {
     response.setHeader('Content-Type', 'text/plain');
     response.end(`${request.url}\n`);
-  }, Math.random() * LONGEST_MS);
+  }, Math.random() * MAX_DELAY_MS);
 });
-// Never before its clients do.
+// Longer than any client keeps a connection.
 server.keepAliveTimeout = 60_000;
 server.listen(Number(process.argv[2]), '127.0.0.1', () => console.log('listening'));

@@ -1,15 +1,15 @@
-// Asks another service twice on behalf of each request, over fewer connections than there are requests in flight.
+// Calls another service twice for each request, over fewer connections than there are requests in flight.
 
 const http = require('http');
 
 const agent = new http.Agent({ keepAlive: true, maxSockets: 10 });
 
-function ask(path) {
+function call(path) {
   return new Promise((resolve, reject) => {
-    http.get(process.env.ELSEWHERE_URL + path, { agent }, (answer) => {
-      answer.resume();
-      answer.on('end', resolve);
-      answer.on('error', reject);
+    http.get(process.env.BACKEND_URL + path, { agent }, (backendResponse) => {
+      backendResponse.resume();
+      backendResponse.on('end', resolve);
+      backendResponse.on('error', reject);
     }).on('error', reject);
   });
 }
@@ -17,8 +17,8 @@ function ask(path) {
 const server = http.createServer(async (request, response) => {
   const number = request.url.split('/').pop();
   try {
-    await ask(`/a/${number}`);
-    await ask(`/b/${number}`);
+    await call(`/a/${number}`);
+    await call(`/b/${number}`);
     response.end(`${number}\n`);
   } catch (error) {
     response.statusCode = 502;

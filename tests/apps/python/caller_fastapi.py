@@ -1,4 +1,4 @@
-"""Asks another service twice on behalf of each request, over fewer connections than there are requests in flight."""
+"""Calls another service twice for each request, over fewer connections than there are requests in flight."""
 
 import asyncio
 import os
@@ -11,21 +11,21 @@ from fastapi import FastAPI
 
 
 @asynccontextmanager
-async def elsewhere(app):
+async def backend(app):
     limits = httpx.Limits(max_connections=10, max_keepalive_connections=10)
-    async with httpx.AsyncClient(base_url=os.environ["ELSEWHERE_URL"], limits=limits, timeout=30) as client:
-        app.state.elsewhere = client
+    async with httpx.AsyncClient(base_url=os.environ["BACKEND_URL"], limits=limits, timeout=30) as client:
+        app.state.backend = client
         yield
 
 
-app = FastAPI(lifespan=elsewhere)
+app = FastAPI(lifespan=backend)
 
 
 @app.get("/r/{number}")
-async def errands(number: int):
+async def serve(number: int):
     for which in ("a", "b"):
-        answer = await app.state.elsewhere.get(f"/{which}/{number}")
-        answer.raise_for_status()
+        response = await app.state.backend.get(f"/{which}/{number}")
+        response.raise_for_status()
     return number
 
 

@@ -1,4 +1,4 @@
-"""Asks another service twice, and a cache and a database in between, on behalf of each request."""
+"""Calls another service twice for each request, and a cache and a database in between."""
 
 import os
 import threading
@@ -9,8 +9,8 @@ import requests
 from flask import Flask, request
 
 app = Flask(__name__)
-elsewhere = requests.Session()
-elsewhere.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=20))
+backend = requests.Session()
+backend.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=20))
 cache = redis.Redis.from_url(os.environ["REDIS_URL"]) if "REDIS_URL" in os.environ else None
 local = threading.local()
 
@@ -21,18 +21,18 @@ def database():
     return local.connection
 
 
-def ask(path):
-    elsewhere.get(os.environ["ELSEWHERE_URL"] + path, timeout=30).raise_for_status()
+def call(path):
+    backend.get(os.environ["BACKEND_URL"] + path, timeout=30).raise_for_status()
 
 
 @app.route("/r/<int:number>", methods=["GET", "POST"])
-def errands(number):
+def serve(number):
     request.get_data()
-    ask(f"/a/{number}")
+    call(f"/a/{number}")
     if cache is not None:
-        cache.get(f"errand:{number}")
+        cache.get(f"caller:{number}")
     if "DATABASE_URL" in os.environ:
-        # A name stays in what is told of a statement; a number would not.
+        # The span's statement keeps names, but no literals.
         database().execute(f"SELECT 1 AS r{number}").fetchone()
-    ask(f"/b/{number}")
+    call(f"/b/{number}")
     return f"{number}\n"

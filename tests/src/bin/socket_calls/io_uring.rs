@@ -1,4 +1,4 @@
-//! One operation by io_uring: a ring is made for it, and gone with it (include/uapi/linux/io_uring.h).
+//! One io_uring operation, with a ring that is created for it and closed after it (include/uapi/linux/io_uring.h).
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -65,13 +65,13 @@ struct Completion {
 
 const _: () = assert!(size_of::<Parameters>() == 120 && size_of::<Submission>() == 64 && size_of::<Completion>() == 16);
 
-/// Part of the ring, mapped.
+/// A mapped part of the ring.
 struct Part(*mut u8, usize);
 
 impl Part {
     fn map(ring: &OwnedFd, at: libc::off_t, length: usize) -> io::Result<Self> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
-        // SAFETY: a new mapping, at no place that anything else has.
+        // SAFETY: this creates a new mapping and replaces none.
         let mapped = unsafe { libc::mmap(ptr::null_mut(), length, access, kind, ring.as_raw_fd(), at) };
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self(mapped.cast(), length)) }
     }
@@ -83,19 +83,19 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // SAFETY: our mapping, of which nothing is borrowed any more.
+        // SAFETY: this is our mapping, and no borrow of it is left.
         unsafe { libc::munmap(self.0.cast(), self.1) };
     }
 }
 
-/// Does `opcode` on the `length` bytes at `address` and waits until it is done; how many bytes it moved.
+/// Performs `opcode` on the `length` bytes at `address` and waits for it. Returns how many bytes were moved.
 ///
 /// # Safety
 ///
-/// The bytes are there to be read, or written to.
+/// The memory must be valid for reading or writing, as the operation does.
 pub(crate) unsafe fn operate(opcode: u8, fd: RawFd, address: *mut u8, length: usize) -> io::Result<isize> {
     let mut parameters = Parameters::default();
-    // SAFETY: the parameters are as large as the kernel has them; the descriptor is new and nobody else's.
+    // SAFETY: the parameters have the size that the kernel expects. The descriptor is new and owned by nothing else.
     let ring = unsafe {
         let ring = libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut parameters);
         let ring = RawFd::try_from(ring).ok().filter(|ring| *ring >= 0).ok_or_else(io::Error::last_os_error)?;
@@ -108,20 +108,20 @@ pub(crate) unsafe fn operate(opcode: u8, fd: RawFd, address: *mut u8, length: us
     let length = u32::try_from(length).map_err(io::Error::other)?;
     let submission =
         Submission { opcode, flags: 0, ioprio: 0, fd, offset: 0, address: address as u64, length, rest: [0; 9] };
-    // SAFETY: the offsets are the kernel's for these mappings; the kernel looks at the entry after the tail says so.
+    // SAFETY: the kernel gave the offsets for these mappings. It reads the entry after the tail is stored.
     unsafe {
         entries.at::<Submission>(0).write(submission);
         submissions.at::<u32>(sq.array).write(0);
         (*submissions.at::<AtomicU32>(sq.tail)).store(1, Ordering::Release);
     }
-    // SAFETY: submits one entry, whose memory the caller keeps, and waits for its completion.
+    // SAFETY: submits one entry, whose memory the caller keeps valid, and waits for its completion.
     let entered = unsafe {
         libc::syscall(libc::SYS_io_uring_enter, ring.as_raw_fd(), 1, 1, ENTER_GETEVENTS, ptr::null::<u8>(), 0)
     };
     if entered < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: one is complete, so the first is written.
+    // SAFETY: one operation is complete, so the first completion entry is written.
     match unsafe { completions.at::<Completion>(cq.cqes).read() }.result {
         error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
         moved => Ok(moved as isize),

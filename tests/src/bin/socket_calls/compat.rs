@@ -1,9 +1,9 @@
-//! System calls as 32-bit programs make them. A 64-bit one can too, with buffers that a 32-bit address reaches.
+//! System calls as 32-bit programs make them. A 64-bit program can make them with buffers below 4 GiB.
 
 use std::io;
 use std::os::fd::RawFd;
 
-/// Reads what there is. A kernel that knows no 32-bit calls ends the program with SIGSEGV.
+/// Reads available bytes. A kernel without 32-bit system calls ends the program with SIGSEGV.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     /// arch/x86/entry/syscalls/syscall_32.tbl
@@ -14,7 +14,7 @@ pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Writes `bytes`; how many.
+/// Writes `bytes` and returns how many were written.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<isize> {
     const WRITE: u32 = 4;
@@ -50,26 +50,26 @@ mod low {
         pub(super) fn new(length: usize) -> io::Result<Self> {
             let (access, kind) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
-            // SAFETY: a new mapping, at no place that anything else has.
+            // SAFETY: this creates a new mapping and replaces none.
             let at = unsafe { libc::mmap(ptr::null_mut(), length, access, kind, -1, 0) };
             if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { at: at.cast(), length }) }
         }
 
         pub(super) fn bytes(&self) -> &[u8] {
-            // SAFETY: mapped, zeroed by the kernel, and ours as long as this lives.
+            // SAFETY: the memory is mapped, zeroed by the kernel, and owned by this value.
             unsafe { std::slice::from_raw_parts(self.at, self.length) }
         }
 
         pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-            // SAFETY: as above, and borrowed by nobody else.
+            // SAFETY: as above, and the exclusive borrow of `self` excludes other references.
             unsafe { std::slice::from_raw_parts_mut(self.at, self.length) }
         }
 
-        /// read or write, by its number, on all of the buffer.
+        /// Performs read or write, by its system call number, on the whole buffer.
         pub(super) fn call(&self, number: u32, fd: RawFd) -> io::Result<isize> {
             let result: u64;
-            // SAFETY: moves bytes between the descriptor and the buffer. LLVM keeps rbx for itself, so that it is put back;
-            // the kernel may clear the registers that 32-bit programs don't have.
+            // SAFETY: the call moves bytes between the descriptor and the buffer. LLVM reserves rbx, so it is restored. The
+            // kernel may clear the registers that 32-bit programs don't have.
             unsafe {
                 asm!(
                     "xchg rbx, {fd}",
@@ -92,7 +92,7 @@ mod low {
 
     impl Drop for Buffer {
         fn drop(&mut self) {
-            // SAFETY: our mapping, of which nothing is borrowed any more.
+            // SAFETY: this is our mapping, and no borrow of it is left.
             unsafe { libc::munmap(self.at.cast(), self.length) };
         }
     }
