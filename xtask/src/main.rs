@@ -9,6 +9,7 @@ mod run;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ enum Verb {
     Lint(lint::Options),
     Fuzz(fuzz::Options),
     Bench(bench::Options),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Lint(options) => lint::run(&options).map(done),
         Verb::Fuzz(options) => fuzz::run(&options).map(done),
         Verb::Bench(options) => bench::run(&options).map(done),
+        Verb::Vm(options) => vm::run(&options),
     };
     match result {
         Ok(code) => code,

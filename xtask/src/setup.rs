@@ -10,6 +10,7 @@ mod fuzz;
 mod made;
 mod packages;
 mod python;
+pub(crate) mod vm;
 
 use std::fs::{self, File};
 
@@ -37,10 +38,12 @@ pub(crate) enum Part {
     Collector,
     /// cargo-fuzz, and the nightly compiler that it needs.
     Fuzz,
+    /// QEMU and the kernels that `cargo xtask vm` boots.
+    Vm,
 }
 
 /// In the order in which one needs another.
-const ALL: [Part; 5] = [Part::Ebpf, Part::Packages, Part::Python, Part::Collector, Part::Fuzz];
+const ALL: [Part; 6] = [Part::Ebpf, Part::Packages, Part::Python, Part::Collector, Part::Fuzz, Part::Vm];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     make_ready(if options.parts.is_empty() { &ALL } else { &options.parts })
@@ -57,6 +60,7 @@ pub(crate) fn make_ready(parts: &[Part]) -> Result<()> {
             Part::Python => python::make_ready()?,
             Part::Collector => collector::make_ready()?,
             Part::Fuzz => fuzz::make_ready(&cache)?,
+            Part::Vm => vm::make_ready(&cache)?,
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ const RECIPE: &str = "made-from";
 /// Makes `dir` with `make` unless it was made from exactly this `recipe` before. Says whether it had to.
 pub(super) fn once(dir: &Path, recipe: &str, make: impl FnOnce() -> Result<()>) -> Result<bool> {
     let mark = dir.join(RECIPE);
-    if fs::read_to_string(&mark).is_ok_and(|made_from| made_from == recipe) {
+    if self::recipe(dir).is_some_and(|made_from| made_from == recipe) {
         return Ok(false);
     }
     if dir.exists() {
@@ -21,6 +21,11 @@ pub(super) fn once(dir: &Path, recipe: &str, make: impl FnOnce() -> Result<()>) 
     make()?;
     fs::write(&mark, recipe).with_context(|| format!("cannot write {}", mark.display()))?;
     Ok(true)
+}
+
+/// The recipe that `dir` was made from, if it was made completely.
+pub(super) fn recipe(dir: &Path) -> Option<String> {
+    fs::read_to_string(dir.join(RECIPE)).ok()
 }
 
 #[cfg(test)]
