@@ -2,7 +2,7 @@
 
 mod trace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,17 +15,24 @@ use crate::{run, shell};
 
 /// Starts nginx, two Flask services, PostgreSQL and Redis, traces them, and prints the traces of a few requests.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// Trace with this agent, and install and build nothing.
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
+}
 
 /// A span is exported within a second of its end; the rest is for a busy machine.
 const TRACE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Fails unless one trace has the whole chain, with what is missing.
-pub(crate) fn run(_: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     if !shell::is_root() {
         bail!(
             "tracing loads programs into the kernel and needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask demo`"
         );
+    }
+    if let Some(agent) = &options.agent {
+        return show(agent);
     }
     setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python])?;
     shell::say("building the agent");

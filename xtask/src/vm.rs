@@ -1,7 +1,9 @@
 //! `cargo xtask vm`: boots other kernels in QEMU and runs Onlooker on them.
 
+mod checks;
 mod guest;
 pub(crate) mod kernels;
+mod report;
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,56 +15,114 @@ use anyhow::{Context as _, Result, bail};
 use onlooker_ebpf_build::Cache;
 use onlooker_tests::wait;
 
+use self::checks::{Built, Outcome, Results};
 use self::kernels::{GuestKernel, KERNELS, Unpacked};
+use self::report::Row;
 use crate::setup::{self, Part};
 use crate::{run, shell};
 
-/// Boots Debian's kernels in QEMU under software emulation and runs a command on each.
+/// Boots Debian's kernels in QEMU under software emulation and checks Onlooker on each, or runs a command there (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only this kernel, such as 6.12-cloud; may be repeated.
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
-    /// Takes this agent instead of building one.
+    /// Take this agent instead of building one.
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// The command to run as root in the guest, such as `onlooker doctor`.
-    #[arg(last = true, required = true)]
+    /// Write the results of all kernels to docs/kernels.md.
+    #[arg(long, conflicts_with_all = ["kernels", "command"])]
+    write: bool,
+    /// Run this command in the guest instead of the checks, such as `onlooker doctor`.
+    #[arg(last = true)]
     command: Vec<String>,
 }
 
-/// Software emulation takes six to twelve times as long.
-const COMMAND_ENDS_WITHIN: Duration = Duration::from_secs(600);
+/// Booting and all checks take three minutes on a quiet machine.
+const GUEST_ENDS_WITHIN: Duration = Duration::from_secs(900);
+
+/// How much of a failed check's output is shown.
+const LINES_SHOWN: usize = 40;
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !shell::is_root() {
         bail!("serving the host's files to a guest needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask vm`");
     }
     let chosen = chosen(&options.kernels)?;
-    setup::make_ready(&[Part::Ebpf, Part::Vm])?;
+    setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python, Part::Vm])?;
     let agent = match &options.agent {
         Some(agent) => agent.canonicalize().with_context(|| format!("cannot find {}", agent.display()))?,
         None => run::build_agent()?,
     };
+    if !options.command.is_empty() {
+        return run_command(&chosen, &agent, &options.command);
+    }
+    let rows = check(&chosen, agent)?;
+    if options.write {
+        report::write(&rows)?;
+    }
+    let failed = rows.iter().flat_map(|row| &row.outcomes).any(|outcome| outcome.fault.is_some());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs one command on each kernel. Fails if one of them does.
+fn run_command(kernels: &[&GuestKernel], agent: &Path, command: &[String]) -> Result<ExitCode> {
     // From here on Ctrl-C too ends the guests.
     wait::heed_signals()?;
-    let cache = Cache::locate()?;
-    let script = script(&agent, &options.command)?;
+    let words: Vec<_> = command.iter().map(|word| quoted(word)).collect();
+    let script = format!("{}exec {}\n", prelude(agent)?, words.join(" "));
     let mut failed = false;
-    for kernel in chosen {
-        let dir = kernel.dir(&cache);
-        if !dir.exists() {
-            bail!("the kernel {} is not here: run `cargo xtask setup vm`", kernel.name);
-        }
-        let unpacked = Unpacked::find(&dir)?;
-        shell::say(&format!("--- {} ({})", kernel.name, unpacked.release));
-        let code = guest::run(&unpacked, &script, COMMAND_ENDS_WITHIN, shell::say)?;
+    for kernel in kernels {
+        let code = guest::run(&unpacked(kernel)?, &script, GUEST_ENDS_WITHIN, shell::say)?;
         if code != 0 {
             failed = true;
             shell::say(&format!("{}: exit code {code}", kernel.name));
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs all checks on each kernel, and prints a line for each.
+fn check(kernels: &[&GuestKernel], agent: PathBuf) -> Result<Vec<Row>> {
+    let built = Built::new(agent)?;
+    wait::heed_signals()?;
+    let script = prelude(&built.agent)? + &checks::script(&built)?;
+    let mut rows = Vec::new();
+    for kernel in kernels {
+        let unpacked = unpacked(kernel)?;
+        let mut results = Results::new();
+        let ended = guest::run(&unpacked, &script, GUEST_ENDS_WITHIN, |line| {
+            if let Some(outcome) = results.line(line) {
+                say(kernel, outcome);
+            }
+        });
+        if wait::interrupted() {
+            bail!("interrupted");
+        }
+        let died = ended.err().map_or_else(|| "it did not run".to_owned(), |error| format!("{error:#}"));
+        let before = results.ended();
+        let outcomes = results.finish(&died);
+        outcomes[before..].iter().for_each(|outcome| say(kernel, outcome));
+        rows.push(Row { name: kernel.name.to_owned(), release: unpacked.release, outcomes });
+    }
+    Ok(rows)
+}
+
+fn say(kernel: &GuestKernel, outcome: &Outcome) {
+    let Some(fault) = &outcome.fault else {
+        shell::say(&format!("{}: {} ({} s)", kernel.name, outcome.name, outcome.took.as_secs()));
+        return;
+    };
+    let printed = &outcome.printed[outcome.printed.len().saturating_sub(LINES_SHOWN)..];
+    printed.iter().for_each(|line| shell::say(&format!("    {line}")));
+    shell::say(&format!("{}: FAILED: {}: {fault}", kernel.name, outcome.name));
+}
+
+fn unpacked(kernel: &GuestKernel) -> Result<Unpacked> {
+    let dir = kernel.dir(&Cache::locate()?);
+    let found = Unpacked::find(&dir).with_context(|| format!("the kernel {} is not here", kernel.name))?;
+    shell::say(&format!("{}: booting {}", kernel.name, found.release));
+    Ok(found)
 }
 
 /// The rows of these names; all of them if none is named.
@@ -79,15 +139,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static GuestKernel>> {
     names.iter().map(row).collect()
 }
 
-/// The guest's script: the command, where `onlooker` is the agent that was built here.
-fn script(agent: &Path, command: &[String]) -> Result<String> {
-    let mut script = prelude(agent)?;
-    let words: Vec<_> = command.iter().map(|word| quoted(word)).collect();
-    writeln!(script, "exec {}", words.join(" "))?;
-    Ok(script)
-}
-
-/// Gives the guest the variables by which programs and the cache are found here.
+/// The beginning of a guest's script: the variables by which programs and the cache are found here.
 fn prelude(agent: &Path) -> Result<String> {
     let folder = agent.parent().context("the agent is in a folder")?;
     let path = env::var("PATH").context("PATH is not text")?;

@@ -1,0 +1,176 @@
+//! What is checked on every kernel: one row each. All checks of a kernel run in one guest, one after the other.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::quoted;
+use crate::shell;
+
+/// A row of [`CHECKS`].
+pub(super) struct Check {
+    /// What reports call it.
+    pub(super) name: &'static str,
+    program: Program,
+    /// How long it may take in a guest.
+    within: Duration,
+}
+
+enum Program {
+    /// The agent with these arguments.
+    Agent(&'static [&'static str]),
+    /// The demo's servers, requests and judgement.
+    Demo,
+    /// The tests in `tests/tests/FILE.rs` whose names contain this filter. At least one must run.
+    Tests { file: &'static str, filter: &'static str },
+}
+
+const fn tests(name: &'static str, file: &'static str, filter: &'static str) -> Check {
+    Check { name, program: Program::Tests { file, filter }, within: Duration::from_secs(240) }
+}
+
+/// The check whose output names the programs.
+pub(super) const LOADED: &str = "all programs load and attach";
+
+/// Times that tests measure mean nothing under emulation, so none of these checks durations.
+pub(super) const CHECKS: &[Check] = &[
+    Check { name: LOADED, program: Program::Agent(&["-vv", "doctor"]), within: Duration::from_secs(120) },
+    Check { name: "the demo's trace is whole", program: Program::Demo, within: Duration::from_secs(240) },
+    tests("every system call's bytes are reported or counted", "system_calls", "what_a_call_moves"),
+    tests("both ends of a unix socket are joined", "sockets", "a_unix_socket_whose_other_end"),
+    tests("lost records are counted exactly", "agent_life", "with_too_small_a_ring_pipelined"),
+];
+
+/// The programs that the checks run, as they are named here and in the guest.
+pub(super) struct Built {
+    pub(super) agent: PathBuf,
+    xtask: PathBuf,
+    /// Test binaries by the file that each is made from.
+    tests: HashMap<String, PathBuf>,
+}
+
+impl Built {
+    /// Compiles the end-to-end tests. `agent` is there already, and so is this program.
+    pub(super) fn new(agent: PathBuf) -> Result<Self> {
+        let mut cargo = shell::cargo()?;
+        cargo.args(["test", "--package", "onlooker-tests", "--no-run", "--message-format=json-render-diagnostics"]);
+        let tests = test_binaries(&shell::read(&mut cargo)?);
+        Ok(Self { agent, xtask: std::env::current_exe().context("cannot find this program")?, tests })
+    }
+}
+
+/// The integration tests among cargo's messages.
+fn test_binaries(messages: &str) -> HashMap<String, PathBuf> {
+    let binary = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let target = &message["target"];
+        let is_test = target["kind"].as_array()?.iter().any(|kind| kind == "test");
+        let file = is_test.then(|| target["name"].as_str())??.to_owned();
+        Some((file, PathBuf::from(message["executable"].as_str()?)))
+    };
+    messages.lines().filter_map(binary).collect()
+}
+
+/// The guest's script: every check, with the lines that [`Results`] reads between them.
+pub(super) fn script(built: &Built) -> Result<String> {
+    let mut script = "check() {\n  echo \"@check $1\"\n  limit=$2\n  shift 2\n  \
+                      timeout --kill-after=10 \"$limit\" \"$@\" 2>&1\n  echo \"@ended $?\"\n}\n"
+        .to_owned();
+    for check in CHECKS {
+        let words = check.command(built)?;
+        let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        writeln!(script, "check {} {} {}", quoted(check.name), check.within.as_secs(), words.join(" "))?;
+    }
+    Ok(script)
+}
+
+impl Check {
+    fn command(&self, built: &Built) -> Result<Vec<String>> {
+        let text = |path: &Path| path.display().to_string();
+        let words = |program: &Path, arguments: &[&str]| {
+            let arguments = arguments.iter().map(|word| (*word).to_owned());
+            [text(program)].into_iter().chain(arguments).collect::<Vec<_>>()
+        };
+        Ok(match self.program {
+            Program::Agent(arguments) => words(&built.agent, arguments),
+            Program::Demo => words(&built.xtask, &["demo", "--agent", &text(&built.agent)]),
+            Program::Tests { file, filter } => {
+                let binary = built.tests.get(file).with_context(|| format!("there is no tests/tests/{file}.rs"))?;
+                words(binary, &[filter, "--test-threads=1"])
+            }
+        })
+    }
+}
+
+/// How one check ended.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) name: &'static str,
+    /// Why it failed.
+    pub(super) fault: Option<String>,
+    pub(super) took: Duration,
+    pub(super) printed: Vec<String>,
+}
+
+/// What a guest has printed so far, cut into checks.
+pub(super) struct Results {
+    ended: Vec<Outcome>,
+    started: Instant,
+    printed: Vec<String>,
+}
+
+impl Results {
+    pub(super) fn new() -> Self {
+        Self { ended: Vec::new(), started: Instant::now(), printed: Vec::new() }
+    }
+
+    /// Takes the next line. Returns the check that it ended.
+    pub(super) fn line(&mut self, line: &str) -> Option<&Outcome> {
+        if line.starts_with("@check ") {
+            self.printed.clear();
+            self.started = Instant::now();
+            return None;
+        }
+        let Some(code) = line.strip_prefix("@ended ") else {
+            self.printed.push(line.to_owned());
+            return None;
+        };
+        let check = CHECKS.get(self.ended.len())?;
+        let printed = std::mem::take(&mut self.printed);
+        let fault = check.fault(code, &printed);
+        self.ended.push(Outcome { name: check.name, fault, took: self.started.elapsed(), printed });
+        self.ended.last()
+    }
+
+    /// How many checks have ended.
+    pub(super) fn ended(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// Every check's outcome. Those that did not run failed because of `reason`.
+    pub(super) fn finish(mut self, reason: &str) -> Vec<Outcome> {
+        for check in &CHECKS[self.ended.len()..] {
+            let (fault, printed) = (Some(reason.to_owned()), std::mem::take(&mut self.printed));
+            self.ended.push(Outcome { name: check.name, fault, took: Duration::ZERO, printed });
+        }
+        self.ended
+    }
+}
+
+impl Check {
+    fn fault(&self, code: &str, printed: &[String]) -> Option<String> {
+        /// What timeout(1) exits with.
+        const TIMED_OUT: &str = "124";
+        let test_ran = printed.iter().any(|line| line.starts_with("test ") && line.ends_with(" ... ok"));
+        match code {
+            "0" if matches!(self.program, Program::Tests { .. }) && !test_ran => Some("no test ran".to_owned()),
+            "0" => None,
+            TIMED_OUT => Some(format!("it took longer than {} s", self.within.as_secs())),
+            _ => Some(format!("exit code {code}")),
+        }
+    }
+}
