@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 /// Runs one command on each kernel. Fails if one of them does.
 fn run_command(kernels: &[&GuestKernel], agent: &Path, command: &[String]) -> Result<ExitCode> {
     // From here on Ctrl-C too ends the guests.
-    wait::heed_signals()?;
+    wait::handle_signals()?;
     let words: Vec<_> = command.iter().map(|word| quoted(word)).collect();
     let script = format!("{}exec {}\n", prelude(agent)?, words.join(" "));
     let mut failed = false;
@@ -85,7 +85,7 @@ fn run_command(kernels: &[&GuestKernel], agent: &Path, command: &[String]) -> Re
 /// Runs all checks on each kernel, and prints a line for each.
 fn check(kernels: &[&GuestKernel], agent: PathBuf) -> Result<Vec<Row>> {
     let built = Built::new(agent)?;
-    wait::heed_signals()?;
+    wait::handle_signals()?;
     let script = prelude(&built.agent)? + &checks::script(&built)?;
     let mut rows = Vec::new();
     for kernel in kernels {
