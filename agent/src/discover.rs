@@ -1,10 +1,9 @@
-//! Which processes are traced, and what runs inside them: the only reader of /proc.
+//! Finds the processes to trace. This is the only reader of /proc.
 //!
-//! `process` reads one process, `select` judges whether it was asked for, `runtime` recognises what runs inside,
-//! `sockets` says where it listens, `cgroup` where cgroups are.
+//! `process` reads one process, `select` decides whether a selector matches it, `sockets` lists the ports it listens on,
+//! and `cgroup` finds cgroups.
 
 pub mod cgroup;
 pub mod process;
-pub mod runtime;
 pub mod select;
 pub mod sockets;

@@ -1,11 +1,13 @@
-//! Who a span belongs to: the service instance a process is, as an OpenTelemetry Resource.
+//! The service of a process, as an OpenTelemetry Resource.
 //!
-//! A process is looked at when it executes a program and when a span is first to be its, and remembered until it has
-//! ended. The processes of one server (a master and its workers) are one instance: that of the topmost process above
-//! them that runs the same program.
+//! A process is examined when it executes a program and when it has its first span, and remembered until it has ended.
+//! The processes of one server (a master and its workers) are one service instance. The instance is identified by the
+//! topmost of its processes that runs the same program.
 //!
-//! Looking reads /proc and files, which may take long, or for ever. So [`Services`] does that on a thread of its own, and
-//! the [`Directory`] of the pipeline only remembers what came back: a [`PendingService`](onlooker_engine::model::service::PendingService) is asked for, and answered later.
+//! Examining reads /proc and files, which may block, perhaps forever. So [`Services`] does that on a thread of its own.
+//! The pipeline has a [`Directory`], which only remembers the answers: each process has a
+//! [`PendingService`](onlooker_engine::model::service::PendingService), which is answered
+//! later.
 
 mod container;
 mod directory;
@@ -13,15 +15,13 @@ mod environment;
 mod host;
 mod instance;
 mod resource;
-mod service_name;
 mod services;
 
 pub use directory::Directory;
 pub use host::Host;
 pub use services::Services;
 
-/// Processes remembered, by the pipeline and by who looks at them: more have never been traced at a time. One that is
-/// forgotten is asked for and looked at again.
+/// How many processes the directory and the services each remember. A process that is forgotten is examined again.
 const PROCESSES_KEPT: usize = 16_384;
-/// Ended processes remembered, for spans that come after their end: those of a busy second.
+/// How many ended processes are remembered, for spans that follow their end: as many as end in a busy second.
 const ENDED_KEPT: usize = 4096;

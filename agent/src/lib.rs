@@ -13,5 +13,7 @@ pub mod export;
 pub mod kernel;
 mod memory;
 mod percent;
+mod presentable;
+pub mod runtimes;
 pub mod signals;
 pub mod watch;

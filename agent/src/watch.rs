@@ -21,12 +21,12 @@ use rustc_hash::FxHashMap;
 use self::callers::{Callers, Seen};
 use self::inbox::{Incoming, Told};
 use crate::discover::process::{Process, Unreadable};
-use crate::discover::runtime::{Runtimes, Work};
 use crate::discover::select::Selectors;
-use crate::discover::sockets::Listeners;
+use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
 use crate::kernel::{Kernel, Losses, Selection};
 use onlooker_engine::model::counters::Counters;
+use crate::runtimes::{Recogniser, Work};
 
 pub use self::inbox::{Change, Inbox};
 
@@ -48,7 +48,7 @@ pub struct Watch {
     losses: Losses,
     selectors: Selectors,
     services: Services,
-    runtimes: Arc<Runtimes>,
+    recogniser: Arc<Recogniser>,
     counters: Arc<Counters>,
     /// Processes that were selected and are still to be looked at for their services.
     unnamed: Vec<u32>,
@@ -81,14 +81,14 @@ impl Watch {
         host: Arc<Host>,
         counters: Arc<Counters>,
     ) -> Self {
-        let runtimes = Arc::new(Runtimes::default());
+        let recogniser = Arc::new(Recogniser::default());
         Self {
             kernel,
             selection,
             losses,
             selectors,
-            services: Services::new(host, Arc::clone(&runtimes)),
-            runtimes,
+            services: Services::new(host, Arc::clone(&recogniser)),
+            recogniser,
             counters,
             unnamed: Vec::new(),
             judged: FxHashMap::default(),
@@ -109,7 +109,7 @@ impl Watch {
         }
         let scan = self.selectors.scan()?;
         self.counters.processes_unreadable.add(scan.unreadable);
-        let mut listeners = Listeners::default();
+        let mut listeners = ListeningSockets::default();
         for pid in scan.selected {
             let selected = self.select_with_children(pid, Since::Before, &mut listeners);
             self.unnamed.extend(selected.iter().map(Process::pid));
@@ -172,7 +172,7 @@ impl Watch {
                 self.judge(tgid, Since::Exec);
                 self.calls_already(tgid);
             }
-            lifecycle::MOVED if self.selectors.ask_cgroups() => self.judge(tgid, Since::Before),
+            lifecycle::MOVED if self.selectors.match_cgroups() => self.judge(tgid, Since::Before),
             lifecycle::LISTEN => {
                 let port = u16::try_from(other).unwrap_or_default();
                 if self.selection.flags(tgid).is_some() {
@@ -234,14 +234,14 @@ impl Watch {
     }
 
     fn select_and_look(&mut self, tgid: u32, since: Since) {
-        for process in self.select_with_children(tgid, since, &mut Listeners::default()) {
+        for process in self.select_with_children(tgid, since, &mut ListeningSockets::default()) {
             self.services.look_at(&process);
         }
     }
 
     /// Selects a process, and what it has forked already, and so on: what it forks from then on, the kernel selects. Gives
     /// those that are there and have a service.
-    fn select_with_children(&mut self, tgid: u32, since: Since, listeners: &mut Listeners) -> Vec<Process> {
+    fn select_with_children(&mut self, tgid: u32, since: Since, listeners: &mut ListeningSockets) -> Vec<Process> {
         let was_selected = self.selection.flags(tgid).is_some();
         let mut selected = Vec::from_iter(self.select(tgid, since, listeners));
         let mut looked_at = 0;
@@ -257,9 +257,9 @@ impl Watch {
     }
 
     /// Selects a process. Gives it if it is there and has a service.
-    fn select(&mut self, tgid: u32, since: Since, listeners: &mut Listeners) -> Option<Process> {
+    fn select(&mut self, tgid: u32, since: Since, listeners: &mut ListeningSockets) -> Option<Process> {
         let process = Process::open(tgid).ok()?;
-        for (namespace, port) in listeners.tell(&process) {
+        for (namespace, port) in listeners.new_ports(&process) {
             self.listening(namespace, port);
         }
         // The command of `exec` waits to be executed: what runs in it is the agent's program, and says nothing.
@@ -296,7 +296,7 @@ impl Watch {
 
     /// What its program says of how a process works.
     fn flags(&self, process: &Process) -> u64 {
-        match self.runtimes.of(process).work {
+        match self.recogniser.recognise(process).work {
             Work::ThreadUntilProvenOtherwise => 0,
             Work::EventLoop => process_flag::LOOP,
             Work::EventLoopNoQueue => process_flag::LOOP | process_flag::NO_QUEUE,

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use onlooker::clock;
-use onlooker::discover::runtime::Runtimes;
 use onlooker::enrich::{Host, Services};
 use onlooker::export::{Buffers, Schedule, encode};
+use onlooker::runtimes::Recogniser;
 use onlooker_common::context::MessageIds;
 use onlooker_common::decode::Event;
 use onlooker_common::event;
@@ -196,7 +196,7 @@ struct OneProcess {
 
 impl OneProcess {
     fn new() -> Self {
-        let mut services = Services::new(Arc::new(Host::read()), Arc::new(Runtimes::default()));
+        let mut services = Services::new(Arc::new(Host::read()), Arc::new(Recogniser::default()));
         Self { whose: PendingService::known(services.of(std::process::id(), "")) }
     }
 }

@@ -1,7 +1,7 @@
-//! Where the cgroup v2 hierarchy is, and what a cgroup in it is called.
+//! Where the cgroup v2 hierarchy is mounted, and the names of cgroups.
 //!
-//! A cgroup has two names: its folder under the mount (`/sys/fs/cgroup/system.slice/shop.service`), and its path in
-//! the hierarchy as /proc/PID/cgroup gives it (`/system.slice/shop.service`). Paths of the hierarchy are used here.
+//! A cgroup has two names: its folder under the mount (`/sys/fs/cgroup/system.slice/shop.service`), and its path in the
+//! hierarchy, which /proc/PID/cgroup shows (`/system.slice/shop.service`). This module uses paths in the hierarchy.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -11,7 +11,7 @@ use super::process::{Process, Unreadable};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    #[error("no cgroup v2 hierarchy is mounted here; mount one, e.g. `mount -t cgroup2 none /sys/fs/cgroup`")]
+    #[error("no cgroup v2 hierarchy is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup`")]
     NotMounted,
     #[error("no cgroup `{asked}`: there is no folder {folder}", folder = folder.display(), asked = asked.display())]
     Unknown { asked: PathBuf, folder: PathBuf },
@@ -23,12 +23,12 @@ pub enum CgroupError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     mount: PathBuf,
-    /// What of the hierarchy is mounted there: `/` but in some containers.
+    /// The part of the hierarchy that is mounted. It is `/` except in some containers.
     root: PathBuf,
 }
 
 impl Hierarchy {
-    /// The one the agent sees.
+    /// Finds it among the mounts of the agent.
     pub fn find() -> Result<Self, CgroupError> {
         Self::from_mountinfo(&Process::myself()?.mountinfo()?).ok_or(CgroupError::NotMounted)
     }
@@ -41,18 +41,20 @@ impl Hierarchy {
             let (root, point) = (mount.next()?, mount.next()?);
             (filesystem.split(' ').next()? == "cgroup2").then(|| Self { mount: unescape(point), root: unescape(root) })
         });
-        // Of several, the one that shows most.
+        // Of several mounts, the one of the largest part.
         mounts.min_by_key(|hierarchy| hierarchy.root.components().count())
     }
 
-    /// The path in the hierarchy of what a person may mean: a folder under the mount, or such a path.
-    /// Fails if there is no such cgroup.
+    /// The path in the hierarchy of a cgroup given as a folder under the mount, or as such a path.
+    ///
+    /// # Errors
+    /// When there is no such cgroup.
     pub fn resolve(&self, asked: &Path) -> Result<PathBuf, CgroupError> {
         let folder = match asked.strip_prefix(&self.mount) {
             Ok(relative) => self.mount.join(relative),
             Err(_) => self.folder(&Path::new("/").join(asked)),
         };
-        // Links and dots are not what the kernel will call it.
+        // The kernel shows paths without links and dots.
         match folder.canonicalize() {
             Ok(found) if found.is_dir() => match found.strip_prefix(&self.mount) {
                 Ok(relative) => Ok(self.root.join(relative)),
@@ -76,7 +78,7 @@ pub fn path_in(cgroups: &str) -> Option<PathBuf> {
     cgroups.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
-/// Mountinfo writes space, tab, newline and backslash as three octal digits.
+/// Decodes a field of mountinfo, which has space, tab, newline and backslash as three octal digits.
 fn unescape(field: &str) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -97,7 +99,7 @@ fn unescape(field: &str) -> PathBuf {
 /// Whether `path` is `cgroup` or one below it.
 #[must_use]
 pub fn contains(cgroup: &Path, path: &Path) -> bool {
-    // A process outside the agent's cgroup namespace is `/../elsewhere`: below nothing that was asked for.
+    // A process outside the agent's cgroup namespace has a path like `/../elsewhere`, which is below no selected cgroup.
     !path.as_os_str().as_bytes().starts_with(b"/..") && path.starts_with(cgroup)
 }
 
@@ -126,13 +128,13 @@ mod tests {
     )]
     #[case::version_one("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n", None)]
     #[case::nonsense("- cgroup2\n\n - \n", None)]
-    fn the_hierarchy_is_where_mountinfo_says(#[case] mountinfo: &str, #[case] found: Option<(&str, &str)>) {
+    fn the_hierarchy_is_found_in_mountinfo(#[case] mountinfo: &str, #[case] found: Option<(&str, &str)>) {
         let found = found.map(|(mount, root)| Hierarchy { mount: mount.into(), root: root.into() });
         assert_eq!(Hierarchy::from_mountinfo(mountinfo), found);
     }
 
     #[test]
-    fn a_cgroup_is_meant_by_its_folder_or_its_path() {
+    fn a_cgroup_is_found_by_its_folder_or_its_path() {
         let mount = tempfile::tempdir().unwrap();
         let mount = mount.path().canonicalize().unwrap();
         std::fs::create_dir_all(mount.join("system.slice/shop.service")).unwrap();
@@ -155,7 +157,7 @@ mod tests {
     #[case::all("/", "/a", true)]
     #[case::sibling_with_the_same_beginning("/a/b", "/a/bc", false)]
     #[case::outside_of_the_namespace("/", "/../a", false)]
-    fn descendants_are_included(#[case] cgroup: &str, #[case] path: &str, #[case] included: bool) {
+    fn a_cgroup_contains_its_descendants(#[case] cgroup: &str, #[case] path: &str, #[case] included: bool) {
         assert_eq!(contains(Path::new(cgroup), Path::new(path)), included);
     }
 }

@@ -1,8 +1,7 @@
-//! One process as /proc tells it, through a handle that stays with that process when its number is given away.
+//! Reads one process from /proc, through a handle that stays with the process when its pid is reused.
 //!
-//! Everything read is the process's own word: arguments, titles, environment and files inside its root may hold
-//! anything and be of any size. Reads are bounded, and files are opened as the process sees them and only if they
-//! are regular.
+//! The process controls everything that is read: its arguments, title, environment and files may contain anything and
+//! have any size. So reads are bounded, and a file is opened within the process's root and only if it is regular.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
@@ -16,20 +15,20 @@ use procfs::ProcError;
 use procfs::process::StatFlags;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-/// A command line may be 6 MiB; a Java class path of hundreds of KiB stands before the name that is looked for.
+/// A command line may have 6 MiB. A Java class path of hundreds of KiB stands before the name of the main class.
 const ARGUMENTS_READ_BYTES: u64 = 1 << 20;
 const ENVIRONMENT_READ_BYTES: u64 = 1 << 20;
-/// The path a program was started by: PATH_MAX.
+/// The longest path that a program can be started by: PATH_MAX.
 const STARTED_BY_READ_BYTES: usize = 4096;
-/// A process with more mappings than fit here is recognised by the first ones: libraries are mapped early.
+/// A process with more mappings is recognised by the first ones. Libraries are mapped early.
 const MAPS_READ_BYTES: u64 = 8 << 20;
 const CGROUP_READ_BYTES: u64 = 64 << 10;
-/// Servers with more threads than this begin with those that matter.
+/// In servers with more threads, those that matter were started first.
 const THREADS_READ: usize = 4096;
-/// A host of many containers has thousands of mounts.
+/// A host with many containers has thousands of mounts.
 const MOUNTINFO_READ_BYTES: u64 = 2 << 20;
 
-/// Names a process for good: pids are given away again, but not with the same start time.
+/// Identifies a process permanently: pids are reused, but not with the same start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub pid: u32,
@@ -37,7 +36,7 @@ pub struct Identity {
     pub started: u64,
 }
 
-/// Why /proc did not tell.
+/// Why a process cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     #[error("process {pid} does not exist")]
@@ -58,7 +57,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the process with this number, as the agent's own /proc counts.
+    /// Opens the process with this pid, in the pid namespace of the agent's /proc.
     pub fn open(pid: u32) -> Result<Self, Unreadable> {
         let proc = i32::try_from(pid).map_err(|_| Unreadable::Gone { pid })?;
         Self::from_proc(procfs::process::Process::new(proc).map_err(|error| unreadable(pid, error))?)
@@ -98,7 +97,7 @@ impl Process {
         self.parent
     }
 
-    /// The kernel's name of it: 15 bytes at most, and the process may have changed it.
+    /// The kernel's name of it. It has at most 15 bytes, and the process may have changed it.
     #[must_use]
     pub fn comm(&self) -> &str {
         &self.comm
@@ -109,13 +108,13 @@ impl Process {
         self.kernel_thread
     }
 
-    /// Whether its program is gone and only what its parent may ask for is left, or threads other than the first.
+    /// Whether its first thread has ended. Its parent has not waited for it yet, or other threads still run.
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         self.zombie
     }
 
-    /// Whether it has not ended, nor is about to, with the last of its threads. It may have executed another program.
+    /// Whether at least one thread neither has ended nor is ending. It may have executed another program.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.proc.stat().is_ok_and(|stat| {
@@ -135,37 +134,37 @@ impl Process {
             && Self::myself().is_ok_and(|myself| program(self).is_some() && program(self) == program(&myself))
     }
 
-    /// Those that it has forked, by any of its threads. None where the kernel does not say (`CONFIG_PROC_CHILDREN`).
+    /// The processes that any of its threads forked. Empty on kernels without `CONFIG_PROC_CHILDREN`.
     #[must_use]
     pub fn children(&self) -> Vec<u32> {
         let Ok(threads) = self.proc.tasks() else { return Vec::new() };
         threads.flatten().filter_map(|thread| thread.children().ok()).flatten().collect()
     }
 
-    /// The effective user's id, if it can be told.
+    /// The effective user id.
     #[must_use]
     pub fn uid(&self) -> Option<u32> {
         self.proc.uid().ok()
     }
 
-    /// Path of the executable in the process's mount namespace; a deleted file's is where it was.
+    /// Path of the executable in the process's mount namespace. For a deleted file, the path it had.
     /// None for a kernel thread and a zombie.
     pub fn executable(&self) -> Result<Option<PathBuf>, Unreadable> {
         match self.proc.exe() {
             Ok(path) => Ok(Some(without_deleted(path))),
-            // ENOENT while the process is there: it has no executable.
-            Err(ProcError::NotFound(_)) if self.is_there() => Ok(None),
+            // ENOENT while the process exists: it has no executable.
+            Err(ProcError::NotFound(_)) if self.exists() => Ok(None),
             Err(error) => Err(self.unreadable(error)),
         }
     }
 
-    /// The executable itself, whatever is at its path by now.
+    /// The executable itself, even if another file is at its path now.
     pub fn open_executable(&self) -> Result<File, Unreadable> {
         self.proc.open_relative("exe").map_err(|error| self.unreadable(error))
     }
 
-    /// The path that execve(2) was given: the script for one that starts with `#!`, the link for one reached by a
-    /// link. None where the kernel or the process has not kept it.
+    /// The path that execve(2) was given: a link to the executable, or a script that starts with `#!`. None if it is no
+    /// longer in the process's memory.
     #[must_use]
     pub fn started_by(&self) -> Option<PathBuf> {
         let auxv = read_at_most(self.proc.open_relative("auxv").ok()?, 4096).ok()?;
@@ -179,42 +178,42 @@ impl Process {
         path.truncate(read);
         path.truncate(CStr::from_bytes_until_nul(&path).ok()?.count_bytes());
         let path = PathBuf::from(OsString::from_vec(path));
-        // A program that starts itself anew, or from a descriptor, was not called that.
+        // A program that executes itself again, or from a descriptor, was not called by this path.
         (path.file_name().is_some() && !path.starts_with("/proc") && !path.starts_with("/dev")).then_some(path)
     }
 
-    /// The root directory in its mount namespace: not `/` only after chroot(2).
+    /// The root directory in its mount namespace. It is `/` unless the process called chroot(2).
     pub fn root(&self) -> Result<PathBuf, Unreadable> {
         self.proc.root().map_err(|error| self.unreadable(error))
     }
 
-    /// The working directory as the process itself would name it.
+    /// The working directory, as seen by the process.
     #[must_use]
     pub fn working_directory(&self) -> Option<PathBuf> {
         let path = without_deleted(self.proc.cwd().ok()?);
         Some(inside(&path, &self.proc.root().ok()?).unwrap_or(path))
     }
 
-    /// What stands in /proc/PID/cmdline now: the arguments, or the title that the process has written over them.
+    /// What /proc/PID/cmdline contains: the arguments, or a title that the process has written over them.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let bytes = self.read("cmdline", ARGUMENTS_READ_BYTES).unwrap_or_default();
         let mut arguments: Vec<String> =
             bytes.split(|&byte| byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect();
-        // The end of the last one, and what a shorter title left of the arguments' room.
+        // Empty ones at the end come from the last NUL, and from a title that is shorter than the arguments were.
         while arguments.last().is_some_and(String::is_empty) {
             arguments.pop();
         }
         arguments
     }
 
-    /// The environment it was started with, `NAME=value` with a NUL after each. Secrets live here: never kept.
+    /// The environment it was started with: `NAME=value`, a NUL after each. It contains secrets and must not be kept.
     #[must_use]
     pub fn environment(&self) -> Vec<u8> {
         self.read("environ", ENVIRONMENT_READ_BYTES).unwrap_or_default()
     }
 
-    /// /proc/PID/cgroup: `hierarchy:controllers:path`, a line each.
+    /// /proc/PID/cgroup: lines of `hierarchy:controllers:path`.
     pub fn cgroups(&self) -> Result<String, Unreadable> {
         self.read("cgroup", CGROUP_READ_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -238,7 +237,7 @@ impl Process {
         self.proc.open_relative(path).map_err(|error| self.unreadable(error))
     }
 
-    /// Paths of the mapped files, in the order of their addresses, a path once for each run of its mappings.
+    /// Paths of the mapped files, by address. Adjacent mappings of one file count once.
     #[must_use]
     pub fn mapped_files(&self) -> Vec<PathBuf> {
         let Ok(maps) = self.proc.open_relative("maps") else { return Vec::new() };
@@ -260,7 +259,7 @@ impl Process {
         }
     }
 
-    /// Tells `visit` what each of its file descriptors is (`socket:[4711]`, `/var/log/shop.log`), until it breaks.
+    /// Calls `visit` with the target of each file descriptor (`socket:[4711]`, `/var/log/shop.log`), until it breaks.
     pub fn descriptors(&self, mut visit: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), Unreadable> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = self.proc.open_relative_flags("fd", flags).map_err(|error| self.unreadable(error))?;
@@ -269,7 +268,7 @@ impl Process {
         for entry in entries {
             let entry = entry.map_err(|error| self.refused(error))?;
             target.clear();
-            // One closed meanwhile is nobody's; `.` and `..` are no links.
+            // It was closed in the meantime, or is `.` or `..`.
             let Ok(link) = rustix::fs::readlinkat(&folder, entry.file_name(), target) else {
                 target = Vec::new();
                 continue;
@@ -282,7 +281,7 @@ impl Process {
         Ok(())
     }
 
-    /// Whether it has a thread of such a name: 15 bytes of what the program calls it.
+    /// Whether `is` holds for the name of a thread. The kernel keeps 15 bytes of a name.
     #[must_use]
     pub fn has_thread(&self, is: impl Fn(&[u8]) -> bool) -> bool {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -290,13 +289,13 @@ impl Process {
         let Ok(threads) = rustix::fs::Dir::read_from(&folder) else { return false };
         threads.flatten().take(THREADS_READ).any(|thread| {
             let path = Path::new(OsStr::from_bytes(thread.file_name().to_bytes())).join("comm");
-            // One that ended meanwhile is called nothing; `.` and `..` are no threads.
+            // It ended in the meantime, or is `.` or `..`.
             let comm = rustix::fs::openat(&folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             comm.is_ok_and(|comm| read_at_most(File::from(comm), 64).is_ok_and(|comm| is(comm.trim_ascii_end())))
         })
     }
 
-    /// Whether it has an epoll instance: a sign of an event loop.
+    /// Whether it has an epoll instance, which is a sign of an event loop.
     #[must_use]
     pub fn has_event_poll(&self) -> bool {
         let mut found = false;
@@ -307,12 +306,12 @@ impl Process {
         visited.is_ok() && found
     }
 
-    /// The beginning of a regular file at `path` as the process sees it: inside its root, links included.
+    /// The content of a regular file at `path`, which is resolved within the process's root, including links.
     /// None if there is no such file, or it is longer than `limit`.
     #[must_use]
     pub fn read_inside(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
         let root = self.proc.open_relative_flags("root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC).ok()?;
-        // NONBLOCK: opening a pipe or a device must not wait for anybody.
+        // NONBLOCK: opening a pipe or a device must not wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let file = File::from(rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve).ok()?);
@@ -325,7 +324,7 @@ impl Process {
         read_at_most(file, limit).map_err(|error| self.unreadable(ProcError::Io(error, None)))
     }
 
-    fn is_there(&self) -> bool {
+    fn exists(&self) -> bool {
         self.proc.stat().is_ok()
     }
 
@@ -338,7 +337,7 @@ impl Process {
     }
 }
 
-/// The processes there are now, each opened; one that ended meanwhile is left out.
+/// All processes. One that ends while they are read is left out.
 pub fn all() -> Result<impl Iterator<Item = Result<Process, Unreadable>>, Unreadable> {
     let processes = procfs::process::all_processes().map_err(|error| unreadable(0, error))?;
     Ok(processes.filter_map(|found| match found.map_err(|error| unreadable(0, error)).and_then(Process::from_proc) {
@@ -347,7 +346,7 @@ pub fn all() -> Result<impl Iterator<Item = Result<Process, Unreadable>>, Unread
     }))
 }
 
-/// `path`, seen from the mount namespace, as it is called inside `root`. None if it lies outside.
+/// The path within `root` of a `path` in the mount namespace. None if it is outside of `root`.
 pub(crate) fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
     path.strip_prefix(root).ok().map(|relative| Path::new("/").join(relative))
 }
@@ -362,7 +361,7 @@ fn unreadable(pid: u32, error: ProcError) -> Unreadable {
     }
 }
 
-/// The kernel writes ` (deleted)` behind the path of a file that was unlinked.
+/// Removes the ` (deleted)` that the kernel appends to the path of an unlinked file.
 fn without_deleted(path: PathBuf) -> PathBuf {
     let bytes = path.into_os_string().into_vec();
     let kept = bytes.strip_suffix(b" (deleted)").map_or(bytes.len(), <[u8]>::len);

@@ -1,8 +1,7 @@
-//! Which processes were asked for.
+//! Decides which processes are traced.
 //!
-//! Nothing is selected unless a selector says so, and then by what is true of the process: a kernel thread and the
-//! agent itself never are. What a selected process has forked and forks is selected too, and stays so whatever it
-//! executes: what a service starts is part of its work.
+//! A process is selected if any selector matches it. Kernel threads and the agent itself never are. The children of a
+//! selected process are selected too, and stay selected whatever they execute: what a service starts is part of its work.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -14,52 +13,52 @@ use glob::{MatchOptions, Pattern};
 
 use super::cgroup::{self, CgroupError, Hierarchy};
 use super::process::{self, Identity, Process, Unreadable};
-use super::sockets::Listeners;
+use super::sockets::ListeningSockets;
 
-/// Longest line of ancestors looked through for one that was asked for: /proc changes while it is read.
+/// How many ancestors are read. /proc changes while it is read, so the chain could be endless.
 const ANCESTORS_READ: usize = 64;
 
-/// What a person may ask for; a process that any of these is true of is selected.
+/// The selectors of the command line. A process that any of them matches is selected.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "What to trace")]
 pub struct Options {
-    /// The process with this id, and what it has forked or will
+    /// Trace the process with this id and its children
     #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// Processes whose executable matches: by its path (`'/opt/*/bin/api'`, `'*/nginx'`; also as it is called inside a
-    /// container), or by its name if there is no slash (`'python3*'`); links and scripts by their own name too
+    /// Trace processes whose executable matches. A glob with a slash matches the path (`'*/nginx'`), on the host or inside
+    /// the container; without a slash, the file name (`'python3*'`). Links and scripts also match by their own name
     #[arg(long, value_name = "GLOB")]
     pub exe: Vec<String>,
-    /// Processes that listen on this TCP port, or on one in a range (`8000-8099`)
+    /// Trace processes that listen on this TCP port, or on a port of a range (`8000-8099`)
     #[arg(long, value_name = "PORT")]
     pub port: Vec<PortRange>,
-    /// Processes in this cgroup (v2) or below: a folder under the mount, or a path as in /proc/PID/cgroup
+    /// Trace processes in this v2 cgroup or below it. A folder under the mount, or a path as in /proc/PID/cgroup
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
-    /// Every process of this host
+    /// Trace every process of this host
     #[arg(long)]
     pub all: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
-    #[error("nothing is selected: say what to trace with --pid, --exe, --port, --cgroup or --all")]
+    #[error("nothing is selected: choose what to trace with --pid, --exe, --port, --cgroup or --all")]
     Nothing,
     #[error("--pid {pid}: {why}")]
     Pid { pid: u32, why: Unreadable },
-    #[error("--pid {pid}: that is a kernel thread, which serves no requests")]
+    #[error("--pid {pid}: this is a kernel thread, and kernel threads serve no requests")]
     KernelThread { pid: u32 },
-    #[error("--pid {pid}: that is the agent itself, which is never traced")]
+    #[error("--pid {pid}: this is the agent itself, which is never traced")]
     Myself { pid: u32 },
     #[error("--exe `{glob}`: {why}")]
     Glob { glob: String, why: glob::PatternError },
-    #[error("--cgroup {asked}: {why}", asked = asked.display())]
-    Cgroup { asked: PathBuf, why: CgroupError },
+    #[error("--cgroup {path}: {why}", path = path.display())]
+    Cgroup { path: PathBuf, why: CgroupError },
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 }
 
-/// TCP ports from one to another, both included.
+/// A range of TCP ports, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     first: NonZeroU16,
@@ -75,7 +74,7 @@ impl PortRange {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PortRangeError {
-    #[error("a port is a number from 1 to 65535, a range two of them with `-` between, e.g. 8000-8099")]
+    #[error("a port is a number from 1 to 65535, and a range is two of them joined by `-`, such as 8000-8099")]
     NotAPort,
     #[error("the range ends before it begins")]
     Backwards,
@@ -98,22 +97,22 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// What the selectors judge by. Filled as far as they ask: see [`Selectors::facts`].
+/// The facts that selectors match. Only those that are needed are read: see [`Selectors::facts`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessFacts {
     pub identity: Option<Identity>,
     pub kernel_thread: bool,
-    /// What its executable is called: by /proc/PID/exe, inside its own root, and as it was started.
+    /// The paths of its executable: from /proc/PID/exe, within its own root, and as it was started.
     pub executables: Vec<PathBuf>,
     /// Its cgroup v2 path.
     pub cgroup: Option<PathBuf>,
-    /// TCP ports of listening sockets that it holds.
+    /// TCP ports of its listening sockets.
     pub ports: Vec<u16>,
-    /// Its parent, that one's parent and so on.
+    /// Its parent, its grandparent and so on.
     pub ancestors: Vec<Identity>,
 }
 
-/// What was asked for, checked.
+/// The validated selectors.
 #[derive(Debug, Clone)]
 pub struct Selectors {
     myself: Identity,
@@ -128,20 +127,21 @@ pub struct Selectors {
 #[derive(Debug, Clone)]
 struct Executable {
     glob: Pattern,
-    /// Without a slash in it the glob is of the file's name.
+    /// The glob has no slash and matches file names.
     by_name: bool,
 }
 
-/// What the scan at start found.
+/// The result of looking at all processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {
     pub selected: Vec<u32>,
-    /// Processes that might have been selected, had /proc told what they are.
+    /// Processes that could not be read, and might match.
     pub unreadable: u64,
 }
 
 impl Selectors {
-    /// Fails with the first option that cannot be meant.
+    /// # Errors
+    /// When an option is invalid, or none is given.
     pub fn new(options: &Options) -> Result<Self, SelectError> {
         let mut selectors = Self { all: options.all, ports: options.port.clone(), ..Self::none()? };
         for &pid in &options.pid {
@@ -157,20 +157,21 @@ impl Selectors {
         for glob in &options.exe {
             selectors.executables.extend(Executable::parse(glob)?);
         }
-        for asked in &options.cgroup {
-            let path = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(asked));
-            let path = path.map_err(|why| SelectError::Cgroup { asked: asked.clone(), why })?;
-            selectors.cgroups.push(path);
+        for path in &options.cgroup {
+            let cgroup = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
+            let cgroup = cgroup.map_err(|why| SelectError::Cgroup { path: path.clone(), why })?;
+            selectors.cgroups.push(cgroup);
         }
-        if selectors.asks_nothing() { Err(SelectError::Nothing) } else { Ok(selectors) }
+        if selectors.is_empty() { Err(SelectError::Nothing) } else { Ok(selectors) }
     }
 
-    /// The processes in the cgroup with this path in the hierarchy, and below.
+    /// Selects the processes in the cgroup with this path in the hierarchy, and below it.
     pub fn of_cgroup(path: PathBuf) -> Result<Self, Unreadable> {
         Ok(Self { cgroups: vec![path], ..Self::none()? })
     }
 
-    /// A process and its descendants, whatever they execute. One whose parent has ended is known by the kernel side alone.
+    /// Selects a process and its descendants, whatever they execute. Only the kernel side recognises a descendant whose
+    /// parent has ended.
     pub fn of_tree(process: &Process) -> Result<Self, Unreadable> {
         Ok(Self { trees: vec![process.identity()], ..Self::none()? })
     }
@@ -187,7 +188,7 @@ impl Selectors {
         })
     }
 
-    fn asks_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         !self.all
             && self.processes.is_empty()
             && self.trees.is_empty()
@@ -196,13 +197,13 @@ impl Selectors {
             && self.cgroups.is_empty()
     }
 
-    /// Whether it matters when a process comes into a cgroup.
+    /// Whether a process that moves to another cgroup must be judged again.
     #[must_use]
-    pub fn ask_cgroups(&self) -> bool {
+    pub fn match_cgroups(&self) -> bool {
         !self.cgroups.is_empty()
     }
 
-    /// The ids by which the kernel knows the cgroups that are asked for: the inodes of their folders.
+    /// The kernel's ids of the selected cgroups, which are the inode numbers of their folders.
     #[must_use]
     pub fn cgroup_ids(&self) -> Vec<u64> {
         let Ok(hierarchy) = Hierarchy::find() else { return Vec::new() };
@@ -210,23 +211,22 @@ impl Selectors {
         folders.filter_map(|folder| folder.metadata().ok()).map(|folder| folder.ino()).collect()
     }
 
-    /// Judges by facts; what they don't hold is not so.
+    /// Whether any selector matches. A missing fact matches nothing.
     #[must_use]
     pub fn matches(&self, facts: &ProcessFacts) -> bool {
         if facts.kernel_thread || facts.identity == Some(self.myself) {
             return false;
         }
-        let asked = |identities: &[Identity], who: &Identity| identities.contains(who);
         self.all
-            || facts.identity.is_some_and(|who| asked(&self.processes, &who) || asked(&self.trees, &who))
-            || facts.ancestors.iter().any(|who| asked(&self.trees, who))
-            || facts.executables.iter().any(|path| self.executables.iter().any(|asked| asked.matches(path)))
-            || facts.ports.iter().any(|port| self.ports.iter().any(|asked| asked.contains(*port)))
-            || facts.cgroup.iter().any(|path| self.cgroups.iter().any(|asked| cgroup::contains(asked, path)))
+            || facts.identity.is_some_and(|process| self.processes.contains(&process) || self.trees.contains(&process))
+            || facts.ancestors.iter().any(|ancestor| self.trees.contains(ancestor))
+            || facts.executables.iter().any(|path| self.executables.iter().any(|executable| executable.matches(path)))
+            || facts.ports.iter().any(|port| self.ports.iter().any(|range| range.contains(*port)))
+            || facts.cgroup.iter().any(|path| self.cgroups.iter().any(|cgroup| cgroup::contains(cgroup, path)))
     }
 
-    /// Reads of `process` what the selectors ask for, and nothing else.
-    pub fn facts(&self, process: &Process, listeners: &mut Listeners) -> Result<ProcessFacts, Unreadable> {
+    /// Reads the facts that the selectors need, and no others.
+    pub fn facts(&self, process: &Process, listeners: &mut ListeningSockets) -> Result<ProcessFacts, Unreadable> {
         let mut facts = ProcessFacts {
             identity: Some(process.identity()),
             kernel_thread: process.is_kernel_thread(),
@@ -246,7 +246,7 @@ impl Selectors {
             facts.cgroup = cgroup::path_in(&process.cgroups()?);
         }
         if !self.ports.is_empty() {
-            let held = listeners.held_by(process, |port| self.ports.iter().any(|asked| asked.contains(port)))?;
+            let held = listeners.held_by(process, |port| self.ports.iter().any(|range| range.contains(port)))?;
             facts.ports = held.iter().map(|listener| listener.port).collect();
         }
         if !self.trees.is_empty() {
@@ -255,10 +255,9 @@ impl Selectors {
         Ok(facts)
     }
 
-    /// Judges the process with this id as it is now: after it executed a program or changed its cgroup.
-    /// A process that is gone is not selected.
+    /// Whether a process is selected, after it executed a program or moved to another cgroup. False if it has ended.
     pub fn select(&self, pid: u32) -> Result<bool, Unreadable> {
-        let judged = Process::open(pid).and_then(|process| self.facts(&process, &mut Listeners::default()));
+        let judged = Process::open(pid).and_then(|process| self.facts(&process, &mut ListeningSockets::default()));
         match judged {
             Ok(facts) => Ok(self.matches(&facts)),
             Err(Unreadable::Gone { .. }) => Ok(false),
@@ -266,15 +265,15 @@ impl Selectors {
         }
     }
 
-    /// Judges a process that has begun to listen on a TCP port.
+    /// Whether a process is selected because it began to listen on a TCP port.
     #[must_use]
     pub fn select_listening(&self, pid: u32, port: u16) -> bool {
-        pid != self.myself.pid && self.ports.iter().any(|asked| asked.contains(port))
+        pid != self.myself.pid && self.ports.iter().any(|range| range.contains(port))
     }
 
-    /// Judges every process there is, once.
+    /// Looks at all processes, once.
     pub fn scan(&self) -> Result<Scan, Unreadable> {
-        let mut listeners = Listeners::default();
+        let mut listeners = ListeningSockets::default();
         let mut scan = Scan::default();
         for process in process::all()? {
             let judged = process.and_then(|process| Ok((process.pid(), self.facts(&process, &mut listeners)?)));
@@ -289,7 +288,7 @@ impl Selectors {
 }
 
 impl Executable {
-    /// What the glob asks for; if it is the path of a link, what that leads to as well: /proc names no links.
+    /// Parses a glob. If it is the path of a link, the target matches as well, because /proc shows only targets.
     fn parse(glob: &str) -> Result<Vec<Self>, SelectError> {
         let parse = |glob: &str| {
             let pattern = Pattern::new(glob).map_err(|why| SelectError::Glob { glob: glob.to_owned(), why })?;
@@ -306,7 +305,7 @@ impl Executable {
     }
 
     fn matches(&self, path: &Path) -> bool {
-        // `*/nginx` is any nginx: a star passes over slashes.
+        // A star also matches slashes: `*/nginx` is nginx in any folder.
         let options = MatchOptions { require_literal_separator: false, ..MatchOptions::new() };
         let whole = self.glob.matches_path_with(path, options);
         whole

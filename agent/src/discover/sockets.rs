@@ -1,4 +1,4 @@
-//! Where processes listen: the TCP ports of each network namespace, and whose they are.
+//! Where processes listen: the TCP ports of each network namespace, and which process holds them.
 
 use std::collections::hash_map::Entry;
 use std::io::{BufRead as _, BufReader};
@@ -10,37 +10,42 @@ use super::process::{Process, Unreadable};
 
 /// A TCP socket in state LISTEN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
+pub struct ListeningSocket {
     pub port: u16,
-    /// What /proc/PID/fd calls it: `socket:[inode]`.
+    /// Its number in /proc/PID/fd: `socket:[inode]`.
     pub inode: u64,
 }
 
-/// The listening sockets, read once per network namespace: a picture of the moment each was first asked for.
+/// The listening sockets of network namespaces. Each namespace is read once, when it is first needed.
 #[derive(Debug, Default)]
-pub struct Listeners {
+pub struct ListeningSockets {
     /// By the namespace's inode number.
-    namespaces: FxHashMap<u64, Vec<Listener>>,
-    told: FxHashSet<u64>,
+    namespaces: FxHashMap<u64, Vec<ListeningSocket>>,
+    /// Namespaces whose ports were returned.
+    reported: FxHashSet<u64>,
 }
 
-impl Listeners {
-    /// All of the network namespace `process` is in.
-    pub fn around(&mut self, process: &Process) -> Result<&[Listener], Unreadable> {
+impl ListeningSockets {
+    /// All listening sockets of the network namespace of `process`.
+    pub fn around(&mut self, process: &Process) -> Result<&[ListeningSocket], Unreadable> {
         match self.namespaces.entry(process.network_namespace()?) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let mut listeners = read(process, "net/tcp")?;
-                // Without IPv6 in the kernel there is no such file.
+                // A kernel without IPv6 has no such file.
                 listeners.extend(read(process, "net/tcp6").unwrap_or_default());
                 Ok(unknown.insert(listeners))
             }
         }
     }
 
-    /// Those of them that `process` itself holds, inherited ones included, and that `wanted` is true for.
-    pub fn held_by(&mut self, process: &Process, wanted: impl Fn(u16) -> bool) -> Result<Vec<Listener>, Unreadable> {
-        let candidates: FxHashMap<u64, Listener> = self
+    /// The sockets that `process` itself holds, including inherited ones, whose port is `wanted`.
+    pub fn held_by(
+        &mut self,
+        process: &Process,
+        wanted: impl Fn(u16) -> bool,
+    ) -> Result<Vec<ListeningSocket>, Unreadable> {
+        let candidates: FxHashMap<u64, ListeningSocket> = self
             .around(process)?
             .iter()
             .filter(|listener| wanted(listener.port))
@@ -61,11 +66,11 @@ impl Listeners {
         Ok(held)
     }
 
-    /// Every port listened on where `process` is: (inode of the network namespace, port). A namespace's are told once, and
-    /// those of a process that cannot be read not at all.
-    pub fn tell(&mut self, process: &Process) -> Vec<(u64, u16)> {
+    /// The listening ports of the network namespace of `process`, as (inode of the namespace, port). Empty if they were
+    /// returned before, or cannot be read.
+    pub fn new_ports(&mut self, process: &Process) -> Vec<(u64, u16)> {
         let Ok(namespace) = process.network_namespace() else { return Vec::new() };
-        if !self.told.insert(namespace) {
+        if !self.reported.insert(namespace) {
             return Vec::new();
         }
         let mut ports: Vec<_> =
@@ -76,27 +81,27 @@ impl Listeners {
     }
 }
 
-fn read(process: &Process, table: &str) -> Result<Vec<Listener>, Unreadable> {
+fn read(process: &Process, table: &str) -> Result<Vec<ListeningSocket>, Unreadable> {
     let mut rows = BufReader::new(process.open_relative(table)?);
     let mut row = String::new();
     let mut listeners = Vec::new();
-    // The heading.
+    // The first row is the heading.
     let mut read = rows.read_line(&mut row);
     while matches!(read, Ok(length) if length > 0) {
         row.clear();
         read = rows.read_line(&mut row);
         match listening(&row) {
             Some(listener) => listeners.push(listener),
-            // Listening sockets come before all others (net/ipv4/tcp_ipv4.c: tcp_get_idx), of which there may be
-            // hundreds of thousands.
+            // Listening sockets come first (net/ipv4/tcp_ipv4.c: tcp_get_idx). Hundreds of thousands of others may follow.
             None => break,
         }
     }
     Ok(listeners)
 }
 
-/// Row of /proc/net/tcp, if it is of a listening socket: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`.
-fn listening(row: &str) -> Option<Listener> {
+/// Parses a row of /proc/net/tcp: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`. None if the socket does not
+/// listen.
+fn listening(row: &str) -> Option<ListeningSocket> {
     /// TCP_LISTEN, include/net/tcp_states.h.
     const LISTEN: &str = "0A";
     let mut fields = row.split_ascii_whitespace();
@@ -106,7 +111,7 @@ fn listening(row: &str) -> Option<Listener> {
     }
     let inode = fields.nth(5)?.parse().ok()?;
     let (_, port) = local.rsplit_once(':')?;
-    Some(Listener { port: u16::from_str_radix(port, 16).ok()?, inode })
+    Some(ListeningSocket { port: u16::from_str_radix(port, 16).ok()?, inode })
 }
 
 fn socket_inode(target: &[u8]) -> Option<u64> {
@@ -125,11 +130,11 @@ mod tests {
     #[rstest]
     #[case::listening(
         "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 00 100 0",
-        Some(Listener { port: 8080, inode: 12345 })
+        Some(ListeningSocket { port: 8080, inode: 12345 })
     )]
     #[case::six(
         "   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 7 1",
-        Some(Listener { port: 80, inode: 7 })
+        Some(ListeningSocket { port: 80, inode: 7 })
     )]
     #[case::established(
         "   2: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 12345 1",
@@ -137,22 +142,22 @@ mod tests {
     )]
     #[case::cut("   0: 0100007F:1F90 00000000:0000 0A 00000000", None)]
     #[case::empty("", None)]
-    fn rows_of_listening_sockets(#[case] row: &str, #[case] listener: Option<Listener>) {
+    fn a_row_is_parsed_if_its_socket_listens(#[case] row: &str, #[case] listener: Option<ListeningSocket>) {
         assert_eq!(listening(row), listener);
     }
 
     #[test]
-    fn a_process_holds_what_it_listens_on() {
+    fn a_process_holds_its_listening_sockets() {
         let four = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = four.local_addr().unwrap().port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        // Not every machine has IPv6.
+        // Some machines have no IPv6.
         let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok();
 
         let myself = Process::myself().unwrap();
-        let mut listeners = Listeners::default();
-        let held = |listeners: &mut Listeners, port| {
-            let held = listeners.held_by(&myself, |asked| asked == port).unwrap();
+        let mut listeners = ListeningSockets::default();
+        let held = |listeners: &mut ListeningSockets, port| {
+            let held = listeners.held_by(&myself, |held| held == port).unwrap();
             held.iter().map(|listener| listener.port).collect::<Vec<_>>()
         };
         assert_eq!(held(&mut listeners, port), [port]);
@@ -162,7 +167,7 @@ mod tests {
             assert_eq!(held(&mut listeners, port), [port]);
         }
         let namespace = myself.network_namespace().unwrap();
-        assert!(listeners.tell(&myself).contains(&(namespace, port)));
-        assert_eq!(listeners.tell(&myself), []);
+        assert!(listeners.new_ports(&myself).contains(&(namespace, port)));
+        assert_eq!(listeners.new_ports(&myself), []);
     }
 }

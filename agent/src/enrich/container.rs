@@ -1,10 +1,10 @@
-//! The container a process runs in: its id, from what /proc says of its cgroup, or of its mounts where the cgroup
-//! namespace hides that.
+//! The id of the container that a process runs in. It is read from the process's cgroup, or from its mounts where a cgroup
+//! namespace hides the cgroup.
 
-/// Ids of docker, containerd, CRI-O and podman are SHA-256 or as long, in hex.
+/// Docker, containerd, CRI-O and podman use 64 hex digits.
 const ID_LENGTH: usize = 64;
 
-/// The id in the text of /proc/PID/cgroup, or else of /proc/PID/mountinfo.
+/// The id in the text of /proc/PID/cgroup, or else in that of /proc/PID/mountinfo.
 pub(super) fn id(cgroups: &str, mountinfo: impl FnOnce() -> String) -> Option<String> {
     in_cgroups(cgroups).map(str::to_owned).or_else(|| in_mounts(&mountinfo()).map(str::to_owned))
 }
@@ -14,22 +14,22 @@ pub(super) fn id(cgroups: &str, mountinfo: impl FnOnce() -> String) -> Option<St
 /// `/system.slice/containerd.service/kubepods-...:cri-containerd:ID`.
 fn in_cgroups(cgroups: &str) -> Option<&str> {
     cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find_map(|path| {
-        // The innermost, where containers run in containers.
+        // The innermost one, if containers run in containers.
         path.rsplit('/').find_map(|component| {
             let component = component.strip_suffix(".scope").unwrap_or(component);
             let (runtime, id) = component.rsplit_once([':', '-']).unwrap_or(("", component));
-            // conmon watches over a container from outside.
+            // conmon supervises a container from outside.
             (is_id(id) && !runtime.ends_with("conmon")).then_some(id)
         })
     })
 }
 
-/// Files that docker and podman put into a container from the folder named after it.
+/// Files that docker and podman mount into a container, from a folder that is named after its id.
 fn in_mounts(mountinfo: &str) -> Option<&str> {
     mountinfo.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(3);
         let (source, point) = (fields.next()?, fields.next()?);
-        // A host sees its containers' mounts too, but elsewhere.
+        // A host has its containers' mounts too, but at other paths.
         matches!(point, "/etc/hostname" | "/etc/hosts" | "/etc/resolv.conf").then_some(())?;
         let (_, inside) = source.split_once("/containers/").or_else(|| source.split_once("/overlay-containers/"))?;
         inside.split('/').find(|component| is_id(component))
@@ -72,7 +72,7 @@ mod tests {
     #[case::namespace_root("0::/", false)]
     #[case::shorter("0::/docker/4ac0b7b2a3f4", false)]
     #[case::nothing("", false)]
-    fn cgroups_tell_the_container(#[case] cgroups: &str, #[case] found: bool) {
+    fn the_container_is_found_in_the_cgroup(#[case] cgroups: &str, #[case] found: bool) {
         let cgroups = cgroups.replace("OTHER", OTHER).replace("ID", ID);
         assert_eq!(id(&cgroups, String::new).as_deref(), found.then_some(ID));
     }
@@ -89,7 +89,7 @@ mod tests {
         false
     )]
     #[case::cut("900 880 254:1 /var/lib/docker/containers/ID", false)]
-    fn mounts_tell_where_cgroups_do_not(#[case] mountinfo: &str, #[case] found: bool) {
+    fn the_container_is_found_in_the_mounts(#[case] mountinfo: &str, #[case] found: bool) {
         let mountinfo = mountinfo.replace("ID", ID);
         assert_eq!(id("0::/\n", || mountinfo).as_deref(), found.then_some(ID));
     }

@@ -1,36 +1,31 @@
-//! What a process's environment says of its service. All else in it is read past and never kept.
-
-use std::borrow::Cow;
+//! What a process's environment says about its service. Nothing else of it is kept.
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 
 use crate::percent;
+use crate::runtimes::RUNTIMES;
 
-/// Attributes taken from one process: nobody means more, but a resource goes along with every batch of spans.
+/// How many attributes of one process are used. Every request repeats the resource, so there must be a limit.
 const ATTRIBUTES_KEPT: usize = 128;
 
-/// The longest OTEL_RESOURCE_ATTRIBUTES that is kept: it stays in memory as long as the process is remembered.
+/// The longest OTEL_RESOURCE_ATTRIBUTES that is used. It stays in memory as long as the process is remembered.
 const ATTRIBUTES_BYTES: usize = 16 << 10;
 
-/// The variables that name a service.
+/// The variables that describe a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Environment {
-    /// OTEL_SERVICE_NAME, else `service.name` of OTEL_RESOURCE_ATTRIBUTES.
+    /// OTEL_SERVICE_NAME, or else `service.name` in OTEL_RESOURCE_ATTRIBUTES.
     pub(super) service_name: Option<String>,
-    /// OTEL_RESOURCE_ATTRIBUTES but for `service.name`, decoded.
+    /// OTEL_RESOURCE_ATTRIBUTES without `service.name`, decoded.
     pub(super) attributes: Vec<(String, String)>,
-    /// OTEL_RESOURCE_ATTRIBUTES is there and was discarded, as the OpenTelemetry specification asks for when any of it
-    /// is malformed.
+    /// OTEL_RESOURCE_ATTRIBUTES was discarded. The OpenTelemetry specification requires this if any part is malformed.
     pub(super) malformed: bool,
-    pub(super) flask_app: Option<String>,
-    pub(super) django_settings_module: Option<String>,
-    pub(super) spring_application_name: Option<String>,
-    /// An Elixir release's.
-    pub(super) release_name: Option<String>,
+    /// The variables that rows of the table of runtimes read.
+    pub(super) runtime: Vec<(&'static str, String)>,
 }
 
 impl Environment {
-    /// Reads the block of `NAME=value`, a NUL after each, that /proc/PID/environ is. An empty value is as none.
+    /// Parses /proc/PID/environ: `NAME=value`, a NUL after each. An empty value counts as unset.
     #[must_use]
     pub(super) fn parse(block: &[u8]) -> Self {
         let mut environment = Self::default();
@@ -39,15 +34,11 @@ impl Environment {
             let Some((name, value)) = split_once(variable, b'=').filter(|(_, value)| !value.is_empty()) else {
                 continue;
             };
-            // The first of two with one name counts, as for getenv(3).
+            // Of two variables with one name the first counts, as for getenv(3).
             match name {
                 b"OTEL_SERVICE_NAME" => first(&mut environment.service_name, value),
                 b"OTEL_RESOURCE_ATTRIBUTES" => first(&mut attributes, value),
-                b"FLASK_APP" => first(&mut environment.flask_app, value),
-                b"DJANGO_SETTINGS_MODULE" => first(&mut environment.django_settings_module, value),
-                b"SPRING_APPLICATION_NAME" => first(&mut environment.spring_application_name, value),
-                b"RELEASE_NAME" => first(&mut environment.release_name, value),
-                _ => {}
+                _ => environment.keep_for_runtime(name, value),
             }
         }
         match resource_attributes(&attributes.unwrap_or_default()) {
@@ -61,10 +52,19 @@ impl Environment {
         environment.attributes.retain(|(key, _)| key != SERVICE_NAME);
         environment
     }
+
+    fn keep_for_runtime(&mut self, name: &[u8], value: &[u8]) {
+        let mut variables = RUNTIMES.iter().flat_map(|runtime| runtime.variables);
+        if let Some(variable) = variables.find(|variable| variable.as_bytes() == name)
+            && !self.runtime.iter().any(|(kept, _)| kept == variable)
+        {
+            self.runtime.push((variable, String::from_utf8_lossy(value).into_owned()));
+        }
+    }
 }
 
-/// `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if malformed, or
-/// longer than anybody means it.
+/// Parses `key=value,...`, both percent-encoded (OpenTelemetry specification, Resource SDK; W3C Baggage). None if it is
+/// malformed or too long.
 fn resource_attributes(text: &str) -> Option<Vec<(String, String)>> {
     if text.len() > ATTRIBUTES_BYTES {
         return None;
@@ -88,22 +88,6 @@ fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// `text` as it may stand in an attribute or on a terminal: without control characters, and not longer than a name is.
-#[must_use]
-pub(super) fn presentable(text: &str) -> Option<Cow<'_, str>> {
-    /// What file systems allow a name to be.
-    const NAME_BYTES: usize = 255;
-    let text = text.trim();
-    let kept = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= NAME_BYTES).last()?;
-    let text = &text[..kept];
-    let clean: Cow<'_, str> = if text.contains(char::is_control) {
-        text.chars().filter(|c| !c.is_control()).collect::<String>().into()
-    } else {
-        text.into()
-    };
-    (!clean.is_empty()).then_some(clean)
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -124,7 +108,7 @@ mod tests {
     #[case::other_names_with_the_same_end("MY_OTEL_SERVICE_NAME=shop\0", None, &[])]
     #[case::first_counts("OTEL_SERVICE_NAME=shop\0OTEL_SERVICE_NAME=other\0", Some("shop"), &[])]
     #[case::overwritten_by_a_title("gunicorn: master [shop]\0\0\0\0E_NAME=x\0OTEL_SERVICE_NAME=shop", Some("shop"), &[])]
-    fn a_service_is_named_by_its_environment(
+    fn a_service_is_described_by_its_environment(
         #[case] block: &str,
         #[case] name: Option<&str>,
         #[case] attributes: &[(&str, &str)],
@@ -141,37 +125,22 @@ mod tests {
     #[case::half_escape("service.name=shop,a=%2")]
     #[case::no_escape("service.name=shop,a=%zz")]
     #[case::no_utf8("service.name=shop,a=%ff")]
-    fn malformed_attributes_are_discarded_as_a_whole(#[case] text: &str) {
+    fn malformed_attributes_are_discarded_completely(#[case] text: &str) {
         let environment = Environment::parse(format!("OTEL_RESOURCE_ATTRIBUTES={text}\0").as_bytes());
         assert_eq!(environment, Environment { malformed: true, ..Environment::default() });
     }
 
     #[test]
-    fn attributes_of_any_length_are_not_kept() {
+    fn very_long_attributes_are_discarded() {
         let block = |length| format!("OTEL_RESOURCE_ATTRIBUTES=a={}\0", "x".repeat(length));
         assert_eq!(Environment::parse(block(ATTRIBUTES_BYTES - 2).as_bytes()).attributes.len(), 1);
         assert!(Environment::parse(block(ATTRIBUTES_BYTES).as_bytes()).malformed);
     }
 
     #[test]
-    fn nothing_else_of_the_environment_is_kept() {
+    fn other_variables_are_not_kept() {
         let block = b"AWS_SECRET_ACCESS_KEY=hunter2\0DATABASE_URL=postgres://u:p@h/d\0FLASK_APP=shop\0\xff\xfe\0=\0";
-        let expected = Environment { flask_app: Some("shop".into()), ..Environment::default() };
+        let expected = Environment { runtime: vec![("FLASK_APP", "shop".to_owned())], ..Environment::default() };
         assert_eq!(Environment::parse(block), expected);
-    }
-
-    #[rstest]
-    #[case::plain("shop", Some("shop"))]
-    #[case::terminal_escape("sh\x1b[31mop\n", Some("sh[31mop"))]
-    #[case::only_controls("\x07\r\n", None)]
-    #[case::blank("  ", None)]
-    fn names_are_presentable(#[case] text: &str, #[case] clean: Option<&str>) {
-        assert_eq!(presentable(text).as_deref(), clean);
-    }
-
-    #[test]
-    fn long_names_are_cut_between_characters() {
-        let name = presentable(&"é".repeat(1000)).map(Cow::into_owned).unwrap();
-        assert_eq!(name, "é".repeat(127));
     }
 }

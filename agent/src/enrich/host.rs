@@ -1,22 +1,22 @@
-//! The host the agent runs on: read once.
+//! The host that the agent runs on. It is read once.
 
 use std::fs;
 
 use opentelemetry::KeyValue;
 use opentelemetry_semantic_conventions::attribute::{HOST_ARCH, HOST_ID, HOST_NAME, OS_TYPE};
 
-/// What all services of this host have in common.
+/// What all services of the host have in common.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
     pub(super) attributes: Vec<KeyValue>,
-    /// Unlike any other boot of any host: what process ids are unique within.
+    /// Identifies this boot of this host. Process identities are unique within it.
     pub(super) boot: String,
 }
 
 impl Host {
     #[must_use]
     pub fn read() -> Self {
-        // An agent in a container that shares the host's process ids sees the host's files through its first process.
+        // In a container that shares the host's pid namespace, the host's files are reachable through process 1.
         let id = ["/proc/1/root/etc/machine-id", "/etc/machine-id", "/var/lib/dbus/machine-id"]
             .into_iter()
             .find_map(|path| line(path).filter(|id| is_machine_id(id)));
@@ -30,12 +30,12 @@ impl Host {
     }
 }
 
-/// machine-id(5): 32 hex digits. `uninitialized` stands there early in the first boot.
+/// machine-id(5): 32 hex digits. Early in the first boot the file contains `uninitialized`.
 fn is_machine_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The value of `host.arch` for what Rust calls the architecture.
+/// The value of `host.arch` for Rust's name of an architecture.
 fn architecture(rust: &'static str) -> &'static str {
     match rust {
         "x86_64" => "amd64",
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_id_is_one_or_none() {
+    fn only_hex_digits_are_a_machine_id() {
         assert!(is_machine_id("3d1219c7c4c5404aaa1f6d2a48adfda4"));
         assert!(!is_machine_id("uninitialized"));
     }

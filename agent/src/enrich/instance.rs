@@ -1,21 +1,21 @@
-//! Which service instance a process is: what it is called, and which process stands for all of it.
+//! The service instance that a process belongs to: its name, and the process that represents it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use compact_str::{CompactString, format_compact};
 
-use super::environment::{Environment, presentable};
-use super::service_name::{self, Judgement, Launch};
+use super::environment::Environment;
 use crate::discover::process::{self, Identity, Process};
-use crate::discover::runtime::{Program, Runtime, Runtimes};
+use crate::presentable::presentable;
+use crate::runtimes::{self, Launch, Program, Recogniser, ServiceName};
 
-/// Generations of a server that are looked through for its topmost process. Real ones have two or three.
+/// How many generations of a server are read to find its topmost process. Real servers have two or three.
 const GENERATIONS_READ: usize = 16;
-/// Longest manifest that is read for a name.
+/// The longest manifest that is read for a name.
 const MANIFEST_BYTES: u64 = 1 << 20;
 
-/// What tells service instances apart.
+/// What identifies a service instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Instance {
     pub(super) name: CompactString,
@@ -23,27 +23,27 @@ pub(super) struct Instance {
     pub(super) top: Identity,
 }
 
-/// One process of a server, as it was when it was looked at.
+/// One process of a server, as it was when it was examined.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) process: Process,
     pub(super) executable: PathBuf,
-    pub(super) runtime: Runtime,
+    pub(super) program: Program,
     pub(super) environment: Environment,
-    /// What the program was called by. Its arguments may hold secrets.
+    /// The program's name as it was called, without the arguments, which may contain secrets.
     pub(super) command: Option<String>,
-    name: Judgement,
+    name: ServiceName,
     /// Device and inode number of the executable.
-    program: Option<(u64, u64)>,
+    file: Option<(u64, u64)>,
 }
 
 impl Instance {
-    /// The instance of a process of which only the kernel's name is known.
+    /// The instance of a process that only the kernel's name is known of.
     pub(super) fn by_comm(identity: Identity, comm: &str) -> Self {
         let name = match presentable(comm) {
             None => unknown("process"),
-            // What is interpreted has a name of its own, which is not this one.
-            Some(comm) if Program::by_name(&comm).is_some_and(Program::interprets) => unknown(&comm),
+            // An interpreter's name is not the name of what it runs.
+            Some(comm) if runtimes::by_executable(&comm).is_some_and(|runtime| runtime.interprets) => unknown(&comm),
             Some(comm) => comm.into(),
         };
         Self { name, top: identity }
@@ -51,24 +51,24 @@ impl Instance {
 }
 
 /// The instance that `process` belongs to, and the processes from the topmost down to it.
-pub(super) fn of(process: &Process, runtimes: &Runtimes) -> (Instance, Vec<Member>) {
+pub(super) fn of(process: &Process, recogniser: &Recogniser) -> (Instance, Vec<Member>) {
     let mut members = Vec::new();
     let mut next = Process::open(process.pid()).ok().filter(|opened| opened.identity() == process.identity());
     while let Some(process) = next.take() {
         let parent = process.parent();
-        let member = Member::read(process, runtimes);
+        let member = Member::read(process, recogniser);
         if members.last().is_some_and(|child: &Member| !child.belongs_to(&member)) {
             break;
         }
         members.push(member);
-        // Init and the kernel's own begin no server.
+        // Init and kernel threads are not part of a server.
         if parent > 1 && members.len() < GENERATIONS_READ {
             next = Process::open(parent).ok();
         }
     }
     let name = members.iter().find_map(Member::name).unwrap_or_else(|| {
         let executable = members.last().and_then(|top| presentable(top.executable.file_name()?.to_str()?));
-        // Where /proc does not tell the executable, the kernel's name is all there is.
+        // If the executable cannot be read, only the kernel's name is known.
         executable.map_or_else(|| Instance::by_comm(process.identity(), process.comm()).name, |name| unknown(&name))
     });
     members.reverse();
@@ -76,40 +76,40 @@ pub(super) fn of(process: &Process, runtimes: &Runtimes) -> (Instance, Vec<Membe
     (Instance { name, top }, members)
 }
 
-/// What the OpenTelemetry specification calls a service that nobody named.
+/// The name that the OpenTelemetry specification requires for a service without one.
 fn unknown(executable: &str) -> CompactString {
     format_compact!("unknown_service:{executable}")
 }
 
 impl Member {
-    fn read(process: Process, runtimes: &Runtimes) -> Self {
+    fn read(process: Process, recogniser: &Recogniser) -> Self {
         let path = process.executable().ok().flatten().unwrap_or_default();
         let executable = process.root().ok().and_then(|root| process::inside(&path, &root)).unwrap_or(path);
-        let program = process.open_executable().ok().and_then(|file| file.metadata().ok());
+        let file = process.open_executable().ok().and_then(|file| file.metadata().ok());
         let arguments = process.arguments();
         let started_by = process.started_by();
         let working_directory = process.working_directory();
         let environment = Environment::parse(&process.environment());
-        let runtime = runtimes.of(&process);
+        let program = recogniser.recognise(&process);
         let launch = Launch {
-            program: runtime.program,
+            interpreters: program.runtime.executables,
             executable: &executable,
             started_by: started_by.as_deref(),
             arguments: &arguments,
             working_directory: working_directory.as_deref(),
-            environment: &environment,
+            variables: &environment.runtime,
             read: &|path| {
                 let text = process.read_inside(path, MANIFEST_BYTES)?;
                 Some(String::from_utf8_lossy(&text).into_owned())
             },
         };
         let given = environment.service_name.as_deref().and_then(presentable);
-        let name = given.map_or_else(|| service_name::judge(&launch), |name| Judgement::Named(name.into()));
+        let name = given.map_or_else(|| program.runtime.name_service(&launch), |name| ServiceName::Known(name.into()));
         Self {
             command: launch.called().and_then(presentable).map(Into::into),
-            program: program.map(|metadata| (metadata.dev(), metadata.ino())),
+            file: file.map(|metadata| (metadata.dev(), metadata.ino())),
             executable,
-            runtime,
+            program,
             environment,
             name,
             process,
@@ -118,21 +118,21 @@ impl Member {
 
     /// Whether it is a worker of its parent, or another process of the same program under the same name.
     fn belongs_to(&self, parent: &Self) -> bool {
-        self.program.is_some()
-            && self.program == parent.program
+        self.file.is_some()
+            && self.file == parent.file
             && match (&self.name, &parent.name) {
-                (Judgement::Worker(_), _) => true,
-                (Judgement::Named(name), Judgement::Named(parent)) => name == parent,
-                // A master whose title says nothing of what its workers' do.
-                (Judgement::Named(_), Judgement::Worker(None)) => true,
+                (ServiceName::Worker(_), _) => true,
+                (ServiceName::Known(name), ServiceName::Known(parent)) => name == parent,
+                // A master whose title says less than those of its workers.
+                (ServiceName::Known(_), ServiceName::Worker(None)) => true,
                 _ => false,
             }
     }
 
     fn name(&self) -> Option<CompactString> {
         match &self.name {
-            Judgement::Named(name) | Judgement::Worker(Some(name)) => Some(name.clone()),
-            Judgement::Worker(None) | Judgement::Unknown => None,
+            ServiceName::Known(name) | ServiceName::Worker(Some(name)) => Some(name.clone()),
+            ServiceName::Worker(None) | ServiceName::Unknown => None,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A service instance as an OpenTelemetry Resource (semantic conventions: service, process, host, os, container,
 //! telemetry).
 //!
-//! `process.*` is of the topmost process of a server. The command line is left out but for its first word: arguments
-//! carry passwords and tokens. `telemetry.distro.*` says who made the spans; `telemetry.sdk.language` is the service's
-//! language, by which backends tell services apart; no `telemetry.sdk.name` is claimed, for there is no SDK.
+//! `process.*` describes the topmost process of a server. Of the command line only the first word is exported, because
+//! arguments contain passwords and tokens. `telemetry.distro.*` identifies the agent. `telemetry.sdk.language` is the
+//! service's language, which backends show. There is no `telemetry.sdk.name`, because there is no SDK.
 
 use opentelemetry::{Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
@@ -20,29 +20,29 @@ use super::host::Host;
 use super::instance::{Instance, Member};
 use crate::discover::process::Process;
 
-/// The namespace that the semantic conventions fix for a `service.instance.id` made from something unique.
+/// The namespace that the semantic conventions prescribe for a `service.instance.id` that is derived from unique data.
 const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x4d63009a_8d0f_11ee_aad7_4c796ed8e320);
 const PASSWD_BYTES: u64 = 256 << 10;
 
-/// Of an instance whose processes, from the topmost down, were looked at.
+/// The resource of an instance. `members` are its processes, from the topmost down.
 pub(super) fn of(host: &Host, instance: &Instance, members: &[Member]) -> Resource {
     let mut attributes = common(host, instance);
     if let Some(top) = members.first() {
         attributes.extend(process(top));
-        // What the service says of itself wins, but who observed it is not its to say.
+        // What the service states about itself takes precedence, except about the agent.
         let given = top.environment.attributes.iter().map(|(key, value)| (key.clone(), value.clone().into()));
         set(&mut attributes, given.filter(|(key, _)| !key.starts_with("telemetry.")));
         if top.environment.malformed {
             tracing::warn!(
                 service = %instance.name, pid = instance.top.pid,
-                "OTEL_RESOURCE_ATTRIBUTES of this process is malformed or very long, so none of it is used"
+                "OTEL_RESOURCE_ATTRIBUTES of the process is malformed or too long; it is ignored"
             );
         }
     }
     build(attributes)
 }
 
-/// Of an instance that was gone when it was to be looked at.
+/// The resource of an instance that ended before it could be examined.
 pub(super) fn of_unseen(host: &Host, instance: &Instance) -> Resource {
     build(common(host, instance))
 }
@@ -52,7 +52,7 @@ fn build(attributes: Vec<KeyValue>) -> Resource {
 }
 
 fn common(host: &Host, instance: &Instance) -> Vec<KeyValue> {
-    // A process is told from all others by its number and start, in one boot of one host; pools share a topmost one.
+    // Pid and start time identify a process within one boot of one host. Pools share a topmost process and have names.
     let unique = format!("{}/{}/{}/{}", host.boot, instance.top.pid, instance.top.started, instance.name);
     let id = Uuid::new_v5(&INSTANCE_NAMESPACE, unique.as_bytes());
     let mut attributes = vec![
@@ -69,15 +69,15 @@ fn common(host: &Host, instance: &Instance) -> Vec<KeyValue> {
 fn process(member: &Member) -> Vec<KeyValue> {
     let path = Some(member.executable.to_string_lossy().into_owned()).filter(|path| !path.is_empty());
     let name = member.executable.file_name().map(|name| name.to_string_lossy().into_owned());
-    let program = member.runtime.program;
+    let runtime = member.program.runtime;
     let texts = [
         (PROCESS_COMMAND, member.command.clone()),
         (PROCESS_EXECUTABLE_NAME, name),
         (PROCESS_EXECUTABLE_PATH, path),
         (PROCESS_OWNER, owner(&member.process)),
-        (PROCESS_RUNTIME_NAME, program.runtime_name().map(str::to_owned)),
-        (PROCESS_RUNTIME_VERSION, member.runtime.version.as_ref().map(ToString::to_string)),
-        (TELEMETRY_SDK_LANGUAGE, program.language().map(str::to_owned)),
+        (PROCESS_RUNTIME_NAME, runtime.runtime_name.map(str::to_owned)),
+        (PROCESS_RUNTIME_VERSION, member.program.version.as_ref().map(ToString::to_string)),
+        (TELEMETRY_SDK_LANGUAGE, runtime.sdk_language.map(str::to_owned)),
         (CONTAINER_ID, container(&member.process)),
     ];
     texts.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect()
@@ -87,7 +87,7 @@ fn container(process: &Process) -> Option<String> {
     container::id(&process.cgroups().ok()?, || process.mountinfo().unwrap_or_default())
 }
 
-/// The user's name, as the process's own root has it.
+/// The name of the user, from /etc/passwd in the process's root.
 fn owner(process: &Process) -> Option<String> {
     let uid = process.uid()?;
     let passwd = process.read_inside("/etc/passwd".as_ref(), PASSWD_BYTES)?;
@@ -103,7 +103,7 @@ fn user(passwd: &str, uid: u32) -> Option<String> {
     })
 }
 
-/// Adds attributes, in place of those with the same key.
+/// Adds attributes, replacing those with the same key.
 fn set(attributes: &mut Vec<KeyValue>, given: impl Iterator<Item = (String, Value)>) {
     for (key, value) in given {
         let key = Key::from(key);
@@ -123,13 +123,13 @@ mod tests {
     #[case(0, Some("root"))]
     #[case(33, Some("www-data"))]
     #[case(4711, None)]
-    fn users_by_passwd(#[case] uid: u32, #[case] name: Option<&str>) {
+    fn a_user_is_found_in_passwd(#[case] uid: u32, #[case] name: Option<&str>) {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nnonsense\n:x:4711::\nwww-data:x:33:33::/var/www:/bin/sh\n";
         assert_eq!(user(passwd, uid).as_deref(), name);
     }
 
     #[test]
-    fn instances_are_stable_and_unlike_each_other() {
+    fn instance_ids_are_stable_and_unique() {
         let host = Host { attributes: Vec::new(), boot: "host/boot".to_owned() };
         let id = |name: &str, pid, started| {
             let instance = Instance { name: name.into(), top: Identity { pid, started } };

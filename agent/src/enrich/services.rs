@@ -13,14 +13,14 @@ use super::instance::{self, Instance};
 use super::resource;
 use super::{ENDED_KEPT, PROCESSES_KEPT};
 use crate::discover::process::{Identity, Process, Unreadable};
-use crate::discover::runtime::Runtimes;
+use crate::runtimes::Recogniser;
 use onlooker_engine::model::service::{PendingService, Service, UnknownService};
 
 /// The services of this host's processes.
 #[derive(Debug)]
 pub struct Services {
     host: Arc<Host>,
-    runtimes: Arc<Runtimes>,
+    recogniser: Arc<Recogniser>,
     processes: FxHashMap<u32, Known>,
     /// Processes in the order of their being remembered; some may have been forgotten since.
     order: VecDeque<Identity>,
@@ -48,12 +48,12 @@ impl UnknownService for Host {
 }
 
 impl Services {
-    /// `runtimes` may be shared: it remembers executables, not processes.
+    /// `recogniser` may be shared: it remembers executables, not processes.
     #[must_use]
-    pub fn new(host: Arc<Host>, runtimes: Arc<Runtimes>) -> Self {
+    pub fn new(host: Arc<Host>, recogniser: Arc<Recogniser>) -> Self {
         Self {
             host,
-            runtimes,
+            recogniser,
             processes: FxHashMap::default(),
             order: VecDeque::new(),
             ended: VecDeque::new(),
@@ -94,7 +94,7 @@ impl Services {
     /// Looks at a process while it is there: it may have ended when its first span is made. None if it ends meanwhile: a
     /// process that ends loses its program before it loses its place in /proc.
     pub fn look_at(&mut self, process: &Process) -> Option<Arc<Service>> {
-        let (instance, members) = instance::of(process, &self.runtimes);
+        let (instance, members) = instance::of(process, &self.recogniser);
         if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
             return None;
         }

@@ -87,7 +87,7 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     // Told of too late, or never told of its end.
     let (living, mut lost) = (Running::shell("read line"), Running::shell("read line"));
     for running in [&living, &lost] {
-        assert!(watch.select(running.pid(), Since::Before, &mut Listeners::default()).is_some());
+        assert!(watch.select(running.pid(), Since::Before, &mut ListeningSockets::default()).is_some());
         assert_eq!(watch.selection.flags(running.pid()), Some(0));
     }
     watch.selection.select(pid, LOOP).unwrap();

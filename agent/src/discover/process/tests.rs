@@ -4,11 +4,11 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// A `cat` of the test's own, ended with it.
+/// A `cat` that ends with the test.
 struct Started(Child);
 
 impl Started {
-    /// Returns when it runs: a child is spawned before all of its program is there.
+    /// Returns when it runs: `spawn` returns before the program is completely started.
     fn new(command: &mut Command) -> Self {
         let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         cat.stdin.as_mut().unwrap().write_all(b"ready").unwrap();
@@ -29,7 +29,7 @@ impl Drop for Started {
 }
 
 #[test]
-fn a_process_tells_how_it_was_started() {
+fn a_process_is_read_as_it_was_started() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("listener");
     symlink("/bin/cat", &link).unwrap();
@@ -45,7 +45,7 @@ fn a_process_tells_how_it_was_started() {
 }
 
 #[test]
-fn a_handle_does_not_follow_its_number_to_another_process() {
+fn a_handle_does_not_follow_its_pid_to_another_process() {
     let started = Started::new(&mut Command::new("/bin/cat"));
     let process = started.process();
     drop(started);
@@ -55,7 +55,7 @@ fn a_handle_does_not_follow_its_number_to_another_process() {
 }
 
 #[test]
-fn threads_are_known_by_their_names() {
+fn a_thread_is_found_by_its_name() {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::Builder::new().name("VirtualThread-unparker".to_owned()).spawn(move || {
@@ -76,7 +76,7 @@ fn an_ended_process_is_not_alive() {
     let process = started.process();
     assert!(process.is_alive() && !process.is_my_fork());
     drop(started.0.stdin.take());
-    // It stays until it is waited for.
+    // It stays a zombie until it is waited for.
     while process.is_alive() {
         std::thread::yield_now();
     }
@@ -85,7 +85,7 @@ fn an_ended_process_is_not_alive() {
 }
 
 #[test]
-fn numbers_nobody_has_are_gone() {
+fn an_unused_pid_is_gone() {
     assert!(matches!(Process::open(u32::MAX), Err(Unreadable::Gone { .. })));
     assert!(matches!(Process::open(0x7fff_ffff), Err(Unreadable::Gone { .. })));
 }
@@ -105,7 +105,7 @@ fn only_regular_files_of_bounded_length_are_read() {
 }
 
 #[test]
-fn a_deleted_executable_is_named_by_where_it_was() {
+fn a_deleted_executable_keeps_its_path() {
     assert_eq!(without_deleted("/srv/shop (deleted)".into()), Path::new("/srv/shop"));
     assert_eq!(without_deleted("/srv/shop".into()), Path::new("/srv/shop"));
 }

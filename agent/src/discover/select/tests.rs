@@ -9,7 +9,7 @@ fn executables(globs: &[&str]) -> Options {
     Options { exe: globs.iter().map(|glob| (*glob).to_owned()).collect(), ..Options::default() }
 }
 
-fn somebody() -> ProcessFacts {
+fn any_process() -> ProcessFacts {
     ProcessFacts { identity: Some(Identity { pid: 4711, started: 7 }), ..ProcessFacts::default() }
 }
 
@@ -24,9 +24,9 @@ fn somebody() -> ProcessFacts {
 #[case::everything("*", "/usr/sbin/nginx", true)]
 #[case::set("*/php-fpm[78].*", "/usr/sbin/php-fpm8.2", true)]
 #[case::space("/opt/the shop/api", "/opt/the shop/api", true)]
-fn executables_by_glob(#[case] glob: &str, #[case] path: &str, #[case] selected: bool) {
+fn an_executable_is_matched_by_a_glob(#[case] glob: &str, #[case] path: &str, #[case] selected: bool) {
     let selectors = Selectors::new(&executables(&[glob])).unwrap();
-    assert_eq!(selectors.matches(&ProcessFacts { executables: vec![path.into()], ..somebody() }), selected);
+    assert_eq!(selectors.matches(&ProcessFacts { executables: vec![path.into()], ..any_process() }), selected);
 }
 
 #[rstest]
@@ -38,19 +38,19 @@ fn executables_by_glob(#[case] glob: &str, #[case] path: &str, #[case] selected:
 #[case::backwards("90-80", Err(PortRangeError::Backwards))]
 #[case::open("8000-", Err(PortRangeError::NotAPort))]
 #[case::name("http", Err(PortRangeError::NotAPort))]
-fn port_ranges(#[case] text: &str, #[case] range: Result<&str, PortRangeError>) {
+fn a_port_range_is_parsed(#[case] text: &str, #[case] range: Result<&str, PortRangeError>) {
     assert_eq!(text.parse::<PortRange>().map(|range| range.to_string()), range.map(str::to_owned));
 }
 
 #[test]
-fn any_selector_is_enough_and_none_asked_is_an_error() {
+fn any_selector_suffices_and_none_is_an_error() {
     let port = Options { port: vec!["80-90".parse().unwrap()], ..executables(&["/opt/api"]) };
     let selectors = Selectors::new(&port).unwrap();
-    assert!(!selectors.ask_cgroups());
-    assert!(selectors.matches(&ProcessFacts { ports: vec![5432, 85], ..somebody() }));
-    assert!(selectors.matches(&ProcessFacts { executables: vec!["/opt/api".into()], ..somebody() }));
-    assert!(!selectors.matches(&ProcessFacts { ports: vec![5432], ..somebody() }));
-    assert!(!selectors.matches(&somebody()));
+    assert!(!selectors.match_cgroups());
+    assert!(selectors.matches(&ProcessFacts { ports: vec![5432, 85], ..any_process() }));
+    assert!(selectors.matches(&ProcessFacts { executables: vec!["/opt/api".into()], ..any_process() }));
+    assert!(!selectors.matches(&ProcessFacts { ports: vec![5432], ..any_process() }));
+    assert!(!selectors.matches(&any_process()));
     assert!(selectors.select_listening(4711, 90) && !selectors.select_listening(4711, 91));
     assert!(matches!(Selectors::new(&Options::default()), Err(SelectError::Nothing)));
 }
@@ -58,8 +58,8 @@ fn any_selector_is_enough_and_none_asked_is_an_error() {
 #[test]
 fn kernel_threads_and_the_agent_are_never_selected() {
     let selectors = Selectors::new(&Options { all: true, ..Options::default() }).unwrap();
-    assert!(selectors.matches(&somebody()));
-    assert!(!selectors.matches(&ProcessFacts { kernel_thread: true, ..somebody() }));
+    assert!(selectors.matches(&any_process()));
+    assert!(!selectors.matches(&ProcessFacts { kernel_thread: true, ..any_process() }));
     assert!(!selectors.select(std::process::id()).unwrap());
     assert!(!selectors.select_listening(std::process::id(), 80));
     let scan = selectors.scan().unwrap();
@@ -72,15 +72,15 @@ fn kernel_threads_and_the_agent_are_never_selected() {
 #[case::no_such_process(Options { pid: vec![0x7fff_ffff], ..Options::default() }, "--pid 2147483647: process 2147483647 does not exist")]
 #[case::myself(Options { pid: vec![std::process::id()], ..Options::default() }, "--pid")]
 #[case::no_such_cgroup(Options { cgroup: vec!["/no/such".into()], ..Options::default() }, "--cgroup /no/such: no ")]
-fn what_cannot_be_meant_is_one_clear_error(#[case] options: Options, #[case] beginning: &str) {
+fn an_invalid_selector_is_one_clear_error(#[case] options: Options, #[case] beginning: &str) {
     let error = Selectors::new(&options).unwrap_err().to_string();
     assert!(error.starts_with(beginning), "{error}");
     assert!(!error.contains('\n'));
 }
 
 #[test]
-fn a_running_process_is_selected_by_each_of_its_facts() {
-    // A shell that waits with a child of its own, and a listening socket of ours that both inherit.
+fn a_running_process_is_selected_by_each_fact() {
+    // A shell that waits with a child, and a listening socket that both inherit.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -93,7 +93,7 @@ fn a_running_process_is_selected_by_each_of_its_facts() {
     let by_pid = Selectors::new(&Options { pid: vec![pid], ..Options::default() }).unwrap();
     assert_eq!(by_pid.scan().unwrap().selected, [pid]);
     let by_exe = Selectors::new(&executables(&["/bin/sh"])).unwrap();
-    assert!(by_exe.select(pid).unwrap(), "the path of a link is meant too");
+    assert!(by_exe.select(pid).unwrap(), "the path of a link matches its target");
     let by_port = Selectors::new(&Options { port: vec![port.to_string().parse().unwrap()], ..Options::default() });
     assert!(by_port.unwrap().scan().unwrap().selected.contains(&pid));
     if let Some(cgroup) = cgroup {

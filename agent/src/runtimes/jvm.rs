@@ -1,12 +1,40 @@
-//! The JVM: the name a Spring application was given, the jar without its version, or the main class.
+//! The JVM. A service is named after its Spring application name, its jar without the version, or its main class.
 
 use std::path::Path;
 
-use compact_str::format_compact;
+use compact_str::{CompactString, format_compact};
 
-use super::{Command, Judgement, Launch, named};
+use super::launch::{CommandLine, Launch, ServiceName};
+use super::paths::stem;
+use super::row::{Mark, Runtime, Version, When, Work};
 
-/// Options that take the next argument for their value.
+pub(super) const JVM: Runtime = Runtime {
+    name: "jvm",
+    executables: &["java"],
+    libraries: &["libjvm.so", "libjli.so"],
+    // GraalVM's native image.
+    hints: &[Mark::Section(".svm_heap")],
+    version: Version::Installation("release", version_in_release),
+    // How a JVM names the threads that wake virtual ones, by the clock and when a socket is ready (JDK 21 to 25). They
+    // exist as soon as a virtual thread has waited.
+    work_exceptions: &[(
+        When::HasThread(&["VirtualThread-", "MasterPoller", "Master-Poller", "Read-Poller", "Write-Poller"]),
+        Work::Scheduler,
+    )],
+    interprets: true,
+    service_name,
+    variables: &["SPRING_APPLICATION_NAME"],
+    sdk_language: Some("java"),
+    ..Runtime::COMPILED
+};
+
+/// `JAVA_VERSION` in the file `release` of a JDK or JRE.
+fn version_in_release(release: &str) -> Option<CompactString> {
+    let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION="))?.trim().trim_matches('"');
+    (!version.is_empty() && version.len() <= 64).then(|| version.into())
+}
+
+/// Options that take the next argument as their value.
 const WITH_VALUE: [&str; 15] = [
     "--add-exports",
     "--add-modules",
@@ -24,12 +52,12 @@ const WITH_VALUE: [&str; 15] = [
     "--describe-module",
     "-d",
 ];
-/// Main classes that only start what is found beside them.
+/// Main classes that only start the application beside them.
 const SPRING_LAUNCHERS: [&str; 3] = ["JarLauncher", "PropertiesLauncher", "WarLauncher"];
 
-pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
-    // A JVM does not write over its arguments; what did is not understood.
-    let Command::Arguments(arguments) = launch.command() else { return Judgement::Worker(None) };
+fn service_name(launch: &Launch<'_>) -> ServiceName {
+    // A JVM does not write over its arguments.
+    let CommandLine::Arguments(arguments) = launch.command_line() else { return ServiceName::Worker(None) };
     let property = |name: &str| {
         arguments.iter().find_map(|argument| argument.strip_prefix("-D")?.strip_prefix(name)?.strip_prefix('='))
     };
@@ -38,18 +66,18 @@ pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
     let given = property("otel.service.name")
         .or_else(|| rest.iter().find_map(|argument| argument.strip_prefix("--spring.application.name=")))
         .or_else(|| property("spring.application.name"))
-        .or(launch.environment.spring_application_name.as_deref())
+        .or(launch.variable("SPRING_APPLICATION_NAME"))
         .filter(|name| !name.is_empty());
     if let Some(name) = given {
-        return named(name);
+        return ServiceName::of(name);
     }
     if let Some(name) = configured(launch) {
-        return named(&name);
+        return ServiceName::of(&name);
     }
     match main {
-        Some((Main::Jar(path), _)) => named(jar(path)),
+        Some((Main::Jar(path), _)) => ServiceName::of(jar(path)),
         Some((Main::Class(class), _)) => started(launch, class),
-        None => Judgement::Unknown,
+        None => ServiceName::Unknown,
     }
 }
 
@@ -59,7 +87,7 @@ enum Main<'a> {
     Class(&'a str),
 }
 
-/// What is run, and its place among the arguments.
+/// The application that is run, and its index among the arguments.
 fn main<'a>(arguments: &[&'a str]) -> Option<(Main<'a>, usize)> {
     let mut at = 0;
     loop {
@@ -83,7 +111,7 @@ fn main<'a>(arguments: &[&'a str]) -> Option<(Main<'a>, usize)> {
 
 /// `shop` of /srv/shop-1.2.0-SNAPSHOT.jar.
 fn jar(path: &str) -> &str {
-    let stem = super::stem(path);
+    let stem = stem(path);
     let version = stem.match_indices('-').find(|(at, _)| stem[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
     match version {
         Some((at, _)) if at > 0 => &stem[..at],
@@ -91,25 +119,25 @@ fn jar(path: &str) -> &str {
     }
 }
 
-fn started(launch: &Launch<'_>, class: &str) -> Judgement {
+fn started(launch: &Launch<'_>, class: &str) -> ServiceName {
     let (package, simple) = class.rsplit_once('.').unwrap_or(("", class));
     if SPRING_LAUNCHERS.contains(&simple) && package.starts_with("org.springframework.boot.loader") {
         let manifest = (launch.read)(&launch.absolute("META-INF/MANIFEST.MF")).unwrap_or_default();
         let start = manifest.lines().find_map(|line| line.strip_prefix("Start-Class:"));
         let start = start.map(|class| class.trim().rsplit('.').next().unwrap_or_default());
-        return named(start.or(launch.project()).unwrap_or(simple));
+        return ServiceName::of(start.or(launch.project()).unwrap_or(simple));
     }
     match (package.rsplit('.').next().unwrap_or_default(), simple) {
-        ("startup", "Bootstrap") if package == "org.apache.catalina.startup" => named("tomcat"),
-        // Says nothing without its package.
+        ("startup", "Bootstrap") if package == "org.apache.catalina.startup" => ServiceName::of("tomcat"),
+        // Such a name says nothing without its package.
         (last, "Main" | "App" | "Application" | "Bootstrap" | "Launcher" | "Server") if !last.is_empty() => {
-            named(&format_compact!("{last}.{simple}"))
+            ServiceName::of(&format_compact!("{last}.{simple}"))
         }
-        _ => named(simple),
+        _ => ServiceName::of(simple),
     }
 }
 
-/// `spring.application.name` in the files that Spring looks into beside an application that is not in one jar.
+/// `spring.application.name` in the files that Spring reads beside an unpacked application.
 fn configured(launch: &Launch<'_>) -> Option<String> {
     let folder = launch.working_directory?;
     ["config/application.properties", "application.properties", "BOOT-INF/classes/application.properties"]
@@ -118,7 +146,7 @@ fn configured(launch: &Launch<'_>) -> Option<String> {
         .find_map(|text| {
             let line = text.lines().find_map(|line| line.trim_start().strip_prefix("spring.application.name"))?;
             let name = line.trim_start().strip_prefix(['=', ':'])?.trim();
-            // A placeholder is resolved by what cannot be seen from here.
+            // A placeholder depends on what cannot be seen from outside.
             (!name.is_empty() && !name.contains("${")).then(|| name.to_owned())
         })
 }
@@ -127,10 +155,8 @@ fn configured(launch: &Launch<'_>) -> Option<String> {
 mod tests {
     use rstest::rstest;
 
-    use super::super::tests::{judged, judged_in};
     use super::*;
-    use crate::discover::runtime::Program;
-    use crate::enrich::environment::Environment;
+    use crate::runtimes::sample::{named, named_in};
 
     const JAVA: &str = "/usr/lib/jvm/java-17/bin/java";
 
@@ -149,33 +175,41 @@ mod tests {
     #[case::spring_argument(&["java", "-jar", "app.jar", "--spring.application.name=shop"], "shop")]
     #[case::spring_property(&["java", "-Dspring.application.name=shop", "-jar", "app.jar"], "shop")]
     #[case::otel_property(&["java", "-javaagent:otel.jar", "-Dotel.service.name=shop", "-jar", "app.jar"], "shop")]
-    fn java_is_what_it_runs(#[case] command: &[&str], #[case] name: &str) {
-        assert_eq!(judged(Program::Jvm, JAVA, command, "/srv/depot", &[]), named(name));
+    fn java_is_named_after_its_jar_or_class(#[case] command: &[&str], #[case] name: &str) {
+        assert_eq!(named(&JVM, JAVA, command, "/srv/depot", &[]), ServiceName::of(name));
     }
 
     #[test]
-    fn spring_applications_unpacked() {
+    fn an_unpacked_spring_application_is_named_by_its_files() {
         let command = ["java", "org.springframework.boot.loader.launch.JarLauncher"];
-        let judge = |files: &[(&str, &str)]| judged(Program::Jvm, JAVA, &command, "/srv/depot", files);
+        let judge = |files: &[(&str, &str)]| named(&JVM, JAVA, &command, "/srv/depot", files);
         let manifest = "Manifest-Version: 1.0\r\nStart-Class: com.example.ShopApplication\r\n";
-        assert_eq!(judge(&[]), named("depot"));
-        assert_eq!(judge(&[("/srv/depot/META-INF/MANIFEST.MF", manifest)]), named("ShopApplication"));
+        assert_eq!(judge(&[]), ServiceName::of("depot"));
+        assert_eq!(judge(&[("/srv/depot/META-INF/MANIFEST.MF", manifest)]), ServiceName::of("ShopApplication"));
         let properties = "/srv/depot/BOOT-INF/classes/application.properties";
-        assert_eq!(judge(&[(properties, "a=b\nspring.application.name = shop\n")]), named("shop"));
-        assert_eq!(judge(&[(properties, "spring.application.name=${NAME}")]), named("depot"));
+        assert_eq!(judge(&[(properties, "a=b\nspring.application.name = shop\n")]), ServiceName::of("shop"));
+        assert_eq!(judge(&[(properties, "spring.application.name=${NAME}")]), ServiceName::of("depot"));
     }
 
     #[test]
-    fn spring_applications_by_their_environment() {
-        let environment = Environment { spring_application_name: Some("shop".into()), ..Environment::default() };
+    fn a_spring_application_is_named_by_its_environment() {
+        let variables = [("SPRING_APPLICATION_NAME", "shop")];
         let command = ["java", "-jar", "app.jar"];
-        assert_eq!(judged_in(Program::Jvm, JAVA, None, &command, "/", &[], &environment), named("shop"));
+        assert_eq!(named_in(&JVM, JAVA, None, &command, "/", &[], &variables), ServiceName::of("shop"));
+    }
+
+    #[rstest]
+    #[case::debian("IMPLEMENTOR=\"Debian\"\nJAVA_VERSION=\"17.0.15\"\n", Some("17.0.15"))]
+    #[case::none("IMPLEMENTOR=\"Debian\"\n", None)]
+    #[case::empty("JAVA_VERSION=\"\"\n", None)]
+    fn a_jdk_has_its_version_in_a_file(#[case] release: &str, #[case] version: Option<&str>) {
+        assert_eq!(version_in_release(release).as_deref(), version);
     }
 
     #[test]
     fn a_jvm_without_a_main_class_is_unknown() {
         for command in [&["java"][..], &["java", "-jar"], &["java", "-cp", "x"], &["java", "-version"]] {
-            assert_eq!(judged(Program::Jvm, JAVA, command, "/", &[]), Judgement::Unknown);
+            assert_eq!(named(&JVM, JAVA, command, "/", &[]), ServiceName::Unknown);
         }
     }
 }

@@ -1,8 +1,37 @@
-//! Python: the script, the module, or the application that a server was told to run.
+//! Python. A service is named after its script, its module, or the application that a server runs.
+
+use std::path::Path;
 
 use compact_str::format_compact;
 
-use super::{Command, Judgement, Launch, file_name, named, option, positional, project, scripted, stem};
+use super::arguments::{option, positional};
+use super::launch::{CommandLine, Launch, ServiceName};
+use super::paths::{file_name, project, stem};
+use super::row::{Mark, Runtime, Version};
+
+pub(super) const PYTHON: Runtime = Runtime {
+    name: "python",
+    executables: &["python", "Python"],
+    libraries: &["libpython"],
+    hints: &[Mark::Symbol("Py_BytesMain"), Mark::Symbol("Py_Main")],
+    version: Version::FileName,
+    interprets: true,
+    service_name,
+    hosts: &["uwsgi"],
+    variables: &["FLASK_APP", "DJANGO_SETTINGS_MODULE"],
+    sdk_language: Some("python"),
+    runtime_name: Some("cpython"),
+    ..Runtime::COMPILED
+};
+
+pub(super) const PYPY: Runtime = Runtime {
+    name: "pypy",
+    executables: &["pypy"],
+    libraries: &["libpypy"],
+    hints: &[],
+    runtime_name: Some("pypy"),
+    ..PYTHON
+};
 
 /// Options of the servers below that take no value.
 const FLAGS: [&str; 26] = [
@@ -34,23 +63,25 @@ const FLAGS: [&str; 26] = [
     "-v",
 ];
 
-pub(super) fn judge(launch: &Launch<'_>) -> Judgement {
-    match launch.command() {
-        Command::Title(title) => titled(launch, title),
-        Command::Arguments(arguments) if file_name(launch.executable).starts_with("uwsgi") => uwsgi(launch, &arguments),
-        Command::Arguments(arguments) => interpreter(launch, &arguments),
+fn service_name(launch: &Launch<'_>) -> ServiceName {
+    match launch.command_line() {
+        CommandLine::Title(title) => titled(launch, title),
+        CommandLine::Arguments(arguments) if file_name(launch.executable).starts_with("uwsgi") => {
+            uwsgi(launch, &arguments)
+        }
+        CommandLine::Arguments(arguments) => interpreter(launch, &arguments),
     }
 }
 
 /// `python [options] script`, `-m module`, `-c code` or `-`, each with arguments of its own after it.
-fn interpreter(launch: &Launch<'_>, arguments: &[&str]) -> Judgement {
+fn interpreter(launch: &Launch<'_>, arguments: &[&str]) -> ServiceName {
     let mut at = 0;
     while let Some(argument) = arguments.get(at) {
         at += 1;
         let Some(letters) = argument.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
             // `-` is a script on stdin.
             let rest = arguments.get(at..).unwrap_or_default();
-            return if *argument == "-" { Judgement::Unknown } else { script(launch, argument, rest) };
+            return if *argument == "-" { ServiceName::Unknown } else { script(launch, argument, rest) };
         };
         if letters.starts_with('-') {
             if letters == "-check-hash-based-pycs" {
@@ -58,52 +89,51 @@ fn interpreter(launch: &Launch<'_>, arguments: &[&str]) -> Judgement {
             }
             continue;
         }
-        // Letters run together, and the first with a value takes what is left of them or the next: -Im shop.
+        // Letters may be joined. The first that has a value takes the rest of them, or the next argument: -Im shop.
         let Some(letter) = letters.find(['c', 'm', 'W', 'X']) else { continue };
         let attached = letters.get(letter + 1..).filter(|value| !value.is_empty());
         let value = attached.or_else(|| arguments.get(at).copied());
         at += usize::from(attached.is_none());
         match (letters.as_bytes().get(letter), value) {
             (Some(b'm'), Some(name)) => return module(launch, name, arguments.get(at..).unwrap_or_default()),
-            // How multiprocessing starts the workers of a pool, and uvicorn its own.
-            (Some(b'c'), Some(code)) if code.contains("multiprocessing") => return Judgement::Worker(None),
-            (Some(b'c' | b'm'), _) => return Judgement::Unknown,
+            // multiprocessing starts the workers of a pool like this, and uvicorn its workers.
+            (Some(b'c'), Some(code)) if code.contains("multiprocessing") => return ServiceName::Worker(None),
+            (Some(b'c' | b'm'), _) => return ServiceName::Unknown,
             _ => {}
         }
     }
-    Judgement::Unknown
+    ServiceName::Unknown
 }
 
-fn module(launch: &Launch<'_>, name: &str, arguments: &[&str]) -> Judgement {
+fn module(launch: &Launch<'_>, name: &str, arguments: &[&str]) -> ServiceName {
     let name = name.strip_suffix(".__main__").unwrap_or(name);
     let package = name.split('.').next().unwrap_or(name);
-    // Only the tool itself: celery.apps.x is somebody's module.
+    // Only the tool itself: celery.apps.x may be any application's module.
     let tool = if name.starts_with("gunicorn") { package } else { name };
-    tool_run(launch, tool, arguments).unwrap_or_else(|| named(name))
+    tool_run(launch, tool, arguments).unwrap_or_else(|| ServiceName::of(name))
 }
 
-fn script(launch: &Launch<'_>, path: &str, arguments: &[&str]) -> Judgement {
-    let name = file_name(std::path::Path::new(path));
+fn script(launch: &Launch<'_>, path: &str, arguments: &[&str]) -> ServiceName {
+    let name = file_name(Path::new(path));
     match name {
         "manage.py" | "__main__.py" | "" => {
             let whole = launch.absolute(path);
             let folder = if name.is_empty() { Some(whole.as_path()) } else { whole.parent() };
-            named(folder.and_then(project).unwrap_or(stem(path)))
+            ServiceName::of(folder.and_then(project).unwrap_or(stem(path)))
         }
-        _ => tool_run(launch, name, arguments).unwrap_or_else(|| scripted(path)),
+        _ => tool_run(launch, name, arguments).unwrap_or_else(|| ServiceName::of_script(path)),
     }
 }
 
-/// What one of the known tools was told to run; None if it is not one of them.
-fn tool_run(launch: &Launch<'_>, tool: &str, arguments: &[&str]) -> Option<Judgement> {
-    let environment = launch.environment;
+/// What a known tool runs. None if the tool is not known.
+fn tool_run(launch: &Launch<'_>, tool: &str, arguments: &[&str]) -> Option<ServiceName> {
     let found = match tool {
         "gunicorn" => option(arguments, &["-n", "--name"]).map(str::to_owned).or_else(|| served(launch, arguments)),
         "uvicorn" | "hypercorn" | "daphne" | "granian" | "waitress-serve" | "waitress" => served(launch, arguments),
         "flask" => option(arguments, &["-A", "--app"])
-            .or(environment.flask_app.as_deref())
+            .or(launch.variable("FLASK_APP"))
             .or_else(|| {
-                // Flask's own order of looking.
+                // The order in which Flask looks for them.
                 ["wsgi", "app"]
                     .into_iter()
                     .find(|module| (launch.read)(&launch.absolute(&format!("{module}.py"))).is_some())
@@ -121,35 +151,35 @@ fn tool_run(launch: &Launch<'_>, tool: &str, arguments: &[&str]) -> Option<Judge
         }
         "fastapi" | "streamlit" => positional(arguments, &FLAGS).nth(1).map(|(_, path)| stem(path).to_owned()),
         "django-admin" | "django" => {
-            let settings = option(arguments, &["--settings"]).or(environment.django_settings_module.as_deref());
+            let settings = option(arguments, &["--settings"]).or(launch.variable("DJANGO_SETTINGS_MODULE"));
             settings.and_then(|settings| settings.split('.').next()).map(str::to_owned)
         }
         _ => return None,
     };
-    Some(named(found.as_deref().unwrap_or(tool)))
+    Some(ServiceName::of(found.as_deref().unwrap_or(tool)))
 }
 
-/// The application a WSGI or ASGI server was given: `shop.wsgi:application`.
+/// The application that a WSGI or ASGI server runs: `shop.wsgi:application`.
 fn served(launch: &Launch<'_>, arguments: &[&str]) -> Option<String> {
     let words: Vec<&str> = positional(arguments, &FLAGS).map(|(_, word)| word).collect();
     let chosen = words
         .iter()
         .find(|word| names_object(word))
-        // One that an option unknown here seemed to take.
+        // An option that is not known here seemed to take it as its value.
         .or_else(|| arguments.iter().find(|word| !word.starts_with('-') && names_object(word)))
         .or(words.last())?;
     Some(application(launch, chosen))
 }
 
-/// `module:attribute`, and neither `0.0.0.0:8000` nor `unix:/run/shop.sock`.
+/// Whether it is `module:attribute`, not `0.0.0.0:8000` or `unix:/run/shop.sock`.
 fn names_object(word: &str) -> bool {
     word.split_once(':').is_some_and(|(module, attribute)| {
         !module.is_empty() && attribute.starts_with(|c: char| c.is_alphabetic() || c == '_')
     })
 }
 
-/// What to call an application given as `module`, `module:attribute`, `module:factory("argument")` or a path: by its
-/// module, without the last part where that is mere convention (`shop.wsgi`).
+/// The name of an application given as `module`, `module:attribute`, `module:factory("argument")` or a path: its module,
+/// without a last part that is only a convention (`shop.wsgi`).
 fn application(launch: &Launch<'_>, given: &str) -> String {
     let module = given.split([':', '(']).next().unwrap_or(given);
     let module = if module.contains('/') || module.ends_with(".py") { stem(module) } else { module };
@@ -161,29 +191,29 @@ fn application(launch: &Launch<'_>, given: &str) -> String {
 }
 
 /// `uwsgi --module shop:app`, `-w shop:app`, `--wsgi-file shop.py`.
-fn uwsgi(launch: &Launch<'_>, arguments: &[&str]) -> Judgement {
+fn uwsgi(launch: &Launch<'_>, arguments: &[&str]) -> ServiceName {
     let given = option(arguments, &["--module", "--wsgi-file", "--file", "--wsgi", "-w"]);
-    given.map_or_else(|| named("uwsgi"), |given| named(&application(launch, given)))
+    given.map_or_else(|| ServiceName::of("uwsgi"), |given| ServiceName::of(&application(launch, given)))
 }
 
-fn titled(launch: &Launch<'_>, title: &str) -> Judgement {
+fn titled(launch: &Launch<'_>, title: &str) -> ServiceName {
     // gunicorn: master [shop:app]
     if let Some(title) = title.strip_prefix("gunicorn:") {
         let shown = title.rsplit_once('[').and_then(|(_, rest)| rest.strip_suffix(']'));
-        return shown.map_or(Judgement::Worker(None), |shown| named(&application(launch, shown)));
+        return shown.map_or(ServiceName::Worker(None), |shown| ServiceName::of(&application(launch, shown)));
     }
     // [celeryd: celery@host:ForkPoolWorker-1] -active- (worker -A shop)
     if title.starts_with("[celery") {
         let command = title.rsplit_once('(').map_or("", |(_, rest)| rest.trim_end_matches(')'));
         let arguments: Vec<&str> = command.split_ascii_whitespace().collect();
         return match tool_run(launch, "celery", &arguments) {
-            Some(Judgement::Named(name)) if name != format_compact!("celery") => Judgement::Named(name),
-            _ => Judgement::Worker(None),
+            Some(ServiceName::Known(name)) if name != format_compact!("celery") => ServiceName::Known(name),
+            _ => ServiceName::Worker(None),
         };
     }
     match launch.script() {
         Some(path) if !path.ends_with("/gunicorn") => script(launch, path, &[]),
-        _ => Judgement::Worker(None),
+        _ => ServiceName::Worker(None),
     }
 }
 
@@ -191,10 +221,8 @@ fn titled(launch: &Launch<'_>, title: &str) -> Judgement {
 mod tests {
     use rstest::rstest;
 
-    use super::super::tests::{judged, judged_in};
     use super::*;
-    use crate::discover::runtime::Program;
-    use crate::enrich::environment::Environment;
+    use crate::runtimes::sample::{named, named_in};
 
     #[rstest]
     #[case::script(&["python3", "/srv/shop/checkout.py", "--port", "80"], "checkout")]
@@ -236,50 +264,49 @@ mod tests {
     #[case::title_of_gunicorn(&["gunicorn: master [shop:app]"], "shop")]
     #[case::title_of_its_worker(&["gunicorn: worker [shop.wsgi]"], "shop")]
     #[case::title_of_celery(&["[celeryd: celery@host:MainProcess] -active- (worker -A shop -l info)"], "shop-worker")]
-    fn python_is_what_it_runs(#[case] command: &[&str], #[case] name: &str) {
-        let judgement = judged(Program::Python, "/usr/bin/python3.11", command, "/srv/depot", &[]);
-        assert_eq!(judgement, named(name));
+    fn python_is_named_after_what_it_runs(#[case] command: &[&str], #[case] name: &str) {
+        let judgement = named(&PYTHON, "/usr/bin/python3.11", command, "/srv/depot", &[]);
+        assert_eq!(judgement, ServiceName::of(name));
     }
 
     #[rstest]
-    #[case::repl(&["python3"], Judgement::Unknown)]
-    #[case::code(&["python3", "-c", "serve()"], Judgement::Unknown)]
-    #[case::standard_input(&["python3", "-"], Judgement::Unknown)]
-    #[case::module_missing(&["python3", "-m"], Judgement::Unknown)]
-    #[case::spawned_worker(&["python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"], Judgement::Worker(None))]
-    #[case::resource_tracker(&["python3", "-sc", "from multiprocessing.resource_tracker import main;main(5)"], Judgement::Worker(None))]
-    #[case::title_of_its_own(&["shop: waiting for work"], Judgement::Worker(None))]
-    #[case::title_of_celery_without(&["[celeryd: celery@host:ForkPoolWorker-1]"], Judgement::Worker(None))]
-    fn python_that_does_not_tell(#[case] command: &[&str], #[case] judgement: Judgement) {
-        assert_eq!(judged(Program::Python, "/usr/bin/python3.11", command, "/srv/depot", &[]), judgement);
+    #[case::repl(&["python3"], ServiceName::Unknown)]
+    #[case::code(&["python3", "-c", "serve()"], ServiceName::Unknown)]
+    #[case::standard_input(&["python3", "-"], ServiceName::Unknown)]
+    #[case::module_missing(&["python3", "-m"], ServiceName::Unknown)]
+    #[case::spawned_worker(&["python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"], ServiceName::Worker(None))]
+    #[case::resource_tracker(&["python3", "-sc", "from multiprocessing.resource_tracker import main;main(5)"], ServiceName::Worker(None))]
+    #[case::title_of_its_own(&["shop: waiting for work"], ServiceName::Worker(None))]
+    #[case::title_of_celery_without(&["[celeryd: celery@host:ForkPoolWorker-1]"], ServiceName::Worker(None))]
+    fn python_without_a_script_is_unknown(#[case] command: &[&str], #[case] judgement: ServiceName) {
+        assert_eq!(named(&PYTHON, "/usr/bin/python3.11", command, "/srv/depot", &[]), judgement);
     }
 
     #[test]
-    fn flask_looks_where_flask_does() {
+    fn flask_without_an_option_is_named_by_its_file_or_variable() {
         let run = ["python3", "/venv/bin/flask", "run"];
         let python = "/usr/bin/python3.11";
-        let by_file = judged(Program::Python, python, &run, "/srv/depot", &[("/srv/depot/app.py", "")]);
-        assert_eq!(by_file, named("app"));
-        let environment = Environment { flask_app: Some("shop/web.py".into()), ..Environment::default() };
-        let by_environment = judged_in(Program::Python, python, None, &run, "/srv/depot", &[], &environment);
-        assert_eq!(by_environment, named("web"));
+        let by_file = named(&PYTHON, python, &run, "/srv/depot", &[("/srv/depot/app.py", "")]);
+        assert_eq!(by_file, ServiceName::of("app"));
+        let variables = [("FLASK_APP", "shop/web.py")];
+        let by_environment = named_in(&PYTHON, python, None, &run, "/srv/depot", &[], &variables);
+        assert_eq!(by_environment, ServiceName::of("web"));
     }
 
     #[test]
-    fn a_title_over_a_script_leaves_the_script() {
+    fn a_script_with_a_rewritten_title_is_named_after_the_script() {
         let judge = |script| {
             let title = ["shop: 3 requests"];
-            let environment = Environment::default();
-            judged_in(Program::Python, "/usr/bin/python3.11", Some(script), &title, "/", &[], &environment)
+            named_in(&PYTHON, "/usr/bin/python3.11", Some(script), &title, "/", &[], &[])
         };
-        assert_eq!(judge("/srv/shop/checkout.py"), named("checkout"));
-        assert_eq!(judge("/usr/bin/python3"), Judgement::Worker(None));
+        assert_eq!(judge("/srv/shop/checkout.py"), ServiceName::of("checkout"));
+        assert_eq!(judge("/usr/bin/python3"), ServiceName::Worker(None));
     }
 
     #[rstest]
     #[case(&["uwsgi", "--http", ":80", "--module", "shop.wsgi:application"], "shop")]
     #[case(&["uwsgi", "--ini", "shop.ini"], "uwsgi")]
-    fn uwsgi_is_what_it_serves(#[case] command: &[&str], #[case] name: &str) {
-        assert_eq!(judged(Program::Python, "/usr/bin/uwsgi-core", command, "/", &[]), named(name));
+    fn uwsgi_is_named_after_its_application(#[case] command: &[&str], #[case] name: &str) {
+        assert_eq!(named(&PYTHON, "/usr/bin/uwsgi-core", command, "/", &[]), ServiceName::of(name));
     }
 }
