@@ -62,7 +62,7 @@ impl Agent {
     ///
     /// Must be called within a tokio runtime.
     pub fn start(tracing: &cli::Tracing, selectors: Selectors, output: Output) -> Result<Self> {
-        let config = export::Config::from_env(tracing.choices())?;
+        let config = export::Config::from_env(&tracing.choices())?;
         let counters = Arc::new(Counters::default());
         let mut kernel =
             Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
@@ -82,7 +82,7 @@ impl Agent {
         let control = kernel.control()?;
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
         let (selection, losses) = (kernel.selection(capture)?, kernel.losses()?);
-        let exporting = export::start(config, output, counters.clone())?;
+        let exporting = export::start(&config, output, counters.clone())?;
         let host = Arc::new(Host::read());
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));

@@ -25,8 +25,8 @@ use crate::discover::select::Selectors;
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
 use crate::kernel::{Kernel, Losses, Selection};
-use onlooker_engine::model::counters::Counters;
 use crate::runtimes::{Recogniser, Work};
+use onlooker_engine::model::counters::Counters;
 
 pub use self::inbox::{Change, Inbox};
 

@@ -110,7 +110,7 @@ fn looks() -> Result<[Vec<Look>; 2]> {
 /// Makes requests as the agent does for a collector that keeps up.
 struct Requests {
     buffers: Arc<Buffers>,
-    open: encode::Batch,
+    open: encode::RequestEncoder,
     spans: usize,
     most: usize,
 }
@@ -119,7 +119,7 @@ impl Requests {
     fn new() -> Self {
         let buffers = Arc::<Buffers>::default();
         let most = Schedule::default().max_batch_size;
-        Self { open: encode::Batch::new(buffers.clone()), buffers, spans: 0, most }
+        Self { open: encode::RequestEncoder::new(buffers.clone()), buffers, spans: 0, most }
     }
 
     fn put(&mut self, span: &Span) {
@@ -127,7 +127,7 @@ impl Requests {
         self.spans += 1;
         if self.spans == self.most {
             self.spans = 0;
-            let full = std::mem::replace(&mut self.open, encode::Batch::new(self.buffers.clone()));
+            let full = std::mem::replace(&mut self.open, encode::RequestEncoder::new(self.buffers.clone()));
             black_box(full.finish());
         }
     }

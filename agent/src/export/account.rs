@@ -1,48 +1,55 @@
-//! Judges every span exactly once, however many exporters it goes to and however they end.
+//! Counts every span exactly once, however many sinks it goes to and however they end.
 //!
-//! The spans of one [`super::Shipment`] enter the books as one [`Ticket`]; every lane (an exporter and its queue) has
-//! [`Share`]s of it. A share that is dropped without a word is lost: so an aborted task or a panic cannot
-//! make a span vanish from the books. With several lanes a ticket is judged by the one that lost most of it, as which
-//! of the spans a collector rejected is not known: *exported* means by all of them.
+//! The spans of one [`super::Shipment`] are counted together, as one [`Ticket`]. Each sink's [`SinkQueue`] has [`Share`]s of
+//! the ticket. A share that is dropped without a word counts as failed, so an aborted task or a panic cannot make a span
+//! vanish. With several sinks, the one that lost most of a ticket decides: which of its spans a collector rejected is
+//! unknown. *Exported* means by all of them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use onlooker_engine::model::counters::Counters;
 
-/// How many lanes there can be: OTLP, file and console.
-pub(super) const LANES: usize = 3;
-
-/// What became of a span on a lane.
+/// What happened to a span in one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Exported,
     QueueFull,
-    /// Not delivered within the retries, or refused.
+    /// Refused, or not delivered within the retries.
     Failed,
-    /// The request was accepted, the span not (OTLP partial success).
+    /// The request was accepted, but not this span (OTLP partial success).
     Rejected,
 }
 
-/// The books of all lanes.
+/// The accounting of all sinks.
 #[derive(Debug)]
 pub(super) struct Account {
     counters: Arc<Counters>,
-    /// Spans that entered and are not judged; none once the books are closed.
+    queues: usize,
+    /// Spans that were entered and have no fate yet. None once the account is closed.
     unsettled: Mutex<Option<u64>>,
 }
 
 impl Account {
-    pub(super) fn open(counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { counters, unsettled: Mutex::new(Some(0)) })
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, queues: 0, unsettled: Mutex::new(Some(0)) }
     }
 
-    /// For spans that will be entered.
+    /// Opens the queue of one more sink. All are opened before the account is shared, so every ticket has a place for
+    /// each.
+    pub(super) fn open_queue(&mut self, limit: usize) -> Arc<SinkQueue> {
+        let index = self.queues;
+        self.queues += 1;
+        Arc::new(SinkQueue { index, limit: limit as u64, held: AtomicU64::new(0) })
+    }
+
+    /// A ticket for spans that will be entered.
     pub(super) fn ticket(self: &Arc<Self>) -> Arc<Ticket> {
-        Arc::new(Ticket { account: Arc::clone(self), spans: AtomicU64::new(0), lanes: Default::default() })
+        let losses = (0..self.queues).map(|_| Losses::default()).collect();
+        Arc::new(Ticket { account: Arc::clone(self), spans: AtomicU64::new(0), losses })
     }
 
-    /// Writes off what is still on its way; what is heard of it later no longer counts.
+    /// Counts all unsettled spans as failed. What is reported about them later does not count.
     pub(super) fn close(&self) {
         let left = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.counters.spans_dropped_export_failed.add(left.unwrap_or(0));
@@ -59,16 +66,17 @@ impl Account {
     }
 }
 
-/// The spans of one shipment, judged when the last share of them is gone.
+/// The spans of one shipment. They are counted when the last share of them is gone.
 #[derive(Debug)]
 pub(super) struct Ticket {
     account: Arc<Account>,
     spans: AtomicU64,
-    lanes: [Losses; LANES],
+    /// Per queue.
+    losses: Box<[Losses]>,
 }
 
 impl Ticket {
-    /// Takes `spans` into the books.
+    /// Enters `spans` into the account.
     pub(super) fn enter(&self, spans: u64) {
         self.spans.fetch_add(spans, Relaxed);
         let counters = &self.account.counters;
@@ -105,50 +113,45 @@ impl Losses {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(worst) = self.lanes.iter().max_by_key(|lane| lane.total()) {
-            self.account.settle(self.spans.load(Relaxed), worst);
-        }
+        let none = Losses::default();
+        let most = self.losses.iter().max_by_key(|losses| losses.total()).unwrap_or(&none);
+        self.account.settle(self.spans.load(Relaxed), most);
     }
 }
 
-/// One exporter's way out: how many spans it may hold, and does.
+/// How many spans one sink may hold, and holds.
 #[derive(Debug)]
-pub(super) struct Lane {
-    /// Its place among the lanes, below [`LANES`].
+pub(super) struct SinkQueue {
+    /// Its place in every ticket.
     index: usize,
     limit: u64,
     held: AtomicU64,
 }
 
-impl Lane {
-    pub(super) fn new(index: usize, limit: usize) -> Arc<Self> {
-        assert!(index < LANES, "a lane has a place in every ticket");
-        Arc::new(Self { index, limit: limit as u64, held: AtomicU64::new(0) })
-    }
-
-    /// Whether it may hold one more. Only one thread takes spans, so that is still so when it does.
+impl SinkQueue {
+    /// Whether it may hold one more. Only one thread adds spans, so this stays true until it does.
     pub(super) fn has_room(&self) -> bool {
         self.held.load(Relaxed) < self.limit
     }
 
-    /// A span of the ticket that it does not take.
+    /// Records the fate of a span of the ticket that the sink does not take.
     pub(super) fn refuse(&self, ticket: &Ticket, fate: Fate) {
-        ticket.lanes[self.index].record(fate, 1);
+        ticket.losses[self.index].record(fate, 1);
     }
 }
 
-/// A lane's responsibility for some spans of a ticket. Dropped unsettled, they count as failed.
+/// A sink's responsibility for some spans of a ticket. Dropped unsettled, they count as failed.
 #[derive(Debug)]
 pub(super) struct Share {
     ticket: Arc<Ticket>,
-    lane: Arc<Lane>,
+    queue: Arc<SinkQueue>,
     spans: u64,
 }
 
 impl Share {
-    /// Of no spans yet.
-    pub(super) fn new(ticket: &Arc<Ticket>, lane: &Arc<Lane>) -> Self {
-        Self { ticket: Arc::clone(ticket), lane: Arc::clone(lane), spans: 0 }
+    /// A share of no spans yet.
+    pub(super) fn new(ticket: &Arc<Ticket>, queue: &Arc<SinkQueue>) -> Self {
+        Self { ticket: Arc::clone(ticket), queue: Arc::clone(queue), spans: 0 }
     }
 
     pub(super) fn is_of(&self, ticket: &Arc<Ticket>) -> bool {
@@ -159,28 +162,28 @@ impl Share {
         self.spans
     }
 
-    /// Takes on one more span.
+    /// Adds one span.
     pub(super) fn grow(&mut self) {
         self.spans += 1;
-        self.lane.held.fetch_add(1, Relaxed);
+        self.queue.held.fetch_add(1, Relaxed);
     }
 
-    /// Says what became of its spans.
+    /// Records the fate of its spans.
     pub(super) fn settle(mut self, fate: Fate) {
         self.conclude(fate);
     }
 
-    /// Parts with `spans` of its spans, or with all if it has fewer.
+    /// Gives away `spans` of its spans, or all if it has fewer.
     pub(super) fn split_off(&mut self, spans: u64) -> Self {
         let spans = spans.min(self.spans);
         self.spans -= spans;
-        Self { ticket: Arc::clone(&self.ticket), lane: Arc::clone(&self.lane), spans }
+        Self { ticket: Arc::clone(&self.ticket), queue: Arc::clone(&self.queue), spans }
     }
 
     fn conclude(&mut self, fate: Fate) {
         let spans = std::mem::take(&mut self.spans);
-        self.ticket.lanes[self.lane.index].record(fate, spans);
-        self.lane.held.fetch_sub(spans, Relaxed);
+        self.ticket.losses[self.queue.index].record(fate, spans);
+        self.queue.held.fetch_sub(spans, Relaxed);
     }
 }
 
@@ -195,7 +198,7 @@ mod tests {
     use super::*;
 
     /// Exported, queue full, failed, rejected.
-    fn books(counters: &Counters) -> [u64; 4] {
+    fn counted(counters: &Counters) -> [u64; 4] {
         assert_eq!(counters.spans_made.get(), counters.spans_judged());
         [
             counters.spans_exported.get(),
@@ -205,95 +208,98 @@ mod tests {
         ]
     }
 
-    fn opened() -> (Arc<Counters>, Arc<Account>) {
+    /// An account with one queue per limit.
+    fn open(limits: &[usize]) -> (Arc<Counters>, Arc<Account>, Vec<Arc<SinkQueue>>) {
         let counters = Arc::new(Counters::default());
-        (Arc::clone(&counters), Account::open(counters))
+        let mut account = Account::new(Arc::clone(&counters));
+        let queues = limits.iter().map(|limit| account.open_queue(*limit)).collect();
+        (counters, Arc::new(account), queues)
     }
 
-    /// What `lane` takes of `spans` spans of the ticket.
-    fn taken(lane: &Arc<Lane>, ticket: &Arc<Ticket>, spans: u64) -> Share {
-        let mut share = Share::new(ticket, lane);
+    /// What `queue` takes of `spans` spans of the ticket.
+    fn take(queue: &Arc<SinkQueue>, ticket: &Arc<Ticket>, spans: u64) -> Share {
+        let mut share = Share::new(ticket, queue);
         for _ in 0..spans {
-            if lane.has_room() {
+            if queue.has_room() {
                 share.grow();
             } else {
-                lane.refuse(ticket, Fate::QueueFull);
+                queue.refuse(ticket, Fate::QueueFull);
             }
         }
         share
     }
 
-    fn entered(account: &Arc<Account>, spans: u64) -> Arc<Ticket> {
+    fn enter(account: &Arc<Account>, spans: u64) -> Arc<Ticket> {
         let ticket = account.ticket();
         ticket.enter(spans);
         ticket
     }
 
     #[test]
-    fn a_share_that_vanishes_is_a_loss() {
-        let (counters, account) = opened();
-        let mut share = taken(&Lane::new(0, 100), &entered(&account, 10), 10);
+    fn a_dropped_share_counts_as_failed() {
+        let (counters, account, queues) = open(&[100]);
+        let mut share = take(&queues[0], &enter(&account, 10), 10);
         share.split_off(7).settle(Fate::Exported);
         drop(share);
-        assert_eq!(books(&counters), [7, 0, 3, 0]);
+        assert_eq!(counted(&counters), [7, 0, 3, 0]);
     }
 
     #[test]
-    fn the_lane_that_lost_most_judges() {
-        let (counters, account) = opened();
-        let ticket = entered(&account, 10);
-        let mut at_collector = taken(&Lane::new(0, 100), &ticket, 10);
-        let on_console = taken(&Lane::new(1, 4), &ticket, 10);
+    fn the_sink_that_lost_most_decides() {
+        let (counters, account, queues) = open(&[100, 4]);
+        let ticket = enter(&account, 10);
+        let mut at_collector = take(&queues[0], &ticket, 10);
+        let on_console = take(&queues[1], &ticket, 10);
         drop(ticket);
         at_collector.split_off(2).settle(Fate::Rejected);
         at_collector.settle(Fate::Exported);
-        assert_eq!(counters.spans_judged(), 0, "judged when the last lane is done");
+        assert_eq!(counters.spans_judged(), 0, "counted when the last sink is done");
         on_console.settle(Fate::Exported);
-        assert_eq!(books(&counters), [4, 6, 0, 0]);
+        assert_eq!(counted(&counters), [4, 6, 0, 0]);
     }
 
     #[test]
-    fn a_ticket_is_judged_no_sooner_than_it_is_complete() {
-        let (counters, account) = opened();
+    fn a_ticket_is_counted_only_when_it_is_complete() {
+        let (counters, account, queues) = open(&[100]);
         let ticket = account.ticket();
-        taken(&Lane::new(0, 100), &ticket, 3).settle(Fate::Exported);
+        take(&queues[0], &ticket, 3).settle(Fate::Exported);
         assert_eq!((counters.spans_made.get(), counters.spans_judged()), (0, 0), "more may come");
         ticket.enter(3);
         assert_eq!((counters.spans_made.get(), counters.spans_judged()), (3, 0));
         drop(ticket);
-        assert_eq!(books(&counters), [3, 0, 0, 0]);
+        assert_eq!(counted(&counters), [3, 0, 0, 0]);
     }
 
     #[test]
-    fn room_comes_back_when_spans_are_done_with() {
-        let (counters, account) = opened();
-        let lane = Lane::new(2, 4);
-        let first = taken(&lane, &entered(&account, 3), 3);
-        let second = taken(&lane, &entered(&account, 3), 3);
+    fn settled_spans_make_room_in_their_queue() {
+        let (counters, account, queues) = open(&[4]);
+        let queue = &queues[0];
+        let first = take(queue, &enter(&account, 3), 3);
+        let second = take(queue, &enter(&account, 3), 3);
         assert_eq!((first.spans(), second.spans()), (3, 1));
         first.settle(Fate::Exported);
-        let third = taken(&lane, &entered(&account, 3), 3);
+        let third = take(queue, &enter(&account, 3), 3);
         assert_eq!(third.spans(), 3);
         third.settle(Fate::Exported);
         second.settle(Fate::Exported);
-        assert_eq!(books(&counters), [7, 2, 0, 0]);
+        assert_eq!(counted(&counters), [7, 2, 0, 0]);
     }
 
     #[test]
-    fn what_ends_after_the_books_are_closed_is_not_counted_twice() {
-        let (counters, account) = opened();
-        let share = taken(&Lane::new(0, 100), &entered(&account, 5), 5);
+    fn spans_that_end_after_the_account_is_closed_are_not_counted_twice() {
+        let (counters, account, queues) = open(&[100]);
+        let share = take(&queues[0], &enter(&account, 5), 5);
         account.close();
         share.settle(Fate::Exported);
-        assert_eq!(books(&counters), [0, 0, 5, 0]);
-        drop(entered(&account, 1));
-        assert_eq!(books(&counters), [0, 0, 6, 0]);
+        assert_eq!(counted(&counters), [0, 0, 5, 0]);
+        drop(enter(&account, 1));
+        assert_eq!(counted(&counters), [0, 0, 6, 0]);
     }
 
     #[test]
-    fn without_exporters_all_of_them_have_it() {
-        let (counters, account) = opened();
-        drop(entered(&account, 5));
-        assert_eq!(books(&counters), [5, 0, 0, 0]);
+    fn without_sinks_every_span_counts_as_exported() {
+        let (counters, account, _) = open(&[]);
+        drop(enter(&account, 5));
+        assert_eq!(counted(&counters), [5, 0, 0, 0]);
     }
 }

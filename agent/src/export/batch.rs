@@ -1,64 +1,39 @@
-//! Collects encoded spans into requests: full ones leave at once, others after the schedule delay.
+//! Collects encoded spans into requests. A full request is sent at once, others after the schedule delay.
 //!
-//! [`Batcher::put`] is called by the pipeline's thread and encodes there, while the span is hot: what waits for a slow
-//! collector is bytes, bounded by count and by size. [`Batcher::next`] is called by the exporter's thread, which sleeps
-//! as long as there is nothing to do.
+//! [`Batcher::put`] runs on the pipeline's thread and encodes there, while the span is in the cache. So what waits for a
+//! slow collector is bytes, bounded by count and by size. [`Batcher::next`] runs on the sink's thread, which sleeps while
+//! there is nothing to do.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::account::{Fate, Lane, Share, Ticket};
+use super::account::{Fate, Share, SinkQueue, Ticket};
 use super::buffers::Buffers;
-use super::encode;
+use super::encode::RequestEncoder;
+use super::settings::Schedule;
+use super::sink::SpanSink;
 use onlooker_engine::model::span::Span;
 
-/// A request is cut when its spans have this size: the Collector's gRPC receiver takes 4 MiB by default, and resources
-/// come to it.
+/// A request is complete when its spans have this size. The Collector's gRPC receiver accepts 4 MiB by default, and the
+/// resources are added.
 const REQUEST_BYTES: usize = 2 << 20;
 
-/// What may wait in bytes, also when spans are far larger than usual (about 500 bytes). Reached at the default queue
-/// size of 65,536 spans by spans of 512 bytes.
+/// How many bytes may wait, also when spans are much larger than usual (about 500 bytes). The default queue of 65,536
+/// spans reaches it with spans of 512 bytes.
 const QUEUE_BYTES: usize = 32 << 20;
 
-/// When spans leave: `OTEL_BSP_*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
-    /// How long the first span of a request waits for others: `OTEL_BSP_SCHEDULE_DELAY`.
-    pub delay: Duration,
-    /// How long the delivery of a request may take, retries included: `OTEL_BSP_EXPORT_TIMEOUT`.
-    pub export_timeout: Duration,
-    /// How many spans an exporter may hold, those on their way included: `OTEL_BSP_MAX_QUEUE_SIZE`.
-    pub max_queue_size: usize,
-    /// How many spans a request may have: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
-    pub max_batch_size: usize,
-}
-
-impl Default for Schedule {
-    /// The specification's delay of 5 s is for an SDK's own process; spans of an agent are looked for at once. Its queue
-    /// of 2,048 spans would be full in 20 ms at 100,000 requests a second.
-    fn default() -> Self {
-        Self {
-            delay: Duration::from_millis(200),
-            export_timeout: Duration::from_secs(30),
-            max_queue_size: 65_536,
-            max_batch_size: 2_048,
-        }
-    }
-}
-
-/// A lane's queue.
+/// A queue of OTLP requests.
 #[derive(Debug)]
 pub(super) struct Batcher {
-    lane: Arc<Lane>,
+    queue: Arc<SinkQueue>,
     schedule: Schedule,
     buffers: Arc<Buffers>,
-    /// Size of all batches that are not done with, those on their way included.
+    /// Size of all requests that are not delivered or given up, including those being sent.
     bytes: Arc<AtomicUsize>,
     state: Mutex<State>,
     changed: Notify,
@@ -71,18 +46,18 @@ struct State {
     closed: bool,
 }
 
-/// A request that is being made.
+/// A request that spans are added to.
 #[derive(Debug)]
 struct Open {
-    encoded: encode::Batch,
+    encoder: RequestEncoder,
     batch: Batch,
     since: Instant,
 }
 
 impl Batcher {
-    pub(super) fn new(lane: Arc<Lane>, schedule: Schedule) -> Arc<Self> {
+    pub(super) fn new(queue: Arc<SinkQueue>, schedule: Schedule) -> Arc<Self> {
         Arc::new(Self {
-            lane,
+            queue,
             schedule,
             buffers: Arc::default(),
             bytes: Arc::default(),
@@ -91,19 +66,19 @@ impl Batcher {
         })
     }
 
-    /// Takes a span of the ticket, if there is room for it.
+    /// Adds a span of the ticket, if there is room.
     pub(super) fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
         let mut state = self.state();
         if state.closed {
-            return self.lane.refuse(ticket, Fate::Failed);
+            return self.queue.refuse(ticket, Fate::Failed);
         }
-        if !self.lane.has_room() || self.bytes.load(Relaxed) >= QUEUE_BYTES {
-            return self.lane.refuse(ticket, Fate::QueueFull);
+        if !self.queue.has_room() || self.bytes.load(Relaxed) >= QUEUE_BYTES {
+            return self.queue.refuse(ticket, Fate::QueueFull);
         }
         let mut wake = state.open.is_none();
         let open = state.open.get_or_insert_with(|| self.open());
-        open.encoded.push(span);
-        open.batch.add(ticket, &self.lane, open.encoded.bytes());
+        open.encoder.push(span);
+        open.batch.add(ticket, &self.queue, open.encoder.bytes());
         if open.batch.spans >= self.schedule.max_batch_size || open.batch.bytes >= REQUEST_BYTES {
             wake = true;
             let full = state.open.take();
@@ -117,16 +92,16 @@ impl Batcher {
 
     fn open(&self) -> Open {
         let batch = Batch { spans: 0, shares: Vec::new(), bytes: 0, held: Arc::clone(&self.bytes) };
-        Open { encoded: encode::Batch::new(Arc::clone(&self.buffers)), batch, since: Instant::now() }
+        Open { encoder: RequestEncoder::new(Arc::clone(&self.buffers)), batch, since: Instant::now() }
     }
 
-    /// The next request that is full or has waited long enough, with whose it is; `None` when closed and empty.
+    /// The next request that is full or has waited long enough, with its spans. `None` when closed and empty.
     pub(super) async fn next(&self) -> Option<(Bytes, Batch)> {
-        let Open { encoded, batch, .. } = self.leaving().await?;
-        Some((encoded.finish(), batch))
+        let Open { encoder, batch, .. } = self.due().await?;
+        Some((encoder.finish(), batch))
     }
 
-    async fn leaving(&self) -> Option<Open> {
+    async fn due(&self) -> Option<Open> {
         loop {
             let due = {
                 let mut state = self.state();
@@ -142,7 +117,7 @@ impl Batcher {
                 }
                 due
             };
-            // `Notify` keeps a permit, so what changes between the look above and here is not missed.
+            // `Notify` keeps a permit, so a change since the check above is not missed.
             match due {
                 Some(due) => drop(timeout_at(due, self.changed.notified()).await),
                 None => self.changed.notified().await,
@@ -150,7 +125,7 @@ impl Batcher {
         }
     }
 
-    /// Takes nothing more; what is there is due now.
+    /// Refuses further spans. What it holds is due now.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_one();
@@ -161,12 +136,12 @@ impl Batcher {
     }
 }
 
-/// Spans that go out together. Dropped undelivered, they count as failed.
+/// The spans of one request. Dropped undelivered, they count as failed.
 #[derive(Debug)]
 pub(super) struct Batch {
     spans: usize,
     shares: Vec<Share>,
-    /// This batch's part of what the batcher holds.
+    /// Its part of the bytes that the batcher holds.
     bytes: usize,
     held: Arc<AtomicUsize>,
 }
@@ -176,10 +151,10 @@ impl Batch {
         self.spans
     }
 
-    /// One more span, with which it has `bytes`.
-    fn add(&mut self, ticket: &Arc<Ticket>, lane: &Arc<Lane>, bytes: usize) {
+    /// Adds a span, with which the request has `bytes`.
+    fn add(&mut self, ticket: &Arc<Ticket>, queue: &Arc<SinkQueue>, bytes: usize) {
         if !self.shares.last().is_some_and(|share| share.is_of(ticket)) {
-            self.shares.push(Share::new(ticket, lane));
+            self.shares.push(Share::new(ticket, queue));
         }
         if let Some(share) = self.shares.last_mut() {
             share.grow();
@@ -189,7 +164,7 @@ impl Batch {
         self.bytes = bytes;
     }
 
-    /// It arrived, and the receiver took all but `rejected` of its spans.
+    /// The receiver has the request, and accepted all but `rejected` of its spans.
     pub(super) fn delivered(mut self, mut rejected: u64) {
         for mut share in self.shares.drain(..) {
             let refused = share.split_off(rejected);
@@ -206,8 +181,26 @@ impl Drop for Batch {
     }
 }
 
+/// The sink that fills a batcher, and closes it at its end.
+#[derive(Debug)]
+pub(super) struct BatchSink(pub(super) Arc<Batcher>);
+
+impl SpanSink for BatchSink {
+    fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
+        self.0.put(ticket, span);
+    }
+}
+
+impl Drop for BatchSink {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use opentelemetry::KeyValue;
 
     use super::*;
@@ -226,8 +219,9 @@ mod tests {
     impl Pipeline {
         fn new(schedule: Schedule) -> Self {
             let counters = Arc::new(Counters::default());
-            let account = Account::open(Arc::clone(&counters));
-            Self { counters, account, batcher: Batcher::new(Lane::new(0, schedule.max_queue_size), schedule) }
+            let mut account = Account::new(Arc::clone(&counters));
+            let queue = account.open_queue(schedule.max_queue_size);
+            Self { counters, account: Arc::new(account), batcher: Batcher::new(queue, schedule) }
         }
 
         fn send(&self, spans: &[Span]) {
@@ -257,12 +251,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_batch_leaves_at_once_and_the_rest_at_the_end() {
+    async fn a_full_request_is_sent_at_once_and_the_rest_at_the_end() {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(5);
         assert_eq!([pipeline.deliver().await, pipeline.deliver().await], [2, 2]);
         pipeline.batcher.close();
-        assert_eq!(pipeline.batcher.next().await.unwrap().1.spans(), 1, "dropped here, so not exported");
+        assert_eq!(pipeline.batcher.next().await.unwrap().1.spans(), 1, "dropped here, so it is not exported");
         assert!(pipeline.batcher.next().await.is_none());
         assert_eq!(
             (pipeline.counters.spans_exported.get(), pipeline.counters.spans_dropped_export_failed.get()),
@@ -271,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_span_waits_no_longer_than_the_delay() {
+    async fn a_span_waits_for_the_delay_and_not_longer() {
         let pipeline = Arc::new(Pipeline::new(Schedule { delay: Duration::from_millis(20), ..schedule() }));
         let batcher = Arc::clone(&pipeline.batcher);
         let waiting = tokio::spawn(async move { batcher.next().await.unwrap().1.spans() });
@@ -282,10 +276,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_much_is_counted_and_room_comes_back() {
+    async fn spans_beyond_the_limit_are_counted_until_there_is_room() {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(12);
-        assert_eq!(pipeline.counters.spans_judged(), 0, "judged together with those that are still on their way");
+        assert_eq!(pipeline.counters.spans_judged(), 0, "counted together with those that are not delivered yet");
         for _ in 0..5 {
             pipeline.deliver().await;
         }
@@ -298,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejected_spans_are_counted_across_the_sends_of_a_batch() {
+    async fn rejected_spans_are_counted_across_tickets() {
         let pipeline = Pipeline::new(Schedule { max_batch_size: 6, ..schedule() });
         for _ in 0..3 {
             pipeline.send_some(2);
@@ -309,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_rejects_more_than_it_got_is_not_believed() {
+    async fn a_collector_cannot_reject_more_spans_than_it_got() {
         let pipeline = Pipeline::new(schedule());
         pipeline.send_some(2);
         pipeline.batcher.next().await.unwrap().1.delivered(u64::MAX);
@@ -318,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_spans_make_small_batches_and_a_short_queue() {
+    async fn large_spans_make_requests_and_the_queue_shorter() {
         let pipeline = Pipeline::new(Schedule { max_queue_size: 100, max_batch_size: 100, ..schedule() });
         let service = sample::service("shop");
         let large = KeyValue::new("large", "x".repeat(REQUEST_BYTES / 2));
@@ -339,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_end_nothing_is_taken() {
+    fn a_closed_batcher_takes_no_spans() {
         let pipeline = Pipeline::new(schedule());
         pipeline.batcher.close();
         pipeline.send_some(3);

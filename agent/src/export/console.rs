@@ -1,9 +1,8 @@
-//! Prints traces as trees, for people: each when it is complete.
+//! Prints traces as trees, for people. Each trace is printed when it is complete.
 
 mod render;
 
-use std::fmt;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,93 +10,58 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::account::{Fate, Lane, Share, Ticket};
+use super::account::{Fate, Share, SinkQueue, Ticket};
+use super::error::StartError;
+use super::output::Output;
+use super::sink::{SinkRow, SpanSink, Starter};
 use onlooker_engine::assemble::{Assembly, Trace};
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::span::Span;
 pub(crate) use render::Look;
 
-/// The width of lines where nothing says how wide they may be.
-const WIDTH: usize = 120;
+pub(super) const CONSOLE: SinkRow = SinkRow {
+    name: "console",
+    is_listed: true,
+    is_implied: |_, _| false,
+    configure: |_, _, config| {
+        config.console = true;
+        Ok(())
+    },
+    start,
+};
 
-/// Where the console exporter writes, and how it may look there.
-pub struct Output {
-    writer: Box<dyn Write + Send>,
-    colour: bool,
-    /// Asked for each trace: people resize their windows.
-    width: Box<dyn Fn() -> usize + Send>,
+fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
+    let Some(output) = starter.output.take().filter(|_| starter.config.console) else { return Ok(None) };
+    let (spans, receiver) = mpsc::unbounded_channel();
+    let sink = ConsoleSink { queue: starter.queue(), spans };
+    let counters = Arc::clone(&starter.counters);
+    starter.threads.spawn("export-console", move || Ok(run(receiver, output, counters)))?;
+    Ok(Some(Box::new(sink)))
 }
 
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("colour", &self.colour).field("width", &(self.width)()).finish_non_exhaustive()
-    }
-}
-
-impl Output {
-    /// Standard output.
-    #[must_use]
-    pub fn stdout() -> Self {
-        let width = || rustix::termios::tcgetwinsize(io::stdout()).map_or(WIDTH, |size| columns(size.ws_col));
-        Self::to(io::stdout(), width)
-    }
-
-    /// Standard error: for `exec`, where standard output belongs to the command.
-    #[must_use]
-    pub fn stderr() -> Self {
-        let width = || rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| columns(size.ws_col));
-        Self::to(io::stderr(), width)
-    }
-
-    /// Any writer, for lines of `width`, with or without colour.
-    #[must_use]
-    pub fn new(writer: impl Write + Send + 'static, width: usize, colour: bool) -> Self {
-        Self { writer: Box::new(writer), colour, width: Box::new(move || width) }
-    }
-
-    /// Coloured if it is a terminal and nobody minds (<https://no-color.org>).
-    fn to(stream: impl Write + IsTerminal + Send + 'static, width: impl Fn() -> usize + Send + 'static) -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let colour = stream.is_terminal() && !unwanted && !dumb;
-        Self { writer: Box::new(stream), colour, width: Box::new(width) }
-    }
-}
-
-/// A terminal that does not know its width says 0.
-fn columns(reported: u16) -> usize {
-    if reported == 0 { WIDTH } else { usize::from(reported) }
-}
-
-/// The pipeline's end of the console's lane.
+/// Passes copies of spans to the console's thread.
 #[derive(Debug)]
-pub(super) struct Sender {
-    lane: Arc<Lane>,
-    channel: UnboundedSender<(Span, Share)>,
+struct ConsoleSink {
+    queue: Arc<SinkQueue>,
+    /// Bounded by the queue, which also counts the spans held for assembly.
+    spans: UnboundedSender<(Span, Share)>,
 }
 
-/// The channel is bounded by what the lane admits, the spans held for assembly included.
-pub(super) fn channel(lane: Arc<Lane>) -> (Sender, UnboundedReceiver<(Span, Share)>) {
-    let (channel, receiver) = mpsc::unbounded_channel();
-    (Sender { lane, channel }, receiver)
-}
-
-impl Sender {
-    /// Takes a span of the ticket, if there is room for it.
-    pub(super) fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
-        if !self.lane.has_room() {
-            return self.lane.refuse(ticket, Fate::QueueFull);
+impl SpanSink for ConsoleSink {
+    fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
+        if !self.queue.has_room() {
+            return self.queue.refuse(ticket, Fate::QueueFull);
         }
-        let mut share = Share::new(ticket, &self.lane);
+        let mut share = Share::new(ticket, &self.queue);
         share.grow();
-        // If the exporter has ended, the share comes back with the error and is dropped: counted as failed.
-        drop(self.channel.send((span.clone(), share)));
+        // If the thread has ended, the share comes back in the error. It is dropped, and counts as failed.
+        drop(self.spans.send((span.clone(), share)));
     }
 }
 
-/// Prints what comes until nothing more can, then what is left.
-pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: Output, counters: Arc<Counters>) {
-    /// How exactly "nothing came for a while" is judged.
+/// Prints traces until the sink is dropped, then the remaining ones.
+async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: Output, counters: Arc<Counters>) {
+    /// How often complete traces are looked for.
     const LOOK_EVERY: Duration = Duration::from_millis(50);
     let mut printer = Printer { output, failing: false, closed: false };
     let mut assembly = Assembly::default();
@@ -132,9 +96,9 @@ pub(super) async fn run(mut receiver: UnboundedReceiver<(Span, Share)>, output: 
 
 struct Printer {
     output: Output,
-    /// The last write failed; said once, not for each.
+    /// The last write failed. This is logged once, not for each trace.
     failing: bool,
-    /// Nobody reads any more (`| head`).
+    /// The reader has gone (`| head`).
     closed: bool,
 }
 

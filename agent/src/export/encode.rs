@@ -35,7 +35,7 @@ static SCOPE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 
 /// An `ExportTraceServiceRequest` in the making.
 #[derive(Debug)]
-pub struct Batch {
+pub struct RequestEncoder {
     /// In the order of their first span.
     groups: Vec<Group>,
     /// Where a service's group is, by the service's address: spans of one service share it, and the group keeps it.
@@ -63,7 +63,7 @@ struct Run {
     bytes: Range<usize>,
 }
 
-impl Batch {
+impl RequestEncoder {
     /// Empty; its memory is of `buffers`.
     #[must_use]
     pub fn new(buffers: Arc<Buffers>) -> Self {
@@ -177,7 +177,7 @@ impl Group {
 
 #[cfg(test)]
 pub(super) fn encode(spans: &[Span]) -> Bytes {
-    let mut batch = Batch::new(Arc::default());
+    let mut batch = RequestEncoder::new(Arc::default());
     for span in spans {
         batch.push(span);
     }
@@ -332,7 +332,7 @@ mod tests {
     fn memory_that_was_used_before_leaves_no_trace() {
         let buffers = Arc::<Buffers>::default();
         let request = |spans: &[Span]| {
-            let mut batch = Batch::new(Arc::clone(&buffers));
+            let mut batch = RequestEncoder::new(Arc::clone(&buffers));
             spans.iter().for_each(|span| batch.push(span));
             batch.finish()
         };

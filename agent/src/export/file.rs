@@ -1,8 +1,8 @@
-//! Appends requests to a file as OTLP JSON, one `ExportTraceServiceRequest` per line, as the Collector's file exporter
-//! writes and its receiver reads them.
+//! Appends requests to a file as OTLP JSON, one `ExportTraceServiceRequest` per line. This is the format of the Collector's
+//! file exporter and receiver.
 //!
-//! A line that could not be written whole is taken back. A full disk costs counted spans; the next line is tried again. Where
-//! half a line is found, left by an agent that was killed, the first begins behind it.
+//! A line that could not be written completely is removed again. So a full disk costs spans, which are counted, and the
+//! next line is tried. If the file ends within a line, left by an agent that was killed, a new line is begun first.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -13,24 +13,44 @@ use std::sync::Arc;
 use tracing::{debug, info, warn};
 
 use super::batch::Batcher;
-use super::{StartError, json};
+use super::error::StartError;
+use super::json;
+use super::sink::{SinkRow, SpanSink, Starter};
+
+pub(super) const FILE: SinkRow = SinkRow {
+    name: "file",
+    is_listed: false,
+    is_implied: |choices, _| choices.file.is_some(),
+    configure: |choices, _, config| {
+        config.file.clone_from(&choices.file);
+        Ok(())
+    },
+    start,
+};
+
+fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
+    let Some(path) = starter.config.file.clone() else { return Ok(None) };
+    let (batcher, sink) = starter.batcher();
+    starter.threads.spawn("export-file", move || Ok(Lines::open(path)?.run(batcher)))?;
+    Ok(Some(sink))
+}
 
 #[derive(Debug)]
-pub(super) struct Lines {
+struct Lines {
     path: PathBuf,
     file: File,
-    /// The last write failed; said once, not for each.
+    /// The last write failed. This is logged once, not for each line.
     failing: bool,
-    /// Half a line stands at the end: it was there before, or could not be taken back, where the file is not a regular one.
+    /// The file ends within a line: from before, or because a line could not be removed from a file that is not regular.
     torn: bool,
 }
 
 impl Lines {
-    pub(super) fn open(path: PathBuf) -> Result<Self, StartError> {
+    fn open(path: PathBuf) -> Result<Self, StartError> {
         match OpenOptions::new().append(true).create(true).open(&path) {
             Ok(file) => {
                 let torn = is_torn(&file, &path).unwrap_or_else(|error| {
-                    debug!("cannot see how {} ends: {error}", path.display());
+                    debug!("cannot read the end of {}: {error}", path.display());
                     false
                 });
                 Ok(Self { path, file, failing: false, torn })
@@ -39,8 +59,8 @@ impl Lines {
         }
     }
 
-    /// Writes what `batcher` gives until it is closed and empty.
-    pub(super) async fn run(mut self, batcher: Arc<Batcher>) {
+    /// Writes the requests of `batcher` until it is closed and empty.
+    async fn run(mut self, batcher: Arc<Batcher>) {
         while let Some((request, batch)) = batcher.next().await {
             let mut line = json::from_protobuf(&request);
             line.push(b'\n');
@@ -57,8 +77,8 @@ impl Lines {
                     }
                 }
             }
-            // Where there is always more to write, the end of the time for it is noticed here: what is written after that would
-            // be told to be lost.
+            // The deadline is noticed here, also when there is always more to write. What is written later would be
+            // counted as lost.
             tokio::task::yield_now().await;
         }
     }
@@ -78,7 +98,7 @@ impl Lines {
     }
 }
 
-/// Whether a file that is a regular one ends within a line. That it may be written to doesn't mean that it may be read.
+/// Whether a regular file ends within a line. Permission to write it does not imply permission to read it.
 fn is_torn(file: &File, path: &Path) -> io::Result<bool> {
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() == 0 {
@@ -95,16 +115,17 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::export::account::{Account, Lane};
-    use crate::export::batch::Schedule;
+    use crate::export::account::Account;
     use crate::export::encode::encode;
+    use crate::export::settings::Schedule;
     use onlooker_engine::model::counters::Counters;
     use onlooker_engine::testing as sample;
 
     fn batcher_with_spans(sends: u64, counters: &Arc<Counters>) -> Arc<Batcher> {
         let schedule = Schedule { max_batch_size: 1, ..Schedule::default() };
-        let batcher = Batcher::new(Lane::new(0, 100), schedule);
-        let account = Account::open(Arc::clone(counters));
+        let mut account = Account::new(Arc::clone(counters));
+        let batcher = Batcher::new(account.open_queue(100), schedule);
+        let account = Arc::new(account);
         let service = sample::service("shop");
         for id in 0..sends {
             let ticket = account.ticket();
@@ -116,12 +137,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_can_be_stopped_where_there_is_always_more_to_write() {
+    async fn writing_stops_at_the_deadline_although_there_is_more() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let counters = Arc::new(Counters::default());
         let lines = Lines::open(file.path().to_owned()).unwrap();
         tokio::select! {
-            () = lines.run(batcher_with_spans(50, &counters)) => panic!("it was not stopped"),
+            () = lines.run(batcher_with_spans(50, &counters)) => panic!("writing was not stopped"),
             () = tokio::task::yield_now() => {}
         }
         let written = std::fs::read_to_string(file.path()).unwrap();
@@ -130,9 +151,9 @@ mod tests {
 
     #[rstest]
     #[case::whole_line("before\n")]
-    #[case::half_a_line("before")]
+    #[case::within_a_line("before")]
     #[tokio::test]
-    async fn each_request_is_a_line_behind_what_is_there(#[case] before: &str) {
+    async fn each_request_is_appended_as_a_line(#[case] before: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), before).unwrap();
         let counters = Arc::new(Counters::default());
@@ -149,20 +170,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_costs_counted_spans() {
+    async fn spans_for_a_full_disk_are_counted_as_failed() {
         let counters = Arc::new(Counters::default());
         Lines::open("/dev/full".into()).unwrap().run(batcher_with_spans(3, &counters)).await;
         assert_eq!((counters.spans_exported.get(), counters.spans_dropped_export_failed.get()), (0, 3));
     }
 
     #[test]
-    fn a_file_that_cannot_be_opened_is_named() {
+    fn the_error_names_a_file_that_cannot_be_opened() {
         let error = Lines::open("/nowhere/spans".into()).unwrap_err().to_string();
         assert!(error.starts_with("cannot open /nowhere/spans to append spans: No such file"), "{error}");
     }
 
     #[test]
-    fn a_torn_line_is_ended_before_the_next() {
+    fn an_incomplete_line_is_ended_before_the_next() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut lines = Lines::open(file.path().to_owned()).unwrap();
         lines.file.write_all(b"half").unwrap();

@@ -1,9 +1,9 @@
-//! Delivers requests to a collector: a few at a time, again with growing pauses when it cannot take them, and not for
-//! ever.
+//! Delivers requests to a collector, a few at a time. Failed attempts are repeated with growing pauses.
 //!
-//! A request is given up when the collector refuses it for good or the export timeout has passed; its spans are then
-//! counted as failed and the next request is tried, so that a collector that comes back is noticed without being told.
+//! A request is given up when the collector refuses it permanently or the export timeout has passed. Its spans are then
+//! counted as failed, and the next request is tried. So a collector that comes back is noticed.
 
+mod configure;
 mod grpc;
 mod http;
 mod retry;
@@ -20,20 +20,21 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::StartError;
 use super::batch::{Batch, Batcher};
-use super::config::{Otlp, Protocol};
+use super::error::StartError;
+use super::settings::{Otlp, Protocol};
+use super::sink::{SinkRow, SpanSink, Starter};
 use onlooker_engine::model::counters::Counters;
 use retry::Backoff;
 
-/// Requests on their way at a time: one alone would pass 2,000 spans per round trip, many would press on a collector
-/// that is slow already.
+/// Requests sent at a time. One would limit throughput to 2,000 spans per round trip. Many would add load to a collector
+/// that is already slow.
 const IN_FLIGHT: usize = 4;
 
-/// Says who calls, to collectors and in their logs.
+/// Identifies the agent to collectors and in their logs.
 const USER_AGENT: &str = concat!("onlooker/", env!("CARGO_PKG_VERSION"), " (OTLP exporter; Rust)");
 
-/// What the collector said of a request it accepted.
+/// The collector's answer to a request that it accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Accepted {
     rejected_spans: u64,
@@ -41,7 +42,7 @@ struct Accepted {
 }
 
 impl Accepted {
-    /// The same in words, of a request of so many spans.
+    /// The answer in words, for a request of `spans` spans.
     fn remark(&self, spans: usize) -> String {
         match (self.rejected_spans, self.message.as_str()) {
             (0, message) => format!("accepted {spans} spans and said: {message}"),
@@ -58,12 +59,12 @@ struct Refused {
     why: String,
 }
 
-/// Whether trying the same request again makes sense.
+/// Whether the same request may be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
     Never,
     Later,
-    /// Not before this has passed: the collector's own wish.
+    /// Not before this time has passed, as the collector asked.
     After(Duration),
 }
 
@@ -73,13 +74,32 @@ enum Transport {
     Http(http::Client),
 }
 
-/// A collector, and how it is.
+pub(super) const OTLP: SinkRow = SinkRow {
+    name: "otlp",
+    is_listed: true,
+    is_implied: |choices, environment| choices.endpoint.is_some() || configure::is_mentioned(environment),
+    configure: |choices, environment, config| {
+        config.otlp = Some(configure::read(environment, choices.endpoint.as_deref())?);
+        Ok(())
+    },
+    start,
+};
+
+fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
+    let Some(otlp) = starter.config.otlp.clone() else { return Ok(None) };
+    let (batcher, sink) = starter.batcher();
+    let (timeout, counters) = (starter.config.schedule.export_timeout, Arc::clone(&starter.counters));
+    starter.threads.spawn("export-otlp", move || Ok(Collector::new(&otlp, timeout, counters)?.run(batcher)))?;
+    Ok(Some(sink))
+}
+
+/// A collector, and how delivery to it goes.
 #[derive(Debug)]
-pub(super) struct Collector {
+struct Collector {
     transport: Transport,
-    /// Scheme, host and port of the endpoint: what is behind them may be a credential.
+    /// Scheme, host and port of the endpoint. The rest of the URL may hold credentials.
     origin: String,
-    /// Values to blank out of what the collector says: some echo the credentials that they refuse.
+    /// Values to remove from the collector's messages. Some collectors repeat the credentials that they refuse.
     secrets: Vec<String>,
     attempt_timeout: Duration,
     export_timeout: Duration,
@@ -87,17 +107,17 @@ pub(super) struct Collector {
     counters: Arc<Counters>,
 }
 
-/// How delivery goes, from the best to the worst. Logged when it changes, not at every request.
+/// The states of delivery, from the best to the worst. Only changes are logged.
 const HEALTHY: u8 = 0;
-/// All is accepted, with a word on it.
+/// Everything is accepted, with a message.
 const REMARKED: u8 = 1;
 const REJECTING: u8 = 2;
 const RETRYING: u8 = 3;
 const LOSING: u8 = 4;
 
 impl Collector {
-    /// Must be made in the runtime that will run it; connects when there is something to send.
-    pub(super) fn new(config: &Otlp, export_timeout: Duration, counters: Arc<Counters>) -> Result<Self, StartError> {
+    /// To be called in the runtime that will run it. Connects when there is something to send.
+    fn new(config: &Otlp, export_timeout: Duration, counters: Arc<Counters>) -> Result<Self, StartError> {
         let transport = match config.protocol {
             Protocol::Grpc => Transport::Grpc(grpc::Client::new(config)?),
             Protocol::HttpProtobuf | Protocol::HttpJson => Transport::Http(http::Client::new(config)?),
@@ -114,8 +134,8 @@ impl Collector {
         })
     }
 
-    /// Delivers what `batcher` gives until it is closed and empty.
-    pub(super) async fn run(self, batcher: Arc<Batcher>) {
+    /// Delivers the requests of `batcher` until it is closed and empty.
+    async fn run(self, batcher: Arc<Batcher>) {
         let collector = Arc::new(self);
         let mut in_flight = JoinSet::new();
         loop {
@@ -196,15 +216,15 @@ impl Collector {
     }
 }
 
-/// What a collector says, fit for a log: one line, not long, without our credentials.
+/// A collector's message for the log: one short line without credentials.
 fn redacted(message: &str, secrets: &[String]) -> String {
     const LONGEST: usize = 300;
     let message = secrets.iter().fold(message.to_owned(), |message, secret| message.replace(secret, "[redacted]"));
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
 }
 
-/// The values of headers, and the parts of those like `Bearer TOKEN`, and of the endpoint's query. Very short ones would
-/// blank out ordinary words.
+/// The values of headers and of the endpoint's query, and the parts of values like `Bearer TOKEN`. Very short ones are left
+/// out: they would remove ordinary words.
 fn secrets(headers: &HeaderMap, endpoint: &Url) -> Vec<String> {
     const SHORTEST: usize = 4;
     let values = headers.values().filter_map(|value| value.to_str().ok());
@@ -219,17 +239,17 @@ fn secrets(headers: &HeaderMap, endpoint: &Url) -> Vec<String> {
 }
 
 impl StartError {
-    /// TLS that cannot be set up though its files can be read: the system's CAs are missing, or a key is not its
-    /// certificate's.
+    /// TLS that cannot be set up although its files can be read: the system's CAs are missing, or the key does not belong
+    /// to the certificate.
     fn tls(error: impl std::error::Error) -> Self {
         Self::Tls(format!(
-            "{} (the system's CAs are in the package ca-certificates; others are named by OTEL_EXPORTER_OTLP_CERTIFICATE)",
+            "{} (install the package ca-certificates for the system's CAs, or name others with OTEL_EXPORTER_OTLP_CERTIFICATE)",
             with_causes(&error)
         ))
     }
 }
 
-/// An error with all its causes, in one line: the outermost alone says "error sending request" of everything.
+/// An error with all its causes, in one line. The outermost alone is always "error sending request".
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -244,7 +264,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A PEM file of the TLS settings. One that has no `label` in it is the wrong file: nothing later would say so.
+/// Reads a PEM file of the TLS settings. One without `label` is the wrong file, and no later step would report that.
 fn read_pem(path: &Path, label: &str) -> Result<Vec<u8>, StartError> {
     let pem =
         std::fs::read(path).map_err(|error| StartError::Tls(format!("cannot read {}: {error}", path.display())))?;
@@ -256,7 +276,7 @@ fn read_pem(path: &Path, label: &str) -> Result<Vec<u8>, StartError> {
 }
 
 const CERTIFICATE: &str = "CERTIFICATE";
-/// Also in the labels of the older forms, `EC PRIVATE KEY` and `RSA PRIVATE KEY`.
+/// Also part of the older labels `EC PRIVATE KEY` and `RSA PRIVATE KEY`.
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 
 #[cfg(test)]
@@ -267,13 +287,12 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::export::account::{Account, Lane};
-    use crate::export::batch::Schedule;
-    use crate::export::{Choices, Config};
+    use crate::export::account::Account;
+    use crate::export::settings::{Choices, Config, Schedule};
     use onlooker_engine::testing as sample;
 
     #[test]
-    fn what_a_collector_says_is_shown_without_our_credentials() {
+    fn messages_of_a_collector_are_logged_without_credentials() {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer t0psecret"));
         headers.insert("x-team", HeaderValue::from_static("a"));
@@ -287,7 +306,7 @@ mod tests {
 
     #[rstest]
     #[tokio::test]
-    async fn a_certificate_that_is_none_is_named_at_the_start(
+    async fn an_invalid_certificate_file_is_named_at_the_start(
         #[values("grpc", "http/protobuf")] protocol: &str,
         #[values("CERTIFICATE", "CLIENT_CERTIFICATE")] setting: &str,
     ) {
@@ -302,14 +321,16 @@ mod tests {
             (format!("OTEL_EXPORTER_OTLP_{setting}"), path),
         ];
         let variable = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, value)| OsString::from(value));
-        let config = Config::read(Choices::default(), &variable).unwrap().otlp.unwrap();
+        let config = Config::read(&Choices::default(), &variable).unwrap().otlp.unwrap();
         let error = Collector::new(&config, Duration::ZERO, Arc::default()).unwrap_err().to_string();
         assert_eq!(error, format!("cannot set up TLS for OTLP: {path} has no CERTIFICATE in PEM form"));
     }
-    /// A request of one span on its way.
+
+    /// The batch of a request with one span.
     async fn batch() -> Batch {
-        let batcher = Batcher::new(Lane::new(0, 1), Schedule::default());
-        let ticket = Account::open(Arc::default()).ticket();
+        let mut account = Account::new(Arc::default());
+        let batcher = Batcher::new(account.open_queue(1), Schedule::default());
+        let ticket = Arc::new(account).ticket();
         batcher.put(&ticket, &sample::span(1, &sample::service("shop")));
         ticket.enter(1);
         batcher.close();
@@ -317,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_changes_is_logged_once_and_without_credentials() {
+    async fn changes_of_delivery_are_logged_once_and_without_credentials() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let subscriber = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
         let subscriber = subscriber.with_writer(Arc::new(log.reopen().unwrap())).finish();
@@ -325,7 +346,7 @@ mod tests {
 
         let endpoint = "http://collector:4318/t0ken/v1/traces?api_key=s3cret";
         let variable = |name: &str| (name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").then(|| OsString::from(endpoint));
-        let config = Config::read(Choices::default(), &variable).unwrap().otlp.unwrap();
+        let config = Config::read(&Choices::default(), &variable).unwrap().otlp.unwrap();
         let collector = Collector::new(&config, Duration::ZERO, Arc::default()).unwrap();
         let accepted = |rejected_spans, message: &str| Accepted { rejected_spans, message: message.to_owned() };
         let whole = accepted(0, "");
@@ -338,9 +359,9 @@ mod tests {
         for _ in 0..2 {
             collector.accepted(batch().await, &accepted(0, "use gzip"));
         }
-        let told = std::fs::read_to_string(log.path()).unwrap();
+        let logged = std::fs::read_to_string(log.path()).unwrap();
         assert_eq!(
-            told.lines().map(str::trim).collect::<Vec<_>>(),
+            logged.lines().map(str::trim).collect::<Vec<_>>(),
             [
                 "WARN cannot deliver spans to http://collector:4318: no answer; trying again",
                 "INFO delivering spans to http://collector:4318 again",

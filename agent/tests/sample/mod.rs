@@ -44,9 +44,9 @@ pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
 /// Exporters as these variables say, and their books.
 pub(crate) fn start(variables: &[(&str, &str)], output: Output) -> (Exporting, Arc<Counters>) {
     let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
-    let config = Config::read(Choices::default(), &variable).expect("the variables are right");
+    let config = Config::read(&Choices::default(), &variable).expect("the variables are right");
     let counters = Arc::new(Counters::default());
-    (export::start(config, output, Arc::clone(&counters)).expect("exporting starts"), counters)
+    (export::start(&config, output, Arc::clone(&counters)).expect("exporting starts"), counters)
 }
 
 /// An output that nobody looks at.

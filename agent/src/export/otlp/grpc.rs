@@ -15,8 +15,8 @@ use tonic_types::StatusExt;
 
 use super::retry::LONGEST_WISH;
 use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
-use crate::export::StartError;
-use crate::export::config::Otlp;
+use crate::export::error::StartError;
+use crate::export::settings::Otlp;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 

@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::retry::retry_after;
 use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
-use crate::export::StartError;
-use crate::export::config::{Otlp, Protocol};
+use crate::export::error::StartError;
 use crate::export::json;
+use crate::export::settings::{Otlp, Protocol};
 
 /// An answer is a few bytes. One that is longer is not read on.
 const LONGEST_ANSWER: usize = 1 << 20;
