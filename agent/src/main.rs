@@ -8,7 +8,7 @@ use clap::Parser as _;
 use onlooker::agent::{Agent, Summary};
 use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
 use onlooker::discover::select::Selectors;
-use onlooker::exec::{self, Followed};
+use onlooker::exec::{self, FollowedBy};
 use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::signals::is_ignored;
@@ -133,7 +133,7 @@ fn run_command(options: &Exec) -> Result<ExitCode> {
                 return Ok(ExitCode::from(error.exit_code()));
             }
         };
-        if let Followed::Descent { why } = stopped.followed() {
+        if let FollowedBy::Descent { why } = stopped.followed() {
             tell(&format!("no cgroup of its own for the command ({why}): what it starts is followed by descent"));
         }
         let mut agent = Agent::start(&options.tracing, stopped.selectors()?, Output::stderr())?;

@@ -1,7 +1,6 @@
-//! Memory that was taken once and is not needed again goes back to the machine.
+//! Returns unused memory to the operating system.
 
-/// Gives back what was freed. Reading the kernel's types takes tens of MiB for a moment, which the allocator would keep
-/// for what never comes.
+/// Returns freed memory. Reading the kernel's types needs tens of MiB once, which the allocator would otherwise keep.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: may be called at any time.

@@ -1,6 +1,6 @@
-//! Percent-encoding (RFC 3986 2.1), as values of `OTEL_*` variables have it.
+//! Percent-encoding (RFC 3986 2.1), which values of `OTEL_*` variables use.
 
-/// The bytes that `text` stands for. None if a `%` is not followed by two hex digits.
+/// Decodes `text`. None if a `%` is not followed by two hex digits.
 pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -34,7 +34,7 @@ mod tests {
     #[case::alone("%", None)]
     #[case::no_hex("%zz", None)]
     #[case::sign_is_no_digit("%+1", None)]
-    fn bytes_of_encoded_text(#[case] text: &str, #[case] bytes: Option<&[u8]>) {
+    fn encoded_text_is_decoded(#[case] text: &str, #[case] bytes: Option<&[u8]>) {
         assert_eq!(decoded(text).as_deref(), bytes);
     }
 }

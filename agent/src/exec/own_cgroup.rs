@@ -1,9 +1,8 @@
-//! A cgroup for one command: below the agent's own, so that every limit set on that still holds.
+//! A cgroup for one command, below the agent's own, so that all limits of the agent's cgroup still apply.
 //!
-//! It holds, and may not be seen: many runtimes size themselves by what their own cgroup says, and one without
-//! controllers says nothing. Controllers cannot be handed down here: a cgroup that does so may have no processes itself
-//! (cgroups(7), "no internal processes"), and the agent's has at least the agent. So where the agent's own cgroup has a
-//! limit by which a runtime would size itself, the command stays in it.
+//! Many runtimes size themselves by the limits of their own cgroup, and a new cgroup has none: controllers cannot be
+//! passed down, because a cgroup that does so may contain no processes (cgroups(7), "no internal processes"), and the
+//! agent's contains the agent. So if the agent's own cgroup has a limit that runtimes use, the command stays in it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::discover::cgroup::{self, CgroupError, Hierarchy};
 use crate::discover::process::Process;
 
-/// Folders are `onlooker-exec-PID`, for the agent's pid.
+/// Folders are named `onlooker-exec-PID`, after the agent's pid.
 const PREFIX: &str = "onlooker-exec-";
 
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +20,11 @@ pub(super) enum OwnCgroupError {
     Hierarchy(#[from] CgroupError),
     #[error("cannot create the cgroup {folder}: {why}", folder = folder.display())]
     Create { folder: PathBuf, why: io::Error },
-    #[error("the command would not see the {limit} of {folder}", folder = folder.display())]
+    #[error("in its own cgroup the command would not see {limit} of {folder}", folder = folder.display())]
     HidesLimit { limit: &'static str, folder: PathBuf },
 }
 
-/// By what runtimes size their heaps and pools, and what stands there where it is not limited.
+/// The files by which runtimes size their heaps and pools, and their content where there is no limit.
 const LIMITS: [(&str, &str); 5] = [
     ("memory.max", "max"),
     ("memory.high", "max"),
@@ -35,7 +34,7 @@ const LIMITS: [(&str, &str); 5] = [
     ("cpu.weight", "100"),
 ];
 
-/// Removed when dropped, if nobody is in it.
+/// A cgroup that is removed when this is dropped, if it is empty.
 #[derive(Debug)]
 pub(super) struct OwnCgroup {
     folder: PathBuf,
@@ -54,7 +53,7 @@ impl OwnCgroup {
             return Err(OwnCgroupError::HidesLimit { limit, folder: around });
         }
         let own = std::process::id();
-        // A number more where processes of an earlier agent with this pid live on in its cgroup.
+        // The name gets a number if the cgroup of an earlier agent with this pid still has processes.
         let mut attempt = 0;
         loop {
             let name = if attempt == 0 { format!("{PREFIX}{own}") } else { format!("{PREFIX}{own}-{attempt}") };
@@ -73,12 +72,12 @@ impl OwnCgroup {
         &self.path
     }
 
-    /// The file by which processes enter.
+    /// The file that processes enter it with.
     pub(super) fn open(&self) -> io::Result<File> {
         OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))
     }
 
-    /// Removes it, unless processes are still in it or below: then these, and where they are.
+    /// Removes it. If processes are still in it or below it, returns its path and their pids instead.
     pub(super) fn remove(mut self) -> Option<(PathBuf, Vec<u32>)> {
         self.removed = true;
         if remove_tree(&self.folder).is_ok() {
@@ -86,7 +85,7 @@ impl OwnCgroup {
         }
         let members = members(&self.folder);
         if members.is_empty() {
-            // The last was just ending. If it still is, the next agent sweeps the empty folder away.
+            // The last process was just ending. If removal fails again, the next agent removes the empty folder.
             let _ = remove_tree(&self.folder);
             return None;
         }
@@ -102,7 +101,7 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// A limit that the cgroup itself has. Those above it are not seen from in it either way.
+/// A limit of the cgroup itself. Limits of the cgroups above are invisible from inside in either case.
 fn limit(folder: &Path) -> Option<&'static str> {
     let is_set = |(file, unlimited): &(&str, &str)| {
         let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
@@ -111,20 +110,20 @@ fn limit(folder: &Path) -> Option<&'static str> {
     LIMITS.iter().find(|limit| is_set(limit)).map(|(file, _)| *file)
 }
 
-/// Removes what agents that were killed have left empty.
+/// Removes empty cgroups of agents that were killed.
 fn sweep(above: &Path) {
     let Ok(entries) = fs::read_dir(above) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
-        // One that was just created is empty too, but its agent lives.
+        // One that was just created is empty too, but its agent is running.
         if pid.is_some_and(|pid| Process::open(pid).is_err()) {
             let _ = remove_tree(&entry.path());
         }
     }
 }
 
-/// The command may have made cgroups below. The kernel removes none that has processes.
+/// Removes a cgroup and those that the command created below it. The kernel refuses if one has processes.
 fn remove_tree(folder: &Path) -> io::Result<()> {
     for below in folders(folder) {
         remove_tree(&below)?;
@@ -158,8 +157,8 @@ mod tests {
     #[case::memory(&[("memory.max", "536870912\n"), ("cpu.max", "max 100000\n")], Some("memory.max"))]
     #[case::processors(&[("memory.max", "max\n"), ("cpu.max", "200000 100000\n")], Some("cpu.max"))]
     #[case::weight(&[("cpu.weight", "50\n")], Some("cpu.weight"))]
-    #[case::what_nobody_sizes_itself_by(&[("pids.max", "100\n"), ("io.weight", "default 50\n")], None)]
-    fn a_limit_is_not_hidden_from_the_command(#[case] files: &[(&str, &str)], #[case] expected: Option<&str>) {
+    #[case::not_used_by_runtimes(&[("pids.max", "100\n"), ("io.weight", "default 50\n")], None)]
+    fn a_limit_that_runtimes_use_is_found(#[case] files: &[(&str, &str)], #[case] expected: Option<&str>) {
         let folder = tempfile::tempdir().unwrap();
         for (file, text) in files {
             fs::write(folder.path().join(file), text).unwrap();

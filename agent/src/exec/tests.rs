@@ -1,3 +1,5 @@
+//! Commands that really run.
+
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,13 +8,14 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use rstest::rstest;
 use tokio::runtime::Runtime;
 
+use super::path::find;
 use super::*;
 use crate::discover::cgroup;
 
-/// A signal sent to this process is passed on by every test that runs a command: whoever sends one is alone.
+/// Every test that runs a command forwards signals sent to this process. So a test that sends one must run alone.
 static SIGNALS: RwLock<()> = RwLock::new(());
 
-fn unsignalled() -> RwLockReadGuard<'static, ()> {
+fn no_signals() -> RwLockReadGuard<'static, ()> {
     SIGNALS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -24,8 +27,8 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn run(words: &[&str]) -> Outcome {
-    let _unsignalled = unsignalled();
+fn run(words: &[&str]) -> CommandEnd {
+    let _no_signals = no_signals();
     runtime().block_on(async { start(&command(words)).unwrap().release().unwrap().wait().await.unwrap() })
 }
 
@@ -34,19 +37,19 @@ fn run(words: &[&str]) -> Outcome {
 #[case::failure("exit 7", 7)]
 #[case::killed("kill -9 $$", 137)]
 #[case::terminated("kill -15 $$", 143)]
-fn the_exit_code_is_the_commands(#[case] script: &str, #[case] code: u8) {
-    let outcome = run(&["sh", "-c", script]);
-    assert_eq!(outcome.exit_code(), code);
-    assert!(outcome.left.is_none());
+fn the_exit_code_is_that_of_the_command(#[case] script: &str, #[case] code: u8) {
+    let end = run(&["sh", "-c", script]);
+    assert_eq!(end.exit_code(), code);
+    assert!(end.left.is_none());
 }
 
 #[rstest]
 #[case::nothing(&[], 125, "no command to run")]
-#[case::not_in_path(&["onlooker-no-such-command"], 127, "cannot run `onlooker-no-such-command`: there is no such command in PATH")]
+#[case::not_in_path(&["onlooker-no-such-command"], 127, "cannot run `onlooker-no-such-command`: no such command in PATH")]
 #[case::no_such_file(&["/no/such/file"], 127, "cannot run /no/such/file: No such file or directory")]
 #[case::folder(&["/tmp"], 126, "cannot run /tmp: is a directory")]
 #[case::not_executable(&["/etc/passwd"], 126, "cannot run /etc/passwd: Permission denied")]
-fn what_cannot_be_run_is_one_clear_error(#[case] words: &[&str], #[case] code: u8, #[case] message: &str) {
+fn a_command_that_cannot_run_is_one_clear_error(#[case] words: &[&str], #[case] code: u8, #[case] message: &str) {
     let _in_runtime = runtime();
     let error = start(&command(words)).unwrap_err();
     assert_eq!(error.exit_code(), code);
@@ -54,8 +57,8 @@ fn what_cannot_be_run_is_one_clear_error(#[case] words: &[&str], #[case] code: u
 }
 
 #[test]
-fn an_interpreter_that_is_missing_is_told_when_it_is_executed() {
-    let _unsignalled = unsignalled();
+fn a_missing_interpreter_is_an_error_of_the_release() {
+    let _no_signals = no_signals();
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("server");
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
@@ -65,7 +68,7 @@ fn an_interpreter_that_is_missing_is_told_when_it_is_executed() {
 }
 
 #[test]
-fn path_is_searched_as_execvp_does() {
+fn path_is_searched_like_execvp_does() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = |folder: &tempfile::TempDir, mode| {
         let path = folder.path().join("server");
@@ -83,7 +86,7 @@ fn path_is_searched_as_execvp_does() {
 
 #[test]
 fn the_command_waits_until_it_is_released() {
-    let _unsignalled = unsignalled();
+    let _no_signals = no_signals();
     let folder = tempfile::tempdir().unwrap();
     let ran = folder.path().join("ran");
     let script = format!("echo $0 > {}", ran.display());
@@ -92,7 +95,7 @@ fn the_command_waits_until_it_is_released() {
         let process = Process::open(stopped.pid()).unwrap();
         assert_eq!(process.executable().unwrap(), Process::myself().unwrap().executable().unwrap());
         assert!(stopped.selectors().unwrap().select(stopped.pid()).unwrap());
-        if let Followed::Cgroup(path) = stopped.followed() {
+        if let FollowedBy::Cgroup(path) = stopped.followed() {
             assert_eq!(cgroup::path_in(&process.cgroups().unwrap()).as_ref(), Some(path));
         }
         assert!(!ran.exists());
@@ -103,13 +106,13 @@ fn the_command_waits_until_it_is_released() {
 
 #[test]
 fn a_command_that_is_not_released_never_runs() {
-    let _unsignalled = unsignalled();
+    let _no_signals = no_signals();
     let folder = tempfile::tempdir().unwrap();
     let ran = folder.path().join("ran");
     runtime().block_on(async {
         let mut stopped = start(&command(&["touch", ran.to_str().unwrap()])).unwrap();
         assert_eq!(stopped.spawning.end().unwrap_err().raw_os_error(), Some(libc::ECANCELED));
-        let Followed::Cgroup(path) = stopped.followed() else { return };
+        let FollowedBy::Cgroup(path) = stopped.followed() else { return };
         let folder = cgroup::Hierarchy::find().unwrap().folder(path);
         assert!(folder.exists());
         drop(stopped);
@@ -119,30 +122,30 @@ fn a_command_that_is_not_released_never_runs() {
 }
 
 #[test]
-fn what_the_command_starts_is_in_its_cgroup_and_may_stay() {
-    let _unsignalled = unsignalled();
-    // A daemon that outlives the command until its fifo is written to.
+fn a_daemon_of_the_command_is_reported_and_its_cgroup_kept() {
+    let _no_signals = no_signals();
+    // A daemon that outlives the command until its FIFO is written to.
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     let fifo = fifo.to_str().unwrap();
     let script = format!("mkfifo {fifo}; (read line < {fifo}) <&- >&- 2>&- &");
     runtime().block_on(async {
         let stopped = start(&command(&["sh", "-c", &script])).unwrap();
-        let by_cgroup = matches!(stopped.followed(), Followed::Cgroup(_));
-        let outcome = stopped.release().unwrap().wait().await.unwrap();
-        assert_eq!(outcome.exit_code(), 0);
-        let Some((path, daemons)) = outcome.left else {
+        let by_cgroup = matches!(stopped.followed(), FollowedBy::Cgroup(_));
+        let end = stopped.release().unwrap().wait().await.unwrap();
+        assert_eq!(end.exit_code(), 0);
+        let Some((path, daemons)) = end.left else {
             assert!(!by_cgroup);
             return std::fs::write(fifo, "end\n").unwrap();
         };
         let [daemon] = daemons[..] else { panic!("one daemon is left, not {daemons:?}") };
         let pid = Pid::from_raw(daemon.cast_signed()).unwrap();
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).unwrap();
-        // SAFETY: the descriptor is open and owned, and neither closed nor replaced while it is in there.
+        // SAFETY: the descriptor is open and owned. It is neither closed nor replaced while it is registered.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.unwrap();
         std::fs::write(fifo, "end\n").unwrap();
         pidfd.readable().await.unwrap().retain_ready();
-        // Its folder is free when it has ended; the next to run a command would remove it.
+        // The folder is empty when the daemon has ended. The next test that runs a command would remove it.
         std::fs::remove_dir(cgroup::Hierarchy::find().unwrap().folder(&path)).unwrap();
     });
 }
@@ -153,12 +156,12 @@ fn signals_sent_to_the_agent_reach_the_command() {
     let (reader, writer) = io::pipe().unwrap();
     rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
     let script = format!("trap 'exit 9' USR1; echo ready >&{}; while :; do read line; done", writer.as_raw_fd());
-    let outcome = runtime().block_on(async {
+    let end = runtime().block_on(async {
         let running = start(&command(&["bash", "-c", &script])).unwrap().release().unwrap();
         let mut line = String::new();
         BufReader::new(&reader).read_line(&mut line).unwrap();
         rustix::process::kill_process(rustix::process::getpid(), Signal::USR1).unwrap();
         running.wait().await.unwrap()
     });
-    assert_eq!(outcome.exit_code(), 9);
+    assert_eq!(end.exit_code(), 9);
 }
