@@ -1,37 +1,27 @@
-//! `cargo xtask bench`: what Onlooker costs, as ratios within one run. What is measured, and how, is the `bench` crate's.
+//! `cargo xtask bench`: builds and runs the crate `bench`, which measures the overhead.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::setup::{self, Part};
-use crate::{run, shell};
+use crate::{Verb, build, setup, shell};
 
-/// Measures what Onlooker costs; writes nothing but the table.
+/// Measure the overhead of tracing, and print it as a table.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only these parts (probes, nginx, pipeline, parsers; all of them unless some are named), or `--json`.
+    /// Arguments of the benchmark: the parts to measure, or `--json`. `--help` lists the parts.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Those that need no kernel, and so no root.
-const USER_SIDE: [&str; 2] = ["pipeline", "parsers"];
-
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut parts = options.arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-    let all = parts.peek().is_none();
-    if (all || parts.any(|part| !USER_SIDE.contains(&part.as_str()))) && !shell::is_root() {
-        bail!(
-            "the probes and nginx are measured with programs in the kernel, which needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask bench`, or `cargo xtask bench {}`",
-            USER_SIDE.join(" ")
-        );
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        setup::make_ready(&[&setup::EBPF, &setup::PACKAGES])?;
+        let agent = build::agent()?;
+        shell::run(shell::cargo()?.args(["build", "--release", "--package", "onlooker-bench"]))?;
+        let bench = agent.with_file_name("onlooker-bench");
+        let error = Command::new(&bench).args(&self.arguments).arg("--agent").arg(&agent).exec();
+        Err(error).with_context(|| format!("cannot start {}", bench.display()))
     }
-    setup::make_ready(&[Part::Ebpf, Part::Packages])?;
-    let agent = run::build_agent()?;
-    shell::run(shell::cargo()?.args(["build", "--release", "--package", "onlooker-bench"]))?;
-    let bench = agent.with_file_name("onlooker-bench");
-    let error = Command::new(&bench).args(&options.arguments).arg("--agent").arg(&agent).exec();
-    Err(error).with_context(|| format!("cannot start {}", bench.display()))
 }

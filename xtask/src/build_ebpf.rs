@@ -1,15 +1,19 @@
-//! `cargo xtask build-ebpf`: compiles the kernel programs, as `agent`'s build script does.
+//! `cargo xtask build-ebpf`: compiles the kernel programs as `agent`'s build script does.
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{Verb, shell};
 
-/// Compiles the kernel programs where they are stale and prints where the object is.
+/// Compile the kernel programs if they are stale, and print the path of the object.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {}
 
-pub(crate) fn run(_: &Options) -> Result<()> {
-    let object = onlooker_ebpf_build::build(&shell::workspace()?)?;
-    shell::say(&format!("{}", object.display()));
-    Ok(())
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        let object = onlooker_ebpf_build::build(&shell::workspace()?)?;
+        shell::say(&object.display().to_string());
+        Ok(ExitCode::SUCCESS)
+    }
 }

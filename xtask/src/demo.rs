@@ -1,19 +1,19 @@
-//! `cargo xtask demo`: the main job, shown. A small shop of real servers, one request, one trace.
+//! `cargo xtask demo`: starts a small shop of real servers, sends three requests, and prints their traces.
 
 mod trace;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use onlooker_tests::servers::Workers;
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Agent, Shop, World};
 
-use crate::setup::{self, Part};
-use crate::{run, shell};
+use crate::{Verb, build, setup, shell};
 
-/// Starts nginx, two Flask services, PostgreSQL and Redis, traces them, and prints the traces of a few requests.
+/// Start nginx, two Flask services, PostgreSQL and Redis, trace them, and print the traces of three requests (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Trace with this agent, and install and build nothing.
@@ -21,38 +21,35 @@ pub(crate) struct Options {
     agent: Option<PathBuf>,
 }
 
-/// A span is exported within a second of its end; the rest is for a busy machine.
+/// A span is exported within a second of its end. The rest is for a busy machine.
 const TRACE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Fails unless one trace has the whole chain, with what is missing.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    if !shell::is_root() {
-        bail!(
-            "tracing loads programs into the kernel and needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask demo`"
-        );
+impl Verb for Options {
+    /// Fails unless one trace has the whole chain. The error lists what is missing.
+    fn run(&self) -> Result<ExitCode> {
+        shell::need_root("demo", "the demo loads programs into the kernel, which needs root")?;
+        if let Some(agent) = &self.agent {
+            show(agent)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON])?;
+        shell::say("building the agent");
+        show(&build::agent()?)?;
+        Ok(ExitCode::SUCCESS)
     }
-    if let Some(agent) = &options.agent {
-        return show(agent);
-    }
-    setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python])?;
-    shell::say("building the agent");
-    let agent = run::build_agent()?;
-    show(&agent)
 }
 
-/// Shows what `agent` traces of the shop.
+/// Traces the shop with `agent`.
 pub(crate) fn show(agent: &Path) -> Result<()> {
-    // From here on Ctrl-C too stops the servers.
+    // Ctrl-C must stop the servers too.
     wait::handle_signals()?;
     World::story("the demo", |world| show_in(world, agent))
 }
 
 fn show_in(world: &World, agent: &Path) -> Result<()> {
-    shell::say(
-        "starting nginx -> storefront (Flask) -> inventory (Flask) -> PostgreSQL and Redis, none of them changed",
-    );
+    shell::say("starting nginx -> storefront (Flask) -> inventory (Flask) -> PostgreSQL and Redis, all unmodified");
     let shop = Shop::start(world, Workers::Threads(4))?;
-    // So that they run as they would on any day: busy before somebody looks on, their connections open.
+    // The servers have open connections before the agent starts, as on any running system.
     world.curl(&[&shop.product(9)])?;
 
     let spans = world.dir().join("spans.jsonl");
@@ -60,22 +57,22 @@ fn show_in(world: &World, agent: &Path) -> Result<()> {
     let options = ["--cgroup", &cgroup, "--export", "console", "--file", &file];
     shell::say(&format!("$ onlooker run {}", options.join(" ")));
     let mut agent = Agent::select_on_terminal(world, agent, &options)?;
-    let said = agent.stderr()?;
-    shell::say(&said);
+    let ready = agent.stderr()?;
+    shell::say(&ready);
 
-    // The first is not in Redis yet, the second is, and the third exists nowhere.
+    // The first product is read from PostgreSQL, the second time from Redis. The last one does not exist.
     for number in [7, 7, 1] {
         let url = shop.product(number);
-        let answer = world.curl(&[&url])?;
-        shell::say(&format!("$ curl {url}\n{}\n", answer.trim()));
+        let response = world.curl(&[&url])?;
+        shell::say(&format!("$ curl {url}\n{}\n", response.trim()));
     }
     let mut faults = Vec::new();
     let whole = wait::until(within(TRACE_WITHIN), "whole trace from curl to PostgreSQL and Redis", || {
         faults = trace::faults(&spans)?;
         Ok(faults.is_empty().then_some(()))
     });
-    shell::say(agent.finish()?.strip_prefix(&said).unwrap_or_default().trim());
-    whole.with_context(|| format!("in what is nearest to it: {}", faults.join("; ")))?;
+    shell::say(agent.finish()?.strip_prefix(&ready).unwrap_or_default().trim());
+    whole.with_context(|| format!("the most complete trace has these faults: {}", faults.join("; ")))?;
     shell::say("\none of these traces is whole: curl -> nginx -> storefront -> inventory -> PostgreSQL and Redis");
     Ok(())
 }

@@ -1,77 +1,102 @@
-//! `cargo xtask fuzz`: feeds the parsers what nobody would send.
+//! `cargo xtask fuzz`: feeds random bytes to the parsers.
 //!
-//! The corpus in the repository is only read; what a run finds worth keeping goes to `target/fuzz`, input that broke
-//! something to `protocols/fuzz/artifacts`.
+//! The corpus in the repository is only read. Inputs that reach new code are kept in `target/fuzz`, inputs that break
+//! a parser in `protocols/fuzz/artifacts`.
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use onlooker_ebpf_build::Cache;
 
-use crate::setup::{self, Part};
-use crate::shell;
+use crate::setup::{self, CARGO_FUZZ};
+use crate::{Verb, shell};
 
-/// Fuzzes the parsers.
+/// Fuzz the parsers, one target after another.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only this target; each of them in turn unless one is named.
+    /// Fuzz only this target.
     target: Option<String>,
-    /// For how long, each.
+    /// How long to fuzz each target.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
 }
 
-/// One input may take this many seconds before it counts as a hang.
+/// An input that takes longer than this many seconds is reported as a hang.
 const HANG: u32 = 10;
 
-pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::make_ready(&[Part::Fuzz])?;
-    let targets = match &options.target {
-        Some(target) => vec![target.clone()],
-        None => targets()?,
-    };
-    let fails = |target: &String| command(target, options.seconds).and_then(|mut fuzz| shell::run(&mut fuzz)).is_err();
-    let broken: Vec<_> = targets.into_iter().filter(fails).collect();
-    if !broken.is_empty() {
-        bail!("fuzzing broke {}", broken.join(", "));
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        setup::make_ready(&[&setup::FUZZ])?;
+        let targets = match &self.target {
+            Some(target) => vec![target.clone()],
+            None => targets()?,
+        };
+        let fails =
+            |target: &String| fuzzer(target, self.seconds).and_then(|mut fuzzer| shell::run(&mut fuzzer)).is_err();
+        let broken: Vec<_> = targets.into_iter().filter(fails).collect();
+        if !broken.is_empty() {
+            bail!("fuzzing broke {}", broken.join(", "));
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    Ok(())
+}
+
+/// Fuzzes every target for `seconds`, as many at a time as there are processors. Returns each with its result.
+pub(crate) fn fuzz_all(seconds: u32) -> Result<Vec<(String, Result<()>)>> {
+    let targets = Mutex::new(targets()?.into_iter());
+    let next = || targets.lock().expect("no other thread panics").next();
+    let work = || {
+        let mut results = Vec::new();
+        while let Some(target) = next() {
+            shell::say(&format!("fuzz: {target}, {seconds} s"));
+            let result = fuzz_quietly(&target, seconds);
+            results.push((target, result));
+        }
+        results
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let results = workers.into_iter().map(|worker| worker.join().expect("a worker returns errors"));
+        Ok(results.flatten().collect())
+    })
 }
 
 /// The names of all fuzz targets.
-pub(crate) fn targets() -> Result<Vec<String>> {
+fn targets() -> Result<Vec<String>> {
     let workspace = shell::workspace()?;
     let names = shell::read(cargo_fuzz(&workspace)?.args(["fuzz", "list", "--fuzz-dir", "protocols/fuzz"]))?;
     Ok(names.lines().map(str::to_owned).collect())
 }
 
-/// Fuzzes one target for `seconds`. Fails when an input breaks it, with the end of what the fuzzer printed; all of it is in
-/// `target/fuzz`.
-pub(crate) fn fuzz_quietly(target: &str, seconds: u32) -> Result<()> {
-    /// Lines that tell of a crash: the message, the stack, the input.
-    const TOLD: usize = 80;
-    let mut command = command(target, seconds)?;
+/// Fuzzes one target. Its output goes to a file in `target/fuzz`. The error has the last lines of it.
+fn fuzz_quietly(target: &str, seconds: u32) -> Result<()> {
+    /// Enough for a crash: the message, the stack and the input.
+    const REPORTED_LINES: usize = 80;
+    let mut fuzzer = fuzzer(target, seconds)?;
     let log = shell::workspace()?.join("target/fuzz").join(target).with_extension("log");
     let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-    command.stdout(file.try_clone().context("cannot use a file twice")?).stderr(file);
-    shell::run(&mut command).map_err(|error| {
+    fuzzer.stdin(Stdio::null()).stdout(file.try_clone().context("cannot share the log file")?).stderr(file);
+    shell::run(&mut fuzzer).map_err(|error| {
         let printed = shell::file(&log).unwrap_or_default();
         let lines: Vec<_> = printed.lines().collect();
-        error.context(lines[lines.len().saturating_sub(TOLD)..].join("\n"))
+        error.context(lines[lines.len().saturating_sub(REPORTED_LINES)..].join("\n"))
     })
 }
 
-/// The fuzzer of one target, to run for `seconds`.
-fn command(target: &str, seconds: u32) -> Result<Command> {
+/// The command that fuzzes one target for `seconds`.
+fn fuzzer(target: &str, seconds: u32) -> Result<Command> {
     let workspace = shell::workspace()?;
     let found = workspace.join("target/fuzz/corpus").join(target);
     fs::create_dir_all(&found).with_context(|| format!("cannot create {}", found.display()))?;
     let mut command = cargo_fuzz(&workspace)?;
     command.args(["fuzz", "run", "--fuzz-dir", "protocols/fuzz"]);
     if !has_address_sanitizer() {
-        shell::say("fuzz: this nightly has no AddressSanitizer: fuzzing without");
+        shell::say("fuzz: this nightly has no AddressSanitizer: fuzzing without it");
         command.args(["--sanitizer", "none"]);
     }
     // libFuzzer writes to the first corpus and only reads the others.
@@ -85,17 +110,17 @@ fn command(target: &str, seconds: u32) -> Result<Command> {
 }
 
 fn cargo_fuzz(workspace: &Path) -> Result<Command> {
-    let mut command = Command::new(Cache::locate()?.dir().join("cargo-fuzz/bin/cargo-fuzz"));
+    let mut command = Command::new(CARGO_FUZZ.path(&Cache::locate()?));
     command
         .current_dir(workspace)
         .env("CARGO_TARGET_DIR", workspace.join("target/fuzz"))
-        // Ours is a stable one; only a nightly instruments.
+        // The variable names a stable cargo. Only a nightly compiler instruments code.
         .env("CARGO", "cargo")
         .env("RUSTUP_TOOLCHAIN", "nightly");
     Ok(command)
 }
 
-/// Whether the nightly has the runtime of AddressSanitizer, which not every distribution of it brings.
+/// Whether the nightly has the runtime of AddressSanitizer. Not every distribution of it does.
 fn has_address_sanitizer() -> bool {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let sysroot = shell::read(Command::new("rustc").args(["--print", "sysroot"]).env("RUSTUP_TOOLCHAIN", "nightly"));

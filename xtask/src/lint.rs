@@ -1,32 +1,111 @@
-//! `cargo xtask lint`: what a reviewer should not have to say.
+//! `cargo xtask lint`: formatting, clippy, rustdoc and the dependencies' licences and sources.
+
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use onlooker_ebpf_build::Cache;
 
-use crate::shell;
+use crate::setup::{self, DENY};
+use crate::{Verb, shell};
 
-/// Checks formatting, clippy and the documentation, in the kernel programs too; warnings are errors.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Options {}
+/// Check formatting, clippy, documentation and dependencies. Warnings are errors.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Run only these checks.
+    #[arg(value_parser = names())]
+    checks: Vec<String>,
+    /// Leave out what needs the eBPF toolchain: the kernel programs, and the crates that embed them.
+    #[arg(long)]
+    without_ebpf: bool,
+    /// Check the dependencies against the advisory database too, which is fetched over the network.
+    #[arg(long)]
+    advisories: bool,
+}
 
-/// The workspaces of their own, which `--all` and `--workspace` do not reach.
-const APART: [&str; 2] = ["ebpf/Cargo.toml", "protocols/fuzz/Cargo.toml"];
+/// A check, and what it needs.
+struct Check {
+    name: &'static str,
+    needs_ebpf: bool,
+    run: fn(&Options) -> Result<()>,
+}
 
-pub(crate) fn run(_: &Options) -> Result<()> {
-    let mut checks = vec![("format", shell::run(shell::cargo()?.args(["fmt", "--all", "--check"])))];
-    for manifest in APART {
-        checks.push(("format", shell::run(shell::cargo()?.args(["fmt", "--check", "--manifest-path", manifest]))));
+const CHECKS: &[Check] = &[
+    Check { name: "format", needs_ebpf: false, run: format },
+    Check { name: "clippy", needs_ebpf: false, run: clippy },
+    Check { name: "clippy-ebpf", needs_ebpf: true, run: |_| onlooker_ebpf_build::lint(&shell::workspace()?) },
+    Check { name: "documentation", needs_ebpf: false, run: documentation },
+    Check { name: "dependencies", needs_ebpf: false, run: dependencies },
+];
+
+/// The manifests of all workspaces. `--workspace` reaches only the members of one.
+const WORKSPACES: [&str; 3] = ["Cargo.toml", "ebpf/Cargo.toml", "protocols/fuzz/Cargo.toml"];
+
+/// The crates that embed the kernel programs.
+const EMBEDDING: [&str; 2] = ["onlooker", "onlooker-bench"];
+
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        let failed: Vec<_> =
+            check(self)?.into_iter().filter_map(|(name, result)| result.is_err().then_some(name)).collect();
+        if !failed.is_empty() {
+            bail!("failed checks: {}", failed.join(", "));
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
-    checks.push(("clippy", shell::run(shell::cargo()?.args(clippy))));
-    checks.push(("clippy of ebpf", onlooker_ebpf_build::lint(&shell::workspace()?)));
-    let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
-    checks.push(("documentation", shell::run(shell::cargo()?.args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))));
+}
 
-    // All of them, so that one run tells everything that is to be mended.
-    let mut failed: Vec<_> = checks.iter().filter(|(_, result)| result.is_err()).map(|(name, _)| *name).collect();
-    failed.dedup();
-    if !failed.is_empty() {
-        bail!("not clean: {}", failed.join(", "));
+fn names() -> Vec<&'static str> {
+    CHECKS.iter().map(|check| check.name).collect()
+}
+
+/// Runs the checks, also after one failed, and returns each with its result.
+pub(crate) fn check(options: &Options) -> Result<Vec<(&'static str, Result<()>)>> {
+    setup::make_ready(&[&DENY.part])?;
+    let is_wanted = |check: &&Check| {
+        (options.checks.is_empty() || options.checks.iter().any(|name| name == check.name))
+            && !(options.without_ebpf && check.needs_ebpf)
+    };
+    Ok(CHECKS.iter().filter(is_wanted).map(|check| (check.name, (check.run)(options))).collect())
+}
+
+fn format(_: &Options) -> Result<()> {
+    for manifest in WORKSPACES {
+        shell::run(shell::cargo()?.args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
     }
     Ok(())
+}
+
+fn clippy(options: &Options) -> Result<()> {
+    let mut clippy = shell::cargo()?;
+    clippy.args(["clippy", "--workspace", "--all-targets"]).args(excluded(options));
+    shell::run(clippy.args(["--", "-Dwarnings"]))
+}
+
+fn documentation(options: &Options) -> Result<()> {
+    let mut doc = shell::cargo()?;
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).args(excluded(options));
+    shell::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+/// Checks each workspace's dependencies against deny.toml.
+fn dependencies(options: &Options) -> Result<()> {
+    let deny = DENY.tool.path(&Cache::locate()?);
+    let mut checks = vec!["licenses", "bans", "sources"];
+    if options.advisories {
+        checks.push("advisories");
+    }
+    for manifest in WORKSPACES {
+        let mut command = shell::cargo_plugin(&deny)?;
+        command.args(["--workspace", "--all-features", "--locked", "--manifest-path", manifest]);
+        if !options.advisories {
+            command.arg("--offline");
+        }
+        shell::run(command.args(["check", "--config", "deny.toml"]).args(&checks))?;
+    }
+    Ok(())
+}
+
+fn excluded(options: &Options) -> Vec<&'static str> {
+    let packages = if options.without_ebpf { &EMBEDDING[..] } else { &[] };
+    packages.iter().flat_map(|package| ["--exclude", package]).collect()
 }

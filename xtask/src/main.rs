@@ -1,10 +1,13 @@
-//! Every habit of the project as one verb: `cargo xtask <verb>`.
+//! The project's developer commands, one file each: `cargo xtask <verb>`.
 
 mod bench;
+mod build;
 mod build_ebpf;
+mod ci;
 mod demo;
 mod fuzz;
 mod lint;
+mod mutants;
 mod run;
 mod setup;
 mod shell;
@@ -13,40 +16,82 @@ mod vm;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::{Context as _, Result};
+use clap::{ArgMatches, Command};
 
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Every habit of the project as one verb.")]
-enum Verb {
-    Setup(setup::Options),
-    BuildEbpf(build_ebpf::Options),
-    Run(run::Options),
-    Demo(demo::Options),
-    Test(test::Options),
-    Lint(lint::Options),
-    Fuzz(fuzz::Options),
-    Bench(bench::Options),
-    Vm(vm::Options),
+/// The options of a verb and what it does with them. The first line of the type's doc comment is the verb's help.
+trait Verb: clap::Args {
+    /// Returns the exit code of the process. An error is printed and exits with 1.
+    fn run(&self) -> Result<ExitCode>;
 }
 
+/// A row of [`VERBS`].
+struct Entry {
+    name: &'static str,
+    options: fn(Command) -> Command,
+    run: fn(&ArgMatches) -> Result<ExitCode>,
+}
+
+impl Entry {
+    const fn of<V: Verb>(name: &'static str) -> Self {
+        Self {
+            name,
+            options: V::augment_args,
+            run: |matches| V::from_arg_matches(matches).context("clap checked the arguments")?.run(),
+        }
+    }
+}
+
+/// All verbs, in the order of `--help`.
+const VERBS: &[Entry] = &[
+    Entry::of::<setup::Options>("setup"),
+    Entry::of::<build::Options>("build"),
+    Entry::of::<build_ebpf::Options>("build-ebpf"),
+    Entry::of::<run::Options>("run"),
+    Entry::of::<demo::Options>("demo"),
+    Entry::of::<test::Options>("test"),
+    Entry::of::<lint::Options>("lint"),
+    Entry::of::<ci::Options>("ci"),
+    Entry::of::<fuzz::Options>("fuzz"),
+    Entry::of::<mutants::Options>("mutants"),
+    Entry::of::<bench::Options>("bench"),
+    Entry::of::<vm::Options>("vm"),
+];
+
 fn main() -> ExitCode {
-    let done = |()| ExitCode::SUCCESS;
-    let result = match Verb::parse() {
-        Verb::Setup(options) => setup::run(&options).map(done),
-        Verb::BuildEbpf(options) => build_ebpf::run(&options).map(done),
-        Verb::Run(options) => run::run(&options).map(done),
-        Verb::Demo(options) => demo::run(&options).map(done),
-        Verb::Test(options) => test::run(&options),
-        Verb::Lint(options) => lint::run(&options).map(done),
-        Verb::Fuzz(options) => fuzz::run(&options).map(done),
-        Verb::Bench(options) => bench::run(&options).map(done),
-        Verb::Vm(options) => vm::run(&options),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            shell::error(&error);
-            ExitCode::FAILURE
+    let matches = command().get_matches();
+    let verb = matches.subcommand().and_then(|(name, options)| Some((find(name)?, options)));
+    // clap exits by itself when the verb is missing or unknown.
+    let result = verb.context("clap checked the verb").and_then(|(verb, options)| (verb.run)(options));
+    result.unwrap_or_else(|error| {
+        shell::error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn find(name: &str) -> Option<&'static Entry> {
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+fn command() -> Command {
+    let verbs = VERBS.iter().map(|verb| (verb.options)(Command::new(verb.name)));
+    Command::new("cargo xtask")
+        .bin_name("cargo xtask")
+        .about("Onlooker's developer commands")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(verbs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn every_verb_has_valid_options_and_a_help_text() {
+        command().debug_assert();
+        for verb in command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
         }
     }
 }

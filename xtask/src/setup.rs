@@ -1,8 +1,9 @@
-//! `cargo xtask setup`: makes ready what building and testing need. Run twice, it does nothing the second time.
+//! `cargo xtask setup`: installs what building and testing need.
 //!
-//! Everything that is made once per machine lives in `$XDG_CACHE_HOME/onlooker`, never under `target/`, so that a clean
-//! clone builds at once. What is there is complete: a part is moved to its place, or marked, when it is done.
+//! What is made once per machine lives in `$XDG_CACHE_HOME/onlooker`, never below `target/`, so that a second clone
+//! needs no second set-up. A part that exists is complete: it is moved to its place, or marked, when it is done.
 
+mod cargo_tool;
 mod collector;
 mod debian;
 mod ebpf;
@@ -13,60 +14,68 @@ mod python;
 pub(crate) mod vm;
 
 use std::fs::{self, File};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use onlooker_ebpf_build::Cache;
 
-/// Makes ready what building and testing need; run twice, it does nothing the second time.
+use crate::Verb;
+
+pub(crate) use self::cargo_tool::{DENY, MUTANTS};
+pub(crate) use self::collector::COLLECTOR;
+pub(crate) use self::ebpf::EBPF;
+pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
+pub(crate) use self::packages::PACKAGES;
+pub(crate) use self::python::PYTHON;
+
+/// Install what building and testing need. The second time there is nothing to do.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only these parts; all of them unless some are named.
-    #[arg(value_enum)]
-    parts: Vec<Part>,
+    /// Install only these parts. By default all, except those that are marked "on demand".
+    #[arg(value_parser = names())]
+    parts: Vec<String>,
 }
 
-/// What can be made ready by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Part {
-    /// The compiler and linker of the kernel programs.
-    Ebpf,
-    /// The servers and tools of the system: nginx, PostgreSQL, Redis, Node, curl, wrk, ...
-    Packages,
-    /// The environment of the Python applications that are traced.
-    Python,
-    /// The OpenTelemetry Collector that receives what the tests export.
-    Collector,
-    /// cargo-fuzz, and the nightly compiler that it needs.
-    Fuzz,
-    /// QEMU and the kernels that `cargo xtask vm` boots.
-    Vm,
+/// A part of the set-up that can be installed by itself.
+pub(crate) struct Part {
+    name: &'static str,
+    about: &'static str,
+    /// Whether `cargo xtask setup` installs it. The verb that needs it always does.
+    by_default: bool,
+    /// Installs the part if it is missing. Prints one line: what was done, or that it was there.
+    make_ready: fn(&Cache) -> Result<()>,
 }
 
-/// In the order in which one needs another.
-const ALL: [Part; 6] = [Part::Ebpf, Part::Packages, Part::Python, Part::Collector, Part::Fuzz, Part::Vm];
+/// All parts. A part comes after those that it needs.
+const PARTS: &[&Part] = &[&EBPF, &PACKAGES, &PYTHON, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
 
-pub(crate) fn run(options: &Options) -> Result<()> {
-    make_ready(if options.parts.is_empty() { &ALL } else { &options.parts })
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        let named: Vec<_> =
+            PARTS.iter().copied().filter(|part| self.parts.iter().any(|name| name == part.name)).collect();
+        make_ready(&if named.is_empty() { defaults() } else { named })?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
-/// Makes `parts` ready, each saying one line: what it did, or that it had nothing to do.
-pub(crate) fn make_ready(parts: &[Part]) -> Result<()> {
+fn names() -> PossibleValuesParser {
+    PARTS.iter().map(|part| PossibleValue::new(part.name).help(part.about)).collect::<Vec<_>>().into()
+}
+
+/// The parts that `cargo xtask setup` installs.
+pub(crate) fn defaults() -> Vec<&'static Part> {
+    PARTS.iter().copied().filter(|part| part.by_default).collect()
+}
+
+/// Installs those of `parts` that are missing.
+pub(crate) fn make_ready(parts: &[&Part]) -> Result<()> {
     let cache = Cache::locate()?;
     let _lock = lock(&cache)?;
-    for part in parts {
-        match part {
-            Part::Ebpf => ebpf::make_ready(&cache)?,
-            Part::Packages => packages::make_ready()?,
-            Part::Python => python::make_ready()?,
-            Part::Collector => collector::make_ready()?,
-            Part::Fuzz => fuzz::make_ready(&cache)?,
-            Part::Vm => vm::make_ready(&cache)?,
-        }
-    }
-    Ok(())
+    parts.iter().try_for_each(|part| (part.make_ready)(&cache))
 }
 
-/// Keeps a second setup waiting until this one is done; released when the file is closed.
+/// Makes a second setup wait until this one is done. Closing the file releases the lock.
 fn lock(cache: &Cache) -> Result<File> {
     let dir = cache.dir();
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;

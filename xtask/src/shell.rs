@@ -1,4 +1,4 @@
-//! Running other programs and speaking to the person, the only place that prints.
+//! Starts other programs, and prints: no other module writes to stdout or stderr.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,35 +8,44 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The folder of the workspace this xtask was compiled in.
+/// The folder of the workspace that this xtask was compiled in.
 pub(crate) fn workspace() -> Result<PathBuf> {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     Ok(xtask.parent().context("the xtask crate is a folder of the workspace")?.to_path_buf())
 }
 
-/// Says what a verb did, on stdout.
-#[expect(clippy::print_stdout, reason = "the one place that speaks")]
+/// Prints a line to stdout.
+#[expect(clippy::print_stdout, reason = "the only place that prints")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
-/// Says why a verb failed, on stderr.
-#[expect(clippy::print_stderr, reason = "the one place that speaks")]
+/// Prints an error with its causes to stderr.
+#[expect(clippy::print_stderr, reason = "the only place that prints")]
 pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
 
-/// The cargo that runs us, in the workspace.
+/// The cargo that runs this program, in the workspace.
 pub(crate) fn cargo() -> Result<Command> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()?);
-    // `cargo run` says of this crate what build scripts (ring's) take for a change: all would be built anew, each time.
+    in_workspace(Path::new(&env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// A cargo plugin that was installed apart from cargo, in the workspace.
+pub(crate) fn cargo_plugin(program: &Path) -> Result<Command> {
+    in_workspace(program)
+}
+
+fn in_workspace(program: &Path) -> Result<Command> {
+    let mut command = Command::new(program);
+    command.current_dir(workspace()?);
+    // `cargo run` sets these for xtask. Build scripts (ring's) would take them for a change, and build again each time.
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-            cargo.env_remove(name);
+            command.env_remove(name);
         }
     }
-    Ok(cargo)
+    Ok(command)
 }
 
 /// Runs a command with this process's stdout and stderr. Fails unless it succeeds.
@@ -54,18 +63,26 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     if !output.status.success() {
         bail!("{} failed ({}): {}", line(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("what {} printed is not text", name(command)))
+    String::from_utf8(output.stdout).with_context(|| format!("{} printed something that is not UTF-8", name(command)))
 }
 
-/// Reads a file of text.
+/// Reads a text file.
 pub(crate) fn file(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
-    // SAFETY: geteuid has no preconditions and can't fail.
+    // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// Fails with the command to use instead, unless this process runs as root.
+pub(crate) fn need_root(verb: &str, why: &str) -> Result<()> {
+    if !is_root() {
+        bail!("{why}: run `sudo -E env PATH=\"$PATH\" cargo xtask {verb}`");
+    }
+    Ok(())
 }
 
 fn name(command: &Command) -> String {

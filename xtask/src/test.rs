@@ -1,93 +1,173 @@
-//! `cargo xtask test`: all tests, and a count at the end that leaves none out.
+//! `cargo xtask test`: all tests, and a final line that counts them.
 
+mod portable;
 mod tally;
 
-use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use onlooker_tests::SKIPPED_FILE;
 
-use self::tally::Tally;
-use crate::setup::{self, Part};
-use crate::{demo, fuzz, run, shell};
+use self::portable::Portable;
+pub(crate) use self::tally::Tally;
+use crate::{Verb, build, demo, fuzz, setup, shell};
 
-/// Runs all tests: of the crates, end to end with real servers, the demo, and in CI a minute of every fuzz target.
+/// Run all tests: of the crates, end to end with real servers, and the demo (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Fuzz as in CI (where the variable CI is set).
+    /// Run only these suites, without the demo.
+    #[arg(value_parser = names())]
+    suites: Vec<String>,
+    /// Also fuzz each target for a minute, as CI does.
     #[arg(long)]
     fuzz: bool,
 }
 
-/// How long CI fuzzes each target.
-const FUZZ_SECONDS: u32 = 60;
-
-/// The exit code says whether all passed; the last line, the count, is the last that is said.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    if !shell::is_root() {
-        bail!(
-            "the end-to-end tests load programs into the kernel and need root: run `sudo -E env PATH=\"$PATH\" cargo xtask test`"
-        );
-    }
-    setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python, Part::Collector])?;
-    let agent = run::build_agent()?;
-
-    let mut tally = Tally::default();
-    cargo_test(&["--workspace", "--exclude", "onlooker-tests"], &[], &agent, &mut tally)?;
-    // One at a time: they measure times, and each is to have the machine to itself.
-    cargo_test(&["--package", "onlooker-tests"], &["--test-threads=1"], &agent, &mut tally)?;
-    if options.fuzz || env::var_os("CI").is_some() {
-        fuzz_all(&mut tally)?;
-    }
-    // Last, because from then on signals are heeded.
-    match demo::show(&agent) {
-        Ok(()) => tally.pass(),
-        Err(error) => tally.fail(&format!("the demo: {error:#}")),
-    }
-
-    for line in tally.summary() {
-        shell::say(&line);
-    }
-    Ok(if tally.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// A call of `cargo test`.
+struct Suite {
+    name: &'static str,
+    /// What is tested, and with which targets.
+    cargo: &'static [&'static str],
+    /// Arguments of the test runner.
+    runner: &'static [&'static str],
+    environment: Environment,
 }
 
-/// Runs `cargo test`, passing on what it prints and counting along.
-fn cargo_test(packages: &[&str], arguments: &[&str], agent: &Path, tally: &mut Tally) -> Result<()> {
+#[derive(Clone, Copy)]
+enum Environment {
+    /// That of this process.
+    Own,
+    /// No eBPF toolchain can be found.
+    WithoutToolchain,
+    /// No eBPF toolchain can be found, and the tests run as `nobody`.
+    Unprivileged,
+}
+
+/// Every test is in exactly one suite.
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "portable",
+        cargo: &["--package", "onlooker-engine", "--package", "onlooker-protocols", "--all-targets"],
+        runner: &[],
+        environment: Environment::Unprivileged,
+    },
+    // rustdoc keeps the compiled examples in a folder that only its own user can read.
+    Suite {
+        name: "examples",
+        cargo: &["--package", "onlooker-engine", "--package", "onlooker-protocols", "--doc"],
+        runner: &[],
+        environment: Environment::WithoutToolchain,
+    },
+    Suite {
+        name: "crates",
+        cargo: &[
+            "--workspace",
+            "--exclude",
+            "onlooker-engine",
+            "--exclude",
+            "onlooker-protocols",
+            "--exclude",
+            "onlooker-tests",
+        ],
+        runner: &[],
+        environment: Environment::Own,
+    },
+    // One at a time: these tests measure times.
+    Suite {
+        name: "end-to-end",
+        cargo: &["--package", "onlooker-tests"],
+        runner: &["--test-threads=1"],
+        environment: Environment::Own,
+    },
+];
+
+/// How long each target is fuzzed.
+const FUZZ_SECONDS: u32 = 60;
+
+impl Verb for Options {
+    /// The exit code tells whether all tests passed. The last line is the count.
+    fn run(&self) -> Result<ExitCode> {
+        need_root("test")?;
+        setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::COLLECTOR])?;
+        let mut tally = Tally::default();
+        if self.suites.is_empty() {
+            run_all(self.fuzz, &mut tally)?;
+        } else {
+            run_suites(|suite| self.suites.iter().any(|name| name == suite.name), &build::agent()?, &mut tally)?;
+        }
+        Ok(tally.finish())
+    }
+}
+
+fn names() -> Vec<&'static str> {
+    SUITES.iter().map(|suite| suite.name).collect()
+}
+
+/// Fails with the command to use instead, unless this process runs as root.
+pub(crate) fn need_root(verb: &str) -> Result<()> {
+    shell::need_root(verb, "the end-to-end tests load programs into the kernel, which needs root")
+}
+
+/// Runs every suite, the fuzz targets if `fuzz` is set, and the demo.
+pub(crate) fn run_all(fuzz: bool, tally: &mut Tally) -> Result<()> {
+    let agent = build::agent()?;
+    run_suites(|_| true, &agent, tally)?;
+    if fuzz {
+        setup::make_ready(&[&setup::FUZZ])?;
+        for (target, result) in fuzz::fuzz_all(FUZZ_SECONDS)? {
+            tally.add(&format!("fuzz target {target}"), result);
+        }
+    }
+    // Last, because the demo changes how signals are handled.
+    tally.add("the demo", demo::show(&agent));
+    Ok(())
+}
+
+fn run_suites(wanted: impl Fn(&Suite) -> bool, agent: &Path, tally: &mut Tally) -> Result<()> {
+    let portable = Portable::prepare()?;
+    if let Some(reason) = portable.privileged_because() {
+        tally.skip("unprivileged tests of the portable crates", reason);
+    }
+    SUITES.iter().filter(|suite| wanted(suite)).try_for_each(|suite| run_suite(suite, &portable, agent, tally))
+}
+
+/// Runs `cargo test`, prints what it prints, and counts the tests.
+fn run_suite(suite: &Suite, portable: &Portable, agent: &Path, tally: &mut Tally) -> Result<()> {
     let skipped = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
     let mut command = shell::cargo()?;
-    command.args(["test", "--no-fail-fast"]).args(packages).arg("--").args(arguments);
-    // The end-to-end tests take the agent as it is shipped.
-    command.env("ONLOOKER", agent).env(SKIPPED_FILE, skipped.path()).stdout(Stdio::piped());
-
-    let mut child = command.spawn().context("cannot start cargo")?;
+    command.args(["test", "--no-fail-fast"]).args(suite.cargo);
+    match suite.environment {
+        Environment::Own => {}
+        Environment::WithoutToolchain => portable.hide_toolchain(&mut command),
+        Environment::Unprivileged => {
+            portable.hide_toolchain(&mut command);
+            portable.drop_privileges(&mut command);
+        }
+    }
+    command.arg("--").args(suite.runner);
+    // The end-to-end tests run the release binary.
+    command.env("ONLOOKER", agent).env(SKIPPED_FILE, skipped.path());
     let failed_before = tally.failed();
+    let status = count_tests(&mut command, tally)?;
+    for line in shell::file(skipped.path())?.lines() {
+        tally.skip_passed(line);
+    }
+    if !status && tally.failed() == failed_before {
+        tally.fail(&format!("`cargo test {}` did not run all its tests", suite.cargo.join(" ")));
+    }
+    Ok(())
+}
+
+/// Runs a command that ends in test runners. Returns whether it succeeded.
+fn count_tests(command: &mut Command, tally: &mut Tally) -> Result<bool> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().context("its stdout is a pipe")?;
     for line in BufReader::new(stdout).lines() {
         let line = line.context("cannot read what cargo prints")?;
         tally.count(&line);
         shell::say(&line);
     }
-    let status = child.wait().context("cannot wait for cargo")?;
-    for line in shell::file(skipped.path())?.lines() {
-        tally.skip_a_passed_one(line);
-    }
-    if !status.success() && tally.failed() == failed_before {
-        tally.fail(&format!("`cargo test {}` did not come to its end ({status})", packages.join(" ")));
-    }
-    Ok(())
-}
-
-fn fuzz_all(tally: &mut Tally) -> Result<()> {
-    setup::make_ready(&[Part::Fuzz])?;
-    for target in fuzz::targets()? {
-        shell::say(&format!("fuzz: {target}, {FUZZ_SECONDS} s"));
-        match fuzz::fuzz_quietly(&target, FUZZ_SECONDS) {
-            Ok(()) => tally.pass(),
-            Err(error) => tally.fail(&format!("fuzz target {target}: {error:#}")),
-        }
-    }
-    Ok(())
+    Ok(child.wait().context("cannot wait for cargo")?.success())
 }

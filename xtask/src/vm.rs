@@ -18,10 +18,9 @@ use onlooker_tests::wait;
 use self::checks::{Built, Outcome, Results};
 use self::kernels::{GuestKernel, KERNELS, Unpacked};
 use self::report::Row;
-use crate::setup::{self, Part};
-use crate::{run, shell};
+use crate::{Verb, build, setup, shell};
 
-/// Boots Debian's kernels in QEMU under software emulation and checks Onlooker on each, or runs a command there (root).
+/// Boot Debian's kernels in QEMU under software emulation and check Onlooker on each, or run a command there (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only this kernel, such as 6.12-cloud; may be repeated.
@@ -44,25 +43,25 @@ const GUEST_ENDS_WITHIN: Duration = Duration::from_secs(900);
 /// How much of a failed check's output is shown.
 const LINES_SHOWN: usize = 40;
 
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    if !shell::is_root() {
-        bail!("serving the host's files to a guest needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask vm`");
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        shell::need_root("vm", "serving the host's files to a guest needs root")?;
+        let chosen = chosen(&self.kernels)?;
+        setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::vm::VM])?;
+        let agent = match &self.agent {
+            Some(agent) => agent.canonicalize().with_context(|| format!("cannot find {}", agent.display()))?,
+            None => build::agent()?,
+        };
+        if !self.command.is_empty() {
+            return run_command(&chosen, &agent, &self.command);
+        }
+        let rows = check(&chosen, agent)?;
+        if self.write {
+            report::write(&rows)?;
+        }
+        let failed = rows.iter().flat_map(|row| &row.outcomes).any(|outcome| outcome.fault.is_some());
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
-    let chosen = chosen(&options.kernels)?;
-    setup::make_ready(&[Part::Ebpf, Part::Packages, Part::Python, Part::Vm])?;
-    let agent = match &options.agent {
-        Some(agent) => agent.canonicalize().with_context(|| format!("cannot find {}", agent.display()))?,
-        None => run::build_agent()?,
-    };
-    if !options.command.is_empty() {
-        return run_command(&chosen, &agent, &options.command);
-    }
-    let rows = check(&chosen, agent)?;
-    if options.write {
-        report::write(&rows)?;
-    }
-    let failed = rows.iter().flat_map(|row| &row.outcomes).any(|outcome| outcome.fault.is_some());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Runs one command on each kernel. Fails if one of them does.

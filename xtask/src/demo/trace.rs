@@ -1,4 +1,4 @@
-//! Whether the demo's trace is all there, read from the OTLP JSON lines that the agent writes beside what it prints.
+//! Checks that one of the demo's traces is complete. Reads the OTLP JSON lines that the agent writes to a file.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -6,45 +6,45 @@ use std::path::Path;
 use anyhow::Result;
 use onlooker_tests::spans::{self, Span};
 
-/// From who asks to who is asked last, each the parent of the next: three services, their ends told apart by kind.
+/// The spans from the client to the last service, each the parent of the next: service and span kind.
 const CHAIN: [&str; 6] =
     ["curl client", "nginx server", "nginx client", "storefront server", "storefront client", "inventory server"];
 
-/// What the last of the chain asks, as `db.system.name` names it, each answered by a span of its own.
+/// Below the last span of the chain: the client and server spans of each database, with its `db.system.name`.
 const DATABASES: [[&str; 2]; 2] = [
     ["inventory client of redis", "redis-server server of redis"],
     ["inventory client of postgresql", "postgres server of postgresql"],
 ];
 
-/// What the trace that has most of it lacks of the whole chain; nothing if there is a trace that is whole.
+/// The faults of the trace that has the fewest. Empty if a trace is complete.
 pub(super) fn faults(file: &Path) -> Result<Vec<String>> {
     let mut traces: HashMap<String, Vec<Span>> = HashMap::new();
     for span in spans::from_requests(&spans::read_lines(file)?)? {
         traces.entry(span.trace_id.clone()).or_default().push(span);
     }
     let nearest = traces.values().map(|trace| faults_of(trace)).min_by_key(Vec::len);
-    Ok(nearest.unwrap_or_else(|| vec!["no span came".to_owned()]))
+    Ok(nearest.unwrap_or_else(|| vec!["no span was exported".to_owned()]))
 }
 
 fn faults_of(trace: &[Span]) -> Vec<String> {
-    let here: HashMap<_, _> = trace.iter().map(|span| (span.span_id.as_str(), span)).collect();
+    let spans: HashMap<_, _> = trace.iter().map(|span| (span.span_id.as_str(), span)).collect();
     let mut faults = Vec::new();
     let roots = trace.iter().filter(|span| span.parent.is_none()).count();
     if roots != 1 {
         faults.push(format!("{roots} spans have no parent"));
     }
-    let is_orphan = |span: &&Span| span.parent.as_deref().is_some_and(|parent| !here.contains_key(parent));
+    let is_orphan = |span: &&Span| span.parent.as_deref().is_some_and(|parent| !spans.contains_key(parent));
     faults.extend(trace.iter().filter(is_orphan).map(|span| format!("the parent of `{}` is missing", step(span))));
 
-    let lines: BTreeSet<_> = trace.iter().map(|span| line(span, &here)).collect();
+    let paths: BTreeSet<_> = trace.iter().map(|span| path(span, &spans)).collect();
     for database in DATABASES {
         let whole = [&CHAIN[..], &database].concat();
-        // Below the first that is missing nothing can be in its place.
-        let missing = (1..=whole.len()).find(|&length| !lines.contains(&whole[..length].join(" > ")));
+        // Only the first missing span is a fault: nothing below it can be in its place.
+        let missing = (1..=whole.len()).find(|&length| !paths.contains(&whole[..length].join(" > ")));
         if let Some(length) = missing {
             let above = if length == 1 { "the root".to_owned() } else { format!("below `{}`", whole[length - 2]) };
             let fault = format!("`{}` is not {above}", whole[length - 1]);
-            // Both need the chain.
+            // Both databases share the chain above them.
             if !faults.contains(&fault) {
                 faults.push(fault);
             }
@@ -53,21 +53,21 @@ fn faults_of(trace: &[Span]) -> Vec<String> {
     faults
 }
 
-/// The span's ancestors, the first of them first, and the span itself.
-fn line(span: &Span, here: &HashMap<&str, &Span>) -> String {
-    let parent = |span: &&Span| here.get(span.parent.as_deref()?).copied();
-    // No longer than the trace, in case it is a circle.
-    let mut steps: Vec<_> = std::iter::successors(Some(span), parent).take(here.len()).map(step).collect();
+/// The span's ancestors, the root first, and the span itself.
+fn path(span: &Span, spans: &HashMap<&str, &Span>) -> String {
+    let parent = |span: &&Span| spans.get(span.parent.as_deref()?).copied();
+    // At most as long as the trace, in case of a cycle.
+    let mut steps: Vec<_> = std::iter::successors(Some(span), parent).take(spans.len()).map(step).collect();
     steps.reverse();
     steps.join(" > ")
 }
 
 fn step(span: &Span) -> String {
-    let of = match span.get("db.system.name") {
+    let system = match span.get("db.system.name") {
         "" => String::new(),
         database => format!(" of {database}"),
     };
-    format!("{} {}{of}", span.service, span.kind)
+    format!("{} {}{system}", span.service, span.kind)
 }
 
 #[cfg(test)]
@@ -119,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_whole_when_each_end_of_each_step_is_in_its_place() -> Result<()> {
+    fn a_trace_is_complete_when_every_span_has_its_place() -> Result<()> {
         assert_eq!(faults_with(|_| ())?, [""; 0]);
-        assert_eq!(faults_with(Vec::clear)?, ["no span came"]);
+        assert_eq!(faults_with(Vec::clear)?, ["no span was exported"]);
         let without_redis = faults_with(|rows| rows.retain(|row| row.0 != "redis-server"))?;
         assert_eq!(without_redis, ["`redis-server server of redis` is not below `inventory client of redis`"]);
         let without_curl = faults_with(|rows| rows.retain(|row| row.0 != "curl"))?;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_tree_with_all_services_is_not_enough() -> Result<()> {
+    fn a_span_below_the_wrong_parent_is_a_fault() -> Result<()> {
         let at_nginx = faults_with(|rows| rows[3].3 = "b")?;
         assert_eq!(at_nginx, ["`storefront server` is not below `nginx client`"]);
         let at_the_root = faults_with(|rows| rows[8].3 = "a")?;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_has_no_root() -> Result<()> {
+    fn a_cycle_has_no_root() -> Result<()> {
         let faults = faults_with(|rows| rows[0].3 = "j")?;
         assert_eq!(faults, ["0 spans have no parent", "`curl client` is not the root"]);
         Ok(())

@@ -1,4 +1,4 @@
-//! What a Debian machine can be asked for: packages and their dependencies.
+//! Debian packages: finding, unpacking and installing them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,12 +11,12 @@ use onlooker_tests::{machine::find_program, wait};
 
 use crate::shell;
 
-/// Whether this is Debian or a system made from it, with its package tools.
+/// Whether this is Debian or a derivative, with its package tools.
 pub(super) fn is_here() -> bool {
     Path::new("/etc/debian_version").exists() && find_program("apt-get").is_some() && find_program("dpkg-deb").is_some()
 }
 
-/// Fetches the package lists if there are none; lists that are there are good enough.
+/// Fetches the package lists if there are none. Existing lists are used as they are.
 pub(super) fn need_package_lists() -> Result<()> {
     let lists = fs::read_dir("/var/lib/apt/lists").context("cannot read /var/lib/apt/lists")?;
     let there = lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"));
@@ -27,11 +27,11 @@ pub(super) fn need_package_lists() -> Result<()> {
     Ok(())
 }
 
-/// The dependency of `package`'s candidate whose name begins with `prefix`.
+/// The name of the dependency of `package` that begins with `prefix`.
 pub(super) fn dependency_of(package: &str, prefix: &str) -> Result<String> {
     let record = shell::read(Command::new("apt-cache").args(["show", "--no-all-versions", package]))?;
     dependency_in(&record, prefix)
-        .with_context(|| format!("Debian's {package} depends on no {prefix}*: has this release been renamed?"))
+        .with_context(|| format!("Debian's package {package} does not depend on any {prefix}*"))
 }
 
 fn dependency_in(record: &str, prefix: &str) -> Option<String> {
@@ -40,12 +40,12 @@ fn dependency_in(record: &str, prefix: &str) -> Option<String> {
     names.map(|name| name.split(':').next().unwrap_or(name)).find(|name| name.starts_with(prefix)).map(str::to_owned)
 }
 
-/// Downloads the candidates of `packages` and unpacks them below `root`, installing nothing.
+/// Downloads `packages` and unpacks them below `root`. Nothing is installed.
 pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
     let archives = tempfile::tempdir().context("cannot create a temporary folder")?;
     shell::run(
         Command::new("apt-get")
-            // Only we can write there, so for root too the download is not handed to another account.
+            // apt-get's download account has no access to this folder.
             .args(["--quiet", "-o", "APT::Sandbox::User=root", "download"])
             .args(packages)
             .current_dir(archives.path()),
@@ -60,7 +60,7 @@ pub(super) fn unpack(packages: &[&str], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs `packages` without starting what they bring: a test starts its servers itself, on ports of its own.
+/// Installs `packages` without starting their services: a test starts its servers itself, on its own ports.
 pub(super) fn install(packages: &[&str]) -> Result<()> {
     if !shell::is_root() {
         bail!(
@@ -69,7 +69,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
         );
     }
     need_package_lists()?;
-    // From here on an interrupted install must still take the policy away.
+    // An interrupted install must still remove the policy.
     wait::handle_signals()?;
     let _policy = NoServices::declare()?;
     shell::run(
@@ -84,21 +84,21 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The policy that forbids packages to start services (invoke-rc.d(8)), for as long as this lives.
+/// Forbids packages to start services (invoke-rc.d(8)) until it is dropped.
 struct NoServices {
-    /// None where the machine has a policy of its own, which stays as it is.
-    ours: Option<PathBuf>,
+    /// The policy file. `None` if the machine already has a policy: it stays as it is.
+    created: Option<PathBuf>,
 }
 
 impl NoServices {
     fn declare() -> Result<Self> {
         let path = PathBuf::from("/usr/sbin/policy-rc.d");
         if path.exists() {
-            return Ok(Self { ours: None });
+            return Ok(Self { created: None });
         }
         // 101: "action forbidden by policy".
         fs::write(&path, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {}", path.display()))?;
-        let policy = Self { ours: Some(path.clone()) };
+        let policy = Self { created: Some(path.clone()) };
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("cannot make {} executable", path.display()))?;
         Ok(policy)
@@ -107,13 +107,10 @@ impl NoServices {
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        if let Some(path) = &self.ours
+        if let Some(path) = &self.created
             && let Err(error) = fs::remove_file(path)
         {
-            shell::say(&format!(
-                "{} could not be removed ({error}): remove it, or services will not start",
-                path.display()
-            ));
+            shell::say(&format!("cannot remove {} ({error}): remove it, or services will not start", path.display()));
         }
     }
 }

@@ -1,4 +1,6 @@
-//! A compiler for the kernel programs: one of rustup's where it has rust-src, else Debian's in the cache; and bpf-linker.
+//! The eBPF toolchain: a compiler and bpf-linker.
+//!
+//! The compiler is a rustup toolchain with `rust-src`, or else Debian's `rustc-web`, unpacked in the cache.
 
 use std::fs;
 use std::path::Path;
@@ -7,27 +9,42 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use onlooker_ebpf_build::{BPF_LINKER_VERSION, Cache, LLVM_MAJOR, Origin, Toolchain};
 
-use crate::setup::debian;
+use super::cargo_tool::CargoTool;
+use super::{Part, debian};
 use crate::shell;
 
-/// Finds or installs the compiler and bpf-linker, and says which.
-pub(super) fn make_ready(cache: &Cache) -> Result<()> {
+pub(crate) const EBPF: Part =
+    Part { name: "ebpf", about: "The compiler and the linker of the kernel programs", by_default: true, make_ready };
+
+/// Most of its work is done by the LLVM of the compiler, which is loaded as a shared library.
+const BPF_LINKER: CargoTool = CargoTool { name: "bpf-linker", version: BPF_LINKER_VERSION, optimised: false };
+
+fn make_ready(cache: &Cache) -> Result<()> {
     let compiler = match Toolchain::find_compiler(cache) {
-        // rustup's clippy is a component that its owner may leave out; in the cache it is ours to bring.
+        // The owner of a rustup toolchain may leave clippy out. The compiler in the cache always has it.
         Some(compiler) if compiler.origin != Origin::Debian || compiler.clippy.is_file() => {
             shell::say(&format!("eBPF compiler: {} (already there)", compiler.origin));
             compiler
         }
         _ => install_compiler(cache)?,
     };
-    install_linker(cache, &compiler)
+    BPF_LINKER.install(cache, &mut linker(&compiler))?;
+    shell::read(linker(&compiler).arg("--version"))
+        .with_context(|| format!("bpf-linker does not start with the LLVM of {}", compiler.origin))?;
+    Ok(())
+}
+
+fn linker(compiler: &Toolchain) -> Command {
+    let mut linker = Command::new(compiler.linker_dir.join("bpf-linker"));
+    linker.env("LD_LIBRARY_PATH", &compiler.library_dir);
+    linker
 }
 
 fn install_compiler(cache: &Cache) -> Result<Toolchain> {
     if !debian::is_here() {
         bail!(
             "no Rust toolchain here can compile for BPF: run `rustup toolchain install nightly --component rust-src` \
-             (one whose LLVM is {LLVM_MAJOR} or older), then `cargo xtask setup`"
+             (one with LLVM {LLVM_MAJOR} or older), then `cargo xtask setup`"
         );
     }
     let place = cache.debian_toolchain();
@@ -50,37 +67,13 @@ fn install_compiler(cache: &Cache) -> Result<Toolchain> {
     Ok(Toolchain::of_debian(&place, cache))
 }
 
-/// Downloads and unpacks rustc-web and what it needs to compile `core`. Needs no root: nothing is installed, because
-/// rustc-web conflicts with rustup as an installed package.
+/// Downloads and unpacks rustc-web and what it needs to compile `core`.
+///
+/// Nothing is installed, because the package rustc-web conflicts with rustup. So this needs no root.
 fn unpack_compiler(root: &Path) -> Result<()> {
     debian::need_package_lists()?;
-    // The packages' names carry versions: libstd-rust-web-1.96, libllvm22. They are what the candidates depend on.
+    // Some package names carry a version: libstd-rust-web-1.96, libllvm22. The dependencies name them.
     let std = debian::dependency_of("libstd-rust-web-dev", "libstd-rust-web-")?;
     let llvm = debian::dependency_of(&std, "libllvm")?;
     debian::unpack(&["rustc-web", "libstd-rust-web-dev", "rust-web-src", "rust-web-clippy", &std, &llvm], root)
-}
-
-fn install_linker(cache: &Cache, compiler: &Toolchain) -> Result<()> {
-    if installed_linker(compiler).as_deref() == Some(BPF_LINKER_VERSION) {
-        shell::say(&format!("bpf-linker: {BPF_LINKER_VERSION} (already there)"));
-        return Ok(());
-    }
-    shell::say(&format!("bpf-linker: building {BPF_LINKER_VERSION}"));
-    shell::run(
-        shell::cargo()?
-            .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked", "--force", "--root"])
-            .arg(cache.bpf_linker_root())
-            .current_dir(cache.dir()),
-    )?;
-    if installed_linker(compiler).is_none() {
-        bail!("bpf-linker is built but does not start with the LLVM of {}", compiler.origin);
-    }
-    Ok(())
-}
-
-/// The version of the bpf-linker that is there, if it starts.
-fn installed_linker(compiler: &Toolchain) -> Option<String> {
-    let mut command = Command::new(compiler.linker_dir.join("bpf-linker"));
-    let answer = shell::read(command.arg("--version").env("LD_LIBRARY_PATH", &compiler.library_dir)).ok()?;
-    answer.trim().strip_prefix("bpf-linker ").map(str::to_owned)
 }

@@ -1,14 +1,14 @@
-//! Folders that are made from a recipe, and made anew when the recipe changes.
+//! Folders that are made from a recipe, and made again when the recipe changes.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// Holds the recipe that the folder was made from; written last.
+/// Holds the recipe that the folder was made from. It is written last, so it marks a complete folder.
 const RECIPE: &str = "made-from";
 
-/// Makes `dir` with `make` unless it was made from exactly this `recipe` before. Says whether it had to.
+/// Makes `dir` with `make`, unless it was made from exactly this `recipe` before. Returns whether `make` was called.
 pub(super) fn once(dir: &Path, recipe: &str, make: impl FnOnce() -> Result<()>) -> Result<bool> {
     let mark = dir.join(RECIPE);
     if self::recipe(dir).is_some_and(|made_from| made_from == recipe) {
@@ -35,7 +35,7 @@ mod tests {
     use super::once;
 
     #[test]
-    fn it_is_made_when_new_changed_or_left_half_done_and_never_else() {
+    fn a_folder_is_made_only_when_missing_changed_or_incomplete() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("part");
         assert!(once(&dir, "flour", || Ok(())).unwrap());

@@ -1,52 +1,66 @@
-//! The servers and tools of the system that are traced and that trace: installed on Debian, named elsewhere.
+//! System packages: the servers that are traced and the tools that load them. Installed on Debian, listed elsewhere.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use onlooker_ebpf_build::Cache;
 use onlooker_tests::machine::{find_program, postgres_programs};
 
-use super::{debian, python};
+use super::{Part, debian, python};
 use crate::shell;
 
-/// What must be on the machine, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 9] = [
-    ("nginx", "nginx-light"),
-    ("redis-server", "redis-server"),
-    ("initdb", "postgresql"),
-    // The service that many tests' programs ask; Go and Java are languages that a test can do without.
-    ("node", "nodejs"),
-    ("curl", "curl"),
-    ("wrk", "wrk"),
-    ("ip", "iproute2"),
-    ("python3", "python3"),
-    ("ensurepip", "python3-venv"),
+pub(crate) const PACKAGES: Part = Part {
+    name: "packages",
+    about: "System packages: nginx, PostgreSQL, Redis, Node, curl, wrk, ...",
+    by_default: true,
+    make_ready,
+};
+
+/// A program that must be on the machine, and the Debian package that has it.
+struct Needed {
+    program: &'static str,
+    package: &'static str,
+    is_here: fn(&str) -> bool,
+}
+
+/// One row per program. Go and Java are missing on purpose: the tests that need them are skipped without them.
+const NEEDED: &[Needed] = &[
+    Needed { program: "nginx", package: "nginx-light", is_here: on_path },
+    Needed { program: "redis-server", package: "redis-server", is_here: on_path },
+    // Debian keeps it off PATH.
+    Needed { program: "initdb", package: "postgresql", is_here: |_| postgres_programs().is_some() },
+    Needed { program: "node", package: "nodejs", is_here: on_path },
+    Needed { program: "curl", package: "curl", is_here: on_path },
+    Needed { program: "wrk", package: "wrk", is_here: on_path },
+    Needed { program: "ip", package: "iproute2", is_here: on_path },
+    Needed { program: "python3", package: "python3", is_here: on_path },
+    // A module of the standard library that Debian packages separately. Virtual environments need it.
+    Needed { program: "ensurepip", package: "python3-venv", is_here: is_python_module },
 ];
 
-pub(super) fn make_ready() -> Result<()> {
-    let missing: Vec<_> = NEEDED.iter().filter(|(program, _)| !is_here(program)).collect();
+fn make_ready(_: &Cache) -> Result<()> {
+    let missing: Vec<_> = NEEDED.iter().filter(|needed| !(needed.is_here)(needed.program)).collect();
     if missing.is_empty() {
         shell::say("packages: (already there)");
         return Ok(());
     }
     if !debian::is_here() {
-        let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+        let programs: Vec<_> = missing.iter().map(|needed| needed.program).collect();
         bail!(
-            "these are missing: {}: install them with the system's package manager, then `cargo xtask setup`",
+            "missing programs: {}: install them with the system's package manager, then `cargo xtask setup`",
             programs.join(", ")
         );
     }
-    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    let packages: Vec<_> = missing.iter().map(|needed| needed.package).collect();
     shell::say(&format!("packages: installing {}", packages.join(", ")));
     debian::install(&packages)
 }
 
-fn is_here(program: &str) -> bool {
-    match program {
-        // Off PATH on Debian.
-        "initdb" => postgres_programs().is_some(),
-        // A module of the standard library that Debian packs apart, without which there are no virtual environments.
-        "ensurepip" => python::interpreter()
-            .is_ok_and(|python| shell::read(Command::new(python).args(["-c", "import ensurepip"])).is_ok()),
-        _ => find_program(program).is_some(),
-    }
+fn on_path(program: &str) -> bool {
+    find_program(program).is_some()
+}
+
+fn is_python_module(module: &str) -> bool {
+    let import = format!("import {module}");
+    python::interpreter().is_ok_and(|python| shell::read(Command::new(python).args(["-c", &import])).is_ok())
 }

@@ -1,15 +1,23 @@
-//! The environment of the Python applications that are traced: tests/apps/python/requirements.txt, in the cache.
+//! The virtual environment of the traced Python applications: tests/apps/python/requirements.txt, in the cache.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use onlooker_ebpf_build::Cache;
 use onlooker_tests::machine;
 
-use super::made;
+use super::{Part, made};
 use crate::shell;
 
-pub(super) fn make_ready() -> Result<()> {
+pub(crate) const PYTHON: Part = Part {
+    name: "python",
+    about: "The virtual environment of the traced Python applications",
+    by_default: true,
+    make_ready,
+};
+
+fn make_ready(_: &Cache) -> Result<()> {
     let dir = machine::python_environment()?;
     let requirements = shell::workspace()?.join("tests/apps/python/requirements.txt");
     let python = interpreter()?;
@@ -29,11 +37,11 @@ pub(super) fn make_ready() -> Result<()> {
     Ok(())
 }
 
-/// The system's own Python before one of a version manager's: it is the one whose users we must serve.
+/// The system's Python, or else the one on PATH. Most traced services use the system's.
 pub(super) fn interpreter() -> Result<PathBuf> {
-    let of_the_system = Path::new("/usr/bin/python3").to_path_buf();
-    if of_the_system.is_file() {
-        return Ok(of_the_system);
+    let system = Path::new("/usr/bin/python3");
+    if system.is_file() {
+        return Ok(system.to_path_buf());
     }
     machine::find_program("python3").context("Python 3 is not installed: run `cargo xtask setup packages`")
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use onlooker_ebpf_build::Cache;
 use onlooker_tests::machine::find_program;
 
-use super::{debian, made};
+use super::{Part, debian, made};
 use crate::shell;
 use crate::vm::kernels::{GuestKernel, KERNELS};
 
@@ -27,7 +27,14 @@ pub(crate) fn busybox(cache: &Cache) -> PathBuf {
     cache.dir().join("vm/busybox/bin/busybox")
 }
 
-pub(super) fn make_ready(cache: &Cache) -> Result<()> {
+pub(crate) const VM: Part = Part {
+    name: "vm",
+    about: "QEMU and the kernels that `cargo xtask vm` boots (on demand)",
+    by_default: false,
+    make_ready,
+};
+
+fn make_ready(cache: &Cache) -> Result<()> {
     if !debian::is_here() {
         shell::say("vm: not made ready: its kernels come from Debian's packages");
         return Ok(());

@@ -1,24 +1,45 @@
-//! How many tests passed, failed and were skipped, and why, read from what `cargo test` prints.
+//! Counts passed, failed and skipped tests, from what `cargo test` prints.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::shell;
 
 /// A running count.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     passed: usize,
     failed: usize,
-    /// What the runner said of tests that failed, a line each: said again at the end, where it is looked for.
+    /// The lines that the test runner printed about failed tests. They are repeated at the end.
     reports: Vec<String>,
-    /// Whether the runner is saying so.
+    /// Whether the next lines of the test runner are about failed tests.
     reporting: bool,
-    /// Failures that are not a test's.
+    /// Failures outside of the test runner.
     failures: Vec<String>,
-    /// By reason, the tests.
+    /// Skipped tests by reason.
     skipped: BTreeMap<String, Vec<String>>,
 }
 
 impl Tally {
-    /// Counts a line of the test runner's, if it is one that counts, and keeps what it says of failures.
+    /// Counts one thing that is not a test of the test runner.
+    pub(crate) fn add(&mut self, what: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => self.fail(&format!("{what}: {error:#}")),
+        }
+    }
+
+    /// Prints the summary, with the count as its last line, and returns the exit code.
+    pub(crate) fn finish(&self) -> ExitCode {
+        for line in self.summary() {
+            shell::say(&line);
+        }
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Takes a line of the test runner.
     pub(super) fn count(&mut self, line: &str) {
         self.reporting = (self.reporting || line == "failures:") && !line.starts_with("test result: ");
         if self.reporting {
@@ -43,31 +64,31 @@ impl Tally {
         }
     }
 
-    /// One more that passed.
-    pub(super) fn pass(&mut self) {
-        self.passed += 1;
-    }
-
-    /// One more that failed, for a reason that is shown at the end.
-    pub(super) fn fail(&mut self, why: &str) {
+    /// Counts a failure that the test runner did not report.
+    pub(super) fn fail(&mut self, reason: &str) {
         self.failed += 1;
-        self.failures.push(why.to_owned());
+        self.failures.push(reason.to_owned());
     }
 
-    /// A test that found out by running that it can't run here, "test: reason": the runner has counted it as passed.
-    pub(super) fn skip_a_passed_one(&mut self, line: &str) {
+    /// Counts a skipped test.
+    pub(super) fn skip(&mut self, test: &str, reason: &str) {
+        self.skipped.entry(reason.to_owned()).or_default().push(test.to_owned());
+    }
+
+    /// Takes a line "test: reason" of a test that skipped itself. The test runner has counted it as passed.
+    pub(super) fn skip_passed(&mut self, line: &str) {
         let (test, reason) = line.split_once(": ").unwrap_or((line, "no reason given"));
         self.passed = self.passed.saturating_sub(1);
         self.skip(test, reason);
     }
 
-    /// How many failed.
+    /// The number of failures so far.
     pub(super) fn failed(&self) -> usize {
         self.failed
     }
 
-    /// What to print: why some were skipped, what failed and why, and last the count of all.
-    pub(super) fn summary(&self) -> Vec<String> {
+    /// The reasons of skips and failures, and the count.
+    fn summary(&self) -> Vec<String> {
         let skipped = self.skipped.values().map(Vec::len).sum::<usize>();
         let reasons =
             self.skipped.iter().map(|(why, tests)| format!("skipped {}: {why} ({})", tests.len(), tests.join(", ")));
@@ -75,18 +96,16 @@ impl Tally {
         let count = format!("{} passed, {} failed, {skipped} skipped", self.passed, self.failed);
         reasons.chain(self.reports.iter().cloned()).chain(failures).chain([count]).collect()
     }
-
-    fn skip(&mut self, test: &str, reason: &str) {
-        self.skipped.entry(reason.to_owned()).or_default().push(test.to_owned());
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::Tally;
 
     #[test]
-    fn every_test_is_counted_once_and_every_skipped_one_with_its_reason() {
+    fn every_test_is_counted_once_and_every_skip_has_its_reason() {
         let mut tally = Tally::default();
         let printed = [
             "running 4 tests",
@@ -104,8 +123,9 @@ mod tests {
         for line in printed {
             tally.count(line);
         }
-        tally.skip_a_passed_one("node: no Node here");
-        tally.fail("fuzz target http1: crash");
+        tally.skip_passed("node: no Node here");
+        tally.add("fuzz target http1", Err(anyhow!("crash")));
+        tally.add("the demo", Ok(()));
         assert_eq!(
             tally.summary(),
             [
@@ -117,7 +137,7 @@ mod tests {
                 "failures:",
                 "    curl",
                 "failed: fuzz target http1: crash",
-                "4 passed, 2 failed, 2 skipped",
+                "5 passed, 2 failed, 2 skipped",
             ]
         );
     }

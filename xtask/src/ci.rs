@@ -1,0 +1,28 @@
+//! `cargo xtask ci`: everything that must hold before a change is merged. `.ci/run` calls it.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::test::Tally;
+use crate::{Verb, lint, setup, test};
+
+/// Set up, lint, run all tests, fuzz each target for a minute, and run the demo (root).
+///
+/// The last line counts all tests, lint checks, fuzz targets and the demo: `N passed, N failed, N skipped`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {}
+
+impl Verb for Options {
+    fn run(&self) -> Result<ExitCode> {
+        test::need_root("ci")?;
+        setup::make_ready(&setup::defaults())?;
+        let mut tally = Tally::default();
+        // A failed check does not stop the tests: one run reports everything.
+        for (check, result) in lint::check(&lint::Options::default())? {
+            tally.add(&format!("lint: {check}"), result);
+        }
+        test::run_all(true, &mut tally)?;
+        Ok(tally.finish())
+    }
+}
