@@ -1,9 +1,11 @@
-//! Finds a toolchain that can compile the kernel programs and compiles them.
+//! Compiles the kernel programs with the toolchain that `cargo xtask setup` installed.
 //!
-//! Used by `agent`'s build script, which embeds the object, and by `cargo xtask build-ebpf`. Nothing is installed here:
-//! that is `cargo xtask setup`, which leaves what this crate looks for. The inner cargo has its own target folder,
-//! so it never waits for the outer one's lock, and its own environment, so that a `cargo clippy` or an editor around it
-//! builds the same object.
+//! `agent`'s build script calls this crate and embeds the object. `cargo xtask build-ebpf` calls it too.
+//!
+//! The cargo that is started here runs inside another one, so it has:
+//!
+//! - its own target folder, because the outer cargo holds the lock of the other;
+//! - its own environment, so that it builds the same object whatever the outer cargo does (build, clippy, an editor).
 
 mod toolchain;
 
@@ -16,16 +18,16 @@ use anyhow::{Context as _, Result, bail};
 
 pub use crate::toolchain::{BPF_LINKER_VERSION, Cache, LLVM_MAJOR, Origin, Toolchain};
 
-/// The BPF target: little-endian, as every host that Onlooker runs on.
+/// The BPF target. Every supported host is little-endian.
 const TARGET: &str = "bpfel-unknown-none";
 
-/// The binary of the `ebpf` crate, which is an ELF object for the kernel and not a program.
+/// The binary of the `ebpf` crate. It is an ELF object for the kernel, not an executable program.
 const BINARY: &str = "onlooker-ebpf";
 
-/// Compiles `<workspace>/ebpf` where it is stale and returns the object.
+/// Compiles `<workspace>/ebpf` if it is stale, and returns the path of the object.
 ///
-/// What the compiler says goes to this process's stderr. Fails with a sentence that names the command which mends it when
-/// the toolchain is missing.
+/// The compiler prints to this process's stderr. If the toolchain is missing, the error names the command that installs
+/// it.
 pub fn build(workspace: &Path) -> Result<PathBuf> {
     let toolchain = Toolchain::find(&Cache::locate()?)?;
     run(&mut command(&toolchain, &toolchain.cargo, workspace, &["build", "--release"])?)?;
@@ -36,13 +38,13 @@ pub fn build(workspace: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// Lets clippy judge `<workspace>/ebpf`, warnings being errors.
+/// Runs clippy on `<workspace>/ebpf`. Warnings are errors.
 pub fn lint(workspace: &Path) -> Result<()> {
     let toolchain = Toolchain::find(&Cache::locate()?)?;
     if !toolchain.clippy.is_file() {
         bail!("{} has no clippy: run `rustup component add clippy --toolchain nightly`", toolchain.origin);
     }
-    // Called as cargo calls it, which would take its own rustc's and not this one's.
+    // Started directly: `cargo clippy` would start the cargo-clippy of another toolchain.
     let arguments = ["clippy", "--release", "--", "-Dwarnings"];
     let mut clippy = command(&toolchain, &toolchain.clippy, workspace, &arguments)?;
     run(clippy.env("CARGO", &toolchain.cargo))
@@ -58,7 +60,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The files and folders whose change makes the object stale.
+/// The files and folders that the object is made from.
 #[must_use]
 pub fn sources(workspace: &Path) -> Vec<PathBuf> {
     [
@@ -83,66 +85,67 @@ fn target_dir(workspace: &Path) -> PathBuf {
 fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(belongs_to_the_outer_cargo) {
+        if name.to_str().is_some_and(belongs_to_outer_cargo) {
             command.env_remove(name);
         }
     }
     command
         .args(arguments)
-        // The target and build-std are set in ebpf/.cargo/config.toml, so that an editor sees the same.
+        // The target and build-std are in ebpf/.cargo/config.toml, where an editor finds them too.
         .current_dir(workspace.join("ebpf"))
         .env("RUSTC", &toolchain.rustc)
-        // build-std and the BPF target are unstable, and only one of the toolchains we take is a nightly.
+        // build-std and the BPF target are unstable, and the toolchain may be a stable one.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", target_dir(workspace))
         .env("PATH", before(&toolchain.linker_dir, "PATH")?)
-        // rustc finds its driver there, and bpf-linker the LLVM that rustc was built with.
+        // rustc loads its driver from there, and bpf-linker the LLVM that rustc was built with.
         .env("LD_LIBRARY_PATH", before(&toolchain.library_dir, "LD_LIBRARY_PATH")?);
     Ok(command)
 }
 
-/// Whether an environment variable was set by a cargo around us, or for it, and would change what the inner one does.
-fn belongs_to_the_outer_cargo(name: &str) -> bool {
-    const SETTINGS_OF_THE_USER: [&str; 7] = [
+/// Whether an environment variable is the outer cargo's, so that it could change what the inner one builds.
+fn belongs_to_outer_cargo(name: &str) -> bool {
+    const USER_SETTINGS: [&str; 7] = [
         "CARGO_HOME",
         "CARGO_HTTP_",
         "CARGO_NET_",
         "CARGO_REGISTRIES_",
         "CARGO_SOURCE_",
         "CARGO_TERM_",
-        // The job server: the inner build takes its share of the outer one's jobs.
+        // The job server: inner and outer build share the jobs.
         "CARGO_MAKEFLAGS",
     ];
-    const OF_BUILD_SCRIPTS: [&str; 7] = ["DEBUG", "HOST", "NUM_JOBS", "OPT_LEVEL", "OUT_DIR", "PROFILE", "TARGET"];
-    if SETTINGS_OF_THE_USER.iter().any(|setting| name.starts_with(setting)) {
+    const SET_FOR_BUILD_SCRIPTS: [&str; 7] = ["DEBUG", "HOST", "NUM_JOBS", "OPT_LEVEL", "OUT_DIR", "PROFILE", "TARGET"];
+    if USER_SETTINGS.iter().any(|setting| name.starts_with(setting)) {
         return false;
     }
     ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CLIPPY_", "DEP_", "RUSTUP_TOOLCHAIN"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
-        || OF_BUILD_SCRIPTS.contains(&name)
+        || SET_FOR_BUILD_SCRIPTS.contains(&name)
 }
 
+/// The value of a PATH-like variable with `dir` in front.
 fn before(dir: &Path, variable: &str) -> Result<OsString> {
     let rest = env::var_os(variable).unwrap_or_default();
     let paths =
         std::iter::once(dir.to_path_buf()).chain(env::split_paths(&rest).filter(|path| !path.as_os_str().is_empty()));
-    env::join_paths(paths).with_context(|| format!("{} can't be put on {variable}", dir.display()))
+    env::join_paths(paths).with_context(|| format!("cannot add {} to {variable}", dir.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::belongs_to_the_outer_cargo;
+    use super::belongs_to_outer_cargo;
 
     #[test]
-    fn what_the_outer_cargo_set_does_not_reach_the_inner_one() {
+    fn only_user_settings_reach_the_inner_cargo() {
         for name in
             ["CARGO", "CARGO_ENCODED_RUSTFLAGS", "CARGO_CFG_TARGET_OS", "CARGO_TARGET_DIR", "RUSTC_WORKSPACE_WRAPPER"]
         {
-            assert!(belongs_to_the_outer_cargo(name), "{name}");
+            assert!(belongs_to_outer_cargo(name), "{name}");
         }
         for name in ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_MAKEFLAGS", "PATH", "TERM", "RUST_BACKTRACE"] {
-            assert!(!belongs_to_the_outer_cargo(name), "{name}");
+            assert!(!belongs_to_outer_cargo(name), "{name}");
         }
     }
 }

@@ -1,7 +1,10 @@
-//! Which rustc can compile for BPF on this machine.
+//! Finds a toolchain on this machine that can compile for BPF.
 //!
-//! Three things are needed: a rustc, the source of its `core`, and a bpf-linker that loads the LLVM this rustc was built
-//! with. A rustup toolchain with `rust-src` has the first two; elsewhere Debian's packages, unpacked in the cache, do.
+//! It consists of:
+//!
+//! - a rustc and the source of its `core`, from a rustup toolchain with `rust-src`, or from Debian's packages, unpacked
+//!   in the cache;
+//! - a bpf-linker that can load the LLVM of this rustc.
 
 use std::env;
 use std::fmt;
@@ -10,40 +13,40 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The bpf-linker that `cargo xtask setup` installs: the newest one that builds with the workspace's Rust.
+/// The bpf-linker that `cargo xtask setup` installs: the newest that the workspace's Rust version can compile.
 pub const BPF_LINKER_VERSION: &str = "0.10.4";
 
-/// The LLVM that [`BPF_LINKER_VERSION`] is made for. The bitcode of a newer one can't be read by it.
+/// The LLVM version of [`BPF_LINKER_VERSION`]. It cannot read the bitcode of a newer one.
 pub const LLVM_MAJOR: u32 = 22;
 
-/// The folder that everything lives in which is made once per machine: `$XDG_CACHE_HOME/onlooker`.
+/// The folder for what is made once per machine: `$XDG_CACHE_HOME/onlooker`.
 #[derive(Debug, Clone)]
 pub struct Cache(PathBuf);
 
 impl Cache {
-    /// `$XDG_CACHE_HOME/onlooker`, or `~/.cache/onlooker`. Fails where neither variable is set.
+    /// `$XDG_CACHE_HOME/onlooker`, or `~/.cache/onlooker`. Fails if neither XDG_CACHE_HOME nor HOME is set.
     pub fn locate() -> Result<Self> {
         let base = env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
             .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-            .context("neither XDG_CACHE_HOME nor HOME is set: there is no folder for the eBPF toolchain")?;
+            .context("cannot find the cache folder: neither XDG_CACHE_HOME nor HOME is set")?;
         Ok(Self(base.join("onlooker")))
     }
 
-    /// The cache folder itself; it need not exist yet.
+    /// The cache folder. It may not exist yet.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.0
     }
 
-    /// Where Debian's rustc, with its own source and LLVM, is unpacked.
+    /// The folder that Debian's rustc is unpacked in, with its source and its LLVM.
     #[must_use]
     pub fn debian_toolchain(&self) -> PathBuf {
         self.0.join("ebpf-toolchain")
     }
 
-    /// The `--root` that bpf-linker is installed in.
+    /// The `--root` of `cargo install bpf-linker`.
     #[must_use]
     pub fn bpf_linker_root(&self) -> PathBuf {
         self.0.join("bpf-linker")
@@ -53,7 +56,7 @@ impl Cache {
 /// Where a toolchain comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A toolchain of rustup's by this name, with the component rust-src.
+    /// The rustup toolchain with this name, which has the component rust-src.
     Rustup(String),
     /// Debian's rustc-web and rust-web-src, unpacked in the cache.
     Debian,
@@ -68,40 +71,40 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A compiler for BPF, complete.
+/// The programs and folders that compile for BPF.
 #[derive(Debug, Clone)]
 pub struct Toolchain {
-    /// Where rustc comes from.
+    /// The origin of rustc.
     pub origin: Origin,
-    /// The cargo to run; Debian's packages bring none, so it is the one in use.
+    /// The cargo to run. Debian's packages have none, so there it is the one in use.
     pub cargo: PathBuf,
     /// The rustc that compiles `core` and the programs.
     pub rustc: PathBuf,
-    /// The `cargo clippy` of that rustc, which may be missing.
+    /// The cargo-clippy of that rustc. It may be missing.
     pub clippy: PathBuf,
-    /// Where its driver and its LLVM are.
+    /// The folder of its driver and its LLVM.
     pub library_dir: PathBuf,
-    /// Where bpf-linker is.
+    /// The folder of bpf-linker.
     pub linker_dir: PathBuf,
 }
 
 impl Toolchain {
-    /// The toolchain that is ready on this machine, if it is complete; else an error that says what to run.
+    /// Finds a complete toolchain. Otherwise the error says what to run.
     pub fn find(cache: &Cache) -> Result<Self> {
-        const MEND: &str = "run `cargo xtask setup`";
+        const REMEDY: &str = "run `cargo xtask setup ebpf`";
         let Some(compiler) = Self::find_compiler(cache) else {
-            bail!("no Rust toolchain here can compile for BPF: {MEND}");
+            bail!("no Rust toolchain here can compile for BPF: {REMEDY}");
         };
         if !compiler.linker_dir.join("bpf-linker").is_file() {
-            bail!("bpf-linker {BPF_LINKER_VERSION} is not in {}: {MEND}", compiler.linker_dir.display());
+            bail!("bpf-linker {BPF_LINKER_VERSION} is not in {}: {REMEDY}", compiler.linker_dir.display());
         }
         Ok(compiler)
     }
 
-    /// The first compiler that has the source of its `core` and an LLVM that bpf-linker can use; bpf-linker itself may be missing.
+    /// Finds the first compiler that is usable with bpf-linker. bpf-linker itself may be missing.
     #[must_use]
     pub fn find_compiler(cache: &Cache) -> Option<Self> {
-        // A nightly is what aya's users have. Any other toolchain does as well: the unstable flags are allowed by RUSTC_BOOTSTRAP.
+        // Users of aya have a nightly. Other toolchains work too, because RUSTC_BOOTSTRAP allows the unstable flags.
         ["nightly", "stable"]
             .iter()
             .filter_map(|name| Self::of_rustup(name, cache))
@@ -109,7 +112,7 @@ impl Toolchain {
             .find(Self::is_usable)
     }
 
-    /// Debian's compiler, unpacked in `root`, which need not exist.
+    /// Debian's compiler, unpacked in `root`. It may not exist.
     #[must_use]
     pub fn of_debian(root: &Path, cache: &Cache) -> Self {
         let triplet = format!("{}-linux-gnu", env::consts::ARCH);
@@ -142,7 +145,7 @@ impl Toolchain {
         })
     }
 
-    /// Whether rustc is there with the source of `core`, and its LLVM is one that bpf-linker reads.
+    /// Whether rustc runs, has the source of `core`, and has an LLVM that bpf-linker can read.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         let core = "lib/rustlib/src/rust/library/core/Cargo.toml";
@@ -151,7 +154,7 @@ impl Toolchain {
             && self.llvm_major().is_some_and(|llvm| llvm <= LLVM_MAJOR)
     }
 
-    /// The major version of the LLVM inside rustc, if rustc runs.
+    /// The major version of rustc's LLVM, if rustc runs.
     #[must_use]
     pub fn llvm_major(&self) -> Option<u32> {
         let output = Command::new(&self.rustc)
@@ -174,7 +177,7 @@ mod tests {
     use super::llvm_major_of;
 
     #[test]
-    fn the_llvm_of_a_rustc_is_read_from_its_verbose_version() {
+    fn the_verbose_version_of_rustc_names_its_llvm() {
         assert_eq!(llvm_major_of("rustc 1.96.0\nrelease: 1.96.0\nLLVM version: 22.1.8\n"), Some(22));
         assert_eq!(llvm_major_of("rustc 1.96.0\nrelease: 1.96.0\n"), None);
     }
