@@ -28,8 +28,8 @@ use body::{Body, Framing};
 use head::{RequestHead, ResponseHead};
 use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
 use lines::Lines;
-use open::NewRequest;
-use pairing::{Ending, Pairing};
+use open::Open;
+use pairing::{BodyEnd, Pairing};
 use piece::Content;
 use side::{Side, Step};
 use tail::EndMark;
@@ -105,24 +105,26 @@ impl Http1 {
         };
         result.map_err(|reason| {
             self.over = Some(Some(reason));
-            self.pairing.break_off();
             Unparsable { protocol: Protocol::Http1, reason }
         })
     }
 
     fn request(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
         let mut piece = self.requests.piece(content, at);
+        if piece.begins_run() {
+            self.pairing.request_run(at);
+        }
         while !piece.is_used_up() {
             match self.requests.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
                 Step::HeadHidden(_) => {
                     found.push(Finding::HeadCut(Direction::ToServer));
-                    let (start, until) = self.requests.head_span();
+                    let (start, _) = self.requests.head_span();
                     self.settle_before(start, found);
-                    self.pairing.begin_hidden(start, until, found);
+                    self.pairing.begin_hidden(start, found);
                 }
-                Step::Over => self.pairing.leave_out(),
+                Step::Over => self.pairing.end_request(),
                 Step::Passed { until, content, ended } => self.pairing.sent(until, content, ended),
             }
         }
@@ -137,10 +139,10 @@ impl Http1 {
         self.settle_before(start, found);
         let context = target::context(&parsed);
         let has_context = context.is_some();
-        found.push(Finding::Begun(Begun { start, context, correlation: target::correlation(&parsed) }));
+        let begun = Begun { start, context, correlation: target::correlation(&parsed) };
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
-        let request = NewRequest {
+        let request = Open {
             exchange: Box::new(Exchange {
                 request_start: start,
                 request_end: end,
@@ -149,11 +151,14 @@ impl Http1 {
                 end: End::Complete,
                 details: Details::Http1(Http::of(&parsed, has_context)),
             }),
+            last_run: end.run,
             expects_continue: parsed.fields.expects_continue,
-            after_hole: self.requests.is_by_looks(),
-            has_body: !connect && Body::new(framing).is_some(),
+            is_sending: !connect && Body::new(framing).is_some(),
         };
-        self.pairing.begin(request, found);
+        if self.requests.is_by_looks() {
+            self.pairing.hole_before_request(start.run);
+        }
+        self.pairing.begin(begun, request, found);
         match framing {
             _ if connect => self.requests.enter_tunnel(),
             Framing::Broken => self.requests.lose_boundary(EndMark::Never),
@@ -170,18 +175,19 @@ impl Http1 {
     }
 
     fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        let overtakes = self.requests.passed().is_some_and(|newest| newest.run > at.run);
-        // A hole in a run that is over: its event was lost, and its time is not its own.
-        let long_ago = overtakes && matches!(content, Content::Gap(_));
-        if long_ago {
-            self.pairing.miss_event();
+        // A hole in a run that is over: its event was lost, and its time is unknown.
+        let is_earlier = matches!(content, Content::Gap(_)) && self.pairing.is_overtaken(at.run);
+        if is_earlier {
+            self.pairing.hear();
         }
-        self.pairing.trust_runs(long_ago || !overtakes);
-        // The client went on, and is answered: what ends with the connection would have ended with it.
-        if self.responses.is_until_close() && self.pairing.is_overtaken(at.run) {
+        // The client went on and is answered: a body that ends with the connection would have ended with it.
+        if self.responses.is_until_close() && self.pairing.went_on_before(at.run) {
             self.responses.expect_message();
         }
         let mut piece = self.responses.piece(content, at);
+        if piece.begins_run() {
+            self.pairing.response_run(at);
+        }
         while !piece.is_used_up() && self.over.is_none() {
             match self.responses.step(&mut piece)? {
                 Step::Nothing => {}
@@ -190,16 +196,16 @@ impl Http1 {
                     found.push(Finding::HeadCut(Direction::ToClient));
                     let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
-                    self.pairing.heard(until, None, self.ending(long_ago));
+                    self.pairing.received(until, None, self.body_end(is_earlier));
                 }
-                Step::Over => self.pairing.finish(End::Complete, found),
+                Step::Over => self.pairing.finish(found),
                 Step::Passed { until, content, ended: false } => {
-                    self.pairing.heard(until, content, self.ending(long_ago));
+                    self.pairing.received(until, content, self.body_end(is_earlier));
                 }
                 Step::Passed { until, content, ended: true } => {
-                    let ending = if long_ago { Ending::PerhapsLongAgo } else { Ending::Perhaps };
-                    self.pairing.heard(until, content, ending);
-                    self.pairing.heard_out(found);
+                    let end = if is_earlier { BodyEnd::PerhapsEarlier } else { BodyEnd::Perhaps };
+                    self.pairing.received(until, content, end);
+                    self.pairing.end_body(found);
                 }
             }
         }
@@ -232,8 +238,8 @@ impl Http1 {
         }
         self.responses.enter(framing);
         match Body::new(framing) {
-            Some(_) => self.pairing.body_begins(None),
-            None => self.pairing.finish(End::Complete, found),
+            Some(_) => self.pairing.begin_body(None),
+            None => self.pairing.finish(found),
         }
         self.responses.give_back(head);
         Ok(())
@@ -267,21 +273,19 @@ impl Http1 {
             }
             Framing::Broken => EndMark::Never,
         });
-        self.pairing.body_begins(framing.length());
+        self.pairing.begin_body(framing.length());
     }
 
-    fn ending(&self, long_ago: bool) -> Ending {
-        match (self.responses.end_may_be_hidden(), long_ago) {
-            (false, _) => Ending::Ahead,
-            (true, false) => Ending::Perhaps,
-            (true, true) => Ending::PerhapsLongAgo,
+    fn body_end(&self, is_earlier: bool) -> BodyEnd {
+        match (self.responses.end_may_be_hidden(), is_earlier) {
+            (false, _) => BodyEnd::Ahead,
+            (true, false) => BodyEnd::Perhaps,
+            (true, true) => BodyEnd::PerhapsEarlier,
         }
     }
 
     fn switch(&mut self, found: &mut Vec<Finding>) {
-        self.pairing.finish(End::Complete, found);
-        // Requests behind it were sent to something that does not speak this protocol any more.
-        self.pairing.break_off();
+        self.pairing.finish(found);
         found.push(Finding::SwitchedProtocol);
         self.over = Some(None);
     }
@@ -315,17 +319,17 @@ impl Parser for Http1 {
     /// A response side that ended answers nothing more: what is open is reported at once.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         if direction == Direction::ToClient {
-            if self.responses.ends_with_connection() {
+            if self.over.is_none() && self.responses.ends_with_connection() {
                 self.pairing.end_with_connection(found);
             }
-            self.pairing.close(Close::Normal, at, found);
+            self.pairing.close(Close::Normal, at, self.over.is_some(), found);
         }
     }
 
     /// Without [`end`](Parser::end) before it, the server had not said all it had to say (RFC 9112 8): the client went
     /// away, whatever it had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.pairing.close(why, at, found);
+        self.pairing.close(why, at, self.over.is_some(), found);
     }
 
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {

@@ -1,79 +1,78 @@
-//! One request on its way, from its head to the exchange it becomes.
+//! An open request, from its head to the exchange that it becomes.
 
 use super::Http;
+use crate::kit::in_order;
 use crate::{Details, Exchange, Moment};
 
-/// A request whose head is complete, and that was announced.
-#[derive(Debug)]
-pub(super) struct NewRequest {
-    /// The exchange it begins; in a box from the beginning, as it is too large to be moved about.
-    pub(super) exchange: Box<Exchange>,
-    pub(super) expects_continue: bool,
-    /// Requests before it may have been missed.
-    pub(super) after_hole: bool,
-    pub(super) has_body: bool,
-}
-
-/// A request until it is answered.
+/// A request that was announced and waits for its response.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) serial: u64,
-    /// The runs of the request's first and last bytes.
-    pub(super) first_run: u32,
+    /// Boxed from the beginning, because it is too large to be moved about.
+    pub(super) exchange: Box<Exchange>,
+    /// The run of the last byte seen.
     pub(super) last_run: u32,
+    /// `Expect: 100-continue`
     pub(super) expects_continue: bool,
-    /// Requests may be missing between this and the one before it.
-    pub(super) after_hole: bool,
-    /// `None` if it is reported already, and only kept so that its response is not taken for another's.
-    pub(super) exchange: Option<Box<Exchange>>,
+    /// More of its body is to come.
+    pub(super) is_sending: bool,
+}
+
+impl in_order::Open for Open {
+    const SHARED: bool = false;
+    /// Deeper than any client pipelines.
+    const LIMIT: usize = 256;
+
+    fn start(&self) -> Moment {
+        self.exchange.request_start
+    }
+
+    fn last_run(&self) -> u32 {
+        self.last_run
+    }
 }
 
 impl Open {
     /// More of the request's body passed.
     pub(super) fn sent(&mut self, until: Moment, content: Option<u64>) {
         self.last_run = until.run;
-        let Some(exchange) = &mut self.exchange else { return };
-        exchange.request_end = until;
-        if let Some(http) = http(exchange) {
+        self.exchange.request_end = until;
+        if let Some(http) = http(&mut self.exchange) {
             add(&mut http.request_body, content);
         }
     }
 
-    /// More of its response passed.
-    pub(super) fn heard(&mut self, until: Moment, content: Option<u64>) {
-        let Some(exchange) = &mut self.exchange else { return };
-        exchange.response_end = Some(until);
-        if let Some(http) = http(exchange) {
+    /// More of its response's body passed.
+    pub(super) fn received(&mut self, until: Moment, content: Option<u64>) {
+        self.exchange.response_end = Some(until);
+        if let Some(http) = http(&mut self.exchange) {
             add(&mut http.response_body, content);
         }
     }
 
-    /// The final response's head: `end` is just past it, or just past what was seen of it.
+    /// The head of the final response passed. `end` is just past what was seen of it.
     pub(super) fn respond(&mut self, status: u16, start: Moment, end: Moment, body: Option<u64>) {
-        let Some(exchange) = &mut self.exchange else { return };
-        exchange.response_start = Some(start);
-        exchange.response_end = Some(end);
-        if let Some(http) = http(exchange) {
+        self.exchange.response_start = Some(start);
+        self.exchange.response_end = Some(end);
+        if let Some(http) = http(&mut self.exchange) {
             http.status = Some(status);
             http.response_body = body;
         }
     }
 
     pub(super) fn method(&self) -> &str {
-        match self.exchange.as_ref().map(|exchange| &exchange.details) {
-            Some(Details::Http1(http)) => &http.method,
+        match &self.exchange.details {
+            Details::Http1(http) => &http.method,
             _ => "",
         }
     }
 
-    /// The client announced a body, and waits to hear whether to send it.
+    /// Whether the client announced a body and waits for permission to send it.
     pub(super) fn waits_to_send(&self) -> bool {
-        let details = self.exchange.as_ref().map(|exchange| &exchange.details);
-        self.expects_continue && matches!(details, Some(Details::Http1(http)) if http.request_body == Some(0))
+        self.expects_continue && matches!(&self.exchange.details, Details::Http1(http) if http.request_body == Some(0))
     }
 }
 
-/// What an exchange here always is.
+/// The details that every exchange here has.
 pub(super) fn http(exchange: &mut Exchange) -> Option<&mut Http> {
     match &mut exchange.details {
         Details::Http1(http) => Some(http),
@@ -81,7 +80,7 @@ pub(super) fn http(exchange: &mut Exchange) -> Option<&mut Http> {
     }
 }
 
-/// Adds to a count that a hole makes unknown for good.
+/// Adds to a count. Once a hole hid some of it, the count is unknown.
 fn add(count: &mut Option<u64>, content: Option<u64>) {
     *count = count.zip(content).map(|(before, more)| before.saturating_add(more));
 }

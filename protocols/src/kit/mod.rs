@@ -1,3 +1,7 @@
 //! What several protocols share, and no protocol owns.
 
+pub mod account;
 pub mod by_id;
+pub mod certainty;
+pub mod in_order;
+pub(crate) mod pace;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::message::{Message, split_string};
 use super::open::{Extended, Open, Request, Stage};
-use super::session::{Entry, Session, too_many};
+use super::session::{Session, too_many};
 use crate::exchange::Finding;
+use crate::kit::in_order::Entry;
 use crate::parser::Moment;
 use crate::sql::{Dialect, Normalized};
 
@@ -17,7 +18,7 @@ pub(super) struct Unnamed {
     statement: Arc<Normalized>,
 }
 
-/// Requests beyond [`MAX_OPEN`](super::session::MAX_OPEN): a group of the extended protocol that isn't kept.
+/// Requests beyond [`LIMIT`](crate::kit::in_order::Open::LIMIT): a group of the extended protocol that isn't kept.
 #[derive(Debug, Default)]
 pub(super) struct Overflow {
     pub(super) group: Option<Group>,
@@ -115,7 +116,7 @@ impl Session {
 
     /// What was sent is to be answered now: a group that waits for that is a request of its own.
     pub(super) fn flush(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        if let Some(Entry::Open(open)) = self.queue.back_mut()
+        if let Some(open) = self.requests.back_mut()
             && matches!(open.request, Request::Extended(Extended { synced: false, .. }))
         {
             open.request_end = message.end;
@@ -124,14 +125,13 @@ impl Session {
     }
 
     pub(super) fn sync(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.certainty.synced();
         self.end_group(found);
         let overflows = std::mem::take(&mut self.overflow).unsynced;
         // A group with nothing to tell of: its answers come with those of the one before.
         if self.building().is_some() {
             self.drop_back();
         }
-        if let Some(Entry::Open(open)) = self.queue.back_mut()
+        if let Some(open) = self.requests.back_mut()
             && let Request::Extended(extended) = &mut open.request
             && !extended.synced
             && !overflows
@@ -145,10 +145,7 @@ impl Session {
 
     /// The group in progress, if there is one.
     pub(super) fn building(&mut self) -> Option<&mut Open> {
-        match self.queue.back_mut() {
-            Some(Entry::Open(open)) if open.is(Stage::Building) => Some(open),
-            _ => None,
-        }
+        self.requests.back_mut().filter(|open| open.is(Stage::Building))
     }
 
     /// Adds a message to the group in progress, or begins one with it; `false` if the group isn't kept.
@@ -160,7 +157,7 @@ impl Session {
                 return false;
             }
             self.settle(found);
-            self.queue.push_back(Entry::Open(Open::extended(start, end)));
+            self.requests.push(Open::extended(start, end));
         }
         if let Some(open) = self.building() {
             open.request_end = end;
@@ -189,7 +186,7 @@ impl Session {
 
     /// Takes back a group that was not announced.
     pub(super) fn drop_back(&mut self) {
-        if let Some(Entry::Open(open)) = self.queue.pop_back() {
+        if let Some(Entry::Open(open)) = self.requests.pop_back() {
             self.held_bytes -= open.held_bytes;
         }
     }

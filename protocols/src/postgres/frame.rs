@@ -120,10 +120,6 @@ impl Framer {
         self.run.replace(run) != Some(run)
     }
 
-    pub(super) fn run(&self) -> Option<u32> {
-        self.run
-    }
-
     /// The message in progress, once its header is known.
     pub(super) fn partial(&self) -> Option<Partial> {
         match self.state {

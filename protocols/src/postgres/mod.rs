@@ -18,7 +18,6 @@
 //! A response whose middle was not captured is recovered at its `ReadyForQuery`, which ends an operation and so is among
 //! its last bytes.
 
-mod certainty;
 mod extended;
 mod frame;
 mod message;
@@ -36,7 +35,6 @@ use crate::exchange::{End, Finding, LossReason};
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
 use frame::{Framer, Hole, Piece};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
-use open::Open;
 use session::Session;
 
 /// What a span needs of one PostgreSQL command.
@@ -105,13 +103,12 @@ impl Postgres {
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         let (mut frontend, mut backend) = (Framer::new(Side::Frontend), Framer::new(Side::Backend));
-        let mut session = Session::new();
+        let session = Session::new(from_start);
         if from_start {
             frontend.expect_packet();
         } else {
             frontend.lose();
             backend.lose();
-            session.assume_unseen_requests();
         }
         Self { frontend, backend, session, tail: Tail::default(), after_lost_event: false, state: State::Following }
     }
@@ -124,7 +121,7 @@ impl Postgres {
 
     fn requests(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         if self.frontend.enters(piece.at.run) {
-            self.session.request_run(piece.at.run, self.backend.is_lost(), found);
+            self.session.request_run(piece.at, self.backend.is_lost(), found);
             if self.frontend.is_lost() {
                 self.find_request(piece.bytes);
             }
@@ -138,7 +135,7 @@ impl Postgres {
                 Packet::Startup { database } => {
                     self.session.startup(message.start, message.end, database);
                     self.frontend.expect_message();
-                    self.backend.expect_message();
+                    self.follow_responses();
                 }
                 Packet::Encryption => {
                     self.frontend.expect_packet();
@@ -157,19 +154,17 @@ impl Postgres {
     }
 
     fn responses(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        if self.overtakes(piece.at) {
-            self.session.distrust_runs(found);
+        if self.session.requests.is_overtaken(piece.at.run) {
+            self.session.observe_overtaking(piece.at.run, found);
         }
-        let after_lost_event = std::mem::take(&mut self.after_lost_event);
+        let follows_lost_event = std::mem::take(&mut self.after_lost_event);
         if self.backend.enters(piece.at.run) {
-            self.session.certainty.response_run();
-            if self.backend.is_lost() {
-                let had_older = self.session.found_run(self.frontend.run().unwrap_or_default(), found);
-                // With nothing else unanswered, what was lost is the beginning of this response.
-                let begins = had_older || !after_lost_event;
-                if begins && Side::Backend.is_spoken_in(piece.bytes) {
-                    self.backend.expect_message();
-                }
+            self.session.requests.response_run(piece.at);
+            if self.backend.is_lost()
+                && self.session.match_run(piece.at, follows_lost_event, found)
+                && Side::Backend.is_spoken_in(piece.bytes)
+            {
+                self.follow_responses();
             }
         }
         if self.backend.is_lost() {
@@ -217,14 +212,20 @@ impl Postgres {
             let ready = Message { kind: backend::READY_FOR_QUERY, body: status, start, end };
             self.session.found_ready(before, &ready, found);
             self.tail.clear();
-            self.backend.expect_message();
+            self.follow_responses();
         }
+    }
+
+    /// The next byte of the responses begins a message, and belongs to the first open request.
+    fn follow_responses(&mut self) {
+        self.backend.expect_message();
+        self.session.requests.relock();
     }
 
     fn missing_requests(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
         let end = at.advanced(missing);
         if self.frontend.enters(at.run) {
-            self.session.request_run(at.run, self.backend.is_lost(), found);
+            self.session.request_run(at, self.backend.is_lost(), found);
         }
         if self.frontend.expects_packet() {
             // What it asked for is not known, nor in what form that will be answered.
@@ -250,18 +251,13 @@ impl Postgres {
         }
     }
 
-    /// Whether this run of responses is from before that of the newest request.
-    fn overtakes(&self, response: Moment) -> bool {
-        self.frontend.run().is_some_and(|asked| response.run < asked)
-    }
-
     fn missing_responses(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
         let end = at.advanced(missing);
-        self.after_lost_event = self.overtakes(at);
+        self.after_lost_event = self.session.requests.is_overtaken(at.run);
         if self.backend.enters(at.run) {
-            self.session.certainty.response_run();
+            self.session.requests.response_run(at);
             if self.backend.is_lost() {
-                self.session.found_run(self.frontend.run().unwrap_or_default(), found);
+                self.session.match_run(at, false, found);
             }
         }
         self.tail.clear();
@@ -290,23 +286,11 @@ impl Postgres {
         }
     }
 
-    fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        let ended = self.ended(why, at);
-        self.session.finish(ended, found);
-    }
-
-    /// How what is open ends, if it ends unanswered.
-    fn ended(&self, why: Close, at: Moment) -> impl Fn(&Open) -> Result<End, LossReason> + use<> {
-        let answered_unseen = self.session.answered_unseen.filter(|_| self.backend.is_lost());
-        let broken = matches!(self.state, State::Broken(_));
-        move |open| {
-            if broken {
-                Err(LossReason::Unparsable)
-            } else if answered_unseen.is_some_and(|newest| open.start.position <= newest) {
-                Err(LossReason::ResponseMissing)
-            } else {
-                Ok(End::Closed(why, at))
-            }
+    /// How an open request ends that will not be answered.
+    fn ending(&self, why: Close, at: Moment) -> Result<End, LossReason> {
+        match self.state {
+            State::Broken(_) => Err(LossReason::Unparsable),
+            State::Following | State::Silent => Ok(End::Closed(why, at)),
         }
     }
 }
@@ -349,21 +333,20 @@ impl Parser for Postgres {
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         // A client may stop sending and still read its answers.
         if direction == Direction::ToClient {
-            self.finish(Close::Normal, at, found);
+            self.session.close(self.ending(Close::Normal, at), found);
         }
     }
 
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.finish(why, at, found);
+        self.session.close(self.ending(why, at), found);
     }
 
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
-        let ended = self.ended(Close::Aged, at);
-        self.session.give_up_before(oldest, ended, found);
+        self.session.give_up_before(oldest, self.ending(Close::Aged, at), found);
     }
 
     fn open(&self) -> usize {
-        self.session.open
+        self.session.account.open()
     }
 }
 

@@ -7,6 +7,7 @@ use compact_str::{CompactString, ToCompactString, format_compact};
 use super::Query;
 use super::statements::Proposed;
 use crate::exchange::{Details, End, Exchange};
+use crate::kit::in_order;
 use crate::parser::Moment;
 use crate::sql::{MAX_SUMMARY, Normalized};
 
@@ -19,8 +20,8 @@ pub(super) struct Open {
     pub(super) response: Option<(Moment, Moment)>,
     /// Whether it was announced: what was not is dropped without a word.
     pub(super) begun: bool,
-    /// It is reported already, and only kept so that its responses are not taken for another's.
-    pub(super) is_told: bool,
+    /// It is reported already. It is kept because its responses are still to come.
+    pub(super) is_reported: bool,
     /// `None` where it was prepared before Onlooker came, or was forgotten.
     pub(super) statement: Option<Arc<Normalized>>,
     /// What the statement holds, if it came with this request.
@@ -73,6 +74,20 @@ pub(super) enum Stage {
     Supposed,
 }
 
+impl in_order::Open for Open {
+    const SHARED: bool = false;
+    /// Later requests are counted as lost.
+    const LIMIT: usize = 4096;
+
+    fn start(&self) -> Moment {
+        self.start
+    }
+
+    fn last_run(&self) -> u32 {
+        self.request_end.run
+    }
+}
+
 impl Open {
     pub(super) fn new(request: Request, start: Moment, request_end: Moment) -> Self {
         Self {
@@ -81,7 +96,7 @@ impl Open {
             request_end,
             response: None,
             begun: false,
-            is_told: false,
+            is_reported: false,
             statement: None,
             held_bytes: 0,
             prepares: None,
@@ -110,6 +125,11 @@ impl Open {
             Request::Extended(extended) => Some(extended),
             _ => None,
         }
+    }
+
+    /// Whether it was announced and is still to be reported.
+    pub(super) fn is_open(&self) -> bool {
+        self.begun && !self.is_reported
     }
 
     pub(super) fn is(&self, stage: Stage) -> bool {

@@ -1,27 +1,23 @@
 //! Which response ends which request: the half of the session that takes from the queue.
 
-use std::collections::VecDeque;
-
 use compact_str::CompactString;
 
 use super::Query;
 use super::frame::Partial;
 use super::message::{Message, backend, command_tag, split_string, sqlstate};
 use super::open::{Extended, Open, Request, Stage};
-use super::session::{Entry, Session};
-use crate::exchange::{Begun, End, Finding, LossReason, Lost};
+use super::session::Session;
+use crate::exchange::{Begun, End, Finding, LossReason};
+use crate::kit::in_order::{Answer, Entry, InOrder};
 use crate::parser::Moment;
 use crate::sql::Dialect;
 
-/// An empty queue keeps room for so many: what a long pipeline took is given back.
-const MAX_IDLE: usize = 64;
-
 impl Session {
     pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.resolve_hole(message.start.run, found);
+        self.pass_unseen(message.start.run, found);
         if !is_asynchronous(message.kind) {
-            self.hear();
-            self.orphaned |= self.queue.is_empty();
+            self.requests.hear();
+            self.requests.infer_unseen(message.start.run);
         }
         match message.kind {
             backend::READY_FOR_QUERY => self.ready(message, found),
@@ -29,7 +25,7 @@ impl Session {
             backend::PARAMETER_STATUS => self.parameter(message.body),
             kind if is_asynchronous(kind) => {}
             _ => {
-                if let Some(Entry::Open(open)) = self.queue.front_mut() {
+                if let Some(open) = self.requests.front_mut() {
                     open.touch(message.start, message.end);
                     match open.request {
                         Request::Extended(_) => self.extended_response(message),
@@ -43,63 +39,65 @@ impl Session {
 
     /// A response may be long: it has begun once its first bytes are seen, and reaches as far as it came.
     pub(super) fn partial_response(&mut self, partial: Partial, end: Moment, found: &mut Vec<Finding>) {
-        self.resolve_hole(partial.start.run, found);
+        self.pass_unseen(partial.start.run, found);
         if !is_asynchronous(partial.kind) {
-            self.hear();
-        }
-        if let (false, Some(Entry::Open(open))) = (is_asynchronous(partial.kind), self.queue.front_mut()) {
-            open.touch(partial.start, end);
+            self.requests.hear();
+            if let Some(open) = self.requests.front_mut() {
+                open.touch(partial.start, end);
+            }
         }
     }
 
     /// Reports what is complete with its own answer, because no `ReadyForQuery` belongs to it.
     pub(super) fn settle(&mut self, found: &mut Vec<Finding>) {
-        while let Some(Entry::Open(open)) = self.queue.front()
+        while let Some(open) = self.requests.front()
             && let Some(Extended { stage, synced: false, .. }) = open.as_extended()
             && *stage != Stage::Building
             && open.answered
         {
-            self.pop(|open, session| session.report(open, End::Complete, found));
-        }
-    }
-
-    /// Everything that is open is told as `ended` says.
-    pub(super) fn finish(&mut self, mut ended: impl FnMut(&Open) -> Result<End, LossReason>, found: &mut Vec<Finding>) {
-        while !self.queue.is_empty() {
-            self.pop(|mut open, session| {
-                open.skipped |= session.skipping && !open.answered;
-                match ended(&open) {
-                    Ok(end) => session.report(open, end, found),
-                    Err(reason) => session.lose(&open, reason, found),
-                }
-            });
-        }
-    }
-
-    /// What began before `oldest` is told as `ended` says, and its responses are still to come.
-    pub(super) fn give_up_before(
-        &mut self,
-        oldest: u64,
-        mut ended: impl FnMut(&Open) -> Result<End, LossReason>,
-        found: &mut Vec<Finding>,
-    ) {
-        for entry in &mut self.queue {
-            let Entry::Open(open) = entry else { continue };
-            if !open.begun || open.is_told || open.start.nanos >= oldest {
-                continue;
+            let run = open.response.map_or(0, |(_, end)| end.run);
+            if let Some((open, is_trusted)) = self.take_front(run) {
+                self.report(&open, is_trusted, found);
             }
-            open.is_told = true;
-            self.open -= 1;
-            let ended = if self.certainty.is_in_doubt() { Err(LossReason::ResponseMissing) } else { ended(open) };
-            found.push(match ended {
-                Ok(end) => Finding::Exchange(Box::new(open.exchange(end, &self.database))),
-                Err(reason) => Finding::Lost(Lost { start: open.start, reason }),
-            });
         }
+    }
+
+    /// Nothing more is answered: every open request ends as `end` says, or is lost for a reason.
+    pub(super) fn close(&mut self, end: Result<End, LossReason>, found: &mut Vec<Finding>) {
+        let Self { requests, account, held_bytes, database, skipping, .. } = self;
+        requests.close(|mut open, may_be_answered| {
+            *held_bytes -= open.held_bytes;
+            if !open.is_open() {
+                return;
+            }
+            open.skipped |= *skipping && !open.answered;
+            match end {
+                Ok(_) if may_be_answered => account.lose(open.start, LossReason::ResponseMissing, found),
+                Ok(end) => account.report(Box::new(open.exchange(end, database)), found),
+                Err(reason) => account.lose(open.start, reason, found),
+            }
+        });
+    }
+
+    /// Requests that began before `oldest` end as `end` says. Their responses are still to come.
+    pub(super) fn give_up_before(&mut self, oldest: u64, end: Result<End, LossReason>, found: &mut Vec<Finding>) {
+        let Self { requests, account, database, .. } = self;
+        requests.give_up_before(oldest, |mut open, may_be_answered| {
+            if open.is_open() {
+                match end {
+                    Ok(_) if may_be_answered => account.lose(open.start, LossReason::ResponseMissing, found),
+                    Ok(end) => account.report(Box::new(open.exchange(end, database)), found),
+                    Err(reason) => account.lose(open.start, reason, found),
+                }
+                open.is_reported = true;
+            }
+            // It still says which responses are its own.
+            Some(open)
+        });
     }
 
     fn simple_response(&mut self, message: &Message<'_>) {
-        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        let Some(open) = self.requests.front_mut() else { return };
         match message.kind {
             backend::COMMAND_COMPLETE => {
                 match command_tag(message.body) {
@@ -117,7 +115,7 @@ impl Session {
     }
 
     fn extended_response(&mut self, message: &Message<'_>) {
-        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        let Some(open) = self.requests.front_mut() else { return };
         let Request::Extended(extended) = &mut open.request else { return };
         match message.kind {
             backend::PARSE_COMPLETE
@@ -173,16 +171,17 @@ impl Session {
 
     fn error(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         self.copying = false;
-        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+        let Some(open) = self.requests.front_mut() else { return };
         open.touch(message.start, message.end);
         open.fail(sqlstate(message.body).unwrap_or(Query::UNKNOWN_ERROR));
         match open.request {
             Request::Startup => {
-                // A connection that fails is told; there was nothing to tell while it could succeed.
+                // A connection that is refused is reported. One that succeeds is not.
                 open.begun = true;
-                self.open += 1;
-                found.push(Finding::Begun(Begun { start: open.start, context: None, correlation: None }));
-                self.pop(|open, session| session.report(open, End::Complete, found));
+                self.account.begin(Begun { start: open.start, context: None, correlation: None }, found);
+                if let Some((open, is_trusted)) = self.take_front(message.end.run) {
+                    self.report(&open, is_trusted, found);
+                }
             }
             Request::Extended(_) => {
                 open.answered = true;
@@ -196,116 +195,99 @@ impl Session {
     }
 
     pub(super) fn ready(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.certainty.ready();
         self.copying = false;
-        let Some(last) = self.queue.iter().position(|entry| entry.ready_due(self.skipping) > 0) else {
+        let Some(last) = self.requests.entries().position(|entry| entry.ready_due(self.skipping) > 0) else {
             self.skipping = false;
-            if self.queue.is_empty() {
-                found.push(Finding::Orphan(message.start));
-            }
-            // What is open was answered with what is not due, however that came about.
-            self.lose_all(found);
+            // Something else answered what is open.
+            let (requests, mut lost) = self.losing(found);
+            requests.abandon(message.start.run, &mut lost);
             return;
         };
         for _ in 0..last {
             self.complete(message, found);
         }
-        match self.queue.front_mut() {
-            Some(Entry::Open(open)) => {
-                let asked = open.request_end.run;
-                self.complete(message, found);
-                self.look_for_overlap(asked, message.start.run);
-            }
-            Some(Entry::Passed { ready, .. }) => {
-                *ready -= 1;
-                if *ready == 0 {
-                    self.queue.pop_front();
-                }
-            }
-            Some(Entry::Hole { orphans: true, .. }) if last == 0 => found.push(Finding::Orphan(message.start)),
-            Some(Entry::Hole { .. }) | None => {}
+        match self.next_answer(message.start, found) {
+            Answer::Front => self.complete(message, found),
+            Answer::Unseen { reported: false } if last == 0 => found.push(Finding::Orphan(message.start)),
+            Answer::Unseen { .. } | Answer::Reported | Answer::Unknown => {}
         }
         self.skipping = false;
     }
 
-    /// The request behind the one that was asked and answered in these runs may have been sent between the two.
-    fn look_for_overlap(&mut self, asked: u32, answered: u32) {
-        if self.queue.front().and_then(Entry::first_run).is_some_and(|next| asked < next && next < answered) {
-            self.certainty.does_not_wait();
-        }
+    fn next_answer(&mut self, at: Moment, found: &mut Vec<Finding>) -> Answer {
+        let (requests, mut lost) = self.losing(found);
+        requests.answer(at, &mut lost)
     }
 
-    /// `ReadyForQuery` has come for the first of the queue.
+    /// The first request has its `ReadyForQuery`.
     fn complete(&mut self, ready: &Message<'_>, found: &mut Vec<Finding>) {
-        self.pop(|mut open, session| {
-            let is_answered = open.answered
-                || match open.request {
-                    Request::Startup | Request::Query | Request::Function => !session.skipping,
-                    Request::Extended(Extended { stage, due, .. }) => {
-                        stage == Stage::Supposed && due == 0 && !session.skipping
-                    }
-                };
-            open.skipped = session.skipping && !is_answered;
-            if !(is_answered || open.skipped) {
-                session.lose(&open, LossReason::ResponseMissing, found);
-                return;
-            }
-            open.touch(ready.start, ready.end);
-            if let (true, Some(proposed)) = (open.skipped, &open.prepares) {
-                session.statements.withdraw(proposed);
-            }
-            open.settle_stage();
-            session.report(open, End::Complete, found);
-        });
+        let Some((mut open, is_trusted)) = self.take_front(ready.start.run) else { return };
+        let is_answered = open.answered
+            || match open.request {
+                Request::Startup | Request::Query | Request::Function => !self.skipping,
+                Request::Extended(Extended { stage, due, .. }) => {
+                    stage == Stage::Supposed && due == 0 && !self.skipping
+                }
+            };
+        open.skipped = self.skipping && !is_answered;
+        if !(is_answered || open.skipped) {
+            self.account.lose(open.start, LossReason::ResponseMissing, found);
+            return;
+        }
+        open.touch(ready.start, ready.end);
+        if let (true, Some(proposed)) = (open.skipped, &open.prepares) {
+            self.statements.withdraw(proposed);
+        }
+        open.settle_stage();
+        self.report(&open, is_trusted, found);
     }
 
-    /// Takes the first of the queue; if it was announced it is handed on, and must be reported.
-    pub(super) fn pop(&mut self, report: impl FnOnce(Open, &mut Self)) {
-        if let Some(Entry::Open(open)) = self.queue.pop_front() {
-            self.held_bytes -= open.held_bytes;
-            if open.begun && !open.is_told {
-                self.open -= 1;
-                report(open, self);
-            }
-        }
-        if self.queue.is_empty() && self.queue.capacity() > MAX_IDLE {
-            self.queue = VecDeque::new();
-        }
+    /// Takes the first request, whose response ended in `run`, with whether that response can be trusted to be its own.
+    /// `None` if it was not announced, or is reported already.
+    fn take_front(&mut self, run: u32) -> Option<(Open, bool)> {
+        let is_trusted = self.requests.is_trusted();
+        let open = self.requests.finish(run)?.into_open()?;
+        self.held_bytes -= open.held_bytes;
+        open.is_open().then_some((open, is_trusted))
     }
 
-    fn report(&self, open: Open, end: End, found: &mut Vec<Finding>) {
-        if self.certainty.is_in_doubt() {
-            self.lose(&open, LossReason::ResponseMissing, found);
+    fn report(&mut self, open: &Open, is_trusted: bool, found: &mut Vec<Finding>) {
+        if is_trusted {
+            self.account.report(Box::new(open.exchange(End::Complete, &self.database)), found);
         } else {
-            found.push(Finding::Exchange(Box::new(open.exchange(end, &self.database))));
+            self.account.lose(open.start, LossReason::ResponseMissing, found);
         }
     }
 
-    pub(super) fn lose(&self, open: &Open, reason: LossReason, found: &mut Vec<Finding>) {
-        found.push(Finding::Lost(Lost { start: open.start, reason }));
+    /// The queue, and what becomes of the requests that it loses.
+    pub(super) fn losing<'s>(
+        &'s mut self,
+        found: &'s mut Vec<Finding>,
+    ) -> (&'s mut InOrder<Open>, impl FnMut(Open) + 's) {
+        let Self { requests, account, held_bytes, .. } = self;
+        let lost = move |open: Open| {
+            *held_bytes -= open.held_bytes;
+            if open.is_open() {
+                account.lose(open.start, LossReason::ResponseMissing, found);
+            }
+        };
+        (requests, lost)
     }
 }
 
-impl Entry {
-    pub(super) fn ready_due(&self, skipping: bool) -> u32 {
+impl Entry<Open> {
+    /// How many `ReadyForQuery` are due to it.
+    pub(super) fn ready_due(&self, skipping: bool) -> u64 {
         match self {
-            Self::Open(open) => u32::from(match open.request {
+            Self::Open(open) => u64::from(match open.request {
                 Request::Startup => true,
                 // The server skips them as well, and only Sync gets it to stop.
                 Request::Query | Request::Function => !skipping,
                 Request::Extended(extended) => extended.synced,
             }),
-            Self::Passed { ready, .. } => *ready,
+            Self::Reported { responses, .. } => *responses,
             // Any number, which is more than one.
-            Self::Hole { .. } => 2,
-        }
-    }
-
-    pub(super) fn first_run(&self) -> Option<u32> {
-        match self {
-            Self::Open(open) => Some(open.start.run),
-            Self::Passed { last, .. } => Some(last.run),
-            Self::Hole { .. } => None,
+            Self::Unseen { .. } => 2,
         }
     }
 }

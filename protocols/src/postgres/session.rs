@@ -5,31 +5,29 @@
 //! to the queue, with [`extended`](super::extended) for the extended query protocol; [`response`](super::response) takes
 //! from it, and [`recovery`](super::recovery) where not all was captured.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::certainty::Certainty;
 use super::extended::{Overflow, Unnamed};
 use super::frame::Partial;
 use super::message::{Message, frontend, split_string};
 use super::open::{Open, Request, Stage};
 use super::statements::Statements;
 use crate::exchange::{Begun, Finding, LossReason, Lost};
+use crate::kit::account::Account;
+use crate::kit::certainty::Client;
+use crate::kit::in_order::InOrder;
 use crate::parser::Moment;
 use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
-/// How many requests are kept open on one connection, and how much memory their statements take; later ones are
-/// counted as lost.
-pub(super) const MAX_OPEN: usize = 4096;
+/// How much memory the statements of the open requests take. Later requests are counted as lost.
 const MAX_HELD_BYTES: usize = 512 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) queue: VecDeque<Entry>,
-    /// How many of the queue were announced.
-    pub(super) open: usize,
+    pub(super) requests: InOrder<Open>,
+    pub(super) account: Account,
     /// What the statements hold that came with the requests of the queue.
     pub(super) held_bytes: usize,
     pub(super) statements: Statements,
@@ -42,41 +40,21 @@ pub(super) struct Session {
     pub(super) skipping: bool,
     /// The client copies data in: `Sync` and `Flush` mean nothing until it is done.
     pub(super) copying: bool,
-    pub(super) certainty: Certainty,
-    /// A response came to no request that was seen, and no request since.
-    pub(super) orphaned: bool,
-    /// Where the newest request began that was open when responses passed whose messages are not known: it may have been
-    /// answered, as may those before.
-    pub(super) answered_unseen: Option<u64>,
     pub(super) overflow: Overflow,
     /// Where the message began for which a request was opened before all of it had passed.
     opened: Option<u64>,
 }
 
-#[derive(Debug)]
-pub(super) enum Entry {
-    Open(Open),
-    /// So many `ReadyForQuery` to come that belong to nothing that is told: bare `Sync`s, requests beyond [`MAX_OPEN`].
-    Passed {
-        ready: u32,
-        last: Moment,
-    },
-    /// Requests that were not seen, any number of them. It is over when an answer comes in a later run than the
-    /// request behind it: a client that waits has had all answers by then.
-    Hole {
-        /// Whether their responses are to be told as orphans; not if the requests were counted already.
-        orphans: bool,
-        /// Whether responses have passed since. If not, they may be of the same run as the request behind: then theirs
-        /// come before its own.
-        answered: bool,
-    },
-}
-
 impl Session {
-    pub(super) fn new() -> Self {
+    /// `from_start`: nothing passed on the connection before.
+    pub(super) fn new(from_start: bool) -> Self {
+        let mut requests = InOrder::new(from_start);
+        if !from_start {
+            requests.push_hole(0);
+        }
         Self {
-            queue: VecDeque::new(),
-            open: 0,
+            requests,
+            account: Account::default(),
             held_bytes: 0,
             statements: Statements::default(),
             portals: Statements::default(),
@@ -86,40 +64,30 @@ impl Session {
             last_unnamed: None,
             skipping: false,
             copying: false,
-            certainty: Certainty::default(),
-            orphaned: false,
-            answered_unseen: None,
             overflow: Overflow::default(),
             opened: None,
         }
     }
 
-    /// Nothing is known of what the client has sent so far.
-    pub(super) fn assume_unseen_requests(&mut self) {
-        self.queue.push_back(Entry::Hole { orphans: true, answered: true });
-    }
-
-    /// The first piece of a run of requests is about to be taken; `lost` says whether responses were not captured.
-    pub(super) fn request_run(&mut self, run: u32, lost: bool, found: &mut Vec<Finding>) {
-        if !lost {
-            self.settle_supposed(run, found);
+    /// A run of requests begins at `at`. `is_lost`: the framing of the responses is.
+    pub(super) fn request_run(&mut self, at: Moment, is_lost: bool, found: &mut Vec<Finding>) {
+        if !is_lost {
+            self.settle_supposed(at.run, found);
         }
-        // An answer has begun to come, and the client goes on before it is there. A password answers the server, and the
-        // rest of a group may follow a Flush.
-        let goes_on = match self.queue.front() {
-            Some(Entry::Open(open)) if open.request == Request::Startup || open.is(Stage::Building) => false,
-            Some(Entry::Open(open)) => open.response.is_some() && !open.answered && open.request_end.run < run,
-            Some(Entry::Passed { .. } | Entry::Hole { .. }) | None => false,
-        };
-        if goes_on && !self.copying && !lost {
-            self.certainty.does_not_wait();
+        // A password answers the server, and the rest of a group may follow a Flush.
+        let goes_on = self.requests.front().is_some_and(|open| {
+            let is_expected = open.request == Request::Startup || open.is(Stage::Building);
+            !is_expected && open.response.is_some() && !open.answered && open.request_end.run < at.run
+        });
+        if goes_on && !self.copying && !is_lost {
+            self.requests.observe(Client::Pipelines);
         }
-        self.certainty.request_run(self.queue.is_empty());
+        self.requests.request_run(at, 0);
     }
 
     /// A client that goes on has its answer: an `Execute` that is only supposed, and got none, was not there.
     fn settle_supposed(&mut self, run: u32, found: &mut Vec<Finding>) {
-        if let Some(Entry::Open(open)) = self.queue.front_mut()
+        if let Some(open) = self.requests.front_mut()
             && open.is(Stage::Supposed)
             && open.response.is_some_and(|(_, end)| end.run < run)
             && let Some(extended) = open.as_extended_mut()
@@ -133,12 +101,11 @@ impl Session {
 
     pub(super) fn startup(&mut self, start: Moment, end: Moment, database: &[u8]) {
         self.database = CompactString::from_utf8_lossy(database);
-        self.queue.push_back(Entry::Open(Open::new(Request::Startup, start, end)));
+        self.requests.push(Open::new(Request::Startup, start, end));
     }
 
     pub(super) fn request(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         let opened = self.opened.take() == Some(message.start.position);
-        self.orphaned = false;
         match message.kind {
             frontend::QUERY => self.query(message, opened, found),
             frontend::FUNCTION_CALL => self.simple(Request::Function, message, opened, None, found),
@@ -177,7 +144,7 @@ impl Session {
             frontend::PASSWORD => {}
             _ => {
                 let is_part = opened || self.building().is_some();
-                if let (true, Some(Entry::Open(open))) = (is_part, self.queue.back_mut()) {
+                if let (true, Some(open)) = (is_part, self.requests.back_mut()) {
                     open.request_end = end;
                 }
             }
@@ -201,11 +168,8 @@ impl Session {
         self.statements.remove(b"");
         self.portals.remove(b"");
         // What a COPY's data hides is no request.
-        let orphans = !std::mem::take(&mut self.copying);
-        match self.queue.back_mut() {
-            Some(Entry::Hole { answered, .. }) => *answered &= self.orphaned,
-            _ => self.queue.push_back(Entry::Hole { orphans, answered: self.orphaned }),
-        }
+        let reported = if std::mem::take(&mut self.copying) { u64::MAX } else { 0 };
+        self.requests.push_unseen(reported, end.run);
     }
 
     fn query(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {
@@ -221,8 +185,8 @@ impl Session {
         statement: Option<Arc<Normalized>>,
         found: &mut Vec<Finding>,
     ) {
-        match self.queue.back_mut() {
-            Some(Entry::Open(open)) if opened && open.start == message.start => {
+        match self.requests.back_mut() {
+            Some(open) if opened && open.start == message.start => {
                 open.request_end = message.end;
                 if let Some(statement) = statement {
                     self.hold(statement);
@@ -243,7 +207,6 @@ impl Session {
         found: &mut Vec<Finding>,
     ) {
         self.end_group(found);
-        self.certainty.synced();
         if self.is_full() {
             self.overflow = Overflow::default();
             too_many(start, found);
@@ -251,7 +214,7 @@ impl Session {
             return;
         }
         self.settle(found);
-        self.queue.push_back(Entry::Open(Open::new(request, start, end)));
+        self.requests.push(Open::new(request, start, end));
         if let Some(statement) = statement {
             self.hold(statement);
         }
@@ -259,32 +222,31 @@ impl Session {
     }
 
     fn extend_copy(&mut self, end: Moment) {
-        if let (true, Some(Entry::Open(open))) = (self.copying, self.queue.front_mut()) {
+        if let (true, Some(open)) = (self.copying, self.requests.front_mut()) {
             open.request_end = end;
         }
     }
 
     /// Announces the last of the queue, unless it was.
     pub(super) fn begin(&mut self, found: &mut Vec<Finding>) {
-        if let Some(Entry::Open(open)) = self.queue.back_mut()
+        if let Some(open) = self.requests.back_mut()
             && !open.begun
         {
             open.begun = true;
-            self.open += 1;
-            found.push(Finding::Begun(Begun { start: open.start, context: None, correlation: None }));
+            self.account.begin(Begun { start: open.start, context: None, correlation: None }, found);
         }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.overflow.unsynced
             || self.overflow.group.is_some()
-            || self.queue.len() >= MAX_OPEN
+            || self.requests.is_full()
             || self.held_bytes >= MAX_HELD_BYTES
     }
 
     /// The last of the queue came with its statement.
     pub(super) fn hold(&mut self, statement: Arc<Normalized>) {
-        if let Some(Entry::Open(open)) = self.queue.back_mut() {
+        if let Some(open) = self.requests.back_mut() {
             self.held_bytes -= open.held_bytes;
             open.held_bytes = statement.held_bytes();
             self.held_bytes += open.held_bytes;
@@ -292,12 +254,9 @@ impl Session {
         }
     }
 
-    /// One more `ReadyForQuery` that belongs to nothing told.
+    /// One more `ReadyForQuery` will come that belongs to no request that is reported.
     pub(super) fn pass(&mut self, at: Moment) {
-        match self.queue.back_mut() {
-            Some(Entry::Passed { ready, last }) => (*ready, *last) = (ready.saturating_add(1), at),
-            _ => self.queue.push_back(Entry::Passed { ready: 1, last: at }),
-        }
+        self.requests.push_reported(1, at.run);
     }
 
     /// SQL to its NUL; without one it was not captured to its end.

@@ -1,77 +1,84 @@
-//! Matches replies with requests, in order; and what is said without having been asked for.
+//! Which reply answers which request, and which replies nobody asked for.
 //!
-//! A reply answers the first open request: nothing on the wire says which one. Once replies or requests were not
-//! captured, the runs say it, of a client that waits for its replies before it sends more. Of one that has been seen not
-//! to, nothing more is told until it has been quiet.
+//! Replies come in the order of the requests, so [`InOrder`](crate::kit::in_order::InOrder) knows the request. This module
+//! knows where Redis does not answer one request with one reply: confirmations, messages and pushes.
 
 use compact_str::CompactString;
 
 use super::command::{Effect, Silence};
 use super::reply::{Reply, Said, Simple};
-use super::session::{Entry, Open, Session};
+use super::session::{Open, Session};
 use super::subscriptions::Confirmations;
-use crate::exchange::{Finding, LossReason};
+use crate::exchange::Finding;
+use crate::kit::certainty::Client;
+use crate::kit::in_order::{Answer, Matched};
 use crate::parser::Moment;
+
+/// What is known of the first bytes of a run of replies after the framing was lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    /// They can begin a value.
+    pub(super) looks_right: bool,
+    /// The event of an operation was lost before them, so they may be in the middle of a value.
+    pub(super) follows_lost_event: bool,
+}
 
 impl Session {
     /// The framing was lost, and a new run of replies begins. Whether it can be followed.
-    ///
-    /// It answers what was asked last before it, and everything older was answered unheard.
-    pub(super) fn resume(
-        &mut self,
-        at: Moment,
-        may_begin: bool,
-        after_lost_event: bool,
-        found: &mut Vec<Finding>,
-    ) -> bool {
-        if self.is_in_doubt() {
+    pub(super) fn resume(&mut self, at: Moment, beginning: Beginning, found: &mut Vec<Finding>) -> bool {
+        let Beginning { looks_right, follows_lost_event } = beginning;
+        if self.requests.is_lost() {
             return false;
         }
-        let asked = self.queue.iter().map(Entry::run).filter(|&run| run < at.run).max();
-        let Some(asked) = asked else {
-            if !may_begin {
+        if !looks_right {
+            if !self.requests.is_asked_before(at.run) {
+                self.requests.infer_unseen(at.run);
                 found.push(Finding::Orphan(at));
             }
-            return may_begin;
-        };
-        let has_older = self.queue.front().is_some_and(|front| front.run() < asked);
-        // With nothing else unanswered, what was lost is the beginning of this reply.
-        if !may_begin || (after_lost_event && !has_older) {
             return false;
         }
-        self.lose_before(asked, found);
-        true
-    }
-
-    /// A reply passed in a run from before that of the newest request, which it may answer all the same.
-    pub(super) fn distrust_runs(&mut self) {
-        self.pipelines = true;
-    }
-
-    /// Replies passed whose framing is lost.
-    pub(super) fn replies_missed(&mut self, found: &mut Vec<Finding>) {
-        self.in_step = false;
-        self.forget_subscriptions(found);
-        if self.pipelines {
-            self.doubt(found);
+        match self.match_run(at, found) {
+            // With nothing older open, the lost event held the beginning of this reply.
+            Matched::Front { older, .. } => !follows_lost_event || older,
+            Matched::Unseen => true,
+            Matched::Unknown => false,
         }
-        let newest = self.queue.iter().rev().find_map(|entry| match entry {
-            Entry::Open(open) => Some(open.request.start.position),
-            Entry::Counted { .. } | Entry::Unseen { .. } => None,
-        });
-        self.answered_unseen = newest.or(self.answered_unseen);
     }
 
-    /// Whether a reply comes to nothing that was wholly asked.
+    fn match_run(&mut self, at: Moment, found: &mut Vec<Finding>) -> Matched {
+        let (requests, mut lost) = self.losing(found);
+        requests.match_run(at, &mut lost)
+    }
+
+    fn pass_unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
+        let (requests, mut lost) = self.losing(found);
+        requests.pass_unseen(run, &mut lost);
+    }
+
+    fn next_answer(&mut self, at: Moment, found: &mut Vec<Finding>) -> Answer {
+        let (requests, mut lost) = self.losing(found);
+        requests.answer(at, &mut lost)
+    }
+
+    /// Replies passed in an unknown framing.
+    pub(super) fn miss_replies(&mut self, found: &mut Vec<Finding>) {
+        self.requests.miss();
+        self.forget_subscriptions(found);
+        if self.requests.client() >= Client::Pipelines {
+            self.lose_sync(found);
+        }
+    }
+
+    /// Whether a reply comes before the end of the request that it answers.
     pub(super) fn is_early(&self, reply: &Reply) -> bool {
-        self.in_step && self.queue.is_empty() && !self.is_unasked(reply)
+        self.requests.is_locked() && self.requests.is_idle() && !self.is_unasked(reply)
     }
 
-    /// Takes a reply; `true` if it was matched with a request. `unseen`: when it ended is not known.
-    pub(super) fn answered(&mut self, reply: &Reply, unseen: bool, found: &mut Vec<Finding>) -> bool {
+    /// Takes a reply. `true` if it was matched with a request. `at_unknown_time`: it ended in an event that was lost.
+    pub(super) fn answered(&mut self, reply: &Reply, at_unknown_time: bool, found: &mut Vec<Finding>) -> bool {
         self.pushed |= reply.is_push;
         self.pass_unseen(reply.start.run, found);
-        let confuses = self.front().is_some_and(|open| match reply.said {
+        let confuses = self.requests.front().is_some_and(|open| match reply.said {
             Said::Unknown => open.waits_for_confirmation(),
             Said::Confirmed(..) => open.request.effect() == Effect::Unknown,
             Said::Nothing | Said::Message => false,
@@ -86,97 +93,41 @@ impl Session {
         if self.is_unasked(reply) {
             return false;
         }
-        self.hear();
+        let is_confirmation = matches!(reply.said, Said::Confirmed(..));
         loop {
-            if !self.may_answer(reply) {
-                self.doubt(found);
-                return false;
-            }
-            match self.queue.front_mut() {
-                Some(Entry::Counted { replies, .. }) => {
-                    *replies = replies.saturating_sub(1);
-                    if *replies == 0 {
-                        self.pop();
-                    }
-                    return true;
-                }
-                Some(Entry::Unseen { counted, .. }) if *counted > 0 => {
-                    *counted -= 1;
-                    return false;
-                }
-                Some(Entry::Open(open)) => {
-                    // Its last confirmation was not known to be.
-                    if open.answer.is_some() && !matches!(reply.said, Said::Confirmed(..)) {
-                        self.finish(CompactString::default(), found);
-                        continue;
-                    }
-                    if self.overlaps(reply) {
-                        self.pipelines = true;
-                        if !self.in_step {
-                            self.doubt(found);
-                            return false;
-                        }
-                    }
-                    self.answer(reply, unseen, found);
-                    return true;
-                }
-                Some(Entry::Unseen { .. }) | None => {
+            match self.next_answer(reply.start, found) {
+                Answer::Front => {}
+                Answer::Reported => return true,
+                Answer::Unseen { reported } => {
                     // CLIENT REPLY OFF was refused.
                     self.silence = Silence::No;
-                    self.orphaned = self.queue.is_empty();
-                    if self.on_trial > 0 {
-                        self.doubt(found);
-                        return false;
-                    }
-                    if !matches!(reply.said, Said::Confirmed(..)) {
+                    if !reported && !is_confirmation {
                         found.push(Finding::Orphan(reply.start));
                     }
                     return false;
                 }
+                Answer::Unknown => return false,
             }
-        }
-    }
-
-    fn front(&self) -> Option<&Open> {
-        match self.queue.front() {
-            Some(Entry::Open(open)) => Some(open),
-            _ => None,
-        }
-    }
-
-    /// Whether it is known which of the queue the reply answers: the first, while nothing was missed, or there is no other.
-    /// Then the runs need not say so too: where one thread reads what another asks, a reply may be recorded before the
-    /// send of its request has returned.
-    fn may_answer(&self, reply: &Reply) -> bool {
-        self.in_step || self.queue.len() == 1 || self.queue.back().is_none_or(|newest| newest.run() < reply.start.run)
-    }
-
-    /// A client that waits has had the replies to what was not seen when it is answered what it asked later.
-    fn pass_unseen(&mut self, answering: u32, found: &mut Vec<Finding>) {
-        while let Some(&Entry::Unseen { run, answered, .. }) = self.queue.front()
-            && let Some(behind) = self.queue.get(1).map(Entry::run)
-            && run < behind
-            && behind < answering
-        {
-            if answered {
-                self.queue.pop_front();
+            // The last confirmation of the front was not recognized.
+            if !is_confirmation && let Some((_, end)) = self.requests.front().and_then(|front| front.answer) {
+                self.finish(end.run, CompactString::default(), found);
                 continue;
             }
-            let counted = self.lose_before(answering, found);
-            self.queue.push_front(Entry::Unseen { counted, run: answering.wrapping_sub(1), answered: true });
-        }
-    }
-
-    /// A reply passes: requests that were not seen have been answered, if nothing was asked since.
-    fn hear(&mut self) {
-        if let Some(Entry::Unseen { answered, .. }) = self.queue.back_mut() {
-            *answered = true;
+            if self.requests.overlaps(reply.end.run) {
+                self.requests.observe(Client::Pipelines);
+                if !self.requests.is_locked() {
+                    self.lose_sync(found);
+                    return false;
+                }
+            }
+            self.answer_front(reply, at_unknown_time, found);
+            return true;
         }
     }
 
     /// The reply answers the first open request.
-    fn answer(&mut self, reply: &Reply, unseen: bool, found: &mut Vec<Finding>) {
-        let Some(Entry::Open(open)) = self.queue.front_mut() else { return };
+    fn answer_front(&mut self, reply: &Reply, at_unknown_time: bool, found: &mut Vec<Finding>) {
+        let Some(open) = self.requests.front_mut() else { return };
         let (start, _) = *open.answer.get_or_insert((reply.start, reply.end));
         open.answer = Some((start, reply.end));
         let is_last = match (&mut open.confirmations, reply.said) {
@@ -199,36 +150,25 @@ impl Session {
                 _ => {}
             }
         }
-        if unseen {
-            if let Some(Entry::Open(open)) = self.pop() {
-                self.lost(open.request.start, LossReason::ResponseMissing, found);
-            }
+        if at_unknown_time {
+            self.finish_at_unknown_time(reply.end.run, found);
         } else {
-            self.finish(reply.error.clone(), found);
+            self.finish(reply.end.run, reply.error.clone(), found);
         }
     }
 
     /// Whether nobody asked for the reply.
     fn is_unasked(&self, reply: &Reply) -> bool {
-        let front = self.front();
+        let front = self.requests.front();
         let confirms = matches!(reply.said, Said::Confirmed(..));
         let waits = front.is_some_and(Open::waits_for_confirmation);
-        // What RESP3 tells with pushes, RESP2 tells with arrays: only to a subscriber, who can ask for little else.
-        let may_be_told =
+        // RESP3 sends messages as pushes. RESP2 sends them as arrays, but only to a subscriber, who can ask for little
+        // else.
+        let may_be_sent =
             || front.is_none_or(|open| open.waits_for_confirmation() || open.request.is_for_subscribers());
         (reply.is_push && !(confirms && waits))
             || reply.simple == Simple::Monitored
-            || (reply.said == Said::Message && may_be_told())
-            || (confirms && !waits && may_be_told())
-    }
-
-    /// Whether the request behind the first was sent later, and before all of the reply to the first had come.
-    fn overlaps(&self, reply: &Reply) -> bool {
-        match (self.queue.front(), self.queue.get(1)) {
-            (Some(Entry::Open(first)), Some(second)) => {
-                first.request.end.run < second.run() && second.run() < reply.end.run
-            }
-            _ => false,
-        }
+            || (reply.said == Said::Message && may_be_sent())
+            || (confirms && !waits && may_be_sent())
     }
 }

@@ -16,7 +16,6 @@ mod database;
 mod frame;
 mod line;
 mod matching;
-mod pace;
 mod reply;
 mod session;
 mod subscriptions;
@@ -25,11 +24,13 @@ mod whole;
 use compact_str::CompactString;
 
 use crate::exchange::Finding;
+use crate::kit::certainty::Client;
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
 use command::{Progress, Request, Requests};
 use frame::{Content, Frames, Side, Step};
+use matching::Beginning;
 use reply::Replies;
-use session::{Session, Unheard};
+use session::{Session, Unread};
 use whole::WholeRequest;
 
 /// What a span needs of one Redis command.
@@ -67,7 +68,7 @@ pub struct Redis {
 #[derive(Debug)]
 struct Lane<T> {
     frames: Frames,
-    thread: Thread,
+    framing: Framing,
     what: T,
     run: Option<u32>,
     /// Just past the last byte that passed.
@@ -80,10 +81,10 @@ struct Lane<T> {
 
 /// Whether it is known where values begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Thread {
-    Held,
-    /// Taken up again in this run; the first value will show whether rightly.
-    Resumed,
+enum Framing {
+    Locked,
+    /// A value seems to begin here. Whether it does shows when it ends.
+    Tentative,
     Lost,
 }
 
@@ -91,7 +92,7 @@ impl<T: Default> Lane<T> {
     fn new(side: Side, from_start: bool) -> Self {
         Self {
             frames: Frames::new(side),
-            thread: if from_start { Thread::Held } else { Thread::Lost },
+            framing: if from_start { Framing::Locked } else { Framing::Lost },
             what: T::default(),
             run: None,
             end: Moment::default(),
@@ -105,8 +106,8 @@ impl<T: Default> Lane<T> {
         self.run.replace(run) != Some(run)
     }
 
-    fn restart(&mut self, thread: Thread) {
-        self.thread = thread;
+    fn restart(&mut self, framing: Framing) {
+        self.framing = framing;
         self.frames.restart();
         self.what = T::default();
     }
@@ -139,7 +140,7 @@ impl Redis {
         if let Some(unparsable) = self.broken {
             return Err(unparsable);
         }
-        if content.length() == 0 || self.session.replicates() {
+        if content.length() == 0 || self.session.replicates {
             return Ok(());
         }
         let result = match direction {
@@ -161,22 +162,22 @@ impl Redis {
     ) -> Result<(), &'static str> {
         if self.requests.enters(at.run) {
             let last = self.requests.end.nanos.max(self.replies.end.nanos);
-            let lost = self.replies.thread == Thread::Lost;
-            let unheard = lost.then(|| Unheard { array: self.replies.cut_array.take(), end: self.replies.end });
-            self.session.request_run(at, last, unheard, found);
-            if self.requests.thread != Thread::Held {
+            let lost = self.replies.framing == Framing::Lost;
+            let unread = lost.then(|| Unread { array: self.replies.cut_array.take(), end: self.replies.end });
+            self.session.request_run(at, last, unread, found);
+            if self.requests.framing != Framing::Locked {
                 let may_begin = self.requests.may_begin(content);
-                self.requests.restart(if may_begin { Thread::Resumed } else { Thread::Lost });
+                self.requests.restart(if may_begin { Framing::Tentative } else { Framing::Lost });
             }
         }
         self.requests.end = at.advanced(content.length());
         while content.length() > 0 {
             let lane = &mut self.requests;
-            if lane.thread == Thread::Lost {
+            if lane.framing == Framing::Lost {
                 self.session.unseen(at.run, found);
                 break;
             }
-            if let (Thread::Held, Content::Bytes(bytes)) = (lane.thread, content)
+            if let (Framing::Locked, Content::Bytes(bytes)) = (lane.framing, content)
                 && lane.frames.begun().is_none()
                 && let Some(whole) = WholeRequest::at_start(bytes)
             {
@@ -194,8 +195,8 @@ impl Redis {
                     self.lose_requests(at, found);
                     continue;
                 }
-                Err(_) if lane.thread == Thread::Resumed => {
-                    lane.restart(Thread::Lost);
+                Err(_) if lane.framing == Framing::Tentative => {
+                    lane.restart(Framing::Lost);
                     continue;
                 }
                 Err(reason) => return Err(reason),
@@ -207,7 +208,7 @@ impl Redis {
                 Progress::Begun(start) => (Some(start), None),
                 Progress::Whole(start, request) => (start, Some(request)),
             };
-            lane.thread = Thread::Held;
+            lane.framing = Framing::Locked;
             if let Some(start) = begun {
                 self.session.begin(start, found);
             }
@@ -225,10 +226,10 @@ impl Redis {
             if let Some(request) = lane.what.cut(at) {
                 self.session.asked(request, found);
             }
-        } else if let (Thread::Held, Some(start)) = (lane.thread, lane.frames.begun()) {
+        } else if let (Framing::Locked, Some(start)) = (lane.framing, lane.frames.begun()) {
             self.session.begin_hidden(start, found);
         }
-        lane.restart(Thread::Lost);
+        lane.restart(Framing::Lost);
     }
 
     fn reply(
@@ -237,28 +238,31 @@ impl Redis {
         mut at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
-        let overtook = self.requests.run.is_some_and(|run| at.run <= run);
+        let overtook = self.session.requests.is_overtaken(at.run);
         // The time of a hole is not its own if its event was lost: it is that of something before the request.
         let of_lost_event = overtook && matches!(content, Content::Hole(_));
         if overtook && !of_lost_event {
-            self.session.distrust_runs();
+            self.session.requests.observe(Client::Overtakes);
         }
         let enters = !of_lost_event && self.replies.enters(at.run);
         if enters {
-            self.session.reply_run(at);
+            self.session.requests.response_run(at);
         }
-        if enters && self.replies.thread != Thread::Held {
-            let may_begin = self.replies.may_begin(content);
-            let resumes = self.session.resume(at, may_begin, self.replies.after_lost_event, found);
-            self.replies.restart(if resumes { Thread::Resumed } else { Thread::Lost });
+        if enters && self.replies.framing != Framing::Locked {
+            let beginning = Beginning {
+                looks_right: self.replies.may_begin(content),
+                follows_lost_event: self.replies.after_lost_event,
+            };
+            let resumes = self.session.resume(at, beginning, found);
+            self.replies.restart(if resumes { Framing::Tentative } else { Framing::Lost });
         }
         self.replies.after_lost_event = of_lost_event;
         self.replies.end = at.advanced(content.length());
         while content.length() > 0 {
             let lane = &mut self.replies;
-            if lane.thread == Thread::Lost || self.session.is_in_doubt() {
-                lane.restart(Thread::Lost);
-                self.session.replies_missed(found);
+            if lane.framing == Framing::Lost || self.session.requests.is_lost() {
+                lane.restart(Framing::Lost);
+                self.session.miss_replies(found);
                 break;
             }
             let (used, reply) = match lane.frames.step(content, at) {
@@ -266,11 +270,11 @@ impl Redis {
                 Ok(Step::Token(used, token)) => (used, lane.what.token(&token, at.advanced(used))),
                 Ok(Step::Lost) => {
                     lane.cut_array = lane.frames.begun().filter(|_| lane.what.is_array());
-                    lane.restart(Thread::Lost);
+                    lane.restart(Framing::Lost);
                     continue;
                 }
-                Err(_) if lane.thread == Thread::Resumed => {
-                    lane.restart(Thread::Lost);
+                Err(_) if lane.framing == Framing::Tentative => {
+                    lane.restart(Framing::Lost);
                     continue;
                 }
                 Err(reason) => return Err(reason),
@@ -285,9 +289,9 @@ impl Redis {
                 self.session.wait_for(request, found);
             }
             if self.session.answered(&reply, of_lost_event, found) {
-                self.replies.thread = Thread::Held;
+                self.replies.framing = Framing::Locked;
             }
-            if self.session.replicates() {
+            if self.session.replicates {
                 break;
             }
         }

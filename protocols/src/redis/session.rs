@@ -1,110 +1,71 @@
-//! Which requests are open on a connection, in the order in which they will be answered, and what becomes of them.
+//! The open requests of a connection, and what becomes of them.
 //!
-//! This half adds to the queue and reports what leaves it; [`matching`](super::matching) says which reply answers which
-//! request.
-
-use std::collections::VecDeque;
+//! This half of the session adds requests and reports them. [`matching`](super::matching) decides which reply answers
+//! which request.
 
 use compact_str::CompactString;
 
 use super::Command;
 use super::command::{Effect, Request, Silence};
 use super::database::Database;
-use super::pace::{Pace, Quiet};
 use super::subscriptions::{Confirmations, Subscribed};
-use crate::exchange::{Begun, Details, End, Exchange, Finding, LossReason, Lost};
+use crate::exchange::{Begun, Details, End, Exchange, Finding, LossReason};
+use crate::kit::account::Account;
+use crate::kit::certainty::Client;
+use crate::kit::in_order::{self, InOrder};
 use crate::parser::{Close, Moment};
 
-/// Requests open at once: deeper pipelines are counted.
-const MOST_OPEN: usize = 4096;
-/// An empty queue keeps room for so many: what a long pipeline took is given back.
-const MOST_IDLE: usize = 64;
-
-/// See [`Session::on_trial`].
-const TRIAL: u32 = 16;
-
-/// What the connection knows of itself.
+/// The state of a connection.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) queue: VecDeque<Entry>,
-    /// Requests begun and not reported.
-    unreported: usize,
+    pub(super) requests: InOrder<Open>,
+    account: Account,
     pub(super) database: Database,
     pub(super) silence: Silence,
     pub(super) subscribed: Subscribed,
-    /// A reply came to no request that was seen, and no request since.
-    pub(super) orphaned: bool,
-    /// Replies have always been matched in order, nothing was missed.
-    pub(super) in_step: bool,
-    /// Runs don't tell which replies answer which requests: the client was seen to send requests before it had the replies
-    /// to those of an earlier run, or to read in one thread what another had asked.
-    pub(super) pipelines: bool,
-    /// Which requests are answered is not known.
-    in_doubt: bool,
-    pace: Pace,
-    /// How often everything must be answered before what is paired is told. Were it paired wrongly, there would be a reply too
-    /// many as soon as everything is answered.
-    pub(super) on_trial: u32,
-    /// Where the newest request began that was open when replies passed unread: it may have been answered, as may those
-    /// before.
-    pub(super) answered_unseen: Option<u64>,
-    /// Pushes may come between the bytes of replies that are not captured.
+    /// Pushes were seen, so they may come between the bytes of replies that are not captured.
     pub(super) pushed: bool,
-    /// SYNC or PSYNC: what follows is no conversation.
+    /// SYNC or PSYNC: the rest is replication.
     pub(super) replicates: bool,
 }
 
-#[derive(Debug)]
-pub(super) enum Entry {
-    Open(Open),
-    /// Requests that are counted already; so many replies to them are to come.
-    Counted {
-        replies: u64,
-        run: u32,
-    },
-    /// Requests that were not seen, any number of them; so many are counted already.
-    Unseen {
-        counted: u64,
-        run: u32,
-        /// Whether replies have passed since. If not, they may be of the same run as the request behind: then theirs come
-        /// before its own.
-        answered: bool,
-    },
-}
-
-/// A request that has no answer yet.
+/// A request that waits for its replies.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) request: Request,
     pub(super) confirmations: Confirmations,
-    /// The first byte and the end of what has answered it so far.
+    /// The first byte and the end of its replies so far.
     pub(super) answer: Option<(Moment, Moment)>,
 }
 
-/// What can be said of replies whose framing is lost, when the client goes on.
+/// A reply that can no longer be followed because its framing is lost.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unheard {
-    /// Where the array began that was cut off.
+pub(super) struct Unread {
+    /// Where it began, if it is an array. An array is no error.
     pub(super) array: Option<Moment>,
     /// Just past the last byte that passed.
     pub(super) end: Moment,
 }
 
-impl Entry {
-    pub(super) fn run(&self) -> u32 {
-        match self {
-            Self::Open(open) => open.request.start.run,
-            Self::Counted { run, .. } | Self::Unseen { run, .. } => *run,
-        }
+impl in_order::Open for Open {
+    const SHARED: bool = true;
+    /// Deeper pipelines are counted.
+    const LIMIT: usize = 4096;
+
+    fn start(&self) -> Moment {
+        self.request.start
+    }
+
+    fn last_run(&self) -> u32 {
+        self.request.end.run
+    }
+
+    fn responses(&self) -> u64 {
+        self.confirmations.replies()
     }
 }
 
 impl Open {
-    /// How many replies it has, at least.
-    fn replies(&self) -> u64 {
-        self.confirmations.replies()
-    }
-
     pub(super) fn waits_for_confirmation(&self) -> bool {
         self.confirmations != Confirmations::None
     }
@@ -113,84 +74,61 @@ impl Open {
 impl Session {
     pub(super) fn new(from_start: bool) -> Self {
         Self {
-            queue: VecDeque::new(),
-            unreported: 0,
+            requests: InOrder::new(from_start),
+            account: Account::default(),
             database: Database::new(from_start),
             silence: Silence::No,
             subscribed: Subscribed::new(from_start),
-            orphaned: false,
-            in_step: from_start,
-            pipelines: false,
-            in_doubt: false,
-            pace: Pace::default(),
-            on_trial: 0,
-            answered_unseen: None,
             pushed: false,
             replicates: false,
         }
     }
 
     pub(super) fn open(&self) -> usize {
-        self.unreported
-    }
-
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.in_doubt
-    }
-
-    pub(super) fn replicates(&self) -> bool {
-        self.replicates
+        self.account.open()
     }
 }
 
-/// What is asked.
+/// Requests.
 impl Session {
-    /// The client goes on at `at`; nothing had passed since `last`. What is `unheard` is over then, if it waits.
-    pub(super) fn request_run(&mut self, at: Moment, last: u64, unheard: Option<Unheard>, found: &mut Vec<Finding>) {
-        let quiet = self.pace.quiet(last, at.nanos);
-        self.pace.asked(at.nanos);
-        if self.in_doubt {
-            self.in_doubt = quiet == Quiet::No;
-            self.in_step = !self.in_doubt;
-            self.on_trial = if quiet == Quiet::Seemingly { TRIAL } else { 0 };
+    /// A run of requests begins at `at`, and nothing had passed since `last`. A client that waits has had the reply that
+    /// is `unread`.
+    pub(super) fn request_run(&mut self, at: Moment, last: u64, unread: Option<Unread>, found: &mut Vec<Finding>) {
+        let was_lost = self.requests.is_lost();
+        self.requests.request_run(at, last);
+        if was_lost {
             return;
         }
-        if self.queue.is_empty() {
-            self.in_step |= quiet == Quiet::Surely;
-            self.on_trial = self.on_trial.saturating_sub(1);
-        }
-        let Some(Unheard { array, end }) = unheard else { return };
-        if let (Some(start), 1, false, Some(Entry::Open(open))) =
-            (array, self.queue.len(), self.pushed, self.queue.front())
+        let Some(Unread { array, end }) = unread else { return };
+        if let Some(start) = array
+            && let Some(open) = self.requests.front()
+            && self.requests.len() == 1
+            && !self.pushed
             && !open.waits_for_confirmation()
             && open.request.start.run < start.run
             && !self.database.may_change(open.request.effect())
-            && let Some(Entry::Open(open)) = self.queue.pop_front()
+            && let Some(open) = self.requests.pop_front().and_then(in_order::Entry::into_open)
         {
-            self.tell(open.request, Some((start, end)), CompactString::default(), End::Complete, found);
+            self.report(open.request, Some((start, end)), CompactString::default(), End::Complete, found);
         }
-        self.lose_before(at.run, found);
-    }
-
-    /// The server answers at `at`.
-    pub(super) fn reply_run(&mut self, at: Moment) {
-        self.pace.answered(at.nanos);
+        let (requests, mut lost) = self.losing(found);
+        requests.lose_before(at.run, &mut lost);
     }
 
     pub(super) fn begin(&mut self, start: Moment, found: &mut Vec<Finding>) {
-        self.orphaned = false;
-        self.unreported += 1;
-        found.push(Finding::Begun(Begun { start, context: None, correlation: None }));
+        self.account.begin(Begun { start, context: None, correlation: None }, found);
     }
 
-    /// A hole hides what the request that began here is.
+    /// A hole hides the name of the request that began at `start`.
     pub(super) fn begin_hidden(&mut self, start: Moment, found: &mut Vec<Finding>) {
-        self.begin(start, found);
-        self.lost(start, LossReason::RequestHeadMissing, found);
-        self.queue.push_back(Entry::Unseen { counted: 1, run: start.run, answered: false });
+        // Otherwise it was counted when its reply came.
+        if self.requests.push_unseen(1, start.run) {
+            self.begin(start, found);
+            self.account.lose(start, LossReason::RequestHeadMissing, found);
+        }
     }
 
-    /// All there is to know of a request that was begun has passed.
+    /// As much of a request has passed as will be seen. It was begun.
     pub(super) fn asked(&mut self, request: Request, found: &mut Vec<Finding>) {
         let is_answered = !self.falls_silent(request.effect()) && request.effect() != Effect::Sync;
         if is_answered {
@@ -198,53 +136,41 @@ impl Session {
         } else {
             self.replicates |= request.effect() == Effect::Sync;
             self.database.pass(request.effect());
-            self.tell(request, None, CompactString::default(), End::Complete, found);
+            self.report(request, None, CompactString::default(), End::Complete, found);
         }
     }
 
-    /// The request is to be answered.
+    /// The request will be answered.
     pub(super) fn wait_for(&mut self, request: Request, found: &mut Vec<Finding>) {
-        let confirmations = Confirmations::of(&request);
-        let is_endless = matches!(confirmations, Confirmations::All(_)) && !self.subscribed.is_known();
-        if self.in_doubt || is_endless {
-            self.lose(&request, found);
-        } else if self.queue.len() >= MOST_OPEN {
-            self.database.pass(request.effect());
-            self.count(confirmations.replies(), request.start.run);
-            self.lost(request.start, LossReason::TooManyOpen, found);
+        let open = Open { confirmations: Confirmations::of(&request), answer: None, request };
+        let is_endless = matches!(open.confirmations, Confirmations::All(_)) && !self.subscribed.is_known();
+        if self.requests.is_lost() || is_endless {
+            lose(&open, &mut self.database, &mut self.account, found);
+        } else if self.requests.is_full() {
+            let start = open.request.start;
+            self.database.pass(open.request.effect());
+            self.requests.push_reported(open.confirmations.replies(), start.run);
+            self.account.lose(start, LossReason::TooManyOpen, found);
         } else {
-            self.queue.push_back(Entry::Open(Open { request, confirmations, answer: None }));
+            self.requests.push(open);
         }
     }
 
-    /// Requests passed in this run that were not seen.
+    /// Requests passed unseen in `run`.
     pub(super) fn unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
-        // One of them may have SELECTed, or asked for silence.
+        // One of them may have been a SELECT, or a CLIENT REPLY.
         self.database.forget();
         self.silence = Silence::No;
-        self.in_step = false;
+        self.requests.doubt();
         self.forget_subscriptions(found);
-        if self.pipelines || self.queue.len() >= MOST_OPEN {
-            self.doubt(found);
-            return;
-        }
-        match self.queue.back_mut() {
-            Some(Entry::Unseen { run: last, .. }) => *last = run,
-            _ => self.queue.push_back(Entry::Unseen { counted: 0, run, answered: self.orphaned }),
+        if self.requests.client() >= Client::Pipelines || self.requests.is_full() {
+            self.lose_sync(found);
+        } else if !self.requests.is_lost() {
+            self.requests.push_unseen(0, run);
         }
     }
 
-    fn count(&mut self, more: u64, run: u32) {
-        let is_full = self.queue.len() >= MOST_OPEN;
-        match self.queue.back_mut() {
-            Some(Entry::Counted { replies, run: last }) if *last == run || is_full => {
-                *replies = replies.saturating_add(more);
-            }
-            _ => self.queue.push_back(Entry::Counted { replies: more, run }),
-        }
-    }
-
-    /// Whether a command of this effect will not be answered.
+    /// Whether a command with this effect is not answered.
     fn falls_silent(&mut self, effect: Effect) -> bool {
         let is_silent = self.silence != Silence::No;
         match effect {
@@ -252,7 +178,7 @@ impl Session {
                 self.silence = Silence::No;
                 return false;
             }
-            // It ends CLIENT REPLY OFF before it is answered; CLIENT REPLY SKIP it does not end.
+            // RESET ends CLIENT REPLY OFF before it is answered. It does not end CLIENT REPLY SKIP.
             Effect::Reset if self.silence == Silence::UntilOn => {
                 self.silence = Silence::No;
                 return false;
@@ -270,49 +196,42 @@ impl Session {
 
 /// What becomes of requests.
 impl Session {
-    /// The first open request was answered.
-    pub(super) fn finish(&mut self, error: CompactString, found: &mut Vec<Finding>) {
-        if let Some(Entry::Open(open)) = self.pop() {
-            // It is not sure to be its answer, or confirmations of it may be among what was not captured.
-            if self.on_trial > 0 || (self.may_be_answered(&open) && open.waits_for_confirmation()) {
-                self.lose(&open.request, found);
-            } else {
-                self.tell(open.request, open.answer, error, End::Complete, found);
-            }
+    /// The first open request has its reply, which ended in `run`.
+    pub(super) fn finish(&mut self, run: u32, error: CompactString, found: &mut Vec<Finding>) {
+        let is_trusted = self.requests.is_trusted();
+        let Some(open) = self.requests.finish(run).and_then(in_order::Entry::into_open) else { return };
+        // Some of its confirmations may be among the replies that were not captured.
+        let is_counted = !open.waits_for_confirmation() || !self.requests.may_be_answered(open.request.start.position);
+        if is_trusted && is_counted {
+            self.report(open.request, open.answer, error, End::Complete, found);
+        } else {
+            lose(&open, &mut self.database, &mut self.account, found);
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Entry> {
-        let front = self.queue.pop_front();
-        if self.queue.is_empty() && self.queue.capacity() > MOST_IDLE {
-            self.queue = VecDeque::new();
+    /// The first open request has its reply, and the time of the reply is unknown.
+    pub(super) fn finish_at_unknown_time(&mut self, run: u32, found: &mut Vec<Finding>) {
+        if let Some(open) = self.requests.finish(run).and_then(in_order::Entry::into_open) {
+            self.account.lose(open.request.start, LossReason::ResponseMissing, found);
         }
-        front
     }
 
-    /// Whether its answer may have passed unseen.
-    fn may_be_answered(&self, open: &Open) -> bool {
-        self.answered_unseen.is_some_and(|newest| open.request.start.position <= newest)
+    /// The queue, and what becomes of the requests that it loses.
+    pub(super) fn losing<'s>(
+        &'s mut self,
+        found: &'s mut Vec<Finding>,
+    ) -> (&'s mut InOrder<Open>, impl FnMut(Open) + 's) {
+        let Self { requests, account, database, .. } = self;
+        (requests, move |open: Open| lose(&open, database, account, found))
     }
 
-    /// What was asked before this run was answered unheard; how many requests that were.
-    pub(super) fn lose_before(&mut self, run: u32, found: &mut Vec<Finding>) -> u64 {
-        let before = self.unreported;
-        while self.queue.front().is_some_and(|front| front.run() < run) {
-            if let Some(Entry::Open(open)) = self.pop() {
-                self.lose(&open.request, found);
-            }
-        }
-        (before - self.unreported) as u64
-    }
-
-    /// Which confirmations belong to which requests is not known; nothing else is answered by them.
+    /// Nothing tells which confirmations belong to which requests. They answer nothing else.
     pub(super) fn lose_subscribing(&mut self, found: &mut Vec<Finding>) {
         self.subscribed.forget();
         self.lose_where(|open| open.waits_for_confirmation() || open.request.effect() == Effect::Unknown, found);
     }
 
-    /// How many subscriptions there are is not known, nor how many confirmations end all of them.
+    /// The number of subscriptions is unknown, and so is how many confirmations end all of them.
     pub(super) fn forget_subscriptions(&mut self, found: &mut Vec<Finding>) {
         if self.subscribed.forget() {
             self.lose_where(|open| matches!(open.confirmations, Confirmations::All(_)), found);
@@ -320,38 +239,17 @@ impl Session {
     }
 
     fn lose_where(&mut self, is_lost: impl Fn(&Open) -> bool, found: &mut Vec<Finding>) {
-        for entry in std::mem::take(&mut self.queue) {
-            match entry {
-                Entry::Open(open) if is_lost(&open) => self.lose(&open.request, found),
-                entry => self.queue.push_back(entry),
-            }
-        }
+        let (requests, mut lost) = self.losing(found);
+        requests.lose_where(is_lost, &mut lost);
     }
 
-    /// Nothing says any more which replies belong to which requests.
-    pub(super) fn doubt(&mut self, found: &mut Vec<Finding>) {
-        self.in_doubt = true;
-        while let Some(entry) = self.pop() {
-            if let Entry::Open(open) = entry {
-                self.lose(&open.request, found);
-            }
-        }
+    /// Nothing tells any more which reply answers which request.
+    pub(super) fn lose_sync(&mut self, found: &mut Vec<Finding>) {
+        let (requests, mut lost) = self.losing(found);
+        requests.lose_sync(&mut lost);
     }
 
-    /// The answer to the request was not heard, nor what it did.
-    fn lose(&mut self, request: &Request, found: &mut Vec<Finding>) {
-        if self.database.may_change(request.effect()) {
-            self.database.forget();
-        }
-        self.lost(request.start, LossReason::ResponseMissing, found);
-    }
-
-    pub(super) fn lost(&mut self, start: Moment, reason: LossReason, found: &mut Vec<Finding>) {
-        self.unreported = self.unreported.saturating_sub(1);
-        found.push(Finding::Lost(Lost { start, reason }));
-    }
-
-    fn tell(
+    fn report(
         &mut self,
         request: Request,
         answer: Option<(Moment, Moment)>,
@@ -359,71 +257,81 @@ impl Session {
         end: End,
         found: &mut Vec<Finding>,
     ) {
-        self.unreported = self.unreported.saturating_sub(1);
-        let (response_start, response_end) = answer.unzip();
-        let (request_start, request_end) = (request.start, request.end);
-        let (operation, text) = request.into_texts();
-        let details = Details::Redis(Command { operation, text, database: self.database.number(), error_code });
-        found.push(Finding::Exchange(Box::new(Exchange {
-            request_start,
-            request_end,
-            response_start,
-            response_end,
-            end,
-            details,
-        })));
+        let exchange = exchange(request, answer, self.database.number(), error_code, end);
+        self.account.report(exchange, found);
     }
 
-    /// What was asked before `oldest` is not waited for any longer; its replies are still to come. `answering` is the reply
-    /// that is under way.
+    /// Requests that began before `oldest` are reported as aged, and their replies are still to come. `under_way` is the
+    /// reply that is under way.
     pub(super) fn give_up_before(
         &mut self,
         oldest: u64,
         at: Moment,
-        mut answering: Option<(Moment, Moment)>,
+        mut under_way: Option<(Moment, Moment)>,
         found: &mut Vec<Finding>,
     ) {
-        for index in 0..self.queue.len() {
-            let (replies, run) = match self.queue.get(index) {
-                Some(Entry::Open(open)) if open.request.start.nanos < oldest => {
-                    (open.replies(), open.request.start.run)
-                }
-                _ => continue,
-            };
-            let counted = Entry::Counted { replies, run };
-            let Entry::Open(open) = std::mem::replace(&mut self.queue[index], counted) else { continue };
-            if self.may_be_answered(&open) {
-                self.lose(&open.request, found);
-                continue;
+        let Self { requests, account, database, .. } = self;
+        requests.give_up_before(oldest, |open, may_be_answered| {
+            if may_be_answered {
+                lose(&open, database, account, found);
+                return None;
             }
-            if self.database.may_change(open.request.effect()) {
-                self.database.forget();
+            if database.may_change(open.request.effect()) {
+                database.forget();
             }
-            let answer = open.answer.or_else(|| answering.take());
-            self.tell(open.request, answer, CompactString::default(), End::Closed(Close::Aged, at), found);
-        }
+            let answer = open.answer.or_else(|| under_way.take());
+            let end = End::Closed(Close::Aged, at);
+            account.report(exchange(open.request, answer, database.number(), CompactString::default(), end), found);
+            None
+        });
     }
 
-    /// Nothing more will be answered. `answering` is the reply that is under way.
+    /// Nothing more is answered. `under_way` is the reply that is under way. `is_broken`: the connection stopped making
+    /// sense before.
     pub(super) fn close(
         &mut self,
         why: Close,
         at: Moment,
-        mut answering: Option<(Moment, Moment)>,
+        mut under_way: Option<(Moment, Moment)>,
         is_broken: bool,
         found: &mut Vec<Finding>,
     ) {
-        while let Some(entry) = self.pop() {
-            let Entry::Open(open) = entry else { continue };
+        let Self { requests, account, database, .. } = self;
+        let is_locked = requests.is_locked();
+        requests.close(|open, may_be_answered| {
+            let start = open.request.start;
             if is_broken {
-                self.lost(open.request.start, LossReason::Unparsable, found);
-            } else if self.may_be_answered(&open) {
-                self.lost(open.request.start, LossReason::ResponseMissing, found);
+                account.lose(start, LossReason::Unparsable, found);
+            } else if may_be_answered {
+                account.lose(start, LossReason::ResponseMissing, found);
             } else {
-                let is_earlier = |(start, _): &(Moment, Moment)| self.in_step || open.request.start.run < start.run;
-                let answer = open.answer.or_else(|| answering.take().filter(is_earlier));
-                self.tell(open.request, answer, CompactString::default(), End::Closed(why, at), found);
+                let is_earlier = |(answer, _): &(Moment, Moment)| is_locked || start.run < answer.run;
+                let answer = open.answer.or_else(|| under_way.take().filter(is_earlier));
+                let end = End::Closed(why, at);
+                account.report(exchange(open.request, answer, database.number(), CompactString::default(), end), found);
             }
-        }
+        });
     }
+}
+
+/// The reply to the request was not seen, and what the command did is unknown.
+fn lose(open: &Open, database: &mut Database, account: &mut Account, found: &mut Vec<Finding>) {
+    if database.may_change(open.request.effect()) {
+        database.forget();
+    }
+    account.lose(open.request.start, LossReason::ResponseMissing, found);
+}
+
+fn exchange(
+    request: Request,
+    answer: Option<(Moment, Moment)>,
+    database: Option<u32>,
+    error_code: CompactString,
+    end: End,
+) -> Box<Exchange> {
+    let (response_start, response_end) = answer.unzip();
+    let (request_start, request_end) = (request.start, request.end);
+    let (operation, text) = request.into_texts();
+    let details = Details::Redis(Command { operation, text, database, error_code });
+    Box::new(Exchange { request_start, request_end, response_start, response_end, end, details })
 }
