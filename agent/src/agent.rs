@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use onlooker_common::event::{self, lifecycle};
+use onlooker_common::capture::Capture;
 use onlooker_common::limits;
-use onlooker_common::process::Capture;
+use onlooker_common::process::{ProcessChange, lifecycle};
 use onlooker_protocols::Direction;
 use tokio::io::unix::AsyncFd;
 
@@ -271,7 +271,7 @@ impl Surroundings for Machine {
         self.control.forget(cookie);
     }
 
-    fn process(&mut self, process: &event::Process) {
+    fn process(&mut self, process: &ProcessChange) {
         match process.change {
             lifecycle::EXEC => {
                 self.directory.executed(process.tgid, process.comm);

@@ -13,9 +13,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use onlooker_common::event::lifecycle;
-use onlooker_common::loss::Loss;
-use onlooker_common::process::process_flag;
+use onlooker_common::losses::Loss;
+use onlooker_common::process::lifecycle;
+use onlooker_common::selection::process_flag;
 use rustc_hash::FxHashMap;
 
 use self::callers::{Callers, Seen};

@@ -17,9 +17,9 @@ use onlooker::clock;
 use onlooker::enrich::{Host, Services};
 use onlooker::export::{Buffers, Schedule, encode};
 use onlooker::runtimes::Recogniser;
-use onlooker_common::context::MessageIds;
 use onlooker_common::decode::Event;
-use onlooker_common::event;
+use onlooker_common::owner::MessageIds;
+use onlooker_common::process::ProcessChange;
 use onlooker_engine::connections::{Limits, Listener, Origin, Place, Streams};
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::service::PendingService;
@@ -141,7 +141,7 @@ fn parsing() -> Result<f64> {
     let mut take = |record: &[u8]| match Event::decode(record) {
         Ok(Event::Segment(segment, captured)) => streams.segment(segment, captured, &mut heard),
         Ok(Event::Connection(connection)) => streams.change(connection, &mut heard),
-        Ok(Event::Process(_)) | Err(_) => {}
+        Ok(Event::Process(_) | Event::Plaintext(..) | Event::Tie(_) | Event::Datagram(..)) | Err(_) => {}
     };
     records.connections().for_each(&mut take);
     let mut looks = Vec::with_capacity(LOOKS);
@@ -214,5 +214,5 @@ impl Surroundings for OneProcess {
 
     fn forget(&mut self, _cookie: u64) {}
 
-    fn process(&mut self, _process: &event::Process) {}
+    fn process(&mut self, _process: &ProcessChange) {}
 }

@@ -14,8 +14,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result};
 use onlooker::kernel::{self, Kernel, Selection, ring::Ring};
+use onlooker_common::capture::Capture;
 use onlooker_common::limits;
-use onlooker_common::process::Capture;
 use tokio::runtime::{self, Runtime};
 
 use self::empty_pair::EmptyPair;

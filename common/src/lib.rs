@@ -1,15 +1,22 @@
-//! What the kernel programs and the agent must agree on: layouts, limits and names.
+//! What the kernel programs and the agent share: records, map entries, limits and names.
 //!
-//! Everything here is plain old data with a fixed layout, asserted at compile time. The kernel side writes it, the
-//! agent reads it with `decode` (feature of the same name), which takes hostile bytes.
+//! Everything here is plain old data with a fixed layout, asserted at compile time. The kernel programs write records
+//! to a ring buffer. The agent reads them with `decode` (feature of the same name), which accepts hostile bytes.
 #![no_std]
 
-pub mod agent;
-pub mod context;
+pub mod capture;
+pub mod connection;
+pub mod datagram;
 #[cfg(feature = "decode")]
 pub mod decode;
-pub mod event;
+pub mod kind;
 pub mod limits;
-pub mod loss;
+pub mod losses;
 pub mod offsets;
+pub mod owner;
+pub mod plaintext;
 pub mod process;
+pub mod reader;
+pub mod segment;
+pub mod selection;
+pub mod unit;

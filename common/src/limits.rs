@@ -1,53 +1,52 @@
-//! Every capacity of the kernel side, named and justified.
+//! Every capacity of the kernel programs, with its reason.
 
-/// Selected processes at once. One entry is 24 bytes; preallocated because tracing programs may not allocate.
+/// Processes selected at once. An entry has 24 bytes; all are preallocated, because tracing programs may not allocate.
 pub const PROCESSES: u32 = 16_384;
 
-/// Places in the census of selected processes, a power of two: with a thousand of them, 6 % of the others are looked for in
-/// vain.
+/// Slots of the census of selected processes: a power of two. With a thousand selected processes, 6 % of the others share
+/// a slot with one and are looked up in vain.
 pub const CENSUS: u32 = 16_384;
 
-/// Cgroups that are selected.
+/// Cgroups selected at once.
 pub const CGROUPS: u32 = 256;
 
-/// Depth to which a process's cgroup is looked for a selected one above it; Kubernetes nests five deep.
+/// How many levels of a process's cgroup path are checked for a selected one. Kubernetes nests five levels.
 pub const CGROUP_DEPTH: i32 = 16;
 
-/// Listening sockets that were there before the agent: (network namespace, port).
+/// Listening sockets that existed before the agent: pairs of network namespace and port.
 pub const LISTENERS: u32 = 16_384;
 
-/// Server connections of processes that make calls, whose requests' progress kernel and agent tell each other.
+/// Server connections whose requests are tracked by both kernel and agent, in processes that make calls.
 pub const REQUESTS: u32 = 65_536;
 
-/// Connections whose capture policy user space raised.
+/// Connections whose capture budget was raised.
 pub const RAISED: u32 = 16_384;
 
-/// Processes of which it did: of those whose heads are longer than what is captured.
+/// Processes whose capture budget was raised, because their header blocks are longer than the default budget.
 pub const RAISED_PROCESSES: u32 = 1_024;
 
-/// Bytes of the ring from kernel to agent, unless configured. At 300,000 operations a second of 300 bytes it holds
-/// 90 ms, nine times the interval at which the agent looks.
+/// Default size of the ring buffer. At 300,000 operations a second of 300 bytes it holds 90 ms, nine times the interval
+/// at which the agent reads it.
 pub const RING_BYTES: u32 = 8 << 20;
 
-/// Bytes kept of a run on the request side: more than the header block of most requests, and most SQL statements.
+/// Bytes captured of a run on the request side: more than the header block of most requests, and most SQL statements.
 pub const REQUEST_CAPTURE: u32 = 8 << 10;
 
-/// Bytes kept of a run on the response side: its header block.
+/// Bytes captured of a run on the response side: its header block.
 pub const RESPONSE_CAPTURE: u32 = 1 << 10;
 
-/// The same where a response's header block was longer: cookies, and policies of what a page may do.
+/// The same, after a response's header block was longer. Cookies and security policies make them long.
 pub const RAISED_RESPONSE_CAPTURE: u32 = 8 << 10;
 
-/// Bytes kept of every operation's beginning even when its run's budget is spent: pipelined responses each begin with
-/// one, and a chunk's size usually stands there.
+/// Bytes captured of every operation's beginning, even after its run's budget is spent. Pipelined responses each begin
+/// with an operation, and the size of a chunk is usually there.
 pub const OPERATION_CAPTURE: u32 = 256;
 
-/// The largest capture that one operation can carry: the largest size class, for connections whose policy was raised.
-/// A header block may have as much.
+/// The most bytes that one operation can capture: the largest size class. It also bounds a header block.
 pub const LARGEST_CAPTURE: u32 = 64 << 10;
 
-/// A send of fewer bytes does not wait for room: the smallest send buffer holds more (`tcp_wmem`, 16 KiB by default).
+/// A shorter send does not wait for buffer space: the smallest send buffer holds more (`tcp_wmem`, 16 KiB by default).
 pub const WAITING_SEND: u64 = 16 << 10;
 
-/// Buffers of one vectored operation that are looked at: IOV_MAX is 1024, and servers use a few.
+/// Buffers of one vectored operation that are read. IOV_MAX is 1024, and servers use a few.
 pub const BUFFERS: u32 = 64;

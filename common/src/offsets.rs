@@ -1,6 +1,9 @@
-//! Where the running kernel keeps what the programs read: filled from its BTF before load, frozen read-only then.
+//! Byte offsets of the running kernel's struct members.
+//!
+//! The agent fills the table from the kernel's BTF before it loads the programs. The kernel then freezes it, so the
+//! verifier sees constants.
 
-/// The value of a field that this kernel does not have. The verifier sees a constant and removes what needs it.
+/// The offset of a member that this kernel does not have. The verifier removes the code that would read it.
 pub const MISSING: u32 = u32::MAX;
 
 macro_rules! offsets {
@@ -13,10 +16,12 @@ macro_rules! offsets {
         }
 
         impl Offsets {
-            /// None known: what the object holds before it is loaded.
+            /// The value in the object file: no offset is known.
             pub const MISSING: Self = Self { $($field: MISSING,)+ };
 
-            /// Looks each member up; gives the offsets and what is disabled for want of a member.
+            /// Looks up each member with `find(struct, member)`.
+            ///
+            /// Calls `missing(struct, member, needed_for)` for each one that is not found.
             #[cfg(feature = "decode")]
             pub fn resolve(
                 mut find: impl FnMut(&'static str, &'static str) -> Option<u32>,
@@ -32,17 +37,17 @@ macro_rules! offsets {
 }
 
 offsets! {
-    sock_family: "sock_common"."skc_family" => "telling TCP from unix sockets",
-    sock_protocol: "sock"."sk_protocol" => "telling TCP from unix sockets",
-    sock_type: "sock"."sk_type" => "telling stream from datagram sockets",
-    sock_socket: "sock"."sk_socket" => "leaving out what the kernel's own sockets carry",
-    socket_file: "socket"."file" => "leaving out what the kernel's own sockets carry",
+    sock_family: "sock_common"."skc_family" => "distinguishing TCP from unix sockets",
+    sock_protocol: "sock"."sk_protocol" => "distinguishing TCP from unix sockets",
+    sock_type: "sock"."sk_type" => "distinguishing stream from datagram sockets",
+    sock_socket: "sock"."sk_socket" => "ignoring the kernel's own sockets",
+    socket_file: "socket"."file" => "ignoring the kernel's own sockets",
     sock_error: "sock"."sk_err" => "why a connection closed",
-    sock_shutdown: "sock"."sk_shutdown" => "telling the peer's FIN from an empty read",
+    sock_shutdown: "sock"."sk_shutdown" => "distinguishing the peer's FIN from an empty read",
     sock_cookie: "sock_common"."skc_cookie" => "joining both ends of a unix socket",
-    sock_state: "sock_common"."skc_state" => "knowing a connection's end",
-    sock_queue: "sock"."sk_wq" => "telling an event loop from a thread that waits for events of its own",
-    queue_waiters: "socket_wq"."wait.head" => "telling an event loop from a thread that waits for events of its own",
+    sock_state: "sock_common"."skc_state" => "detecting a connection's end",
+    sock_queue: "sock"."sk_wq" => "detecting event loops",
+    queue_waiters: "socket_wq"."wait.head" => "detecting event loops",
     sock_net: "sock_common"."skc_net" => "listening sockets per network namespace",
     net_inode: "net"."ns.inum" => "listening sockets per network namespace",
     local_port: "sock_common"."skc_num" => "addresses",
@@ -54,22 +59,22 @@ offsets! {
     remote_v6: "sock_common"."skc_v6_daddr" => "IPv6 addresses",
     write_seq: "tcp_sock"."write_seq" => "exact stream positions",
     copied_seq: "tcp_sock"."copied_seq" => "exact stream positions",
-    rcv_nxt: "tcp_sock"."rcv_nxt" => "knowing a connection's first byte",
-    bytes_received: "tcp_sock"."bytes_received" => "knowing a connection's first byte",
+    rcv_nxt: "tcp_sock"."rcv_nxt" => "detecting a connection's first byte",
+    bytes_received: "tcp_sock"."bytes_received" => "detecting a connection's first byte",
     unix_address: "unix_sock"."addr" => "unix socket paths",
     unix_peer: "unix_sock"."peer" => "joining both ends of a unix socket",
     unix_name_length: "unix_address"."len" => "unix socket paths",
     unix_name: "unix_address"."name" => "unix socket paths",
-    task_thread_info_status: "task_struct"."thread_info.status" => "telling 32-bit system calls",
-    task_flags: "task_struct"."flags" => "telling kernel workers",
+    task_thread_info_status: "task_struct"."thread_info.status" => "detecting 32-bit system calls",
+    task_flags: "task_struct"."flags" => "detecting io_uring workers",
     task_pid: "task_struct"."pid" => "processes",
     task_tgid: "task_struct"."tgid" => "processes",
-    task_signal: "task_struct"."signal" => "knowing a process's end",
-    signal_live: "signal_struct"."live" => "knowing a process's end",
-    message_left: "msghdr"."msg_iter.count" => "the beginning of sends that wait for room",
-    cgroup_node: "cgroup"."kn" => "following a process into its cgroup at once",
-    node_id: "kernfs_node"."id" => "following a process into its cgroup at once",
-    cgroup_root: "cgroup"."root" => "telling the second cgroup hierarchy from others",
-    root_hierarchy: "cgroup_root"."hierarchy_id" => "telling the second cgroup hierarchy from others",
+    task_signal: "task_struct"."signal" => "detecting a process's end",
+    signal_live: "signal_struct"."live" => "detecting a process's end",
+    message_left: "msghdr"."msg_iter.count" => "start times of sends that wait for buffer space",
+    cgroup_node: "cgroup"."kn" => "selecting a process as it enters a cgroup",
+    node_id: "kernfs_node"."id" => "selecting a process as it enters a cgroup",
+    cgroup_root: "cgroup"."root" => "distinguishing cgroup v2 from v1",
+    root_hierarchy: "cgroup_root"."hierarchy_id" => "distinguishing cgroup v2 from v1",
     task_comm: "task_struct"."comm" => "process names",
 }

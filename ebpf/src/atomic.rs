@@ -1,22 +1,24 @@
-//! Atomic arithmetic on words that several CPUs and the agent change: the compiler's own atomics have none for BPF.
+//! Atomic operations on words that several CPUs, or the agent, change.
+//!
+//! The BPF target's `core` has no atomics, so these are inline assembly.
 
 use core::arch::asm;
 
-/// Adds `change` to `word`; gives what it was.
+/// Adds `change` to `word` and returns the previous value.
 ///
 /// # Safety
-/// `word` must point to an aligned, live word of a map.
+/// `word` must point to an aligned, live word of a map or of local storage.
 #[inline(always)]
 pub unsafe fn fetch_add(word: *mut i64, change: i64) -> i64 {
     let mut value = change;
-    // SAFETY: the caller's promise; one instruction of the third BPF instruction set.
+    // SAFETY: the caller's promise. One instruction of BPF's instruction set v3.
     unsafe {
         asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value)
     };
     value
 }
 
-/// Puts `value` into `word`; gives what it was.
+/// Writes `value` to `word` and returns the previous value.
 ///
 /// # Safety
 /// As for `fetch_add`.

@@ -5,42 +5,43 @@ use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use core::mem::MaybeUninit;
 use core::ptr;
-use onlooker_common::agent;
-use onlooker_common::loss::Loss;
+use onlooker_common::losses::Loss;
+use onlooker_common::reader;
 
-use crate::maps::{AGENT, EVENTS, count, wake_bytes};
+use crate::globals::wake_bytes;
+use crate::maps::{EVENTS, READER, count};
 
-/// Room for a `T` in the ring, if there is any.
+/// Reserves a `T` in the ring. `None` if the ring is full.
 #[inline(always)]
 pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
     EVENTS.reserve_untyped::<T>(0)
 }
 
-/// Hands a filled record to the agent, and wakes it if it sleeps or falls behind: a wake-up costs more than a record.
+/// Submits a record, and wakes the agent if it sleeps or falls behind. A wake-up costs more than a record.
 ///
-/// `look`: whether to find out how much is waiting. It takes a look at what the agent's processor writes, so it is not
-/// for every record.
+/// `look`: check how much is waiting in the ring. That reads a cache line that the agent's processor writes, so it is not
+/// done for every record.
 #[inline(always)]
 pub fn submit<T: 'static>(entry: RingBufEntry<T>, look: bool) {
-    let flags = if agent_needs_waking(look) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let flags = if reader_needs_waking(look) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     entry.submit(u64::from(flags));
 }
 
 #[inline(always)]
-fn agent_needs_waking(look: bool) -> bool {
-    let Some(doing) = AGENT.get_ptr_mut(0) else { return false };
-    // SAFETY: a word of the map; two records that see the same wake the agent twice, which is harmless.
+fn reader_needs_waking(look: bool) -> bool {
+    let Some(state) = READER.get_ptr_mut(0) else { return false };
+    // SAFETY: a live word of the map. Two records that read the same state wake the agent twice, which is harmless.
     unsafe {
-        match ptr::read_volatile(doing) {
-            agent::ASLEEP => {
-                ptr::write_volatile(doing, agent::AWAKE);
+        match ptr::read_volatile(state) {
+            reader::ASLEEP => {
+                ptr::write_volatile(state, reader::AWAKE);
                 true
             }
-            agent::AWAKE if look => {
+            reader::AWAKE if look => {
                 let ring = ptr::from_ref(&EVENTS).cast_mut().cast();
                 let much = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) >= wake_bytes();
                 if much {
-                    ptr::write_volatile(doing, agent::CALLED);
+                    ptr::write_volatile(state, reader::CALLED);
                 }
                 much
             }
@@ -49,7 +50,7 @@ fn agent_needs_waking(look: bool) -> bool {
     }
 }
 
-/// Sends a small record, or counts the `loss`.
+/// Sends a small record, or counts `loss`.
 #[inline(always)]
 pub fn send<T: Copy + 'static>(record: &T, loss: Loss) -> bool {
     let Some(mut entry) = reserve::<T>() else {

@@ -1,23 +1,30 @@
-//! The kernel programs: a recorder and a switchboard.
+//! The kernel programs. They record what selected processes do on their sockets.
 //!
-//! `tracepoints` are the entry points. What a socket operation moved becomes an Event in `segment`; what becomes of a
-//! connection, in `connection`; which processes are followed, in `process`; whose work is done, in `context`.
+//! - `hooks`: entry points, one line each.
+//! - `record`: turns a socket operation into a record.
+//! - `connection`: turns changes of a connection into records.
+//! - `process`: selects processes and turns their changes into records.
+//! - `work`: finds the owner of a message.
+//! - `state`: what is remembered of sockets and threads. `maps` are the tables that hold it.
+//! - `kernel` and `user`: the only readers of kernel memory and user memory. `emit` is the only writer to the ring.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
-mod arguments;
+mod arch;
 mod atomic;
-mod capture;
 mod connection;
-mod context;
 mod emit;
+mod globals;
+mod hooks;
 mod kernel;
 mod maps;
 mod process;
-mod segment;
-mod tracepoints;
+mod record;
+mod selected;
+mod state;
 mod user;
+mod work;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -25,6 +32,6 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // The verifier refuses a program in which this could be reached.
+    // The verifier rejects a program that can reach this.
     loop {}
 }

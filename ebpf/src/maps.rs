@@ -1,4 +1,4 @@
-//! Every map and global of the kernel side.
+//! Every map.
 
 use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_NO_PREALLOC,
@@ -7,21 +7,21 @@ use aya_ebpf::bindings::{
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use core::ptr;
+use onlooker_common::capture::Capture;
 use onlooker_common::limits;
-use onlooker_common::loss::Loss;
-use onlooker_common::offsets::Offsets;
-use onlooker_common::process::{Capture, Listener, SelectedCgroup, SelectedProcess, Waiting};
+use onlooker_common::losses::Loss;
+use onlooker_common::selection::{ListeningPort, SelectedCgroup, SelectedProcess, Waiting};
 
-use crate::connection::ConnectionState;
-use crate::context::ThreadState;
+use crate::state::connection::ConnectionState;
+use crate::state::thread::ThreadState;
 
-/// The way to the agent.
+/// The ring buffer of records for the agent.
 #[btf_map]
 pub static EVENTS: RingBuf<u64, { limits::RING_BYTES as usize }> = RingBuf::new();
 
-/// How many processes are selected of each of the places that they share: the first thing that every program asks, because
-/// nearly always the answer is none, and it costs a tenth of looking for one. Each map has one writer: what the kernel
-/// side selected is in the first, what the agent did in the second.
+/// How many selected processes share each census slot. Every program reads this first: nearly always the count is 0, and
+/// reading it costs a tenth of a hash lookup. Each map has one writer: `CENSUS` counts the processes that the kernel
+/// programs selected, `AGENTS_CENSUS` those that the agent selected.
 #[btf_map]
 pub static CENSUS: Array<i64, { limits::CENSUS as usize }> = Array::new();
 #[btf_map]
@@ -31,44 +31,44 @@ pub static AGENTS_CENSUS: Array<i64, { limits::CENSUS as usize }> = Array::new()
 #[btf_map]
 pub static PROCESSES: HashMap<u32, SelectedProcess, { limits::PROCESSES as usize }> = HashMap::new();
 
-/// Selected cgroups by id: what executes in one, or is moved into one, is selected at once.
+/// Selected cgroups by id. A process that executes in one, or is moved into one, is selected at once.
 #[btf_map]
 pub static CGROUPS: HashMap<u64, SelectedCgroup, { limits::CGROUPS as usize }> = HashMap::new();
 
-/// TCP ports that were listened on when the agent came.
+/// TCP ports that were listened on before the agent started.
 #[btf_map]
-pub static LISTENERS: HashMap<Listener, u32, { limits::LISTENERS as usize }> = HashMap::new();
+pub static LISTENERS: HashMap<ListeningPort, u32, { limits::LISTENERS as usize }> = HashMap::new();
 
-/// Calls in flight by the server connection whose request made them, in event loops. What is forgotten here makes a count go
-/// wrong by which nothing is proven then.
+/// Calls in flight of the requests of event loops, by the request's connection. If an entry is evicted, the process's count
+/// of runnable requests is wrong, and the process is marked as miscounted.
 #[btf_map]
 pub static WAITING: LruHashMap<u64, Waiting, { limits::REQUESTS as usize }> = LruHashMap::new();
 
-/// By server connection, the position up to which every request is complete. Written by the agent only.
+/// By server connection, the position up to which every request is complete. Only the agent writes it.
 #[btf_map]
 pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap::new();
 
-/// Connections of which the agent wants more bytes.
+/// Connections with a raised capture budget, by cookie.
 #[btf_map]
 pub static RAISED: HashMap<u64, Capture, { limits::RAISED as usize }> = HashMap::new();
 
-/// Processes of which it does.
+/// Processes with a raised capture budget, by tgid.
 #[btf_map]
 pub static RAISED_PROCESSES: HashMap<u32, Capture, { limits::RAISED_PROCESSES as usize }> = HashMap::new();
 
-/// One word, of `common::process::raised`: whether there are any of either. Where there are none, nobody looks for one.
+/// One word, bits of `common::capture::raised`: which of the two tables has entries. An empty table is not read.
 #[btf_map]
 pub static ANY_RAISED: Array<u32, 1> = Array::new();
 
-/// What could not be done, by `Loss`.
+/// Counters by `Loss`.
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::ALL.len() }> = PerCpuArray::new();
 
-/// One word, of `common::agent`: what the agent is doing.
+/// One word of `common::reader`: the state of the agent's ring reader.
 #[btf_map]
-pub static AGENT: Array<u32, 1> = Array::new();
+pub static READER: Array<u32, 1> = Array::new();
 
-/// A local-storage map: its values live and die with the kernel object they belong to.
+/// A local-storage map: the kernel frees each value with the object it belongs to.
 #[repr(C)]
 pub struct LocalStorage<V, const TYPE: usize, const FLAGS: usize> {
     r#type: *const [i32; TYPE],
@@ -78,7 +78,7 @@ pub struct LocalStorage<V, const TYPE: usize, const FLAGS: usize> {
     max_entries: *const [i32; 0],
 }
 
-// SAFETY: the pointers are never followed; they spell the map's type for the BTF.
+// SAFETY: the pointers are never followed; they describe the map's type in BTF.
 unsafe impl<V, const TYPE: usize, const FLAGS: usize> Sync for LocalStorage<V, TYPE, FLAGS> {}
 
 impl<V, const TYPE: usize, const FLAGS: usize> LocalStorage<V, TYPE, FLAGS> {
@@ -98,7 +98,7 @@ impl<V, const TYPE: usize, const FLAGS: usize> LocalStorage<V, TYPE, FLAGS> {
     }
 }
 
-/// State of a socket. Cloned from a listening socket to what it accepts, which is how a server's end is known.
+/// State of a socket. An accepted socket gets a copy of its listener's, which is how a server is recognised.
 #[btf_map]
 pub static CONNECTIONS: LocalStorage<
     ConnectionState,
@@ -111,39 +111,10 @@ pub static CONNECTIONS: LocalStorage<
 pub static THREADS: LocalStorage<ThreadState, { BPF_MAP_TYPE_TASK_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }> =
     LocalStorage::new();
 
-/// Where this kernel keeps what is read: written before load.
-#[unsafe(no_mangle)]
-pub static OFFSETS: Offsets = Offsets::MISSING;
-
-/// Bytes that may wait in the ring before the agent is woken.
-#[unsafe(no_mangle)]
-static WAKE_BYTES: u64 = 256 << 10;
-
-/// Reads a global so that the compiler can't know its value and the verifier does.
-#[inline(always)]
-pub fn constant<T: Copy>(of: *const T) -> T {
-    // SAFETY: called with the address of a static of this object; volatile because the loader writes it later.
-    unsafe { ptr::read_volatile(of) }
-}
-
-/// One of the `OFFSETS`.
-macro_rules! offset {
-    ($field:ident) => {
-        crate::maps::constant(&raw const crate::maps::OFFSETS.$field)
-    };
-}
-pub(crate) use offset;
-
-/// Bytes that may wait in the ring before the agent is woken.
-#[inline(always)]
-pub fn wake_bytes() -> u64 {
-    constant(&raw const WAKE_BYTES)
-}
-
-/// Of what the agent wants more bytes: bits of `common::process::raised`.
+/// Which tables of raised budgets have entries: bits of `common::capture::raised`.
 #[inline(always)]
 pub fn any_raised() -> u32 {
-    // SAFETY: a word of the map, which the agent changes.
+    // SAFETY: a live word of the map, which the agent changes.
     ANY_RAISED.get_ptr(0).map_or(0, |any| unsafe { ptr::read_volatile(any) })
 }
 
@@ -151,7 +122,7 @@ pub fn any_raised() -> u32 {
 #[inline(always)]
 pub fn count(loss: Loss) {
     if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
-        // SAFETY: a per-CPU slot of the map, and programs don't migrate while they run.
+        // SAFETY: a per-CPU slot of the map, and programs do not migrate while they run.
         unsafe { *counter += 1 };
     }
 }

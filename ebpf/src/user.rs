@@ -1,14 +1,14 @@
 //! The only reader of user memory.
 //!
-//! Every address read here was just used by the kernel to move the same bytes, so the page is there: a read that
-//! faults would cost a microsecond.
+//! Every address read here was just used by the kernel to move the same bytes, so its page is mapped. A read that faults
+//! would cost a microsecond.
 
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
-use onlooker_common::event::TAIL_BYTES;
 use onlooker_common::limits::BUFFERS;
-use onlooker_common::loss::Loss;
+use onlooker_common::losses::Loss;
+use onlooker_common::segment::TAIL_BYTES;
 
 use crate::maps::count;
 
@@ -29,7 +29,7 @@ struct MessageHeader {
     count: u64,
 }
 
-/// Keeps the compiler from using what it knows of `value`: the verifier must see the bound where it is used.
+/// Hides what the compiler knows about `value`. Otherwise it would remove a bound that the verifier needs to see.
 #[inline(always)]
 pub fn opaque(value: u64) -> u64 {
     // SAFETY: a read of a local.
@@ -38,9 +38,9 @@ pub fn opaque(value: u64) -> u64 {
 
 #[inline(always)]
 fn read<T: Copy>(from: u64) -> Option<T> {
-    // Not cleared before: the compiler would call a loop that does so byte by byte.
+    // Not zeroed first: the compiler would call a byte-by-byte loop for that.
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: writes all of a local, whatever it answers: plain words, of which any are a value.
+    // SAFETY: the helper writes all of the local, also if it fails. `T` is made of plain words, so any bytes are a value.
     unsafe {
         let failed = bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *mut _);
         let value = value.assume_init();
@@ -48,7 +48,7 @@ fn read<T: Copy>(from: u64) -> Option<T> {
     }
 }
 
-/// The iovecs of a msghdr: address and count.
+/// Address and count of a msghdr's iovecs.
 #[inline(always)]
 pub fn message_header(at: u64) -> Option<(u64, u64)> {
     match read::<MessageHeader>(at) {
@@ -60,7 +60,7 @@ pub fn message_header(at: u64) -> Option<(u64, u64)> {
     }
 }
 
-/// Reads `wanted` (1 to `N`) bytes from one buffer; gives how many were read: all or none.
+/// Reads `wanted` (1 to `N`) bytes from one buffer. Returns how many were read: all or none.
 ///
 /// `N` must be a power of two.
 #[inline(always)]
@@ -75,14 +75,15 @@ pub fn prefix<const N: usize>(into: *mut u8, from: u64, wanted: u64) -> u32 {
     }
 }
 
-/// Reads the last bytes of a buffer of `length` (1 or more) to the end of `into`; gives how many were read.
+/// Reads the last bytes of a buffer of `length` (1 or more) to the end of `into`. Returns how many were read.
 ///
-/// `into` has `TAIL_BYTES`; that as many lie behind it in the same record is how the verifier sees that no write ends beyond.
+/// `into` has `TAIL_BYTES`. As many must follow it in the same record: that is how the verifier knows that no write ends
+/// beyond it.
 #[inline(always)]
 pub fn tail(into: *mut u8, from: u64, length: u64) -> u8 {
     const WHOLE: u64 = TAIL_BYTES as u64;
     let failed = if length < WHOLE {
-        // What is before the buffer may not be there.
+        // The memory before the buffer may not be mapped.
         let short = opaque(length) & (WHOLE - 1);
         let at = opaque(WHOLE - length) & (WHOLE - 1);
         // SAFETY: ends where `into` ends.
@@ -98,23 +99,23 @@ pub fn tail(into: *mut u8, from: u64, length: u64) -> u8 {
     if length < WHOLE { length as u8 } else { TAIL_BYTES as u8 }
 }
 
-/// What a vectored operation is gathered from.
+/// What one vectored operation is gathered from.
 #[repr(C)]
 struct Gathering {
-    /// The captured bytes, and the last ones.
+    /// Where the captured bytes go, and where the tail goes.
     into: *mut u8,
     tail_into: *mut u8,
     progress: *mut Progress,
-    /// Room for captured bytes, less one: of its binary digits all are 1.
+    /// Room for captured bytes, minus one. All its binary digits are 1.
     mask: u64,
     iovecs: u64,
-    /// Bytes that the operation moved, and how many of its beginning are wanted.
+    /// Bytes that the operation moved, and how many bytes of its beginning are wanted.
     length: u64,
     wanted: u64,
 }
 
-/// How far it has come. Kept in the record, behind the captured bytes: what the verifier reads back from there it knows
-/// nothing about, so that one pass over the loop's body stands for all of them.
+/// The loop's progress. It is kept in the record, behind the captured bytes, because the verifier knows no values there:
+/// one pass over the loop's body then covers all passes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Progress {
@@ -123,56 +124,56 @@ struct Progress {
     tail_length: u64,
 }
 
-/// Goes on in the loop, or leaves it.
-const ON: i64 = 0;
-const OUT: i64 = 1;
+/// Results of a `bpf_loop` callback: continue, or leave the loop.
+const CONTINUE: i64 = 0;
+const LEAVE: i64 = 1;
 
-/// Takes what is in the `index`th buffer.
+/// Gathers from the `index`th buffer.
 extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
-    // SAFETY: called by `gather`, with its own; the progress is in the record that it fills.
+    // SAFETY: called by `gather` with its own struct. The progress is in the record that it fills.
     let (gathering, progress) = unsafe { (&*gathering, &mut *(*gathering).progress) };
     let Some(iovec) = read::<IoVec>(gathering.iovecs + u64::from(index) * size_of::<IoVec>() as u64) else {
         count(Loss::UserReadFailed);
-        return OUT;
+        return LEAVE;
     };
     let Progress { captured, passed, .. } = *progress;
     let left = gathering.length.wrapping_sub(passed);
     let here = if iovec.length < left { iovec.length } else { left };
     if here == 0 {
-        return ON;
+        return CONTINUE;
     }
     let mut take = 0;
-    // Contiguous so far, and still wanted.
+    // Contiguous so far, and more is wanted.
     if captured == passed && captured < gathering.wanted {
         let room = gathering.wanted - captured;
         take = if here < room { here } else { room };
         let at = opaque(captured) & gathering.mask;
         let bounded = opaque(take) & gathering.mask;
-        // SAFETY: both are less than the room, of which there is twice as much.
+        // SAFETY: both are less than the room, and the record has twice the room.
         let failed = unsafe {
             bpf_probe_read_user(gathering.into.add(at as usize).cast(), bounded as u32, iovec.base as *mut _)
         };
         if failed != 0 {
             count(Loss::UserReadFailed);
-            return OUT;
+            return LEAVE;
         }
     }
     progress.captured = captured + take;
     progress.passed = passed + here;
     if passed + here < gathering.length {
-        return ON;
+        return CONTINUE;
     }
     if captured + take < gathering.length {
         progress.tail_length = u64::from(tail(gathering.tail_into, iovec.base, here));
     }
-    OUT
+    LEAVE
 }
 
-/// Gathers up to `wanted` bytes of the beginning, and the end, of an operation that moved `length` bytes through
-/// `buffers` iovecs. Gives how many bytes of the beginning and of the tail were read.
+/// Gathers up to `wanted` bytes of the beginning of an operation, and its tail. The operation moved `length` bytes through
+/// `buffers` iovecs. Returns how many bytes of the beginning and of the tail were read.
 ///
-/// `into` must have room for `2 * N` bytes, of which less than `N` are used: that is how the verifier sees that no
-/// write ends beyond it. `N` must be a power of two, and more than `wanted`. For `tail_into` see [`tail`].
+/// `into` must have room for `2 * N` bytes, of which less than `N` are used: that is how the verifier knows that no write
+/// ends beyond it. `N` must be a power of two, and more than `wanted`. For `tail_into` see [`tail`].
 #[inline(always)]
 pub fn gather<const N: usize>(
     into: *mut u8,
@@ -182,13 +183,13 @@ pub fn gather<const N: usize>(
     length: u64,
     wanted: u64,
 ) -> (u32, u8) {
-    // SAFETY: the last bytes of the 2 * N, aligned as the record and N are; no capture reaches them.
+    // SAFETY: the last bytes of the 2 * N, aligned because the record and N are. No capture reaches them.
     let progress = unsafe { into.add(2 * N - size_of::<Progress>()).cast::<Progress>() };
     // SAFETY: as above.
     unsafe { progress.write(Progress { captured: 0, passed: 0, tail_length: 0 }) };
     let mut gathering = Gathering { into, tail_into, progress, mask: N as u64 - 1, iovecs, length, wanted };
     let most = if buffers < u64::from(BUFFERS) { buffers as u32 } else { BUFFERS };
-    // SAFETY: the callback takes the index and what it is called with.
+    // SAFETY: the callback takes the index and a Gathering.
     unsafe { bpf_loop(most, gather_one as *mut c_void, (&raw mut gathering).cast(), 0) };
     // SAFETY: as above.
     let Progress { captured, passed, tail_length } = unsafe { progress.read_volatile() };

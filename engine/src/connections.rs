@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use onlooker_common::context::MessageIds;
-use onlooker_common::event::{self, change, flag, role};
+use onlooker_common::connection::{ConnectionChange, change, role};
+use onlooker_common::owner::MessageIds;
+use onlooker_common::segment::{Segment, flag};
 use onlooker_protocols::{Begun, Close, Direction, Exchange, Lost, Moment};
 use rustc_hash::FxHashMap;
 
@@ -109,7 +110,7 @@ impl Streams {
     }
 
     /// Takes one socket operation with its captured bytes; what it completes is told to the listener.
-    pub fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
+    pub fn segment(&mut self, segment: &Segment, captured: &[u8], listener: &mut dyn Listener) {
         let Some(connection) = self.connection(segment.cookie, segment.time, listener) else {
             self.counters.connections_over_limit.add(1);
             self.counters.requests_lost_over_limit.add(u64::from(begins_request(segment)));
@@ -135,7 +136,7 @@ impl Streams {
     }
 
     /// Takes a connection's birth, turn of state or end.
-    pub fn change(&mut self, record: &event::Connection, listener: &mut dyn Listener) {
+    pub fn change(&mut self, record: &ConnectionChange, listener: &mut dyn Listener) {
         // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
         match record.change {
             change::CONNECTING => {
@@ -246,13 +247,13 @@ impl Streams {
 }
 
 /// Whether a request begins with the segment, as far as the kernel can tell.
-fn begins_request(segment: &event::Segment) -> bool {
+fn begins_request(segment: &Segment) -> bool {
     let egress = segment.flags & flag::EGRESS != 0;
     segment.flags & flag::BEGINS != 0 && (segment.role == role::SERVER) != egress
 }
 
 /// The addresses of a connection as the kernel tells them.
-fn ends(record: &event::Connection) -> (Option<Role>, Address, Address) {
+fn ends(record: &ConnectionChange) -> (Option<Role>, Address, Address) {
     const AF_UNIX: u16 = 1;
     const AF_INET: u16 = 2;
     let role = match record.role {
@@ -286,7 +287,7 @@ fn inet(v4: bool, bytes: &[u8; 16], port: u16) -> Address {
     Address::Inet(SocketAddr::new(address, port))
 }
 
-fn unix_path(record: &event::Connection) -> compact_str::CompactString {
+fn unix_path(record: &ConnectionChange) -> compact_str::CompactString {
     let length = (record.path_length as usize).min(record.path.len());
     let path = &record.path[..length];
     match path.split_first() {

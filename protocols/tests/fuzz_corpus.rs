@@ -9,8 +9,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kit::Talk;
+use onlooker_common::connection::{ConnectionChange, change, role};
+use onlooker_common::datagram::Datagram;
 use onlooker_common::decode::Event;
-use onlooker_common::event::{self, TAIL_BYTES, change, flag, kind, lifecycle, role};
+use onlooker_common::kind;
+use onlooker_common::plaintext::{Plaintext, StreamKey, Tie};
+use onlooker_common::process::{ProcessChange, lifecycle};
+use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
 use onlooker_protocols::detect::ENOUGH;
 use onlooker_protocols::{Direction, Protocol, parser};
 use rstest::rstest;
@@ -102,6 +107,12 @@ fn the_corpus_of_the_events_is_made_from_the_fixtures() {
     for change in lifecycle::EXEC..=lifecycle::CALLS {
         seeds.insert(format!("process.{change}"), process(change));
     }
+    seeds.insert("plaintext".to_owned(), plaintext(b"GET / HTTP/1.1\r\n\r\n"));
+    seeds.insert(
+        "tie".to_owned(),
+        Tie { kind: kind::TIE, stream: STREAM, cookie: COOKIE, time: TIME, _pad: 0 }.as_bytes().to_vec(),
+    );
+    seeds.insert("datagram".to_owned(), datagram(&[0; 48]));
     check("events", &seeds);
     for (name, seed) in &seeds {
         // The ring aligns its records to eight bytes.
@@ -122,7 +133,7 @@ fn segment(step: usize, said: &[u8]) -> Vec<u8> {
     let kept = (said.len() - captured.len()).min(TAIL_BYTES);
     let mut tail = [0; TAIL_BYTES];
     tail[TAIL_BYTES - kept..].copy_from_slice(&said[said.len() - kept..]);
-    let segment = event::Segment {
+    let segment = Segment {
         kind: kind::SEGMENT,
         captured: captured.len() as u32,
         time: TIME,
@@ -135,14 +146,30 @@ fn segment(step: usize, said: &[u8]) -> Vec<u8> {
         tgid: TGID,
         tid: TGID,
         tail,
-        ..event::Segment::default()
+        ..Segment::default()
     };
     [segment.as_bytes(), captured].concat()
 }
 
+const STREAM: StreamKey = StreamKey { object: 0x7f00_0000_1000, generation: 1, tgid: TGID };
+
+fn plaintext(said: &[u8]) -> Vec<u8> {
+    let length = said.len() as u32;
+    let segment =
+        Segment { kind: kind::PLAINTEXT, captured: length, time: TIME, length, tgid: TGID, ..Segment::default() };
+    [Plaintext { segment, stream: STREAM }.as_bytes(), said].concat()
+}
+
+fn datagram(said: &[u8]) -> Vec<u8> {
+    let length = said.len() as u32;
+    let header =
+        Datagram { kind: kind::DATAGRAM, captured: length, time: TIME, length, tgid: TGID, ..Datagram::default() };
+    [header.as_bytes(), said].concat()
+}
+
 fn connection(change: u32) -> Vec<u8> {
     const AF_INET: u16 = 2;
-    let mut connection = event::Connection::new_zeroed();
+    let mut connection = ConnectionChange::new_zeroed();
     (connection.kind, connection.change) = (kind::CONNECTION, change);
     (connection.time, connection.cookie, connection.tgid) = (TIME, COOKIE, TGID);
     (connection.family, connection.role) = (AF_INET, role::SERVER);
@@ -152,7 +179,7 @@ fn connection(change: u32) -> Vec<u8> {
 
 fn process(change: u32) -> Vec<u8> {
     let comm = *b"python3\0\0\0\0\0\0\0\0\0";
-    event::Process { kind: kind::PROCESS, change, time: TIME, tgid: TGID, other: TGID + 1, comm }.as_bytes().to_vec()
+    ProcessChange { kind: kind::PROCESS, change, time: TIME, tgid: TGID, other: TGID + 1, comm }.as_bytes().to_vec()
 }
 
 #[test]

@@ -7,8 +7,8 @@
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
+use onlooker_common::capture::{Capture, raised};
 use onlooker_common::limits;
-use onlooker_common::process::{Capture, raised};
 use onlooker_protocols::Direction;
 use rustc_hash::{FxHashMap, FxHashSet};
 

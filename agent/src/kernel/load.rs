@@ -5,9 +5,9 @@ use std::path::Path;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::{BtfTracePoint, ProgramError, TracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
-use onlooker_common::process::Capture;
 
 use super::control::Control;
 use super::losses::Losses;

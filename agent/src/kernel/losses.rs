@@ -1,11 +1,11 @@
 //! What the kernel programs could not do, as they count it.
 
+use onlooker_common::losses::Loss;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
-use onlooker_common::loss::Loss;
 
 /// The kernel counts it of each program: by `/proc/self/fdinfo`, since 5.12.
 const SKIPPED: (&str, &str) = (

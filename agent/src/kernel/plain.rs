@@ -1,7 +1,8 @@
 //! Plain data of `common` as keys and values of maps.
 
 use aya::Pod;
-use onlooker_common::process::{Capture, Listener, SelectedProcess};
+use onlooker_common::capture::Capture;
+use onlooker_common::selection::{ListeningPort, SelectedProcess};
 
 macro_rules! plain {
     ($($name:ident: $of:ty;)+) => {
@@ -17,6 +18,6 @@ macro_rules! plain {
 
 plain! {
     ProcessValue: SelectedProcess;
-    ListenerKey: Listener;
+    ListenerKey: ListeningPort;
     CaptureValue: Capture;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData, MapError, RingBuf};
-use onlooker_common::agent;
+use onlooker_common::reader;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
@@ -30,7 +30,7 @@ impl Ring {
         // SAFETY: the map owns its descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| MapError::IoError(std::io::Error::other(error)))?;
-        Ok(Self { ring, doing: take("AGENT")?.try_into()? })
+        Ok(Self { ring, doing: take("READER")?.try_into()? })
     }
 
     /// Hands records to `each` until none is left or it has had `most` of them; gives how many it has had.
@@ -49,7 +49,7 @@ impl Ring {
     pub async fn wait(&mut self, busy: bool) -> std::io::Result<()> {
         if !busy {
             // From here on the next record wakes us.
-            self.doing.set(0, agent::ASLEEP, 0).map_err(std::io::Error::other)?;
+            self.doing.set(0, reader::ASLEEP, 0).map_err(std::io::Error::other)?;
         }
         let interval = if busy { BATCH_INTERVAL } else { IDLE_INTERVAL };
         // Readiness is edge-triggered: what was announced once is not announced again while it waits in the ring.
@@ -59,7 +59,7 @@ impl Ring {
         };
         let Ok(woken) = timeout(interval, woken).await else { return Ok(()) };
         // So that we can be called again before our time.
-        self.doing.set(0, agent::AWAKE, 0).map_err(std::io::Error::other)?;
+        self.doing.set(0, reader::AWAKE, 0).map_err(std::io::Error::other)?;
         woken
     }
 }

@@ -2,8 +2,9 @@
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
+use onlooker_common::capture::Capture;
 use onlooker_common::limits;
-use onlooker_common::process::{Capture, Listener, SelectedProcess, census_place, process_flag};
+use onlooker_common::selection::{ListeningPort, SelectedProcess, census_slot, process_flag};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::map;
@@ -120,7 +121,7 @@ impl Selection {
     }
 
     fn count(&mut self, tgid: u32, by: i64) -> Result<(), MapError> {
-        let place = census_place(tgid);
+        let place = census_slot(tgid);
         let count = self.counts.entry(place).or_default();
         *count += by;
         let now = *count;
@@ -149,7 +150,7 @@ impl Selection {
 
     /// Says that something listened on `port` before the agent came.
     pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
-        self.listeners.insert(ListenerKey(Listener { network_namespace, port: u32::from(port) }), 1, 0)
+        self.listeners.insert(ListenerKey(ListeningPort { network_namespace, port: u32::from(port) }), 1, 0)
     }
 
     fn process(&self, tgid: u32) -> Option<SelectedProcess> {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use onlooker_common::process::process_flag;
+use onlooker_common::selection::process_flag;
 use rustc_hash::FxHashMap;
 
 /// From the first look to the second: a loop that comes after the first call comes soon.

@@ -1,10 +1,10 @@
 //! Processes that really run, and what the kernel side is told of them.
 
+use onlooker_common::capture::Capture;
+use onlooker_common::selection::process_flag::{CALLS, LOOP, SCHEDULER};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use onlooker_common::process::Capture;
-use onlooker_common::process::process_flag::{CALLS, LOOP, SCHEDULER};
 use onlooker_tests::record_skip;
 use onlooker_tests::wait::{until, within};
 

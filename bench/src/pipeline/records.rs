@@ -1,9 +1,11 @@
 //! Records as the kernel writes them: of one server with many connections, request after request.
 
+use onlooker_common::connection::{ConnectionChange, change, role};
+use onlooker_common::kind;
+use onlooker_common::owner::MessageIds;
+use onlooker_common::segment::{Segment, flag};
 use std::process;
 
-use onlooker_common::context::MessageIds;
-use onlooker_common::event::{self, change, flag, kind, role};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Exchanges that are handed over together: what the agent finds after 10 ms at 400,000 a second.
@@ -20,7 +22,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 
     Content-Type: text/plain\r\nContent-Length: 12\r\nConnection: keep-alive\r\n\r\nhello, world";
 
 /// A segment with the largest capture that is needed here, in words, as records of the ring are aligned.
-const SLOT: usize = (size_of::<event::Segment>() + 256) / size_of::<u64>();
+const SLOT: usize = (size_of::<Segment>() + 256) / size_of::<u64>();
 type Slot = [u64; SLOT];
 
 /// The records of one look after the other, written into the same memory.
@@ -51,7 +53,7 @@ impl Records {
 
     /// What the kernel says of the connections, once.
     pub(super) fn connections(&self) -> impl Iterator<Item = &[u8]> {
-        self.connections.iter().map(|slot| &slot.as_bytes()[..size_of::<event::Connection>()])
+        self.connections.iter().map(|slot| &slot.as_bytes()[..size_of::<ConnectionChange>()])
     }
 
     /// Goes on to the next look; returns the time at which it is taken, just after its last record.
@@ -82,8 +84,8 @@ impl Records {
     pub(super) fn exchanges(&self) -> impl Iterator<Item = &[u8]> {
         self.slots.iter().flatten().map(|slot| {
             let bytes = slot.as_bytes();
-            let (header, _) = event::Segment::ref_from_prefix(bytes).expect("a slot has room for a segment");
-            &bytes[..size_of::<event::Segment>() + header.captured as usize]
+            let (header, _) = Segment::ref_from_prefix(bytes).expect("a slot has room for a segment");
+            &bytes[..size_of::<Segment>() + header.captured as usize]
         })
     }
 }
@@ -92,13 +94,13 @@ fn cookie(connection: usize) -> u64 {
     connection as u64 + 1
 }
 
-fn header(slot: &mut Slot) -> &mut event::Segment {
-    event::Segment::mut_from_prefix(slot.as_mut_bytes()).expect("a slot has room for a segment").0
+fn header(slot: &mut Slot) -> &mut Segment {
+    Segment::mut_from_prefix(slot.as_mut_bytes()).expect("a slot has room for a segment").0
 }
 
 fn segment(cookie: u64, direction: u32, bytes: &[u8]) -> Slot {
     let mut slot = [0; SLOT];
-    *header(&mut slot) = event::Segment {
+    *header(&mut slot) = Segment {
         kind: kind::SEGMENT,
         captured: bytes.len() as u32,
         cookie,
@@ -107,17 +109,16 @@ fn segment(cookie: u64, direction: u32, bytes: &[u8]) -> Slot {
         role: role::SERVER,
         tgid: process::id(),
         tid: process::id(),
-        ..event::Segment::default()
+        ..Segment::default()
     };
-    slot.as_mut_bytes()[size_of::<event::Segment>()..][..bytes.len()].copy_from_slice(bytes);
+    slot.as_mut_bytes()[size_of::<Segment>()..][..bytes.len()].copy_from_slice(bytes);
     slot
 }
 
 fn connection(number: usize) -> Slot {
     const AF_INET: u16 = 2;
     let mut slot = [0; SLOT];
-    let (record, _) =
-        event::Connection::mut_from_prefix(slot.as_mut_bytes()).expect("a slot has room for a connection");
+    let (record, _) = ConnectionChange::mut_from_prefix(slot.as_mut_bytes()).expect("a slot has room for a connection");
     record.kind = kind::CONNECTION;
     record.change = change::SEEN;
     record.cookie = cookie(number);

@@ -1,18 +1,20 @@
 //! Tasks, and the cgroups that they are in.
 
 use aya_ebpf::bindings::{pt_regs, task_struct};
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
 use core::ffi::c_void;
 
 use onlooker_common::offsets::MISSING;
 
-use super::member;
-use crate::maps::offset;
+use super::member::load;
+use crate::globals::offset;
 
-/// include/linux/sched.h: a worker that runs in a process's name (`io_uring`).
+/// include/linux/sched.h: an `io_uring` worker of a process.
 const PF_IO_WORKER: u32 = 0x0000_0010;
 
-/// The running task.
+/// A task.
 #[derive(Clone, Copy)]
 pub struct Task(*mut task_struct);
 
@@ -35,37 +37,37 @@ impl Task {
         self.0
     }
 
-    /// The registers as they were when the task entered the kernel.
+    /// The registers that the task saved when it entered the kernel.
     #[inline(always)]
     pub fn registers(self) -> *const pt_regs {
         // SAFETY: the task is the current one.
         unsafe { bpf_task_pt_regs(self.0) as *const pt_regs }
     }
 
-    /// Says on x86-64 what mode the system call was made in.
+    /// On x86-64, shows whether the system call was made in 32-bit mode.
     #[inline(always)]
     pub fn thread_info_status(self) -> Option<u32> {
         // SAFETY: thread_info.status is a u32 of struct task_struct on x86-64.
-        unsafe { member::<u32>(self.0.cast(), offset!(task_thread_info_status)) }
+        unsafe { load::<u32>(self.0.cast(), offset!(task_thread_info_status)) }
     }
 
-    /// Whether this is an `io_uring` worker: its saved registers are those of a thread that was never in user mode.
+    /// Whether this is an `io_uring` worker. It was never in user mode, so its saved registers mean nothing.
     #[inline(always)]
     pub fn is_io_worker(self) -> bool {
         // SAFETY: flags is an unsigned int of struct task_struct.
-        unsafe { member::<u32>(self.0.cast(), offset!(task_flags)) }.is_some_and(|flags| flags & PF_IO_WORKER != 0)
+        unsafe { load::<u32>(self.0.cast(), offset!(task_flags)) }.is_some_and(|flags| flags & PF_IO_WORKER != 0)
     }
 
     #[inline(always)]
     pub fn tgid(self) -> u32 {
         // SAFETY: a pid_t of struct task_struct.
-        unsafe { member(self.0.cast(), offset!(task_tgid)) }.unwrap_or(0)
+        unsafe { load(self.0.cast(), offset!(task_tgid)) }.unwrap_or(0)
     }
 
     #[inline(always)]
     pub fn pid(self) -> u32 {
         // SAFETY: a pid_t of struct task_struct.
-        unsafe { member(self.0.cast(), offset!(task_pid)) }.unwrap_or(0)
+        unsafe { load(self.0.cast(), offset!(task_pid)) }.unwrap_or(0)
     }
 
     /// How many threads of the task's process are alive.
@@ -73,8 +75,8 @@ impl Task {
     pub fn live_threads(self) -> Option<u32> {
         // SAFETY: a pointer to struct signal_struct, and its atomic_t.
         unsafe {
-            let signal = member::<*const c_void>(self.0.cast(), offset!(task_signal))?;
-            member(signal, offset!(signal_live))
+            let signal = load::<*const c_void>(self.0.cast(), offset!(task_signal))?;
+            load(signal, offset!(signal_live))
         }
     }
 
@@ -92,7 +94,15 @@ impl Task {
     }
 }
 
-/// A cgroup of the second hierarchy or the first.
+/// tgid and tid of the running thread.
+#[inline(always)]
+pub fn current_ids() -> (u32, u32) {
+    // SAFETY: no arguments.
+    let both = unsafe { bpf_get_current_pid_tgid() };
+    ((both >> 32) as u32, both as u32)
+}
+
+/// A cgroup, of version 2 or 1.
 #[derive(Clone, Copy)]
 pub struct Cgroup(*const c_void);
 
@@ -104,18 +114,17 @@ impl Cgroup {
         Self(cgroup)
     }
 
-    /// The number that the file system shows as its folder's inode; `None` in the hierarchies of the first version, each of
-    /// which has numbers of its own.
+    /// The cgroup's id: the inode number of its folder. `None` for version 1, whose hierarchies reuse the same numbers.
     #[inline(always)]
     pub fn id(self) -> Option<u64> {
         // SAFETY: pointers to struct cgroup_root and struct kernfs_node, an int and a u64 of theirs.
         unsafe {
-            let root = member::<*const c_void>(self.0, offset!(cgroup_root))?;
-            if member::<i32>(root, offset!(root_hierarchy))? != 0 {
+            let root = load::<*const c_void>(self.0, offset!(cgroup_root))?;
+            if load::<i32>(root, offset!(root_hierarchy))? != 0 {
                 return None;
             }
-            let node = member::<*const c_void>(self.0, offset!(cgroup_node))?;
-            member(node, offset!(node_id))
+            let node = load::<*const c_void>(self.0, offset!(cgroup_node))?;
+            load(node, offset!(node_id))
         }
     }
 }

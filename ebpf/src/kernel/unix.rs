@@ -1,32 +1,32 @@
-//! What only unix sockets have: an address that is a path, and a peer.
+//! Unix sockets: their paths and peers.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use core::ffi::c_void;
 use core::ptr;
 
-use onlooker_common::event::UNIX_PATH_BYTES;
+use onlooker_common::connection::UNIX_PATH_BYTES;
 use onlooker_common::offsets::MISSING;
 
-use super::member;
-use crate::maps::offset;
+use super::member::load;
+use crate::globals::offset;
 
 /// A unix socket.
 #[derive(Clone, Copy)]
 pub struct UnixSock(pub(super) *const c_void);
 
 impl UnixSock {
-    /// The address it is bound to, if any: accepted sockets share their listener's.
+    /// The address that it is bound to. Accepted sockets share their listener's.
     #[inline(always)]
     pub fn address(self) -> Option<UnixAddress> {
         // SAFETY: offset of a pointer to struct unix_address.
-        let address = unsafe { member::<*const c_void>(self.0, offset!(unix_address)) }?;
+        let address = unsafe { load::<*const c_void>(self.0, offset!(unix_address)) }?;
         if address.is_null() { None } else { Some(UnixAddress(address)) }
     }
 
     #[inline(always)]
     pub fn peer(self) -> Option<Self> {
         // SAFETY: offset of a pointer to struct sock, which begins a struct unix_sock.
-        let peer = unsafe { member::<*const c_void>(self.0, offset!(unix_peer)) }?;
+        let peer = unsafe { load::<*const c_void>(self.0, offset!(unix_peer)) }?;
         if peer.is_null() { None } else { Some(Self(peer)) }
     }
 
@@ -38,9 +38,9 @@ impl UnixSock {
         if field == MISSING {
             return None;
         }
-        // `peer` is typed as a plain sock, whose type does not reach as far as the unix_sock's members.
+        // The verifier knows `peer` as a plain sock, whose type does not contain the members of unix_sock.
         let mut address: *const c_void = ptr::null();
-        // SAFETY: reads one pointer of kernel memory into a local of that size; a bad address is an error.
+        // SAFETY: reads one pointer into a local of that size. A bad address gives an error.
         let read = unsafe {
             bpf_probe_read_kernel(
                 (&raw mut address).cast(),
@@ -51,11 +51,11 @@ impl UnixSock {
         if read != 0 || address.is_null() { None } else { Some(UnixAddress(address)) }
     }
 
-    /// The cookie of the socket, 0 if it has been given none yet.
+    /// The socket's cookie, 0 if it has none yet.
     #[inline(always)]
     pub fn assigned_cookie(self) -> u64 {
         // SAFETY: skc_cookie is an atomic64_t of struct sock_common.
-        unsafe { member(self.0, offset!(sock_cookie)) }.unwrap_or(0)
+        unsafe { load(self.0, offset!(sock_cookie)) }.unwrap_or(0)
     }
 }
 
@@ -64,19 +64,18 @@ impl UnixSock {
 pub struct UnixAddress(*const c_void);
 
 impl UnixAddress {
-    /// Writes the path (`sun_path`) and gives its length.
+    /// Writes the path (`sun_path`) and returns its length.
     #[inline(always)]
     pub fn path(self, into: &mut [u8; UNIX_PATH_BYTES]) -> u32 {
         let (length_at, name_at) = (offset!(unix_name_length), offset!(unix_name));
         if length_at == MISSING || name_at == MISSING {
             return 0;
         }
-        /// sockaddr_un.sun_family comes before the path.
+        /// sockaddr_un.sun_family precedes the path.
         const FAMILY_BYTES: u32 = 2;
         let mut length: u32 = 0;
         let base = self.0.cast::<u8>();
-        // SAFETY: reads into locals of these sizes; the kernel's name buffer may be shorter than what is read, which
-        // stays within its slab or is an error: only `length` bytes of it are used.
+        // SAFETY: reads into locals of these sizes. A bad address gives an error.
         unsafe {
             if bpf_probe_read_kernel((&raw mut length).cast(), 4, base.add(length_at as usize).cast_mut().cast()) != 0 {
                 return 0;

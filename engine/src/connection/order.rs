@@ -1,6 +1,7 @@
 //! The order of a connection's segments: what comes too early waits for what it follows, and what never comes is a hole.
 
-use onlooker_common::event::{self, flag, role};
+use onlooker_common::connection::role;
+use onlooker_common::segment::{Segment, flag};
 use onlooker_protocols::{Close, Moment};
 
 use super::content::Speaks;
@@ -14,12 +15,12 @@ const HELD_SEGMENTS: usize = 64;
 /// A segment that came before one it has to follow.
 #[derive(Debug)]
 pub(super) struct Held {
-    segment: event::Segment,
+    segment: Segment,
     captured: Vec<u8>,
 }
 
 /// What the kernel takes the process for, on the connection.
-fn role_of(segment: &event::Segment) -> Option<Role> {
+fn role_of(segment: &Segment) -> Option<Role> {
     match segment.role {
         role::CLIENT => Some(Role::Client),
         role::SERVER => Some(Role::Server),
@@ -27,13 +28,13 @@ fn role_of(segment: &event::Segment) -> Option<Role> {
     }
 }
 
-fn lane_of(segment: &event::Segment) -> usize {
+fn lane_of(segment: &Segment) -> usize {
     if segment.flags & flag::EGRESS != 0 { EGRESS } else { INGRESS }
 }
 
 impl Connection {
     /// Takes a segment when its turn has come.
-    pub(crate) fn segment(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
+    pub(crate) fn segment(&mut self, segment: &Segment, captured: &[u8], listener: &mut dyn Listener) {
         if self.exited.is_some() && self.tgid != segment.tgid {
             // It has not ended with that process.
             self.exited = None;
@@ -66,7 +67,7 @@ impl Connection {
     }
 
     /// Whether everything that must come before the segment has come.
-    fn is_next(&self, segment: &event::Segment) -> bool {
+    fn is_next(&self, segment: &Segment) -> bool {
         let own = lane_of(segment);
         let reached = |lane: usize, position: u64| self.lanes[lane].next.is_some_and(|next| position <= next);
         reached(own, segment.position) && reached(1 - own, segment.opposite)
@@ -90,9 +91,8 @@ impl Connection {
         };
         let (ingress, egress) = (waits(INGRESS)?, waits(EGRESS)?);
         let [read, sent] = [ingress, egress].map(|index| &self.held[index].segment);
-        let comes_to = |waiting: &event::Segment, other: &event::Segment| {
-            waiting.opposite <= other.position + u64::from(other.length)
-        };
+        let comes_to =
+            |waiting: &Segment, other: &Segment| waiting.opposite <= other.position + u64::from(other.length);
         let asked = if self.is_request_lane(INGRESS)? { ingress } else { egress };
         (comes_to(read, sent) && comes_to(sent, read)).then_some(asked)
     }
@@ -109,7 +109,7 @@ impl Connection {
         }
     }
 
-    fn deliver(&mut self, segment: &event::Segment, captured: &[u8], listener: &mut dyn Listener) {
+    fn deliver(&mut self, segment: &Segment, captured: &[u8], listener: &mut dyn Listener) {
         let own = lane_of(segment);
         let lane = &self.lanes[own];
         let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// A run on the request side with which no request begins is the rest of one: its body, after 100 (Continue).
-    fn tell_of_rest(&self, segment: &event::Segment, listener: &mut dyn Listener) {
+    fn tell_of_rest(&self, segment: &Segment, listener: &mut dyn Listener) {
         if let Some(&newest) = self.open.back()
             && newest.position < segment.position
             && matches!(self.speaks, Speaks::Known(_))
@@ -172,14 +172,7 @@ impl Connection {
     }
 
     /// A segment is its captured beginning, what was not captured, and the tail.
-    fn pieces(
-        &mut self,
-        own: usize,
-        segment: &event::Segment,
-        captured: &[u8],
-        at: Moment,
-        listener: &mut dyn Listener,
-    ) {
+    fn pieces(&mut self, own: usize, segment: &Segment, captured: &[u8], at: Moment, listener: &mut dyn Listener) {
         let length = segment.length as usize;
         // A send that waited for room handed its first byte over long before its last.
         let first = if segment.began != 0 { Moment { nanos: segment.began, ..at } } else { at };

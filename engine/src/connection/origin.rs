@@ -1,9 +1,8 @@
 //! Which operation a byte of a request came from: whose work it was, under which ids.
 
+use onlooker_common::owner::{MessageIds, Owner};
+use onlooker_common::segment::{Segment, flag};
 use std::collections::VecDeque;
-
-use onlooker_common::context::{MessageIds, Owner};
-use onlooker_common::event::{self, flag};
 
 /// The operation that began a run on the request side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn of(segment: &event::Segment) -> Self {
+    fn of(segment: &Segment) -> Self {
         Self {
             position: segment.position,
             end: segment.position + u64::from(segment.length),
@@ -51,7 +50,7 @@ pub(super) struct Origins(VecDeque<Origin>);
 
 impl Origins {
     /// Notes an operation on the request side. Further operations of the same run are the same origin.
-    pub(super) fn note(&mut self, segment: &event::Segment) {
+    pub(super) fn note(&mut self, segment: &Segment) {
         let begins = segment.flags & flag::BEGINS != 0;
         if !begins && self.0.back().is_some_and(|last| last.message == segment.message) {
             return;

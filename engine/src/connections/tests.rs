@@ -1,5 +1,7 @@
-use onlooker_common::context::MessageIds;
-use onlooker_common::event::{TAIL_BYTES, flag, kind};
+use onlooker_common::connection::{ConnectionChange, UNIX_PATH_BYTES};
+use onlooker_common::kind;
+use onlooker_common::owner::MessageIds;
+use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
 use onlooker_protocols::{Details, End, Exchange, LossReason, Protocol};
 
 use super::*;
@@ -68,7 +70,7 @@ struct Told {
 }
 
 /// One operation, before it is handed over.
-struct Operation(event::Segment, Vec<u8>);
+struct Operation(Segment, Vec<u8>);
 
 impl Told {
     fn new() -> Self {
@@ -96,7 +98,7 @@ impl Told {
         tail[TAIL_BYTES - tail_length..].copy_from_slice(&bytes[bytes.len() - tail_length..]);
         let (position, opposite) = if egress { (self.told, self.asked) } else { (self.asked, self.told) };
         *(if egress { &mut self.told } else { &mut self.asked }) += bytes.len() as u64;
-        let segment = event::Segment {
+        let segment = Segment {
             kind: kind::SEGMENT,
             captured: keep as u32,
             time: self.now,
@@ -110,7 +112,7 @@ impl Told {
             tail_length: tail_length as u8,
             tgid: SERVER,
             tail,
-            ..event::Segment::default()
+            ..Segment::default()
         };
         Operation(segment, bytes[..keep].to_vec())
     }
@@ -129,7 +131,7 @@ impl Told {
 
     /// The kernel tells of a turn of the connection's state, with everything read that had come but for `unread`.
     fn changes(&mut self, change: u32, error: i32, unread: u64) {
-        let record = event::Connection {
+        let record = ConnectionChange {
             kind: kind::CONNECTION,
             change,
             time: self.now,
@@ -143,7 +145,7 @@ impl Told {
             remote_port: 50_000,
             local_address: [0; 16],
             remote_address: [0; 16],
-            path: [0; event::UNIX_PATH_BYTES],
+            path: [0; UNIX_PATH_BYTES],
             path_length: 0,
             next: [self.asked, self.told],
             arrived: self.asked + unread,
@@ -365,7 +367,7 @@ fn more_connections_than_are_followed_are_counted() {
     let mut told = Told::new();
     let Operation(segment, captured) = told.reads(GET);
     streams.segment(&segment, &captured, &mut Vec::<Heard>::new());
-    streams.segment(&event::Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Heard>::new());
+    streams.segment(&Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Heard>::new());
     assert_eq!((streams.len(), counters.connections_over_limit.get()), (1, 1));
     assert_eq!(counters.requests_lost_over_limit.get(), 1);
 }
@@ -380,7 +382,7 @@ fn the_connection_idle_for_the_longest_makes_room_for_a_new_one() {
     let (request, answer) = (told.reads(GET), told.writes(OK));
     for (cookie, time) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
         for Operation(segment, captured) in [&request, &answer] {
-            streams.segment(&event::Segment { cookie, time, ..*segment }, captured, &mut heard);
+            streams.segment(&Segment { cookie, time, ..*segment }, captured, &mut heard);
         }
     }
     let over: Vec<_> = heard.iter().filter(|heard| matches!(heard, Heard::Over(_))).collect();

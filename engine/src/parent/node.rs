@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onlooker_common::context::{Owner, evidence};
+use onlooker_common::owner::{Owner, evidence};
 use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanId, TraceId};
@@ -98,7 +98,7 @@ pub(super) struct Named {
 impl Named {
     /// PendingService work a call is that begins at `position`.
     fn of(origin: &Origin, position: u64) -> Option<Self> {
-        let Owner { cookie, context, evidence, .. } = origin.owner;
+        let Owner { cookie, ids, evidence, .. } = origin.owner;
         let rung = match evidence {
             evidence::THREAD => Evidence::Thread,
             evidence::CONNECT => Evidence::Connect,
@@ -108,7 +108,7 @@ impl Named {
         // On an event loop what follows on a connection before an answer may be anybody's: the operation that began the run
         // is all that the kernel speaks of.
         let is_meant = rung == Evidence::Thread || position < origin.end;
-        (cookie != 0 && is_meant).then_some(Self { cookie, run: context.span_id, rung })
+        (cookie != 0 && is_meant).then_some(Self { cookie, run: ids.span_id, rung })
     }
 }
 

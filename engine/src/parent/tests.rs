@@ -1,4 +1,4 @@
-use onlooker_common::context::{MessageIds as Ids, Owner, evidence};
+use onlooker_common::owner::{MessageIds as Ids, Owner, evidence};
 use onlooker_protocols::Moment;
 use onlooker_protocols::propagation::TraceContext;
 
@@ -32,7 +32,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
 
 /// A call made for the request that was read on the connection `by.0` at `by.1`.
 fn owned(position: u64, by: (u64, u64), rung: u32) -> Origin {
-    let owner = Owner { cookie: by.0, position: by.1, context: ids(by.1), evidence: rung, ..Owner::default() };
+    let owner = Owner { cookie: by.0, position: by.1, ids: ids(by.1), evidence: rung, ..Owner::default() };
     Origin { owner, ..origin(position, 0) }
 }
 

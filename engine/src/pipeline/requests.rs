@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use onlooker_common::context::MessageIds;
-use onlooker_common::event::{self, lifecycle};
+use onlooker_common::owner::MessageIds;
+use onlooker_common::process::{ProcessChange, lifecycle};
 use onlooker_protocols::{Begun, Direction, End, Exchange, LossReason, Lost, Moment};
 use opentelemetry::trace::SpanKind;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -79,7 +79,7 @@ impl<S: Surroundings> Requests<S> {
         self.parents.runs_loop(tgid);
     }
 
-    pub(super) fn process(&mut self, process: &event::Process) {
+    pub(super) fn process(&mut self, process: &ProcessChange) {
         match process.change {
             // What its threads prove is another program's.
             lifecycle::EXEC => self.parents.process_ended(process.tgid, process.time),

@@ -1,12 +1,15 @@
 //! Records of one server connection, and whose the spans are that come of them.
 
 use compact_str::CompactString;
-use onlooker_common::event::{flag, kind, role};
 use opentelemetry_sdk::Resource;
 use zerocopy::IntoBytes as _;
 
 use super::*;
 use crate::model::service::{Service, UnknownService};
+use onlooker_common::connection::role;
+use onlooker_common::kind;
+use onlooker_common::process::ProcessChange;
+use onlooker_common::segment::{Segment, flag};
 
 const SERVER: u32 = 0x7fff_fff0;
 const MILLISECOND: u64 = 1_000_000;
@@ -47,7 +50,7 @@ impl Surroundings for Machine {
 
     fn forget(&mut self, _cookie: u64) {}
 
-    fn process(&mut self, process: &event::Process) {
+    fn process(&mut self, process: &ProcessChange) {
         self.comm = CompactString::from_utf8_lossy(&process.comm[..7]);
     }
 }
@@ -64,7 +67,7 @@ fn exchange(pipeline: &mut Pipeline<Machine>, n: u64, now: u64) {
     let (asked, told) = (n * ASKED.len() as u64, n * TOLD.len() as u64);
     let ends = [(0, ASKED, asked, told), (flag::EGRESS, TOLD, told, asked + ASKED.len() as u64)];
     for (direction, bytes, position, opposite) in ends {
-        let segment = event::Segment {
+        let segment = Segment {
             kind: kind::SEGMENT,
             captured: bytes.len() as u32,
             time: now,
@@ -76,7 +79,7 @@ fn exchange(pipeline: &mut Pipeline<Machine>, n: u64, now: u64) {
             flags: direction | flag::BEGINS | flag::FROM_START,
             role: role::SERVER,
             tgid: SERVER,
-            ..event::Segment::default()
+            ..Segment::default()
         };
         let mut record = segment.as_bytes().to_vec();
         record.extend(bytes);
@@ -97,8 +100,7 @@ fn names(pipeline: &mut Pipeline<Machine>, now: u64) -> Vec<String> {
 fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
     let mut pipeline = pipeline();
     let comm = *b"python3\0\0\0\0\0\0\0\0\0";
-    let exec =
-        event::Process { kind: kind::PROCESS, change: lifecycle::EXEC, tgid: SERVER, comm, ..Default::default() };
+    let exec = ProcessChange { kind: kind::PROCESS, change: lifecycle::EXEC, tgid: SERVER, comm, ..Default::default() };
     pipeline.record(exec.as_bytes());
 
     exchange(&mut pipeline, 0, MILLISECOND);

@@ -1,10 +1,15 @@
-//! Any bytes as a record of the ring: what is read of it lies within it, and is what it says.
+//! Decodes arbitrary bytes as a record of the ring. The result must lie within the bytes and be what its kind says.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use onlooker_common::kind;
+use onlooker_common::connection::ConnectionChange;
+use onlooker_common::datagram::Datagram;
+use onlooker_common::plaintext::{Plaintext, Tie};
+use onlooker_common::process::ProcessChange;
+use onlooker_common::segment::Segment;
 use onlooker_common::decode::Event;
-use onlooker_common::event::{Connection, Process, Segment, kind};
 
 fuzz_target!(|input: &[u8]| {
     // The ring aligns its records to eight bytes.
@@ -26,13 +31,29 @@ fuzz_target!(|input: &[u8]| {
             assert!(usize::from(segment.tail_length) <= segment.tail.len());
             size_of::<Segment>() + captured.len()
         }
+        Event::Plaintext(plaintext, captured) => {
+            assert_eq!(plaintext.segment.kind, kind::PLAINTEXT);
+            assert_eq!(captured.len(), plaintext.segment.captured as usize);
+            assert!(plaintext.segment.captured <= plaintext.segment.length);
+            size_of::<Plaintext>() + captured.len()
+        }
+        Event::Tie(tie) => {
+            assert_eq!(tie.kind, kind::TIE);
+            size_of::<Tie>()
+        }
+        Event::Datagram(datagram, captured) => {
+            assert_eq!(datagram.kind, kind::DATAGRAM);
+            assert_eq!(captured.len(), datagram.captured as usize);
+            assert!(datagram.captured <= datagram.length);
+            size_of::<Datagram>() + captured.len()
+        }
         Event::Connection(connection) => {
             assert_eq!(connection.kind, kind::CONNECTION);
-            size_of::<Connection>()
+            size_of::<ConnectionChange>()
         }
         Event::Process(process) => {
             assert_eq!(process.kind, kind::PROCESS);
-            size_of::<Process>()
+            size_of::<ProcessChange>()
         }
     };
     assert!(size <= record.len());

@@ -1,6 +1,6 @@
-//! Whose work is being done: owners of messages and how they were found.
+//! Owners of messages: the request whose work a message is, and the evidence for it.
 
-/// The identity of a message: the ids its span will have, given when its first byte passed.
+/// The ids that a message's span will have. The kernel chooses them when the message's first byte passes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -12,8 +12,9 @@ pub struct MessageIds {
     pub span_id: u64,
 }
 
-/// A request, named by where it stands: the connection it was read from and the position of its run's first byte.
-/// `cookie` 0 is nobody.
+/// A request, named by the connection it was read from and the position of its run's first byte.
+///
+/// `cookie` 0 means that the owner is unknown.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -23,27 +24,22 @@ pub struct MessageIds {
 pub struct Owner {
     pub cookie: u64,
     pub position: u64,
-    pub context: MessageIds,
-    /// One of the `evidence` constants.
+    pub ids: MessageIds,
+    /// One of the [`evidence`] constants.
     pub evidence: u32,
     pub _pad: u32,
 }
 
 const _: () = assert!(size_of::<Owner>() == 48);
 
-/// How an owner was found; the kernel's rungs of the ladder of evidence.
+/// How an owner was found: the kernel's rungs of the ladder of evidence.
 pub mod evidence {
-    /// Nobody: nothing could be proven.
+    /// No owner was found.
     pub const NONE: u32 = 0;
     /// The thread read this request and has read no other since.
     pub const THREAD: u32 = 1;
-    /// The connection was opened in this request's context, and this is its first message.
+    /// The connection was opened for this request, and this is the connection's first message.
     pub const CONNECT: u32 = 2;
-    /// The event loop's turn belongs to this request, and no other request of the process could be meant.
+    /// The event loop's current tick belongs to this request, and no other request of the process was runnable.
     pub const TICK: u32 = 3;
-}
-
-/// What kind of thing did the work, beside the thread: room for the units of other runtimes.
-pub mod unit {
-    pub const NONE: u32 = 0;
 }

@@ -1,15 +1,16 @@
-//! Entry points: one line each. What they have in common is elsewhere; what differs is an argument.
+//! BTF tracepoints.
 
-use aya_ebpf::EbpfContext;
-use aya_ebpf::macros::{btf_tracepoint, tracepoint};
-use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-use crate::connection;
-use crate::context;
-use crate::kernel::{self, Cgroup, Sock, Task};
-use crate::process::{self, Selected};
-use crate::segment::{self, Direction};
+use crate::connection::changes;
+use crate::kernel::message;
+use crate::kernel::sock::Sock;
+use crate::kernel::task::{Cgroup, Task};
+use crate::process;
+use crate::record::segment;
+use crate::state::stream::Direction;
 
 /// The `n`th argument as a socket.
 #[inline(always)]
@@ -38,12 +39,12 @@ pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// (sk, msg, skb, size_goal), each time that TCP takes bytes of a send. Since Linux 6.16.
+/// (sk, msg, skb, size_goal), each time TCP takes bytes of a send. Since Linux 6.16.
 #[btf_tracepoint(function = "tcp_sendmsg_locked")]
 pub fn tcp_sendmsg_locked(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's second argument is a `struct msghdr *`.
-    if let Some(left) = unsafe { kernel::bytes_left(ctx.arg::<*const c_void>(1)) } {
-        connection::sending(sock(&ctx, 0), left);
+    if let Some(left) = unsafe { message::bytes_left(ctx.arg::<*const c_void>(1)) } {
+        changes::sending(sock(&ctx, 0), left);
     }
     0
 }
@@ -51,14 +52,14 @@ pub fn tcp_sendmsg_locked(ctx: BtfTracePointContext) -> i32 {
 /// (sk, oldstate, newstate)
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    connection::state_changed(sock(&ctx, 0), ctx.arg(1), ctx.arg(2));
+    changes::state_changed(sock(&ctx, 0), ctx.arg(1), ctx.arg(2));
     0
 }
 
-/// (sk), when the last of a TCP socket goes.
+/// (sk), when a TCP socket is freed.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    connection::destroyed(sock(&ctx, 0));
+    changes::destroyed(sock(&ctx, 0));
     0
 }
 
@@ -89,47 +90,4 @@ pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's first argument is a `struct cgroup *`.
     process::moved(&ctx, task(&ctx, 2), unsafe { Cgroup::new(ctx.arg::<*const c_void>(0)) });
     0
-}
-
-#[inline(always)]
-fn waits_for_events(ctx: &TracePointContext, by_epoll: bool) -> u32 {
-    if let Some(process) = Selected::find(ctx.tgid()) {
-        context::boundary(process, by_epoll);
-    }
-    0
-}
-
-#[tracepoint]
-pub fn sys_enter_epoll_wait(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, true)
-}
-
-#[tracepoint]
-pub fn sys_enter_epoll_pwait(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, true)
-}
-
-#[tracepoint]
-pub fn sys_enter_epoll_pwait2(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, true)
-}
-
-#[tracepoint]
-pub fn sys_enter_poll(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, false)
-}
-
-#[tracepoint]
-pub fn sys_enter_ppoll(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, false)
-}
-
-#[tracepoint]
-pub fn sys_enter_select(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, false)
-}
-
-#[tracepoint]
-pub fn sys_enter_pselect6(ctx: TracePointContext) -> u32 {
-    waits_for_events(&ctx, false)
 }

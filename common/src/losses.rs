@@ -1,0 +1,46 @@
+//! What the kernel programs could not record, counted per CPU under these names.
+
+macro_rules! losses {
+    ($($(#[doc = $help:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Index of a counter in the `LOSSES` map.
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Loss {
+            $($(#[doc = $help])+ $variant,)+
+        }
+
+        impl Loss {
+            /// Name and help text of each counter, in the order of their index.
+            pub const ALL: &'static [(&'static str, &'static str)] = &[$(($name, concat!($($help),+)),)+];
+        }
+    };
+}
+
+losses! {
+    /// Socket operations dropped because the ring buffer was full.
+    RingFullSegment = "kernel_ring_full_segments",
+    /// Requests dropped because the ring buffer was full at their first operation. They have no span.
+    RingFullRequest = "kernel_ring_full_requests",
+    /// Connection changes dropped because the ring buffer was full.
+    RingFullConnection = "kernel_ring_full_connections",
+    /// Process changes dropped because the ring buffer was full.
+    RingFullProcess = "kernel_ring_full_processes",
+    /// Socket operations dropped because the kernel could not allocate storage for the socket.
+    NoSocketStorage = "kernel_no_socket_storage",
+    /// Socket operations recorded without an owner because the kernel could not allocate storage for the thread.
+    NoTaskStorage = "kernel_no_task_storage",
+    /// Captures that failed because the process's memory could not be read.
+    UserReadFailed = "kernel_user_reads_failed",
+    /// Socket operations of 32-bit system calls. Only their length is recorded.
+    CompatSyscall = "kernel_compat_syscalls",
+    /// Socket operations whose system call does not show the bytes (sendfile, splice, io_uring). Only their length is recorded.
+    LengthOnly = "kernel_length_only_operations",
+    /// Vectored operations with more buffers than are read. Their end is not captured.
+    TooManyBuffers = "kernel_too_many_buffers",
+    /// Messages of sendmmsg and recvmmsg. Only their length is recorded.
+    MultipleMessages = "kernel_multiple_messages",
+    /// Processes not selected because the table of processes was full: children of selected ones, or members of selected cgroups.
+    ProcessesFull = "kernel_processes_full",
+    /// Requests whose calls could not be tracked because the table of requests was full.
+    RequestsFull = "kernel_requests_full",
+}

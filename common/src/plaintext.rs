@@ -1,0 +1,58 @@
+//! Plaintext of TLS libraries: a stream beside the socket that carries it encrypted.
+//!
+//! A plaintext stream is named by the library's object (`SSL *`, `*tls.Conn`). Its socket may become known later:
+//! a [`Tie`] then names the socket. Positions are the stream's own and start at 0.
+
+use crate::segment::Segment;
+
+/// The name of a plaintext stream.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct StreamKey {
+    /// Address of the library's object in the process.
+    pub object: u64,
+    /// Counts the objects that have had this address.
+    pub generation: u32,
+    /// The process whose address it is.
+    pub tgid: u32,
+}
+
+/// One read or write of plaintext. Its captured bytes follow it in the ring.
+///
+/// `segment.kind` is [`kind::PLAINTEXT`](crate::kind::PLAINTEXT), and `segment.cookie` is 0 while the socket is
+/// unknown.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Plaintext {
+    pub segment: Segment,
+    pub stream: StreamKey,
+}
+
+/// From `time` on, a plaintext stream belongs to a socket.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Tie {
+    pub kind: u32,
+    pub _pad: u32,
+    pub stream: StreamKey,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+}
+
+const _: () = assert!(size_of::<StreamKey>() == 16);
+const _: () = assert!(size_of::<Plaintext>() == size_of::<Segment>() + size_of::<StreamKey>());
+const _: () = assert!(size_of::<Tie>() == 40);

@@ -1,0 +1,68 @@
+//! Selected processes, and the state that kernel and agent share about them through maps.
+
+use crate::capture::Capture;
+use crate::limits;
+
+/// Bits of [`SelectedProcess::flags`].
+pub mod process_flag {
+    /// The thread is not the unit of work: an event loop, or a scheduler of the runtime's own (Go, BEAM).
+    pub const LOOP: u64 = 1;
+    /// The process has no queue for its connection pool, so the tick alone proves the owner (nginx).
+    pub const NO_QUEUE: u64 = 1 << 1;
+    /// The kernel programs saw the process make an outgoing call.
+    pub const CALLS: u64 = 1 << 2;
+    /// The runtime distributes its work over threads, so that even a thread's tick proves nothing (Go, BEAM).
+    pub const SCHEDULER: u64 = 1 << 3;
+    /// The agent selected the process and counts it in its census.
+    pub const BY_AGENT: u64 = 1 << 4;
+    /// The count of runnable requests is wrong, so that a tick proves nothing any more.
+    pub const MISCOUNTED: u64 = 1 << 5;
+}
+
+/// A selected process: value of the `PROCESSES` map, keyed by tgid.
+///
+/// The agent inserts and removes entries. The kernel programs insert the children of selected processes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SelectedProcess {
+    pub flags: u64,
+    /// Requests in flight that do not wait for the answer to a call. Above 1, a tick proves nothing.
+    pub runnable: i64,
+    /// Bytes captured per run on the request side, and on the response side.
+    pub request_capture: u32,
+    pub response_capture: u32,
+}
+
+/// The process's slot in the census. Processes that share a slot are distinguished by the `PROCESSES` map.
+#[must_use]
+pub const fn census_slot(tgid: u32) -> u32 {
+    tgid & (limits::CENSUS - 1)
+}
+
+/// The calls of one request in an event loop: value of the `WAITING` map, keyed by the cookie of the request's connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Position of the request.
+    pub position: u64,
+    /// Calls of the request that have no answer yet.
+    pub calls: i64,
+    /// 1 once the request's own response has begun. From then on it is not runnable.
+    pub answered: u64,
+}
+
+/// How much is captured of a process that is selected by its cgroup: value of the `CGROUPS` map, keyed by cgroup id.
+pub type SelectedCgroup = Capture;
+
+/// A TCP port that was listened on before the agent started: key of the `LISTENERS` map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct ListeningPort {
+    pub network_namespace: u32,
+    /// Host byte order.
+    pub port: u32,
+}
+
+const _: () = assert!(size_of::<SelectedProcess>() == 24);
+const _: () = assert!(size_of::<Waiting>() == 24);
+const _: () = assert!(size_of::<ListeningPort>() == 8);

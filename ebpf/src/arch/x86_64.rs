@@ -1,0 +1,43 @@
+//! x86-64.
+
+use aya_ebpf::bindings::pt_regs;
+
+pub const READ: u64 = 0;
+pub const WRITE: u64 = 1;
+pub const READV: u64 = 19;
+pub const WRITEV: u64 = 20;
+pub const SENDTO: u64 = 44;
+pub const RECVFROM: u64 = 45;
+pub const SENDMSG: u64 = 46;
+pub const RECVMSG: u64 = 47;
+pub const RECVMMSG: u64 = 299;
+pub const SENDMMSG: u64 = 307;
+pub const PREADV2: u64 = 327;
+pub const PWRITEV2: u64 = 328;
+pub const IO_URING_ENTER: u64 = 426;
+
+/// arch/x86/include/asm/thread_info.h
+const TS_COMPAT: u32 = 2;
+
+/// Whether a system call was made in 32-bit mode, by the task's `thread_info.status`.
+#[inline(always)]
+pub fn is_compat(thread_info_status: Option<u32>) -> bool {
+    thread_info_status.is_some_and(|status| status & TS_COMPAT != 0)
+}
+
+/// Number and first three arguments of the system call that a task is in. `None` if it is leaving one, or in none.
+///
+/// # Safety
+/// `registers` must be what `bpf_task_pt_regs` returned in the running program.
+#[inline(always)]
+pub unsafe fn system_call(registers: *const pt_regs) -> Option<(u64, [u64; 3])> {
+    const ENOSYS: i64 = 38;
+    // SAFETY: the members of x86-64's pt_regs, which is part of the ABI.
+    unsafe {
+        // The register for the result holds this value until the result is known.
+        if (*registers).rax.cast_signed() != -ENOSYS {
+            return None;
+        }
+        Some(((*registers).orig_rax, [(*registers).rdi, (*registers).rsi, (*registers).rdx]))
+    }
+}

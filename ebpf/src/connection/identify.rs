@@ -1,0 +1,64 @@
+//! What the process is on a connection, at the connection's first operation.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use onlooker_common::connection::role;
+use onlooker_common::selection::ListeningPort;
+
+use crate::kernel::sock::{AF_UNIX, Sock};
+use crate::maps::LISTENERS;
+use crate::state::connection::Connection;
+use crate::state::stream::bit;
+
+/// Finds cookie and role. `read`: the bytes that the first operation read, if it was a read.
+#[inline(always)]
+pub fn identify(sock: Sock, connection: Connection, family: u16, read: Option<u32>) {
+    // SAFETY: no arguments.
+    let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
+    let stream = connection.stream();
+    stream.set_cookie(sock.cookie());
+    stream.set_id_prefix(word());
+    stream.set_id_seed(word());
+    if family != AF_UNIX {
+        stream.set(bit::NEW);
+        connection.note(sock.fins());
+    }
+    match stream.role() {
+        role::CLIENT => {}
+        // Inherited from the socket that it was accepted from.
+        role::LISTENER => {
+            stream.set_role(role::SERVER);
+            stream.set(bit::FROM_START);
+        }
+        _ => {
+            stream.set_role(if family == AF_UNIX { unix_role(sock) } else { inet_role(sock) });
+            if family != AF_UNIX && stream.role() == role::CLIENT {
+                stream.set(bit::GUESSED);
+            }
+            let first = family == AF_UNIX || read.is_some_and(|length| sock.was_first_read(length));
+            if first {
+                stream.set(bit::FROM_START);
+            }
+        }
+    }
+    stream.set(bit::IDENTIFIED);
+}
+
+/// The role on a TCP connection that was opened unseen: server if something listens on its local port, otherwise client.
+#[inline(always)]
+fn inet_role(sock: Sock) -> u8 {
+    let (port, _) = sock.ports();
+    let listening = ListeningPort { network_namespace: sock.network_namespace(), port: u32::from(port) };
+    if LISTENERS.get_ptr(listening).is_some() { role::SERVER } else { role::CLIENT }
+}
+
+/// An accepted unix socket has its listener's address. The socket that connected has none, but its peer has. If both have
+/// one, either may have connected.
+#[inline(always)]
+fn unix_role(sock: Sock) -> u8 {
+    let Some(unix) = sock.unix() else { return role::UNKNOWN };
+    match (unix.address().is_some(), unix.peer_address().is_some()) {
+        (true, false) => role::SERVER,
+        (false, true) => role::CLIENT,
+        _ => role::UNKNOWN,
+    }
+}

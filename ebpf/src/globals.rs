@@ -1,0 +1,34 @@
+//! Read-only globals: the agent writes them into the object before load, and the kernel freezes them.
+
+use core::ptr;
+
+use onlooker_common::offsets::Offsets;
+
+/// Where this kernel has the struct members that the programs read.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::MISSING;
+
+/// Bytes that may wait in the ring before the agent is woken.
+#[unsafe(no_mangle)]
+static WAKE_BYTES: u64 = 256 << 10;
+
+/// Reads a global. The compiler does not know its value; the verifier does.
+#[inline(always)]
+pub fn constant<T: Copy>(of: *const T) -> T {
+    // SAFETY: called with the address of a static of this object; volatile because the loader writes it later.
+    unsafe { ptr::read_volatile(of) }
+}
+
+/// One of the `OFFSETS`.
+macro_rules! offset {
+    ($field:ident) => {
+        crate::globals::constant(&raw const crate::globals::OFFSETS.$field)
+    };
+}
+pub(crate) use offset;
+
+/// Bytes that may wait in the ring before the agent is woken.
+#[inline(always)]
+pub fn wake_bytes() -> u64 {
+    constant(&raw const WAKE_BYTES)
+}

@@ -1,0 +1,4 @@
+//! Entry points: one line each. What differs between them is an argument.
+
+mod epoll;
+mod tracepoints;

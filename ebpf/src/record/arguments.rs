@@ -1,0 +1,93 @@
+//! What the running system call was given, from the registers that the task saved when it entered the kernel.
+
+use onlooker_common::losses::Loss;
+use onlooker_common::selection::process_flag;
+
+use crate::arch::processor as arch;
+use crate::kernel::task::Task;
+use crate::maps::count;
+use crate::selected::Selected;
+use crate::user;
+
+/// Where the bytes of an operation are in user memory.
+#[derive(Clone, Copy)]
+pub struct Bytes {
+    /// Address of the buffer, or of the first iovec; 0 if unknown.
+    pub at: u64,
+    /// Number of iovecs; 0 for one buffer.
+    pub buffers: u64,
+}
+
+impl Bytes {
+    pub const NOWHERE: Self = Self { at: 0, buffers: 0 };
+
+    #[inline(always)]
+    pub fn is_nowhere(self) -> bool {
+        self.at == 0
+    }
+
+    #[inline(always)]
+    fn buffer(at: u64) -> Self {
+        Self { at, buffers: 0 }
+    }
+
+    #[inline(always)]
+    fn vector(at: u64, buffers: u64) -> Self {
+        if buffers == 0 { Self::NOWHERE } else { Self { at, buffers } }
+    }
+}
+
+/// Where an operation's bytes are found. That takes time, so it is done only if some are wanted.
+pub trait Source {
+    fn bytes(self) -> Bytes;
+}
+
+/// The system call that the current task is in.
+pub struct SystemCall {
+    pub process: Selected,
+    pub task: Task,
+    /// The operation discarded its bytes, as a read with MSG_TRUNC does.
+    pub is_discarded: bool,
+}
+
+impl Source for SystemCall {
+    #[inline(always)]
+    fn bytes(self) -> Bytes {
+        if self.is_discarded { Bytes::NOWHERE } else { of_system_call(self.process, self.task) }
+    }
+}
+
+#[inline(always)]
+fn of_system_call(process: Selected, task: Task) -> Bytes {
+    if arch::is_compat(task.thread_info_status()) {
+        count(Loss::CompatSyscall);
+        return Bytes::NOWHERE;
+    }
+    // SAFETY: the registers are those of the current task.
+    let call = unsafe { arch::system_call(task.registers()) };
+    let call = call.filter(|&(number, _)| number != arch::IO_URING_ENTER && !task.is_io_worker());
+    let Some((number, [_, second, third])) = call else {
+        // `io_uring` does what it was asked for earlier: in a worker, or when a task enters or leaves the kernel for
+        // something else. Either way the thread is not the unit of work.
+        process.set(process_flag::LOOP | process_flag::SCHEDULER);
+        count(Loss::LengthOnly);
+        return Bytes::NOWHERE;
+    };
+    match number {
+        arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Bytes::buffer(second),
+        arch::READV | arch::WRITEV | arch::PREADV2 | arch::PWRITEV2 => Bytes::vector(second, third),
+        arch::SENDMSG | arch::RECVMSG => match user::message_header(second) {
+            Some((iovecs, count)) => Bytes::vector(iovecs, count),
+            None => Bytes::NOWHERE,
+        },
+        arch::SENDMMSG | arch::RECVMMSG => {
+            // The call's messages pass one by one, and nothing shows which one this is.
+            count(Loss::MultipleMessages);
+            Bytes::NOWHERE
+        }
+        _ => {
+            count(Loss::LengthOnly);
+            Bytes::NOWHERE
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Writes a record to the ring, with as many of the operation's bytes as are wanted.
+//!
+//! `capture_segment` is a global function: the verifier checks it once, by itself. If it were inlined, the verifier would
+//! check it again for every path that leads to it.
+
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use onlooker_common::limits::LARGEST_CAPTURE;
+use onlooker_common::segment::Segment;
+
+use crate::emit;
+use crate::record::arguments::Bytes;
+use crate::record::form::{self, Header, Moved};
+use crate::state::stream::{Stream, StreamState};
+use crate::user;
+
+/// Records a socket operation with up to `wanted` of its first bytes. Returns how many were captured, or `None` if the ring
+/// was full.
+#[inline(always)]
+pub fn segment(moved: &Moved, stream: Stream, source: Bytes, wanted: u32) -> Option<u32> {
+    let captured = capture_segment(moved, stream.as_ptr(), source.at, source.buffers, wanted);
+    if captured == NO_ROOM { None } else { Some(captured) }
+}
+
+/// More than can be captured.
+const NO_ROOM: u32 = u32::MAX;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn capture_segment(
+    moved: *const Moved,
+    stream: *mut StreamState,
+    at: u64,
+    buffers: u64,
+    wanted: u32,
+) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    let Some(stream) = (unsafe { Stream::new(stream) }) else { return NO_ROOM };
+    if moved.is_null() {
+        return NO_ROOM;
+    }
+    // SAFETY: a live value of the caller.
+    let record = unsafe { Capture::<Segment>::new(moved, stream) };
+    record.write(Bytes { at, buffers }, wanted).unwrap_or(NO_ROOM)
+}
+
+/// A record that is to be written with the header `H`.
+struct Capture<H> {
+    moved: *const Moved,
+    stream: Stream,
+    length: u32,
+    /// One in eight records checks how much is waiting in the ring, chosen by bits of the clock that are as good as random.
+    look: bool,
+    form: PhantomData<H>,
+}
+
+/// A record with room for `N` captured bytes.
+#[repr(C)]
+struct Record<H, const N: usize> {
+    header: H,
+    payload: MaybeUninit<[u8; N]>,
+}
+
+impl<H: Header> Capture<H> {
+    /// # Safety
+    /// `moved` must point to a live value.
+    #[inline(always)]
+    unsafe fn new(moved: *const Moved, stream: Stream) -> Self {
+        // SAFETY: the caller's promise.
+        let (length, time) = unsafe { ((*moved).length, (*moved).time) };
+        Self { moved, stream, length, look: time & 0x70 == 0, form: PhantomData }
+    }
+
+    #[inline(always)]
+    fn write(&self, source: Bytes, wanted: u32) -> Option<u32> {
+        match (source.at, source.buffers) {
+            (0, _) => self.without_bytes(),
+            (at, 0) => self.buffer(at, wanted),
+            (at, buffers) => self.vector(at, buffers, wanted),
+        }
+    }
+
+    #[inline(always)]
+    fn without_bytes(&self) -> Option<u32> {
+        let mut entry = emit::reserve::<H>()?;
+        // SAFETY: the entry has room for the header.
+        unsafe { form::write(entry.as_mut_ptr(), self.moved, self.stream) };
+        emit::submit(entry, self.look);
+        Some(0)
+    }
+
+    /// The verifier wants to know a record's size, so there are size classes.
+    #[inline(always)]
+    fn buffer(&self, from: u64, wanted: u32) -> Option<u32> {
+        match wanted {
+            0..=64 => self.buffer_class::<64>(from, wanted),
+            65..=256 => self.buffer_class::<256>(from, wanted),
+            257..=1024 => self.buffer_class::<1024>(from, wanted),
+            1025..=8192 => self.buffer_class::<8192>(from, wanted),
+            _ => self.buffer_class::<{ LARGEST_CAPTURE as usize }>(from, wanted),
+        }
+    }
+
+    #[inline(always)]
+    fn buffer_class<const N: usize>(&self, from: u64, wanted: u32) -> Option<u32> {
+        let mut entry = emit::reserve::<Record<H, N>>()?;
+        let record = entry.as_mut_ptr();
+        // SAFETY: the record has room for N bytes, and its header is written. Bytes beyond `captured` are never read.
+        let captured = unsafe {
+            let header = &raw mut (*record).header;
+            form::write(header, self.moved, self.stream);
+            let captured = user::prefix::<N>((&raw mut (*record).payload).cast(), from, u64::from(wanted));
+            let segment = header.cast::<Segment>();
+            (*segment).captured = captured;
+            if captured < self.length {
+                (*segment).tail_length = user::tail((&raw mut (*segment).tail).cast(), from, u64::from(self.length));
+            }
+            captured
+        };
+        emit::submit(entry, self.look);
+        Some(captured)
+    }
+
+    #[inline(always)]
+    fn vector(&self, iovecs: u64, count: u64, wanted: u32) -> Option<u32> {
+        // The verifier wants less than the class holds. The usual budgets are classes, so one of their bytes is left to
+        // the tail.
+        match wanted {
+            0..=256 => self.vector_class::<256, 512>(iovecs, count, at_most(wanted, 255)),
+            257..=1024 => self.vector_class::<1024, 2048>(iovecs, count, at_most(wanted, 1023)),
+            1025..=8192 => self.vector_class::<8192, 16384>(iovecs, count, at_most(wanted, 8191)),
+            _ => {
+                const LARGEST: usize = LARGEST_CAPTURE as usize;
+                self.vector_class::<LARGEST, { 2 * LARGEST }>(iovecs, count, at_most(wanted, LARGEST_CAPTURE - 1))
+            }
+        }
+    }
+
+    /// `ROOM` is twice `N`: see `user::gather`.
+    #[inline(always)]
+    fn vector_class<const N: usize, const ROOM: usize>(&self, iovecs: u64, count: u64, wanted: u32) -> Option<u32> {
+        let mut entry = emit::reserve::<Record<H, ROOM>>()?;
+        let record = entry.as_mut_ptr();
+        // SAFETY: as in `buffer_class`, with twice the room.
+        let captured = unsafe {
+            let header = &raw mut (*record).header;
+            form::write(header, self.moved, self.stream);
+            let segment = header.cast::<Segment>();
+            let (captured, tail) = user::gather::<N>(
+                (&raw mut (*record).payload).cast(),
+                (&raw mut (*segment).tail).cast(),
+                iovecs,
+                count,
+                u64::from(self.length),
+                u64::from(wanted),
+            );
+            (*segment).captured = captured;
+            (*segment).tail_length = tail;
+            captured
+        };
+        emit::submit(entry, self.look);
+        Some(captured)
+    }
+}
+
+#[inline(always)]
+fn at_most(wanted: u32, most: u32) -> u32 {
+    if wanted < most { wanted } else { most }
+}

@@ -1,0 +1,83 @@
+//! The forms of records that carry bytes of a stream.
+//!
+//! A record begins with a [`Segment`]. It is written in place in the ring: on the stack it would take 192 bytes of the 512
+//! that a program and the functions it calls share before Linux 6.13.
+
+use onlooker_common::connection::role;
+use onlooker_common::kind;
+use onlooker_common::segment::{Segment, flag};
+
+use crate::state::stream::Stream;
+
+/// What a record says about its operation. The rest comes from the stream's state.
+///
+/// Without padding: the verifier wants every byte to be initialised.
+#[repr(C)]
+pub struct Moved {
+    pub time: u64,
+    pub began: u64,
+    pub position: u64,
+    pub opposite: u64,
+    pub peer: u64,
+    pub unit: [u64; 2],
+    pub unit_kind: u32,
+    pub length: u32,
+    pub flags: u32,
+    pub added: u32,
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+const _: () = assert!(size_of::<Moved>() == 80);
+
+/// The header of a record with captured bytes.
+///
+/// # Safety
+/// The type must be `repr(C)` and begin with a [`Segment`].
+pub unsafe trait Header: 'static {
+    /// One of `common::kind`.
+    const KIND: u32;
+}
+
+// SAFETY: it is the Segment.
+unsafe impl Header for Segment {
+    const KIND: u32 = kind::SEGMENT;
+}
+
+/// Writes the Segment that `header` begins with. What depends on the capture is written as 0.
+///
+/// # Safety
+/// `header` must have room for an `H`. `moved` must point to a live value.
+#[inline(always)]
+pub unsafe fn write<H: Header>(header: *mut H, moved: *const Moved, stream: Stream) {
+    let segment = header.cast::<Segment>();
+    // SAFETY: the caller's promise. Every field is written.
+    unsafe {
+        (*segment).kind = H::KIND;
+        (*segment).captured = 0;
+        (*segment).time = (*moved).time;
+        (*segment).began = (*moved).began;
+        (*segment).cookie = stream.cookie();
+        (*segment).position = (*moved).position;
+        (*segment).opposite = (*moved).opposite;
+        (*segment).length = (*moved).length;
+        (*segment).run = stream.run();
+        (*segment).flags = (*moved).flags;
+        (*segment).role = stream.role();
+        (*segment).tail_length = 0;
+        (*segment).added = (*moved).added as u16;
+        (*segment)._pad = 0;
+        (*segment).tgid = (*moved).tgid;
+        (*segment).tid = (*moved).tid;
+        (*segment).unit_kind = (*moved).unit_kind;
+        (*segment).unit = (*moved).unit;
+        if (*moved).flags & flag::EGRESS != 0 && stream.role() == role::CLIENT {
+            (*segment).owner = *stream.owner().as_ptr();
+        } else {
+            (&raw mut (*segment).owner).write_bytes(0, 1);
+        }
+        (*segment).message = *stream.message().as_ptr();
+        (*segment).peer = (*moved).peer;
+        (&raw mut (*segment).tail).write_bytes(0, 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! Records socket operations: the body of both data probes.
+//!
+//! It runs after the operation, with the socket, the result and the flags. Nothing is remembered between entry and exit,
+//! except when a long send began. The operations of processes that are not selected end here at once.
+
+use onlooker_common::connection::{change, role};
+use onlooker_common::segment::flag;
+
+use crate::connection::{changes, identify, positions, report, storage};
+use crate::kernel::sock::{AF_UNIX, Sock};
+use crate::kernel::task::Task;
+use crate::process;
+use crate::record::arguments::SystemCall;
+use crate::record::operation::Operation;
+use crate::selected::Selected;
+use crate::state::stream::{Direction, bit};
+use crate::work::owner::Worker;
+use crate::work::units::thread;
+
+/// include/linux/socket.h
+const MSG_OOB: i32 = 1;
+const MSG_PEEK: i32 = 2;
+const MSG_TRUNC: i32 = 0x20;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// include/uapi/asm-generic/errno-base.h, include/linux/errno.h
+const EINTR: i32 = -4;
+const EAGAIN: i32 = -11;
+const ERESTARTSYS: i32 = -512;
+
+/// Whether an operation that failed this way may succeed later.
+#[inline(always)]
+fn is_temporary(error: i32) -> bool {
+    matches!(error, EINTR | EAGAIN | ERESTARTSYS)
+}
+
+/// Records a socket operation that returned `result`.
+#[inline(always)]
+pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
+    let task = Task::current();
+    let (tgid, tid) = (task.tgid(), task.pid());
+    let Some(process) = Selected::find(tgid) else { return };
+    // Bytes that stay in the stream, or that are not part of it.
+    if direction == Direction::Ingress && flags & (MSG_OOB | MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return;
+    }
+    let worker = Worker { process, task, tgid, tid };
+    // Nothing was read: perhaps the peer's FIN.
+    let fin = result == 0 && direction == Direction::Ingress;
+    if result < 0 || (result == 0 && !fin) {
+        failed(&worker, sock, result, direction);
+        return;
+    }
+    let family = sock.family();
+    if !sock.is_stream(family) || sock.is_kernel_internal() || (fin && !sock.peer_finished()) {
+        return;
+    }
+    let Some(connection) = storage::of(sock) else { return };
+    let stream = connection.stream();
+    let length = result as u32;
+    let first = !stream.is(bit::IDENTIFIED);
+    if first {
+        let read = if direction == Direction::Ingress { Some(length) } else { None };
+        identify::identify(sock, connection, family, read);
+        if stream.role() == role::CLIENT {
+            process::calls(process, tgid);
+        }
+    }
+    stream.set_tgid(tgid);
+    if !stream.is(bit::ANNOUNCED) && report::report(sock, connection, change::SEEN) {
+        stream.set(bit::ANNOUNCED);
+    }
+    let place = positions::place(sock, connection, family, direction, length, first);
+    let mut operation = Operation {
+        worker,
+        unit: thread::unit(process, tid),
+        socket: sock.former(),
+        direction,
+        length,
+        place,
+        fin,
+        flags: u32::from(family == AF_UNIX) * flag::UNIX,
+        began: 0,
+        peer: if family == AF_UNIX { unix_peer(sock) } else { 0 },
+    };
+    if direction == Direction::Egress {
+        operation.began = connection.sending_since();
+        connection.set_sending_since(0);
+    }
+    let is_discarded = direction == Direction::Ingress && flags & MSG_TRUNC != 0;
+    operation.record(stream, SystemCall { process, task, is_discarded });
+    if stream.is(bit::NEW) {
+        stream.clear(bit::NEW);
+        changes::closed_before(sock);
+    }
+}
+
+/// A socket operation moved nothing: it failed, or nothing was to be sent.
+#[inline(always)]
+fn failed(worker: &Worker, sock: Sock, result: i32, direction: Direction) {
+    let Some(connection) = storage::known(sock) else { return };
+    match direction {
+        Direction::Egress => {
+            if let Some(thread) = thread::state(worker.task) {
+                thread.owes_nothing_on(connection.stream().cookie());
+            }
+        }
+        Direction::Ingress if !is_temporary(result) => worker.input_ended(connection.stream()),
+        Direction::Ingress => {}
+    }
+}
+
+#[inline(always)]
+fn unix_peer(sock: Sock) -> u64 {
+    sock.unix().and_then(|unix| unix.peer()).map_or(0, |peer| peer.assigned_cookie())
+}

@@ -1,0 +1,124 @@
+//! Selected processes: those whose socket operations are recorded.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use core::ptr;
+use onlooker_common::losses::Loss;
+use onlooker_common::selection::{SelectedProcess, census_slot, process_flag};
+
+use crate::atomic;
+use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, count};
+
+/// A selected process, in place in the map.
+#[derive(Clone, Copy)]
+pub struct Selected(*mut SelectedProcess);
+
+impl Selected {
+    /// The process `tgid`, if it is selected.
+    #[inline(always)]
+    pub fn find(tgid: u32) -> Option<Self> {
+        if is_counted(CENSUS.get_ptr(census_slot(tgid))) || is_counted(AGENTS_CENSUS.get_ptr(census_slot(tgid))) {
+            PROCESSES.get_ptr_mut(tgid).map(Self)
+        } else {
+            None
+        }
+    }
+
+    /// Selects a process, unless it is selected already. Returns whether this call selected it.
+    #[inline(always)]
+    pub fn insert(tgid: u32, process: SelectedProcess) -> bool {
+        // The census is raised first: once the entry exists, nobody may miss it.
+        count_in_census(tgid, 1);
+        if PROCESSES.insert(tgid, process, u64::from(BPF_NOEXIST)).is_ok() {
+            return true;
+        }
+        count_in_census(tgid, -1);
+        if PROCESSES.get_ptr(tgid).is_none() {
+            count(Loss::ProcessesFull);
+        }
+        false
+    }
+
+    /// Removes the process `tgid`. If the agent selected it, the agent lowers its own census.
+    #[inline(always)]
+    pub fn remove(self, tgid: u32) {
+        let by_agent = self.has(process_flag::BY_AGENT);
+        // The agent may have removed it first.
+        if PROCESSES.remove(tgid).is_ok() && !by_agent {
+            count_in_census(tgid, -1);
+        }
+    }
+
+    #[inline(always)]
+    pub fn has(self, flag: u64) -> bool {
+        // SAFETY: a live value of the map.
+        unsafe { (*self.0).flags & flag != 0 }
+    }
+
+    #[inline(always)]
+    pub fn set(self, flag: u64) {
+        // SAFETY: a live, aligned value of the map; other CPUs may set other bits at the same time.
+        unsafe { atomic::or(&raw mut (*self.0).flags, flag) };
+    }
+
+    /// Requests in flight that do not wait for the answer to a call.
+    #[inline(always)]
+    pub fn runnable(self) -> i64 {
+        // SAFETY: a live value of the map.
+        unsafe { ptr::read_volatile(&raw const (*self.0).runnable) }
+    }
+
+    #[inline(always)]
+    pub fn add_runnable(self, change: i64) {
+        // SAFETY: a live, aligned value of the map.
+        let before = unsafe { atomic::fetch_add(&raw mut (*self.0).runnable, change) };
+        if before + change < 0 {
+            self.set(process_flag::MISCOUNTED);
+        }
+    }
+
+    /// Forgets what was learnt about the process: it executes another program.
+    #[inline(always)]
+    pub fn reset(self) {
+        // SAFETY: a live value of the map. The process has one thread, which runs this.
+        unsafe {
+            (*self.0).flags &= process_flag::BY_AGENT;
+            (*self.0).runnable = 0;
+        }
+    }
+
+    /// The entry for a child of this process.
+    #[inline(always)]
+    pub fn for_child(self) -> SelectedProcess {
+        // SAFETY: a live value of the map.
+        let parent = unsafe { *self.0 };
+        // CALLS is not inherited: the agent has to hear of the child's own first call.
+        let flags = parent.flags & !(process_flag::CALLS | process_flag::BY_AGENT | process_flag::MISCOUNTED);
+        SelectedProcess { runnable: 0, flags, ..parent }
+    }
+
+    #[inline(always)]
+    pub fn request_capture(self) -> u32 {
+        // SAFETY: a live value of the map.
+        unsafe { (*self.0).request_capture }
+    }
+
+    #[inline(always)]
+    pub fn response_capture(self) -> u32 {
+        // SAFETY: a live value of the map.
+        unsafe { (*self.0).response_capture }
+    }
+}
+
+#[inline(always)]
+fn is_counted(slot: Option<*const i64>) -> bool {
+    // SAFETY: a live word of the map.
+    slot.is_some_and(|slot| unsafe { ptr::read_volatile(slot) } != 0)
+}
+
+#[inline(always)]
+fn count_in_census(tgid: u32, by: i64) {
+    if let Some(slot) = CENSUS.get_ptr_mut(census_slot(tgid)) {
+        // SAFETY: a live, aligned word of the map.
+        unsafe { atomic::fetch_add(slot, by) };
+    }
+}

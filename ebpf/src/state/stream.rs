@@ -1,0 +1,168 @@
+//! What is remembered of a stream, whether its bytes are a socket's or a TLS library's plaintext.
+
+use onlooker_common::owner::{MessageIds, Owner};
+
+use super::owner::{SharedIds, SharedOwner};
+use super::shared::shared;
+use crate::atomic;
+
+/// Bits of a stream's `flags`.
+pub mod bit {
+    /// Cookie, role and positions are known.
+    pub const IDENTIFIED: u16 = 1;
+    /// The stream has been followed from its first byte.
+    pub const FROM_START: u16 = 1 << 1;
+    /// The agent has the connection's addresses.
+    pub const ANNOUNCED: u16 = 1 << 2;
+    /// Client: a message was sent.
+    pub const SENT: u16 = 1 << 3;
+    /// The role CLIENT is a guess, because no listener is known for the port. What is read may be requests.
+    pub const GUESSED: u16 = 1 << 4;
+    /// TCP, and this is the first operation. (A value kept in registers until the operation's end would double the states
+    /// that the verifier has to check before it; a bit in memory does not.)
+    pub const NEW: u16 = 1 << 5;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    #[inline(always)]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+
+    /// The value that `last` has after an operation in this direction. 0 means that there was none.
+    #[inline(always)]
+    fn mark(self) -> u8 {
+        match self {
+            Self::Ingress => 1,
+            Self::Egress => 2,
+        }
+    }
+}
+
+/// Where in its stream an operation is.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Position of its first byte.
+    pub position: u64,
+    /// Position that the other direction has reached.
+    pub opposite: u64,
+    /// Bytes that Onlooker added behind those of the operation.
+    pub added: u16,
+}
+
+shared! {
+    /// The state of a stream.
+    struct StreamState;
+    /// A stream, in place.
+    pointer Stream;
+    words {
+        /// The cookie of its socket.
+        cookie, set_cookie: u64;
+        /// Position of the next byte that will be received.
+        next_received, set_next_received: u64;
+        /// Position of the next byte that will be sent.
+        next_sent, set_next_sent: u64;
+        message_position, set_message_position: u64;
+        /// Server: 1 while a request was read and its response has not begun.
+        in_flight, set_in_flight: u64;
+        /// Client: 1 while its owner is counted as waiting for the response.
+        awaited, set_awaited: u64;
+        /// The word that the ids of all its traces share.
+        id_prefix, set_id_prefix: u64;
+        /// The state of the generator of its other ids.
+        id_seed, set_id_seed: u64;
+        /// The thread that read or wrote the first byte of the message.
+        thread, set_thread: u32;
+        run, set_run: u32;
+        /// Bytes of this run that may still be captured.
+        budget, set_budget: u32;
+        /// The process that used it last.
+        tgid, set_tgid: u32;
+        /// The process that counts the request in flight.
+        counted_by, set_counted_by: u32;
+        flags, set_flags: u16;
+        /// One of `common::connection::role`.
+        role, set_role: u8;
+        /// Direction of the last operation.
+        last, set_last: u8;
+    }
+    structs {
+        /// Client: the message's owner. Before the first message: the request that the connection was opened for.
+        owner: Owner as SharedOwner;
+        /// The ids of the current request: read by a server, sent by a client.
+        message: MessageIds as SharedIds;
+    }
+}
+
+impl Stream {
+    #[inline(always)]
+    pub fn is(self, bit: u16) -> bool {
+        self.flags() & bit != 0
+    }
+
+    #[inline(always)]
+    pub fn set(self, bit: u16) {
+        self.set_flags(self.flags() | bit);
+    }
+
+    #[inline(always)]
+    pub fn clear(self, bit: u16) {
+        self.set_flags(self.flags() & !bit);
+    }
+
+    /// Position of the next byte in `direction`.
+    #[inline(always)]
+    pub fn next(self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Ingress => self.next_received(),
+            Direction::Egress => self.next_sent(),
+        }
+    }
+
+    #[inline(always)]
+    pub fn set_next(self, direction: Direction, position: u64) {
+        match direction {
+            Direction::Ingress => self.set_next_received(position),
+            Direction::Egress => self.set_next_sent(position),
+        }
+    }
+
+    /// Notes the direction of an operation. Returns whether a run begins with it.
+    #[inline(always)]
+    pub fn turn(self, direction: Direction) -> bool {
+        let last = self.last();
+        let begins = last != direction.mark();
+        if begins {
+            if last != 0 {
+                self.set_run(self.run().wrapping_add(1));
+            }
+            self.set_last(direction.mark());
+        }
+        begins
+    }
+
+    /// Sets `in_flight`. Returns whether the value is new. A reset does this while another thread responds.
+    #[inline(always)]
+    pub fn exchange_in_flight(self, in_flight: bool) -> bool {
+        let now = u64::from(in_flight);
+        // SAFETY: a live, aligned word of the state.
+        unsafe { atomic::swap(&raw mut (*self.as_ptr()).in_flight, now) != now }
+    }
+
+    /// Sets `awaited`. Returns whether the value is new. A reset does this while another thread uses the connection.
+    #[inline(always)]
+    pub fn exchange_awaited(self, awaited: bool) -> bool {
+        let now = u64::from(awaited);
+        // SAFETY: a live, aligned word of the state.
+        unsafe { atomic::swap(&raw mut (*self.as_ptr()).awaited, now) != now }
+    }
+}

@@ -1,0 +1,60 @@
+//! What is remembered of a thread: the request that it works on.
+
+use onlooker_common::owner::Owner;
+
+use super::owner::SharedOwner;
+use super::shared::shared;
+use crate::kernel::sock::FormerSock;
+
+shared! {
+    /// The state of a thread, in its local storage.
+    struct ThreadState;
+    /// A thread, in place in its task's storage.
+    pointer Thread;
+    words {
+        /// 1 once the response to `request` has begun, or if there will be none.
+        answered, set_answered: u64;
+        /// The socket that `request` was read from.
+        socket, set_socket: FormerSock;
+    }
+    structs {
+        /// The request that the thread read last. It stays after the response begins: a streaming response makes calls.
+        request: Owner as SharedOwner;
+        /// The owner of the event loop's current tick.
+        tick: Owner as SharedOwner;
+    }
+}
+
+impl Thread {
+    /// Whether the request that it read last waits for its response. It does not if another thread closed its connection.
+    #[inline(always)]
+    pub fn owes_response(self) -> bool {
+        self.request().is_known() && self.answered() == 0 && self.socket().is_connection(self.request().cookie())
+    }
+
+    /// Whether the request that it read last can still be worked on. After its response began, that is until its
+    /// connection ends.
+    #[inline(always)]
+    pub fn may_still_respond(self) -> bool {
+        self.answered() == 0 || self.socket().is_connection(self.request().cookie())
+    }
+
+    /// Notes that no response is owed on a connection: it has begun, or there will be none.
+    #[inline(always)]
+    pub fn owes_nothing_on(self, cookie: u64) {
+        if self.request().cookie() == cookie {
+            self.set_answered(1);
+        }
+    }
+
+    /// Forgets a request because its connection is closed.
+    #[inline(always)]
+    pub fn forget(self, cookie: u64) {
+        if self.request().cookie() == cookie {
+            self.request().clear();
+        }
+        if self.tick().cookie() == cookie {
+            self.tick().clear();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What a thread does on a stream, and the owner that follows from it.
+
+use onlooker_common::connection::role;
+use onlooker_common::owner::evidence;
+use onlooker_common::selection::process_flag;
+
+use crate::kernel::sock::FormerSock;
+use crate::kernel::task::Task;
+use crate::process;
+use crate::selected::Selected;
+use crate::state::owner::SharedOwner;
+use crate::state::stream::{Direction, Stream, bit};
+use crate::state::thread::Thread;
+use crate::work::units::thread;
+use crate::work::waiting::{self, is_only_runnable, is_open};
+
+/// A thread of a selected process.
+#[derive(Clone, Copy)]
+pub struct Worker {
+    pub process: Selected,
+    pub task: Task,
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+impl Worker {
+    #[inline(always)]
+    fn in_loop(&self) -> bool {
+        self.process.has(process_flag::LOOP)
+    }
+
+    /// The thread did something that proves an event loop.
+    #[inline(always)]
+    fn shows_loop(&self) {
+        self.process.set(process_flag::LOOP);
+    }
+
+    /// Bytes moved on a stream at `position`. `begins`: a run begins with them.
+    #[inline(always)]
+    pub fn moved(&self, stream: Stream, socket: FormerSock, direction: Direction, begins: bool, position: u64) {
+        match (stream.role(), direction) {
+            (role::SERVER, Direction::Ingress) => self.request_read(stream, socket, begins, position),
+            (role::SERVER, Direction::Egress) => self.response_written(stream, begins),
+            (role::CLIENT, Direction::Egress) => self.call_sent(stream, begins, position),
+            (role::CLIENT, Direction::Ingress) => self.response_read(stream, begins),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn request_read(&self, stream: Stream, socket: FormerSock, begins: bool, position: u64) {
+        if begins {
+            choose_ids(stream, None);
+            stream.set_message_position(position);
+            stream.set_thread(self.tid);
+            waiting::request_begins(stream, self.process, self.tgid);
+        }
+        let Some(thread) = thread::state(self.task) else { return };
+        if !self.in_loop() && thread.request().cookie() != stream.cookie() && thread.owes_response() {
+            self.shows_loop();
+        }
+        for owner in [thread.request(), thread.tick()] {
+            owner.set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
+        }
+        thread.set_answered(0);
+        thread.set_socket(socket);
+    }
+
+    #[inline(always)]
+    fn response_written(&self, stream: Stream, begins: bool) {
+        waiting::request_ends(stream);
+        if !begins {
+            return;
+        }
+        if !self.in_loop() && stream.thread() != 0 && stream.thread() != self.tid {
+            // One thread read the request and another answers it.
+            self.shows_loop();
+        }
+        if let Some(thread) = thread::state(self.task) {
+            thread.owes_nothing_on(stream.cookie());
+        }
+    }
+
+    /// A message's owner is found at the beginning of its run, or when another thread writes to a connection that threads
+    /// share.
+    #[inline(always)]
+    fn call_sent(&self, stream: Stream, begins: bool, position: u64) {
+        if !begins && (stream.thread() == self.tid || self.in_loop()) {
+            return;
+        }
+        process::calls(self.process, self.tgid);
+        // The owner waited for the connection until now.
+        waiting::call_ends(stream, self.process);
+        let found = thread::state(self.task).is_some_and(|thread| self.find_owner(thread, stream));
+        if found {
+            stream.clear(bit::GUESSED);
+            choose_ids(stream, Some(stream.owner()));
+        } else {
+            stream.owner().clear();
+            choose_ids(stream, None);
+        }
+        stream.set_message_position(position);
+        stream.set_thread(self.tid);
+        stream.set(bit::SENT);
+        waiting::call_begins(stream, self.process);
+    }
+
+    /// Sets the stream's owner to that of the message now sent. Returns whether one was found.
+    #[inline(always)]
+    fn find_owner(&self, thread: Thread, stream: Stream) -> bool {
+        let in_loop = self.in_loop();
+        if !in_loop && is_open(thread.request()) && thread.may_still_respond() {
+            stream.owner().copy_with_evidence(thread.request(), evidence::THREAD);
+            return true;
+        }
+        if !stream.is(bit::SENT) && is_open(stream.owner()) {
+            stream.owner().set_evidence(evidence::CONNECT);
+            return true;
+        }
+        if in_loop && is_open(thread.tick()) && is_only_runnable(thread.tick(), self.process) {
+            stream.owner().copy_with_evidence(thread.tick(), evidence::TICK);
+            return true;
+        }
+        false
+    }
+
+    /// A connection is opened for the request that the thread works on. An event loop may read several requests before it
+    /// opens a connection for one of them.
+    #[inline(always)]
+    pub fn connection_opened(&self, stream: Stream) {
+        let Some(thread) = thread::state(self.task) else { return };
+        let in_loop = self.in_loop();
+        let owner = if in_loop { thread.tick() } else { thread.request() };
+        if is_open(owner) && (!in_loop || is_only_runnable(owner, self.process)) {
+            stream.owner().copy(owner);
+            waiting::call_begins(stream, self.process);
+        }
+    }
+
+    /// The tick now belongs to the request that made the call.
+    #[inline(always)]
+    fn response_read(&self, stream: Stream, begins: bool) {
+        waiting::call_ends(stream, self.process);
+        let Some(thread) = thread::state(self.task) else { return };
+        if stream.is(bit::GUESSED) {
+            // It may have been a request. The owner of what follows is unknown.
+            thread.request().clear();
+            thread.tick().clear();
+            return;
+        }
+        let owner = stream.owner();
+        let of_another = owner.is_known() && !owner.is_same_request(thread.request());
+        if begins && of_another && !self.in_loop() && thread.owes_response() {
+            // It continues one request while it owes the response to another.
+            self.shows_loop();
+        }
+        thread.tick().copy(owner);
+    }
+
+    /// The process learns that nothing more will be read: it read the peer's FIN, or an error. On a client connection the
+    /// tick then belongs to the request whose call ended.
+    #[inline(always)]
+    pub fn input_ended(&self, stream: Stream) {
+        let Some(thread) = thread::state(self.task) else { return };
+        if stream.role() == role::CLIENT {
+            waiting::call_ends(stream, self.process);
+            thread.tick().copy(stream.owner());
+        } else {
+            thread.tick().clear();
+            thread.owes_nothing_on(stream.cookie());
+        }
+    }
+}
+
+/// Chooses the ids of a new message. Its trace is the owner's, if there is one.
+///
+/// Ids are made from two random words of the stream: a prefix that all its traces share, and a seed for SplitMix64 (Steele
+/// et al., 2014). That costs a tenth of the helper for random words.
+#[inline(always)]
+fn choose_ids(stream: Stream, owner: Option<SharedOwner>) {
+    let mut seed = stream.id_seed();
+    let mut next = || {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    };
+    let trace_id = match owner {
+        Some(owner) => owner.ids().trace_id(),
+        None => [stream.id_prefix(), next()],
+    };
+    let span_id = next();
+    stream.set_id_seed(seed);
+    stream.message().set(trace_id, span_id);
+}

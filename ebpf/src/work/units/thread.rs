@@ -1,0 +1,44 @@
+//! Threads.
+
+use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::bpf_task_storage_get;
+use core::ptr;
+use onlooker_common::losses::Loss;
+use onlooker_common::selection::process_flag;
+use onlooker_common::unit;
+
+use super::Unit;
+use crate::kernel::task::Task;
+use crate::maps::{THREADS, count};
+use crate::selected::Selected;
+use crate::state::thread::Thread;
+
+/// The state of the current task's thread. `None` if the kernel could not allocate it.
+#[inline(always)]
+pub fn state(current: Task) -> Option<Thread> {
+    // SAFETY: the task is the current one. The map's value is a ThreadState, for which zeros are valid. Only this thread
+    // uses it, and it lives as long as the thread.
+    let thread = unsafe {
+        let state = bpf_task_storage_get(
+            THREADS.as_ptr(),
+            current.as_ptr(),
+            ptr::null_mut(),
+            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+        );
+        Thread::new(state.cast())
+    };
+    if thread.is_none() {
+        count(Loss::NoTaskStorage);
+    }
+    thread
+}
+
+/// The thread as a unit of work. In a process with an event loop the unit is unknown.
+#[inline(always)]
+pub fn unit(process: Selected, tid: u32) -> Unit {
+    if process.has(process_flag::LOOP) {
+        Unit { kind: unit::NONE, words: [0; 2] }
+    } else {
+        Unit { kind: unit::THREAD, words: [u64::from(tid), 0] }
+    }
+}
