@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_client_that_disconnects_within_the_response_causes_an_error() -> Result<()> {
-    World::story("aborted", |world| {
+    World::story("client disconnects", |world| {
         let app = Gunicorn::app("behaviours").start(world)?;
         let recording = Recording::start(world)?;
         let mut client = RawClient::open(&app.address())?;
@@ -156,7 +156,7 @@ fn a_request_reset_before_it_was_read_is_exported_and_its_calls_get_no_wrong_par
             client.send(format!("GET /late/{} HTTP/1.1\r\nHost: shop.test\r\n\r\n", 100 + number))?;
             client.reset()?;
         }
-        server.process().wait_for_log(within(PATIENCE), "given up", 10)?;
+        server.process().wait_for_log(within(PATIENCE), "aborted", 10)?;
         // The server's own 20 requests, and both ends of the call for each.
         let outcome = recording.finish(60)?;
         let verdict = judge(&outcome.spans, &server.address(), |_| true);
