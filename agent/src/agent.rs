@@ -1,4 +1,4 @@
-//! The daemon: loads the kernel side, selects, runs the pipeline, exports, and takes everything down in reverse.
+//! The agent: loads the kernel side, selects processes, runs the pipeline and exports. At its end it does the reverse.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,25 +18,25 @@ use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
 use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
 use crate::memory;
-use crate::watch::{Change, Inbox, SharedKernel, Watch, Watching};
+use crate::watch::{LifecycleChange, SharedKernel, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::service::PendingService;
 use onlooker_engine::pipeline::{Pipeline, Surroundings};
 
-/// How long the exporters may take to deliver what is left when the agent ends.
+/// How long exporters may take to deliver the remaining spans when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
-/// How long the start may take to find out what services the selected processes are: not for ever.
-const FIRST_LOOKS: Duration = Duration::from_secs(2);
-/// How long spans may wait at the end to know whose they are.
+/// How long the start waits until the services of the selected processes are examined.
+const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
+/// How long spans may wait for their service when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How long the thread that follows processes may take to end, beyond what the exporters took.
+/// How much longer than the exporters the thread that follows processes may take to end.
 const WATCH_ENDS: Duration = Duration::from_millis(500);
 
-/// Steps of the wall clock are looked for this often, in nanoseconds.
+/// How often steps of the wall clock are looked for, in nanoseconds.
 const CLOCK_INTERVAL: u64 = 1_000_000_000;
 
-/// The agent, watching.
+/// The running agent.
 #[derive(Debug)]
 pub struct Agent {
     kernel: SharedKernel,
@@ -45,8 +45,8 @@ pub struct Agent {
     exporting: Exporting,
     losses: Losses,
     counters: Arc<Counters>,
-    watching: Watching,
-    /// How often changes of processes were missed when everybody was asked for anew.
+    watching: WatchThread,
+    /// How often changes of processes had been missed when the services were last forgotten.
     missed: u64,
     /// When the clocks were read last (kernel monotonic).
     clock_read: u64,
@@ -54,13 +54,12 @@ pub struct Agent {
     pub selected: usize,
 }
 
-/// What the agent counted: name, meaning, value.
+/// The counters of the agent: name, meaning, value.
 pub type Summary = Vec<(&'static str, &'static str, u64)>;
 
 impl Agent {
-    /// Loads, attaches and selects. From the return on nothing that a selected process begins is missed.
-    ///
-    /// Must be called within a tokio runtime.
+    /// Loads, attaches and selects. After that, every request of a selected process is seen. To be called in a tokio
+    /// runtime.
     pub fn start(tracing: &cli::Tracing, selectors: Selectors, output: Output) -> Result<Self> {
         let config = export::Config::from_env(&tracing.choices())?;
         let counters = Arc::new(Counters::default());
@@ -70,7 +69,7 @@ impl Agent {
             tracing::warn!(
                 structure = missing.structure,
                 member = missing.member,
-                "not in this kernel: {} is off",
+                "this kernel has no such member, so {} is off",
                 missing.needed_for
             );
         }
@@ -87,14 +86,14 @@ impl Agent {
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
         let mut watch = Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), counters.clone());
-        let selected = watch.scan().context("cannot look through the processes")?;
+        let selected = watch.scan().context("cannot scan the processes")?;
         memory::give_back();
-        let (inbox, watching) = watch.start().context("cannot start the thread that follows processes")?;
-        if !watching.has_looked(FIRST_LOOKS) {
-            tracing::warn!("it takes long to find out what services the selected processes are");
+        let (sender, watching) = watch.start().context("cannot start the thread that follows processes")?;
+        if !watching.has_examined(FIRST_EXAMINATION) {
+            tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
         }
         let directory = Directory::new(host);
-        let machine = Machine { directory, control, inbox: Some(inbox), counters: counters.clone() };
+        let machine = Machine { directory, control, watch: Some(sender), counters: counters.clone() };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
@@ -116,11 +115,11 @@ impl Agent {
         })
     }
 
-    /// Watches until `stop` is done.
+    /// Runs until `stop` completes.
     pub async fn watch_until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         loop {
-            let left = self.look();
+            let left = self.process_records();
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 () = tokio::task::yield_now(), if left == Left::Records => {}
@@ -131,9 +130,10 @@ impl Agent {
         }
     }
 
-    /// Takes what the ring holds, and no more of it at once than may be sent on together.
-    fn look(&mut self) -> Left {
-        /// At 300,000 operations a second those of 14 ms: spans leave in time also when the ring is never empty.
+    /// Reads records from the ring, up to a limit, and exports the spans that are complete.
+    fn process_records(&mut self) -> Left {
+        /// As many as come in 14 ms at 300,000 operations a second. So spans are exported in time also if the ring is
+        /// never empty.
         const MOST: usize = 4096;
         let pipeline = &mut self.pipeline;
         let missed = self.watching.missed();
@@ -141,7 +141,7 @@ impl Agent {
             pipeline.surroundings().directory.forget();
         }
         let records = self.ring.drain(MOST, |record| pipeline.record(record));
-        // As long as there are more, what seems to be missing may be among them.
+        // If there are more records, those that seem to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
         if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
             self.clock_read = now;
@@ -160,22 +160,21 @@ impl Agent {
         }
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     #[must_use]
     pub fn summary(&self) -> Summary {
         self.counters.all().chain(self.losses.all()).collect()
     }
 
-    /// Takes everything down: what is open is ended, what is ended is delivered.
+    /// Ends open exchanges, delivers the remaining spans, and removes the kernel side. Returns the counters.
     #[must_use]
     pub fn stop(mut self) -> Summary {
-        // First of all nobody is recorded any more, whatever becomes of the rest. That waits for every processor several
-        // times.
+        // Recording ends first, whatever happens later. Detaching waits for every CPU several times, so it gets a thread.
         let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take();
         let taken_down = std::thread::Builder::new().name("take-down".to_owned()).spawn(move || drop(kernel));
-        // Records of what happened until now may still be on their way.
+        // Records of earlier operations may still be in the ring.
         let now = monotonic();
-        while self.look() == Left::Records && self.pipeline.latest() < now {}
+        while self.process_records() == Left::Records && self.pipeline.latest() < now {}
         let mut shipment = self.exporting.shipment();
         self.pipeline.shutdown(monotonic(), |finished| shipment.add(finished.span));
         let answers_by = Instant::now() + LAST_ANSWERS;
@@ -185,36 +184,34 @@ impl Agent {
         }
         self.pipeline.advance(u64::MAX, |finished| shipment.add(finished.span));
         drop(shipment);
-        // It may be at something that never ends. What is to be delivered must not wait for that.
+        // The thread may wait for a file forever. Delivery must not wait for the thread.
         self.watching.stop();
-        self.pipeline.surroundings().inbox = None;
+        self.pipeline.surroundings().watch = None;
         self.exporting.shutdown(SHUTDOWN);
         if let Ok(taken_down) = taken_down {
-            // It panicked, or the kernel side is down.
+            // If the thread panicked, there is nothing left to do.
             let _ = taken_down.join();
         }
         if !self.watching.has_ended(WATCH_ENDS) {
-            tracing::warn!(
-                "the thread that follows processes waits for a file or process that does not answer: it is left behind"
-            );
+            tracing::warn!("the thread that follows processes still waits for a file or process; ending without it");
         }
         self.counters.all().chain(self.losses.all()).collect()
     }
 }
 
-/// What a look at the ring has left.
+/// What remains after reading the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
     /// More records.
     Records,
-    /// None, but there were some, or something waits to be settled: more will come soon.
+    /// No records, but there were some, or something must be settled soon.
     Waiting,
     Nothing,
 }
 
-/// Shows what the kernel programs say of themselves, as long as the agent runs.
+/// Logs diagnostics of the kernel programs while the agent runs.
 fn spawn_kernel_log(logger: kernel::Log) -> Result<()> {
-    // SAFETY: the logger owns its map's descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
+    // SAFETY: the logger owns the descriptor of its map. It stays open and unchanged until it is dropped with the AsyncFd.
     let mut readable = unsafe { AsyncFd::register(logger) }?;
     tokio::spawn(async move {
         while let Ok(mut guard) = readable.readable_mut().await {
@@ -234,7 +231,7 @@ fn monotonic() -> u64 {
 struct Machine {
     directory: Directory,
     control: Control,
-    inbox: Option<Inbox>,
+    watch: Option<WatchSender>,
     counters: Arc<Counters>,
 }
 
@@ -247,7 +244,8 @@ impl Machine {
 
 impl Surroundings for Machine {
     fn whose(&mut self, tgid: u32) -> PendingService {
-        self.directory.whose(tgid, |whose| self.inbox.as_ref().is_some_and(|inbox| inbox.ask(whose)))
+        self.directory
+            .service_of(tgid, |pending| self.watch.as_ref().is_some_and(|watch| watch.request_service(pending)))
     }
 
     fn completed(&mut self, cookie: u64, until: u64) {
@@ -284,8 +282,8 @@ impl Surroundings for Machine {
             }
             _ => {}
         }
-        if let Some(inbox) = &self.inbox {
-            inbox.changed(Change { change: process.change, tgid: process.tgid, other: process.other });
+        if let Some(watch) = &self.watch {
+            watch.process_changed(LifecycleChange { change: process.change, tgid: process.tgid, other: process.other });
         }
     }
 }

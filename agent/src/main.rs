@@ -1,4 +1,4 @@
-//! `onlooker`: reads the command line, runs the agent, says how it ended.
+//! `onlooker`: reads the command line, runs the agent, and reports how it ended.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -18,43 +18,43 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(refused) => return not_understood(&refused),
+        Err(error) => return usage_exit_code(&error),
     };
     log_to_stderr(cli.verbose);
     let (outcome, failure) = match cli.command {
         Command::Run(options) => (run(&options), ExitCode::FAILURE),
-        // Any lower one would pass for the command's own.
+        // Lower codes may be the command's own.
         Command::Exec(options) => (run_command(&options), ExitCode::from(exec::FAILED_ITSELF)),
         Command::Doctor(options) => (doctor(&options), ExitCode::FAILURE),
     };
     outcome.unwrap_or_else(|error| {
-        tell(&format!("error: {error:#}"));
+        print_line(&format!("error: {error:#}"));
         failure
     })
 }
 
-/// Help and version are asked for; all else is an error, which of `exec` must not pass for the command's.
-fn not_understood(refused: &clap::Error) -> ExitCode {
-    // Nobody to tell if it is closed.
-    let _ = refused.print();
+/// Prints the help, the version or an error of usage. For `exec`, the exit code must differ from those of commands.
+fn usage_exit_code(error: &clap::Error) -> ExitCode {
+    // This fails only if the stream is closed.
+    let _ = error.print();
     let of_exec =
         std::env::args().skip(1).find(|argument| !argument.starts_with('-')).is_some_and(|name| name == "exec");
-    match u8::try_from(refused.exit_code()) {
+    match u8::try_from(error.exit_code()) {
         Ok(0) => ExitCode::SUCCESS,
         _ if of_exec => ExitCode::from(exec::FAILED_ITSELF),
         code => ExitCode::from(code.unwrap_or(1)),
     }
 }
 
-/// Ours goes to stderr, all of it: stdout is the traced command's, or the traces'.
-fn tell(line: &str) {
-    // Nobody to tell if stderr is closed.
+/// Prints a line to stderr. Stdout belongs to the traced command or to the traces.
+fn print_line(line: &str) {
+    // This fails only if stderr is closed.
     let _ = writeln!(std::io::stderr().lock(), "onlooker: {line}");
 }
 
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
-        // The kernel programs are silent unless they were asked.
+        // The kernel programs log only with --kernel-log.
         0 => "warn,onlooker_ebpf=trace",
         1 => "onlooker=info,warn,onlooker_ebpf=trace",
         _ => "onlooker=debug,info,onlooker_ebpf=trace",
@@ -64,13 +64,16 @@ fn log_to_stderr(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // It would be told on stderr, with a panic where that is closed.
+        // They would be printed to stderr, which panics if it is closed.
         .log_internal_errors(false)
         .init();
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the agent's event loop")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop of the agent")
 }
 
 fn run(options: &Run) -> Result<ExitCode> {
@@ -78,25 +81,25 @@ fn run(options: &Run) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        // The terminal was closed. Under nohup the agent is to outlive that.
+        // SIGHUP: the terminal was closed. Under nohup the agent continues.
         let hang_up = SignalKind::hangup();
         let mut hang_up = (!is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
-        let mut ask = signal(SignalKind::user_defined1())?;
+        let mut print_counters = signal(SignalKind::user_defined1())?;
         let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
-        tell(&format!("ready: {} processes selected", agent.selected));
+        print_line(&format!("ready: {} processes selected", agent.selected));
         let watched = loop {
-            let mut asked = false;
+            let mut continues = false;
             let until = async {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                     () = received(hang_up.as_mut()) => {}
-                    _ = ask.recv() => asked = true,
+                    _ = print_counters.recv() => continues = true,
                 }
             };
             match agent.watch_until(until).await {
-                Ok(()) if asked => {
-                    tell("so far:");
+                Ok(()) if continues => {
+                    print_line("so far:");
                     summarise(&agent.summary());
                 }
                 watched => break watched,
@@ -107,7 +110,7 @@ fn run(options: &Run) -> Result<ExitCode> {
     })
 }
 
-/// Waits for a signal, for ever for one that is not listened to.
+/// Waits for a signal, or forever if it is ignored.
 async fn received(signal: Option<&mut Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
@@ -115,55 +118,55 @@ async fn received(signal: Option<&mut Signal>) {
     }
 }
 
-/// What was seen, exported and lost, by name. What never happened is not worth a line.
+/// Prints the counters by name, without those that are 0.
 fn summarise(summary: &Summary) {
     let width = summary.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
     for (name, meaning, value) in summary.iter().filter(|(_, _, value)| *value > 0) {
-        tell(&format!("{name:width$} {value:>10}  {meaning}"));
+        print_line(&format!("{name:width$} {value:>10}  {meaning}"));
     }
 }
 
-/// Traces a command from its first instruction. Its exit code is ours, whatever becomes of the tracing.
+/// Traces a command from its first instruction. Returns its exit code, even if tracing fails later.
 fn run_command(options: &Exec) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let stopped = match exec::start(&options.command) {
             Ok(stopped) => stopped,
             Err(error) => {
-                tell(&format!("error: {error}"));
+                print_line(&format!("error: {error}"));
                 return Ok(ExitCode::from(error.exit_code()));
             }
         };
         if let FollowedBy::Descent { why } = stopped.followed() {
-            tell(&format!("no cgroup of its own for the command ({why}): what it starts is followed by descent"));
+            print_line(&format!("no cgroup of its own for the command ({why}); what it starts is followed by descent"));
         }
         let mut agent = Agent::start(&options.tracing, stopped.selectors()?, Output::stderr())?;
         let running = match stopped.release() {
             Ok(running) => running,
             Err(error) => {
-                tell(&format!("error: {error}"));
+                print_line(&format!("error: {error}"));
                 return Ok(ExitCode::from(error.exit_code()));
             }
         };
         let mut end = std::pin::pin!(running.wait());
-        let mut outcome = None;
-        let watched = agent.watch_until(async { outcome = Some(end.as_mut().await) }).await;
+        let mut ended = None;
+        let watched = agent.watch_until(async { ended = Some(end.as_mut().await) }).await;
         summarise(&agent.stop());
         if let Err(error) = watched {
-            tell(&format!("error: {error:#}; the command goes on and is not traced any more"));
+            print_line(&format!("error: {error:#}; the command continues untraced"));
         }
-        let outcome = match outcome {
-            Some(outcome) => outcome,
+        let ended = match ended {
+            Some(ended) => ended,
             None => end.await,
         }?;
-        if let Some((cgroup, pids)) = &outcome.left {
-            tell(&format!("the command left processes running ({pids:?}) in {}", cgroup.display()));
+        if let Some((cgroup, pids)) = &ended.left {
+            print_line(&format!("the command left processes running ({pids:?}) in {}", cgroup.display()));
         }
-        Ok(ExitCode::from(outcome.exit_code()))
+        Ok(ExitCode::from(ended.exit_code()))
     })
 }
 
 fn doctor(options: &Doctor) -> Result<ExitCode> {
-    // The ring is watched by the event loop even if nothing is read from it.
+    // The ring is registered with the event loop even if nothing is read from it.
     let report = runtime()?.block_on(async { capability::examine() });
     let mut out = std::io::stdout().lock();
     if options.json {

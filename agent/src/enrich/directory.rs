@@ -1,4 +1,4 @@
-//! Who the processes are, as far as the pipeline knows: nothing here reads or waits.
+//! The services of processes, as the pipeline knows them. Nothing here reads files or waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use super::host::Host;
 use super::{ENDED_KEPT, PROCESSES_KEPT};
 use onlooker_engine::model::service::{PendingService, UnknownService};
 
-/// Names remembered of processes that executed something, and as many before these: more than start within the second
-/// or two in which one is asked for.
+/// How many names of processes that executed a program are remembered in each of two generations. A name is needed for a
+/// second or two.
 const NAMES_KEPT: usize = 4096;
 
-/// The kernel's name of a process.
+/// The kernel's name of a process, padded with NUL.
 type Comm = [u8; 16];
 
-/// Processes as their spans hold them.
+/// The services that spans of processes refer to.
 #[derive(Debug)]
 pub struct Directory {
     host: Arc<Host>,
-    processes: FxHashMap<u32, Entry>,
-    /// In the order of their ends.
+    processes: FxHashMap<u32, KnownProcess>,
+    /// Ended processes, in the order of their ends.
     ended: VecDeque<u32>,
     names: FxHashMap<u32, Comm>,
     names_before: FxHashMap<u32, Comm>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    whose: PendingService,
-    /// Whether the question was taken: one who has too many takes none.
-    asked: bool,
+struct KnownProcess {
+    service: PendingService,
+    /// Whether the request was accepted. It is not if too many requests wait.
+    requested: bool,
     ended: bool,
 }
 
@@ -48,17 +48,17 @@ impl Directory {
         }
     }
 
-    /// PendingService the spans of the process are. For one that is not known yet, `ask` is given what is to be answered; it says
-    /// whether it took it.
-    pub fn whose(&mut self, pid: u32, ask: impl FnOnce(PendingService) -> bool) -> PendingService {
+    /// The service of a process. If it was not requested yet, calls `request` with it, which returns whether it accepts
+    /// the request.
+    pub fn service_of(&mut self, pid: u32, request: impl FnOnce(PendingService) -> bool) -> PendingService {
         match self.processes.get(&pid) {
-            Some(Entry { whose, asked: true, .. }) => whose.clone(),
-            _ => self.ask(pid, ask),
+            Some(KnownProcess { service, requested: true, .. }) => service.clone(),
+            _ => self.request(pid, request),
         }
     }
 
     #[cold]
-    fn ask(&mut self, pid: u32, ask: impl FnOnce(PendingService) -> bool) -> PendingService {
+    fn request(&mut self, pid: u32, request: impl FnOnce(PendingService) -> bool) -> PendingService {
         if self.processes.len() >= PROCESSES_KEPT {
             self.forget();
         }
@@ -68,21 +68,21 @@ impl Directory {
             CompactString::from_utf8_lossy(&name[..end])
         });
         let host = &self.host;
-        let entry = self.processes.entry(pid).or_insert_with(|| {
-            let whose = PendingService::new(pid, name, Arc::clone(host) as Arc<dyn UnknownService>);
-            Entry { whose, asked: false, ended: false }
+        let process = self.processes.entry(pid).or_insert_with(|| {
+            let service = PendingService::new(pid, name, Arc::clone(host) as Arc<dyn UnknownService>);
+            KnownProcess { service, requested: false, ended: false }
         });
-        entry.asked = ask(entry.whose.clone());
-        entry.whose.clone()
+        process.requested = request(process.service.clone());
+        process.service.clone()
     }
 
-    /// A process executed a program, by which the kernel calls it `comm`: who it was before, it is no more.
+    /// A process executed a program, so it may be another service. `comm` is the kernel's new name of it.
     pub fn executed(&mut self, pid: u32, comm: Comm) {
         self.processes.remove(&pid);
         self.name(pid, comm);
     }
 
-    /// A process forked: `child` is nobody who was called so before.
+    /// A process forked. An earlier process with the pid of `child` is forgotten.
     pub fn forked(&mut self, parent: u32, child: u32) {
         self.processes.remove(&child);
         if let Some(comm) = self.names.get(&parent).or_else(|| self.names_before.get(&parent)).copied() {
@@ -90,21 +90,21 @@ impl Directory {
         }
     }
 
-    /// A process ended. Its spans may still come: it is remembered until many others have ended.
+    /// A process ended. It is remembered until many others have ended, because spans may still follow.
     pub fn ended(&mut self, pid: u32) {
-        let Some(entry) = self.processes.get_mut(&pid).filter(|entry| !entry.ended) else { return };
-        entry.ended = true;
+        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.ended) else { return };
+        process.ended = true;
         self.ended.push_back(pid);
         if self.ended.len() > ENDED_KEPT
             && let Some(oldest) = self.ended.pop_front()
-            // Another may have its number by now.
-            && self.processes.get(&oldest).is_some_and(|entry| entry.ended)
+            // Its pid may have been reused.
+            && self.processes.get(&oldest).is_some_and(|process| process.ended)
         {
             self.processes.remove(&oldest);
         }
     }
 
-    /// Asks anew of everybody: what became of processes was missed.
+    /// Forgets all services, because changes of processes were missed.
     pub fn forget(&mut self) {
         self.processes.clear();
         self.ended.clear();
@@ -133,72 +133,72 @@ mod tests {
         comm
     }
 
-    /// Answers by the name that the question brings.
-    fn answer(whose: PendingService) -> bool {
-        let (pid, comm) = whose.process();
-        let service = services::unseen(&Host::default(), pid, comm);
-        whose.set(Arc::new(service));
+    /// Answers with the name in the request.
+    fn answer(pending: PendingService) -> bool {
+        let (pid, comm) = pending.process();
+        let service = services::unexamined(&Host::default(), pid, comm);
+        pending.set(Arc::new(service));
         true
     }
 
-    fn name(whose: &PendingService) -> Option<&str> {
-        whose.service().map(|service| service.name.as_str())
+    fn name(pending: &PendingService) -> Option<&str> {
+        pending.service().map(|service| service.name.as_str())
     }
 
     #[test]
-    fn of_a_process_is_asked_once_and_anew_when_it_is_another() {
+    fn a_service_is_requested_once_per_program_of_a_process() {
         let mut directory = directory();
-        let asked_again = |_: PendingService| panic!("it is known");
+        let request_again = |_: PendingService| panic!("it is known");
         directory.executed(7, comm("curl"));
-        let curl = directory.whose(7, answer);
+        let curl = directory.service_of(7, answer);
         assert_eq!(name(&curl), Some("curl"));
-        directory.whose(7, asked_again);
+        directory.service_of(7, request_again);
 
         directory.executed(7, comm("nginx"));
-        assert_eq!(name(&directory.whose(7, answer)), Some("nginx"));
-        assert_eq!(name(&curl), Some("curl"), "what it did before is not the other program's");
+        assert_eq!(name(&directory.service_of(7, answer)), Some("nginx"));
+        assert_eq!(name(&curl), Some("curl"), "earlier spans keep the earlier service");
 
-        // Its spans come after its end, too.
+        // Spans may follow its end.
         directory.ended(7);
-        assert_eq!(name(&directory.whose(7, asked_again)), Some("nginx"));
+        assert_eq!(name(&directory.service_of(7, request_again)), Some("nginx"));
 
-        // Another process is given the number.
+        // The pid is reused.
         directory.executed(8, comm("redis-server"));
         directory.forked(8, 7);
-        assert_eq!(name(&directory.whose(7, answer)), Some("redis-server"));
+        assert_eq!(name(&directory.service_of(7, answer)), Some("redis-server"));
     }
 
     #[test]
-    fn who_is_not_known_in_time_goes_by_what_the_kernel_calls_it() {
+    fn an_unanswered_service_has_the_kernels_name_of_the_process() {
         let mut directory = directory();
         directory.executed(7, comm("python3"));
-        let mut question = None;
-        let whose = directory.whose(7, |asked| question.insert(asked).service().is_none());
-        assert_eq!(name(&whose), None);
-        assert_eq!(whose.give_up().name, "unknown_service:python3");
-        assert_eq!(name(&directory.whose(7, |_| panic!("it was asked"))), Some("unknown_service:python3"));
+        let mut request = None;
+        let pending = directory.service_of(7, |pending| request.insert(pending).service().is_none());
+        assert_eq!(name(&pending), None);
+        assert_eq!(pending.give_up().name, "unknown_service:python3");
+        assert_eq!(name(&directory.service_of(7, |_| panic!("it was requested"))), Some("unknown_service:python3"));
         answer(PendingService::new(7, "checkout".into(), Arc::new(Host::default())));
-        let late = services::unseen(&Host::default(), 7, "checkout");
-        question.unwrap().set(Arc::new(late));
-        assert_eq!(name(&directory.whose(7, |_| panic!("it was asked"))), Some("checkout"));
-        assert_eq!(whose.give_up().name, "checkout");
+        let late = services::unexamined(&Host::default(), 7, "checkout");
+        request.unwrap().set(Arc::new(late));
+        assert_eq!(name(&directory.service_of(7, |_| panic!("it was requested"))), Some("checkout"));
+        assert_eq!(pending.give_up().name, "checkout");
     }
 
     #[test]
-    fn a_question_that_nobody_took_is_asked_again() {
+    fn a_refused_request_is_repeated() {
         let mut directory = directory();
         directory.executed(7, comm("curl"));
-        let whose = directory.whose(7, |_| false);
-        directory.whose(7, answer);
-        assert_eq!(name(&whose), Some("curl"), "all who wait for it are answered");
+        let pending = directory.service_of(7, |_| false);
+        directory.service_of(7, answer);
+        assert_eq!(name(&pending), Some("curl"), "everything that waits for it is answered");
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_number_of_remembered_processes_is_bounded() {
         let mut directory = directory();
         for pid in 0..3 * PROCESSES_KEPT as u32 {
             directory.executed(pid, comm("curl"));
-            directory.whose(pid, answer);
+            directory.service_of(pid, answer);
             if pid % 2 == 0 {
                 directory.ended(pid);
             }

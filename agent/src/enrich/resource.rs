@@ -43,7 +43,7 @@ pub(super) fn of(host: &Host, instance: &Instance, members: &[Member]) -> Resour
 }
 
 /// The resource of an instance that ended before it could be examined.
-pub(super) fn of_unseen(host: &Host, instance: &Instance) -> Resource {
+pub(super) fn of_unexamined(host: &Host, instance: &Instance) -> Resource {
     build(common(host, instance))
 }
 
@@ -133,7 +133,7 @@ mod tests {
         let host = Host { attributes: Vec::new(), boot: "host/boot".to_owned() };
         let id = |name: &str, pid, started| {
             let instance = Instance { name: name.into(), top: Identity { pid, started } };
-            of_unseen(&host, &instance).get(&Key::from(SERVICE_INSTANCE_ID)).unwrap().to_string()
+            of_unexamined(&host, &instance).get(&Key::from(SERVICE_INSTANCE_ID)).unwrap().to_string()
         };
         let shop = id("shop", 7, 100);
         assert_eq!(shop, id("shop", 7, 100));

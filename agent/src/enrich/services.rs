@@ -1,6 +1,7 @@
-//! Looks at processes and remembers what services they are.
+//! Examines processes and remembers their services.
 //!
-//! Reads /proc, and files as the processes see them: on a mount that hangs, for ever. Runs where nobody waits for it.
+//! This reads /proc and files in the processes' roots. On a mount that hangs it may wait forever, so it runs on a thread
+//! that nothing waits for.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -16,13 +17,13 @@ use crate::discover::process::{Identity, Process, Unreadable};
 use crate::runtimes::Recogniser;
 use onlooker_engine::model::service::{PendingService, Service, UnknownService};
 
-/// The services of this host's processes.
+/// The services of the host's processes.
 #[derive(Debug)]
 pub struct Services {
     host: Arc<Host>,
     recogniser: Arc<Recogniser>,
     processes: FxHashMap<u32, Known>,
-    /// Processes in the order of their being remembered; some may have been forgotten since.
+    /// Processes in the order in which they were remembered. Some may have been forgotten since.
     order: VecDeque<Identity>,
     ended: VecDeque<Identity>,
     instances: FxHashMap<Instance, Weak<Service>>,
@@ -30,20 +31,20 @@ pub struct Services {
 
 #[derive(Debug)]
 struct Known {
-    /// Of a child that nobody looked at yet the start is 0: it is what its parent is.
+    /// The start time is 0 for a child that is not examined yet. It has its parent's service.
     identity: Identity,
     service: Arc<Service>,
 }
 
-/// A process that was gone before it could be looked at.
-pub(super) fn unseen(host: &Host, pid: u32, comm: &str) -> Service {
+/// The service of a process that ended before it could be examined.
+pub(super) fn unexamined(host: &Host, pid: u32, comm: &str) -> Service {
     let instance = Instance::by_comm(Identity { pid, started: 0 }, comm);
-    Service { name: instance.name.to_string(), resource: resource::of_unseen(host, &instance) }
+    Service { name: instance.name.to_string(), resource: resource::of_unexamined(host, &instance) }
 }
 
 impl UnknownService for Host {
     fn unknown_service(&self, pid: u32, comm: &str) -> Service {
-        unseen(self, pid, comm)
+        unexamined(self, pid, comm)
     }
 }
 
@@ -61,39 +62,38 @@ impl Services {
         }
     }
 
-    /// Tells who wants to know.
+    /// Answers a request for a service.
     pub fn answer(&mut self, whose: &PendingService) {
         let (pid, comm) = whose.process();
         whose.set(self.of(pid, comm));
     }
 
-    /// The service instance that the process is. `comm` is the kernel's name of it, taken if it has ended and was
-    /// never looked at.
+    /// The service of a process. `comm` is the kernel's name of it, which is used if it has ended and was never examined.
     pub fn of(&mut self, pid: u32, comm: &str) -> Arc<Service> {
-        // A zombie has no program to be known by.
-        let there = Process::open(pid).ok().filter(|process| !process.is_zombie());
+        // A zombie has no program to recognise it by.
+        let running = Process::open(pid).ok().filter(|process| !process.is_zombie());
         if let Some(known) = self.processes.get(&pid)
-            // One that has ended still has its number, or nobody has.
-            && there.as_ref().is_none_or(|process| process.identity() == known.identity)
+            // If it has ended, its pid is unused. Otherwise the pid may have been reused.
+            && running.as_ref().is_none_or(|process| process.identity() == known.identity)
         {
             return Arc::clone(&known.service);
         }
-        if let Some(service) = there.and_then(|process| self.look_at(&process)) {
+        if let Some(service) = running.and_then(|process| self.examine(&process)) {
             return service;
         }
         if let Some(known) = self.processes.get(&pid).filter(|known| known.identity.started == 0) {
-            // It ended while it was looked at.
+            // It ended while it was examined.
             return Arc::clone(&known.service);
         }
         let identity = Identity { pid, started: 0 };
-        let service = self.service(Instance::by_comm(identity, comm), resource::of_unseen);
+        let service = self.service(Instance::by_comm(identity, comm), resource::of_unexamined);
         self.remember(identity, &service);
         service
     }
 
-    /// Looks at a process while it is there: it may have ended when its first span is made. None if it ends meanwhile: a
-    /// process that ends loses its program before it loses its place in /proc.
-    pub fn look_at(&mut self, process: &Process) -> Option<Arc<Service>> {
+    /// Examines a running process, because it may have ended when its first span is made. None if it ends meanwhile. An
+    /// ending process loses its executable before it disappears from /proc, so what was read may be incomplete.
+    pub fn examine(&mut self, process: &Process) -> Option<Arc<Service>> {
         let (instance, members) = instance::of(process, &self.recogniser);
         if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
             return None;
@@ -103,7 +103,7 @@ impl Services {
         Some(service)
     }
 
-    /// A process forked. A child that is gone before anybody looks at it was what its parent is.
+    /// A process forked. A child that ends before it is examined has its parent's service.
     pub fn forked(&mut self, parent: u32, child: u32) {
         if let Some(known) = self.processes.get(&parent) {
             let service = Arc::clone(&known.service);
@@ -111,12 +111,12 @@ impl Services {
         }
     }
 
-    /// A process executed a program: what it was, or has of its parent, it is no more.
+    /// A process executed a program. Its earlier service, or its parent's, is no longer its own.
     pub fn executed(&mut self, pid: u32) {
         self.processes.remove(&pid);
     }
 
-    /// The process has ended. Its spans may still come: it is remembered until many others have ended.
+    /// A process ended. It is remembered until many others have ended, because spans may still follow.
     pub fn ended(&mut self, pid: u32) {
         let Some(known) = self.processes.get(&pid) else { return };
         self.ended.push_back(known.identity);
@@ -127,14 +127,14 @@ impl Services {
         }
     }
 
-    /// Looks at everybody anew who is asked for: what became of processes was missed.
+    /// Forgets all processes, because changes were missed.
     pub fn forget(&mut self) {
         self.processes.clear();
         self.order.clear();
         self.ended.clear();
     }
 
-    /// The instance's service, made if no process has it yet.
+    /// The service of an instance. It is made if no process has it yet.
     fn service(&mut self, instance: Instance, make: impl FnOnce(&Host, &Instance) -> Resource) -> Arc<Service> {
         if let Some(service) = self.instances.get(&instance).and_then(Weak::upgrade) {
             return service;

@@ -1,24 +1,23 @@
-//! Memory of requests that are done with, for those to come: what was grown once is not grown again.
+//! Reuses the memory of delivered requests, so that buffers grow only once.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Buffers kept: for as many requests as are on their way or being made while a collector keeps up. Those of a backlog
-/// are freed when it is gone.
+/// How many buffers are kept: as many as there are requests while a collector keeps up. Those of a backlog are freed.
 const KEPT: usize = 6;
 
-/// Where buffers come from and go back to.
+/// A pool of buffers.
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: Mutex<Vec<Vec<u8>>>,
-    /// What the last request took.
+    /// The size of the last request.
     usual: AtomicUsize,
 }
 
 impl Buffers {
-    /// An empty buffer that has room for what the last request took.
+    /// An empty buffer with room for a request like the last one.
     pub(super) fn take(&self) -> Vec<u8> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = spare.unwrap_or_default();
@@ -34,16 +33,16 @@ impl Buffers {
         }
     }
 
-    /// Makes a request of all of `buffer` from `start` on. The buffer comes back when the last who holds it lets go.
+    /// Makes a request of `buffer` from `start` on. The buffer returns to the pool when the last clone is dropped.
     pub(super) fn lend(self: &Arc<Self>, buffer: Vec<u8>, start: usize) -> Bytes {
         self.usual.store(buffer.len(), Relaxed);
-        Bytes::from_owner(Lent { buffer, home: Arc::clone(self) }).slice(start..)
+        Bytes::from_owner(Lent { buffer, pool: Arc::clone(self) }).slice(start..)
     }
 }
 
 struct Lent {
     buffer: Vec<u8>,
-    home: Arc<Buffers>,
+    pool: Arc<Buffers>,
 }
 
 impl AsRef<[u8]> for Lent {
@@ -54,7 +53,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.home.give_back(std::mem::take(&mut self.buffer));
+        self.pool.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_comes_back_when_its_request_is_gone_and_is_used_again() {
+    fn a_buffer_is_reused_when_its_request_is_dropped() {
         let buffers = Arc::new(Buffers::default());
         let mut buffer = buffers.take();
         buffer.extend_from_slice(b"..request");
@@ -73,7 +72,7 @@ mod tests {
         assert_eq!(request, "request");
         drop(request);
         let other = buffers.take();
-        assert!(other.as_ptr() != memory && other.capacity() >= b"..request".len(), "as large as the last");
+        assert!(other.as_ptr() != memory && other.capacity() >= b"..request".len(), "it has the size of the last");
         assert_eq!(again, "request");
         drop(again);
         let buffer = buffers.take();
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn few_are_kept() {
+    fn a_limited_number_of_buffers_is_kept() {
         let buffers = Buffers::default();
         for _ in 0..2 * KEPT {
             buffers.give_back(Vec::with_capacity(1));

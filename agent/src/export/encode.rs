@@ -1,9 +1,8 @@
-//! Writes spans as OTLP protobuf, straight from [`Span`] to the bytes of an `ExportTraceServiceRequest`.
+//! Encodes spans as OTLP protobuf, directly from [`Span`] to the bytes of an `ExportTraceServiceRequest`.
 //!
-//! A span is written once, behind the other spans of its request. Where all are of one service, its resource is put in
-//! front of them when they are complete, into room that was left there; the spans of several services are sorted first.
-//! No message types stand in between: the tests compare the bytes with what the generated types write, so the two cannot
-//! drift apart.
+//! A span is encoded once, after the other spans of its request. If all spans belong to one service, its resource is
+//! written in front of them at the end, into room that was reserved there. Spans of several services are sorted first.
+//! No message types are used in between. Tests compare the bytes with those of the generated types.
 //!
 //! Field numbers are those of `opentelemetry/proto/{collector/trace,trace,resource,common}/v1`.
 
@@ -33,17 +32,17 @@ static SCOPE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     scope
 });
 
-/// An `ExportTraceServiceRequest` in the making.
+/// Builds an `ExportTraceServiceRequest`.
 #[derive(Debug)]
 pub struct RequestEncoder {
-    /// In the order of their first span.
+    /// In the order of their first spans.
     groups: Vec<Group>,
-    /// Where a service's group is, by the service's address: spans of one service share it, and the group keeps it.
+    /// The index of a service's group, by the address of the service. The group keeps the service alive.
     by_service: FxHashMap<usize, usize>,
-    /// Room for what stands before the spans of the first group; then the field `ScopeSpans.spans`, once for each span.
+    /// Room for what precedes the spans of the first group, then the field `ScopeSpans.spans` of each span.
     encoded: Vec<u8>,
-    /// PendingService spans these are. One group's that follow each other are one.
-    runs: Vec<Run>,
+    /// Which groups the encoded spans belong to.
+    stretches: Vec<Stretch>,
     buffers: Arc<Buffers>,
 }
 
@@ -57,45 +56,46 @@ struct Group {
     length: usize,
 }
 
+/// Adjacent spans of one group.
 #[derive(Debug)]
-struct Run {
+struct Stretch {
     group: usize,
     bytes: Range<usize>,
 }
 
 impl RequestEncoder {
-    /// Empty; its memory is of `buffers`.
+    /// An empty request, with memory from `buffers`.
     #[must_use]
     pub fn new(buffers: Arc<Buffers>) -> Self {
         Self {
             groups: Vec::new(),
             by_service: FxHashMap::default(),
             encoded: buffers.take(),
-            runs: Vec::new(),
+            stretches: Vec::new(),
             buffers,
         }
     }
 
-    /// Adds `span`.
+    /// Encodes a span.
     pub fn push(&mut self, span: &Span) {
         let group = self.group_of(&span.service);
         let start = self.encoded.len();
         span::write(&mut self.encoded, span);
         let end = self.encoded.len();
         self.groups[group].length += end - start;
-        match self.runs.last_mut() {
-            Some(run) if run.group == group => run.bytes.end = end,
-            _ => self.runs.push(Run { group, bytes: start..end }),
+        match self.stretches.last_mut() {
+            Some(stretch) if stretch.group == group => stretch.bytes.end = end,
+            _ => self.stretches.push(Stretch { group, bytes: start..end }),
         }
     }
 
-    /// The size of the spans so far, about; their resources come to it.
+    /// The approximate size of the spans so far, without their resources.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.encoded.len()
     }
 
-    /// The whole request.
+    /// The complete request.
     #[must_use]
     pub fn finish(mut self) -> Bytes {
         if let [group] = &self.groups[..] {
@@ -106,13 +106,13 @@ impl RequestEncoder {
             return self.buffers.lend(self.encoded, start);
         }
         let mut request = self.buffers.take();
-        // Stable: a service's spans stay in their order.
-        self.runs.sort_by_key(|run| run.group);
-        for runs in self.runs.chunk_by(|one, next| one.group == next.group) {
-            let group = &self.groups[runs[0].group];
+        // The sort is stable: the spans of a service keep their order.
+        self.stretches.sort_by_key(|stretch| stretch.group);
+        for stretches in self.stretches.chunk_by(|one, next| one.group == next.group) {
+            let group = &self.groups[stretches[0].group];
             request.extend_from_slice(&group.head());
-            for run in runs {
-                request.extend_from_slice(&self.encoded[run.bytes.clone()]);
+            for stretch in stretches {
+                request.extend_from_slice(&self.encoded[stretch.bytes.clone()]);
             }
             group.write_tail(&mut request);
         }
@@ -121,11 +121,11 @@ impl RequestEncoder {
     }
 
     fn group_of(&mut self, service: &Arc<Service>) -> usize {
-        // Often that of the span before.
-        if let Some(run) = self.runs.last()
-            && Arc::ptr_eq(&self.groups[run.group].service, service)
+        // Often it is the group of the previous span.
+        if let Some(stretch) = self.stretches.last()
+            && Arc::ptr_eq(&self.groups[stretch.group].service, service)
         {
-            return run.group;
+            return stretch.group;
         }
         *self.by_service.entry(Arc::as_ptr(service).addr()).or_insert_with(|| {
             let group = Group::new(Arc::clone(service));
@@ -149,12 +149,12 @@ impl Group {
         Self { service, resource, length: 0 }
     }
 
-    /// Bytes that its head takes at most.
+    /// The largest size of its head.
     fn room(&self) -> usize {
         2 * LONGEST_BEGIN + self.resource.len() + SCOPE.len()
     }
 
-    /// What stands before its spans.
+    /// What precedes its spans.
     fn head(&self) -> Vec<u8> {
         let scope_spans = SCOPE.len() + self.length + delimited_length(SCHEMA_URL.len());
         let schema_url = self.service.resource.schema_url().map_or(0, |url| delimited_length(url.len()));
@@ -166,7 +166,7 @@ impl Group {
         head
     }
 
-    /// What stands behind its spans.
+    /// What follows its spans.
     fn write_tail(&self, out: &mut Vec<u8>) {
         string(out, 3, SCHEMA_URL);
         if let Some(url) = self.service.resource.schema_url() {
@@ -201,11 +201,11 @@ mod tests {
     use onlooker_engine::testing::{self as sample, below, from_elsewhere};
 
     fn decoded(bytes: &[u8]) -> ExportTraceServiceRequest {
-        ExportTraceServiceRequest::decode(bytes).expect("what is encoded can be read")
+        ExportTraceServiceRequest::decode(bytes).expect("the encoding is valid")
     }
 
-    /// Attributes of every kind there is.
-    fn of_every_kind() -> Vec<KeyValue> {
+    /// Attributes of every type.
+    fn of_every_type() -> Vec<KeyValue> {
         let texts = [StringValue::from("a"), StringValue::from("")];
         vec![
             KeyValue::new("text", "ä"),
@@ -223,7 +223,7 @@ mod tests {
         ]
     }
 
-    /// A span with everything a span can have.
+    /// A span with all optional parts.
     fn full(service: &Arc<Service>) -> Span {
         let state = TraceState::from_key_value([("vendor", "7")]).unwrap();
         let link =
@@ -234,13 +234,13 @@ mod tests {
             kind: SpanKind::Client,
             name: "SELECT users".into(),
             status: Status::error("42P01"),
-            attributes: of_every_kind().into_iter().collect(),
+            attributes: of_every_type().into_iter().collect(),
             links: vec![link(true), link(false)],
             ..sample::span(5, service)
         }
     }
 
-    /// The same span, of these attributes, as the OpenTelemetry SDK would have it.
+    /// The same span, with these attributes, in the OpenTelemetry SDK.
     fn sdk(span: &Span, mut attributes: Vec<KeyValue>) -> SpanData {
         let time = |nanoseconds| std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds);
         let state = span.trace_state.parse().unwrap();
@@ -268,33 +268,33 @@ mod tests {
     }
 
     #[test]
-    fn a_span_is_what_the_sdk_would_send() {
+    fn a_span_is_encoded_as_by_the_sdk() {
         let service = sample::service("shop");
         let spans = [
             full(&service),
             Span { parent: below(5, Evidence::Thread), status: Status::Ok, ..sample::span(6, &service) },
         ];
         let sent = encode(&spans);
-        let told = [sdk(&spans[0], of_every_kind()), sdk(&spans[1], sample::attributes())];
-        let expected = group_spans_by_resource_and_scope(told.into(), &(&service.resource).into());
+        let spans_of_sdk = [sdk(&spans[0], of_every_type()), sdk(&spans[1], sample::attributes())];
+        let expected = group_spans_by_resource_and_scope(spans_of_sdk.into(), &(&service.resource).into());
         assert_eq!(decoded(&sent).resource_spans, expected);
-        // Byte for byte: no length is padded, no field out of order.
+        // Encoding again gives the same bytes: no length is padded, and no field is out of order.
         assert_eq!(sent, decoded(&sent).encode_to_vec());
     }
 
     #[test]
-    fn a_span_without_status_has_none() {
+    fn a_span_without_optional_parts_has_none() {
         let service = sample::service("shop");
         let sent = decoded(&encode(&[sample::span(1, &service)]));
         let span = &sent.resource_spans[0].scope_spans[0].spans[0];
         assert_eq!(span.status.clone().unwrap_or_default(), Default::default());
         assert_eq!((span.parent_span_id.len(), span.trace_state.as_str(), &span.links), (0, "", &Vec::<Link>::new()));
-        assert_eq!(span.flags, 0x101, "sampled, and known not to have a remote parent");
+        assert_eq!(span.flags, 0x101, "sampled, and without a remote parent");
     }
 
     #[test]
-    fn each_service_instance_has_its_resource() {
-        // Two instances of one name are two resources.
+    fn each_service_instance_has_one_resource() {
+        // Two instances with the same name have two resources.
         let services = [sample::service("shop"), sample::service("stock"), sample::service("shop")];
         let spans: Vec<Span> = (0..6).map(|id| sample::span(id + 1, &services[id as usize % 3])).collect();
         let request = encode(&spans);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[rstest]
-    fn lengths_of_all_sizes_are_right(
+    fn lengths_of_all_sizes_are_correct(
         #[values(0, 1, 100, 126, 127, 128, 129, 16_383, 16_384, 16_390, 2_097_151, 2_097_152)] size: usize,
     ) {
         let service = sample::service("shop");
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_used_before_leaves_no_trace() {
+    fn reused_memory_does_not_change_a_request() {
         let buffers = Arc::<Buffers>::default();
         let request = |spans: &[Span]| {
             let mut batch = RequestEncoder::new(Arc::clone(&buffers));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_an_empty_request() {
+    fn a_request_without_spans_is_empty() {
         assert_eq!(decoded(&encode(&[])), ExportTraceServiceRequest::default());
     }
 }

@@ -1,4 +1,4 @@
-//! OTLP as JSON: the protobuf request turned over, so that both say the same.
+//! OTLP as JSON, converted from the protobuf request, so that both have the same content.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
@@ -6,8 +6,8 @@ use prost::Message;
 /// An encoded `ExportTraceServiceRequest` as one line of JSON, by the OTLP rules: ids in hex, 64-bit numbers as strings,
 /// enumerations as numbers, names in lowerCamelCase.
 pub(super) fn from_protobuf(request: &[u8]) -> Vec<u8> {
-    let request = ExportTraceServiceRequest::decode(request).expect("we encoded it");
-    serde_json::to_vec(&request).expect("its maps have string keys, and memory takes all writes")
+    let request = ExportTraceServiceRequest::decode(request).expect("the agent encoded it");
+    serde_json::to_vec(&request).expect("all maps have string keys, and writing to memory cannot fail")
 }
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod tests {
     use onlooker_engine::testing::{EPOCH, from_elsewhere, service, span};
 
     #[test]
-    fn json_is_that_of_otlp() {
+    fn json_follows_the_rules_of_otlp() {
         let span =
             Span { parent: from_elsewhere(0xabc), status: Status::error("500"), ..span(0xfeed, &service("shop")) };
         let line = from_protobuf(&encode(&[span]));

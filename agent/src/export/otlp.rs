@@ -3,12 +3,13 @@
 //! A request is given up when the collector refuses it permanently or the export timeout has passed. Its spans are then
 //! counted as failed, and the next request is tried. So a collector that comes back is noticed.
 
+mod answer;
 mod configure;
 mod grpc;
 mod http;
 mod retry;
+mod tls;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -24,49 +25,13 @@ use super::batch::{Batch, Batcher};
 use super::error::StartError;
 use super::settings::{Otlp, Protocol};
 use super::sink::{SinkRow, SpanSink, Starter};
+use answer::{Accepted, Refused, Retry};
 use onlooker_engine::model::counters::Counters;
 use retry::Backoff;
 
 /// Requests sent at a time. One would limit throughput to 2,000 spans per round trip. Many would add load to a collector
 /// that is already slow.
 const IN_FLIGHT: usize = 4;
-
-/// Identifies the agent to collectors and in their logs.
-const USER_AGENT: &str = concat!("onlooker/", env!("CARGO_PKG_VERSION"), " (OTLP exporter; Rust)");
-
-/// The collector's answer to a request that it accepted.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Accepted {
-    rejected_spans: u64,
-    message: String,
-}
-
-impl Accepted {
-    /// The answer in words, for a request of `spans` spans.
-    fn remark(&self, spans: usize) -> String {
-        match (self.rejected_spans, self.message.as_str()) {
-            (0, message) => format!("accepted {spans} spans and said: {message}"),
-            (rejected, "") => format!("rejected {rejected} of {spans} spans"),
-            (rejected, message) => format!("rejected {rejected} of {spans} spans: {message}"),
-        }
-    }
-}
-
-/// Why a request was not accepted.
-#[derive(Debug, PartialEq, Eq)]
-struct Refused {
-    retry: Retry,
-    why: String,
-}
-
-/// Whether the same request may be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retry {
-    Never,
-    Later,
-    /// Not before this time has passed, as the collector asked.
-    After(Duration),
-}
 
 #[derive(Debug)]
 enum Transport {
@@ -237,47 +202,6 @@ fn secrets(headers: &HeaderMap, endpoint: &Url) -> Vec<String> {
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
-
-impl StartError {
-    /// TLS that cannot be set up although its files can be read: the system's CAs are missing, or the key does not belong
-    /// to the certificate.
-    fn tls(error: impl std::error::Error) -> Self {
-        Self::Tls(format!(
-            "{} (install the package ca-certificates for the system's CAs, or name others with OTEL_EXPORTER_OTLP_CERTIFICATE)",
-            with_causes(&error)
-        ))
-    }
-}
-
-/// An error with all its causes, in one line. The outermost alone is always "error sending request".
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.ends_with(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// Reads a PEM file of the TLS settings. One without `label` is the wrong file, and no later step would report that.
-fn read_pem(path: &Path, label: &str) -> Result<Vec<u8>, StartError> {
-    let pem =
-        std::fs::read(path).map_err(|error| StartError::Tls(format!("cannot read {}: {error}", path.display())))?;
-    let text = String::from_utf8_lossy(&pem);
-    if text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label)) {
-        return Ok(pem);
-    }
-    Err(StartError::Tls(format!("{} has no {label} in PEM form", path.display())))
-}
-
-const CERTIFICATE: &str = "CERTIFICATE";
-/// Also part of the older labels `EC PRIVATE KEY` and `RSA PRIVATE KEY`.
-const PRIVATE_KEY: &str = "PRIVATE KEY";
 
 #[cfg(test)]
 mod tests {

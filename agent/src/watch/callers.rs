@@ -1,27 +1,27 @@
-//! Processes that make calls, and whether the turns of an event loop matter for them.
+//! Processes that make calls, and whether the ticks of an event loop matter for them.
 //!
-//! Where event loops go to wait is watched only while a selected process both makes calls and runs a loop, or may: it
-//! slows every system call of the machine. A process may begin to run one long after its first call. So callers are
-//! looked at again, ever more rarely.
+//! Ticks are traced only while a selected process makes calls and runs an event loop, or may run one, because this slows
+//! down every system call of the host. A process may start its loop long after its first call, so callers are looked at
+//! repeatedly, with growing pauses.
 
 use std::time::{Duration, Instant};
 
 use onlooker_common::selection::process_flag;
 use rustc_hash::FxHashMap;
 
-/// From the first look to the second: a loop that comes after the first call comes soon.
+/// The pause between the first two looks. A loop that starts after the first call starts soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Between looks at a process that has been there for long. A look at 10,000 open files takes 10 ms.
+/// The longest pause. A look at a process with 10,000 open files takes 10 ms.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long the turns are watched when nobody needs it any more: short-lived callers follow each other.
+/// How long ticks are still traced when they no longer matter. Short-lived callers follow each other.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// What a look at a process shows.
+/// What a look at a process found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Its flags in the kernel side.
+    /// Its flags in the kernel map.
     pub(super) flags: u64,
-    /// It can wait for events: a sign of a loop that has not shown itself.
+    /// It has an epoll instance, so it may run a loop that was not recognised.
     pub(super) has_event_poll: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Callers {
 struct Caller {
     pause: Duration,
     next_look: Instant,
-    turns_matter: bool,
+    ticks_matter: bool,
 }
 
 impl Callers {
@@ -47,7 +47,7 @@ impl Callers {
     pub(super) fn add(&mut self, tgid: u32, now: Instant) {
         self.callers.entry(tgid).or_insert_with(|| {
             self.next_look = Some(now);
-            Caller { pause: FIRST_PAUSE, next_look: now, turns_matter: false }
+            Caller { pause: FIRST_PAUSE, next_look: now, ticks_matter: false }
         });
     }
 
@@ -68,9 +68,9 @@ impl Callers {
                 return true;
             }
             let Some(seen) = look(*tgid) else { return false };
-            // Where units of work move between threads, a turn says nothing.
+            // A tick proves nothing where units of work move between threads.
             let scheduler = seen.flags & process_flag::SCHEDULER != 0;
-            caller.turns_matter = !scheduler && (seen.flags & process_flag::LOOP != 0 || seen.has_event_poll);
+            caller.ticks_matter = !scheduler && (seen.flags & process_flag::LOOP != 0 || seen.has_event_poll);
             caller.next_look = now + caller.pause;
             caller.pause = (caller.pause * 2).min(LONGEST_PAUSE);
             !scheduler
@@ -78,13 +78,13 @@ impl Callers {
         self.next_look = self.callers.values().map(|caller| caller.next_look).min();
     }
 
-    /// Whether the turns of event loops are to be watched; `watched` says whether they are.
-    pub(super) fn turns_matter(&mut self, now: Instant, watched: bool) -> bool {
-        if self.callers.values().any(|caller| caller.turns_matter) {
+    /// Whether the ticks of event loops must be traced. `traced` says whether they are now.
+    pub(super) fn ticks_matter(&mut self, now: Instant, traced: bool) -> bool {
+        if self.callers.values().any(|caller| caller.ticks_matter) {
             self.idle_since = None;
             return true;
         }
-        watched && now.duration_since(*self.idle_since.get_or_insert(now)) < LINGER
+        traced && now.duration_since(*self.idle_since.get_or_insert(now)) < LINGER
     }
 }
 
@@ -102,28 +102,28 @@ mod tests {
     #[case::may_run_a_loop(POLLS, true)]
     #[case::runs_a_loop(Seen { flags: process_flag::LOOP, ..THREADS }, true)]
     #[case::go(Seen { flags: process_flag::LOOP | process_flag::SCHEDULER, ..POLLS }, false)]
-    fn turns_matter_in_event_loops(#[case] seen: Seen, #[case] matter: bool) {
+    fn ticks_matter_in_event_loops(#[case] seen: Seen, #[case] matter: bool) {
         let (mut callers, now) = (Callers::default(), Instant::now());
-        assert!(!callers.turns_matter(now, false));
+        assert!(!callers.ticks_matter(now, false));
         callers.add(7, now);
         callers.look(now, |_| Some(seen));
-        assert_eq!(callers.turns_matter(now, false), matter);
+        assert_eq!(callers.ticks_matter(now, false), matter);
     }
 
     #[test]
-    fn a_loop_that_comes_after_the_first_call_is_seen() {
+    fn a_loop_that_starts_after_the_first_call_is_noticed() {
         let (mut callers, start) = (Callers::default(), Instant::now());
         callers.add(7, start);
         callers.look(start, |_| Some(THREADS));
-        assert!(!callers.turns_matter(start, false));
+        assert!(!callers.ticks_matter(start, false));
         let soon = callers.next_look().unwrap();
         assert_eq!(soon, start + FIRST_PAUSE);
         callers.look(soon, |_| Some(POLLS));
-        assert!(callers.turns_matter(soon, false));
+        assert!(callers.ticks_matter(soon, false));
     }
 
     #[test]
-    fn who_stays_the_same_is_looked_at_ever_more_rarely() {
+    fn an_unchanged_process_is_looked_at_with_growing_pauses() {
         let (mut callers, start) = (Callers::default(), Instant::now());
         callers.add(7, start);
         let (mut looks, mut now) = (0, start);
@@ -133,31 +133,31 @@ mod tests {
                 Some(THREADS)
             });
             now = callers.next_look().unwrap();
-            // Told of again, it is no other.
+            // Adding it again changes nothing.
             callers.add(7, now);
         }
         assert!((15..25).contains(&looks), "{looks}");
     }
 
     #[test]
-    fn the_last_to_end_leaves_the_turns_watched_for_a_while() {
+    fn ticks_are_traced_for_a_while_after_the_last_caller() {
         let (mut callers, start) = (Callers::default(), Instant::now());
         for tgid in [7, 8] {
             callers.add(tgid, start);
         }
         callers.look(start, |_| Some(POLLS));
         callers.remove(7);
-        assert!(callers.turns_matter(start + 2 * LINGER, true), "one is left");
+        assert!(callers.ticks_matter(start + 2 * LINGER, true), "one is left");
         let end = start + 2 * LINGER;
         // It is not selected any more.
         callers.look(end, |_| None);
         assert_eq!(callers.next_look(), None);
-        assert!(callers.turns_matter(end, true));
+        assert!(callers.ticks_matter(end, true));
         callers.add(9, end + LINGER / 2);
         callers.look(end + LINGER / 2, |_| Some(POLLS));
-        assert!(callers.turns_matter(end + LINGER, true), "another came");
+        assert!(callers.ticks_matter(end + LINGER, true), "another came");
         callers.remove(9);
-        assert!(callers.turns_matter(end + LINGER, true));
-        assert!(!callers.turns_matter(end + 2 * LINGER, true));
+        assert!(callers.ticks_matter(end + LINGER, true));
+        assert!(!callers.ticks_matter(end + 2 * LINGER, true));
     }
 }

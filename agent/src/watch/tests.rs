@@ -1,4 +1,4 @@
-//! Processes that really run, and what the kernel side is told of them.
+//! Processes that really run, and their entries in the kernel maps.
 
 use onlooker_common::capture::Capture;
 use onlooker_common::selection::process_flag::{CALLS, LOOP, SCHEDULER};
@@ -12,7 +12,7 @@ use super::*;
 use crate::discover::select;
 use crate::kernel::{self, LoadError};
 
-/// A program of the test's own that says a line when it runs and ends with its stdin.
+/// A program that prints a line when it runs, and ends when its stdin is closed.
 struct Running(Child);
 
 impl Running {
@@ -33,7 +33,7 @@ impl Running {
         line.trim().to_owned()
     }
 
-    /// Lets it read a line and waits for the next that it says.
+    /// Lets it read a line, and waits for the next line that it prints.
     fn go_on(&mut self) -> String {
         self.0.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
         self.listen()
@@ -51,7 +51,7 @@ impl Drop for Running {
     }
 }
 
-/// A watch over these processes, of a kernel side that records nothing yet. None where nothing may be loaded.
+/// A watch of these processes, with a kernel side that records nothing yet. None without the privileges to load it.
 fn watch(pids: &[u32]) -> Option<Watch> {
     let mut kernel = match Kernel::load(&kernel::Options { ring_bytes: 4096, kernel_log: false }) {
         Err(LoadError::NotPermitted(why)) => {
@@ -66,14 +66,14 @@ fn watch(pids: &[u32]) -> Option<Watch> {
     Some(Watch::new(kernel, selection, losses, selectors, Arc::default(), Arc::default()))
 }
 
-fn change(change: u32, tgid: u32) -> Change {
-    Change { change, tgid, other: 0 }
+fn change(change: u32, tgid: u32) -> LifecycleChange {
+    LifecycleChange { change, tgid, other: 0 }
 }
 
 #[test]
-fn who_ended_before_it_was_selected_does_not_stay_selected() {
+fn a_process_that_ended_before_its_selection_does_not_stay_selected() {
     let mut ended = Running::shell("");
-    // A zombie: its number is not given away before it is waited for.
+    // A zombie. Its pid is not reused before it is waited for.
     let pid = ended.pid();
     until(within(Duration::from_secs(10)), "its end", || {
         Ok(Process::open(pid).is_ok_and(|process| process.is_zombie()).then_some(()))
@@ -84,7 +84,7 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     assert_eq!(watch.scan().unwrap(), 0);
     assert_eq!(watch.selection.flags(pid), None);
 
-    // Told of too late, or never told of its end.
+    // A process that ended before its selection, and one whose end the kernel reports.
     let (living, mut lost) = (Running::shell("read line"), Running::shell("read line"));
     for running in [&living, &lost] {
         assert!(watch.select(running.pid(), Since::Before, &mut ListeningSockets::default()).is_some());
@@ -96,13 +96,13 @@ fn who_ended_before_it_was_selected_does_not_stay_selected() {
     assert_eq!(watch.selection.selected().len(), 2);
     drop(lost.0.stdin.take());
     lost.0.wait().unwrap();
-    assert_eq!(watch.selection.selected(), [living.pid()], "the kernel takes out who ends");
+    assert_eq!(watch.selection.selected(), [living.pid()], "the kernel deselects a process that ends");
     ended.0.wait().unwrap();
 }
 
 #[test]
-fn what_was_forked_before_is_selected_with_its_parent() {
-    // Of two threads, one forks a child that forks one too.
+fn existing_children_are_selected_with_their_parent() {
+    // One of two threads forks a child that forks another one.
     const FORKS: &str = "import os, sys, threading
 read, write = os.pipe()
 def fork():
@@ -123,13 +123,13 @@ print(os.read(read, 9).decode(), flush=True); sys.stdin.read()";
 }
 
 #[test]
-fn what_is_said_of_a_program_is_not_said_of_the_next() {
+fn flags_of_a_program_end_with_its_exec_of_another() {
     let mut shell = Running::shell("read line; exec cat");
     let Some(mut watch) = watch(&[shell.pid()]) else { return };
     watch.scan().unwrap();
-    // As if it were what a container's runtime is, which executes what is to run in it.
+    // As if it were a container's runtime, which executes the container's program.
     watch.selection.add(shell.pid(), LOOP | SCHEDULER | CALLS);
-    // What the shell leaves of its input is said again by the next.
+    // cat prints the rest of the input.
     shell.0.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
     assert_eq!(shell.go_on(), "go on");
     watch.changed(change(lifecycle::EXEC, shell.pid()));
@@ -137,25 +137,25 @@ fn what_is_said_of_a_program_is_not_said_of_the_next() {
 }
 
 #[test]
-fn children_are_what_their_parent_was_judged_to_be_however_late() {
+fn children_get_the_flags_of_their_parent_also_later() {
     let parent = Running::shell("sh -c 'echo $$; read line'");
     let Some(mut watch) = watch(&[parent.pid()]) else { return };
     let child = Running::shell("read line");
     for pid in [parent.pid(), child.pid()] {
         watch.selection.select(pid, 0).unwrap();
     }
-    watch.judged.insert(parent.pid(), LOOP);
-    let fork = |child| Change { change: lifecycle::FORK, tgid: parent.pid(), other: child };
+    watch.flags.insert(parent.pid(), LOOP);
+    let fork = |child| LifecycleChange { change: lifecycle::FORK, tgid: parent.pid(), other: child };
     watch.changed(fork(child.pid()));
     assert_eq!(watch.selection.flags(child.pid()), Some(LOOP));
-    // One that is gone is not selected for it.
+    // A child that has ended is not selected.
     watch.changed(fork(0x7fff_fff0));
     assert_eq!(watch.selection.flags(0x7fff_fff0), None);
-    assert_eq!(watch.judged.len(), 2);
+    assert_eq!(watch.flags.len(), 2);
 }
 
 #[test]
-fn turns_are_watched_while_somebody_who_makes_calls_may_run_a_loop() {
+fn ticks_are_traced_while_a_caller_may_run_an_event_loop() {
     const LOOPS: &str = "import select, sys; print('ready', flush=True); sys.stdin.readline()
 poll = select.epoll(); print('waits', flush=True); sys.stdin.read()";
     let mut python = Running::new("python3", &["-c", LOOPS]);
@@ -164,16 +164,16 @@ poll = select.epoll(); print('waits', flush=True); sys.stdin.read()";
     let start = Instant::now();
     watch.changed(change(lifecycle::CALLS, python.pid()));
     watch.look_at_callers(start + Duration::from_secs(1));
-    assert!(!watch.turns_watched, "it has nothing to wait in");
+    assert!(!watch.ticks_traced, "it has no epoll instance");
     assert_eq!(python.go_on(), "waits");
     watch.look_at_callers(start + Duration::from_secs(2));
-    assert!(watch.turns_watched);
+    assert!(watch.ticks_traced);
     watch.changed(change(lifecycle::EXIT, python.pid()));
     watch.look_at_callers(start + Duration::from_secs(3));
-    assert!(watch.turns_watched, "another may come");
+    assert!(watch.ticks_traced, "another caller may start");
     watch.look_at_callers(start + Duration::from_secs(60));
-    assert!(!watch.turns_watched);
-    // They can be attached again.
+    assert!(!watch.ticks_traced);
+    // The programs can be attached again.
     let mut kernel = watch.kernel.lock().unwrap();
     let kernel = kernel.as_mut().unwrap();
     kernel.attach_boundaries();
@@ -181,17 +181,17 @@ poll = select.epoll(); print('waits', flush=True); sys.stdin.read()";
 }
 
 #[test]
-fn the_thread_answers_and_ends_when_it_is_told_to() {
+fn the_thread_answers_requests_and_can_be_stopped() {
     let shell = Running::shell("read line");
     let Some(mut watch) = watch(&[shell.pid()]) else { return };
     watch.scan().unwrap();
-    let (inbox, watching) = watch.start().unwrap();
-    assert!(watching.has_looked(Duration::from_secs(10)));
+    let (sender, thread) = watch.start().unwrap();
+    assert!(thread.has_examined(Duration::from_secs(10)));
     let mut directory = crate::enrich::Directory::new(Arc::default());
-    let whose = directory.whose(shell.pid(), |whose| inbox.ask(whose));
-    until(within(Duration::from_secs(10)), "an answer", || Ok(whose.service().is_some().then_some(()))).unwrap();
-    assert!(!watching.has_ended(Duration::ZERO));
-    watching.stop();
-    drop(inbox);
-    assert!(watching.has_ended(Duration::from_secs(10)));
+    let pending = directory.service_of(shell.pid(), |pending| sender.request_service(pending));
+    until(within(Duration::from_secs(10)), "an answer", || Ok(pending.service().is_some().then_some(()))).unwrap();
+    assert!(!thread.has_ended(Duration::ZERO));
+    thread.stop();
+    drop(sender);
+    assert!(thread.has_ended(Duration::from_secs(10)));
 }

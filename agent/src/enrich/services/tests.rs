@@ -9,11 +9,11 @@ use opentelemetry::Key;
 
 use super::*;
 
-/// A program of the test's own that says a line when it is ready and waits for stdin, ended with the test.
+/// A program that prints a line when it is ready, and ends when its stdin is closed.
 struct Running {
     child: Child,
-    /// What it said.
-    said: String,
+    /// The last line that it printed.
+    line: String,
 }
 
 impl Running {
@@ -23,19 +23,19 @@ impl Running {
         running
     }
 
-    /// One that says nothing before it is told to go on.
+    /// A program that prints nothing before it reads a line.
     fn silent(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        Self { child, said: String::new() }
+        Self { child, line: String::new() }
     }
 
     fn listen(&mut self) {
-        self.said.clear();
-        BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut self.said).unwrap();
-        self.said.truncate(self.said.trim_end().len());
+        self.line.clear();
+        BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut self.line).unwrap();
+        self.line.truncate(self.line.trim_end().len());
     }
 
-    /// Lets it read a line and waits for the next that it says.
+    /// Lets it read a line, and waits for the next line that it prints.
     fn go_on(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
         self.listen();
@@ -48,7 +48,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its children end when their stdin does.
+        // Its children end when their stdin is closed.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
@@ -71,7 +71,7 @@ fn script(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
 const WAIT: &str = "import sys\nprint('ready', flush=True)\nsys.stdin.read()\n";
 
 #[test]
-fn a_python_script_is_its_own_service() {
+fn a_python_script_is_a_service() {
     let folder = tempfile::tempdir().unwrap();
     let path = script(folder.path(), "checkout.py", WAIT);
     let python =
@@ -93,12 +93,12 @@ fn a_python_script_is_its_own_service() {
     assert!(attribute(&service, "process.executable.name").unwrap().starts_with("python"));
     assert!(service.resource.schema_url().is_some());
     let secret = service.resource.iter().find(|(_, value)| value.to_string().contains("hunter2"));
-    assert_eq!(secret, None, "arguments are left out");
+    assert_eq!(secret, None, "arguments are not exported");
 }
 
 /// Writes its whole command line over its arguments, as `setproctitle(' '.join(sys.argv))` and Perl's `$0 = "$0 @ARGV"` do.
 #[test]
-fn a_command_line_written_as_a_title_is_not_told() {
+fn a_command_line_written_as_a_title_is_not_exported() {
     let folder = tempfile::tempdir().unwrap();
     let cat = std::fs::canonicalize("/bin/cat").unwrap();
     let program = folder.path().join("worker");
@@ -113,14 +113,14 @@ fn a_command_line_written_as_a_title_is_not_told() {
 }
 
 #[test]
-fn a_service_is_called_what_its_environment_says() {
+fn a_service_is_named_by_its_environment() {
     let folder = tempfile::tempdir().unwrap();
     let path = script(folder.path(), "checkout.py", WAIT);
     let python = Running::new(Command::new("python3").arg(path).env("OTEL_SERVICE_NAME", "shop"));
     assert_eq!(services().of(python.pid(), "python3").name, "shop");
 }
 
-/// A master that forks a worker, which writes a title of its own over the arguments, as setproctitle does.
+/// A master that forks a worker. The worker writes a title over the arguments, as setproctitle does.
 const MASTER: &str = "
 import ctypes, os, sys
 if os.fork() == 0:
@@ -134,7 +134,7 @@ sys.stdin.read()
 ";
 
 #[test]
-fn workers_are_one_instance_with_their_master() {
+fn a_master_and_its_workers_are_one_instance() {
     let folder = tempfile::tempdir().unwrap();
     let path = script(folder.path(), "checkout.py", MASTER);
     let master = Running::new(
@@ -145,8 +145,8 @@ fn workers_are_one_instance_with_their_master() {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap()),
     );
-    let worker: u32 = master.said.parse().unwrap();
-    assert_eq!(Process::open(worker).unwrap().arguments(), ["card 4111"], "the title is written");
+    let worker: u32 = master.line.parse().unwrap();
+    assert_eq!(Process::open(worker).unwrap().arguments(), ["card 4111"], "the title was written");
 
     let mut services = services();
     let (of_worker, of_master) = (services.of(worker, "python3"), services.of(master.pid(), "python3"));
@@ -158,7 +158,7 @@ fn workers_are_one_instance_with_their_master() {
 }
 
 #[test]
-fn a_program_that_starts_another_is_not_its_master() {
+fn a_supervisor_is_not_the_master_of_what_it_starts() {
     let folder = tempfile::tempdir().unwrap();
     let child =
         script(folder.path(), "checkout.py", "import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.read()");
@@ -166,27 +166,27 @@ fn a_program_that_starts_another_is_not_its_master() {
         script(folder.path(), "supervisor.py", "import subprocess, sys\nsubprocess.run([sys.executable, sys.argv[1]])");
     let supervisor = Running::new(Command::new("python3").arg(parent).arg(child));
     let mut services = services();
-    let child = services.of(supervisor.said.parse().unwrap(), "python3");
+    let child = services.of(supervisor.line.parse().unwrap(), "python3");
     let parent = services.of(supervisor.pid(), "python3");
     assert_eq!((child.name.as_str(), parent.name.as_str()), ("checkout", "supervisor"));
     assert_ne!(attribute(&child, "service.instance.id"), attribute(&parent, "service.instance.id"));
 }
 
 #[test]
-fn a_process_is_remembered_past_its_end() {
+fn a_process_is_remembered_after_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = script(folder.path(), "checkout.py", WAIT);
     let python = Running::new(Command::new("python3").arg(path));
     let pid = python.pid();
     let mut services = services();
-    services.look_at(&Process::open(pid).unwrap());
+    services.examine(&Process::open(pid).unwrap());
     drop(python);
     services.ended(pid);
     assert_eq!(services.of(pid, "python3").name, "checkout");
 }
 
 #[test]
-fn a_child_that_is_gone_was_what_its_parent_is() {
+fn a_child_that_ended_has_its_parents_service() {
     let mut services = services();
     let parent = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]));
     let gone = Running::new(Command::new("sh").args(["-c", "echo ready"]));
@@ -198,7 +198,7 @@ fn a_child_that_is_gone_was_what_its_parent_is() {
 }
 
 #[test]
-fn a_child_that_lives_is_what_it_is() {
+fn a_running_child_has_a_service_of_its_own() {
     let mut services = services();
     let parent = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]));
     services.of(parent.pid(), "sh");
@@ -208,7 +208,7 @@ fn a_child_that_lives_is_what_it_is() {
 }
 
 #[test]
-fn a_process_that_was_never_seen_is_what_the_kernel_called_it() {
+fn an_unexamined_process_has_the_kernels_name_of_it() {
     let mut services = services();
     let gone = services.of(0x7fff_fff0, "curl");
     assert_eq!(gone.name, "curl");
@@ -219,7 +219,7 @@ fn a_process_that_was_never_seen_is_what_the_kernel_called_it() {
 }
 
 #[test]
-fn a_process_that_executes_another_program_is_that() {
+fn a_process_that_executes_another_program_is_another_service() {
     let folder = tempfile::tempdir().unwrap();
     let path = script(folder.path(), "checkout.py", WAIT);
     let shell = format!("echo ready; read line; exec python3 {}", path.display());
@@ -227,22 +227,22 @@ fn a_process_that_executes_another_program_is_that() {
     let mut services = services();
     assert_eq!(services.of(running.pid(), "sh").name, "unknown_service:dash");
     running.go_on();
-    assert_eq!(running.said, "ready");
+    assert_eq!(running.line, "ready");
     services.executed(running.pid());
     assert_eq!(services.of(running.pid(), "python3").name, "checkout");
 }
 
 #[test]
-fn another_process_with_the_number_is_looked_at() {
+fn a_process_with_a_reused_pid_is_examined() {
     let mut services = services();
     let shell = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env("OTEL_SERVICE_NAME", "shop"));
-    let other = services.service(Instance::by_comm(Identity { pid: 1, started: 1 }, "other"), resource::of_unseen);
+    let other = services.service(Instance::by_comm(Identity { pid: 1, started: 1 }, "other"), resource::of_unexamined);
     services.remember(Identity { pid: shell.pid(), started: 1 }, &other);
     assert_eq!(services.of(shell.pid(), "sh").name, "shop");
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn the_number_of_remembered_processes_is_bounded() {
     let mut services = services();
     for pid in 0..PROCESSES_KEPT + 1000 {
         let pid = 0x7000_0000 + u32::try_from(pid).unwrap();

@@ -1,6 +1,6 @@
-//! Draws a trace as a tree: one line a span, with its service, when it was in the trace's time, and how long it took.
+//! Draws a trace as a tree. Each line shows a span, its service, its place in the time of the trace, and its duration.
 //!
-//! Names come from the wire. What would move a terminal's cursor or turn its text around is replaced before it is shown.
+//! Names come from the wire. Characters that would move the cursor or reverse the text are replaced.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use onlooker_engine::model::span::{Evidence, Span};
 
-/// What the lines may be like.
+/// The form of the lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) width: usize,
@@ -21,9 +21,9 @@ const LONGEST_SERVICE: usize = 20;
 const LONGEST_ERROR: usize = 24;
 /// "999.9 ms", right-aligned.
 const DURATION: usize = 9;
-/// Below this a bar says nothing.
+/// A shorter bar would show nothing.
 const SHORTEST_BAR: usize = 10;
-/// Deeper spans are drawn no further to the right.
+/// Deeper spans are not indented further.
 const DEEPEST_INDENT: usize = 24;
 
 const NOT_SEEN: &str = "(parent not seen)";
@@ -32,14 +32,14 @@ const NOT_SEEN: &str = "(parent not seen)";
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
-/// Told apart on light and dark grounds; red is for errors.
+/// Distinguishable on light and dark backgrounds. Red is for errors.
 const SERVICE_COLOURS: [&str; 5] = ["36", "32", "33", "35", "34"];
 
 /// One line of the tree.
 struct Row<'a> {
     /// The branches left of the name.
     branches: String,
-    /// None where the parent would stand that was not seen.
+    /// None for a parent that was not seen.
     span: Option<&'a Span>,
 }
 
@@ -104,7 +104,8 @@ pub(super) fn trace(spans: &[Span], look: Look) -> String {
     out
 }
 
-/// The spans in the order of their lines: children below their parent, by start; below nothing what has no parent here.
+/// The spans in the order of their lines. Children follow their parent by start time. Spans whose parent is missing come
+/// last.
 fn rows(spans: &[Span]) -> Vec<Row<'_>> {
     let mut order: Vec<usize> = (0..spans.len()).collect();
     order.sort_by_key(|&index| (spans[index].start, std::cmp::Reverse(spans[index].end)));
@@ -124,7 +125,7 @@ fn rows(spans: &[Span]) -> Vec<Row<'_>> {
     for root in roots {
         tree.draw(root, "", "");
     }
-    // Parents that name each other in a circle are below no root; nobody must send such, but somebody will.
+    // Spans whose parents form a cycle are below no root. Such input is invalid, but possible.
     orphans.extend(kept);
     if tree.drawn.contains(&false) {
         tree.rows.push(Row { branches: String::new(), span: None });
@@ -144,7 +145,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Draws the span at `index` behind `branches`, and what is below it behind `below`, but nothing twice.
+    /// Draws the span at `index` after `branches`, and its descendants after `below`. Draws no span twice.
     fn draw(&mut self, index: usize, branches: &str, below: &str) {
         let mut open = vec![(index, branches.to_owned(), below.to_owned())];
         while let Some((index, branches, below)) = open.pop() {
@@ -165,7 +166,7 @@ impl Tree<'_> {
     }
 }
 
-/// The first column: branches, kind and name, and how a parent is known where that is not certain.
+/// The first column: branches, kind, name, and the evidence for the parent if that is not certain.
 fn name(row: &Row<'_>) -> String {
     let Some(span) = row.span else { return NOT_SEEN.to_owned() };
     let kind = match span.kind {
@@ -184,12 +185,12 @@ fn name(row: &Row<'_>) -> String {
     text
 }
 
-/// The rungs on which a wrong parent would be a bug; the others are likely and shown to be so.
+/// Whether the evidence is certain. The console marks parents by other evidence.
 fn certain(evidence: Evidence) -> bool {
     matches!(evidence, Evidence::Wire | Evidence::Host | Evidence::Thread)
 }
 
-/// What went wrong, or nothing.
+/// The error of a span, empty if it has none.
 fn error(span: &Span) -> String {
     let Status::Error { description } = &span.status else { return String::new() };
     let kind = span.attributes.text("error.type");

@@ -1,24 +1,23 @@
-//! One span.
+//! Encodes one span.
 
 use opentelemetry::trace::{SpanContext, SpanKind, Status};
 
 use onlooker_engine::model::{attributes, span::Span};
 use onlooker_engine::protobuf::{bytes, fixed32, fixed64, integer, message, string};
 
-/// The attribute that says how a span's parent is known: see [`onlooker_engine::model::span::Evidence`].
+/// The attribute that states how a span's parent was found: see [`onlooker_engine::model::span::Evidence`].
 pub(super) const PARENT_EVIDENCE: &str = "onlooker.parent.evidence";
 
-/// `SpanFlags`: the lowest eight bits are the W3C trace flags of the span's own context, of which 1 is "sampled". What is
-/// exported is, whatever its caller said of itself (OTel trace SDK, Sampling: exporters receive sampled spans only); the
-/// other flags are nobody's to set but his who made the trace's id.
+/// `SpanFlags`: the lowest eight bits are the W3C trace flags of the span's own context. 1 means sampled. Exported spans are
+/// sampled, even if their caller is not (OTel trace SDK, Sampling). The other flags belong to the creator of the trace id.
 const FLAG_SAMPLED: u32 = 0x001;
-/// `SpanFlags`: the next bit is known, and is whether the parent (or the linked span) is remote.
+/// `SpanFlags`: the next bit is valid. It says whether the parent (or the linked span) is remote.
 const FLAG_HAS_IS_REMOTE: u32 = 0x100;
 const FLAG_IS_REMOTE: u32 = 0x200;
 
 /// Appends the field `ScopeSpans.spans`.
 pub(super) fn write(out: &mut Vec<u8>, span: &Span) {
-    /// What a span without attributes takes at most, usually.
+    /// The usual size of a span without its attributes, rounded up.
     const REST: usize = 128;
     message(out, 2, REST + span.attributes.encoded().len(), |out| {
         bytes(out, 1, &span.trace_id.to_bytes());

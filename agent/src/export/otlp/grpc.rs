@@ -1,4 +1,4 @@
-//! OTLP/gRPC: a unary call of `TraceService/Export`, its message already encoded.
+//! OTLP/gRPC: a unary call of `TraceService/Export` with an encoded message.
 
 use std::time::Duration;
 
@@ -13,15 +13,16 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
+use super::answer::{Accepted, Refused, Retry, USER_AGENT, with_causes};
 use super::retry::LONGEST_WISH;
-use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
+use super::tls::{CERTIFICATE, PRIVATE_KEY, read_pem, setup_error};
 use crate::export::error::StartError;
 use crate::export::settings::Otlp;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// A connection that answers no ping for this long while a request waits is made anew: a collector whose host is gone
-/// sends no reset.
+/// A connection is replaced if it answers no ping for this long while a request waits. A collector whose host is gone sends
+/// no reset.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Client {
                 tls =
                     tls.identity(Identity::from_pem(read_pem(certificate, CERTIFICATE)?, read_pem(key, PRIVATE_KEY)?));
             }
-            endpoint = endpoint.tls_config(tls).map_err(StartError::tls)?;
+            endpoint = endpoint.tls_config(tls).map_err(setup_error)?;
         }
         let mut grpc = tonic::client::Grpc::new(endpoint.connect_lazy());
         if config.gzip {
@@ -69,8 +70,8 @@ impl Client {
     }
 }
 
-/// The specification's list of codes that may be tried again. A status made by our own transport (it has a cause)
-/// says that the connection failed, whatever its code.
+/// Applies the specification's list of retryable codes. A status with a cause comes from the agent's own transport: the
+/// connection failed, whatever the code.
 fn refused(status: &Status) -> Refused {
     let wish = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let wish = wish.map(|wish| wish.min(LONGEST_WISH));
@@ -92,13 +93,13 @@ fn refused(status: &Status) -> Refused {
     Refused { retry, why }
 }
 
-/// What a response says of the spans (OTLP partial success).
+/// The collector's answer in a response (OTLP partial success).
 pub(super) fn accepted(response: ExportTraceServiceResponse) -> Accepted {
     let partial = response.partial_success.unwrap_or_default();
     Accepted { rejected_spans: u64::try_from(partial.rejected_spans).unwrap_or(0), message: partial.error_message }
 }
 
-/// Sends a message that is encoded already, and reads the answer.
+/// Sends an encoded message, and decodes the response.
 #[derive(Debug, Clone, Copy, Default)]
 struct Encoded;
 
@@ -133,7 +134,7 @@ impl Decoder for Encoded {
 
     fn decode(&mut self, answer: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
         let answer = answer.copy_to_bytes(answer.remaining());
-        // The request was accepted; what is said beside that may be unreadable.
+        // The request was accepted, even if the rest of the response cannot be decoded.
         Ok(Some(Self::Item::decode(answer).unwrap_or_default()))
     }
 }
@@ -157,7 +158,7 @@ mod tests {
     #[case(Code::Unauthenticated, None, Retry::Never)]
     #[case(Code::Unauthenticated, Some(SECOND), Retry::Never)]
     #[case(Code::InvalidArgument, None, Retry::Never)]
-    fn codes_are_retried_as_the_specification_says(
+    fn codes_are_retried_by_the_specification(
         #[case] code: Code,
         #[case] wish: Option<Duration>,
         #[case] retry: Retry,

@@ -1,6 +1,6 @@
 //! OTLP/HTTP: a POST with the request as protobuf or JSON.
 //!
-//! What may be tried again is what the specification says: connections that fail, and 429, 502, 503 and 504.
+//! By the specification, failed connections and 429, 502, 503 and 504 are retried.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -14,13 +14,14 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RE
 use reqwest::{Certificate, Identity, Response, StatusCode, Url};
 use serde_json::Value;
 
+use super::answer::{Accepted, Refused, Retry, USER_AGENT, with_causes};
 use super::retry::retry_after;
-use super::{Accepted, CERTIFICATE, PRIVATE_KEY, Refused, Retry, USER_AGENT, read_pem, with_causes};
+use super::tls::{CERTIFICATE, PRIVATE_KEY, read_pem, setup_error};
 use crate::export::error::StartError;
 use crate::export::json;
 use crate::export::settings::{Otlp, Protocol};
 
-/// An answer is a few bytes. One that is longer is not read on.
+/// An answer has a few bytes. A longer one is not read.
 const LONGEST_ANSWER: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -41,12 +42,12 @@ impl Client {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let url = Url::parse(&config.endpoint).map_err(|error| StartError::Endpoint(error.to_string()))?;
-        // The provider of tonic's, for reqwest too. That it is set already is as good.
+        // reqwest uses the provider of tonic. This fails only if it is already set.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut client = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(headers)
-            // Elsewhere our credentials have no business.
+            // A redirect would send credentials elsewhere.
             .redirect(reqwest::redirect::Policy::none())
             .timeout(config.timeout);
         if let Some(path) = &config.tls.ca {
@@ -54,7 +55,7 @@ impl Client {
                 .map_err(|error| StartError::Tls(format!("{}: {}", path.display(), with_causes(&error))))?;
             client = client.tls_certs_only(certificates);
         } else if url.scheme() != "https" {
-            // Nothing is encrypted, so nobody need be trusted: a container without the system's CAs is as good.
+            // Without TLS no CA is needed. This works in a container without the system's CAs.
             client = client.tls_certs_only([]);
         }
         if let Some((certificate, key)) = &config.tls.client {
@@ -63,20 +64,20 @@ impl Client {
                 .map_err(|error| StartError::Tls(format!("{}: {}", certificate.display(), with_causes(&error))))?;
             client = client.identity(identity);
         }
-        let client = client.build().map_err(StartError::tls)?;
+        let client = client.build().map_err(setup_error)?;
         Ok(Self { client, url, json, gzip: config.gzip })
     }
 
-    /// Makes the body of an `ExportTraceServiceRequest`, once for all attempts.
+    /// Makes the body from an `ExportTraceServiceRequest`, once for all attempts.
     pub(super) fn prepare(&self, request: Bytes) -> Bytes {
         let body = if self.json { json::from_protobuf(&request).into() } else { request };
         if !self.gzip {
             return body;
         }
-        // Spans repeat each other: the fastest level takes them to about a tenth, the default one to little less.
+        // Spans are repetitive. The fastest level compresses them to about a tenth, and the default level is little better.
         let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
         let compressed = encoder.write_all(&body).and_then(|()| encoder.finish());
-        compressed.expect("writing to memory does not fail").into()
+        compressed.expect("writing to memory cannot fail").into()
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Result<Accepted, Refused> {
@@ -106,7 +107,7 @@ impl Client {
         Err(Refused { retry, why: format!("HTTP {status}{separator}{message}") })
     }
 
-    /// An accepted request's answer; one that is not understood rejects nothing.
+    /// The answer to an accepted request. One that cannot be decoded rejects nothing.
     fn accepted(&self, answer: &[u8]) -> Accepted {
         if self.json {
             return accepted_json(answer).unwrap_or_default();
@@ -114,7 +115,7 @@ impl Client {
         super::grpc::accepted(ExportTraceServiceResponse::decode(answer).unwrap_or_default())
     }
 
-    /// The message of a `google.rpc.Status`, which a refusal's body should be.
+    /// The message of a refusal, whose body should be a `google.rpc.Status`.
     fn reason(&self, answer: &[u8]) -> String {
         if self.json {
             let status: Option<Value> = serde_json::from_slice(answer).ok();
@@ -124,8 +125,8 @@ impl Client {
     }
 }
 
-/// An `ExportTraceServiceResponse` as JSON. Its number of 64 bits is a string as protobuf's JSON mapping writes it, and
-/// may be a number too; the types of `opentelemetry-proto` read only that.
+/// Decodes an `ExportTraceServiceResponse` in JSON. Protobuf's JSON mapping writes a 64-bit number as a string, and accepts
+/// a number too. The types of `opentelemetry-proto` accept only a number.
 fn accepted_json(answer: &[u8]) -> Option<Accepted> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
     let partial = answer.get("partialSuccess")?;
@@ -169,7 +170,7 @@ mod tests {
     #[case::negative(r#"{"partialSuccess":{"rejectedSpans":"-7"}}"#, 0, "")]
     #[case::too_large(r#"{"partialSuccess":{"rejectedSpans":"99999999999999999999","errorMessage":"x"}}"#, 0, "x")]
     #[case::nonsense("nonsense", 0, "")]
-    fn a_partial_success_in_json(#[case] answer: &str, #[case] rejected_spans: u64, #[case] message: &str) {
+    fn a_partial_success_in_json_is_decoded(#[case] answer: &str, #[case] rejected_spans: u64, #[case] message: &str) {
         let expected = Accepted { rejected_spans, message: message.to_owned() };
         assert_eq!(accepted_json(answer.as_bytes()).unwrap_or_default(), expected);
     }

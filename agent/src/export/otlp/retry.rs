@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! How long to wait before the next attempt.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// The longest wish of a collector that is granted; the export timeout ends most of them earlier.
+/// The longest pause that a collector may ask for. The export timeout usually ends it earlier.
 pub(super) const LONGEST_WISH: Duration = Duration::from_secs(600);
 
-/// Pauses that double, each shortened by up to half, so that many agents do not come back at the same instant.
+/// Pauses that double. Each is shortened by up to half, so that many agents do not return at the same time.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -23,7 +23,7 @@ impl Backoff {
     pub(super) fn pause(&mut self) -> Duration {
         let whole = self.0;
         self.0 = (whole * 2).min(LONGEST);
-        // `RandomState` is seeded anew each time it is made; no better randomness is needed.
+        // Each `RandomState` has a new seed. This is random enough.
         let random = RandomState::new().hash_one(()) as u32;
         whole / 2 + (whole / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_limit_and_differ() {
+    fn pauses_double_up_to_a_limit_and_vary() {
         let mut backoff = Backoff::default();
         let pauses: Vec<Duration> = (0..12).map(|_| backoff.pause()).collect();
         for (index, pause) in pauses.iter().enumerate() {
@@ -62,7 +62,7 @@ mod tests {
     #[case::past("Thu, 01 Jan 1970 00:00:01 GMT", Some(0))]
     #[case::too_long("99999999", Some(600))]
     #[case::nonsense("soon", None)]
-    fn retry_after_by_rfc_9110(#[case] value: &str, #[case] seconds: Option<u64>) {
+    fn retry_after_is_read_by_rfc_9110(#[case] value: &str, #[case] seconds: Option<u64>) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
         assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs));
     }
