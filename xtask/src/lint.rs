@@ -96,11 +96,18 @@ fn dependencies(options: &Options) -> Result<()> {
     }
     for manifest in WORKSPACES {
         let mut command = shell::cargo_plugin(&deny)?;
-        command.args(["--workspace", "--all-features", "--locked", "--manifest-path", manifest]);
-        if !options.advisories {
-            command.arg("--offline");
-        }
-        shell::run(command.args(["check", "--config", "deny.toml"]).args(&checks))?;
+        command.args([
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--config",
+            "deny.toml",
+            "--manifest-path",
+            manifest,
+        ]);
+        // The file serves three workspaces, none of which has everything that it names.
+        command.args(["check", "--allow=unmatched-skip", "--allow=license-exception-not-encountered"]);
+        shell::run(command.args(&checks))?;
     }
     Ok(())
 }
