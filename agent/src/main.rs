@@ -13,7 +13,9 @@ use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::signals::is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -59,14 +61,15 @@ fn log_to_stderr(verbose: u8) {
         1 => "onlooker=info,warn,onlooker_ebpf=trace",
         _ => "onlooker=debug,info,onlooker_ebpf=trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let configured = std::env::var("RUST_LOG").ok().filter(|levels| !levels.is_empty());
+    let levels = configured.and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| level.parse().expect("the levels above are valid"));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // They would be printed to stderr, which panics if it is closed.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

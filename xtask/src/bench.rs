@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::{Verb, build, setup, shell};
+use crate::build::{self, Profile};
+use crate::{Verb, setup, shell};
 
 /// Measure the overhead of tracing, and print it as a table.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub(crate) struct Options {
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
         setup::make_ready(&[&setup::EBPF, &setup::PACKAGES])?;
-        let agent = build::agent()?;
+        let agent = build::agent(Profile::Release)?;
         shell::run(shell::cargo()?.args(["build", "--release", "--package", "onlooker-bench"]))?;
         let bench = agent.with_file_name("onlooker-bench");
         let error = Command::new(&bench).args(&self.arguments).arg("--agent").arg(&agent).exec();

@@ -20,7 +20,7 @@ impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
         let whole = ["rustc", "--release", "--package", "onlooker", "--bin", "onlooker", "--", "-Cstrip=none"];
         shell::run(shell::cargo()?.args(whole))?;
-        let agent = release_dir()?.join("onlooker");
+        let agent = target_dir()?.join("release/onlooker");
         let debug = split(&agent)?;
         for file in [&agent, &debug] {
             let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
@@ -30,10 +30,28 @@ impl Verb for Options {
     }
 }
 
-/// Builds the agent, stripped, and returns the binary.
-pub(crate) fn agent() -> Result<PathBuf> {
-    shell::run(shell::cargo()?.args(["build", "--release", "--package", "onlooker"]))?;
-    Ok(release_dir()?.join("onlooker"))
+/// How the agent is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quickly: most dependencies are those of xtask and of the tests.
+    Dev,
+    /// As it is released.
+    Release,
+}
+
+/// Builds the agent and returns the binary.
+pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
+    let mut cargo = shell::cargo()?;
+    cargo.args(["build", "--package", "onlooker"]);
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            cargo.arg("--release");
+            "release"
+        }
+    };
+    shell::run(&mut cargo)?;
+    Ok(target_dir()?.join(folder).join("onlooker"))
 }
 
 /// Moves the debug information of `binary` into a file beside it, and returns that file.
@@ -51,10 +69,10 @@ fn split(binary: &Path) -> Result<PathBuf> {
     Ok(debug)
 }
 
-/// The folder that cargo puts release binaries in.
-fn release_dir() -> Result<PathBuf> {
-    // This program is TARGET/PROFILE/xtask.
+/// Cargo's target folder.
+fn target_dir() -> Result<PathBuf> {
+    // This program is TARGET/debug/xtask.
     let this = env::current_exe().context("cannot find this program")?;
     let target = this.parent().and_then(Path::parent).context("cargo puts xtask two folders deep")?;
-    Ok(target.join("release"))
+    Ok(target.to_path_buf())
 }

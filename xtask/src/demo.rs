@@ -11,7 +11,8 @@ use onlooker_tests::servers::Workers;
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Agent, Shop, World};
 
-use crate::{Verb, build, setup, shell};
+use crate::build::{self, Profile};
+use crate::{Verb, setup, shell};
 
 /// Start nginx, two Flask services, PostgreSQL and Redis, trace them, and print the traces of three requests (root).
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ impl Verb for Options {
         }
         setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON])?;
         shell::say("building the agent");
-        show(&build::agent()?)?;
+        show(&build::agent(Profile::Dev)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -12,7 +12,8 @@ use onlooker_tests::SKIPPED_FILE;
 
 use self::portable::Portable;
 pub(crate) use self::tally::Tally;
-use crate::{Verb, build, demo, fuzz, setup, shell};
+use crate::build::{self, Profile};
+use crate::{Verb, demo, fuzz, setup, shell};
 
 /// Run all tests: of the crates, end to end with real servers, and the demo (root).
 #[derive(Debug, clap::Args)]
@@ -95,7 +96,11 @@ impl Verb for Options {
         if self.suites.is_empty() {
             run_all(self.fuzz, &mut tally)?;
         } else {
-            run_suites(|suite| self.suites.iter().any(|name| name == suite.name), &build::agent()?, &mut tally)?;
+            run_suites(
+                |suite| self.suites.iter().any(|name| name == suite.name),
+                &build::agent(Profile::Release)?,
+                &mut tally,
+            )?;
         }
         Ok(tally.finish())
     }
@@ -112,7 +117,7 @@ pub(crate) fn need_root(verb: &str) -> Result<()> {
 
 /// Runs every suite, the fuzz targets if `fuzz` is set, and the demo.
 pub(crate) fn run_all(fuzz: bool, tally: &mut Tally) -> Result<()> {
-    let agent = build::agent()?;
+    let agent = build::agent(Profile::Release)?;
     run_suites(|_| true, &agent, tally)?;
     if fuzz {
         setup::make_ready(&[&setup::FUZZ])?;

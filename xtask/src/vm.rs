@@ -18,7 +18,8 @@ use onlooker_tests::wait;
 use self::checks::{Built, Outcome, Results};
 use self::kernels::{GuestKernel, KERNELS, Unpacked};
 use self::report::Row;
-use crate::{Verb, build, setup, shell};
+use crate::build::{self, Profile};
+use crate::{Verb, setup, shell};
 
 /// Boot Debian's kernels in QEMU under software emulation and check Onlooker on each, or run a command there (root).
 #[derive(Debug, clap::Args)]
@@ -50,7 +51,7 @@ impl Verb for Options {
         setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::vm::VM])?;
         let agent = match &self.agent {
             Some(agent) => agent.canonicalize().with_context(|| format!("cannot find {}", agent.display()))?,
-            None => build::agent()?,
+            None => build::agent(Profile::Release)?,
         };
         if !self.command.is_empty() {
             return run_command(&chosen, &agent, &self.command);
