@@ -41,6 +41,7 @@ offsets! {
     sock_protocol: "sock"."sk_protocol" => "distinguishing TCP from unix sockets",
     sock_type: "sock"."sk_type" => "distinguishing stream from datagram sockets",
     sock_socket: "sock"."sk_socket" => "ignoring the kernel's own sockets",
+    socket_sock: "socket"."sk" => "unix sockets before Linux 6.3",
     socket_file: "socket"."file" => "ignoring the kernel's own sockets",
     sock_error: "sock"."sk_err" => "why a connection closed",
     sock_shutdown: "sock"."sk_shutdown" => "distinguishing the peer's FIN from an empty read",

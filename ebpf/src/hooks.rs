@@ -1,4 +1,5 @@
 //! Entry points: one line each. What differs between them is an argument.
 
 mod epoll;
+mod fexit;
 mod tracepoints;

@@ -59,6 +59,16 @@ impl Sock {
         Self(sock)
     }
 
+    /// The protocol's socket of a `struct socket`.
+    ///
+    /// # Safety
+    /// `socket` must be a `struct socket *` argument of the running program.
+    #[inline(always)]
+    pub unsafe fn of_socket(socket: *const c_void) -> Option<Self> {
+        // SAFETY: offset of a `struct sock *`.
+        unsafe { load(socket, offset!(socket_sock)) }.map(Self)
+    }
+
     #[inline(always)]
     pub fn as_ptr(self) -> *mut c_void {
         self.0.cast_mut()
