@@ -10,6 +10,7 @@ mod load;
 mod losses;
 pub mod offsets;
 mod plain;
+mod probes;
 pub mod ring;
 mod selection;
 pub mod tracefs;

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::load::{BOUNDARIES, Kernel, LEFTOVERS, Options, PROCESSES, RECORDER, SENDS, VMLINUX_BTF};
+use super::load::{Kernel, Options, VMLINUX_BTF};
 use super::offsets::MissingField;
+use super::probes::{EVENT_LOOPS, LEFTOVERS, LONG_SENDS, Need, PROCESSES, Probes, ProgramSet, RECORDER};
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, Serialize)]
@@ -50,20 +51,8 @@ pub fn examine() -> Report {
             findings.push(Finding { name: "load", verdict: Verdict::Works, detail: "maps are made".to_owned() });
             findings.push(recorder(&mut kernel));
             kernel.attach_boundaries();
-            findings.push(optional("processes", &PROCESSES, &kernel, "processes are found at start-up only"));
-            findings.push(optional(
-                "long sends",
-                &SENDS,
-                &kernel,
-                "a call that begins with a large blocking write begins when that returned",
-            ));
-            findings.push(optional(
-                "leftovers",
-                &LEFTOVERS,
-                &kernel,
-                "a request that was not read when its connection was closed is told when it is too old",
-            ));
-            findings.push(optional("event loops", &BOUNDARIES, &kernel, "no parents by `tick`"));
+            findings
+                .extend([&PROCESSES, &LONG_SENDS, &LEFTOVERS, &EVENT_LOOPS].map(|probes| optional(probes, &kernel)));
             missing_fields.clone_from(&kernel.missing);
         }
     }
@@ -146,32 +135,28 @@ fn lockdown() -> Finding {
 }
 
 fn recorder(kernel: &mut Kernel) -> Finding {
-    match kernel.attach() {
-        Ok(()) => Finding {
-            name: "recorder",
-            verdict: Verdict::Works,
-            detail: format!("BTF tracepoints {}: no kprobes needed", RECORDER.join(", ")),
-        },
-        Err(error) => Finding {
-            name: "recorder",
-            verdict: Verdict::Missing,
-            detail: format!("{error}; the tracepoints sock_send_length and sock_recv_length came with Linux 6.3"),
-        },
-    }
+    let (verdict, detail) = match kernel.attach() {
+        Ok(()) => (Verdict::Works, kernel.recorder.map(ProgramSet::describe).unwrap_or_default()),
+        Err(error) => (Verdict::Missing, error.to_string()),
+    };
+    Finding { name: RECORDER.name, verdict, detail }
 }
 
-fn optional(name: &'static str, programs: &[&str], kernel: &Kernel, without: &str) -> Finding {
+fn optional(probes: &Probes, kernel: &Kernel) -> Finding {
+    let is_lost = |program: &str| {
+        probes.programs().any(|name| name == program) || (program == "tracefs" && probes.name == EVENT_LOOPS.name)
+    };
     let lost: Vec<_> = kernel
         .unavailable
         .iter()
-        .filter(|(program, _)| programs.contains(program) || (*program == "tracefs" && name == "event loops"))
+        .filter(|(program, _)| is_lost(program))
         .map(|(program, why)| format!("{program} ({why})"))
         .collect();
-    if lost.is_empty() {
-        Finding { name, verdict: Verdict::Works, detail: programs.join(", ") }
-    } else {
-        Finding { name, verdict: Verdict::Reduced, detail: format!("{without}: {}", lost.join(", ")) }
-    }
+    let (verdict, detail) = match probes.need {
+        Need::Optional { without } if !lost.is_empty() => (Verdict::Reduced, format!("{without}: {}", lost.join(", "))),
+        _ => (Verdict::Works, probes.programs().collect::<Vec<_>>().join(", ")),
+    };
+    Finding { name: probes.name, verdict, detail }
 }
 
 fn fields(missing: &[MissingField]) -> Finding {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::programs::trace_point::TracePointLink;
-use aya::programs::{BtfTracePoint, ProgramError, TracePoint};
+use aya::programs::{Program, ProgramError, TracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
@@ -12,36 +12,13 @@ use onlooker_common::offsets::Offsets;
 use super::control::Control;
 use super::losses::Losses;
 use super::offsets::{self, MissingField};
+use super::probes::{AT_START, EVENT_LOOPS, Hook, Need, Probes, ProgramSet, RECORDER};
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
 
 /// Where the kernel tells its types.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// The recorder: without these nothing can be traced.
-pub(super) const RECORDER: [&str; 3] = ["sock_send_length", "sock_recv_length", "inet_sock_set_state"];
-
-/// What becomes of processes: without one of these, what it tells is not known.
-pub(super) const PROCESSES: [&str; 4] =
-    ["sched_process_exec", "sched_process_fork", "sched_process_exit", "cgroup_attach_task"];
-
-/// When sends that wait for room began: without it a call's start is that of its first write's return.
-pub(super) const SENDS: [&str; 1] = ["tcp_sendmsg_locked"];
-
-/// What is left unread of connections that are closed: without it they are kept until they are the oldest.
-pub(super) const LEFTOVERS: [&str; 1] = ["tcp_destroy_sock"];
-
-/// Where an event loop goes to wait.
-pub(super) const BOUNDARIES: [&str; 7] = [
-    "sys_enter_epoll_wait",
-    "sys_enter_epoll_pwait",
-    "sys_enter_epoll_pwait2",
-    "sys_enter_poll",
-    "sys_enter_ppoll",
-    "sys_enter_select",
-    "sys_enter_pselect6",
-];
 
 /// What can be chosen before the programs are loaded.
 #[derive(Debug, Clone)]
@@ -71,8 +48,13 @@ pub enum LoadError {
     NotPermitted(String),
     #[error("cannot load the kernel programs: {0}")]
     Load(String),
-    #[error("cannot attach to the tracepoint {name}: {why}")]
+    /// `end` is the end of the verifier's log.
+    #[error("the verifier of this kernel rejects the program {name} ({why}); please report this:\n{end}")]
+    Rejected { name: &'static str, why: String, end: String },
+    #[error("cannot attach the program {name}: {why}")]
     Attach { name: &'static str, why: String },
+    #[error("no set of {purpose} programs can be used: {}", .why.join("; "))]
+    NoSet { purpose: &'static str, why: Vec<String> },
 }
 
 /// The loaded programs. Dropping it detaches them all; so does the end of the process, however it comes.
@@ -85,6 +67,8 @@ pub struct Kernel {
     pub missing: Vec<MissingField>,
     /// Optional programs that could not be attached, with the reason.
     pub unavailable: Vec<(&'static str, String)>,
+    /// The set of programs that records socket operations, once it is attached.
+    pub(super) recorder: Option<&'static ProgramSet>,
     boundaries: Boundaries,
 }
 
@@ -115,37 +99,104 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT")))
             .map_err(not_loaded)?;
-        Ok(Self { ebpf, btf: Some(btf), missing, unavailable: Vec::new(), boundaries: Boundaries::Detached })
+        Ok(Self {
+            ebpf,
+            btf: Some(btf),
+            missing,
+            unavailable: Vec::new(),
+            recorder: None,
+            boundaries: Boundaries::Detached,
+        })
     }
 
     /// Starts the recorder, once. Nothing is recorded before a process is selected.
     pub fn attach(&mut self) -> Result<(), LoadError> {
         let Some(btf) = self.btf.take() else { return Ok(()) };
-        for name in PROCESSES.into_iter().chain(SENDS).chain(LEFTOVERS) {
-            if let Err(error) = self.attach_btf(name, &btf) {
-                tracing::info!(tracepoint = name, %error, "not attached");
-                self.unavailable.push((name, error.to_string()));
+        for probes in AT_START {
+            match probes.need {
+                Need::Required => {
+                    let set = self.attach_first_set(probes, &btf)?;
+                    if probes.name == RECORDER.name {
+                        self.recorder = Some(set);
+                    }
+                }
+                Need::Optional { .. } => probes.sets.iter().for_each(|set| self.attach_if_possible(set, &btf)),
             }
-        }
-        for name in RECORDER {
-            self.attach_btf(name, &btf)?;
         }
         Ok(())
     }
 
-    fn attach_btf(&mut self, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
-        let program: &mut BtfTracePoint = self
-            .ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| LoadError::Load(format!("the object has no program {name}")))?;
-        program.load(name, btf).map_err(|error| not_verified(name, error))?;
+    /// Attaches the first set whose programs all load.
+    fn attach_first_set(&mut self, probes: &'static Probes, btf: &Btf) -> Result<&'static ProgramSet, LoadError> {
+        let mut failures = Vec::new();
+        for set in probes.sets {
+            match self.attach_set(set, btf) {
+                Ok(()) => return Ok(set),
+                // Another set needs the same privileges.
+                Err(error @ LoadError::NotPermitted(_)) if failures.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::info!(%error, "cannot use the {}", set.describe());
+                    failures.push((set, error));
+                }
+            }
+        }
+        match <[_; 1]>::try_from(failures) {
+            Ok([(_, error)]) => Err(error),
+            Err(failures) => {
+                let why = |(set, error): (&ProgramSet, LoadError)| {
+                    format!("{} ({}): {error}", set.hook.plural(), set.kernels)
+                };
+                Err(LoadError::NoSet { purpose: probes.name, why: failures.into_iter().map(why).collect() })
+            }
+        }
+    }
+
+    /// Attaches all programs of a set, or none.
+    fn attach_set(&mut self, set: &ProgramSet, btf: &Btf) -> Result<(), LoadError> {
+        for (attached, &name) in set.programs.iter().enumerate() {
+            if let Err(error) = self.attach_one(set.hook, name, btf) {
+                for &name in &set.programs[..=attached] {
+                    // The last one may not have been loaded, which is no error.
+                    let _ = match self.ebpf.program_mut(name) {
+                        Some(Program::BtfTracePoint(program)) => program.unload(),
+                        Some(Program::FExit(program)) => program.unload(),
+                        _ => Ok(()),
+                    };
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_if_possible(&mut self, set: &ProgramSet, btf: &Btf) {
+        for &name in set.programs {
+            if let Err(error) = self.attach_one(set.hook, name, btf) {
+                tracing::info!(program = name, %error, "not attached");
+                self.unavailable.push((name, error.to_string()));
+            }
+        }
+    }
+
+    fn attach_one(&mut self, hook: Hook, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
+        let missing = || LoadError::Load(format!("the object has no program {name}"));
+        let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
+        let attached = match (hook, &mut *program) {
+            (Hook::Tracepoint, Program::BtfTracePoint(program)) => {
+                program.load(name, btf).map_err(|error| not_verified(name, error))?;
+                program.attach().map(drop)
+            }
+            (Hook::FunctionExit, Program::FExit(program)) => {
+                program.load(name, btf).map_err(|error| not_verified(name, error))?;
+                program.attach().map(drop)
+            }
+            _ => return Err(missing()),
+        };
         if let Ok(info) = program.info() {
             // The verifier gives up at a million.
             tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
         }
-        program.attach().map_err(|error| LoadError::Attach { name, why: why(&error) })?;
-        Ok(())
+        attached.map_err(|error| LoadError::Attach { name, why: why(&error) })
     }
 
     /// Starts to watch where event loops go to wait. Costs every system call of the machine a little, so it is done
@@ -155,8 +206,10 @@ impl Kernel {
             return;
         }
         let ebpf = &mut self.ebpf;
-        let outcomes = tracefs::with(|| BOUNDARIES.map(|name| (name, attach_boundary(ebpf, name))));
-        let mut links = Vec::with_capacity(BOUNDARIES.len());
+        let outcomes = tracefs::with(|| {
+            EVENT_LOOPS.programs().map(|name| (name, attach_boundary(ebpf, name))).collect::<Vec<_>>()
+        });
+        let mut links = Vec::new();
         let mut failed = Vec::new();
         match outcomes {
             Ok(outcomes) => {
@@ -268,13 +321,15 @@ fn not_loaded(error: EbpfError) -> LoadError {
 }
 
 fn not_verified(name: &'static str, error: ProgramError) -> LoadError {
+    /// The verifier prints the reason last, and the counts of what it did.
+    const LINES_SHOWN: usize = 12;
     match &error {
-        ProgramError::LoadError { io_error, verifier_log }
-            if io_error.kind() != std::io::ErrorKind::PermissionDenied =>
-        {
+        // A rejection is EACCES, EINVAL or another error with a log. Without privileges there is no log.
+        ProgramError::LoadError { io_error, verifier_log } if !verifier_log.to_string().trim().is_empty() => {
             let log = verifier_log.to_string();
-            let end = log.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-            LoadError::Load(format!("the verifier refused {name} ({io_error}):\n{end}"))
+            let lines: Vec<_> = log.trim_end().lines().collect();
+            let end = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
+            LoadError::Rejected { name, why: io_error.to_string(), end }
         }
         _ if is_permission(&error) => LoadError::NotPermitted(why(&error)),
         _ => LoadError::Load(format!("{name}: {}", why(&error))),

@@ -40,9 +40,9 @@ pub(super) const LOADED: &str = "all programs load and attach";
 pub(super) const CHECKS: &[Check] = &[
     Check { name: LOADED, program: Program::Agent(&["-vv", "doctor"]), within: Duration::from_secs(120) },
     Check { name: "the demo's trace is whole", program: Program::Demo, within: Duration::from_secs(240) },
-    tests("every system call's bytes are reported or counted", "system_calls", "what_a_call_moves"),
-    tests("both ends of a unix socket are joined", "sockets", "a_unix_socket_whose_other_end"),
-    tests("lost records are counted exactly", "agent_life", "with_too_small_a_ring_pipelined"),
+    tests("every system call's bytes are reported or counted", "system_calls", "whatever_call_moves_it"),
+    tests("both ends of a unix socket are joined", "sockets", "a_server_on_a_unix_socket"),
+    tests("lost records are counted exactly", "agent_life", "with_a_small_ring_lost_pipelined"),
 ];
 
 /// The programs that the checks run, as they are named here and in the guest.
