@@ -1,9 +1,7 @@
-//! What Onlooker costs, as ratios within one run: `cargo xtask bench` builds and runs this.
+//! Measures the overhead of tracing, as ratios within one run. `cargo xtask bench` builds and runs this program.
 //!
-//! One part, one module: `probes` (a traced socket operation beside a bare one), `nginx` (a real server, traced and
-//! not), `pipeline` (from recorded Events to encoded OTLP, no kernel) and `parsers` (each protocol's alone). Each gives
-//! [`report::Row`]s; nothing is written but the table. What is compared is interleaved, so that a machine that grows
-//! slower or faster meanwhile does so for all that is compared.
+//! Each part is a module and a row of [`PARTS`], and returns [`report::Row`]s. Compared measurements alternate, so that
+//! a machine that becomes slower or faster does so for all of them. Nothing is written but the report on stdout.
 
 mod cpu;
 mod nginx;
@@ -16,23 +14,24 @@ mod statistics;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use onlooker_tests::wait;
 
 use crate::report::{Report, Row};
 
-/// Measures what Onlooker costs.
+/// Measures the overhead of tracing.
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo xtask bench")]
 struct Options {
-    /// Only these parts; all of them unless some are named
-    #[arg(value_enum)]
-    parts: Vec<Part>,
+    /// Measure only these parts
+    #[arg(value_parser = names())]
+    parts: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The agent that traces nginx; beside this program unless it is said where
+    /// The agent that traces nginx. By default the one beside this program
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
     /// Be the process that the probes are measured on
@@ -40,19 +39,40 @@ struct Options {
     load: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
-    /// A socket operation, traced and not, and another system call
-    Probes,
-    /// nginx under wrk, traced and not
-    Nginx,
-    /// From recorded Events to encoded OTLP, without a kernel
-    Pipeline,
-    /// Each protocol's parser
-    Parsers,
+/// A part of the report.
+struct Part {
+    name: &'static str,
+    about: &'static str,
+    /// Whether it loads programs into the kernel, which needs root.
+    needs_kernel: bool,
+    measure: fn(&Options) -> Result<Vec<Row>>,
 }
 
-const ALL: [Part; 4] = [Part::Probes, Part::Nginx, Part::Pipeline, Part::Parsers];
+const PARTS: &[Part] = &[
+    Part {
+        name: "probes",
+        about: "A socket operation, traced and not, and another system call",
+        needs_kernel: true,
+        measure: |_| probes::measure(),
+    },
+    Part {
+        name: "nginx",
+        about: "nginx under load, traced and not",
+        needs_kernel: true,
+        measure: |options| nginx::measure(options.agent.as_deref()),
+    },
+    Part {
+        name: "pipeline",
+        about: "From the kernel's records to encoded OTLP, without a kernel",
+        needs_kernel: false,
+        measure: |_| pipeline::measure(),
+    },
+    Part { name: "parsers", about: "Each parser by itself", needs_kernel: false, measure: |_| parsers::measure() },
+];
+
+fn names() -> PossibleValuesParser {
+    PARTS.iter().map(|part| PossibleValue::new(part.name).help(part.about)).collect::<Vec<_>>().into()
+}
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -68,26 +88,37 @@ fn run(options: &Options) -> Result<()> {
     if options.load {
         return probes::load::serve();
     }
-    // From here on Ctrl-C too stops what was started.
+    // Ctrl-C must stop what was started too.
     wait::handle_signals()?;
-    let parts = if options.parts.is_empty() { &ALL[..] } else { &options.parts };
+    let is_wanted = |part: &&Part| options.parts.is_empty() || options.parts.iter().any(|name| name == part.name);
+    let parts: Vec<_> = PARTS.iter().filter(is_wanted).collect();
+    check_privileges(&parts)?;
     let mut report = Report::new();
     for part in parts {
-        let name = format!("{part:?}").to_lowercase();
-        report.progress(&format!("measuring {name}"));
-        let rows: Vec<Row> = match part {
-            Part::Probes => probes::measure(),
-            Part::Nginx => nginx::measure(options.agent.as_deref()),
-            Part::Pipeline => pipeline::measure(),
-            Part::Parsers => parsers::measure(),
-        }
-        .with_context(|| format!("cannot measure {name}"))?;
-        report.add(&name, rows);
+        report.progress(&format!("measuring {}", part.name));
+        let rows = (part.measure)(options).with_context(|| format!("cannot measure {}", part.name))?;
+        report.add(part.name, rows);
     }
     report.print(options.json)
 }
 
-/// Fails once a signal has asked this process to end: what was started is stopped on the way out.
+/// Fails before the first measurement if a part needs root and this process does not run as root.
+fn check_privileges(parts: &[&Part]) -> Result<()> {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    let is_root = unsafe { libc::geteuid() == 0 };
+    if let Some(part) = parts.iter().find(|part| part.needs_kernel && !is_root) {
+        let others: Vec<_> = PARTS.iter().filter(|part| !part.needs_kernel).map(|part| part.name).collect();
+        bail!(
+            "{} needs root, because it loads programs into the kernel: run `sudo -E env PATH=\"$PATH\" cargo xtask bench`, \
+             or `cargo xtask bench {}`",
+            part.name,
+            others.join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// Fails after SIGINT or SIGTERM, so that what was started is stopped.
 fn not_interrupted() -> Result<()> {
     ensure!(!wait::interrupted(), "interrupted");
     Ok(())

@@ -1,10 +1,10 @@
-//! A real server at its fastest, traced and not: nginx with one worker on a processor of its own, that answers without
-//! doing anything. Every request is a span that is exported.
+//! nginx with one worker, traced and untraced. Every request becomes an exported span.
 //!
-//! Rounds without and with the agent take turns; what is said of them is the median. Everything but nginx shares the
-//! other processors: the load, the agent and the collector, which takes spans over OTLP/HTTP and counts them. nginx
-//! counts its requests too, and at the end of each traced round its requests must be the spans that arrived and those that
-//! the agent says it lost.
+//! The worker has a processor of its own. The load, the agent and the collector share the others. Rounds with and without
+//! the agent alternate, and the report has the medians.
+//!
+//! nginx counts its requests. After each traced round, this number must equal the spans that the collector received plus
+//! the losses that the agent counted.
 
 mod collector;
 mod paced;
@@ -24,30 +24,30 @@ use crate::report::{Aim, Row};
 use crate::statistics::median;
 
 const ROUNDS: usize = 6;
-/// How long each load runs.
+/// The duration of each load.
 const LOADED: Duration = Duration::from_secs(2);
-/// Connections that are kept alive.
+/// Keep-alive connections.
 const CONNECTIONS: usize = 32;
-/// A rate that one processor serves with ease.
+/// Requests per second of the paced load. One processor serves more.
 const PACE: u32 = 20_000;
-/// Spans of the last requests are made, batched and delivered within this.
+/// The spans of the last requests are delivered within this time.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What one load showed.
+/// The measurements of one load.
 #[derive(Debug, Clone, Copy)]
 struct Loaded {
-    /// As the load counts them.
+    /// Requests per second, as the load counts them.
     per_second: f64,
-    /// Microseconds of nginx's worker per request, as nginx counts them.
+    /// CPU time of nginx's worker per request, in microseconds.
     nginx: f64,
-    /// Microseconds of the agent per request; 0 without one.
+    /// CPU time of the agent per request, in microseconds. 0 if untraced.
     agent: f64,
-    /// Bytes of the agent's memory, as they were after the load: all, and those of its own.
+    /// The agent's memory in bytes, after the load: all, and anonymous memory only.
     resident: f64,
     anonymous: f64,
 }
 
-/// Every load, without and with the agent.
+/// All loads of one kind, untraced and traced.
 #[derive(Debug, Default)]
 struct Loads {
     bare: Vec<Loaded>,
@@ -64,7 +64,7 @@ impl Loads {
     }
 }
 
-/// What became of the requests of all traced rounds.
+/// The requests of all traced rounds.
 #[derive(Debug, Default)]
 struct Account {
     requests: u64,
@@ -97,7 +97,7 @@ impl<'w> Measurement<'w> {
         location = /status { stub_status; }";
         let mut nginx = Nginx::site(site).start(world)?;
         let master = nginx.process().pid();
-        let [worker] = cpu::children_of(master)?[..] else { bail!("nginx has not one worker") };
+        let [worker] = cpu::children_of(master)?[..] else { bail!("nginx does not have exactly one worker") };
         cpu::measure_there(worker)?;
         let collector = Collector::start()?;
         let (fastest, paced) = Default::default();
@@ -129,7 +129,7 @@ impl<'w> Measurement<'w> {
         self.paced.traced.push(paced);
 
         let summary = Summary::read(&agent.finish()?);
-        // Those that asked for the count came before the agent and after it.
+        // Two requests asked for the count: one before the agent started and one after it ended.
         let requests = self.requests()? - requests - 1;
         let (exported, lost) = (self.collector.spans() - exported, summary.lost());
         ensure!(
@@ -142,7 +142,7 @@ impl<'w> Measurement<'w> {
         Ok(())
     }
 
-    /// Lets `load` run; it returns how many requests it had answered.
+    /// Runs a load, which returns the number of responses it received.
     fn load(&mut self, agent: Option<u32>, load: fn(&Self) -> Result<u64>) -> Result<Loaded> {
         not_interrupted()?;
         let agent_time = || agent.map_or(Ok(Duration::ZERO), cpu::time_of);
@@ -171,19 +171,19 @@ impl<'w> Measurement<'w> {
         wrk.args(["--duration", &format!("{}s", LOADED.as_secs())]).arg(self.nginx.url("/products/7"));
         let output = String::from_utf8_lossy(&self.world.run_unwatched(&mut wrk)?.stdout).into_owned();
         let requests = output.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
-        requests.with_context(|| format!("wrk does not say how many requests it made:\n{output}"))
+        requests.with_context(|| format!("wrk did not print the number of its requests:\n{output}"))
     }
 
     fn pace(&self) -> Result<u64> {
         paced::load(&self.nginx.address(), CONNECTIONS, PACE, LOADED)
     }
 
-    /// How many requests nginx has had, with the one that asks.
+    /// The number of requests that nginx received, this one included.
     fn requests(&self) -> Result<u64> {
         let status = self.world.curl(&[&self.nginx.url("/status")])?;
         // The third line: connections accepted, connections handled, requests.
         let counts = status.lines().nth(2).and_then(|line| line.split_ascii_whitespace().nth(2)?.parse().ok());
-        counts.with_context(|| format!("nginx does not say how many requests it had:\n{status}"))
+        counts.with_context(|| format!("nginx did not return the number of its requests:\n{status}"))
     }
 
     fn rows(&self) -> Vec<Row> {

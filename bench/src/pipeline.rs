@@ -1,10 +1,11 @@
-//! From recorded Events to encoded OTLP on one processor, without a kernel: how many exchanges a second.
+//! From the kernel's records to encoded OTLP on one processor, without a kernel: exchanges per second.
 //!
-//! The records are those of a server of many connections that are kept alive, one request and one response each, as the
-//! agent takes them from the ring: in looks of a few thousand. Making them is not timed. The stages are timed in the
-//! same run: taking the records (decode, order, parse, place among the parents), and settling what is due (parent, names,
-//! attributes), where each span is encoded as soon as it is made. What the encoding takes of it is the difference to
-//! looks whose spans are not encoded; the two kinds take turns.
+//! The records are those of a server with many keep-alive connections. They are processed in batches of a few thousand,
+//! as the agent reads them from the ring. Making the records is not timed. The stages are timed in one run:
+//!
+//! - records: decode, order, parse, add to the graph of parents;
+//! - settle: parent, names, attributes;
+//! - encode: each span is encoded as soon as it is settled. Every other batch is not encoded. The difference is the cost.
 
 mod records;
 
@@ -27,49 +28,49 @@ use onlooker_engine::model::span::{Ends, Span};
 use onlooker_engine::pipeline::{Pipeline, Surroundings};
 use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
 
-use self::records::{PER_LOOK, Records};
+use self::records::{PER_BATCH, Records};
 use crate::cpu::time_of_this_thread;
 use crate::not_interrupted;
 use crate::report::{Aim, Row};
 use crate::statistics::median;
 
-/// Looks before the first that counts: until maps, queues and buffers have the size at which they stay.
+/// Batches that are not counted: after them, maps, queues and buffers have reached their final size.
 const WARM_UP: usize = 64;
-const LOOKS: usize = 400;
+const BATCHES: usize = 400;
 
-/// Nanoseconds of one look, per exchange.
+/// The time of one batch, in nanoseconds per exchange.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct BatchTime {
     record: f64,
     settle: f64,
 }
 
-impl Look {
+impl BatchTime {
     fn all(&self) -> f64 {
         self.record + self.settle
     }
 }
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let [encoded, bare] = looks()?;
-    let of = |looks: &[Look], stage: fn(&Look) -> f64| median(looks.iter().map(stage));
-    let all = of(&encoded, Look::all);
+    let [encoded, bare] = batches()?;
+    let of = |batches: &[BatchTime], stage: fn(&BatchTime) -> f64| median(batches.iter().map(stage));
+    let all = of(&encoded, BatchTime::all);
     let parsing = parsing()?;
-    let settle = of(&bare, |look| look.settle);
+    let settle = of(&bare, |batch| batch.settle);
     let per_second = Row::new("HTTP/1 exchanges per second", 1e9 / all, "per s").aim(Aim::AtLeast(500_000.0));
     let stage = |what: &str, nanos: f64| Row::new(what, nanos, "ns").beside(all, "of all");
     Ok(vec![
         per_second,
         stage("an exchange", all),
-        stage("  records: decode, order, parse, place", of(&encoded, |look| look.record)),
+        stage("  records: decode, order, parse, place", of(&encoded, |batch| batch.record)),
         stage("    of which decode, order, parse", parsing),
         stage("  settle: parent, names, attributes", settle),
-        stage("  encode", of(&encoded, |look| look.settle) - settle),
+        stage("  encode", of(&encoded, |batch| batch.settle) - settle),
     ])
 }
 
-/// Looks whose spans are encoded, and others.
-fn looks() -> Result<[Vec<Look>; 2]> {
+/// The times of batches whose spans are encoded, and of the others.
+fn batches() -> Result<[Vec<BatchTime>; 2]> {
     let counters = Arc::new(Counters::default());
     let mut records = Records::new();
     let mut pipeline = Pipeline::new(OneProcess::new(), Limits::default(), clock::read()?, counters.clone());
@@ -77,11 +78,11 @@ fn looks() -> Result<[Vec<Look>; 2]> {
         pipeline.record(record);
     }
     let mut requests = Requests::new();
-    let mut looks = [Vec::with_capacity(LOOKS), Vec::with_capacity(LOOKS)];
-    for number in 0..2 * (WARM_UP + LOOKS) {
+    let mut batches = [Vec::with_capacity(BATCHES), Vec::with_capacity(BATCHES)];
+    for number in 0..2 * (WARM_UP + BATCHES) {
         not_interrupted()?;
         let encodes = number % 2 == 0;
-        let now = records.next_look();
+        let now = records.next_batch();
         let mut spans = 0;
         let start = time_of_this_thread();
         for record in records.exchanges() {
@@ -98,16 +99,16 @@ fn looks() -> Result<[Vec<Look>; 2]> {
         });
         let settled = time_of_this_thread();
         if number >= 2 * WARM_UP {
-            // As many end a moment after a look as begin in it.
-            ensure!(spans == PER_LOOK, "{spans} spans of {PER_LOOK} exchanges: {counters:?}");
-            looks[usize::from(!encodes)]
-                .push(Look { record: per_exchange(recorded - start), settle: per_exchange(settled - recorded) });
+            // As many exchanges are settled at the end of a batch as begin in it.
+            ensure!(spans == PER_BATCH, "{spans} spans of {PER_BATCH} exchanges: {counters:?}");
+            batches[usize::from(!encodes)]
+                .push(BatchTime { record: per_exchange(recorded - start), settle: per_exchange(settled - recorded) });
         }
     }
-    Ok(looks)
+    Ok(batches)
 }
 
-/// Makes requests as the agent does for a collector that keeps up.
+/// Encodes OTLP requests as the agent does while the collector keeps up.
 struct Requests {
     buffers: Arc<Buffers>,
     open: encode::RequestEncoder,
@@ -133,31 +134,31 @@ impl Requests {
     }
 }
 
-/// Nanoseconds per exchange for the same records' way as far as the parser, alone.
+/// The time up to the parser, in nanoseconds per exchange.
 fn parsing() -> Result<f64> {
     let mut records = Records::new();
     let mut streams = Streams::new(Limits::default(), Arc::default());
-    let mut heard = Count::default();
+    let mut parsed = Count::default();
     let mut take = |record: &[u8]| match Event::decode(record) {
-        Ok(Event::Segment(segment, captured)) => streams.segment(segment, captured, &mut heard),
-        Ok(Event::Connection(connection)) => streams.change(connection, &mut heard),
+        Ok(Event::Segment(segment, captured)) => streams.segment(segment, captured, &mut parsed),
+        Ok(Event::Connection(connection)) => streams.change(connection, &mut parsed),
         Ok(Event::Process(_) | Event::Plaintext(..) | Event::Tie(_) | Event::Datagram(..)) | Err(_) => {}
     };
     records.connections().for_each(&mut take);
-    let mut looks = Vec::with_capacity(LOOKS);
-    for number in 0..WARM_UP + LOOKS {
+    let mut batches = Vec::with_capacity(BATCHES);
+    for number in 0..WARM_UP + BATCHES {
         not_interrupted()?;
-        records.next_look();
+        records.next_batch();
         let start = time_of_this_thread();
         records.exchanges().for_each(&mut take);
         let taken = time_of_this_thread() - start;
         if number >= WARM_UP {
-            looks.push(per_exchange(taken));
+            batches.push(per_exchange(taken));
         }
     }
-    let (heard, told) = (heard.0, PER_LOOK * (WARM_UP + LOOKS));
-    ensure!(heard == told, "{heard} of {told} exchanges were heard");
-    Ok(median(looks))
+    let (parsed, recorded) = (parsed.0, PER_BATCH * (WARM_UP + BATCHES));
+    ensure!(parsed == recorded, "{parsed} of {recorded} exchanges were parsed");
+    Ok(median(batches))
 }
 
 /// Counts exchanges.
@@ -185,11 +186,11 @@ impl Listener for Count {
     fn forgotten(&mut self, _place: Place) {}
 }
 
-fn per_exchange(look: Duration) -> f64 {
-    look.as_nanos() as f64 / PER_LOOK as f64
+fn per_exchange(batch: Duration) -> f64 {
+    batch.as_nanos() as f64 / PER_BATCH as f64
 }
 
-/// All is done by one process: this one, as it is one that can be looked at.
+/// All records belong to this process, because its service can be found in /proc.
 struct OneProcess {
     whose: PendingService,
 }

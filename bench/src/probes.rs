@@ -1,9 +1,8 @@
-//! What the probes cost: a socket operation traced, and one of a process that is not selected, beside the bare one and
-//! beside an empty pair of tracepoints at the system call's entry and exit; and what another system call pays.
+//! The overhead of the probes: per socket operation, traced and not selected, and per other system call.
 //!
-//! The least of many short windows counts, taken in several rounds: the machine is never quiet, but quiet for a
-//! millisecond now and then. The pair is the unit because it is what tracing a system call costs at the very least, on
-//! this machine and in this minute.
+//! The unit is a pair of empty tracepoint programs at a system call's entry and exit, measured in the same run: the least
+//! that tracing a system call costs. Each figure is the minimum of many short windows in several rounds, because even a
+//! busy machine is idle for a millisecond now and then.
 
 mod empty_pair;
 pub(crate) mod load;
@@ -24,21 +23,21 @@ use crate::cpu;
 use crate::not_interrupted;
 use crate::report::{Aim, Row};
 
-/// Each loads the kernel programs anew, which takes a second or two.
+/// Each round loads the kernel programs again, which takes a second or two.
 const ROUNDS: usize = 5;
 
-/// Pairs that a call may cost more and still be said to cost nothing: the least of the windows moves by as much.
+/// A difference of this many pairs counts as nothing: the minimum of the windows varies by as much.
 const NOTHING: f64 = 0.02;
 
-/// What is attached while an operation is measured.
+/// The programs that are attached while an operation is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
     Bare,
     EmptyPair,
-    /// The recorder, and the process is none of its business.
+    /// The recorder, while the process is not selected.
     NotSelected,
     Traced,
-    /// Also where event loops go to wait: attached once a selected process is seen to run one and to make calls.
+    /// Also the tracepoints where event loops wait. The agent attaches them while a selected process needs them.
     Boundaries,
 }
 
@@ -107,7 +106,7 @@ fn rows(least: &Least) -> Vec<Row> {
     rows
 }
 
-/// The least time of each operation under each condition, in nanoseconds.
+/// The minimum time of each operation under each condition, in nanoseconds.
 #[derive(Debug, Default)]
 struct Least(BTreeMap<(Condition, Operation), f64>);
 
@@ -126,9 +125,9 @@ impl Least {
     }
 }
 
-/// The agent's kernel side, with nobody behind it who looks at the records.
+/// The kernel programs and the ring, without the rest of the agent.
 struct Recorder {
-    // Dropped in this order: what needs the runtime before the runtime.
+    // Fields are dropped in this order. The runtime must be last, because the others need it.
     ring: Ring,
     selection: Selection,
     kernel: Kernel,
@@ -136,7 +135,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// `port` is one that was listened on before.
+    /// Attaches the recorder. `port` is the load's listening port, which was opened before.
     fn attach(port: u16) -> Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
         let inside = runtime.enter();

@@ -1,4 +1,4 @@
-//! What was measured, as a table for people or as JSON for programs.
+//! The report: a table for people or JSON for programs.
 
 use std::io::{self, Write as _};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cpu;
 
-/// One thing that was measured.
+/// One measurement.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     what: String,
@@ -17,20 +17,20 @@ pub(crate) struct Row {
     ratio: Option<Ratio>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aim: Option<Aim>,
-    /// Whether the aim is met.
+    /// Whether the aim was met.
     #[serde(skip_serializing_if = "Option::is_none")]
     met: Option<bool>,
 }
 
-/// The value beside another one of the same run.
+/// The value relative to another one of the same run.
 #[derive(Debug, Clone, Serialize)]
 struct Ratio {
     value: f64,
-    /// Of what.
+    /// What the value is divided by.
     of: &'static str,
 }
 
-/// What the ratio, or the value where there is no ratio, should be.
+/// The limit for the ratio, or for the value if there is no ratio.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Aim {
@@ -43,13 +43,13 @@ impl Row {
         Self { what: what.into(), value, unit, ratio: None, aim: None, met: None }
     }
 
-    /// Beside `other`, which is called `of`.
+    /// Adds the ratio to `other`, which the report calls `of`.
     pub(crate) fn beside(mut self, other: f64, of: &'static str) -> Self {
         self.ratio = Some(Ratio { value: self.value / other, of });
         self
     }
 
-    /// Of the ratio, if there is one; else of the value.
+    /// Sets the limit for the ratio if there is one, otherwise for the value.
     pub(crate) fn aim(mut self, aim: Aim) -> Self {
         let judged = self.ratio.as_ref().map_or(self.value, |ratio| ratio.value);
         self.met = Some(match aim {
@@ -77,7 +77,7 @@ impl Row {
     }
 }
 
-/// Three digits that mean something, large numbers in groups.
+/// Three significant digits, or all digits in groups of three for large numbers.
 fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "-".to_owned(),
@@ -92,7 +92,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// All that was measured in one run.
+/// All measurements of one run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     machine: String,
@@ -114,7 +114,7 @@ impl Report {
         self.parts.push(Measured { part: part.to_owned(), rows });
     }
 
-    /// On stdout.
+    /// Prints the report to stdout.
     pub(crate) fn print(&self, json: bool) -> Result<()> {
         let mut out = io::stdout().lock();
         if json {
@@ -150,19 +150,19 @@ impl Report {
         table
     }
 
-    /// Says what is being done, on stderr: stdout is the report's.
+    /// Prints a line about progress to stderr. stdout is for the report.
     pub(crate) fn progress(&self, line: &str) {
         say(line);
     }
 }
 
-/// Says why measuring failed.
+/// Prints an error with its causes to stderr.
 pub(crate) fn error(error: &anyhow::Error) {
     say(&format!("error: {error:#}"));
 }
 
 fn say(line: &str) {
-    // Nobody to tell if stderr is closed.
+    // If stderr is closed there is nothing left to do.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aim_judges_the_ratio_where_there_is_one() {
+    fn an_aim_applies_to_the_ratio_if_there_is_one() {
         let row = Row::new("traced", 300.0, "ns").beside(120.0, "pairs").aim(Aim::AtMost(2.5));
         assert_eq!(row.cells(), ["traced", "300 ns", "2.50 pairs", "≤ 2.5", "met"]);
         let row = Row::new("exchanges", 499_999.0, "per s").aim(Aim::AtLeast(500_000.0));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned() {
         let mut report = Report { machine: "here".to_owned(), parts: Vec::new() };
         report.add("one", vec![Row::new("a", 1.0, "ns"), Row::new("longer", 12_345.0, "ns").aim(Aim::AtMost(1.0))]);
         assert_eq!(report.table(), "here\n\none\n  a         1.00 ns\n  longer  12,345 ns    ≤ 1  MISSED\n");

@@ -1,4 +1,4 @@
-//! A collector that takes spans over OTLP/HTTP and only counts them: what it costs is little beside what it is sent.
+//! A collector that receives spans over OTLP/HTTP and only counts them, so that it takes little CPU time.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use onlooker_tests::wait::{self, within};
 
-/// Spans wait for others for 200 ms before they leave; a longer pause says that all have come.
+/// The agent holds a batch for at most 200 ms. After a longer pause all spans have arrived.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Listens as long as this program runs.
+/// The collector. It listens until this program ends.
 #[derive(Debug)]
 pub(super) struct Collector {
     address: SocketAddr,
@@ -28,24 +28,24 @@ impl Collector {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let spans = spans.clone();
-                // Ends with the agent, whose connection it is; what it could not read shows in the sum.
+                // Ends when the agent closes the connection. After a read error, the sum of spans and losses is wrong.
                 thread::spawn(move || serve(stream, &spans));
             }
         });
         Ok(collector)
     }
 
-    /// As `OTEL_EXPORTER_OTLP_ENDPOINT` takes it.
+    /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub(super) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many spans have come.
+    /// The number of spans that arrived.
     pub(super) fn spans(&self) -> u64 {
         self.spans.load(Relaxed)
     }
 
-    /// Waits until no more come.
+    /// Waits until no more spans arrive.
     pub(super) fn wait_until_quiet(&self, patience: Duration) -> Result<()> {
         let (mut seen, mut since) = (self.spans(), Instant::now());
         wait::until(within(patience), "end of the spans", || {
@@ -59,19 +59,19 @@ impl Collector {
 }
 
 fn serve(stream: TcpStream, spans: &AtomicU64) -> Result<()> {
-    let mut answers = stream.try_clone()?;
+    let mut responses = stream.try_clone()?;
     let mut requests = BufReader::new(stream);
     let mut body = Vec::new();
     while let Some(length) = length_of_request(&mut requests)? {
         body.resize(length, 0);
         requests.read_exact(&mut body)?;
         spans.fetch_add(count(&body), Relaxed);
-        answers.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n")?;
+        responses.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n")?;
     }
     Ok(())
 }
 
-/// Reads a head; `None` at the end of the connection.
+/// Reads a request's header and returns the length of its body. `None` at the end of the connection.
 fn length_of_request(requests: &mut BufReader<TcpStream>) -> Result<Option<usize>> {
     let mut length = 0;
     loop {
@@ -86,19 +86,19 @@ fn length_of_request(requests: &mut BufReader<TcpStream>) -> Result<Option<usize
         if let Some((name, value)) = line.split_once(':')
             && name.eq_ignore_ascii_case("content-length")
         {
-            length = value.trim().parse().context("a length is a number")?;
+            length = value.trim().parse().context("Content-Length is not a number")?;
         }
     }
 }
 
-/// Spans in an `ExportTraceServiceRequest`: `resource_spans` (1), in each `scope_spans` (2), in each `spans` (2).
+/// The number of spans in an `ExportTraceServiceRequest`: `resource_spans` (1) > `scope_spans` (2) > `spans` (2).
 fn count(request: &[u8]) -> u64 {
     let resources = messages(request, 1);
     let scopes = resources.flat_map(|resource| messages(resource, 2));
     scopes.map(|scope| messages(scope, 2).count() as u64).sum()
 }
 
-/// The messages that are `field` of a message; those at this level are all length-delimited.
+/// The messages in `field` of a message. All fields at these levels are length-delimited.
 fn messages(mut message: &[u8], field: u8) -> impl Iterator<Item = &[u8]> {
     const LENGTH_DELIMITED: u8 = 2;
     std::iter::from_fn(move || {
@@ -131,7 +131,7 @@ mod tests {
         let scope = message(0x12, &[message(0x0a, b"scope"), span.repeat(3), message(0x1a, b"url")].concat());
         let resource = message(0x0a, &[message(0x0a, b"resource"), scope.repeat(2)].concat());
         assert_eq!(count(&resource), 6);
-        // A length of two bytes.
+        // A length that is encoded in two bytes.
         let long = [&[0x0a, 0x84, 0x01, 0x12, 0x81, 0x01, 0x12, 0x7f][..], &[0; 0x7f]].concat();
         assert_eq!(count(&long), 1);
     }

@@ -1,6 +1,6 @@
-//! The least that tracing a system call can cost: a program that does nothing, at its entry and at its exit.
+//! The minimum cost of tracing a system call: an empty program at its entry and at its exit.
 //!
-//! The program is two instructions, so it is handed to the kernel as such, without compiler or loader.
+//! The program has two instructions, which are passed to the kernel directly, without compiler and loader.
 
 use std::fs;
 use std::io;
@@ -11,10 +11,10 @@ use onlooker::kernel::tracefs;
 
 use crate::cpu::MEASURED;
 
-/// The pairs of read(2) and write(2), with which the load works.
+/// The entries and exits of read(2) and write(2), the system calls of the load.
 const TRACEPOINTS: [&str; 4] = ["sys_enter_read", "sys_exit_read", "sys_enter_write", "sys_exit_write"];
 
-/// The pairs, attached until this is dropped.
+/// The attached pairs. Dropping this detaches them.
 #[derive(Debug)]
 pub(super) struct EmptyPair {
     _events: Vec<OwnedFd>,
@@ -34,14 +34,14 @@ impl EmptyPair {
     }
 }
 
-/// The number of a system call's tracepoint.
+/// The id of a system call's tracepoint.
 fn id(name: &str) -> Result<u64> {
     let file = format!("/sys/kernel/tracing/events/syscalls/{name}/id");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    text.trim().parse().with_context(|| format!("{file} holds no number"))
+    text.trim().parse().with_context(|| format!("{file} does not contain a number"))
 }
 
-/// The beginning of `union bpf_attr` (include/uapi/linux/bpf.h), as BPF_PROG_LOAD takes it.
+/// The first fields of `union bpf_attr` for BPF_PROG_LOAD (include/uapi/linux/bpf.h).
 #[repr(C)]
 struct ProgLoad {
     prog_type: u32,
@@ -58,7 +58,7 @@ struct ProgLoad {
 fn load() -> io::Result<OwnedFd> {
     const BPF_PROG_LOAD: libc::c_int = 5;
     const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
-    /// `r0 = 0; exit`: 0 says that the event is not wanted any further.
+    /// `r0 = 0; exit`. The result 0 discards the perf event.
     const PROGRAM: [u64; 2] = [0xb7, 0x95];
     const LICENSE: &std::ffi::CStr = c"GPL";
     let attribute = ProgLoad {
@@ -72,11 +72,11 @@ fn load() -> io::Result<OwnedFd> {
         kern_version: 0,
         prog_flags: 0,
     };
-    // SAFETY: reads the attribute, and the two constants it points to, all of which outlive the call.
+    // SAFETY: the kernel reads the attribute and the two constants it points to. All outlive the call.
     descriptor(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attribute, size_of::<ProgLoad>()) })
 }
 
-/// The first version of `struct perf_event_attr` (include/uapi/linux/perf_event.h), which every kernel takes.
+/// The first version of `struct perf_event_attr` (include/uapi/linux/perf_event.h). Every kernel accepts it.
 #[repr(C)]
 #[derive(Default)]
 struct PerfEventAttr {
@@ -106,7 +106,7 @@ fn attach(id: u64, program: &OwnedFd) -> io::Result<OwnedFd> {
         sample_period: 1,
         ..PerfEventAttr::default()
     };
-    // SAFETY: reads an attribute of the size that it says.
+    // SAFETY: the kernel reads as many bytes of the attribute as its field `size` says.
     let event = descriptor(unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -118,7 +118,7 @@ fn attach(id: u64, program: &OwnedFd) -> io::Result<OwnedFd> {
         )
     })?;
     for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
-        // SAFETY: these requests take an integer.
+        // SAFETY: the argument of these requests is an integer.
         if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -128,7 +128,7 @@ fn attach(id: u64, program: &OwnedFd) -> io::Result<OwnedFd> {
 
 fn descriptor(returned: libc::c_long) -> io::Result<OwnedFd> {
     match RawFd::try_from(returned) {
-        // SAFETY: the kernel has just made it, for us.
+        // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }

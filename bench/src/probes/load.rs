@@ -1,7 +1,7 @@
-//! The process that is measured, and the one that tells it what to do.
+//! The measured process, and the handle that controls it.
 //!
-//! It is this program, started again with `--load`: small, on a processor of its own, and the only one that is selected.
-//! It is told through pipes, which are no sockets.
+//! The process is this program, started again with `--load`. It has a processor of its own and is the only one that is
+//! selected. It is controlled through pipes, because operations on sockets would be traced.
 
 use std::env;
 use std::fs::File;
@@ -20,24 +20,24 @@ use anyhow::{Context as _, Result, bail};
 use crate::cpu;
 use crate::statistics::least;
 
-/// Windows per time that an operation is asked for.
+/// Windows per measurement.
 const WINDOWS: usize = 300;
 /// A window is short enough to fit between two interrupts: 0.5 ms on a unix socket.
-const TURNS_PER_WINDOW: u32 = 250;
-/// Four operations a turn: both ends write and read, or one end twice.
-const OPERATIONS_PER_TURN: u32 = 4;
+const ROUNDS_PER_WINDOW: u32 = 250;
+/// Four operations per round: both ends write and read once, or one end writes twice and the other reads twice.
+const OPERATIONS_PER_ROUND: u32 = 4;
 const MESSAGE: [u8; 64] = [b'x'; 64];
 
-/// What can be asked of the load.
+/// What the load can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Operation {
-    /// One end writes, the other reads: all is one run.
+    /// One end writes, the other reads. All data is one run.
     UnixOneWay,
-    /// Both ends write and read in turn: every operation begins a run, as requests and responses do.
+    /// Both ends alternate. Every operation begins a run, as requests and responses do.
     UnixConversation,
     TcpOneWay,
     TcpConversation,
-    /// A system call that has nothing to do with sockets: getppid.
+    /// A system call without sockets: getppid.
     Other,
 }
 
@@ -67,13 +67,13 @@ impl Operation {
     }
 }
 
-/// The load, seen from the one who measures. Ends when this is dropped.
+/// A handle of the measured process. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Load {
     child: Child,
-    /// `None` only while it is dropped.
-    orders: Option<ChildStdin>,
-    answers: Receiver<io::Result<String>>,
+    /// `None` only during drop.
+    commands: Option<ChildStdin>,
+    results: Receiver<io::Result<String>>,
     port: u16,
 }
 
@@ -86,14 +86,14 @@ impl Load {
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the load")?;
-        let orders = child.stdin.take();
+        let commands = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().context("its stdout is a pipe")?).lines();
-        let (sender, answers) = channel();
-        // Ends with the load, whose pipe then ends.
+        let (sender, results) = channel();
+        // The thread ends with the load, whose pipe is then closed.
         thread::spawn(move || lines.map_while(|line| sender.send(line).ok()).for_each(drop));
-        let mut load = Self { child, orders, answers, port: 0 };
+        let mut load = Self { child, commands, results, port: 0 };
         cpu::measure_there(load.pid())?;
-        load.port = load.answer(&mut || {})?.parse().context("the load says on which port it listens")?;
+        load.port = load.result(&mut || {})?.parse().context("the load prints its port first")?;
         Ok(load)
     }
 
@@ -101,22 +101,22 @@ impl Load {
         self.child.id()
     }
 
-    /// The port its TCP connection was accepted on.
+    /// The listening port of its TCP connection.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Nanoseconds that one operation takes in the best window; `meanwhile` is called every millisecond.
+    /// The time of one operation in the best window, in nanoseconds. `meanwhile` is called every millisecond.
     pub(crate) fn measure(&mut self, operation: Operation, meanwhile: &mut dyn FnMut()) -> Result<f64> {
-        let orders = self.orders.as_mut().context("the load has not been stopped")?;
-        writeln!(orders, "{}", operation.describe()).context("cannot tell the load what to do")?;
-        self.answer(meanwhile)?.parse().context("the load answers with a number")
+        let commands = self.commands.as_mut().context("the load runs until it is dropped")?;
+        writeln!(commands, "{}", operation.describe()).context("cannot send a command to the load")?;
+        self.result(meanwhile)?.parse().context("the load prints a number")
     }
 
-    fn answer(&mut self, meanwhile: &mut dyn FnMut()) -> Result<String> {
+    fn result(&mut self, meanwhile: &mut dyn FnMut()) -> Result<String> {
         loop {
-            match self.answers.recv_timeout(Duration::from_millis(1)) {
-                Ok(line) => return line.context("cannot hear the load"),
+            match self.results.recv_timeout(Duration::from_millis(1)) {
+                Ok(line) => return line.context("cannot read from the load"),
                 Err(RecvTimeoutError::Timeout) => meanwhile(),
                 Err(RecvTimeoutError::Disconnected) => bail!("the load ended"),
             }
@@ -126,13 +126,13 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // It ends when nobody gives it orders any more.
-        self.orders = None;
+        // Closing its stdin ends the load.
+        self.commands = None;
         let _ = self.child.wait();
     }
 }
 
-/// Is the load: does what it is told on stdin, until that ends.
+/// Is the load: executes the commands on stdin until it is closed.
 pub(crate) fn serve() -> Result<()> {
     let (left, right) = UnixStream::pair().context("cannot make a unix socket pair")?;
     let mut unix = Ends::new(left, right);
@@ -146,16 +146,16 @@ pub(crate) fn serve() -> Result<()> {
 
     let mut out = io::stdout().lock();
     writeln!(out, "{}", address.port())?;
-    for order in io::stdin().lines() {
-        let order = order?;
-        let nanos = match Operation::named(&order).with_context(|| format!("cannot do \"{order}\""))? {
+    for command in io::stdin().lines() {
+        let command = command?;
+        let nanos = match Operation::named(&command).with_context(|| format!("unknown command \"{command}\""))? {
             Operation::UnixOneWay => best(|| unix.one_way())?,
             Operation::UnixConversation => best(|| unix.conversation())?,
             Operation::TcpOneWay => best(|| tcp.one_way())?,
             Operation::TcpConversation => best(|| tcp.conversation())?,
             Operation::Other => best(|| {
-                for _ in 0..OPERATIONS_PER_TURN {
-                    // SAFETY: no arguments, no effect.
+                for _ in 0..OPERATIONS_PER_ROUND {
+                    // SAFETY: getppid has no arguments and no effect.
                     black_box(unsafe { libc::getppid() });
                 }
                 Ok(())
@@ -167,20 +167,20 @@ pub(crate) fn serve() -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds per operation in the best window of turns.
-fn best(mut turn: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
+/// The time of one operation in the best window, in nanoseconds.
+fn best(mut round: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
     let mut window = || {
         let start = Instant::now();
-        for _ in 0..TURNS_PER_WINDOW {
-            turn()?;
+        for _ in 0..ROUNDS_PER_WINDOW {
+            round()?;
         }
-        Ok(start.elapsed().as_nanos() as f64 / f64::from(TURNS_PER_WINDOW * OPERATIONS_PER_TURN))
+        Ok(start.elapsed().as_nanos() as f64 / f64::from(ROUNDS_PER_WINDOW * OPERATIONS_PER_ROUND))
     };
     let windows: io::Result<Vec<f64>> = (0..WINDOWS).map(|_| window()).collect();
     windows.map(least)
 }
 
-/// Both ends of a connection, as files: read(2) and write(2), as most servers do it.
+/// Both ends of a connection as files, which use read(2) and write(2).
 struct Ends {
     left: File,
     right: File,
