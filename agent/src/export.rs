@@ -22,6 +22,7 @@ mod output;
 mod settings;
 mod sink;
 mod sinks;
+mod starter;
 mod threads;
 
 use std::sync::Arc;
@@ -35,8 +36,9 @@ pub use settings::{Choices, Config, Headers, Otlp, Protocol, Schedule, Tls};
 use account::{Account, Ticket};
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::span::Span;
-use sink::{SpanSink, Starter};
+use sink::SpanSink;
 use sinks::SINKS;
+use starter::Starter;
 use threads::Stop;
 
 /// The running sinks.

@@ -1,4 +1,4 @@
-//! `onlooker exec` as whoever started a command without it would find it: its exit code, its signals, its children.
+//! `onlooker exec` behaves like the command itself: exit code, signals, children.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,14 +19,14 @@ fn exec(options: &[&str], command: &[&str]) -> Command {
     exec
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What an agent has told in `file`, and counted: together `ends` request ends.
+/// The spans in `file` and the counters of an agent. Together they must be `ends` request ends.
 fn account(file: &Path, output: &Output, ends: usize) -> Outcome {
-    let told = spans::from_requests(&spans::read_lines(file).unwrap()).unwrap();
-    Outcome::check(told, Summary::read(&said(output)), &ends.into()).unwrap()
+    let spans = spans::from_requests(&spans::read_lines(file).unwrap()).unwrap();
+    Outcome::check(spans, Summary::read(&stderr(output)), &ends.into()).unwrap()
 }
 
 #[rstest]
@@ -34,24 +34,24 @@ fn account(file: &Path, output: &Output, ends: usize) -> Outcome {
 #[case::of_a_signal(&["sh", "-c", "kill -TERM $$"], 143)]
 #[case::not_executable(&["/etc/passwd"], 126)]
 #[case::not_found(&["onlooker-no-such-command"], 127)]
-fn the_exit_code_is_the_commands(#[case] command: &[&str], #[case] code: i32) {
+fn the_exit_code_is_that_of_the_command(#[case] command: &[&str], #[case] code: i32) {
     let output = exec(&[], command).output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
 }
 
 #[rstest]
 #[case::option(&["--no-such-option"], "--no-such-option")]
 #[case::value(&["--ring-bytes", "5000"], "not a power of two")]
 #[case::exporter(&["--export", "carrier-pigeon"], "carrier-pigeon")]
-fn what_fails_before_the_command_is_not_taken_for_its_failure(#[case] options: &[&str], #[case] why: &str) {
+fn a_failure_before_the_command_has_a_code_of_its_own(#[case] options: &[&str], #[case] why: &str) {
     let output = exec(options, &["true"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(125), "{}", said(&output));
-    assert!(said(&output).contains(why), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(125), "{}", stderr(&output));
+    assert!(stderr(&output).contains(why), "{}", stderr(&output));
 }
 
-/// As on a terminal that was closed.
+/// For example because the terminal was closed.
 #[test]
-fn a_warning_that_cannot_be_written_does_no_harm() {
+fn a_warning_that_cannot_be_written_is_ignored() {
     let nowhere = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut exec = exec(&[], &["sh", "-c", "exit 7"]);
     let status = exec.env("OTEL_BSP_SCHEDULE_DELAY", "soon").stderr(nowhere).status().unwrap();
@@ -59,14 +59,14 @@ fn a_warning_that_cannot_be_written_does_no_harm() {
 }
 
 #[test]
-fn help_is_no_failure() {
+fn help_exits_with_success() {
     let output = Command::new(env!("CARGO_BIN_EXE_onlooker")).args(["exec", "--help"]).output().unwrap();
     assert!(output.status.success());
 }
 
-/// `nohup onlooker exec -- server`: the server is to survive the terminal as it would without us.
+/// `nohup onlooker exec -- server`: the server must survive its terminal as it would without the agent.
 #[test]
-fn a_signal_that_was_ignored_is_ignored_by_the_command_too() {
+fn an_ignored_signal_stays_ignored_for_the_command() {
     let ignored = |hangup: libc::sighandler_t| {
         let mut exec = exec(&[], &["grep", "SigIgn", "/proc/self/status"]);
         // SAFETY: signal is async-signal-safe.
@@ -78,14 +78,14 @@ fn a_signal_that_was_ignored_is_ignored_by_the_command_too() {
         }
         let output = exec.output().unwrap();
         let found = String::from_utf8_lossy(&output.stdout).into_owned();
-        let bits = found.strip_prefix("SigIgn:").unwrap_or_else(|| panic!("{found}{}", said(&output)));
+        let bits = found.strip_prefix("SigIgn:").unwrap_or_else(|| panic!("{found}{}", stderr(&output)));
         u64::from_str_radix(bits.trim(), 16).unwrap() & (1 << (libc::SIGHUP - 1)) != 0
     };
     assert!(ignored(libc::SIG_IGN));
     assert!(!ignored(libc::SIG_DFL));
 }
 
-/// Where the cgroup hierarchy may not be written to, as in most containers.
+/// Makes the cgroup hierarchy read-only, as in most containers.
 fn without_cgroup(exec: &mut Command) {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let mut mounts = mounts.lines().map(|line| line.split(' '));
@@ -94,7 +94,7 @@ fn without_cgroup(exec: &mut Command) {
         (mount.next()? == "cgroup2").then(|| CString::new(place).unwrap())
     });
     let done = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    // SAFETY: system calls with strings that are made before the fork.
+    // SAFETY: it only makes system calls, with strings that were allocated before the fork.
     unsafe {
         exec.pre_exec(move || {
             done(libc::unshare(libc::CLONE_NEWNS))?;
@@ -107,20 +107,20 @@ fn without_cgroup(exec: &mut Command) {
     }
 }
 
-/// A server that answers one request with `ok`; its URL.
+/// A server that answers one request with `ok`, and its URL.
 fn answers_once() -> (String, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
-        let asked = client.read(&mut [0; 4096]).unwrap();
-        assert_ne!(asked, 0);
+        let read = client.read(&mut [0; 4096]).unwrap();
+        assert_ne!(read, 0);
         client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     });
     (url, server)
 }
 
-/// A thread for each request, which makes a call.
+/// A server with a thread per request. Each request makes a call.
 const THREADED: &str = "
 import http.server, sys, urllib.request
 class Web(http.server.BaseHTTPRequestHandler):
@@ -136,9 +136,9 @@ print(web.server_address[1], flush=True)
 web.serve_forever()
 ";
 
-/// Before it is executed the command is a fork of the agent, whose own threads prove nothing.
+/// Until it executes the command, the child is a fork of the agent, whose threads prove nothing.
 #[test]
-fn the_command_is_judged_by_what_it_executes() {
+fn the_command_is_recognised_by_what_it_executes() {
     let folder = tempfile::tempdir().unwrap();
     let (file, script) = (folder.path().join("spans"), folder.path().join("web.py"));
     fs::write(&script, THREADED).unwrap();
@@ -149,15 +149,15 @@ fn the_command_is_judged_by_what_it_executes() {
     let mut exec = exec.spawn().unwrap();
     let mut port = String::new();
     BufReader::new(exec.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    let asked = Command::new("curl")
+    let curl = Command::new("curl")
         .args(["--silent", "--fail", "--noproxy", "*", &format!("http://127.0.0.1:{}/7", port.trim())])
         .status();
-    assert!(asked.unwrap().success());
+    assert!(curl.unwrap().success());
     server.join().unwrap();
-    // SAFETY: kill takes any two integers; a child that was not waited for is no other process.
+    // SAFETY: kill accepts any two integers. The pid of a child that was not waited for is not reused.
     unsafe { libc::kill(exec.id().cast_signed(), libc::SIGTERM) };
     let output = exec.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(128 + libc::SIGTERM), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(128 + libc::SIGTERM), "{}", stderr(&output));
     let tree = "
         web server GET /{id} -> 200
           web client GET /{id} -> 200 by thread
@@ -165,7 +165,7 @@ fn the_command_is_judged_by_what_it_executes() {
     account(&file, &output, 2).expect_tree(&[], tree).unwrap();
 }
 
-/// A daemon executes its program when its parent has ended: nothing of /proc says any more whose it is.
+/// The daemon executes its program after its parent has ended. Then /proc no longer shows its descent.
 #[test]
 fn daemons_are_followed_also_without_a_cgroup() {
     let folder = tempfile::tempdir().unwrap();
@@ -179,8 +179,8 @@ fn daemons_are_followed_also_without_a_cgroup() {
     let mut exec = exec(&["--file", file.to_str().unwrap()], &["sh", "-c", &script]);
     without_cgroup(&mut exec);
     let output = exec.output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("what it starts is followed by descent"), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("what it starts is followed by descent"), "{}", stderr(&output));
     server.join().unwrap();
     account(&file, &output, 1).expect_tree(&[], "curl client GET /{id} -> 200").unwrap();
 }

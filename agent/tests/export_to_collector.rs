@@ -1,4 +1,4 @@
-//! The exporters against a real OpenTelemetry Collector.
+//! The exporters with a real OpenTelemetry Collector.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,10 +13,10 @@ use onlooker_tests::servers::Collector;
 use onlooker_tests::wait::{until, within};
 use onlooker_tests::{Port, World, machine, record_skip};
 use rstest::rstest;
-use sample::{PATIENCE, books, send, start, unseen};
+use sample::{PATIENCE, counted, discarded, send, start};
 use serde_json::Value;
 
-/// Tells a story that needs a collector, or says why it can't be told here.
+/// Runs a story that needs a collector, or records why it cannot run here.
 fn with_collector(name: &str, story: impl FnOnce(&World) -> Result<()>) -> Result<()> {
     if let Some(reason) = Collector::skip_reason()? {
         record_skip(&reason);
@@ -29,7 +29,7 @@ fn with_collector(name: &str, story: impl FnOnce(&World) -> Result<()>) -> Resul
     World::story(name, story)
 }
 
-/// The ids of the spans that came, each with its service.
+/// The ids of the spans that arrived, each with its service.
 fn arrived(requests: &[Value]) -> BTreeSet<(u64, String)> {
     let mut all = BTreeSet::new();
     for request in requests {
@@ -37,7 +37,7 @@ fn arrived(requests: &[Value]) -> BTreeSet<(u64, String)> {
             let service = &resource["resource"]["attributes"][0]["value"]["stringValue"];
             for span in resource["scopeSpans"][0]["spans"].as_array().into_iter().flatten() {
                 let id = u64::from_str_radix(span["spanId"].as_str().unwrap(), 16).unwrap();
-                assert!(all.insert((id, service.as_str().unwrap().to_owned())), "span {id} came twice");
+                assert!(all.insert((id, service.as_str().unwrap().to_owned())), "span {id} arrived twice");
             }
         }
     }
@@ -48,7 +48,7 @@ fn expected(first: u64, count: u64) -> BTreeSet<(u64, String)> {
     (first..first + count).map(|id| (id, if id % 2 == 0 { "stock" } else { "shop" }.to_owned())).collect()
 }
 
-/// The collector writes its file a moment after it has answered.
+/// Waits for all spans: the collector writes its file a moment after its answer.
 fn all_arrive(collector: &Collector, first: u64, count: u64) -> Result<()> {
     let expected = expected(first, count);
     until(within(PATIENCE), "spans at the collector", || {
@@ -72,23 +72,23 @@ fn every_span_arrives(
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
         ];
-        let (exporting, counters) = start(&variables, unseen());
+        let (exporting, counters) = start(&variables, discarded());
         for round in 0..COUNT / 100 {
             send(&exporting, 1 + round * 100, 100);
         }
         exporting.shutdown(PATIENCE);
-        assert_eq!(books(&counters), [COUNT, 0, 0, 0]);
+        assert_eq!(counted(&counters), [COUNT, 0, 0, 0]);
         all_arrive(&collector, 1, COUNT)
     })
 }
 
 #[rstest]
-fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf")] protocol: &str) -> Result<()> {
+fn a_collector_that_comes_back_gets_the_waiting_spans(#[values("grpc", "http/protobuf")] protocol: &str) -> Result<()> {
     with_collector("a collector that comes back", |world| {
         let (grpc, http) = (Port::claim()?, Port::claim()?);
         let endpoint = format!("http://{}", if protocol == "grpc" { &grpc } else { &http }.address());
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
-        let (exporting, counters) = start(&variables, unseen());
+        let (exporting, counters) = start(&variables, discarded());
         let retried_after = |before: u64| {
             until(within(PATIENCE), "second attempt", || Ok((counters.export_retries.get() > before).then_some(())))
         };
@@ -105,12 +105,12 @@ fn a_collector_that_comes_back_gets_what_waited(#[values("grpc", "http/protobuf"
         let collector = Collector::start_on(world, grpc, http)?;
         all_arrive(&collector, 1, 200)?;
         exporting.shutdown(PATIENCE);
-        assert_eq!(books(&counters), [200, 0, 0, 0]);
+        assert_eq!(counted(&counters), [200, 0, 0, 0]);
         Ok(())
     })
 }
 
-/// A CA, and certificates by it for a server on loopback and for a client.
+/// Makes a CA, and certificates of it for a server on loopback and for a client.
 fn make_certificates(world: &World) -> Result<()> {
     let run = |arguments: &[&str]| -> Result<()> {
         let mut command = Command::new("openssl");
@@ -150,12 +150,12 @@ fn make_certificates(world: &World) -> Result<()> {
 }
 
 #[rstest]
-fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protocol: &str) -> Result<()> {
+fn both_sides_present_their_certificates(#[values("grpc", "http/protobuf")] protocol: &str) -> Result<()> {
     if machine::find_program("openssl").is_none() {
         record_skip("openssl is not installed");
         return Ok(());
     }
-    with_collector("both sides show their certificates", |world| {
+    with_collector("both sides present their certificates", |world| {
         make_certificates(world)?;
         let pki = world.dir();
         let collector = Collector::start_with_mutual_tls(world, pki)?;
@@ -176,22 +176,22 @@ fn both_sides_show_their_certificates(#[values("grpc", "http/protobuf")] protoco
         ]
         .concat();
 
-        let (exporting, counters) = start(&known, unseen());
+        let (exporting, counters) = start(&known, discarded());
         send(&exporting, 1, 10);
         exporting.shutdown(PATIENCE);
-        assert_eq!(books(&counters), [10, 0, 0, 0]);
+        assert_eq!(counted(&counters), [10, 0, 0, 0]);
         all_arrive(&collector, 1, 10)?;
 
-        // Now that the collector is known to answer: without a certificate, or with trust in another CA, nothing passes.
+        // The collector answers. Without a certificate, or with trust in another CA, no span is accepted.
         let stranger = file("stranger.pem");
         let mut mistrusting = known.clone();
         mistrusting[2].1 = &stranger;
         for variables in [anonymous.to_vec(), mistrusting] {
-            let (exporting, counters) = start(&variables, unseen());
+            let (exporting, counters) = start(&variables, discarded());
             send(&exporting, 1, 10);
             until(within(PATIENCE), "refusal", || Ok((counters.export_retries.get() > 0).then_some(())))?;
             exporting.shutdown(std::time::Duration::ZERO);
-            assert_eq!(books(&counters), [0, 0, 10, 0]);
+            assert_eq!(counted(&counters), [0, 0, 10, 0]);
         }
         Ok(())
     })

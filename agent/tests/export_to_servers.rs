@@ -1,4 +1,4 @@
-//! The exporters against servers that refuse, wait, misbehave or are not there.
+//! The exporters with servers that refuse, wait, misbehave or do not exist.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,9 +19,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 use rstest::rstest;
-use sample::{PATIENCE, books, send, start, unseen};
+use sample::{PATIENCE, counted, discarded, send, start};
 
-/// A request as a server got it: the lines of its head, its body, and when it was there: before it was answered.
+/// A request that a server received: the lines of its head, its body, and when it was complete.
 struct Received {
     head: Vec<String>,
     body: Vec<u8>,
@@ -39,8 +39,7 @@ impl Received {
     }
 }
 
-/// An HTTP/1 server that gives these answers, one per connection, and then the last one always. Returns its URL and
-/// what it receives.
+/// An HTTP/1 server that sends these answers, one per connection, and repeats the last one. Returns its URL and the requests.
 fn server(answers: Vec<Vec<u8>>) -> (String, Receiver<Received>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -48,7 +47,7 @@ fn server(answers: Vec<Vec<u8>>) -> (String, Receiver<Received>) {
     thread::spawn(move || {
         for (index, stream) in listener.incoming().enumerate() {
             let answer = &answers[index.min(answers.len() - 1)];
-            // When the test is over, nobody is left to tell.
+            // This fails when the test has ended.
             if sender.send(serve(&stream.unwrap(), answer).unwrap()).is_err() {
                 return;
             }
@@ -87,22 +86,22 @@ fn to_http(url: &str) -> Vec<(&'static str, &str)> {
 }
 
 #[test]
-fn a_server_that_is_busy_gets_the_same_again_when_it_wants() {
+fn a_request_is_repeated_after_the_time_a_busy_server_asks_for() {
     let (url, received) = server(vec![answer("503 Busy\r\nRetry-After: 1", b""), answer("200 OK", b"")]);
     let mut variables = to_http(&url);
     variables.push(("OTEL_EXPORTER_OTLP_HEADERS", "x-token=s3cret"));
-    let (exporting, counters) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, discarded());
     send(&exporting, 1, 3);
     let first = received.recv_timeout(PATIENCE).unwrap();
     let second = received.recv_timeout(PATIENCE).unwrap();
-    assert!(second.at - first.at >= Duration::from_secs(1), "it asked for a second");
+    assert!(second.at - first.at >= Duration::from_secs(1), "the server asked for one second");
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&counters), [3, 0, 0, 0]);
+    assert_eq!(counted(&counters), [3, 0, 0, 0]);
     assert_eq!(counters.export_retries.get(), 1);
 
     assert_eq!(first.body, second.body);
     let request = ExportTraceServiceRequest::decode(&*second.body).unwrap();
-    assert_eq!(request.resource_spans.len(), 2, "one for each service");
+    assert_eq!(request.resource_spans.len(), 2, "one per service");
     assert_eq!(second.head[0], "post /v1/traces http/1.1");
     for header in ["content-type: application/x-protobuf", "x-token: s3cret"] {
         assert!(second.head.iter().any(|line| line == header), "{header} in {:?}", second.head);
@@ -115,12 +114,12 @@ fn a_server_that_is_busy_gets_the_same_again_when_it_wants() {
 #[case::unauthorised("401 Unauthorized")]
 #[case::too_large("413 Content Too Large")]
 #[case::elsewhere("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/")]
-fn what_is_refused_for_good_is_not_tried_again(#[case] head: &str) {
+fn a_permanently_refused_request_is_not_repeated(#[case] head: &str) {
     let (url, received) = server(vec![answer(head, b"")]);
-    let (exporting, counters) = start(&to_http(&url), unseen());
+    let (exporting, counters) = start(&to_http(&url), discarded());
     send(&exporting, 1, 3);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&counters), [0, 0, 3, 0]);
+    assert_eq!(counted(&counters), [0, 0, 3, 0]);
     assert_eq!((counters.export_retries.get(), received.iter().take(1).count()), (0, 1));
 }
 
@@ -135,26 +134,26 @@ fn rejected_spans_of_an_accepted_request_are_counted(#[values("http/protobuf", "
     let (url, _received) = server(vec![answer("200 OK", &body)]);
     let mut variables = to_http(&url);
     variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL", protocol));
-    let (exporting, counters) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, discarded());
     send(&exporting, 1, 5);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&counters), [3, 0, 0, 2]);
+    assert_eq!(counted(&counters), [3, 0, 0, 2]);
 }
 
 #[test]
-fn an_answer_that_is_not_understood_does_no_harm() {
+fn an_invalid_answer_does_no_harm() {
     let (url, _received) =
         server(vec![answer("200 OK", &[0xff; 100]), b"nonsense\r\n\r\n".to_vec(), answer("200 OK", b"")]);
-    let (exporting, counters) = start(&to_http(&url), unseen());
+    let (exporting, counters) = start(&to_http(&url), discarded());
     send(&exporting, 1, 1);
     until(within(PATIENCE), "first span", || Ok((counters.spans_exported.get() == 1).then_some(()))).unwrap();
     send(&exporting, 2, 1);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&counters), [2, 0, 0, 0]);
+    assert_eq!(counted(&counters), [2, 0, 0, 0]);
     assert_eq!(counters.export_retries.get(), 1);
 }
 
-/// Connections are accepted by the kernel, and nobody ever answers.
+/// The kernel accepts connections, and nothing answers.
 #[rstest]
 fn a_server_that_never_answers_costs_bounded_memory_and_counted_spans(
     #[values("grpc", "http/protobuf")] protocol: &str,
@@ -163,38 +162,38 @@ fn a_server_that_never_answers_costs_bounded_memory_and_counted_spans(
     let url = format!("http://{}", silent.local_addr().unwrap());
     let mut variables = to_http(&url);
     variables.extend([("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_BSP_MAX_QUEUE_SIZE", "100")]);
-    let (exporting, counters) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, discarded());
     for round in 0..50 {
         send(&exporting, 1 + round * 20, 20);
     }
-    let asked = Instant::now();
+    let start = Instant::now();
     exporting.shutdown(Duration::from_millis(200));
-    assert!(asked.elapsed() < PATIENCE, "the end does not wait for it either");
-    assert_eq!(books(&counters), [0, 900, 100, 0]);
+    assert!(start.elapsed() < PATIENCE, "the shutdown does not wait for the server");
+    assert_eq!(counted(&counters), [0, 900, 100, 0]);
 }
 
 #[test]
 fn after_the_export_timeout_spans_are_given_up_and_later_ones_tried() {
     let (url, received) = server(vec![answer("503 Busy", b"")]);
     let mut variables = to_http(&url);
-    // Long beside the first attempt and the pause of up to 100 ms after it, also on a busy machine.
+    // Much longer than the first attempt and the pause of up to 100 ms after it, also on a busy machine.
     variables.push(("OTEL_BSP_EXPORT_TIMEOUT", "2000"));
-    let (exporting, counters) = start(&variables, unseen());
+    let (exporting, counters) = start(&variables, discarded());
     send(&exporting, 1, 2);
     for attempt in ["first", "second"] {
         assert_eq!(received.recv_timeout(PATIENCE).expect(attempt).spans(), [1, 2]);
     }
     let given_up = || Ok((counters.spans_dropped_export_failed.get() == 2).then_some(()));
-    until(within(PATIENCE), "end of patience", given_up).unwrap();
+    until(within(PATIENCE), "the export timeout", given_up).unwrap();
     assert!(counters.export_retries.get() >= 1);
     send(&exporting, 3, 2);
-    // The last attempt for the first spans may be told after it was given up.
+    // The last attempt for the first spans may arrive after they were given up.
     while received.recv_timeout(PATIENCE).expect("an attempt for later spans").spans() != [3, 4] {}
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&counters), [0, 0, 4, 0]);
+    assert_eq!(counted(&counters), [0, 0, 4, 0]);
 }
 
-/// A place to write to, and to look at.
+/// An output that can be read.
 #[derive(Clone, Default)]
 struct Screen(Arc<Mutex<Vec<u8>>>);
 
@@ -215,7 +214,7 @@ impl Screen {
 }
 
 #[test]
-fn the_console_shows_a_trace_without_being_asked() {
+fn the_console_is_the_default_and_shows_a_trace() {
     let screen = Screen::default();
     let (exporting, counters) = start(&[], Output::new(screen.clone(), 100, false));
     send(&exporting, 1, 1);
@@ -223,28 +222,28 @@ fn the_console_shows_a_trace_without_being_asked() {
     assert!(screen.text().contains("server GET /users/{id}  shop"), "{}", screen.text());
     send(&exporting, 2, 1);
     exporting.shutdown(PATIENCE);
-    assert_eq!(screen.text().matches("GET /users/{id}").count(), 2, "what is left is shown at the end");
-    assert_eq!(books(&counters), [2, 0, 0, 0]);
+    assert_eq!(screen.text().matches("GET /users/{id}").count(), 2, "the rest is printed at the end");
+    assert_eq!(counted(&counters), [2, 0, 0, 0]);
 }
 
 #[test]
-fn a_dead_collector_does_not_hold_up_the_console_and_no_span_counts_twice() {
-    // Claimed, and nobody listens.
-    let nobody = Port::claim().unwrap();
+fn an_unreachable_collector_does_not_delay_the_console_and_spans_count_once() {
+    // A port that is claimed and has no listener.
+    let unused = Port::claim().unwrap();
     let screen = Screen::default();
-    let url = format!("http://{}", nobody.address());
+    let url = format!("http://{}", unused.address());
     let mut variables = to_http(&url);
     variables.push(("OTEL_TRACES_EXPORTER", "otlp,console"));
     let (exporting, counters) = start(&variables, Output::new(screen.clone(), 100, false));
     send(&exporting, 1, 10);
     let shown = || Ok((screen.text().matches("GET /users/{id}").count() == 10).then_some(()));
     until(within(PATIENCE), "trace on the console", shown).unwrap();
-    assert_eq!(counters.spans_judged(), 0, "the collector may still come");
+    assert_eq!(counters.spans_judged(), 0, "the collector may still answer");
     exporting.shutdown(Duration::from_millis(100));
-    assert_eq!(books(&counters), [0, 0, 10, 0], "exported is what all exporters delivered");
+    assert_eq!(counted(&counters), [0, 0, 10, 0], "exported means delivered by all exporters");
 }
 
-/// A terminal whose reader is gone.
+/// A terminal that was closed.
 struct Closed;
 
 impl Write for Closed {
@@ -258,14 +257,14 @@ impl Write for Closed {
 }
 
 #[test]
-fn a_console_that_nobody_reads_costs_counted_spans() {
+fn spans_for_a_closed_console_are_counted_as_failed() {
     let (exporting, counters) = start(&[], Output::new(Closed, 100, false));
     send(&exporting, 1, 3);
     exporting.shutdown(PATIENCE);
-    assert_eq!(books(&counters), [0, 0, 3, 0]);
+    assert_eq!(counted(&counters), [0, 0, 3, 0]);
 }
 
-/// A terminal that was stopped with Ctrl-S: the write does not return.
+/// A terminal that was stopped with Ctrl-S. A write to it does not return.
 struct Stopped(Receiver<()>);
 
 impl Write for Stopped {
@@ -280,12 +279,12 @@ impl Write for Stopped {
 }
 
 #[test]
-fn a_terminal_that_is_stopped_holds_up_nobody() {
+fn a_stopped_terminal_delays_nothing_else() {
     let (_go_on, stopped) = mpsc::channel();
     let variables = [("OTEL_BSP_MAX_QUEUE_SIZE", "10")];
     let (exporting, counters) = start(&variables, Output::new(Stopped(stopped), 100, false));
     send(&exporting, 1, 25);
     exporting.shutdown(Duration::from_millis(100));
-    let [exported, queue_full, failed, rejected] = books(&counters);
+    let [exported, queue_full, failed, rejected] = counted(&counters);
     assert_eq!((exported, queue_full + failed, rejected), (0, 25, 0));
 }

@@ -13,8 +13,8 @@ use super::process::{Process, Unreadable};
 pub enum CgroupError {
     #[error("no cgroup v2 hierarchy is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup`")]
     NotMounted,
-    #[error("no cgroup `{asked}`: there is no folder {folder}", folder = folder.display(), asked = asked.display())]
-    Unknown { asked: PathBuf, folder: PathBuf },
+    #[error("no cgroup `{given}`: there is no folder {folder}", folder = folder.display(), given = given.display())]
+    Unknown { given: PathBuf, folder: PathBuf },
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 }
@@ -49,18 +49,18 @@ impl Hierarchy {
     ///
     /// # Errors
     /// When there is no such cgroup.
-    pub fn resolve(&self, asked: &Path) -> Result<PathBuf, CgroupError> {
-        let folder = match asked.strip_prefix(&self.mount) {
+    pub fn resolve(&self, given: &Path) -> Result<PathBuf, CgroupError> {
+        let folder = match given.strip_prefix(&self.mount) {
             Ok(relative) => self.mount.join(relative),
-            Err(_) => self.folder(&Path::new("/").join(asked)),
+            Err(_) => self.folder(&Path::new("/").join(given)),
         };
         // The kernel shows paths without links and dots.
         match folder.canonicalize() {
             Ok(found) if found.is_dir() => match found.strip_prefix(&self.mount) {
                 Ok(relative) => Ok(self.root.join(relative)),
-                Err(_) => Err(CgroupError::Unknown { asked: asked.to_owned(), folder }),
+                Err(_) => Err(CgroupError::Unknown { given: given.to_owned(), folder }),
             },
-            _ => Err(CgroupError::Unknown { asked: asked.to_owned(), folder }),
+            _ => Err(CgroupError::Unknown { given: given.to_owned(), folder }),
         }
     }
 

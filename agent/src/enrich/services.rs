@@ -63,9 +63,9 @@ impl Services {
     }
 
     /// Answers a request for a service.
-    pub fn answer(&mut self, whose: &PendingService) {
-        let (pid, comm) = whose.process();
-        whose.set(self.of(pid, comm));
+    pub fn answer(&mut self, pending: &PendingService) {
+        let (pid, comm) = pending.process();
+        pending.set(self.of(pid, comm));
     }
 
     /// The service of a process. `comm` is the kernel's name of it, which is used if it has ended and was never examined.

@@ -11,8 +11,8 @@ use tracing::warn;
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::settings::{Choices, Config};
-use super::sink::SinkRow;
 use super::sinks::{DEFAULT, SINKS};
+use super::starter::SinkRow;
 
 const EXPORTER_VARIABLE: &str = "OTEL_TRACES_EXPORTER";
 /// In a list of exporters: no exporter.

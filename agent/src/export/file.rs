@@ -15,7 +15,8 @@ use tracing::{debug, info, warn};
 use super::batch::Batcher;
 use super::error::StartError;
 use super::json;
-use super::sink::{SinkRow, SpanSink, Starter};
+use super::sink::SpanSink;
+use super::starter::{SinkRow, Starter};
 
 pub(super) const FILE: SinkRow = SinkRow {
     name: "file",

@@ -24,7 +24,8 @@ use tracing::{debug, info, warn};
 use super::batch::{Batch, Batcher};
 use super::error::StartError;
 use super::settings::{Otlp, Protocol};
-use super::sink::{SinkRow, SpanSink, Starter};
+use super::sink::SpanSink;
+use super::starter::{SinkRow, Starter};
 use answer::{Accepted, Refused, Retry};
 use onlooker_engine::model::counters::Counters;
 use retry::Backoff;
@@ -291,7 +292,7 @@ mod tests {
                 "INFO delivering spans to http://collector:4318 again",
                 "WARN http://collector:4318 rejected 1 of 1 spans: too old: [redacted]",
                 "WARN http://collector:4318 rejected 1 of 1 spans",
-                "WARN http://collector:4318 accepted 1 spans and said: use gzip",
+                "WARN http://collector:4318 accepted 1 spans with the message: use gzip",
             ]
         );
     }

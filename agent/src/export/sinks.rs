@@ -1,6 +1,6 @@
 //! The table of sinks.
 
-use super::sink::SinkRow;
+use super::starter::SinkRow;
 use super::{console, file, otlp};
 
 /// All sinks. A new sink is a row here and a file with the row in it.

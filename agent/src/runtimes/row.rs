@@ -30,6 +30,9 @@ pub struct Runtime {
     pub work: Work,
     /// Exceptions to `work`. The first whose condition holds is taken.
     pub work_exceptions: &'static [(When, Work)],
+    /// The unit of work that the kernel side reads from the process besides its thread: one of the constants of
+    /// [`onlooker_common::unit`].
+    pub unit_of_work: Option<u32>,
     /// Whether it runs programs with names of their own, so that its own name says nothing about the service.
     pub interprets: bool,
     /// Names the service of a process whose executable is the runtime's own or one of `hosts`. All others are named
@@ -112,6 +115,7 @@ impl Runtime {
         version: Version::Unknown,
         work: Work::ThreadUntilProvenOtherwise,
         work_exceptions: &[],
+        unit_of_work: None,
         interprets: false,
         service_name: compiled::service_name,
         hosts: &[],

@@ -31,7 +31,7 @@ pub(super) struct Callers {
     callers: FxHashMap<u32, Caller>,
     /// The earliest of theirs, or before it.
     next_look: Option<Instant>,
-    /// Since when the turns of nobody matter.
+    /// Since when ticks matter for no caller.
     idle_since: Option<Instant>,
 }
 
@@ -56,12 +56,12 @@ impl Callers {
         self.callers.remove(&tgid);
     }
 
-    /// When the next look is due, if anybody is to be looked at.
+    /// When the next look is due, if there is any caller.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.next_look
     }
 
-    /// Looks at those whose time has come; `look` gives none for one that is not selected any more.
+    /// Looks at callers that are due. `look` returns None for a process that is no longer selected.
     pub(super) fn look(&mut self, now: Instant, mut look: impl FnMut(u32) -> Option<Seen>) {
         self.callers.retain(|tgid, caller| {
             if caller.next_look > now {

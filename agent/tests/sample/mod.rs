@@ -12,10 +12,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry_sdk::Resource;
 
-/// What tests allow an exporter for ending: it is never used up where all is well.
+/// How long exporters may take to end. Without a fault they take much less.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends a shipment of `count` spans of two services; the ids begin at `first`.
+/// Sends a shipment of `count` spans of two services. The first id is `first`.
 pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
     let services = ["shop", "stock"].map(|name| {
         let resource = Resource::builder_empty().with_service_name(name).build();
@@ -41,22 +41,22 @@ pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
     }
 }
 
-/// Exporters as these variables say, and their books.
+/// The exporters that these variables choose, and their counters.
 pub(crate) fn start(variables: &[(&str, &str)], output: Output) -> (Exporting, Arc<Counters>) {
     let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
-    let config = Config::read(&Choices::default(), &variable).expect("the variables are right");
+    let config = Config::read(&Choices::default(), &variable).expect("the variables are valid");
     let counters = Arc::new(Counters::default());
     (export::start(&config, output, Arc::clone(&counters)).expect("exporting starts"), counters)
 }
 
-/// An output that nobody looks at.
-pub(crate) fn unseen() -> Output {
+/// An output that is discarded.
+pub(crate) fn discarded() -> Output {
     Output::new(std::io::sink(), 120, false)
 }
 
 /// Exported, queue full, failed, rejected; together they must be the spans made.
-pub(crate) fn books(counters: &Counters) -> [u64; 4] {
-    assert_eq!(counters.spans_made.get(), counters.spans_judged(), "every span is judged once");
+pub(crate) fn counted(counters: &Counters) -> [u64; 4] {
+    assert_eq!(counters.spans_made.get(), counters.spans_judged(), "every span is counted once");
     [
         counters.spans_exported.get(),
         counters.spans_dropped_queue_full.get(),

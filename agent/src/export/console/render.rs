@@ -229,12 +229,12 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `text` without what a terminal would act upon: controls, and marks that turn the direction of text.
+/// `text` without characters that control a terminal: control characters and marks that change the text direction.
 fn clean(text: &str) -> String {
-    let acted_upon = |c: char| {
+    let controls_terminal = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if acted_upon(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if controls_terminal(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn length(text: &str) -> usize {
@@ -308,7 +308,7 @@ server GET /users/{id}             shop   ━━━━━━━━━━━━�
     }
 
     #[test]
-    fn spans_without_their_parent_are_shown_apart() {
+    fn spans_without_their_parent_are_drawn_last() {
         let shop = service("shop");
         let remote = Span { parent: from_elsewhere(50), ..sample::span(1, &shop) };
         let spans = [call(3, 99, "SELECT b", &shop, 0, 1), call(4, 3, "x", &shop, 0, 1), remote];
@@ -319,7 +319,7 @@ server GET /users/{id}             shop   ━━━━━━━━━━━━�
     }
 
     #[test]
-    fn a_circle_of_parents_is_drawn_once() {
+    fn a_cycle_of_parents_is_drawn_once() {
         let shop = service("shop");
         let spans = [call(1, 2, "a", &shop, 0, 1), call(2, 1, "b", &shop, 0, 1), call(3, 3, "self", &shop, 0, 1)];
         let drawn = trace(&spans, PLAIN);
@@ -338,7 +338,7 @@ server GET /users/{id}             shop   ━━━━━━━━━━━━�
     }
 
     #[test]
-    fn names_cannot_command_the_terminal() {
+    fn names_cannot_control_the_terminal() {
         let hostile = Span { name: "GET /\x1b[2J\u{202e}\r\n".into(), ..sample::span(1, &service("a\x07b")) };
         let drawn = trace(&[hostile], PLAIN);
         assert!(drawn.contains("GET /�[2J���") && drawn.contains("a�b"), "{drawn:?}");
@@ -346,7 +346,7 @@ server GET /users/{id}             shop   ━━━━━━━━━━━━�
     }
 
     #[test]
-    fn colour_only_where_it_is_wanted() {
+    fn colour_is_used_only_if_enabled() {
         let spans = [sample::span(1, &service("shop"))];
         assert!(!trace(&spans, PLAIN).contains('\x1b'));
         assert!(trace(&spans, Look { colour: true, ..PLAIN }).contains("\x1b[36mshop\x1b[0m"));

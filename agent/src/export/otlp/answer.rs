@@ -17,7 +17,7 @@ impl Accepted {
     /// The answer in words, for a request of `spans` spans.
     pub(super) fn remark(&self, spans: usize) -> String {
         match (self.rejected_spans, self.message.as_str()) {
-            (0, message) => format!("accepted {spans} spans and said: {message}"),
+            (0, message) => format!("accepted {spans} spans with the message: {message}"),
             (rejected, "") => format!("rejected {rejected} of {spans} spans"),
             (rejected, message) => format!("rejected {rejected} of {spans} spans: {message}"),
         }
