@@ -2,8 +2,14 @@
 
 use std::fs;
 
-use opentelemetry::KeyValue;
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_semantic_conventions::attribute::{HOST_ARCH, HOST_ID, HOST_NAME, OS_TYPE};
+
+use super::environment::Environment;
+
+/// How the keys of attributes begin that describe one service or process. In the environment of the agent they describe
+/// the agent.
+const OF_ONE_PROCESS: [&str; 3] = ["service.", "process.", "telemetry."];
 
 /// What all services of the host have in common.
 #[derive(Debug, Clone, Default)]
@@ -14,8 +20,32 @@ pub struct Host {
 }
 
 impl Host {
+    /// Reads the host, and the agent's own `OTEL_RESOURCE_ATTRIBUTES`: attributes such as `deployment.environment.name`
+    /// belong to every service of the host.
     #[must_use]
     pub fn read() -> Self {
+        let mut host = Self::detect();
+        let given = std::env::var_os("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+        if !host.add(&given.to_string_lossy()) {
+            tracing::warn!("OTEL_RESOURCE_ATTRIBUTES of the agent is malformed or too long; it is ignored");
+        }
+        host
+    }
+
+    /// Adds attributes given as `key=value,...`, in place of detected ones. False if they are malformed.
+    fn add(&mut self, given: &str) -> bool {
+        let environment = Environment::parse(format!("OTEL_RESOURCE_ATTRIBUTES={given}").as_bytes());
+        for (key, value) in environment.attributes {
+            if !OF_ONE_PROCESS.iter().any(|prefix| key.starts_with(prefix)) {
+                let key = Key::from(key);
+                self.attributes.retain(|attribute| attribute.key != key);
+                self.attributes.push(KeyValue::new(key, value));
+            }
+        }
+        !environment.malformed
+    }
+
+    fn detect() -> Self {
         // In a container that shares the host's pid namespace, the host's files are reachable through process 1.
         let id = ["/proc/1/root/etc/machine-id", "/etc/machine-id", "/var/lib/dbus/machine-id"]
             .into_iter()
@@ -65,6 +95,18 @@ mod tests {
         }
         assert!(host.boot.len() > "/".len());
         assert!(host.attributes.iter().any(|attribute| attribute.key.as_str() == HOST_NAME));
+    }
+
+    /// Issue 7, fault 17.
+    #[test]
+    fn resource_attributes_of_the_agent_are_added_for_every_service() {
+        let mut host = Host { attributes: vec![KeyValue::new(HOST_NAME, "detected")], ..Host::default() };
+        assert!(host.add("deployment.environment.name=test,service.name=agent,process.pid=1,host.name=given"));
+        let expected = [KeyValue::new("deployment.environment.name", "test"), KeyValue::new(HOST_NAME, "given")];
+        assert_eq!(host.attributes, expected);
+        assert!(!host.add("malformed"));
+        assert_eq!(host.attributes, expected);
+        assert!(host.add(""));
     }
 
     #[test]
