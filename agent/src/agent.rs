@@ -160,6 +160,11 @@ impl Agent {
         }
     }
 
+    /// Opens files of spans again before the next span is written.
+    pub fn reopen_files(&self) {
+        self.exporting.reopen_files();
+    }
+
     /// The counters so far.
     #[must_use]
     pub fn summary(&self) -> Summary {

@@ -69,6 +69,9 @@ pub struct Tracing {
     /// Also append spans to this file as OTLP JSON lines. Without another exporter, it replaces the console
     #[arg(long, value_name = "PATH", help_heading = "Export")]
     pub file: Option<PathBuf>,
+    /// Rename the file to PATH.1 before it becomes larger than this, and begin a new one
+    #[arg(long, value_name = "BYTES", requires = "file", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Export")]
+    pub file_max_bytes: Option<u64>,
     /// Bytes captured per run of requests on a connection, 256 to 65536
     #[arg(long, value_name = "BYTES", default_value_t = limits::REQUEST_CAPTURE, help_heading = "Recorder",
           value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
@@ -94,7 +97,8 @@ pub struct Tracing {
 impl Tracing {
     #[must_use]
     pub fn choices(&self) -> export::Choices {
-        export::Choices { exporters: self.export.clone(), endpoint: self.endpoint.clone(), file: self.file.clone() }
+        let file = self.file.clone().map(|path| export::SpanFile { path, max_bytes: self.file_max_bytes });
+        export::Choices { exporters: self.export.clone(), endpoint: self.endpoint.clone(), file }
     }
 }
 

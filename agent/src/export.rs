@@ -26,12 +26,13 @@ mod starter;
 mod threads;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 pub use buffers::Buffers;
 pub use error::{ConfigError, StartError};
 pub use output::Output;
-pub use settings::{Choices, Config, Headers, Otlp, Protocol, Schedule, Tls};
+pub use settings::{Choices, Config, Headers, Otlp, Protocol, Schedule, SpanFile, Tls};
 
 use account::{Account, Ticket};
 use onlooker_engine::model::counters::Counters;
@@ -46,6 +47,7 @@ use threads::Stop;
 pub struct Exporting {
     account: Arc<Account>,
     sinks: Vec<Box<dyn SpanSink>>,
+    reopen_files: Arc<AtomicBool>,
     stop: Stop,
 }
 
@@ -57,12 +59,14 @@ pub struct Exporting {
 pub fn start(config: &Config, output: Output, counters: Arc<Counters>) -> Result<Exporting, StartError> {
     let (threads, stop) = threads::threads();
     let account = Account::new(Arc::clone(&counters));
-    let mut starter = Starter { config, counters, output: Some(output), account, threads };
+    let reopen_files = Arc::<AtomicBool>::default();
+    let mut starter =
+        Starter { config, counters, output: Some(output), account, reopen_files: Arc::clone(&reopen_files), threads };
     let mut sinks = Vec::new();
     for sink in SINKS {
         sinks.extend((sink.start)(&mut starter)?);
     }
-    Ok(Exporting { account: Arc::new(starter.account), sinks, stop })
+    Ok(Exporting { account: Arc::new(starter.account), sinks, reopen_files, stop })
 }
 
 impl Exporting {
@@ -72,9 +76,14 @@ impl Exporting {
         Shipment { exporting: self, ticket: self.account.ticket(), spans: 0 }
     }
 
+    /// Opens files again before the next span is written, because they may have been renamed.
+    pub fn reopen_files(&self) {
+        self.reopen_files.store(true, Relaxed);
+    }
+
     /// Delivers the remaining spans, for at most `within`. What is not delivered by then counts as failed.
     pub fn shutdown(self, within: Duration) {
-        let Self { account, sinks, stop } = self;
+        let Self { account, sinks, stop, .. } = self;
         stop.announce(within);
         drop(sinks);
         stop.wait(within);

@@ -84,33 +84,44 @@ fn run(options: &Run) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        // SIGHUP: the terminal was closed. Under nohup the agent continues.
+        // SIGHUP reopens the file of spans, if there is one. Otherwise it means that the terminal was closed, which is
+        // ignored under nohup.
+        let reopens = options.tracing.file.is_some();
         let hang_up = SignalKind::hangup();
-        let mut hang_up = (!is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
+        let mut hang_up = (reopens || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut print_counters = signal(SignalKind::user_defined1())?;
         let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
         print_line(&format!("ready: {} processes selected", agent.selected));
         let watched = loop {
-            let mut continues = false;
+            let mut request = Request::Stop;
             let until = async {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
-                    () = received(hang_up.as_mut()) => {}
-                    _ = print_counters.recv() => continues = true,
+                    () = received(hang_up.as_mut()) => if reopens { request = Request::ReopenFiles },
+                    _ = print_counters.recv() => request = Request::PrintCounters,
                 }
             };
-            match agent.watch_until(until).await {
-                Ok(()) if continues => {
+            match (agent.watch_until(until).await, request) {
+                (Ok(()), Request::PrintCounters) => {
                     print_line("so far:");
                     summarise(&agent.summary());
                 }
-                watched => break watched,
+                (Ok(()), Request::ReopenFiles) => agent.reopen_files(),
+                (watched, _) => break watched,
             }
         };
         summarise(&agent.stop());
         watched.map(|()| ExitCode::SUCCESS)
     })
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy)]
+enum Request {
+    Stop,
+    PrintCounters,
+    ReopenFiles,
 }
 
 /// Waits for a signal, or forever if it is ignored.

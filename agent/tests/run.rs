@@ -2,8 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::io::{BufRead as _, BufReader};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use onlooker_tests::wait::{until, within};
 
 /// A program that ends when its stdin is closed.
 struct Started(Child);
@@ -57,6 +63,46 @@ fn sighup_is_ignored_under_nohup() {
         agent.signal(libc::SIGUSR1);
         assert!(lines.any(|line| line == "onlooker: so far:"));
     }
+    agent.signal(libc::SIGTERM);
+    assert!(agent.0.wait().unwrap().success());
+}
+
+/// Issue 7, fault 16: logrotate sends SIGHUP after it renamed the file.
+#[test]
+fn sighup_reopens_the_file_of_spans() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, renamed) = (folder.path().join("spans"), folder.path().join("spans.1"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    // Each line that it reads is a request.
+    let script = "while read line; do curl --silent --noproxy '*' --output /dev/null \"$0\"; done";
+    let mut shell = Started::new(Command::new("sh").args(["-c", script, &url]));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_onlooker"));
+    run.args(["run", "--pid", &shell.0.id().to_string(), "--file", file.to_str().unwrap()]);
+    let mut agent = Started::new(run.env("OTEL_TRACES_EXPORTER", "none"));
+    let mut lines = BufReader::new(agent.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "onlooker: ready: 1 processes selected"));
+
+    let mut request = || {
+        shell.0.stdin.as_mut().unwrap().write_all(b"request\n").unwrap();
+        let (mut client, _) = listener.accept().unwrap();
+        client.read(&mut [0; 4096]).unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    };
+    let written = |file: &Path| {
+        let ready = || Ok(file.metadata().is_ok_and(|metadata| metadata.len() > 0).then_some(()));
+        until(within(Duration::from_secs(20)), "a span in the file", ready).unwrap();
+    };
+    request();
+    written(&file);
+    fs::rename(&file, &renamed).unwrap();
+    agent.signal(libc::SIGHUP);
+    // The answer comes after the signal before it was handled.
+    agent.signal(libc::SIGUSR1);
+    assert!(lines.any(|line| line == "onlooker: so far:"));
+    request();
+    written(&file);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     agent.signal(libc::SIGTERM);
     assert!(agent.0.wait().unwrap().success());
 }

@@ -1,20 +1,18 @@
 //! Appends requests to a file as OTLP JSON, one `ExportTraceServiceRequest` per line. This is the format of the Collector's
 //! file exporter and receiver.
-//!
-//! A line that could not be written completely is removed again. So a full disk costs spans, which are counted, and the
-//! next line is tried. If the file ends within a line, left by an agent that was killed, a new line is begun first.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+mod target;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use self::target::TargetFile;
 use super::batch::Batcher;
 use super::error::StartError;
 use super::json;
+use super::settings::SpanFile;
 use super::sink::SpanSink;
 use super::starter::{SinkRow, Starter};
 
@@ -30,51 +28,47 @@ pub(super) const FILE: SinkRow = SinkRow {
 };
 
 fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
-    let Some(path) = starter.config.file.clone() else { return Ok(None) };
+    let Some(file) = starter.config.file.clone() else { return Ok(None) };
     let (batcher, sink) = starter.batcher();
-    starter.threads.spawn("export-file", move || Ok(Lines::open(path)?.run(batcher)))?;
+    let reopen = Arc::clone(&starter.reopen_files);
+    starter.threads.spawn("export-file", move || Ok(Lines::open(file, reopen)?.run(batcher)))?;
     Ok(Some(sink))
 }
 
 #[derive(Debug)]
 struct Lines {
-    path: PathBuf,
-    file: File,
+    target: TargetFile,
+    /// Set when the file must be opened again.
+    reopen: Arc<AtomicBool>,
     /// The last write failed. This is logged once, not for each line.
     failing: bool,
-    /// The file ends within a line: from before, or because a line could not be removed from a file that is not regular.
-    torn: bool,
 }
 
 impl Lines {
-    fn open(path: PathBuf) -> Result<Self, StartError> {
-        match OpenOptions::new().append(true).create(true).open(&path) {
-            Ok(file) => {
-                let torn = is_torn(&file, &path).unwrap_or_else(|error| {
-                    debug!("cannot read the end of {}: {error}", path.display());
-                    false
-                });
-                Ok(Self { path, file, failing: false, torn })
-            }
-            Err(error) => Err(StartError::File { path, error }),
-        }
+    fn open(file: SpanFile, reopen: Arc<AtomicBool>) -> Result<Self, StartError> {
+        let SpanFile { path, max_bytes } = file;
+        let target = TargetFile::open(path.clone(), max_bytes).map_err(|error| StartError::File { path, error })?;
+        Ok(Self { target, reopen, failing: false })
     }
 
     /// Writes the requests of `batcher` until it is closed and empty.
     async fn run(mut self, batcher: Arc<Batcher>) {
         while let Some((request, batch)) = batcher.next().await {
+            if self.reopen.swap(false, Relaxed) {
+                self.target.reopen();
+            }
             let mut line = json::from_protobuf(&request);
             line.push(b'\n');
-            match self.append(&line) {
+            match self.target.append(&line).await {
                 Ok(()) => {
                     if std::mem::take(&mut self.failing) {
-                        info!("writing spans to {} again", self.path.display());
+                        info!("writing spans to {} again", self.target.path().display());
                     }
                     batch.delivered(0);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.failing, true) {
-                        warn!("cannot write spans to {}: {error}; spans are being lost", self.path.display());
+                        warn!("cannot write spans to {}: {error}; spans are being lost", self.target.path().display());
                     }
                 }
             }
@@ -83,35 +77,12 @@ impl Lines {
             tokio::task::yield_now().await;
         }
     }
-
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let regular = self.file.metadata()?.is_file();
-        if self.torn {
-            self.file.write_all(b"\n")?;
-            self.torn = false;
-        }
-        let end = if regular { self.file.seek(SeekFrom::End(0))? } else { 0 };
-        let written = self.file.write_all(line);
-        if written.is_err() {
-            self.torn = !(regular && self.file.set_len(end).is_ok());
-        }
-        written
-    }
-}
-
-/// Whether a regular file ends within a line. Permission to write it does not imply permission to read it.
-fn is_torn(file: &File, path: &Path) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() == 0 {
-        return Ok(false);
-    }
-    let mut last = [0];
-    File::open(path)?.read_exact_at(&mut last, metadata.len() - 1)?;
-    Ok(last != *b"\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use rstest::rstest;
 
@@ -121,6 +92,10 @@ mod tests {
     use crate::export::settings::Schedule;
     use onlooker_engine::model::counters::Counters;
     use onlooker_engine::testing as sample;
+
+    fn lines(path: &Path) -> Lines {
+        Lines::open(SpanFile { path: path.to_owned(), max_bytes: None }, Arc::default()).unwrap()
+    }
 
     fn batcher_with_spans(sends: u64, counters: &Arc<Counters>) -> Arc<Batcher> {
         let schedule = Schedule { max_batch_size: 1, ..Schedule::default() };
@@ -141,7 +116,7 @@ mod tests {
     async fn writing_stops_at_the_deadline_although_there_is_more() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let counters = Arc::new(Counters::default());
-        let lines = Lines::open(file.path().to_owned()).unwrap();
+        let lines = lines(file.path());
         tokio::select! {
             () = lines.run(batcher_with_spans(50, &counters)) => panic!("writing was not stopped"),
             () = tokio::task::yield_now() => {}
@@ -158,7 +133,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), before).unwrap();
         let counters = Arc::new(Counters::default());
-        Lines::open(file.path().to_owned()).unwrap().run(batcher_with_spans(2, &counters)).await;
+        lines(file.path()).run(batcher_with_spans(2, &counters)).await;
         let written = std::fs::read_to_string(file.path()).unwrap();
         let mut lines = written.lines();
         assert_eq!(lines.next(), Some("before"));
@@ -173,24 +148,13 @@ mod tests {
     #[tokio::test]
     async fn spans_for_a_full_disk_are_counted_as_failed() {
         let counters = Arc::new(Counters::default());
-        Lines::open("/dev/full".into()).unwrap().run(batcher_with_spans(3, &counters)).await;
+        lines("/dev/full".as_ref()).run(batcher_with_spans(3, &counters)).await;
         assert_eq!((counters.spans_exported.get(), counters.spans_dropped_export_failed.get()), (0, 3));
     }
 
     #[test]
     fn the_error_names_a_file_that_cannot_be_opened() {
-        let error = Lines::open("/nowhere/spans".into()).unwrap_err().to_string();
+        let error = Lines::open("/nowhere/spans".into(), Arc::default()).unwrap_err().to_string();
         assert!(error.starts_with("cannot open /nowhere/spans to append spans: No such file"), "{error}");
-    }
-
-    #[test]
-    fn an_incomplete_line_is_ended_before_the_next() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut lines = Lines::open(file.path().to_owned()).unwrap();
-        lines.file.write_all(b"half").unwrap();
-        lines.torn = true;
-        lines.append(b"whole\n").unwrap();
-        lines.append(b"next\n").unwrap();
-        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "half\nwhole\nnext\n");
     }
 }

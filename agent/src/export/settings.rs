@@ -16,7 +16,7 @@ pub struct Choices {
     /// Like `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<String>,
     /// A file to append OTLP JSON lines to, in addition to the other sinks.
-    pub file: Option<PathBuf>,
+    pub file: Option<SpanFile>,
 }
 
 /// Which sinks export spans, and when.
@@ -24,11 +24,24 @@ pub struct Choices {
 pub struct Config {
     pub otlp: Option<Otlp>,
     pub console: bool,
-    /// OTLP JSON lines are appended to this file.
-    pub file: Option<PathBuf>,
+    pub file: Option<SpanFile>,
     pub schedule: Schedule,
     /// Variables with invalid values, which were ignored.
     pub ignored: Vec<ConfigError>,
+}
+
+/// A file that OTLP JSON lines are appended to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpanFile {
+    pub path: PathBuf,
+    /// A file that would become larger is renamed to `PATH.1`, and a new one begun.
+    pub max_bytes: Option<u64>,
+}
+
+impl From<&str> for SpanFile {
+    fn from(path: &str) -> Self {
+        Self { path: path.into(), max_bytes: None }
+    }
 }
 
 /// How a collector is reached.

@@ -1,6 +1,7 @@
 //! A row of the table of sinks, and what a sink is started with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::account::{Account, SinkQueue};
 use super::batch::{BatchSink, Batcher};
@@ -32,6 +33,8 @@ pub(super) struct Starter<'a> {
     /// For the sink that prints, which takes it.
     pub(super) output: Option<Output>,
     pub(super) account: Account,
+    /// Set to make sinks open their files again.
+    pub(super) reopen_files: Arc<AtomicBool>,
     pub(super) threads: Threads,
 }
 
