@@ -160,6 +160,42 @@ fn with_the_event_of_any_operation_lost_what_is_told_is_true() {
     }
 }
 
+#[rstest]
+fn adjacent_events_that_are_lost_make_nothing_untrue(#[values(2, 3, 4, 5)] count: usize) {
+    let recorded = Talk::all_recorded("http1").into_iter().map(|name| (Talk::recorded("http1", &name), name));
+    for (talk, name) in recorded.chain([(conversation(), "conversation".to_owned())]) {
+        let truth = play(&talk);
+        for (what, talk) in talk.losses_everywhere(count) {
+            assert_true(&format!("{name}, {what}"), &play(&talk), &truth);
+        }
+    }
+}
+
+#[test]
+fn events_that_are_lost_at_random_make_nothing_untrue() {
+    for name in Talk::all_recorded("http1") {
+        let talk = Talk::recorded("http1", &name);
+        let truth = play(&talk);
+        for (what, talk) in talk.losses_at_random(12, 100).chain(talk.losses_at_random(4, 100)) {
+            assert_true(&format!("{name}, {what}"), &play(&talk), &truth);
+        }
+    }
+}
+
+#[test]
+fn a_response_two_runs_later_answers_a_request_that_was_not_seen() {
+    let talk = Talk::new()
+        .request(get("/1"))
+        .lost(ToClient, OK_EMPTY)
+        .lost(ToServer, get("/2"))
+        .response("HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n")
+        .request(get("/3"))
+        .response(OK_EMPTY);
+    let outcome = play(&talk);
+    assert_eq!(told(&outcome), [("/3", Some(200))]);
+    assert_eq!((outcome.orphans(), outcome.lost()), (1, vec![LossReason::ResponseMissing]));
+}
+
 #[test]
 fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
     let of_length =

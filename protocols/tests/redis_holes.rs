@@ -220,6 +220,45 @@ fn a_hole_anywhere_makes_nothing_untrue_and_costs_no_more_than_a_turn(#[values(1
     }
 }
 
+#[rstest]
+fn adjacent_events_that_are_lost_make_nothing_untrue(#[values(2, 3, 4, 5)] count: usize) {
+    for name in Talk::all_recorded("redis") {
+        let talk = Talk::recorded("redis", &name);
+        let truth = play(&talk);
+        for (what, talk) in talk.losses_everywhere(count) {
+            assert_true(&format!("{name}: {what}"), &play(&talk), &truth);
+        }
+    }
+}
+
+#[test]
+fn events_that_are_lost_at_random_make_nothing_untrue() {
+    for name in Talk::all_recorded("redis") {
+        let talk = Talk::recorded("redis", &name);
+        let truth = play(&talk);
+        for (what, talk) in talk.losses_at_random(12, 100).chain(talk.losses_at_random(4, 100)) {
+            assert_true(&format!("{name}: {what}"), &play(&talk), &truth);
+        }
+    }
+}
+
+#[test]
+fn a_reply_two_runs_later_answers_a_request_that_was_not_seen() {
+    let talk = Talk::new()
+        .request(ask("GET a"))
+        .response("_\r\n")
+        .request(ask("INCR a"))
+        .lost(ToClient, ":1\r\n")
+        .lost(ToServer, ask("LPOP a"))
+        .lost(ToClient, "-WRONGTYPE no\r\n")
+        .lost(ToServer, ask("RPOP a"))
+        .response("-WRONGTYPE no\r\n")
+        .request(ask("GET a"))
+        .response("$1\r\n1\r\n");
+    let outcome = play(&talk);
+    assert_eq!(lines(&outcome), ["GET ?", "GET ? | @?"]);
+}
+
 #[test]
 fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
     let talk = Talk::new()

@@ -23,6 +23,7 @@ use std::borrow::Cow;
 
 use compact_str::CompactString;
 
+use crate::kit::holes::{Hole, Released, ResponseHoles};
 use crate::{Begun, Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
 use body::{Body, Framing};
 use head::{RequestHead, ResponseHead};
@@ -71,6 +72,7 @@ pub struct Http1 {
     requests: Side,
     responses: Side,
     pairing: Pairing,
+    holes: ResponseHoles,
     /// Nothing more is looked at: the protocol was switched (`None`), or can't be followed for this reason.
     over: Option<Option<&'static str>>,
 }
@@ -84,6 +86,7 @@ impl Http1 {
             requests: Side::new(Direction::ToServer, from_start),
             responses: Side::new(Direction::ToClient, from_start),
             pairing: Pairing::new(from_start),
+            holes: ResponseHoles::default(),
             over: None,
         }
     }
@@ -95,13 +98,38 @@ impl Http1 {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
+        match (direction, content) {
+            (Direction::ToServer, Content::Bytes(_)) => {
+                let released = self.holes.request();
+                self.released(released, found)?;
+                self.follow(|this| this.request(content, at, found))
+            }
+            (Direction::ToServer, Content::Gap(_)) => self.follow(|this| this.request(content, at, found)),
+            (Direction::ToClient, _) => {
+                let is_ambiguous = self.holes.is_ambiguous(at);
+                let released = self.holes.response(at);
+                self.released(released, found)?;
+                match content {
+                    Content::Gap(missing) if is_ambiguous => self.holes.hold(missing, at),
+                    _ => self.follow(|this| this.response(content, at, Hole::Skipped, found))?,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A hole in the responses was held back, and it is known now what it is.
+    #[inline]
+    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        let Some((missing, at, hole)) = released else { return Ok(()) };
+        self.follow(|this| this.response(Content::Gap(missing), at, hole, found))
+    }
+
+    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
         let result = match self.over {
             Some(None) => Ok(()),
             Some(Some(reason)) => Err(reason),
-            None => match direction {
-                Direction::ToServer => self.request(content, at, found),
-                Direction::ToClient => self.response(content, at, found),
-            },
+            None => step(self),
         };
         result.map_err(|reason| {
             self.over = Some(Some(reason));
@@ -174,10 +202,17 @@ impl Http1 {
         }
     }
 
-    fn response(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
-        // A hole in a run that is over: its event was lost, and its time is unknown.
+    fn response(
+        &mut self,
+        content: Content<'_>,
+        at: Moment,
+        hole: Hole,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        // A hole in a run that is over is shown only now as well.
         let is_earlier = matches!(content, Content::Gap(_)) && self.pairing.is_overtaken(at.run);
-        if is_earlier {
+        let hole = if is_earlier { Hole::Unrecorded } else { hole };
+        if hole == Hole::Unrecorded {
             self.pairing.hear();
         }
         // The client went on and is answered: a body that ends with the connection would have ended with it.
@@ -196,14 +231,14 @@ impl Http1 {
                     found.push(Finding::HeadCut(Direction::ToClient));
                     let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
-                    self.pairing.received(until, None, self.body_end(is_earlier));
+                    self.pairing.received(until, None, self.body_end(hole));
                 }
                 Step::Over => self.pairing.finish(found),
                 Step::Passed { until, content, ended: false } => {
-                    self.pairing.received(until, content, self.body_end(is_earlier));
+                    self.pairing.received(until, content, self.body_end(hole));
                 }
                 Step::Passed { until, content, ended: true } => {
-                    let end = if is_earlier { BodyEnd::PerhapsEarlier } else { BodyEnd::Perhaps };
+                    let end = if hole == Hole::Unrecorded { BodyEnd::PerhapsUnrecorded } else { BodyEnd::Perhaps };
                     self.pairing.received(until, content, end);
                     self.pairing.end_body(found);
                 }
@@ -276,12 +311,20 @@ impl Http1 {
         self.pairing.begin_body(framing.length());
     }
 
-    fn body_end(&self, is_earlier: bool) -> BodyEnd {
-        match (self.responses.end_may_be_hidden(), is_earlier) {
+    fn body_end(&self, hole: Hole) -> BodyEnd {
+        match (self.responses.end_may_be_hidden(), hole) {
+            (true, Hole::Skipped) => BodyEnd::Perhaps,
+            (true, Hole::Unrecorded) => BodyEnd::PerhapsUnrecorded,
+            (false, Hole::Unrecorded) if self.responses.is_until_close() => BodyEnd::PerhapsUnrecorded,
             (false, _) => BodyEnd::Ahead,
-            (true, false) => BodyEnd::Perhaps,
-            (true, true) => BodyEnd::PerhapsEarlier,
         }
+    }
+
+    /// No more comes: a hole that is held back was not recorded.
+    fn release_last(&mut self, found: &mut Vec<Finding>) {
+        let released = self.holes.end();
+        // If it cannot be followed, `over` says so from now on.
+        let _ = self.released(released, found);
     }
 
     fn switch(&mut self, found: &mut Vec<Finding>) {
@@ -319,6 +362,7 @@ impl Parser for Http1 {
     /// A response side that ended answers nothing more: what is open is reported at once.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         if direction == Direction::ToClient {
+            self.release_last(found);
             if self.over.is_none() && self.responses.ends_with_connection() {
                 self.pairing.end_with_connection(found);
             }
@@ -329,6 +373,7 @@ impl Parser for Http1 {
     /// Without [`end`](Parser::end) before it, the server had not said all it had to say (RFC 9112 8): the client went
     /// away, whatever it had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.release_last(found);
         self.pairing.close(why, at, self.over.is_some(), found);
     }
 

@@ -41,6 +41,13 @@ impl Open {
         }
     }
 
+    /// Whether bytes in `run` can belong to its body if nothing but their place says so. The conversation turns amid a
+    /// request only for a 100 (Continue).
+    pub(super) fn may_continue_in(&self, run: u32) -> bool {
+        let waited = self.expects_continue && self.last_run == self.exchange.request_start.run;
+        run == self.last_run || (waited && run == self.last_run.wrapping_add(2))
+    }
+
     /// More of its response's body passed.
     pub(super) fn received(&mut self, until: Moment, content: Option<u64>) {
         self.exchange.response_end = Some(until);

@@ -41,8 +41,8 @@ pub(super) enum BodyEnd {
     Ahead,
     /// It can have passed with the last bytes, at their time.
     Perhaps,
-    /// It can have passed in a hole, at an unknown time.
-    PerhapsEarlier,
+    /// It can have passed in an operation that was not recorded, at an unknown time.
+    PerhapsUnrecorded,
 }
 
 impl Pairing {
@@ -91,11 +91,17 @@ impl Pairing {
 
     /// More of the newest request's body passed. The request may have been answered already.
     pub(super) fn sent(&mut self, until: Moment, content: Option<u64>, ended: bool) {
-        if let Some(newest) = self.requests.back_mut().filter(|newest| newest.is_sending) {
-            newest.sent(until, content);
-            // An end that was only recognized may turn out to be none. Then more of the body passes in the same run.
-            newest.is_sending = !ended || content.is_none();
+        let Some(newest) = self.requests.back_mut().filter(|newest| newest.is_sending) else { return };
+        if content.is_none() && !newest.may_continue_in(until.run) {
+            // It belongs to a request of which a hole hides the beginning.
+            newest.is_sending = false;
+            let run = newest.last_run;
+            self.requests.push_unseen(0, run);
+            return;
         }
+        newest.sent(until, content);
+        // An end that was only recognized may turn out to be none. Then more of the body passes in the same run.
+        newest.is_sending = !ended || content.is_none();
     }
 
     /// The newest request has ended, perhaps because the client left out the rest of its body.
@@ -140,7 +146,8 @@ impl Pairing {
         let Self { requests, account, response } = self;
         let mut lost = |request| response.settle(request, client, account, found);
         if !requests.is_locked() || requests.front().is_none() {
-            match requests.match_run(start, &mut lost) {
+            let continues = requests.back_mut().is_some_and(|newest| newest.is_sending);
+            match requests.match_run(start, continues, &mut lost) {
                 Matched::Front { several: false, .. } | Matched::Unseen => {}
                 Matched::Front { several: true, .. } => {
                     requests.lose_run(start.run, &mut lost);
@@ -207,7 +214,7 @@ impl Pairing {
     pub(super) fn end_body(&mut self, found: &mut Vec<Finding>) {
         let Response::UnderWay { end, .. } = self.response else { return };
         self.requests.relock();
-        if end == BodyEnd::PerhapsEarlier {
+        if end == BodyEnd::PerhapsUnrecorded {
             self.response = Response::Awaited;
             if let Some(request) = self.requests.pop_front().and_then(|front| front.into_open()) {
                 self.account.lose(request.exchange.request_start, LossReason::ResponseMissing, found);
@@ -242,7 +249,7 @@ impl Pairing {
             Response::UnderWay { end: BodyEnd::Perhaps, .. } => {
                 self.requests.len() == 1 && self.requests.client() == Client::Waits
             }
-            Response::UnderWay { end: BodyEnd::PerhapsEarlier, .. } | Response::Awaited => false,
+            Response::UnderWay { end: BodyEnd::PerhapsUnrecorded, .. } | Response::Awaited => false,
         };
         if is_complete {
             self.finish(found);

@@ -9,6 +9,8 @@
 //! has had all earlier responses when it sends the next run of requests. So:
 //!
 //! - A response in run `r` answers the last run of requests before `r`. Older requests lost their responses.
+//! - The runs of the two directions alternate. If the newest request that was seen is from before run `r - 1`, then
+//!   requests passed unseen in run `r - 1`, and the response answers one of those.
 //! - Requests that passed unseen directly before a request may belong to its run. Then their responses come before its
 //!   own, and which of them a response is cannot be told.
 //!
@@ -252,8 +254,10 @@ impl<R: Open> InOrder<R> {
     /// same. `false` if a response that came before has shown them already.
     pub fn push_unseen(&mut self, counted: u64, run: u32) -> bool {
         match self.entries.back_mut() {
-            Some(Entry::Unseen { state: state @ Unseen::Inferred, .. }) => {
-                *state = Unseen::Answered;
+            Some(Entry::Unseen { state: state @ Unseen::Inferred, run: inferred, .. }) => {
+                // One request of the hole was answered. If the client sent it after another of the same run, it may have
+                // sent more of them in the run that follows.
+                *state = if *inferred == run { Unseen::Unanswered } else { Unseen::Answered };
                 return false;
             }
             Some(Entry::Unseen { reported, state, .. }) => {
@@ -331,10 +335,28 @@ impl<R: Open> InOrder<R> {
         self.request_run.is_some_and(|requested| response_run < requested)
     }
 
+    /// Whether a response in this run answers a run of requests of which nothing was seen. `continues`: the newest
+    /// request has not ended, so that an unseen run may be the rest of it.
+    fn answers_unseen_run(&self, run: u32, continues: bool) -> bool {
+        self.request_run.is_some_and(|requested| {
+            let unseen = run.saturating_sub(requested) / 2;
+            unseen > u32::from(continues)
+        })
+    }
+
     /// Matches the response that begins at `at` by its run. It answers the last run of requests before it, and what is
-    /// older lost its response.
-    pub fn match_run(&mut self, at: Moment, lost: &mut impl FnMut(R)) -> Matched {
+    /// older lost its response. `continues`: the newest request has not ended.
+    pub fn match_run(&mut self, at: Moment, continues: bool, lost: &mut impl FnMut(R)) -> Matched {
         self.hear();
+        if self.answers_unseen_run(at.run, continues) {
+            // If the hole was seen already, it holds the request.
+            let unseen = self.entries.pop_back_if(|newest| newest.is_unseen());
+            self.lose_front(self.entries.len(), lost);
+            let run = at.run.wrapping_sub(1);
+            let inferred = Entry::Unseen { reported: 0, run, state: Unseen::Inferred };
+            self.entries.push_back(unseen.unwrap_or(inferred));
+            return Matched::Unseen;
+        }
         let is_overtaken = self.is_overtaken(at.run);
         if is_overtaken && !self.is_only_one_asked() {
             self.abandon(at.run, lost);
@@ -421,6 +443,9 @@ impl<R: Open> InOrder<R> {
     pub fn infer_unseen(&mut self, response_run: u32) {
         if self.entries.is_empty() {
             let run = response_run.wrapping_sub(1);
+            if self.request_run == Some(run) {
+                self.observe(Client::Batches);
+            }
             self.entries.push_back(Entry::Unseen { reported: 0, run, state: Unseen::Inferred });
         }
     }

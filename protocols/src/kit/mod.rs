@@ -3,5 +3,6 @@
 pub mod account;
 pub mod by_id;
 pub mod certainty;
+pub(crate) mod holes;
 pub mod in_order;
 pub(crate) mod pace;

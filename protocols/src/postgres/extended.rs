@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::message::{Message, split_string};
-use super::open::{Extended, Open, Request, Stage};
+use super::open::{Answer, Extended, Open, Request, Stage};
 use super::session::{Session, too_many};
 use crate::exchange::Finding;
 use crate::kit::in_order::Entry;
@@ -175,8 +175,9 @@ impl Session {
             && let Some(extended) = open.as_extended_mut()
         {
             extended.stage = Stage::Prepared;
-            let is_answered = extended.due == 0;
-            open.answered |= is_answered;
+            if extended.due == 0 {
+                open.answer = Answer::Whole;
+            }
         }
         if let Some(group) = self.overflow.group.take_if(|group| group.counts) {
             too_many(group.start, found);

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use crate::exchange::{End, Finding, LossReason};
+use crate::kit::holes::{self, Released, ResponseHoles};
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
 use frame::{Framer, Hole, Piece};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
@@ -78,6 +79,7 @@ pub struct Postgres {
     tail: Tail,
     /// The last of the responses that passed is a hole in an operation whose event was lost: its run is not its own.
     after_lost_event: bool,
+    holes: ResponseHoles,
     state: State,
 }
 
@@ -110,7 +112,15 @@ impl Postgres {
             frontend.lose();
             backend.lose();
         }
-        Self { frontend, backend, session, tail: Tail::default(), after_lost_event: false, state: State::Following }
+        Self {
+            frontend,
+            backend,
+            session,
+            tail: Tail::default(),
+            after_lost_event: false,
+            holes: ResponseHoles::default(),
+            state: State::Following,
+        }
     }
 
     /// How many prepared statements and portals were forgotten because there were too many of them.
@@ -251,9 +261,11 @@ impl Postgres {
         }
     }
 
-    fn missing_responses(&mut self, missing: u64, at: Moment, found: &mut Vec<Finding>) {
+    fn missing_responses(&mut self, missing: u64, at: Moment, hole: holes::Hole, found: &mut Vec<Finding>) {
         let end = at.advanced(missing);
-        self.after_lost_event = self.session.requests.is_overtaken(at.run);
+        // A hole in a run that is over is shown only now as well.
+        let is_unrecorded = hole == holes::Hole::Unrecorded || self.session.requests.is_overtaken(at.run);
+        self.after_lost_event = is_unrecorded;
         if self.backend.enters(at.run) {
             self.session.requests.response_run(at);
             if self.backend.is_lost() {
@@ -267,6 +279,11 @@ impl Postgres {
                     self.session.partial_response(partial, end, found);
                 }
             }
+            // When the answer ended is unknown, if it ended with this.
+            Hole::Ends(message) if is_unrecorded && !matches!(message.kind, backend::DATA_ROW | backend::COPY_DATA) => {
+                self.backend.lose();
+                self.session.unknown_response(at, end, found);
+            }
             Hole::Ends(message) => self.session.response(&message, found),
             Hole::Loses(message) => {
                 if let Some(message) = message {
@@ -276,6 +293,23 @@ impl Postgres {
             }
             Hole::Lost => self.session.unknown_response(at, end, found),
         }
+    }
+
+    /// A hole in the responses was held back, and it is known now what it is.
+    #[inline]
+    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        let Some((missing, at, hole)) = released else { return Ok(()) };
+        self.follow(|this| {
+            this.missing_responses(missing, at, hole, found);
+            Ok(())
+        })
+    }
+
+    /// No more comes: a hole that is held back was not recorded.
+    fn release_last(&mut self, found: &mut Vec<Finding>) {
+        let released = self.holes.end();
+        // If it cannot be followed, `state` says so from now on.
+        let _ = self.released(released, found);
     }
 
     fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Unparsable>) -> Result<(), Unparsable> {
@@ -308,10 +342,18 @@ impl Parser for Postgres {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
         let piece = Piece { bytes, at };
-        self.follow(|this| match direction {
-            Direction::ToServer => this.requests(piece, found),
-            Direction::ToClient => this.responses(piece, found),
-        })
+        match direction {
+            Direction::ToServer => {
+                let released = self.holes.request();
+                self.released(released, found)?;
+                self.follow(|this| this.requests(piece, found))
+            }
+            Direction::ToClient => {
+                let released = self.holes.response(at);
+                self.released(released, found)?;
+                self.follow(|this| this.responses(piece, found))
+            }
+        }
     }
 
     fn gap(
@@ -321,23 +363,32 @@ impl Parser for Postgres {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        self.follow(|this| {
-            match direction {
-                Direction::ToServer => this.missing_requests(missing, at, found),
-                Direction::ToClient => this.missing_responses(missing, at, found),
-            }
-            Ok(())
-        })
+        if direction == Direction::ToServer {
+            return self.follow(|this| {
+                this.missing_requests(missing, at, found);
+                Ok(())
+            });
+        }
+        let is_ambiguous = self.holes.is_ambiguous(at);
+        let released = self.holes.response(at);
+        self.released(released, found)?;
+        if is_ambiguous {
+            self.holes.hold(missing, at);
+            return Ok(());
+        }
+        self.released(Some((missing, at, holes::Hole::Skipped)), found)
     }
 
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         // A client may stop sending and still read its answers.
         if direction == Direction::ToClient {
+            self.release_last(found);
             self.session.close(self.ending(Close::Normal, at), found);
         }
     }
 
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.release_last(found);
         self.session.close(self.ending(why, at), found);
     }
 

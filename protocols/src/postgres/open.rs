@@ -28,8 +28,7 @@ pub(super) struct Open {
     pub(super) held_bytes: usize,
     /// A name that its `Parse` gave, not to be believed if it fails.
     pub(super) prepares: Option<Box<Proposed>>,
-    /// The last response that is its own was seen: `CommandComplete` or the like, or an error.
-    pub(super) answered: bool,
+    pub(super) answer: Answer,
     pub(super) skipped: bool,
     pub(super) rows: Option<u64>,
     /// The rows of one of its statements were not captured, and so all of them are not known.
@@ -37,6 +36,16 @@ pub(super) struct Open {
     pub(super) error_code: CompactString,
     /// From the command tag, for a statement that is not known.
     pub(super) tag: CompactString,
+}
+
+/// How much was seen of the answer that is a request's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Awaited,
+    /// A result. `ReadyForQuery` says whether it was the last of several.
+    Partial,
+    /// Its end: `CommandComplete` or the like of an `Execute`, or an error.
+    Whole,
 }
 
 /// What kind of request, with what is only valid in it.
@@ -100,7 +109,7 @@ impl Open {
             statement: None,
             held_bytes: 0,
             prepares: None,
-            answered: false,
+            answer: Answer::Awaited,
             skipped: false,
             rows: None,
             rows_hidden: false,

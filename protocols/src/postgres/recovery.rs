@@ -2,6 +2,7 @@
 
 use super::Query;
 use super::message::{Message, Outcome, outcome};
+use super::open::{Answer, Request};
 use super::session::Session;
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
@@ -27,9 +28,11 @@ impl Session {
     /// The framing was lost, and a new run of responses begins at `at`. Whether its first bytes are the beginning of a
     /// response. `follows_lost_event`: bytes of unknown time were missed directly before.
     pub(super) fn match_run(&mut self, at: Moment, follows_lost_event: bool, found: &mut Vec<Finding>) -> bool {
+        let is_startup = self.requests.back_mut().is_some_and(|open| open.request == Request::Startup);
+        let continues = self.copying || is_startup;
         let before = self.requests.len();
         let (requests, mut lost) = self.losing(found);
-        let matched = requests.match_run(at, &mut lost);
+        let matched = requests.match_run(at, continues, &mut lost);
         drop(lost);
         if self.requests.len() < before {
             self.skipping = false;
@@ -111,10 +114,10 @@ impl Session {
     fn guess_outcome(&mut self, before: &[u8]) -> bool {
         let skipping = self.skipping;
         let Some(open) = self.requests.front_mut() else { return true };
-        if open.answered || skipping {
+        if open.answer == Answer::Whole || skipping {
             return true;
         }
-        open.answered = true;
+        open.answer = Answer::Whole;
         match outcome(before) {
             Outcome::Hidden => return false,
             Outcome::Failed => open.fail(Query::UNKNOWN_ERROR),

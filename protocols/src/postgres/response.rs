@@ -5,10 +5,10 @@ use compact_str::CompactString;
 use super::Query;
 use super::frame::Partial;
 use super::message::{Message, backend, command_tag, split_string, sqlstate};
-use super::open::{Extended, Open, Request, Stage};
+use super::open::{Answer, Extended, Open, Request, Stage};
 use super::session::Session;
 use crate::exchange::{Begun, End, Finding, LossReason};
-use crate::kit::in_order::{Answer, Entry, InOrder};
+use crate::kit::in_order::{self, Entry, InOrder};
 use crate::parser::Moment;
 use crate::sql::Dialect;
 
@@ -53,7 +53,7 @@ impl Session {
         while let Some(open) = self.requests.front()
             && let Some(Extended { stage, synced: false, .. }) = open.as_extended()
             && *stage != Stage::Building
-            && open.answered
+            && open.answer == Answer::Whole
         {
             let run = open.response.map_or(0, |(_, end)| end.run);
             if let Some((open, is_trusted)) = self.take_front(run) {
@@ -70,7 +70,7 @@ impl Session {
             if !open.is_open() {
                 return;
             }
-            open.skipped |= *skipping && !open.answered;
+            open.skipped |= *skipping && open.answer != Answer::Whole;
             match end {
                 Ok(_) if may_be_answered => account.lose(open.start, LossReason::ResponseMissing, found),
                 Ok(end) => account.report(Box::new(open.exchange(end, database)), found),
@@ -100,6 +100,7 @@ impl Session {
         let Some(open) = self.requests.front_mut() else { return };
         match message.kind {
             backend::COMMAND_COMPLETE => {
+                open.answer = Answer::Partial;
                 match command_tag(message.body) {
                     Some((tag, rows)) => {
                         open.count(rows);
@@ -109,6 +110,7 @@ impl Session {
                 }
                 self.copying = false;
             }
+            backend::EMPTY_QUERY_RESPONSE | backend::FUNCTION_CALL_RESPONSE => open.answer = Answer::Partial,
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => self.copying = true,
             _ => {}
         }
@@ -134,22 +136,24 @@ impl Session {
                     _ => {}
                 }
                 extended.due = extended.due.saturating_sub(1);
-                open.answered |= extended.due == 0 && extended.stage == Stage::Prepared;
+                if extended.due == 0 && extended.stage == Stage::Prepared {
+                    open.answer = Answer::Whole;
+                }
             }
             backend::COMMAND_COMPLETE => {
                 let (tag, rows) = command_tag(message.body).unwrap_or_default();
                 (open.rows, open.tag) = (rows, tag.into());
-                open.answered = true;
+                open.answer = Answer::Whole;
                 extended.believe_executed();
                 self.copying = false;
             }
             backend::EMPTY_QUERY_RESPONSE => {
-                open.answered = true;
+                open.answer = Answer::Whole;
                 extended.believe_executed();
             }
             backend::PORTAL_SUSPENDED => {
                 open.rows = Some(u64::from(extended.limit)).filter(|&limit| limit > 0);
-                open.answered = true;
+                open.answer = Answer::Whole;
                 extended.believe_executed();
             }
             backend::DATA_ROW => extended.believe_executed(),
@@ -184,13 +188,13 @@ impl Session {
                 }
             }
             Request::Extended(_) => {
-                open.answered = true;
+                open.answer = Answer::Whole;
                 self.skipping = true;
                 if let Some(proposed) = open.prepares.take() {
                     self.statements.withdraw(&proposed);
                 }
             }
-            Request::Query | Request::Function => {}
+            Request::Query | Request::Function => open.answer = Answer::Whole,
         }
     }
 
@@ -207,14 +211,14 @@ impl Session {
             self.complete(message, found);
         }
         match self.next_answer(message.start, found) {
-            Answer::Front => self.complete(message, found),
-            Answer::Unseen { reported: false } if last == 0 => found.push(Finding::Orphan(message.start)),
-            Answer::Unseen { .. } | Answer::Reported | Answer::Unknown => {}
+            in_order::Answer::Front => self.complete(message, found),
+            in_order::Answer::Unseen { reported: false } if last == 0 => found.push(Finding::Orphan(message.start)),
+            in_order::Answer::Unseen { .. } | in_order::Answer::Reported | in_order::Answer::Unknown => {}
         }
         self.skipping = false;
     }
 
-    fn next_answer(&mut self, at: Moment, found: &mut Vec<Finding>) -> Answer {
+    fn next_answer(&mut self, at: Moment, found: &mut Vec<Finding>) -> in_order::Answer {
         let (requests, mut lost) = self.losing(found);
         requests.answer(at, &mut lost)
     }
@@ -222,9 +226,11 @@ impl Session {
     /// The first request has its `ReadyForQuery`.
     fn complete(&mut self, ready: &Message<'_>, found: &mut Vec<Finding>) {
         let Some((mut open, is_trusted)) = self.take_front(ready.start.run) else { return };
-        let is_answered = open.answered
+        let is_answered = open.answer == Answer::Whole
             || match open.request {
-                Request::Startup | Request::Query | Request::Function => !self.skipping,
+                Request::Startup => true,
+                // Without a result of its own, its answer was missed.
+                Request::Query | Request::Function => open.answer == Answer::Partial && !self.skipping,
                 Request::Extended(Extended { stage, due, .. }) => {
                     stage == Stage::Supposed && due == 0 && !self.skipping
                 }
@@ -319,7 +325,7 @@ impl Open {
     fn settle_stage(&mut self) {
         if let Request::Extended(extended) = &mut self.request
             && extended.stage == Stage::Supposed
-            && !self.answered
+            && self.answer != Answer::Whole
         {
             extended.stage = Stage::Prepared;
         }

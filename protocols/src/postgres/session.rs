@@ -12,7 +12,7 @@ use compact_str::CompactString;
 use super::extended::{Overflow, Unnamed};
 use super::frame::Partial;
 use super::message::{Message, frontend, split_string};
-use super::open::{Open, Request, Stage};
+use super::open::{Answer, Open, Request, Stage};
 use super::statements::Statements;
 use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::kit::account::Account;
@@ -77,7 +77,7 @@ impl Session {
         // A password answers the server, and the rest of a group may follow a Flush.
         let goes_on = self.requests.front().is_some_and(|open| {
             let is_expected = open.request == Request::Startup || open.is(Stage::Building);
-            !is_expected && open.response.is_some() && !open.answered && open.request_end.run < at.run
+            !is_expected && open.response.is_some() && open.answer != Answer::Whole && open.request_end.run < at.run
         });
         if goes_on && !self.copying && !is_lost {
             self.requests.observe(Client::Pipelines);
@@ -94,7 +94,7 @@ impl Session {
             && extended.due == 0
         {
             extended.stage = Stage::Prepared;
-            open.answered = true;
+            open.answer = Answer::Whole;
             self.settle(found);
         }
     }

@@ -21,12 +21,14 @@ pub(super) struct Beginning {
     pub(super) looks_right: bool,
     /// The event of an operation was lost before them, so they may be in the middle of a value.
     pub(super) follows_lost_event: bool,
+    /// The newest request has not ended.
+    pub(super) continues: bool,
 }
 
 impl Session {
     /// The framing was lost, and a new run of replies begins. Whether it can be followed.
     pub(super) fn resume(&mut self, at: Moment, beginning: Beginning, found: &mut Vec<Finding>) -> bool {
-        let Beginning { looks_right, follows_lost_event } = beginning;
+        let Beginning { looks_right, follows_lost_event, continues } = beginning;
         if self.requests.is_lost() {
             return false;
         }
@@ -37,7 +39,7 @@ impl Session {
             }
             return false;
         }
-        match self.match_run(at, found) {
+        match self.match_run(at, continues, found) {
             // With nothing older open, the lost event held the beginning of this reply.
             Matched::Front { older, .. } => !follows_lost_event || older,
             Matched::Unseen => true,
@@ -45,9 +47,9 @@ impl Session {
         }
     }
 
-    fn match_run(&mut self, at: Moment, found: &mut Vec<Finding>) -> Matched {
+    fn match_run(&mut self, at: Moment, continues: bool, found: &mut Vec<Finding>) -> Matched {
         let (requests, mut lost) = self.losing(found);
-        requests.match_run(at, &mut lost)
+        requests.match_run(at, continues, &mut lost)
     }
 
     fn pass_unseen(&mut self, run: u32, found: &mut Vec<Finding>) {

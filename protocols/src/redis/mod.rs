@@ -25,6 +25,7 @@ use compact_str::CompactString;
 
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
+use crate::kit::holes::{Hole, Released, ResponseHoles};
 use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
 use command::{Progress, Request, Requests};
 use frame::{Content, Frames, Side, Step};
@@ -61,6 +62,7 @@ pub struct Redis {
     requests: Lane<Requests>,
     replies: Lane<Replies>,
     session: Session,
+    holes: ResponseHoles,
     broken: Option<Unparsable>,
 }
 
@@ -126,6 +128,7 @@ impl Redis {
             requests: Lane::new(Side::Requests, from_start),
             replies: Lane::new(Side::Replies, from_start),
             session: Session::new(from_start),
+            holes: ResponseHoles::default(),
             broken: None,
         }
     }
@@ -137,17 +140,44 @@ impl Redis {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
+        if content.length() == 0 {
+            return self.follow(|_| Ok(()));
+        }
+        match (direction, content) {
+            (Direction::ToServer, Content::Bytes(_)) => {
+                let released = self.holes.request();
+                self.released(released, found)?;
+                self.follow(|this| this.request(content, at, found))
+            }
+            (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
+            (Direction::ToClient, _) => {
+                let is_ambiguous = self.holes.is_ambiguous(at);
+                let released = self.holes.response(at);
+                self.released(released, found)?;
+                match content {
+                    Content::Hole(missing) if is_ambiguous => self.holes.hold(missing, at),
+                    _ => self.follow(|this| this.reply(content, at, Hole::Skipped, found))?,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A hole in the replies was held back, and it is known now what it is.
+    #[inline]
+    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        let Some((missing, at, hole)) = released else { return Ok(()) };
+        self.follow(|this| this.reply(Content::Hole(missing), at, hole, found))
+    }
+
+    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
         if let Some(unparsable) = self.broken {
             return Err(unparsable);
         }
-        if content.length() == 0 || self.session.replicates {
+        if self.session.replicates {
             return Ok(());
         }
-        let result = match direction {
-            Direction::ToServer => self.request(content, at, found),
-            Direction::ToClient => self.reply(content, at, found),
-        };
-        result.map_err(|reason| {
+        step(self).map_err(|reason| {
             let unparsable = Unparsable { protocol: Protocol::Redis, reason };
             self.broken = Some(unparsable);
             unparsable
@@ -236,11 +266,12 @@ impl Redis {
         &mut self,
         mut content: Content<'_>,
         mut at: Moment,
+        hole: Hole,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
         let overtook = self.session.requests.is_overtaken(at.run);
         // The time of a hole is not its own if its event was lost: it is that of something before the request.
-        let of_lost_event = overtook && matches!(content, Content::Hole(_));
+        let of_lost_event = hole == Hole::Unrecorded || (overtook && matches!(content, Content::Hole(_)));
         if overtook && !of_lost_event {
             self.session.requests.observe(Client::Overtakes);
         }
@@ -252,6 +283,7 @@ impl Redis {
             let beginning = Beginning {
                 looks_right: self.replies.may_begin(content),
                 follows_lost_event: self.replies.after_lost_event,
+                continues: self.requests.what.is_begun(),
             };
             let resumes = self.session.resume(at, beginning, found);
             self.replies.restart(if resumes { Framing::Tentative } else { Framing::Lost });
@@ -299,6 +331,9 @@ impl Redis {
     }
 
     fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        let released = self.holes.end();
+        // If it cannot be followed, `broken` says so from now on.
+        let _ = self.released(released, found);
         if let Some(request) = self.requests.what.cut(self.requests.end) {
             self.session.wait_for(request, found);
         }

@@ -194,10 +194,37 @@ impl Talk {
 
     /// The talk with the event of one step lost, of each in turn.
     pub fn loss_everywhere(&self) -> impl Iterator<Item = (String, Self)> + '_ {
-        (0..self.pieces.len()).map(|step| {
+        self.losses_everywhere(1)
+    }
+
+    /// The talk with the events of `count` adjacent steps lost, from each step on in turn.
+    pub fn losses_everywhere(&self, count: usize) -> impl Iterator<Item = (String, Self)> + '_ {
+        (0..(self.pieces.len() + 1).saturating_sub(count)).map(move |first| {
             let mut pieces = self.pieces.clone();
-            pieces[step].what = What::Lost(pieces[step].len() as u64);
-            (format!("step {step} lost"), Self { pieces, ..*self })
+            for piece in &mut pieces[first..first + count] {
+                piece.what = What::Lost(piece.len() as u64);
+            }
+            (format!("steps {first} to {} lost", first + count - 1), Self { pieces, ..*self })
+        })
+    }
+
+    /// The talk with one event in `one_in` lost, `times` times, each time other ones and the same in every run.
+    pub fn losses_at_random(&self, one_in: u64, times: u64) -> impl Iterator<Item = (String, Self)> + '_ {
+        (1..=times).map(move |seed| {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut lost = Vec::new();
+            let mut pieces = self.pieces.clone();
+            for (step, piece) in pieces.iter_mut().enumerate() {
+                // xorshift64
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                if random.is_multiple_of(one_in) {
+                    piece.what = What::Lost(piece.len() as u64);
+                    lost.push(step);
+                }
+            }
+            (format!("steps {lost:?} lost"), Self { pieces, ..*self })
         })
     }
 
