@@ -10,14 +10,15 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::{Verb, shell};
+use crate::{Verb, setup, shell};
 
-/// Build the agent for release: a stripped binary, and its debug information beside it in `onlooker.debug`.
+/// Build the agent for release: a stripped binary, and beside it `onlooker.debug` for debuggers and backtraces.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {}
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
+        setup::make_ready(&[&setup::EBPF])?;
         let whole = ["rustc", "--release", "--package", "onlooker", "--bin", "onlooker", "--", "-Cstrip=none"];
         shell::run(shell::cargo()?.args(whole))?;
         let agent = target_dir()?.join("release/onlooker");

@@ -5,8 +5,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::Verb;
 use crate::build::{self, Profile};
+use crate::{Verb, setup};
 
 /// Build the agent and run it with the given arguments, such as `run --port 8080`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,7 @@ pub(crate) struct Options {
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
+        setup::make_ready(&[&setup::EBPF])?;
         let agent = build::agent(Profile::Release)?;
         // The agent replaces this process, so that it has its own signals, terminal and exit code.
         let error = Command::new(&agent).args(&self.arguments).exec();
