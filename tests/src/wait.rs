@@ -1,5 +1,7 @@
 //! Waits for conditions with a deadline. The error names what did not happen.
 
+use std::env;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +10,9 @@ use anyhow::{Context as _, Result, bail};
 
 /// Pause between two checks: short compared with what is waited for, long compared with the cost of a check.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The variable with a whole number that every deadline is multiplied by, for slow machines such as emulated ones.
+pub const PATIENCE_FACTOR: &str = "ONLOOKER_PATIENCE_FACTOR";
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -19,10 +24,12 @@ pub struct Deadline {
     ignores_signals: bool,
 }
 
-/// Creates a deadline `patience` from now.
+/// Creates a deadline `patience` from now, or a multiple of it on a slow machine.
 #[must_use]
 pub fn within(patience: Duration) -> Deadline {
-    Deadline { start: Instant::now(), patience, ignores_signals: false }
+    static FACTOR: LazyLock<u32> =
+        LazyLock::new(|| env::var(PATIENCE_FACTOR).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1));
+    Deadline { start: Instant::now(), patience: patience * *FACTOR, ignores_signals: false }
 }
 
 impl Deadline {

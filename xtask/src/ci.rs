@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::build::{self, Profile};
 use crate::test::Tally;
-use crate::{Verb, lint, setup, test};
+use crate::{Verb, lint, setup, test, vm};
 
-/// Set up, lint, run all tests, fuzz each target for a minute, and run the demo (root).
+/// Set up, lint, run all tests, fuzz each target for a minute, run the demo, and check other kernels in QEMU (root).
 ///
-/// The last line counts all tests, lint checks, fuzz targets and the demo: `N passed, N failed, N skipped`.
+/// The last line counts all tests, lint checks, fuzz targets, the demo and the checks of other kernels: `N passed, N failed, N skipped`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {}
 
@@ -23,6 +24,7 @@ impl Verb for Options {
             tally.add(&format!("lint: {check}"), result);
         }
         test::run_all(true, &mut tally)?;
+        vm::check_in_ci(build::agent(Profile::Release)?, &mut tally)?;
         Ok(tally.finish())
     }
 }

@@ -8,17 +8,18 @@ mod report;
 use std::env;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use onlooker_ebpf_build::Cache;
-use onlooker_tests::wait;
+use onlooker_tests::wait::{self, PATIENCE_FACTOR};
 
-use self::checks::{Built, Outcome, Results};
-use self::kernels::{GuestKernel, KERNELS, Unpacked};
+use self::checks::{Built, CHECKS, Check, LOAD_ONLY, Outcome, Results};
+use self::kernels::{GuestKernel, InCi, KERNELS, Unpacked};
 use self::report::Row;
 use crate::build::{self, Profile};
+use crate::test::Tally;
 use crate::{Verb, setup, shell};
 
 /// Boot Debian's kernels in QEMU under software emulation and check Onlooker on each, or run a command there (root).
@@ -30,7 +31,7 @@ pub(crate) struct Options {
     /// Take this agent instead of building one.
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// Write the results of all kernels to docs/kernels.md.
+    /// Also check the kernel of this machine, and write the results of all to docs/kernels.md.
     #[arg(long, conflicts_with_all = ["kernels", "command"])]
     write: bool,
     /// Run this command in the guest instead of the checks, such as `onlooker doctor`.
@@ -40,6 +41,9 @@ pub(crate) struct Options {
 
 /// More than all checks may take on a busy machine. Each has its own limit.
 const GUEST_ENDS_WITHIN: Duration = Duration::from_secs(1800);
+
+/// How much longer the tests wait in a guest. Emulation takes six to twelve times as long; their deadlines are generous.
+const SLOWNESS: u32 = 5;
 
 /// How much of a failed check's output is shown.
 const LINES_SHOWN: usize = 40;
@@ -56,8 +60,14 @@ impl Verb for Options {
         if !self.command.is_empty() {
             return run_command(&chosen, &agent, &self.command);
         }
-        let rows = check(&chosen, agent)?;
+        let built = Built::new(agent)?;
+        wait::handle_signals()?;
+        let mut rows = Vec::new();
+        for kernel in chosen {
+            rows.push(check_in_guest(kernel, CHECKS, &built)?);
+        }
         if self.write {
+            rows.push(check_here(&built)?);
             report::write(&rows)?;
         }
         let failed = rows.iter().flat_map(|row| &row.outcomes).any(|outcome| outcome.fault.is_some());
@@ -73,7 +83,7 @@ fn run_command(kernels: &[&GuestKernel], agent: &Path, command: &[String]) -> Re
     let script = format!("{}exec {}\n", prelude(agent)?, words.join(" "));
     let mut failed = false;
     for kernel in kernels {
-        let code = guest::run(&unpacked(kernel)?, &script, GUEST_ENDS_WITHIN, shell::say)?;
+        let code = guest::run(&unpacked(kernel)?, &script, GUEST_ENDS_WITHIN, &mut shell::say)?;
         if code != 0 {
             failed = true;
             shell::say(&format!("{}: exit code {code}", kernel.name));
@@ -82,40 +92,90 @@ fn run_command(kernels: &[&GuestKernel], agent: &Path, command: &[String]) -> Re
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Runs all checks on each kernel, and prints a line for each.
-fn check(kernels: &[&GuestKernel], agent: PathBuf) -> Result<Vec<Row>> {
-    let built = Built::new(agent)?;
-    wait::handle_signals()?;
-    let script = prelude(&built.agent)? + &checks::script(&built)?;
-    let mut rows = Vec::new();
-    for kernel in kernels {
-        let unpacked = unpacked(kernel)?;
-        let mut results = Results::new();
-        let ended = guest::run(&unpacked, &script, GUEST_ENDS_WITHIN, |line| {
-            if let Some(outcome) = results.line(line) {
-                say(kernel, outcome);
-            }
-        });
-        if wait::interrupted() {
-            bail!("interrupted");
-        }
-        let died = ended.err().map_or_else(|| "it did not run".to_owned(), |error| format!("{error:#}"));
-        let before = results.ended();
-        let outcomes = results.finish(&died);
-        outcomes[before..].iter().for_each(|outcome| say(kernel, outcome));
-        rows.push(Row { name: kernel.name.to_owned(), release: unpacked.release, outcomes });
-    }
-    Ok(rows)
+/// Runs `checks` on a kernel in a guest.
+fn check_in_guest(kernel: &GuestKernel, checks: &[Check], built: &Built) -> Result<Row> {
+    let unpacked = unpacked(kernel)?;
+    let patience = format!("export {PATIENCE_FACTOR}={SLOWNESS}\n");
+    let script = prelude(&built.agent)? + &patience + &checks::script(checks, built)?;
+    collect(kernel.name, &unpacked.release, checks, |line| {
+        guest::run(&unpacked, &script, GUEST_ENDS_WITHIN, line).map(drop)
+    })
 }
 
-fn say(kernel: &GuestKernel, outcome: &Outcome) {
+/// Runs all checks on the kernel of this machine.
+fn check_here(built: &Built) -> Result<Row> {
+    let script = prelude(&built.agent)? + &checks::script(CHECKS, built)?;
+    let release = shell::file(Path::new("/proc/sys/kernel/osrelease"))?;
+    collect("this machine", release.trim(), CHECKS, |line| {
+        let mut sh = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let output = sh.stdout.take().context("its stdout is a pipe")?;
+        let followed = guest::follow(output, GUEST_ENDS_WITHIN, line);
+        if followed.is_err() {
+            sh.kill().context("cannot stop the checks")?;
+        }
+        sh.wait().context("cannot wait for the checks")?;
+        followed
+    })
+}
+
+/// Cuts the lines that `run` passes on into the outcomes of `checks`, and prints each.
+fn collect(
+    name: &str,
+    release: &str,
+    checks: &[Check],
+    run: impl FnOnce(&mut dyn FnMut(&str)) -> Result<()>,
+) -> Result<Row> {
+    let mut results = Results::new(checks);
+    let ended = run(&mut |line| {
+        if let Some(outcome) = results.line(line) {
+            say(name, outcome);
+        }
+    });
+    if wait::interrupted() {
+        bail!("interrupted");
+    }
+    let died = ended.err().map_or_else(|| "it did not run".to_owned(), |error| format!("{error:#}"));
+    let before = results.ended();
+    let outcomes = results.finish(&died);
+    outcomes[before..].iter().for_each(|outcome| say(name, outcome));
+    Ok(Row { name: name.to_owned(), release: release.to_owned(), outcomes })
+}
+
+/// Checks the kernels as CI does, and counts each check. A kernel that cannot be had is skipped.
+pub(crate) fn check_in_ci(agent: PathBuf, tally: &mut Tally) -> Result<()> {
+    let ready = setup::make_ready(&[&setup::vm::VM]);
+    let built = Built::new(agent)?;
+    wait::handle_signals()?;
+    for kernel in &KERNELS {
+        let what = format!("kernel {}", kernel.name);
+        match &ready {
+            Err(error) => tally.skip(&what, &format!("{error:#}")),
+            Ok(()) if !kernel.dir(&Cache::locate()?).exists() => {
+                tally.skip(&what, "its package is not in this machine's apt");
+            }
+            Ok(()) => {
+                let checks = match kernel.in_ci {
+                    InCi::AllChecks => CHECKS,
+                    InCi::LoadOnly => LOAD_ONLY,
+                };
+                for outcome in check_in_guest(kernel, checks, &built)?.outcomes {
+                    let result = outcome.fault.map_or(Ok(()), |fault| Err(anyhow!(fault)));
+                    tally.add(&format!("{what}: {}", outcome.name), result);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn say(kernel: &str, outcome: &Outcome) {
     let Some(fault) = &outcome.fault else {
-        shell::say(&format!("{}: {} ({} s)", kernel.name, outcome.name, outcome.took.as_secs()));
+        shell::say(&format!("{kernel}: {} ({} s)", outcome.name, outcome.took.as_secs()));
         return;
     };
     let printed = &outcome.printed[outcome.printed.len().saturating_sub(LINES_SHOWN)..];
     printed.iter().for_each(|line| shell::say(&format!("    {line}")));
-    shell::say(&format!("{}: FAILED: {}: {fault}", kernel.name, outcome.name));
+    shell::say(&format!("{kernel}: FAILED: {}: {fault}", outcome.name));
 }
 
 fn unpacked(kernel: &GuestKernel) -> Result<Unpacked> {

@@ -71,7 +71,7 @@ impl Tally {
     }
 
     /// Counts a skipped test.
-    pub(super) fn skip(&mut self, test: &str, reason: &str) {
+    pub(crate) fn skip(&mut self, test: &str, reason: &str) {
         self.skipped.entry(reason.to_owned()).or_default().push(test.to_owned());
     }
 

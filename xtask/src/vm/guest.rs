@@ -54,13 +54,13 @@ const CONSOLE_LINES_SHOWN: usize = 30;
 /// script prints goes to `line` at once.
 ///
 /// Fails when the guest does not power off by itself within `patience`.
-pub(super) fn run(kernel: &Unpacked, command: &str, patience: Duration, mut line: impl FnMut(&str)) -> Result<i32> {
+pub(super) fn run(kernel: &Unpacked, command: &str, patience: Duration, line: &mut dyn FnMut(&str)) -> Result<i32> {
     let dir = tempfile::tempdir().context("cannot create a temporary folder")?;
     make_initrd(&dir, kernel, command)?;
     let _server = serve_root(dir.path())?;
     let mut qemu = start_qemu(dir.path(), kernel)?;
     let output = qemu.0.stdout.take().context("its stdout is a pipe")?;
-    let ended = follow(output, patience, &mut line);
+    let ended = follow(output, patience, line);
     let status = qemu.0.try_wait().context("cannot look at QEMU")?;
     ended.and_then(|()| exit_code(dir.path())).with_context(|| {
         let log = fs::read(dir.path().join("console")).unwrap_or_default();
@@ -178,8 +178,8 @@ fn start_qemu(dir: &Path, kernel: &Unpacked) -> Result<Running> {
     Running::start(&mut command)
 }
 
-/// Passes on every line of `output` until it ends. Fails after `patience`, and when a signal asks this process to end.
-fn follow(output: impl Read + Send + 'static, patience: Duration, line: &mut impl FnMut(&str)) -> Result<()> {
+/// Passes every line of `output` to `line` until it ends. Fails after `patience`, and when a signal asks this process to end.
+pub(super) fn follow(output: impl Read + Send + 'static, patience: Duration, line: &mut dyn FnMut(&str)) -> Result<()> {
     let start = Instant::now();
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
