@@ -5,7 +5,8 @@ mod conversations;
 use std::hint::black_box;
 
 use anyhow::{Result, ensure};
-use onlooker_protocols::{Direction, Finding, Moment, Protocol, parser};
+use onlooker_protocols::registry::{self, NewParser};
+use onlooker_protocols::{Direction, Finding, Moment};
 
 use self::conversations::Conversation;
 use crate::cpu::time_of_this_thread;
@@ -17,26 +18,24 @@ const WINDOWS: usize = 200;
 /// Bytes that pass in a window: it takes about a millisecond.
 const WINDOW_BYTES: usize = 512 << 10;
 
-const PROTOCOLS: [Protocol; 3] = [Protocol::Http1, Protocol::Postgres, Protocol::Redis];
-
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for protocol in PROTOCOLS {
-        let small = conversations::small(protocol);
-        let nanos = per_round(&small)?;
-        rows.push(Row::new(format!("{}: {}", small.name, small.what), nanos, "ns"));
-        let large = conversations::large(protocol);
-        let nanos = per_round(&large)?;
+    for (protocol, new_parser) in registry::parsed() {
+        let small = Conversation::read(protocol, "small")?;
+        let nanos = per_round(new_parser, &small)?;
+        rows.push(Row::new(format!("{}: {}", protocol.title, small.what), nanos, "ns"));
+        let large = Conversation::read(protocol, "large")?;
+        let nanos = per_round(new_parser, &large)?;
         // Bytes per nanosecond are gigabytes per second.
         let megabytes = large.bytes() as f64 * 1e3 / nanos;
-        rows.push(Row::new(format!("{}: {}", large.name, large.what), megabytes, "MB/s"));
+        rows.push(Row::new(format!("{}: {}", protocol.title, large.what), megabytes, "MB/s"));
     }
     Ok(rows)
 }
 
 /// Nanoseconds that the parser takes for the conversation, in the best window.
-fn per_round(conversation: &Conversation) -> Result<f64> {
-    let mut parser = parser(conversation.protocol, true);
+fn per_round(new_parser: NewParser, conversation: &Conversation) -> Result<f64> {
+    let mut parser = new_parser(true);
     let mut found = Vec::new();
     let mut clock = Moment::default();
     let mut positions = [0; 2];

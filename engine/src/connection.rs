@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Protocol};
+use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Spec};
 
 use content::Speaks;
 use order::Held;
@@ -141,7 +141,7 @@ impl Connection {
     }
 
     #[must_use]
-    pub fn protocol(&self) -> Option<Protocol> {
+    pub fn protocol(&self) -> Option<&'static Spec> {
         match &self.speaks {
             Speaks::Known(parser) => Some(parser.protocol()),
             _ => None,
@@ -272,8 +272,8 @@ impl Connection {
                 }
                 Finding::Orphan(_) => self.counters.responses_without_request.add(1),
                 // What an event that was lost hides, no capture would have shown.
-                Finding::HeadCut(_) if self.in_hole => {}
-                Finding::HeadCut(direction) => listener.head_cut(place, direction),
+                Finding::CaptureMore(_) if self.in_hole => {}
+                Finding::CaptureMore(direction) => listener.head_cut(place, direction),
                 Finding::SwitchedProtocol => {}
             }
         }

@@ -1,50 +1,58 @@
-//! What a parser yields.
+//! What a parser reports.
 
+use compact_str::CompactString;
+
+use crate::facts::Facts;
 use crate::parser::{Close, Direction, Moment};
-use crate::{http1, postgres, propagation::TraceContext, redis};
+use crate::propagation::TraceContext;
 
-/// One thing learnt from a connection.
+/// One thing that a parser found out about a connection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
-    /// A request is on its way and its head is known: its place in a trace can be settled while it is in flight.
+    /// A request is on its way and its head is known. Its place in a trace can be settled while it is in flight.
     Begun(Begun),
     /// A request is over.
     Exchange(Box<Exchange>),
-    /// A request that was begun and can't be told truthfully: to be counted.
+    /// A request that had begun cannot be reported truthfully. The caller counts it.
     Lost(Lost),
-    /// A response whose request was never seen (the agent came later, or the request's event was lost).
+    /// A response whose request was never seen: the agent came later, or the request's record was lost.
     Orphan(Moment),
-    /// The head of a message going this way was not captured whole.
-    HeadCut(Direction),
-    /// From here on the connection speaks something else (HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest);
-    /// the parser expects no more calls but [`Parser::close`](crate::Parser::close).
+    /// Too little of a message that travelled in this direction was captured. The parser asks the caller to capture more
+    /// of later runs.
+    CaptureMore(Direction),
+    /// From here on the connection speaks another protocol: HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest. The
+    /// parser expects no more calls but [`Parser::close`](crate::Parser::close).
     SwitchedProtocol,
 }
 
-/// The identity of a request within its connection is the stream position of its first byte: `start.position`.
+/// A request has begun. `direction` and `start.position` identify it within its connection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Begun {
+    /// The direction in which the request travels.
+    pub direction: Direction,
     /// The request's first byte.
     pub start: Moment,
-    /// The trace context the request carries, if it is well-formed.
+    /// The trace context that the request carries, if it is well-formed.
     pub context: Option<TraceContext>,
-    /// An id that services pass on from request to request (x-request-id and the like), if it carries one.
-    pub correlation: Option<compact_str::CompactString>,
+    /// An id that services pass on from request to request, e.g. `x-request-id`.
+    pub correlation: Option<CompactString>,
 }
 
-/// One request with its response.
+/// A request with its response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
+    /// The direction in which the request travels.
+    pub direction: Direction,
     /// The request's first byte.
     pub request_start: Moment,
-    /// When the request's last byte passed, as far as it was sent; the position is the one just past it.
+    /// When the request's last byte passed, as far as it was sent. The position is the one after that byte.
     pub request_end: Moment,
-    /// The final response's first byte (of a 200, not of the 100 before it).
+    /// The first byte of the final response: of a 200, not of the 100 before it.
     pub response_start: Option<Moment>,
-    /// When the response's last byte passed, as far as it was seen; the position is the one just past it.
+    /// When the response's last byte passed, as far as it was seen. The position is the one after that byte.
     pub response_end: Option<Moment>,
     pub end: End,
-    pub details: Details,
+    pub facts: Facts,
 }
 
 /// How an exchange ended.
@@ -52,34 +60,38 @@ pub struct Exchange {
 pub enum End {
     /// The response was seen to its end.
     Complete,
-    /// The connection ended before the response did (or began): `response_start` says which. The value's moment is the
+    /// The connection ended before the response did, or before it began: `response_start` says which. The moment is the
     /// connection's end.
     Closed(Close, Moment),
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum Details {
-    Http1(http1::Http),
-    Postgres(postgres::Query),
-    Redis(redis::Command),
-}
-
-/// A request that was seen to begin and whose rest was not captured. Its `Begun` came before, if only just before.
+/// A request that had begun and whose rest, or whose response, was not captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
+    /// The direction in which the request travels.
+    pub direction: Direction,
+    /// The request's first byte.
     pub start: Moment,
     pub reason: LossReason,
 }
 
-/// Why an exchange is counted instead of told. Each is the name of a counter.
+/// Why a request was lost. Each reason has a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossReason {
     /// Bytes of its head were not captured.
     RequestHeadMissing,
     /// Its response was not captured.
     ResponseMissing,
-    /// The connection stopped making sense while it was open.
+    /// The connection became unparsable while the request was open.
     Unparsable,
-    /// More requests were open on the connection than are kept.
+    /// More requests were open on the connection than the parser keeps.
     TooManyOpen,
+}
+
+impl Begun {
+    /// A request that carries neither a trace context nor a correlation id.
+    #[must_use]
+    pub fn plain(direction: Direction, start: Moment) -> Self {
+        Self { direction, start, context: None, correlation: None }
+    }
 }

@@ -1,33 +1,46 @@
 //! What a protocol parser promises.
 
 use crate::exchange::Finding;
+use crate::registry::Spec;
 
-/// Which way bytes travel between the two ends of a connection, whichever of them is traced.
+/// The direction in which bytes travel between the two ends of a connection, whichever of them is traced.
 ///
-/// Requests usually travel to the server. A protocol may let the server ask too (a push, a delivery): then the request
-/// travels to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Requests usually travel to the server. A protocol may also have requests that travel to the client: pushes,
+/// deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     ToServer,
     ToClient,
 }
 
-/// When and where in the stream a piece of bytes passed.
+impl Direction {
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::ToServer => Self::ToClient,
+            Self::ToClient => Self::ToServer,
+        }
+    }
+}
+
+/// When and where in the stream some bytes passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moment {
-    /// Kernel monotonic time, in nanoseconds, at which the socket operation returned.
+    /// Kernel monotonic time in nanoseconds at which the socket operation returned.
     pub nanos: u64,
-    /// Position, in its direction's stream, of the first byte of the piece this moment is given with.
+    /// Position of the first of the bytes in their direction's stream. Of datagrams: the bytes of all earlier
+    /// datagrams in this direction.
     pub position: u64,
-    /// How often the conversation had turned when the piece passed. All pieces of one direction between two turns
-    /// share a run; what answers run `r` arrives in run `r + 1` or later. Lets a parser that lost bytes match a
-    /// response to the right request: on a connection without pipelining a response in run `r` answers the last
-    /// request bytes before it, and every earlier request that is still open lost its response.
+    /// How often the conversation had turned when the bytes passed.
+    ///
+    /// All bytes of one direction between two turns share a run. The response to a request in run `r` arrives in run
+    /// `r + 1` or later. A parser that lost bytes matches responses with requests by it: without pipelining, a response
+    /// in run `r` answers the last request before it, and every earlier open request has lost its response.
     pub run: u32,
 }
 
 impl Moment {
-    /// The moment of a byte `bytes` further on in the same piece.
+    /// The moment of a byte that lies `bytes` further in the same piece.
     #[must_use]
     pub fn advanced(self, bytes: u64) -> Self {
         Self { position: self.position.wrapping_add(bytes), ..self }
@@ -37,49 +50,48 @@ impl Moment {
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// Both sides closed in order, or this side called close.
+    /// Both ends closed in order, or this end called close.
     Normal,
-    /// The peer sent a reset, or the kernel gave up on it; the value is the errno, e.g. ECONNRESET.
+    /// The peer sent a reset, or the kernel gave up. The value is the errno, e.g. `ECONNRESET`.
     Error(i32),
     /// The process that owned the connection ended.
     ProcessExit,
-    /// Nothing was heard of it for longer than the age limit.
+    /// The request waited for longer than the age limit.
     Aged,
-    /// Onlooker stops watching; the connection itself may go on.
+    /// Onlooker stops watching. The connection itself may go on.
     Shutdown,
 }
 
-/// The bytes can't be followed any further on this connection (not this protocol after all, or broken beyond finding
-/// the next message). The caller must call [`Parser::close`] to have what is open accounted for, and drop the parser.
+/// The connection cannot be parsed any further: it is not this protocol, or the next message cannot be found.
+///
+/// The caller must call [`Parser::close`] to account for open requests, and then drop the parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{protocol:?} cannot be followed any further: {reason}")]
+#[error("{} cannot be parsed any further: {reason}", protocol.title)]
 pub struct Unparsable {
-    pub protocol: Protocol,
-    /// A fixed phrase, used as the name of a counter: never holds bytes of the connection.
+    pub protocol: &'static Spec,
+    /// A fixed phrase that may name a counter. It never holds bytes of the connection.
     pub reason: &'static str,
-}
-
-/// The protocols there are parsers for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    Http1,
-    Postgres,
-    Redis,
 }
 
 /// Cuts one connection's bytes into exchanges.
 ///
-/// Fed in stream order per direction; between the directions in the order of cause (a response never comes before the
-/// request bytes its writer had read). Never blocks, never looks back, never panics on any input, and holds at most a
-/// bounded, documented amount of memory: a message head that grows past its limit is `Unparsable`.
+/// The caller hands over the bytes of each direction in stream order. Between the directions it keeps the order of
+/// cause: a response never comes before the request bytes that its writer had read.
 ///
-/// Accounting: every request that was `Begun` is later reported exactly once, as an [`Exchange`](crate::Exchange) or
-/// as [`Lost`](crate::Lost). Nothing else is reported as an exchange.
+/// A parser never blocks, never panics on any input, and holds a bounded, documented amount of memory. A message head
+/// that grows beyond its limit is [`Unparsable`].
+///
+/// Accounting: every request that was reported as `Begun` is later reported exactly once, as an
+/// [`Exchange`](crate::Exchange) or as [`Lost`](crate::Lost). A request is identified by its direction and the position
+/// of its first byte. Several requests may be open at once, in both directions, and may finish in any order.
 pub trait Parser: Send + std::fmt::Debug {
-    fn protocol(&self) -> Protocol;
+    /// The row of the table that this parser belongs to.
+    fn protocol(&self) -> &'static Spec;
 
-    /// Takes the next bytes of `direction`; what they complete is appended to `found`. `at` is the moment of the first of
-    /// them. Fails when the connection can't be followed any further, and from then on.
+    /// Consumes the next bytes of `direction` and appends what they complete to `found`. `at` is the moment of the
+    /// first byte.
+    ///
+    /// Fails when the connection cannot be parsed any further, and on every later call.
     fn bytes(
         &mut self,
         direction: Direction,
@@ -88,15 +100,16 @@ pub trait Parser: Send + std::fmt::Debug {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable>;
 
-    /// The next `missing` bytes of `direction` were not captured; `at` is the moment of the operation that moved them.
-    /// A hole that only positions betray (the operation's event itself was lost) has the time and the run of the piece
-    /// before it in its direction (the connection's beginning, if there is none): the earliest its bytes can have passed.
-    /// What follows it then begins its run.
+    /// Skips the next `missing` bytes of `direction`, which were not captured. `at` is the moment of the operation that
+    /// moved them.
     ///
-    /// Bodies of known length are stepped over. Where the
-    /// message boundary is lost, the parser waits for the next piece it can recognise as a message's beginning (the
-    /// first piece of a later run) and reports as lost what can't be completed truthfully any more. Fails as
-    /// [`bytes`](Self::bytes) does.
+    /// If the operation's record was lost, only the positions show the hole. Such a hole has the time and run of the
+    /// piece before it in its direction, or of the connection's beginning: the earliest that its bytes can have passed.
+    /// The bytes behind it then begin a run.
+    ///
+    /// The parser steps over bodies of known length. If the message boundary is lost, it waits for the next piece that
+    /// it recognises as the beginning of a message (the first piece of a later run), and reports as lost what cannot be
+    /// reported truthfully. Fails as [`bytes`](Self::bytes) does.
     fn gap(
         &mut self,
         direction: Direction,
@@ -105,20 +118,37 @@ pub trait Parser: Send + std::fmt::Debug {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable>;
 
-    /// No more bytes will come in `direction`: its FIN was read or sent, also by closing the connection in order. A hole
-    /// before the end is told before, by `gap`.
+    /// Consumes one datagram: `bytes` are its beginning, and `missing` more that were not captured follow them.
+    ///
+    /// Only called for protocols whose transport is [`Datagram`](crate::Transport::Datagram). A failure concerns this
+    /// datagram alone: the next one may be parsed. The default treats the datagram as a piece of a stream.
+    fn datagram(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        missing: u64,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        self.bytes(direction, bytes, at, found)?;
+        if missing == 0 { Ok(()) } else { self.gap(direction, missing, at.advanced(bytes.len() as u64), found) }
+    }
+
+    /// No more bytes will come in `direction`: its FIN was read or sent, or the connection was closed in order. The
+    /// caller reports a hole before the end with [`gap`](Self::gap) first.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>);
 
-    /// The connection is over: every open request is reported, with the truth about how it ended. The caller tells before
-    /// of holes, so that a response that was lost isn't taken for one that was never sent, and of directions that ended
-    /// in order, so that a response that ends with its connection isn't taken for one that was cut off.
+    /// The connection is over. Reports every open request, with the truth about how it ended.
+    ///
+    /// The caller first reports holes, so that a lost response is not taken for one that was never sent. It also first
+    /// reports directions that ended in order, so that a response that ends with its connection is not taken for one
+    /// that was cut off.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>);
 
-    /// Requests that began before `oldest` (nanoseconds, as in [`Moment`]) are waited for no longer: those that were sent
-    /// are reported, as closed because they are [aged](Close::Aged) at `at`. Their responses may come all the same, and are
-    /// nobody's then; what else is open goes on.
+    /// Stops waiting for requests that began before `oldest` (nanoseconds, as in [`Moment`]), and reports them as
+    /// [aged](Close::Aged) at `at`. If their responses still come, they belong to no request. Other requests stay open.
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>);
 
-    /// How many requests are begun and not yet reported.
+    /// The number of requests that have begun and are not yet reported.
     fn open(&self) -> usize;
 }

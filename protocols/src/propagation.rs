@@ -1,35 +1,44 @@
-//! Trace context that requests carry (W3C Trace Context, level 1).
+//! The trace context that requests carry (W3C Trace Context, level 1).
 //!
-//! Malformed values are treated to the letter of the recommendation: a traceparent that is not exactly right, or comes
-//! twice, is no trace context at all, and a tracestate is only looked at beside a good traceparent.
+//! The recommendation is strict about malformed values, and so is this module. A `traceparent` that is not well-formed, or
+//! that occurs twice, is ignored. A `tracestate` is ignored without a well-formed `traceparent`.
 
 use compact_str::CompactString;
 
-/// A well-formed traceparent, with the tracestate beside it.
+/// A well-formed `traceparent` with its `tracestate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
     pub flags: u8,
-    /// The combined tracestate, empty if there was none or it was malformed.
+    /// All `tracestate` fields combined, at most 512 bytes. Empty if there is none or it is malformed.
     pub tracestate: CompactString,
 }
 
-/// `00-` trace-id `-` parent-id `-` trace-flags: the whole of version 00, and the beginning of every later version.
+/// `00-` trace-id `-` parent-id `-` trace-flags: all of version 00, and the beginning of every later version.
 const TRACEPARENT_LENGTH: usize = 55;
-/// The one flag that versions later than 00 are known to have kept.
+/// The only flag whose meaning later versions are known to keep.
 const SAMPLED: u8 = 1;
 /// W3C Trace Context 3.3.1.1: no more list-members than this.
 const MAX_MEMBERS: usize = 32;
-/// W3C Trace Context 3.3.1.5: at least this much is passed on; beyond it, whole members go.
+/// W3C Trace Context 3.3.1.5: at least this many bytes are passed on. Beyond them, whole members are dropped.
 const MAX_TRACESTATE_LENGTH: usize = 512;
-/// W3C Trace Context 3.3.1.5: where members must go, those longer than this go first.
+/// W3C Trace Context 3.3.1.5: members longer than this are dropped first.
 const LONG_MEMBER_LENGTH: usize = 128;
 
 impl TraceContext {
-    /// The context in a request's `traceparent` and `tracestate` field values, given in their order of appearance.
+    /// Parses the values of a request's `traceparent` and `tracestate` fields, in their order.
     ///
-    /// `None` unless there is exactly one traceparent and it is well-formed.
+    /// Returns `None` unless there is exactly one `traceparent` and it is well-formed.
+    ///
+    /// ```
+    /// use onlooker_protocols::propagation::TraceContext;
+    ///
+    /// let parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    /// let context = TraceContext::from_fields([&parent[..]], [&b"a=1"[..], b"b=2"]).expect("it is well-formed");
+    /// assert_eq!((context.flags, &*context.tracestate), (1, "a=1,b=2"));
+    /// assert_eq!(TraceContext::from_fields([&parent[..], parent], []), None);
+    /// ```
     pub fn from_fields<'a>(
         traceparent: impl IntoIterator<Item = &'a [u8]>,
         tracestate: impl IntoIterator<Item = &'a [u8]>,
@@ -78,13 +87,13 @@ fn digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// Joins the fields' members. One malformed member spoils the whole: `None`.
+/// Joins the members of all fields. Returns `None` if one member is malformed.
 fn combine<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Option<CompactString> {
     let mut members: Vec<&str> = Vec::new();
     for member in fields.into_iter().flat_map(|field| field.split(|&byte| byte == b',')) {
         let member = member.trim_ascii();
         if member.is_empty() {
-            continue; // allowed, and means nothing
+            continue; // 3.3.1.1: empty members are allowed
         }
         if members.len() == MAX_MEMBERS || !is_member(member) {
             return None;
@@ -130,7 +139,7 @@ fn is_key(key: &[u8]) -> bool {
     }
 }
 
-/// value = 0*255(chr) nblk-chr; the blanks at its end were trimmed with the member.
+/// value = 0*255(chr) nblk-chr. Blanks at the end were trimmed with the member.
 fn is_value(value: &[u8]) -> bool {
     (1..=256).contains(&value.len()) && value.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'=')
 }

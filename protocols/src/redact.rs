@@ -1,22 +1,31 @@
-//! Takes secrets out of what a request names, before it leaves the parser.
+//! Removes secrets from queries, paths and authorities before they leave the parser.
 //!
-//! What may hold a secret is replaced whole, never masked in part: a query keeps the names of its parameters, a path
-//! the names of its matrix parameters (`;jsessionid=`), an authority loses its user and password.
+//! A value that may be a secret is replaced as a whole, never masked in part:
+//! - a query keeps the names of its parameters;
+//! - a path keeps the names of its matrix parameters (`;jsessionid=`);
+//! - an authority loses its user and password.
 
 use compact_str::CompactString;
 
-/// What stands in place of a value. The word of the OpenTelemetry semantic conventions.
+/// Stands in place of a value. The word is that of the OpenTelemetry semantic conventions.
 pub const REDACTED: &str = "REDACTED";
 
-/// A parameter's name that is longer than this, or has other letters than names have, is taken for a secret itself.
+/// A longer name, or one with characters that names do not have, may be a secret itself.
 const MAX_NAME_LENGTH: usize = 64;
-/// A query's names beyond this are left out, and [`ELLIPSIS`] says so.
+/// Names beyond this length are dropped. [`ELLIPSIS`] marks the place.
 const MAX_QUERY_LENGTH: usize = 1024;
 const ELLIPSIS: char = '…';
 
-/// The query (without its `?`) with every value replaced.
+/// Replaces every value of a query. `query` has no `?`.
 ///
-/// `a=1&b=2` becomes `a=REDACTED&b=REDACTED`; a parameter without a value could be a bare token and is replaced whole.
+/// A parameter without a name may be a bare token, and is replaced as a whole.
+///
+/// ```
+/// use onlooker_protocols::redact;
+///
+/// assert_eq!(redact::query(b"page=1&token=s3cret"), "page=REDACTED&token=REDACTED");
+/// assert_eq!(redact::query(b"eyJhbGciOiJIUzI1NiJ9"), "REDACTED");
+/// ```
 #[must_use]
 pub fn query(query: &[u8]) -> CompactString {
     let mut redacted = CompactString::default();
@@ -33,8 +42,13 @@ pub fn query(query: &[u8]) -> CompactString {
     redacted
 }
 
-/// The path with the values of its matrix parameters (RFC 3986 3.3) replaced, also of those whose semicolon was escaped by
-/// mistake.
+/// Replaces the values of a path's matrix parameters (RFC 3986 3.3), also behind a semicolon that was escaped by mistake.
+///
+/// ```
+/// use onlooker_protocols::redact;
+///
+/// assert_eq!(redact::path("/shop;jsessionid=0123/cart".into()), "/shop;jsessionid=REDACTED/cart");
+/// ```
 #[must_use]
 pub fn path(path: CompactString) -> CompactString {
     if !path.contains(';') && find_semicolon(&path).is_none() {
@@ -55,14 +69,22 @@ pub fn path(path: CompactString) -> CompactString {
     redacted
 }
 
-/// The authority without the user information before its `@`, and without what is no authority's: what follows a `/`,
-/// `?` or `#` (RFC 3986 3.2), and a port that is no number, which may be a password whose `@` is missing.
+/// Reduces an authority to its host and port.
+///
+/// Dropped are: user information before `@`; everything from `/`, `?` or `#` on (RFC 3986 3.2); a port that is no number,
+/// because it may be a password whose `@` is missing.
+///
+/// ```
+/// use onlooker_protocols::redact;
+///
+/// assert_eq!(redact::authority(b"user:password@example.com:80"), b"example.com:80");
+/// ```
 #[must_use]
 pub fn authority(authority: &[u8]) -> &[u8] {
     let end = memchr::memchr3(b'/', b'?', b'#', authority);
     let authority = &authority[..end.unwrap_or(authority.len())];
     let host = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
-    // The colons of an IPv6 address are in brackets, or should be.
+    // An IPv6 address has its colons in brackets.
     let address = if host.starts_with(b"[") { memchr::memchr(b']', host).unwrap_or(host.len()) } else { 0 };
     let Some(colon) = memchr::memchr(b':', &host[address..]).map(|colon| address + colon) else { return host };
     let port = &host[colon + 1..];
@@ -71,7 +93,7 @@ pub fn authority(authority: &[u8]) -> &[u8] {
     if is_bare_address || port.iter().all(u8::is_ascii_digit) { host } else { &host[..colon] }
 }
 
-/// What may hold parameters behind escaped semicolons: what names no value there is text.
+/// Appends a segment that may hold parameters behind escaped semicolons. Without a `=` a parameter is text.
 fn push_escaped(redacted: &mut CompactString, mut segment: &str) {
     while let Some(at) = find_semicolon(segment) {
         let (before, rest) = segment.split_at(at);
@@ -95,7 +117,7 @@ fn find_semicolon(text: &str) -> Option<usize> {
     find_escape(text, SEMICOLON)
 }
 
-/// Where an escape is, whose hexadecimal digits may be in either case.
+/// Finds a percent escape, whose hexadecimal digits may be in either case.
 fn find_escape(text: &str, escape: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     memchr::memchr_iter(b'%', bytes)
@@ -113,7 +135,7 @@ fn push_parameter(redacted: &mut CompactString, parameter: &[u8]) {
     redacted.push_str(REDACTED);
 }
 
-/// The parameter's name, if it has one beside a value. What is followed by nothing but `=` may be padded base64.
+/// The name of a parameter that has a name and a value. A word followed by nothing but `=` may be padded base64.
 fn name(parameter: &[u8]) -> Option<&str> {
     let equals = memchr::memchr(b'=', parameter)?;
     let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
@@ -145,18 +167,18 @@ mod tests {
     #[case::not_a_name("a b\"c=1", "REDACTED")]
     #[case::empty_parameters("&&a=1&", "&&a=REDACTED&")]
     #[case::empty("", "")]
-    fn a_query_keeps_its_names_only(#[case] given: &str, #[case] redacted: &str) {
+    fn only_the_names_of_a_query_are_kept(#[case] given: &str, #[case] redacted: &str) {
         assert_eq!(query(given.as_bytes()), redacted);
     }
 
     #[test]
-    fn a_name_as_long_as_a_secret_is_a_secret() {
+    fn a_long_name_is_replaced() {
         let (name, secret) = ("n".repeat(64), "s".repeat(65));
         assert_eq!(query(format!("{name}=1&{secret}=1").as_bytes()), format!("{name}=REDACTED&REDACTED"));
     }
 
     #[test]
-    fn a_query_has_a_limit_and_says_what_is_left_out() {
+    fn a_long_query_is_cut_and_the_cut_is_marked() {
         let redacted = query("abc=1&".repeat(10_000).as_bytes());
         assert!(redacted.len() < MAX_QUERY_LENGTH + 100 && redacted.ends_with("abc=REDACTED…"), "{redacted}");
     }
@@ -168,7 +190,7 @@ mod tests {
     #[case::escaped("/shop%3Bjsessionid=0123%3bv%3D1/cart", "/shop%3Bjsessionid=REDACTED%3bREDACTED/cart")]
     #[case::escaped_and_not("/shop;v=1%3Bw=2%3Bx=3", "/shop;v=REDACTED")]
     #[case::escaped_text("/tags/a%3B%20b/c%3", "/tags/a%3B%20b/c%3")]
-    fn a_path_keeps_its_names_only(#[case] given: &str, #[case] redacted: &str) {
+    fn only_the_names_of_a_paths_parameters_are_kept(#[case] given: &str, #[case] redacted: &str) {
         assert_eq!(path(given.into()), redacted);
     }
 
@@ -188,7 +210,7 @@ mod tests {
     #[case::ipv6_bare("fe80::a", "fe80::a")]
     #[case::bracket_without_end("[::1", "[::1")]
     #[case::empty("", "")]
-    fn an_authority_loses_its_user(#[case] given: &str, #[case] host: &str) {
+    fn an_authority_is_reduced_to_host_and_port(#[case] given: &str, #[case] host: &str) {
         assert_eq!(authority(given.as_bytes()), host.as_bytes());
     }
 }

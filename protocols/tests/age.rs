@@ -2,7 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
-use onlooker_protocols::{Close, Direction, End, Exchange, Finding, Moment, Protocol, parser};
+use onlooker_protocols::{Close, Direction, End, Exchange, Finding, Moment, Spec, http1, postgres, redis};
 use rstest::rstest;
 
 const GET: &[u8] = b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -30,8 +30,8 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn in_the_middle(protocol: Protocol) -> Self {
-        let parser = parser(protocol, false);
+    fn in_the_middle(protocol: &Spec) -> Self {
+        let parser = protocol.parser.expect("a parser")(false);
         Self { parser, now: Moment::default(), positions: [0; 2], found: Vec::new() }
     }
 
@@ -46,11 +46,11 @@ impl Conversation {
 }
 
 #[rstest]
-#[case::http1(Protocol::Http1, GET, OK)]
-#[case::redis(Protocol::Redis, BLPOP, POPPED)]
-#[case::postgres(Protocol::Postgres, QUERY, ROWS)]
+#[case::http1(&http1::SPEC, GET, OK)]
+#[case::redis(&redis::SPEC, BLPOP, POPPED)]
+#[case::postgres(&postgres::SPEC, QUERY, ROWS)]
 fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
-    #[case] protocol: Protocol,
+    #[case] protocol: &Spec,
     #[case] request: &[u8],
     #[case] response: &[u8],
 ) {
@@ -78,7 +78,7 @@ fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
 
 #[test]
 fn an_answer_that_goes_on_when_its_request_is_aged_is_told_as_far_as_it_came() {
-    let mut talk = Conversation::in_the_middle(Protocol::Http1);
+    let mut talk = Conversation::in_the_middle(&http1::SPEC);
     talk.passes(Direction::ToServer, GET);
     talk.passes(Direction::ToClient, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n");
     talk.parser.give_up_before(u64::MAX, talk.now, &mut talk.found);

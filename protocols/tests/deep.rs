@@ -4,9 +4,9 @@ mod kit;
 
 use std::time::Duration;
 
-use kit::Talk;
+use kit::{Talk, parser};
 use onlooker_protocols::Direction::{ToClient, ToServer};
-use onlooker_protocols::{Protocol, parser};
+use onlooker_protocols::{Spec, http1, postgres, redis};
 use rstest::rstest;
 
 /// Work that grows with the depth would take this many times as long for each request.
@@ -23,7 +23,7 @@ fn time_of_this_thread() -> Duration {
 }
 
 /// The least time that the parser takes for the talk.
-fn least(protocol: Protocol, talk: &Talk) -> Duration {
+fn least(protocol: &Spec, talk: &Talk) -> Duration {
     let timed = || {
         let start = time_of_this_thread();
         let outcome = talk.play(parser(protocol, true));
@@ -38,7 +38,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind], &length[..], body].concat()
 }
 
-fn postgres() -> Talk {
+fn session() -> Talk {
     let startup = b"\0\0\0\x12\0\x03\0\0user\0ann\0\0";
     Talk::new().request(startup).response([message(b'R', &[0; 4]), message(b'Z', b"I")].concat())
 }
@@ -50,36 +50,36 @@ fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk
 }
 
 #[rstest]
-#[case::http1(Protocol::Http1, 8, |depth| {
+#[case::http1(&http1::SPEC, 8, |depth| {
     one_by_one(Talk::new(), b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", depth)
 })]
-#[case::redis(Protocol::Redis, 128, |depth| one_by_one(Talk::new(), b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", depth))]
-#[case::redis_not_captured(Protocol::Redis, 128, |depth| {
+#[case::redis(&redis::SPEC, 128, |depth| one_by_one(Talk::new(), b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", depth))]
+#[case::redis_not_captured(&redis::SPEC, 128, |depth| {
     let talk = Talk::new().request(b"*1\r\n$4\r\nPING\r\n".repeat(depth)).gap(ToClient, 3);
     (0..depth).fold(talk, |talk, _| talk.response("ONG\r\n").gap(ToClient, 3))
 })]
-#[case::redis_half_seen(Protocol::Redis, 128, |depth| {
+#[case::redis_half_seen(&redis::SPEC, 128, |depth| {
     let talk = Talk::new().request("*1\r\n$4\r\n").gap(ToServer, 6).response("+").request("*1\r\n$4\r\nPING\r\n".repeat(depth));
     (0..depth).fold(talk, |talk, _| talk.response("PONG\r\n+"))
 })]
-#[case::postgres(Protocol::Postgres, 128, |depth| {
+#[case::postgres(&postgres::SPEC, 128, |depth| {
     let answer = [message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
-    one_by_one(postgres(), &message(b'Q', b"SELECT 1\0"), &answer, depth)
+    one_by_one(session(), &message(b'Q', b"SELECT 1\0"), &answer, depth)
 })]
-#[case::postgres_without_sync(Protocol::Postgres, 128, |depth| {
+#[case::postgres_without_sync(&postgres::SPEC, 128, |depth| {
     let group = [message(b'B', b"\0\0\0\0\0\0\0\0"), message(b'E', b"\0\0\0\0\0")].concat();
-    one_by_one(postgres(), &group, &message(b'Z', b"I"), depth)
+    one_by_one(session(), &group, &message(b'Z', b"I"), depth)
 })]
-#[case::postgres_not_captured(Protocol::Postgres, 128, |depth| {
-    let talk = postgres().request(message(b'Q', b"SELECT 1\0").repeat(depth)).gap(ToClient, 9);
+#[case::postgres_not_captured(&postgres::SPEC, 128, |depth| {
+    let talk = session().request(message(b'Q', b"SELECT 1\0").repeat(depth)).gap(ToClient, 9);
     (0..depth).fold(talk, |talk, _| talk.response("abcdefghi").gap(ToClient, 9))
 })]
-#[case::postgres_not_asked(Protocol::Postgres, 128, |depth| {
-    let talk = postgres().request(message(b'S', b"")).gap(ToServer, 9).response("x").request(message(b'Q', b"SELECT 1\0").repeat(depth));
+#[case::postgres_not_asked(&postgres::SPEC, 128, |depth| {
+    let talk = session().request(message(b'S', b"")).gap(ToServer, 9).response("x").request(message(b'Q', b"SELECT 1\0").repeat(depth));
     (0..depth).fold(talk, |talk, _| talk.gap(ToClient, 9).response(message(b'Z', b"I")))
 })]
 fn a_request_costs_the_same_however_deep_the_pipeline(
-    #[case] protocol: Protocol,
+    #[case] protocol: &Spec,
     #[case] shallow: usize,
     #[case] talk: fn(usize) -> Talk,
 ) {

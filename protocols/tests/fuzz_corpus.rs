@@ -8,7 +8,7 @@ mod kit;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kit::Talk;
+use kit::{Talk, parser};
 use onlooker_common::connection::{ConnectionChange, change, role};
 use onlooker_common::datagram::Datagram;
 use onlooker_common::decode::Event;
@@ -17,8 +17,7 @@ use onlooker_common::plaintext::{Plaintext, StreamKey, Tie};
 use onlooker_common::process::{ProcessChange, lifecycle};
 use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
 use onlooker_protocols::detect::ENOUGH;
-use onlooker_protocols::{Direction, Protocol, parser};
-use rstest::rstest;
+use onlooker_protocols::{Direction, http1, registry};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Of each conversation, so many are enough to see what its messages look like.
@@ -62,16 +61,15 @@ fn check(target: &str, seeds: &BTreeMap<String, Vec<u8>>) {
     assert_eq!(kept, seeds.len(), "fuzz/corpus/{target} holds what no fixture makes");
 }
 
-#[rstest]
-#[case("http1", Protocol::Http1)]
-#[case("postgres", Protocol::Postgres)]
-#[case("redis", Protocol::Redis)]
-fn the_corpus_is_made_from_the_fixtures(#[case] target: &str, #[case] protocol: Protocol) {
-    let seeds = seeds(target);
-    check(target, &seeds);
-    for script in seeds.values() {
-        let (from_start, talk) = Talk::from_script(script);
-        talk.play(parser(protocol, from_start));
+#[test]
+fn the_corpus_of_each_protocol_is_made_from_its_fixtures() {
+    for (protocol, new_parser) in registry::parsed() {
+        let seeds = seeds(protocol.name);
+        check(protocol.name, &seeds);
+        for script in seeds.values() {
+            let (from_start, talk) = Talk::from_script(script);
+            talk.play(new_parser(from_start));
+        }
     }
 }
 
@@ -79,7 +77,7 @@ fn the_corpus_is_made_from_the_fixtures(#[case] target: &str, #[case] protocol: 
 #[test]
 fn the_corpus_of_the_detection_is_made_from_the_fixtures() {
     let mut seeds = BTreeMap::new();
-    for protocol in ["http1", "postgres", "redis"] {
+    for protocol in registry::parsed().map(|(protocol, _)| protocol.name) {
         for name in Talk::all_recorded(protocol) {
             for (step, said) in Talk::recorded(protocol, &name).said().enumerate().take(MOST_STEPS) {
                 let seed = [&[u8::from(step == 0)], &said[..said.len().min(ENOUGH)]].concat();
@@ -94,7 +92,7 @@ fn the_corpus_of_the_detection_is_made_from_the_fixtures() {
 #[test]
 fn the_corpus_of_the_events_is_made_from_the_fixtures() {
     let mut seeds = BTreeMap::new();
-    for protocol in ["http1", "postgres", "redis"] {
+    for protocol in registry::parsed().map(|(protocol, _)| protocol.name) {
         for name in Talk::all_recorded(protocol) {
             for (step, said) in Talk::recorded(protocol, &name).said().enumerate().take(2) {
                 seeds.insert(format!("segment.{protocol}.{name}.{step}"), segment(step, said));
@@ -120,6 +118,62 @@ fn the_corpus_of_the_events_is_made_from_the_fixtures() {
         words.as_mut_bytes()[..seed.len()].copy_from_slice(seed);
         assert!(Event::decode(&words.as_bytes()[..seed.len()]).is_ok(), "{name}");
     }
+}
+
+/// Statements in every dialect, whole and truncated.
+#[test]
+fn the_corpus_of_sql_holds_every_kind_of_token() {
+    const STATEMENTS: [(&str, &str); 8] = [
+        ("select", "SELECT a.b, count(*) FROM \"T\" AS a JOIN u ON a.id = u.id WHERE x IN (1, 2.5e-3) -- end"),
+        ("insert", "INSERT INTO t (a, b) VALUES ('x', E'it\\'s'), (U&'\\0041', NULL)"),
+        ("with", "WITH c AS (SELECT 1) UPDATE t SET a = $1 FROM c WHERE b = ?"),
+        ("function", "CREATE FUNCTION f() AS $fn$ SELECT 'x'; $fn$ LANGUAGE sql"),
+        ("password", "ALTER USER bob WITH PASSWORD 'secret'; SET app.token = secret"),
+        ("mysql", "SELECT `a`, \"text\", _utf8mb4'x' FROM `d`.`t` # end\n WHERE b = 0xFF"),
+        ("several", "BEGIN; DELETE FROM t USING u; COPY t FROM STDIN; COMMIT"),
+        ("comments", "/* a /* b */ c */ SELECT 'x'\n'y' /*!40000 z */"),
+    ];
+    let mut seeds = BTreeMap::new();
+    for (name, statement) in STATEMENTS {
+        for flags in 0..6_u8 {
+            // Dialects 0, 1 and 2, each whole and truncated.
+            let flags = flags % 3 | (flags / 3) << 2;
+            seeds.insert(format!("{name}.{flags}"), [&[flags], statement.as_bytes()].concat());
+        }
+    }
+    check("sql", &seeds);
+}
+
+#[test]
+fn the_corpora_of_what_requests_name_hold_every_form() {
+    let named = |seeds: &[(&str, &str)]| seeds.iter().map(|&(name, seed)| (name.to_owned(), seed.into())).collect();
+    check(
+        "redact",
+        &named(&[
+            ("query", "a=1&b=&=c&ids%5B%5D=3&dG9rZW4=&x"),
+            ("path", "/shop;jsessionid=0123/cart;v=1;x"),
+            ("escaped", "/shop%3Bjsessionid=0123%3bv%3D1/cart%3B%20b"),
+            ("authority", "user:password@[::1]:8080/path?a=b#c"),
+            ("port", "example.com:secret"),
+        ]),
+    );
+    check(
+        "propagation",
+        &named(&[
+            ("both", "p00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\nsa=1,b@c=2\nsd=3"),
+            ("later_version", "pcc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03-what"),
+            ("two", "p00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00\np00"),
+        ]),
+    );
+    check(
+        "routes",
+        &named(&[
+            ("words", "/users/alice/orders\n/api/v2/users\n/a-b_c/d.html\n*"),
+            ("ids", "/users/7\n/u/550e8400-e29b-41d4-a716-446655440000\n/o/2026-11-29\n/x/0af7651916cd43dd8448eb21"),
+            ("secrets", "/reset/eyJhbGciOiJIUzI1NiJ9.e30.abc\n/hook/ghp_0123456789abcdefghijABCDEFGHIJ012345"),
+            ("deep", "/a/b/c/d/e/f/g/h/i/j/k/l;m=n\n//\n/https://user@host/x"),
+        ]),
+    );
 }
 
 const TGID: u32 = 4711;
@@ -189,7 +243,7 @@ fn a_talk_survives_being_written_as_a_script() {
         let talk = talk.lost(Direction::ToServer, "x").request("more").end(Direction::ToClient);
         let (from_start, again) = Talk::from_script(&talk.to_script(true));
         assert!(from_start);
-        let play = |talk: &Talk| talk.play(parser(Protocol::Http1, true));
+        let play = |talk: &Talk| talk.play(parser(&http1::SPEC, true));
         assert_eq!(play(&again), play(&talk));
     }
 }

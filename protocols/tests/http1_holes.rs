@@ -8,7 +8,7 @@ use kit::http1::*;
 use kit::{Outcome, Talk};
 use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::http1::Http1;
-use onlooker_protocols::{Close, Details, End, Exchange, LossReason};
+use onlooker_protocols::{Close, End, Exchange, Facts, LossReason};
 use rstest::rstest;
 
 /// Every way of framing, without pipelining: the truth that holes are measured against.
@@ -41,7 +41,7 @@ const REQUESTS: usize = 7;
 fn without_sizes(exchange: &Exchange) -> Exchange {
     let mut exchange = exchange.clone();
     exchange.request_end = exchange.request_start;
-    let Details::Http1(http) = &mut exchange.details else { panic!("not HTTP: {exchange:?}") };
+    let Facts::Http(http) = &mut exchange.facts else { panic!("not HTTP: {exchange:?}") };
     (http.request_body, http.response_body) = (None, None);
     exchange
 }

@@ -5,7 +5,8 @@ mod kit;
 
 use kit::http1::*;
 use kit::{FIRST_NANOS, Talk};
-use onlooker_protocols::http1::{Http, Http1};
+use onlooker_protocols::facts::Http;
+use onlooker_protocols::http1::Http1;
 use onlooker_protocols::{Close, Direction, End, Exchange, Finding, LossReason, Moment};
 use proptest::prelude::*;
 use rstest::rstest;

@@ -5,6 +5,7 @@ mod kit;
 
 use kit::Talk;
 use kit::postgres::*;
+use onlooker_protocols::facts::Namespace;
 use onlooker_protocols::postgres::Postgres;
 use onlooker_protocols::{Direction, LossReason, Moment, Parser};
 use proptest::prelude::*;
@@ -152,7 +153,7 @@ fn an_exchange_is_what_the_documentation_says(
     let talk = asks(session(), request, response);
     let outcome = play(&talk);
     assert_eq!((lines(&outcome), outcome.orphans(), outcome.lost()), (owned(expected), 0, vec![]));
-    assert!(outcome.exchanges().iter().all(|exchange| query(exchange).database == "shop"));
+    assert!(outcome.exchanges().iter().all(|exchange| query(exchange).namespace == Namespace::Name("shop".into())));
     assert!(!format!("{:?}", outcome.findings).contains("secret"));
     assert_eq!(play(&talk.byte_at_a_time()), outcome);
 }

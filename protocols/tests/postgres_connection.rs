@@ -4,6 +4,7 @@ mod kit;
 
 use kit::Talk;
 use kit::postgres::*;
+use onlooker_protocols::facts::Namespace;
 use onlooker_protocols::postgres::Postgres;
 use onlooker_protocols::{Close, Direction, End, LossReason, Moment, Parser};
 use rstest::rstest;
@@ -88,7 +89,7 @@ fn without_a_database_the_user_names_it() {
     let talk =
         Talk::new().request(packet(3 << 16, "user\0ann\0\0")).response([message(b'R', [0; 4]), ready()].concat());
     let talk = asks(talk, &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
-    assert_eq!(query(play(&talk).exchanges()[0]).database, "ann");
+    assert_eq!(query(play(&talk).exchanges()[0]).namespace, Namespace::Name("ann".into()));
 }
 
 #[rstest]

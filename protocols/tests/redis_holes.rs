@@ -8,6 +8,7 @@ use kit::redis::*;
 use kit::{Outcome, Talk};
 use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::LossReason;
+use onlooker_protocols::facts::Namespace;
 use rstest::rstest;
 
 #[rstest]
@@ -175,8 +176,11 @@ fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) {
         let real = real.unwrap_or_else(|| panic!("{what}: nobody asked {told:#?}"));
         let (said, meant) = (command(told), command(real));
         assert!(meant.operation.starts_with(said.operation.as_str()), "{what}: {told:?}\n{real:?}");
-        assert!(said.database.is_none() || said.database == meant.database, "{what}: {told:?}\n{real:?}");
-        assert_eq!(said.error_code, meant.error_code, "{what}: {told:?}\n{real:?}");
+        assert!(
+            said.namespace == Namespace::default() || said.namespace == meant.namespace,
+            "{what}: {told:?}\n{real:?}"
+        );
+        assert_eq!((&said.status, said.failed), (&meant.status, meant.failed), "{what}: {told:?}\n{real:?}");
         assert!(told.request_end.position <= real.request_end.position, "{what}: {told:?}\n{real:?}");
         assert_eq!((told.response_start, told.end), (real.response_start, real.end), "{what}: {told:?}\n{real:?}");
         assert_eq!(told.response_end, real.response_end, "{what}: {told:?}\n{real:?}");

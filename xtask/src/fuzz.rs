@@ -1,7 +1,10 @@
-//! `cargo xtask fuzz`: feeds random bytes to the parsers.
+//! `cargo xtask fuzz`: tests with generated input.
 //!
-//! The corpus in the repository is only read. Inputs that reach new code are kept in `target/fuzz`, inputs that break
-//! a parser in `protocols/fuzz/artifacts`.
+//! Each protocol with a parser is a target. One program fuzzes all of them and finds the parser in the table of protocols.
+//! Every other target is a program of its own in `protocols/fuzz`.
+//!
+//! The corpus in the repository is only read. New inputs that reach new code go to `target/fuzz`, and inputs that break
+//! something to `protocols/fuzz/artifacts`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,19 +14,24 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use onlooker_ebpf_build::Cache;
+use onlooker_protocols::registry;
 
 use crate::setup::{self, CARGO_FUZZ};
 use crate::{Verb, shell};
 
-/// Fuzz the parsers, one target after another.
+/// Fuzz the parsers, and what else reads untrusted bytes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Fuzz only this target.
+    /// A protocol or another target. All targets in turn if none is given.
     target: Option<String>,
-    /// How long to fuzz each target.
+    /// Seconds for each target.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
 }
+
+/// The program that fuzzes parsers, and the variable that tells it which.
+const PARSER: &str = "parser";
+const PROTOCOL_VARIABLE: &str = "ONLOOKER_FUZZ_PROTOCOL";
 
 /// An input that takes longer than this many seconds is reported as a hang.
 const HANG: u32 = 10;
@@ -66,11 +74,12 @@ pub(crate) fn fuzz_all(seconds: u32) -> Result<Vec<(String, Result<()>)>> {
     })
 }
 
-/// The names of all fuzz targets.
+/// The names of all targets.
 fn targets() -> Result<Vec<String>> {
     let workspace = shell::workspace()?;
-    let names = shell::read(cargo_fuzz(&workspace)?.args(["fuzz", "list", "--fuzz-dir", "protocols/fuzz"]))?;
-    Ok(names.lines().map(str::to_owned).collect())
+    let programs = shell::read(cargo_fuzz(&workspace)?.args(["fuzz", "list", "--fuzz-dir", "protocols/fuzz"]))?;
+    let protocols = registry::parsed().map(|(protocol, _)| protocol.name);
+    Ok(protocols.chain(programs.lines().filter(|&program| program != PARSER)).map(str::to_owned).collect())
 }
 
 /// Fuzzes one target. Its output goes to a file in `target/fuzz`. The error has the last lines of it.
@@ -94,13 +103,14 @@ fn fuzzer(target: &str, seconds: u32) -> Result<Command> {
     let found = workspace.join("target/fuzz/corpus").join(target);
     fs::create_dir_all(&found).with_context(|| format!("cannot create {}", found.display()))?;
     let mut command = cargo_fuzz(&workspace)?;
-    command.args(["fuzz", "run", "--fuzz-dir", "protocols/fuzz"]);
+    let is_protocol = registry::by_name(target).is_some_and(|protocol| protocol.parser.is_some());
+    command.args(["fuzz", "run", "--fuzz-dir", "protocols/fuzz"]).env(PROTOCOL_VARIABLE, target);
     if !has_address_sanitizer() {
         shell::say("fuzz: this nightly has no AddressSanitizer: fuzzing without it");
         command.args(["--sanitizer", "none"]);
     }
     // libFuzzer writes to the first corpus and only reads the others.
-    command.arg(target).arg(&found);
+    command.arg(if is_protocol { PARSER } else { target }).arg(&found);
     let seeds = workspace.join("protocols/fuzz/corpus").join(target);
     if seeds.is_dir() {
         command.arg(seeds);

@@ -1,7 +1,7 @@
 //! What a connection speaks: its runs are looked at until one can be made out, and parsed from then on.
 
-use onlooker_protocols::detect::{self, Guess};
-use onlooker_protocols::{Close, Direction, Moment, Parser, Protocol};
+use onlooker_protocols::detect::{Guess, Sample, detect};
+use onlooker_protocols::{Close, Direction, Moment, PROTOCOLS, Parser, Spec, Transport};
 
 use super::{Connection, INGRESS};
 use crate::connections::Listener;
@@ -70,29 +70,35 @@ impl Connection {
         let first: Vec<u8> =
             pieces.iter().take_while(|piece| piece.missing == 0).flat_map(|p| p.bytes.iter().copied()).collect();
         let complete = first.len() >= UNDECIDED_BYTES || pieces.iter().any(|piece| piece.missing > 0);
-        let ask = |direction, from_start| match detect::detect(direction, from_start, &first) {
-            Guess::NeedMore if complete => Guess::Unknown("unknown"),
-            guess => guess,
+        let ask = |direction, from_start| {
+            let sample = Sample { transport: Transport::Stream, direction, from_start, bytes: &first };
+            match detect(PROTOCOLS, &sample) {
+                Guess::NeedMore if complete => Guess::Unknown,
+                guess => guess,
+            }
         };
         let mut guess = ask(direction, from_start);
-        if guess == Guess::Unknown("unknown") && from_start && self.unix {
+        if guess == Guess::Unknown && from_start && self.unix {
             // Of a unix socket nobody can say whether something passed before.
             from_start = false;
             guess = ask(direction, from_start);
         }
-        if guess == Guess::Unknown("unknown") && direction.is_some() {
-            // The kernel may have been wrong about who serves, where it did not see the connection's beginning. The line with
-            // which a request of HTTP begins is nothing else.
-            if let other @ Guess::Protocol(Protocol::Http1, Direction::ToServer) = ask(None, from_start) {
+        if guess == Guess::Unknown && direction.is_some() {
+            // The kernel guesses the server where it did not see the connection's beginning. Some protocols' requests prove
+            // it wrong.
+            if let other @ Guess::Protocol(protocol, Direction::ToServer) = ask(None, from_start)
+                && protocol.proves_roles
+            {
                 guess = other;
             }
         }
         match guess {
             Guess::NeedMore => {}
             Guess::Protocol(protocol, direction) => {
+                let Some(new_parser) = protocol.parser else { return };
                 let pieces = std::mem::take(pieces);
                 self.unread = false;
-                self.speaks = Speaks::Known(onlooker_protocols::parser(protocol, from_start));
+                self.speaks = Speaks::Known(new_parser(from_start));
                 // Where the kernel could not tell who serves, or something else listens on the port, content decides.
                 let serves = (direction == Direction::ToServer) == (lane == INGRESS);
                 self.role = Some(if serves { Role::Server } else { Role::Client });
@@ -100,13 +106,14 @@ impl Connection {
                     self.piece(piece.lane, &piece.bytes, piece.missing, piece.at, listener);
                 }
             }
-            Guess::Unknown(name) => {
+            Guess::Unparsed(_) | Guess::Unknown => {
                 *in_vain = pieces.first().map(|piece| (piece.lane, piece.at.run));
                 pieces.clear();
                 *attempts += 1;
                 self.underway = true;
-                if name != "unknown" || *attempts == ATTEMPTS {
-                    self.leave(name);
+                let what = if let Guess::Unparsed(protocol) = guess { Some(protocol) } else { None };
+                if what.is_some() || *attempts == ATTEMPTS {
+                    self.leave(what);
                 }
             }
         }
@@ -119,12 +126,12 @@ impl Connection {
     }
 
     /// There is nothing here to follow.
-    fn leave(&mut self, what: &str) {
+    fn leave(&mut self, protocol: Option<&Spec>) {
         self.speaks = Speaks::Nothing;
         self.unread = false;
-        let counter = match what {
-            "tls" => &self.counters.connections_tls,
-            "http2" => &self.counters.connections_http2,
+        let counter = match protocol.map(|protocol| protocol.name) {
+            Some("tls") => &self.counters.connections_tls,
+            Some("http2") => &self.counters.connections_http2,
             _ => &self.counters.connections_unknown,
         };
         counter.add(1);

@@ -2,7 +2,8 @@ use onlooker_common::connection::{ConnectionChange, UNIX_PATH_BYTES};
 use onlooker_common::kind;
 use onlooker_common::owner::MessageIds;
 use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
-use onlooker_protocols::{Details, End, Exchange, LossReason, Protocol};
+use onlooker_protocols::facts::Namespace;
+use onlooker_protocols::{End, Exchange, Facts, LossReason, postgres};
 
 use super::*;
 
@@ -186,8 +187,8 @@ impl Told {
     fn statuses(&self) -> Vec<Option<u16>> {
         self.exchanges()
             .iter()
-            .map(|exchange| match &exchange.details {
-                Details::Http1(http) => http.status,
+            .map(|exchange| match &exchange.facts {
+                Facts::Http(http) => http.status,
                 _ => None,
             })
             .collect()
@@ -482,7 +483,7 @@ fn a_unix_connection_that_was_open_before_is_not_taken_for_a_new_one() {
     let mut query = told.reads(b"Q\0\0\0\x0dSELECT 1\0");
     query.0.flags |= flag::UNIX;
     told.hand_over(&query);
-    assert_eq!(told.streams.get(1).and_then(Connection::protocol), Some(Protocol::Postgres));
+    assert_eq!(told.streams.get(1).and_then(Connection::protocol), Some(&postgres::SPEC));
 }
 
 #[test]
@@ -524,8 +525,8 @@ fn a_connection_met_again_in_its_middle_did_not_begin_there() {
         told.hand_over(&operation);
     }
     let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
-    let Details::Redis(redis) = &exchange.details else { panic!("{exchange:?}") };
-    assert_eq!(redis.database, None, "it was never seen which it is");
+    let Facts::Database(facts) = &exchange.facts else { panic!("{exchange:?}") };
+    assert_eq!(facts.namespace, Namespace::default(), "it was never seen which it is");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::env;
 use std::sync::LazyLock;
 
 use compact_str::{CompactString, ToCompactString as _};
-use onlooker_protocols::http1::Http;
+use onlooker_protocols::facts::Http;
 use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::{
     HTTP_REQUEST_BODY_SIZE, HTTP_REQUEST_METHOD, HTTP_REQUEST_METHOD_ORIGINAL, HTTP_RESPONSE_BODY_SIZE,
@@ -67,7 +67,7 @@ pub(super) fn describe(
         attributes.set(URL_TEMPLATE, template);
     }
     attributes.set(NETWORK_PROTOCOL_NAME, "http");
-    attributes.set(NETWORK_PROTOCOL_VERSION, if http.minor_version == 0 { "1.0" } else { "1.1" });
+    attributes.set(NETWORK_PROTOCOL_VERSION, http.version.as_str());
     // Opt-in for clients: the service says in each span who it is.
     if ends.role == Role::Server {
         attributes.set_known(USER_AGENT_ORIGINAL, &http.user_agent);
@@ -125,29 +125,14 @@ fn scheme(sent: &str) -> Cow<'_, str> {
     }
 }
 
-/// Host and port of an authority without user information. No port is the scheme's default (RFC 9110 4.2.1), which
-/// the conventions want said.
+/// Host and port of an authority. Without a port it is the scheme's default (RFC 9110 4.2.1), which the conventions ask for.
 fn authority<'a>(host: &'a str, scheme: &str) -> Authority<'a> {
     let default = match scheme {
         "http" => Some(80),
         "https" => Some(443),
         _ => None,
     };
-    // `[::1]:8080` (RFC 3986 3.2.2); without brackets a second colon is no port's.
-    let (name, rest) = match host.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        Some(bracketed) => bracketed,
-        None => match host.find(':') {
-            Some(at) if !host[at + 1..].contains(':') => host.split_at(at),
-            _ => (host, ""),
-        },
-    };
-    match rest.strip_prefix(':') {
-        None | Some("") => Authority { host: name, port: default },
-        Some(port) => match port.parse() {
-            Ok(port) => Authority { host: name, port: Some(port) },
-            Err(_) => Authority { host, port: None },
-        },
-    }
+    Authority::parse(host, default)
 }
 
 /// Sets the URL as the client asked for it. Not if nobody is known to have been asked, or for what is no path.
@@ -175,8 +160,9 @@ fn set_full_url(http: &Http, scheme: &str, path: &str, ends: &Ends, attributes: 
 
 #[cfg(test)]
 mod tests {
+    use onlooker_protocols::facts::HttpVersion;
     use onlooker_protocols::http1::Http1;
-    use onlooker_protocols::{Close, Details, Direction, End, Exchange, Finding, Moment, Parser};
+    use onlooker_protocols::{Close, Direction, End, Exchange, Facts, Finding, Moment, Parser};
     use rstest::rstest;
 
     use super::super::network::tests::tcp;
@@ -188,7 +174,6 @@ mod tests {
             method: "GET".into(),
             path: path.into(),
             host: "shop.example:8080".into(),
-            minor_version: 1,
             status: Some(200),
             ..Http::default()
         }
@@ -197,12 +182,13 @@ mod tests {
     fn described_at(http: Http, end: End, ends: &Ends) -> Description {
         let answered = http.status.map(|_| Moment::default());
         let exchange = Exchange {
+            direction: Direction::ToServer,
             request_start: Moment::default(),
             request_end: Moment::default(),
             response_start: answered,
             response_end: answered,
             end,
-            details: Details::Http1(http),
+            facts: Facts::Http(http),
         };
         super::super::described(&exchange, ends)
     }
@@ -265,7 +251,7 @@ mod tests {
             Http {
                 query: "page=REDACTED".into(),
                 user_agent: "curl/7.88.1".into(),
-                minor_version: 0,
+                version: HttpVersion::Http10,
                 status: Some(404),
                 ..get("/users/7")
             },

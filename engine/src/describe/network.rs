@@ -17,6 +17,27 @@ pub(super) struct Authority<'a> {
     pub(super) port: Option<u16>,
 }
 
+impl<'a> Authority<'a> {
+    /// `host` or `host:port`, without user information. `default` is the port where none is named.
+    pub(super) fn parse(authority: &'a str, default: Option<u16>) -> Self {
+        // `[::1]:8080` (RFC 3986 3.2.2). Without brackets, a second colon is no port's.
+        let (name, rest) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+            Some(bracketed) => bracketed,
+            None => match authority.find(':') {
+                Some(at) if !authority[at + 1..].contains(':') => authority.split_at(at),
+                _ => (authority, ""),
+            },
+        };
+        match rest.strip_prefix(':') {
+            None | Some("") => Self { host: name, port: default },
+            Some(port) => match port.parse() {
+                Ok(port) => Self { host: name, port: Some(port) },
+                Err(_) => Self { host: authority, port: None },
+            },
+        }
+    }
+}
+
 /// Sets `network.*`, `server.*` and, for a server, `client.*`.
 ///
 /// `server.*` is what was asked for, if the protocol tells it, else the server's end of the connection. Over a unix

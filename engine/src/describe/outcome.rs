@@ -92,19 +92,20 @@ fn connection_error(errno: i32) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use onlooker_protocols::{Details, Moment, http1};
+    use onlooker_protocols::{Direction, Facts, Moment, facts};
     use rstest::rstest;
 
     use super::*;
 
     fn outcome(end: End, answering: bool) -> Outcome {
         Outcome::of(&Exchange {
+            direction: Direction::ToServer,
             request_start: Moment::default(),
             request_end: Moment::default(),
             response_start: answering.then(Moment::default),
             response_end: None,
             end,
-            details: Details::Http1(http1::Http::default()),
+            facts: Facts::Http(facts::Http::default()),
         })
     }
 

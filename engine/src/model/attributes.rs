@@ -57,6 +57,17 @@ impl Attributes {
         integer(&mut self.encoded, 3, count);
     }
 
+    /// Sets a truth value.
+    pub fn set_flag(&mut self, key: &'static str, flag: bool) {
+        any(&mut self.encoded, ATTRIBUTES, key, &Value::Bool(flag));
+    }
+
+    /// Sets a list of texts.
+    pub fn set_texts<T: AsRef<str>>(&mut self, key: &'static str, texts: &[T]) {
+        let texts = texts.iter().map(|text| text.as_ref().to_owned().into()).collect();
+        any(&mut self.encoded, ATTRIBUTES, key, &Value::Array(Array::String(texts)));
+    }
+
     /// Sets what `others` are.
     pub fn extend(&mut self, others: &Self) {
         self.encoded.extend_from_slice(&others.encoded);
@@ -120,6 +131,11 @@ fn shown(value: Option<&common::AnyValue>) -> String {
     match value.and_then(|value| value.value.as_ref()) {
         Some(any_value::Value::StringValue(text)) => text.clone(),
         Some(any_value::Value::IntValue(number)) => number.to_string(),
+        Some(any_value::Value::BoolValue(flag)) => flag.to_string(),
+        Some(any_value::Value::ArrayValue(array)) => {
+            let elements: Vec<_> = array.values.iter().map(|value| shown(Some(value))).collect();
+            format!("[{}]", elements.join(","))
+        }
         other => format!("{other:?}"),
     }
 }

@@ -1,6 +1,6 @@
 use onlooker_common::owner::{MessageIds as Ids, Owner, evidence};
-use onlooker_protocols::Moment;
 use onlooker_protocols::propagation::TraceContext;
+use onlooker_protocols::{Direction, Moment};
 
 use super::*;
 
@@ -8,7 +8,7 @@ const PROXY: u32 = 10;
 const APP: u32 = 20;
 
 fn begun(position: u64, nanos: u64) -> Begun {
-    Begun { start: Moment { nanos, position, run: 0 }, context: None, correlation: None }
+    Begun::plain(Direction::ToServer, Moment { nanos, position, run: 0 })
 }
 
 /// The ids of the run that begins at `position`.

@@ -6,12 +6,11 @@ use std::sync::{Arc, Weak};
 use onlooker_common::owner::MessageIds;
 use onlooker_common::process::{ProcessChange, lifecycle};
 use onlooker_protocols::{Begun, Direction, End, Exchange, LossReason, Lost, Moment};
-use opentelemetry::trace::SpanKind;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Surroundings;
 use crate::connections::{Listener, Origin, Place};
-use crate::describe::describe;
+use crate::describe::{self, describe};
 use crate::model::clock::{Clock, Reading};
 use crate::model::counters::Counters;
 use crate::model::service::{PendingService, Service};
@@ -152,10 +151,7 @@ impl<S: Surroundings> Requests<S> {
             span_id: settled.span_id,
             parent: settled.parent,
             trace_state: settled.trace_state,
-            kind: match ends.role {
-                Role::Client => SpanKind::Client,
-                Role::Server => SpanKind::Server,
-            },
+            kind: describe::kind(&exchange, ends.role),
             name,
             start,
             end,

@@ -8,21 +8,12 @@ use memchr::{memchr, memrchr};
 
 use super::body::Framing;
 use super::lines::Lines;
+use crate::kit::looks::Looks;
 
 /// As large as the largest that servers are set up to take; nginx and Apache stop at 8 KiB to 32 KiB.
 pub(super) const MAX_LENGTH: usize = 64 * 1024;
 /// Longer than any registered method.
 const MAX_METHOD_LENGTH: usize = 32;
-
-/// Whether bytes can be the beginning of a message, by their looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Looks {
-    /// They hold the whole line that says so.
-    Right,
-    /// As far as they go.
-    RightSoFar,
-    Wrong,
-}
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RequestHead<'a> {
@@ -291,7 +282,7 @@ pub(super) fn may_be_response(bytes: &[u8]) -> bool {
 }
 
 /// Stricter than the parser, for bytes that could be anything: methods are in capitals, targets have no blanks.
-pub(crate) fn looks_like_request(bytes: &[u8]) -> Looks {
+pub(super) fn looks_like_request(bytes: &[u8]) -> Looks {
     let method_end = bytes.iter().position(|byte| !(byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')));
     match method_end {
         None if bytes.len() <= MAX_METHOD_LENGTH => return Looks::RightSoFar,
@@ -317,7 +308,7 @@ pub(crate) fn looks_like_request(bytes: &[u8]) -> Looks {
 }
 
 /// See [`looks_like_request`].
-pub(crate) fn looks_like_response(bytes: &[u8]) -> Looks {
+pub(super) fn looks_like_response(bytes: &[u8]) -> Looks {
     const PATTERN: &[u8] = b"HTTP/1.v nnn";
     let fits = |(&byte, &wanted): (&u8, &u8)| match wanted {
         b'v' => matches!(byte, b'0' | b'1'),

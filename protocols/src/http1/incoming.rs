@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::head::{self, Looks};
+use super::head;
 use super::lines::Lines;
 use crate::Direction;
+use crate::kit::looks::Looks;
 
 pub(super) const NO_REQUEST_LINE: &str = "not a request line";
 pub(super) const NO_STATUS_LINE: &str = "not a status line";

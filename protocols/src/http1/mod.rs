@@ -9,7 +9,8 @@
 //! worst (400 bytes as a rule), and there are at most 256 of them.
 
 mod body;
-pub(crate) mod head;
+mod detect;
+mod head;
 mod incoming;
 mod lines;
 mod open;
@@ -21,10 +22,10 @@ mod target;
 
 use std::borrow::Cow;
 
-use compact_str::CompactString;
-
 use crate::kit::holes::{Hole, Released, ResponseHoles};
-use crate::{Begun, Close, Details, Direction, End, Exchange, Finding, Moment, Parser, Protocol, Unparsable};
+use crate::{
+    Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Spec, Transport, Unparsable,
+};
 use body::{Body, Framing};
 use head::{RequestHead, ResponseHead};
 use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
@@ -35,33 +36,16 @@ use piece::Content;
 use side::{Side, Step};
 use tail::EndMark;
 
-/// What a span needs of an HTTP/1 exchange. Paths longer than 2048 bytes and other values longer than 512 are cut there,
-/// and end in `…`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Http {
-    /// As sent; the span maps what it doesn't know to `_OTHER`.
-    pub method: CompactString,
-    /// The path of the request target, without query; `*` for OPTIONS, empty for CONNECT.
-    pub path: CompactString,
-    /// The query's parameter names, every value replaced by REDACTED; empty if there was none.
-    pub query: CompactString,
-    /// From absolute-form; empty in origin-form.
-    pub scheme: CompactString,
-    /// The authority of the absolute-form or CONNECT target, else the Host field; empty if there was none.
-    pub host: CompactString,
-    /// The User-Agent field; empty if there was none.
-    pub user_agent: CompactString,
-    /// Minor version of the request: 0 or 1.
-    pub minor_version: u8,
-    /// Of the final response, 100 to 999; `None` if none began, or its status line was not captured.
-    pub status: Option<u16>,
-    /// Bytes of the message bodies as they went over the wire (transfer coding removed), as far as they did before the
-    /// connection ended; `None` where a hole hid it, or the response ended before the request.
-    pub request_body: Option<u64>,
-    pub response_body: Option<u64>,
-    /// Whether the request carried a well-formed traceparent: it is told when the request [begins](crate::Begun).
-    pub has_context: bool,
-}
+/// HTTP/1.0 and 1.1. Nothing else begins like its request line, so that line proves which end is the server.
+pub static SPEC: Spec = Spec {
+    name: "http1",
+    title: "HTTP/1",
+    transport: Transport::Stream,
+    detect: detect::detect,
+    parser: Some(|from_start| Box::new(Http1::new(from_start))),
+    capture: Capture::Heads,
+    proves_roles: true,
+};
 
 /// The parser of one HTTP/1 connection.
 ///
@@ -133,7 +117,7 @@ impl Http1 {
         };
         result.map_err(|reason| {
             self.over = Some(Some(reason));
-            Unparsable { protocol: Protocol::Http1, reason }
+            Unparsable { protocol: &SPEC, reason }
         })
     }
 
@@ -147,7 +131,7 @@ impl Http1 {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
                 Step::HeadHidden(_) => {
-                    found.push(Finding::HeadCut(Direction::ToServer));
+                    found.push(Finding::CaptureMore(Direction::ToServer));
                     let (start, _) = self.requests.head_span();
                     self.settle_before(start, found);
                     self.pairing.begin_hidden(start, found);
@@ -165,19 +149,23 @@ impl Http1 {
         };
         let (start, end) = self.requests.head_span();
         self.settle_before(start, found);
-        let context = target::context(&parsed);
-        let has_context = context.is_some();
-        let begun = Begun { start, context, correlation: target::correlation(&parsed) };
+        let begun = Begun {
+            direction: Direction::ToServer,
+            start,
+            context: target::context(&parsed),
+            correlation: target::correlation(&parsed),
+        };
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
         let request = Open {
             exchange: Box::new(Exchange {
+                direction: Direction::ToServer,
                 request_start: start,
                 request_end: end,
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                details: Details::Http1(Http::of(&parsed, has_context)),
+                facts: Facts::Http(target::http(&parsed)),
             }),
             last_run: end.run,
             expects_continue: parsed.fields.expects_continue,
@@ -228,7 +216,7 @@ impl Http1 {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
                 Step::HeadHidden(seen) => {
-                    found.push(Finding::HeadCut(Direction::ToClient));
+                    found.push(Finding::CaptureMore(Direction::ToClient));
                     let (start, until) = self.responses.head_span();
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.received(until, None, self.body_end(hole));
@@ -335,8 +323,8 @@ impl Http1 {
 }
 
 impl Parser for Http1 {
-    fn protocol(&self) -> Protocol {
-        Protocol::Http1
+    fn protocol(&self) -> &'static Spec {
+        &SPEC
     }
 
     fn bytes(

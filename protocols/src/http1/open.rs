@@ -1,8 +1,8 @@
 //! An open request, from its head to the exchange that it becomes.
 
-use super::Http;
+use crate::facts::Http;
 use crate::kit::in_order;
-use crate::{Details, Exchange, Moment};
+use crate::{Exchange, Facts, Moment};
 
 /// A request that was announced and waits for its response.
 #[derive(Debug)]
@@ -67,22 +67,22 @@ impl Open {
     }
 
     pub(super) fn method(&self) -> &str {
-        match &self.exchange.details {
-            Details::Http1(http) => &http.method,
+        match &self.exchange.facts {
+            Facts::Http(http) => &http.method,
             _ => "",
         }
     }
 
     /// Whether the client announced a body and waits for permission to send it.
     pub(super) fn waits_to_send(&self) -> bool {
-        self.expects_continue && matches!(&self.exchange.details, Details::Http1(http) if http.request_body == Some(0))
+        self.expects_continue && matches!(&self.exchange.facts, Facts::Http(http) if http.request_body == Some(0))
     }
 }
 
 /// The details that every exchange here has.
 pub(super) fn http(exchange: &mut Exchange) -> Option<&mut Http> {
-    match &mut exchange.details {
-        Details::Http1(http) => Some(http),
+    match &mut exchange.facts {
+        Facts::Http(http) => Some(http),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use super::open::{Open, http};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Answer, InOrder, Matched};
-use crate::{Begun, Close, End, Finding, LossReason, Moment};
+use crate::{Begun, Close, Direction, End, Finding, LossReason, Moment};
 
 #[derive(Debug)]
 pub(super) struct Pairing {
@@ -47,7 +47,11 @@ pub(super) enum BodyEnd {
 
 impl Pairing {
     pub(super) fn new(from_start: bool) -> Self {
-        Self { requests: InOrder::new(from_start), account: Account::default(), response: Response::Awaited }
+        Self {
+            requests: InOrder::new(from_start),
+            account: Account::new(Direction::ToServer),
+            response: Response::Awaited,
+        }
     }
 
     pub(super) fn open(&self) -> usize {
@@ -84,7 +88,7 @@ impl Pairing {
         self.end_request();
         // Otherwise it was counted when its response came.
         if self.requests.push_unseen(1, start.run) {
-            self.account.begin(Begun { start, context: None, correlation: None }, found);
+            self.account.begin(Begun::plain(Direction::ToServer, start), found);
             self.account.lose(start, LossReason::RequestHeadMissing, found);
         }
     }

@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 
 use super::body::{Body, Framing, Hidden, Passed};
-use super::head::Looks;
 use super::incoming::Incoming;
 use super::lines::Lines;
 use super::piece::{Content, Piece};
 use super::tail::{EndMark, Shown, Tail};
+use crate::kit::looks::Looks;
 use crate::{Direction, Moment};
 
 #[derive(Debug)]

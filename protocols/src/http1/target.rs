@@ -2,8 +2,8 @@
 
 use compact_str::CompactString;
 
-use super::Http;
 use super::head::RequestHead;
+use crate::facts::{Http, HttpVersion};
 use crate::propagation::TraceContext;
 use crate::redact;
 
@@ -13,24 +13,21 @@ const MAX_NAME_LENGTH: usize = 512;
 /// Longer ids than this are something else.
 const MAX_CORRELATION_LENGTH: usize = 128;
 
-impl Http {
-    pub(super) fn of(head: &RequestHead<'_>, has_context: bool) -> Self {
-        let target = Target::parse(head.method, head.target);
-        let authority =
-            if target.authority.is_empty() { head.fields.host.unwrap_or_default() } else { target.authority };
-        Self {
-            method: method(head.method),
-            path: target.redacted_path(),
-            query: target.query.map(redact::query).unwrap_or_default(),
-            scheme: text(target.scheme, MAX_NAME_LENGTH),
-            host: text(redact::authority(authority), MAX_NAME_LENGTH),
-            user_agent: text(head.fields.user_agent.unwrap_or_default(), MAX_NAME_LENGTH),
-            minor_version: head.minor_version,
-            status: None,
-            request_body: Some(0),
-            response_body: None,
-            has_context,
-        }
+/// What the head says. No response has come, and no body has been sent.
+pub(super) fn http(head: &RequestHead<'_>) -> Http {
+    let target = Target::parse(head.method, head.target);
+    let authority = if target.authority.is_empty() { head.fields.host.unwrap_or_default() } else { target.authority };
+    Http {
+        method: method(head.method),
+        path: target.redacted_path(),
+        query: target.query.map(redact::query).unwrap_or_default(),
+        scheme: text(target.scheme, MAX_NAME_LENGTH),
+        host: text(redact::authority(authority), MAX_NAME_LENGTH),
+        user_agent: text(head.fields.user_agent.unwrap_or_default(), MAX_NAME_LENGTH),
+        version: if head.minor_version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 },
+        status: None,
+        request_body: Some(0),
+        response_body: None,
     }
 }
 

@@ -1,14 +1,22 @@
 //! The requests of a connection that were begun and not yet reported.
 
-use crate::{Begun, Exchange, Finding, LossReason, Lost, Moment};
+use crate::{Begun, Direction, Exchange, Finding, LossReason, Lost, Moment};
 
-/// Writes the findings about requests and counts them: a request that was begun is reported exactly once.
-#[derive(Debug, Default)]
+/// Writes the findings about the requests of one direction and counts them: a request that was begun is reported exactly
+/// once.
+#[derive(Debug)]
 pub struct Account {
+    direction: Direction,
     open: usize,
 }
 
 impl Account {
+    /// `direction` is the one in which the requests travel.
+    #[must_use]
+    pub fn new(direction: Direction) -> Self {
+        Self { direction, open: 0 }
+    }
+
     /// How many requests are begun and not yet reported.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -28,6 +36,6 @@ impl Account {
     /// The request that began at `start` is lost.
     pub fn lose(&mut self, start: Moment, reason: LossReason, found: &mut Vec<Finding>) {
         self.open = self.open.saturating_sub(1);
-        found.push(Finding::Lost(Lost { start, reason }));
+        found.push(Finding::Lost(Lost { direction: self.direction, start, reason }));
     }
 }

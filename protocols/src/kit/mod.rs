@@ -5,4 +5,5 @@ pub mod by_id;
 pub mod certainty;
 pub(crate) mod holes;
 pub mod in_order;
+pub mod looks;
 pub(crate) mod pace;

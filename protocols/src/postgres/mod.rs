@@ -18,6 +18,7 @@
 //! A response whose middle was not captured is recovered at its `ReadyForQuery`, which ends an operation and so is among
 //! its last bytes.
 
+mod detect;
 mod extended;
 mod frame;
 mod message;
@@ -27,44 +28,27 @@ mod response;
 mod session;
 mod statements;
 
-use std::sync::Arc;
-
-use compact_str::CompactString;
-
 use crate::exchange::{End, Finding, LossReason};
 use crate::kit::holes::{self, Released, ResponseHoles};
-use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
+use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
+use crate::registry::{Capture, Spec, Transport};
 use frame::{Framer, Hole, Piece};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
 use session::Session;
 
-/// What a span needs of one PostgreSQL command.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Query {
-    /// The statement with every literal replaced by `?`; empty where it was prepared before Onlooker came. Ends in
-    /// `...` where not all of it was captured. Shared by all executions of a prepared statement.
-    pub text: Arc<str>,
-    /// As it was written: `SELECT`, `insert`; from the server's answer for a statement that is not known; empty if
-    /// neither is, or there are several. `PREPARE`, `FUNCTION CALL` and `CONNECT` for what has no statement to run.
-    pub operation: CompactString,
-    /// The first table named; empty if there is none or several statements.
-    pub collection: CompactString,
-    /// `SELECT users` or, for several, `SELECT users INSERT log`: low cardinality, at most 255 bytes.
-    pub summary: CompactString,
-    /// As the connection was opened (the user's name is the default); empty if that was not seen.
-    pub database: CompactString,
-    /// SQLSTATE of the error, e.g. `42P01`; [`Query::UNKNOWN_ERROR`] if there was one whose code was not captured.
-    pub error_code: CompactString,
-    /// Rows returned or changed, by all of its statements.
-    pub rows: Option<u64>,
-    /// The server didn't execute it, because a command before it in the same pipeline failed.
-    pub skipped: bool,
-}
+/// PostgreSQL, and what speaks its protocol.
+pub static SPEC: Spec = Spec {
+    name: "postgres",
+    title: "PostgreSQL",
+    transport: Transport::Stream,
+    detect: detect::detect,
+    parser: Some(|from_start| Box::new(Postgres::new(from_start))),
+    capture: Capture::Heads,
+    proves_roles: false,
+};
 
-impl Query {
-    /// Stands for the code of an error that was not captured; the semantic conventions' own fallback value.
-    pub const UNKNOWN_ERROR: &str = "_OTHER";
-}
+/// Stands for the code of an error that was not captured, while a request is open.
+const UNKNOWN_ERROR: &str = "?";
 
 /// The parser of one connection to PostgreSQL.
 ///
@@ -330,8 +314,8 @@ impl Postgres {
 }
 
 impl Parser for Postgres {
-    fn protocol(&self) -> Protocol {
-        Protocol::Postgres
+    fn protocol(&self) -> &'static Spec {
+        &SPEC
     }
 
     fn bytes(
@@ -424,5 +408,5 @@ impl Tail {
 }
 
 fn unparsable(reason: &'static str) -> Unparsable {
-    Unparsable { protocol: Protocol::Postgres, reason }
+    Unparsable { protocol: &SPEC, reason }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use compact_str::{CompactString, ToCompactString, format_compact};
 
-use super::Query;
+use super::UNKNOWN_ERROR;
 use super::statements::Proposed;
-use crate::exchange::{Details, End, Exchange};
+use crate::exchange::{End, Exchange};
+use crate::facts::{Database, Facts, Namespace, Rows};
 use crate::kit::in_order;
-use crate::parser::Moment;
+use crate::parser::{Direction, Moment};
 use crate::sql::{MAX_SUMMARY, Normalized};
 
 #[derive(Debug)]
@@ -152,16 +153,17 @@ impl Open {
 
     pub(super) fn exchange(&self, end: End, database: &CompactString) -> Exchange {
         Exchange {
+            direction: Direction::ToServer,
             request_start: self.start,
             request_end: self.request_end,
             response_start: self.response.map(|(start, _)| start),
             response_end: self.response.map(|(_, end)| end),
             end,
-            details: Details::Postgres(self.query(database.clone())),
+            facts: Facts::Database(self.facts(database.clone())),
         }
     }
 
-    fn query(&self, database: CompactString) -> Query {
+    fn facts(&self, database: CompactString) -> Database {
         let is_known = self.statement.is_some();
         let Normalized { text, operation, collection, summary } =
             self.statement.as_deref().cloned().unwrap_or_default();
@@ -174,17 +176,32 @@ impl Open {
             Request::Query | Request::Extended(_) if is_known => (operation, summary),
             Request::Query | Request::Extended(_) => (self.tag.clone(), self.tag.clone()),
         };
-        Query {
-            text,
+        let rows = self.rows.filter(|_| !self.rows_hidden);
+        let rows = rows.map(|rows| if returns_rows(&operation) { Rows::Returned(rows) } else { Rows::Processed(rows) });
+        Database {
+            system: "postgresql",
+            namespace: Namespace::Name(database),
             operation,
             collection,
             summary,
-            database,
-            error_code: self.error_code.clone(),
-            rows: self.rows.filter(|_| !self.rows_hidden),
+            text: text.into(),
+            status: if self.error_code == UNKNOWN_ERROR { CompactString::default() } else { self.error_code.clone() },
+            failed: is_error(&self.error_code),
             skipped: self.skipped,
+            rows,
+            batch_size: None,
         }
     }
+}
+
+/// Whether the count in the command tag is that of returned rows.
+fn returns_rows(operation: &str) -> bool {
+    ["SELECT", "FETCH", "VALUES", "TABLE"].iter().any(|one| one.eq_ignore_ascii_case(operation))
+}
+
+/// SQLSTATE classes 00 and 01 are success and warnings.
+fn is_error(code: &str) -> bool {
+    code == UNKNOWN_ERROR || code >= "02"
 }
 
 fn named(operation: &str) -> (CompactString, CompactString) {

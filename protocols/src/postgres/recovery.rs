@@ -1,6 +1,6 @@
 //! Responses that were not captured: which requests can still be reported, and which are lost.
 
-use super::Query;
+use super::UNKNOWN_ERROR;
 use super::message::{Message, Outcome, outcome};
 use super::open::{Answer, Request};
 use super::session::Session;
@@ -120,7 +120,7 @@ impl Session {
         open.answer = Answer::Whole;
         match outcome(before) {
             Outcome::Hidden => return false,
-            Outcome::Failed => open.fail(Query::UNKNOWN_ERROR),
+            Outcome::Failed => open.fail(UNKNOWN_ERROR),
             Outcome::Rows(rows) if open.is_one_statement() => open.rows = Some(rows),
             // Of several statements, some were not counted.
             Outcome::Rows(_) | Outcome::Unknown => open.rows = None,

@@ -2,14 +2,14 @@
 
 use compact_str::CompactString;
 
-use super::Query;
+use super::UNKNOWN_ERROR;
 use super::frame::Partial;
 use super::message::{Message, backend, command_tag, split_string, sqlstate};
 use super::open::{Answer, Extended, Open, Request, Stage};
 use super::session::Session;
 use crate::exchange::{Begun, End, Finding, LossReason};
 use crate::kit::in_order::{self, Entry, InOrder};
-use crate::parser::Moment;
+use crate::parser::{Direction, Moment};
 use crate::sql::Dialect;
 
 impl Session {
@@ -177,12 +177,12 @@ impl Session {
         self.copying = false;
         let Some(open) = self.requests.front_mut() else { return };
         open.touch(message.start, message.end);
-        open.fail(sqlstate(message.body).unwrap_or(Query::UNKNOWN_ERROR));
+        open.fail(sqlstate(message.body).unwrap_or(UNKNOWN_ERROR));
         match open.request {
             Request::Startup => {
                 // A connection that is refused is reported. One that succeeds is not.
                 open.begun = true;
-                self.account.begin(Begun { start: open.start, context: None, correlation: None }, found);
+                self.account.begin(Begun::plain(Direction::ToServer, open.start), found);
                 if let Some((open, is_trusted)) = self.take_front(message.end.run) {
                     self.report(&open, is_trusted, found);
                 }

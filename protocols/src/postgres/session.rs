@@ -18,7 +18,7 @@ use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::InOrder;
-use crate::parser::Moment;
+use crate::parser::{Direction, Moment};
 use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
 /// How much memory the statements of the open requests take. Later requests are counted as lost.
@@ -54,7 +54,7 @@ impl Session {
         }
         Self {
             requests,
-            account: Account::default(),
+            account: Account::new(Direction::ToServer),
             held_bytes: 0,
             statements: Statements::default(),
             portals: Statements::default(),
@@ -233,7 +233,7 @@ impl Session {
             && !open.begun
         {
             open.begun = true;
-            self.account.begin(Begun { start: open.start, context: None, correlation: None }, found);
+            self.account.begin(Begun::plain(Direction::ToServer, open.start), found);
         }
     }
 
@@ -270,6 +270,6 @@ impl Session {
 }
 
 pub(super) fn too_many(start: Moment, found: &mut Vec<Finding>) {
-    found.push(Finding::Begun(Begun { start, context: None, correlation: None }));
-    found.push(Finding::Lost(Lost { start, reason: LossReason::TooManyOpen }));
+    found.push(Finding::Begun(Begun::plain(Direction::ToServer, start)));
+    found.push(Finding::Lost(Lost { direction: Direction::ToServer, start, reason: LossReason::TooManyOpen }));
 }

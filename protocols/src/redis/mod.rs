@@ -13,6 +13,7 @@
 
 mod command;
 mod database;
+mod detect;
 mod frame;
 mod line;
 mod matching;
@@ -21,12 +22,11 @@ mod session;
 mod subscriptions;
 mod whole;
 
-use compact_str::CompactString;
-
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
 use crate::kit::holes::{Hole, Released, ResponseHoles};
-use crate::parser::{Close, Direction, Moment, Parser, Protocol, Unparsable};
+use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
+use crate::registry::{Capture, Spec, Transport};
 use command::{Progress, Request, Requests};
 use frame::{Content, Frames, Side, Step};
 use matching::Beginning;
@@ -34,23 +34,19 @@ use reply::Replies;
 use session::{Session, Unread};
 use whole::WholeRequest;
 
-/// What a span needs of one Redis command.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Command {
-    /// Upper-case, container commands with their subcommand: `GET`, `CONFIG SET`. Empty where it was not captured.
-    pub operation: CompactString,
-    /// The command with every argument replaced by `?`; ends in ` ...` where there are more than eight.
-    pub text: CompactString,
-    /// The database number SELECTed on this connection, where that was seen.
-    pub database: Option<u32>,
-    /// First word of an error reply, e.g. `WRONGTYPE`; [`Command::UNKNOWN_ERROR`] if that is no code.
-    pub error_code: CompactString,
-}
+/// Redis, Valkey and KeyDB.
+pub static SPEC: Spec = Spec {
+    name: "redis",
+    title: "Redis",
+    transport: Transport::Stream,
+    detect: detect::detect,
+    parser: Some(|from_start| Box::new(Redis::new(from_start))),
+    capture: Capture::Heads,
+    proves_roles: false,
+};
 
-impl Command {
-    /// Stands for an error without a code; the semantic conventions' own fallback value.
-    pub const UNKNOWN_ERROR: &str = "_OTHER";
-}
+/// Stands for an error reply without a code, while its request is open.
+const UNKNOWN_ERROR: &str = "?";
 
 /// The parser of one connection to Redis.
 ///
@@ -178,7 +174,7 @@ impl Redis {
             return Ok(());
         }
         step(self).map_err(|reason| {
-            let unparsable = Unparsable { protocol: Protocol::Redis, reason };
+            let unparsable = Unparsable { protocol: &SPEC, reason };
             self.broken = Some(unparsable);
             unparsable
         })
@@ -348,8 +344,8 @@ impl Redis {
 }
 
 impl Parser for Redis {
-    fn protocol(&self) -> Protocol {
-        Protocol::Redis
+    fn protocol(&self) -> &'static Spec {
+        &SPEC
     }
 
     fn bytes(

@@ -2,7 +2,7 @@
 
 use compact_str::CompactString;
 
-use super::Command;
+use super::UNKNOWN_ERROR;
 use super::frame::{Kind, Token};
 use super::subscriptions::Subscriptions;
 use crate::parser::Moment;
@@ -131,7 +131,7 @@ fn error_code(token: &Token<'_>) -> CompactString {
     if is_whole && !word.is_empty() && word.iter().all(of_codes) {
         CompactString::from_utf8_lossy(word)
     } else {
-        CompactString::from(Command::UNKNOWN_ERROR)
+        CompactString::from(UNKNOWN_ERROR)
     }
 }
 

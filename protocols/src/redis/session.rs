@@ -5,15 +5,16 @@
 
 use compact_str::CompactString;
 
-use super::Command;
+use super::UNKNOWN_ERROR;
 use super::command::{Effect, Request, Silence};
 use super::database::Database;
 use super::subscriptions::{Confirmations, Subscribed};
-use crate::exchange::{Begun, Details, End, Exchange, Finding, LossReason};
+use crate::exchange::{Begun, End, Exchange, Finding, LossReason};
+use crate::facts::{self, Facts, Namespace};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{self, InOrder};
-use crate::parser::{Close, Moment};
+use crate::parser::{Close, Direction, Moment};
 
 /// The state of a connection.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl Session {
     pub(super) fn new(from_start: bool) -> Self {
         Self {
             requests: InOrder::new(from_start),
-            account: Account::default(),
+            account: Account::new(Direction::ToServer),
             database: Database::new(from_start),
             silence: Silence::No,
             subscribed: Subscribed::new(from_start),
@@ -116,7 +117,7 @@ impl Session {
     }
 
     pub(super) fn begin(&mut self, start: Moment, found: &mut Vec<Finding>) {
-        self.account.begin(Begun { start, context: None, correlation: None }, found);
+        self.account.begin(Begun::plain(Direction::ToServer, start), found);
     }
 
     /// A hole hides the name of the request that began at `start`.
@@ -332,6 +333,16 @@ fn exchange(
     let (response_start, response_end) = answer.unzip();
     let (request_start, request_end) = (request.start, request.end);
     let (operation, text) = request.into_texts();
-    let details = Details::Redis(Command { operation, text, database, error_code });
-    Box::new(Exchange { request_start, request_end, response_start, response_end, end, details })
+    let failed = !error_code.is_empty();
+    let facts = Facts::Database(facts::Database {
+        system: "redis",
+        namespace: database.map(Namespace::Number).unwrap_or_default(),
+        operation,
+        text: text.into(),
+        status: if error_code == UNKNOWN_ERROR { CompactString::default() } else { error_code },
+        failed,
+        ..facts::Database::default()
+    });
+    let direction = Direction::ToServer;
+    Box::new(Exchange { direction, request_start, request_end, response_start, response_end, end, facts })
 }

@@ -1,13 +1,13 @@
-//! The books of one connection: what was begun and what was reported. The fuzz targets keep the same books.
+//! The accounting of one connection: what was begun and what was reported. The fuzz targets check the same.
 
 use std::collections::BTreeMap;
 
-use onlooker_protocols::{Begun, Exchange, Finding, Lost, Moment};
+use onlooker_protocols::{Begun, Direction, Exchange, Finding, Lost, Moment};
 
 /// Panics, naming the finding, as soon as a parser breaks its accounting promise.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    open: BTreeMap<u64, Moment>,
+    open: BTreeMap<(Direction, u64), Moment>,
     switched: bool,
 }
 
@@ -15,16 +15,16 @@ impl Accounts {
     pub fn take(&mut self, findings: &[Finding]) {
         for finding in findings {
             match finding {
-                Finding::Begun(Begun { start, .. }) => {
-                    let before = self.open.insert(start.position, *start);
+                Finding::Begun(Begun { direction, start, .. }) => {
+                    let before = self.open.insert((*direction, start.position), *start);
                     assert_eq!(before, None, "begun twice: {finding:?}");
                 }
                 Finding::Exchange(exchange) => {
-                    self.report(exchange.request_start, finding);
+                    self.report(exchange.direction, exchange.request_start, finding);
                     check_order(exchange);
                 }
-                Finding::Lost(Lost { start, .. }) => self.report(*start, finding),
-                Finding::Orphan(_) | Finding::HeadCut(_) => {}
+                Finding::Lost(Lost { direction, start, .. }) => self.report(*direction, *start, finding),
+                Finding::Orphan(_) | Finding::CaptureMore(_) => {}
                 Finding::SwitchedProtocol => {
                     assert!(!self.switched, "the protocol was switched twice");
                     self.switched = true;
@@ -33,8 +33,8 @@ impl Accounts {
         }
     }
 
-    fn report(&mut self, start: Moment, finding: &Finding) {
-        let begun = self.open.remove(&start.position);
+    fn report(&mut self, direction: Direction, start: Moment, finding: &Finding) {
+        let begun = self.open.remove(&(direction, start.position));
         assert_eq!(begun, Some(start), "reported but never begun, begun elsewhere, or reported twice: {finding:?}");
     }
 

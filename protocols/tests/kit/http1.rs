@@ -1,7 +1,8 @@
 //! HTTP/1 as the tests speak it, and what is told of it.
 
-use onlooker_protocols::http1::{Http, Http1};
-use onlooker_protocols::{Details, Exchange};
+use onlooker_protocols::facts::Http;
+use onlooker_protocols::http1::Http1;
+use onlooker_protocols::{Exchange, Facts};
 
 use super::{Outcome, Talk};
 
@@ -20,7 +21,7 @@ pub fn play(talk: &Talk) -> Outcome {
 }
 
 pub fn http(exchange: &Exchange) -> &Http {
-    let Details::Http1(http) = &exchange.details else { panic!("not HTTP: {exchange:?}") };
+    let Facts::Http(http) = &exchange.facts else { panic!("not HTTP: {exchange:?}") };
     http
 }
 

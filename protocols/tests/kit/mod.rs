@@ -15,11 +15,22 @@ pub mod redis;
 pub mod script;
 
 use accounts::Accounts;
-use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Unparsable};
+use onlooker_protocols::facts::Database;
+use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Spec, Unparsable};
 
 /// The time of the first piece; each later step of a talk passes one millisecond after the one before.
 pub const FIRST_NANOS: u64 = 1_000_000;
 const STEP_NANOS: u64 = 1_000_000;
+
+/// A parser of a protocol that has one.
+pub fn parser(protocol: &Spec, from_start: bool) -> Box<dyn Parser> {
+    protocol.parser.unwrap_or_else(|| panic!("{protocol:?} has no parser"))(from_start)
+}
+
+/// The status code of a command that failed, or a mark where it was not captured.
+pub fn reported_error(facts: &Database) -> &str {
+    if facts.failed && facts.status.is_empty() { "_OTHER" } else { &facts.status }
+}
 
 /// One conversation on one connection.
 #[derive(Debug, Clone)]
@@ -95,6 +106,11 @@ impl Talk {
 
     pub fn end(self, direction: Direction) -> Self {
         self.then(direction, What::End)
+    }
+
+    /// Requests from before this step are given up.
+    pub fn age(self) -> Self {
+        self.then(Direction::ToServer, What::Age)
     }
 
     /// How the connection ends; [`Close::Normal`] where nothing is said.
@@ -318,6 +334,37 @@ impl Talk {
         accounts.check_open(parser.open());
         accounts.check_closed();
         Outcome { findings, unparsable }
+    }
+
+    /// Plays each piece to a parser as a datagram of which the first `captured` bytes were captured. Lost pieces are not
+    /// reported: nothing shows that a datagram is missing.
+    pub fn play_datagrams(&self, mut parser: Box<dyn Parser>, captured: usize) -> Outcome {
+        let mut outcome = Outcome { findings: Vec::new(), unparsable: None };
+        let mut accounts = Accounts::default();
+        let mut positions = [0_u64; 2];
+        let mut step = 0;
+        for piece in &self.pieces {
+            step = piece.step;
+            let position = &mut positions[piece.direction as usize];
+            let at = Moment { nanos: FIRST_NANOS + step * STEP_NANOS, position: *position, run: 0 };
+            let seen = outcome.findings.len();
+            if let What::Bytes(bytes) = &piece.what {
+                let (first, rest) = bytes.split_at(bytes.len().min(captured));
+                let result = parser.datagram(piece.direction, first, rest.len() as u64, at, &mut outcome.findings);
+                outcome.unparsable = outcome.unparsable.or(result.err());
+                *position += bytes.len() as u64;
+            } else if let What::Age = piece.what {
+                parser.give_up_before(at.nanos, at, &mut outcome.findings);
+            }
+            accounts.take(&outcome.findings[seen..]);
+            accounts.check_open(parser.open());
+        }
+        let seen = outcome.findings.len();
+        let closed_at = Moment { nanos: FIRST_NANOS + (step + 1) * STEP_NANOS, position: 0, run: 0 };
+        parser.close(self.close, closed_at, &mut outcome.findings);
+        accounts.take(&outcome.findings[seen..]);
+        accounts.check_closed();
+        outcome
     }
 
     /// The run of each piece: the conversation turns as it is recorded.

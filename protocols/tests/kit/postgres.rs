@@ -1,9 +1,10 @@
 //! PostgreSQL as the tests speak it: the messages of the documentation's section "Message Formats", and what is told of them.
 
-use onlooker_protocols::postgres::{Postgres, Query};
-use onlooker_protocols::{Details, End, Exchange, Moment};
+use onlooker_protocols::facts::{Database, Rows};
+use onlooker_protocols::postgres::Postgres;
+use onlooker_protocols::{End, Exchange, Facts, Moment};
 
-use super::{Outcome, Talk};
+use super::{Outcome, Talk, reported_error};
 
 pub fn play(talk: &Talk) -> Outcome {
     talk.play(Box::new(Postgres::new(true)))
@@ -13,20 +14,20 @@ pub fn join_late(talk: &Talk) -> Outcome {
     talk.play(Box::new(Postgres::new(false)))
 }
 
-pub fn query(exchange: &Exchange) -> &Query {
-    match &exchange.details {
-        Details::Postgres(query) => query,
+pub fn query(exchange: &Exchange) -> &Database {
+    match &exchange.facts {
+        Facts::Database(query) if query.system == "postgresql" => query,
         other => panic!("not PostgreSQL: {other:?}"),
     }
 }
 
 /// One line for one exchange: `summary | text | rows | error`, without what is empty.
 pub fn line(exchange: &Exchange) -> String {
-    let Query { text, summary, rows, error_code, skipped, .. } = query(exchange);
-    let rows = rows.map(|rows| format!("{rows} rows")).unwrap_or_default();
+    let Database { text, summary, rows, skipped, .. } = query(exchange);
+    let rows = rows.map(|rows| format!("{} rows", Rows::count(rows))).unwrap_or_default();
     let skipped = if *skipped { "skipped" } else { "" };
     let end = if exchange.end == End::Complete { "" } else { "closed" };
-    [summary.as_str(), text, &rows, error_code, skipped, end]
+    [summary.as_str(), &**text, &rows, reported_error(query(exchange)), skipped, end]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()

@@ -1,9 +1,10 @@
 //! Redis as the tests speak it, and what is told of it.
 
-use onlooker_protocols::redis::{Command, Redis};
-use onlooker_protocols::{Details, End, Exchange};
+use onlooker_protocols::facts::{Database, Namespace};
+use onlooker_protocols::redis::Redis;
+use onlooker_protocols::{End, Exchange, Facts};
 
-use super::{Outcome, Talk};
+use super::{Outcome, Talk, reported_error};
 
 pub fn play(talk: &Talk) -> Outcome {
     talk.play(Box::new(Redis::new(true)))
@@ -13,20 +14,20 @@ pub fn join_late(talk: &Talk) -> Outcome {
     talk.play(Box::new(Redis::new(false)))
 }
 
-pub fn command(exchange: &Exchange) -> &Command {
-    match &exchange.details {
-        Details::Redis(command) => command,
+pub fn command(exchange: &Exchange) -> &Database {
+    match &exchange.facts {
+        Facts::Database(command) if command.system == "redis" => command,
         other => panic!("not Redis: {other:?}"),
     }
 }
 
 /// One line for one exchange: `text | @database | error | end`, without what is empty or as usual.
 pub fn line(exchange: &Exchange) -> String {
-    let Command { text, database, error_code, .. } = command(exchange);
-    let database = match database {
-        Some(0) => String::new(),
-        Some(number) => format!("@{number}"),
-        None => "@?".to_owned(),
+    let Database { text, namespace, .. } = command(exchange);
+    let database = match namespace {
+        Namespace::Number(0) => String::new(),
+        Namespace::Number(number) => format!("@{number}"),
+        Namespace::Name(_) => "@?".to_owned(),
     };
     let end = match (exchange.end, exchange.response_end) {
         (End::Complete, Some(_)) => "",
@@ -34,7 +35,7 @@ pub fn line(exchange: &Exchange) -> String {
         (End::Closed(..), Some(_)) => "cut off",
         (End::Closed(..), None) => "unanswered",
     };
-    let parts = [text.as_str(), &database, error_code, end];
+    let parts = [&**text, &database, reported_error(command(exchange)), end];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")
 }
 

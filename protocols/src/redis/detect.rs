@@ -1,8 +1,7 @@
-//! How RESP looks, the protocol of Redis.
+//! Recognises RESP, the protocol of Redis.
 
-use super::Bytes;
-use crate::Direction;
-use crate::http1::head::Looks;
+use crate::detect::{Looks, Sample};
+use crate::parser::Direction;
 
 /// More arguments than any command has.
 const MOST_ARGUMENTS: u64 = 1 << 20;
@@ -15,24 +14,24 @@ const INLINE: [&str; 14] = [
     "QUIT",
 ];
 
-pub(super) fn rule(bytes: Bytes<'_>) -> Looks {
-    match bytes.way {
-        Direction::ToServer => match bytes.first {
-            [b'*', rest @ ..] => command(rest, bytes),
-            // In the middle of a connection a line is anybody's.
-            _ if bytes.from_start => inline(bytes.first),
+pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
+    match direction {
+        Direction::ToServer => match sample.bytes {
+            [b'*', rest @ ..] => command(rest, sample),
+            // In the middle of a connection a line can be any protocol's.
+            _ if sample.from_start => inline(sample.bytes),
             _ => Looks::Wrong,
         },
         // The server never speaks first.
-        Direction::ToClient if bytes.from_start => Looks::Wrong,
-        // An array may be a command as well: what it is, is known if its direction is.
-        Direction::ToClient if !bytes.way_is_known && bytes.first.starts_with(b"*") => Looks::Wrong,
-        Direction::ToClient => reply(bytes.first),
+        Direction::ToClient if sample.from_start => Looks::Wrong,
+        // An array may be a command or a reply: its direction decides.
+        Direction::ToClient if sample.direction.is_none() && sample.bytes.starts_with(b"*") => Looks::Wrong,
+        Direction::ToClient => reply(sample.bytes),
     }
 }
 
 /// `*2\r\n$3\r\nGET\r\n...`: an array of strings. A reply may look the same; then the first word says what it is.
-fn command(rest: &[u8], bytes: Bytes<'_>) -> Looks {
+fn command(rest: &[u8], sample: &Sample<'_>) -> Looks {
     let (arguments, rest) = match number(rest) {
         Number::Is(arguments, rest) if (1..=MOST_ARGUMENTS).contains(&arguments) => (arguments, rest),
         Number::NeedMore => return Looks::RightSoFar,
@@ -48,7 +47,7 @@ fn command(rest: &[u8], bytes: Bytes<'_>) -> Looks {
         Number::NeedMore => return Looks::RightSoFar,
         _ => return Looks::Wrong,
     };
-    if bytes.way_is_known || bytes.from_start {
+    if sample.direction.is_some() || sample.from_start {
         return Looks::Right;
     }
     let word = &word[..word.len().min(length)];

@@ -1,8 +1,7 @@
-//! How PostgreSQL's protocol looks: at its start, and from the middle on.
+//! Recognises PostgreSQL's protocol, at the start of a connection and in its middle.
 
-use super::Bytes;
-use crate::Direction;
-use crate::http1::head::Looks;
+use crate::detect::{Looks, Sample};
+use crate::parser::Direction;
 
 /// Longer statements exist; longer first messages of a run that are not, are likelier.
 const LONGEST_MESSAGE: u32 = 64 << 20;
@@ -11,13 +10,13 @@ const ENOUGH_TEXT: usize = 6;
 /// So many messages that fit each other are none either.
 const ENOUGH_MESSAGES: usize = 2;
 
-pub(super) fn rule(bytes: Bytes<'_>) -> Looks {
-    match bytes.way {
-        Direction::ToServer if bytes.from_start => startup(bytes.first),
+pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
+    match direction {
+        Direction::ToServer if sample.from_start => startup(sample.bytes),
         // The server never speaks first.
-        Direction::ToClient if bytes.from_start => Looks::Wrong,
-        Direction::ToServer => messages(bytes.first, request_message),
-        Direction::ToClient => messages(bytes.first, response_message),
+        Direction::ToClient if sample.from_start => Looks::Wrong,
+        Direction::ToServer => messages(sample.bytes, request_message),
+        Direction::ToClient => messages(sample.bytes, response_message),
     }
 }
 

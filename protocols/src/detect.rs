@@ -1,0 +1,69 @@
+//! Recognises a connection's protocol by its bytes. Ports are not consulted.
+//!
+//! Detection looks at the first bytes of a run, or of a datagram. Each protocol of a [table](crate::PROTOCOLS) judges
+//! them. Its rule demands enough to make a mistake rare, not a proof: the parser of a wrong protocol reports
+//! [`Unparsable`](crate::Unparsable) within a message or two, and the connection is detected anew.
+
+pub use crate::kit::looks::Looks;
+use crate::parser::Direction;
+use crate::registry::{Spec, Transport};
+
+/// With this many bytes there is an answer, never [`Guess::NeedMore`].
+pub const ENOUGH: usize = 256;
+
+/// The first bytes of a run or datagram, and what is known of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    pub transport: Transport,
+    /// The direction in which the bytes travel. Known if it is known which end is the server.
+    pub direction: Option<Direction>,
+    /// Nothing passed on the connection before these bytes. Otherwise they may begin in the middle of a message.
+    pub from_start: bool,
+    pub bytes: &'a [u8],
+}
+
+/// The answer of [`detect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guess {
+    /// The bytes are this protocol's and travel in this direction. The protocol has a parser.
+    Protocol(&'static Spec, Direction),
+    /// The bytes are this protocol's, which has no parser.
+    Unparsed(&'static Spec),
+    /// The bytes could be a known protocol's. Detect again with more of the run.
+    NeedMore,
+    /// The bytes are no known protocol's.
+    Unknown,
+}
+
+/// Finds the protocol in `table` that `sample` belongs to. The first row that fits decides.
+///
+/// ```
+/// use onlooker_protocols::detect::{Guess, Sample, detect};
+/// use onlooker_protocols::{Direction, PROTOCOLS, Transport, http1};
+///
+/// let mut sample = Sample { transport: Transport::Stream, direction: None, from_start: true, bytes: b"GET / HT" };
+/// assert_eq!(detect(PROTOCOLS, &sample), Guess::NeedMore);
+/// sample.bytes = b"GET / HTTP/1.1\r\n";
+/// assert_eq!(detect(PROTOCOLS, &sample), Guess::Protocol(&http1::SPEC, Direction::ToServer));
+/// ```
+#[must_use]
+pub fn detect(table: &[&'static Spec], sample: &Sample<'_>) -> Guess {
+    if sample.bytes.is_empty() {
+        return Guess::NeedMore;
+    }
+    let mut more = false;
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        if sample.direction.is_some_and(|known| known != direction) {
+            continue;
+        }
+        for &protocol in table.iter().filter(|protocol| protocol.transport == sample.transport) {
+            match (protocol.detect)(direction, sample) {
+                Looks::Right if protocol.parser.is_some() => return Guess::Protocol(protocol, direction),
+                Looks::Right => return Guess::Unparsed(protocol),
+                Looks::RightSoFar => more = true,
+                Looks::Wrong => {}
+            }
+        }
+    }
+    if more && sample.bytes.len() < ENOUGH { Guess::NeedMore } else { Guess::Unknown }
+}

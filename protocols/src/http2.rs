@@ -1,0 +1,27 @@
+//! HTTP/2 (RFC 9113): recognised, not parsed.
+
+use crate::detect::{Looks, Sample};
+use crate::parser::Direction;
+use crate::registry::{Capture, Spec, Transport};
+
+pub static SPEC: Spec = Spec {
+    name: "http2",
+    title: "HTTP/2",
+    transport: Transport::Stream,
+    detect,
+    parser: None,
+    capture: Capture::Heads,
+    proves_roles: false,
+};
+
+/// RFC 9113 3.4: a client begins with the preface, a server with a SETTINGS frame on stream 0.
+fn detect(_: Direction, sample: &Sample<'_>) -> Looks {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: u8 = 4;
+    if let [0, 0, length, SETTINGS, 0, 0, 0, 0, 0, ..] = *sample.bytes
+        && length % 6 == 0
+    {
+        return Looks::Right;
+    }
+    Looks::begins_with(sample.bytes, PREFACE)
+}
