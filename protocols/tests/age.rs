@@ -1,4 +1,4 @@
-//! Requests that are waited for no longer, and what follows them on their connection.
+//! Requests that are given up, and the requests that follow them.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ fn exchanges(found: &mut Vec<Finding>) -> Vec<Exchange> {
     found.drain(..).filter_map(exchange).collect()
 }
 
-/// One connection, message after message, a second apart.
+/// A connection whose messages pass one second apart.
 struct Conversation {
     parser: Box<dyn onlooker_protocols::Parser>,
     now: Moment,
@@ -41,7 +41,7 @@ impl Conversation {
         let position = &mut self.positions[usize::from(direction == Direction::ToClient)];
         let at = Moment { position: *position, ..self.now };
         *position += bytes.len() as u64;
-        self.parser.bytes(direction, bytes, at, &mut self.found).expect("it is the protocol's");
+        self.parser.bytes(direction, bytes, at, &mut self.found).expect("bytes of this protocol");
     }
 }
 
@@ -49,7 +49,7 @@ impl Conversation {
 #[case::http1(&http1::SPEC, GET, OK)]
 #[case::redis(&redis::SPEC, BLPOP, POPPED)]
 #[case::postgres(&postgres::SPEC, QUERY, ROWS)]
-fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
+fn an_aged_request_is_reported_once_and_the_next_gets_its_own_response(
     #[case] protocol: &Spec,
     #[case] request: &[u8],
     #[case] response: &[u8],
@@ -61,10 +61,10 @@ fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
     talk.passes(Direction::ToServer, request);
     let asked = talk.now.nanos;
     talk.parser.give_up_before(asked, talk.now, &mut talk.found);
-    assert_eq!((exchanges(&mut talk.found).len(), talk.parser.open()), (0, 1), "it is not older than that");
+    assert_eq!((exchanges(&mut talk.found).len(), talk.parser.open()), (0, 1), "it is no older");
     talk.parser.give_up_before(asked + 1, talk.now, &mut talk.found);
     talk.parser.give_up_before(asked + 1, talk.now, &mut talk.found);
-    let [aged] = &exchanges(&mut talk.found)[..] else { panic!("told once") };
+    let [aged] = &exchanges(&mut talk.found)[..] else { panic!("reported once") };
     assert!(matches!(aged.end, End::Closed(Close::Aged, _)) && aged.request_start.nanos == asked);
     assert_eq!(talk.parser.open(), 0);
 
@@ -72,23 +72,23 @@ fn an_aged_request_is_told_once_and_the_next_has_its_own_answer(
     talk.passes(Direction::ToServer, request);
     let next = talk.now.nanos;
     talk.passes(Direction::ToClient, response);
-    let [told] = &exchanges(&mut talk.found)[..] else { panic!("the next, and nothing else") };
-    assert_eq!((told.request_start.nanos, told.end), (next, End::Complete));
+    let [reported] = &exchanges(&mut talk.found)[..] else { panic!("only the next") };
+    assert_eq!((reported.request_start.nanos, reported.end), (next, End::Complete));
 }
 
 #[test]
-fn an_answer_that_goes_on_when_its_request_is_aged_is_told_as_far_as_it_came() {
+fn a_response_in_progress_is_reported_as_far_as_it_came_when_its_request_is_aged() {
     let mut talk = Conversation::in_the_middle(&http1::SPEC);
     talk.passes(Direction::ToServer, GET);
     talk.passes(Direction::ToClient, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n");
     talk.parser.give_up_before(u64::MAX, talk.now, &mut talk.found);
-    let [aged] = &exchanges(&mut talk.found)[..] else { panic!("told once") };
+    let [aged] = &exchanges(&mut talk.found)[..] else { panic!("reported once") };
     assert_eq!(aged.response_start.map(|start| start.nanos), Some(talk.now.nanos));
     talk.passes(Direction::ToClient, b"0\r\n\r\n");
     for _ in 0..2 {
         talk.passes(Direction::ToServer, GET);
         talk.passes(Direction::ToClient, OK);
     }
-    let told: Vec<_> = exchanges(&mut talk.found).iter().map(|exchange| exchange.end).collect();
-    assert_eq!(told, [End::Complete; 2]);
+    let ends: Vec<_> = exchanges(&mut talk.found).iter().map(|exchange| exchange.end).collect();
+    assert_eq!(ends, [End::Complete; 2]);
 }

@@ -1,4 +1,4 @@
-//! What a parser holds is bounded, whatever it is fed and for however long.
+//! A parser's memory is bounded, whatever its input is.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,24 +9,24 @@ use onlooker_protocols::redis::Redis;
 use onlooker_protocols::{Direction, Moment, Parser};
 use rstest::rstest;
 
-/// Counts what the thread that asks holds.
+/// Counts the bytes that the current thread holds.
 struct Counting;
 
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is left to the system's allocator; counting allocates nothing.
+// SAFETY: the system's allocator does the work, and counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.set(HELD.get().wrapping_add(layout.size()));
-        // SAFETY: the caller keeps the promises of this same function.
+        // SAFETY: the caller upholds the contract of this same function.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         HELD.set(HELD.get().wrapping_sub(layout.size()));
-        // SAFETY: the caller keeps the promises of this same function, and it was allocated above.
+        // SAFETY: the caller upholds the contract of this same function, and `alloc` above used the same allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -35,11 +35,11 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const MIB: usize = 1 << 20;
-/// So much is fed, unless the parser gives up before: more than a head may have, and more requests than are kept.
+/// Input of each case, unless the parser fails earlier: more than the longest head, and more than the most open requests.
 const FED_BYTES: u64 = 1 << 20;
 const FED_PIECES: usize = 300;
 
-/// The most that the parser held while it was fed `piece` over and over.
+/// The most bytes that the parser holds while its input is `piece`, repeated.
 fn most_held(mut parser: impl Parser, direction: Direction, piece: &[u8]) -> usize {
     let before = HELD.get();
     let mut most = 0;
@@ -50,7 +50,7 @@ fn most_held(mut parser: impl Parser, direction: Direction, piece: &[u8]) -> usi
         let followed = parser.bytes(direction, piece, at, &mut found);
         position += piece.len() as u64;
         pieces += 1;
-        // What it reports is its caller's; a request that is not told yet is still its own.
+        // Findings belong to the caller. Open requests belong to the parser.
         found = Vec::new();
         most = most.max(HELD.get().saturating_sub(before));
         if followed.is_err() {
@@ -60,7 +60,7 @@ fn most_held(mut parser: impl Parser, direction: Direction, piece: &[u8]) -> usi
     most
 }
 
-/// A head of 60 KiB of which as much is kept as can be, in letters that take three bytes where one was.
+/// A head of 60 KiB of which the parser keeps as much as possible. Each kept byte becomes a character of three bytes.
 fn greedy_request() -> Vec<u8> {
     let bytes = |count| vec![0xff_u8; count];
     [
@@ -105,7 +105,7 @@ fn greedy_request() -> Vec<u8> {
     b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n".to_vec(),
     b"x: y\r\n".repeat(100)
 )]
-fn http1_holds_no_more_than_it_says(
+fn http1_is_bounded_as_documented(
     #[case] direction: Direction,
     #[case] begin: Vec<u8>,
     #[case] piece: Vec<u8>,
@@ -118,13 +118,13 @@ fn http1_holds_no_more_than_it_says(
     assert!(most < 2 * MIB, "{most} bytes");
 }
 
-/// A message of PostgreSQL's.
+/// A message of PostgreSQL.
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
     [&[kind], &length[..], body].concat()
 }
 
-/// A `Parse` for each of many names, with as much SQL as is kept, none of which is a literal.
+/// A `Parse` for each of many names, with as much SQL as the parser keeps and no literals.
 fn named_statements() -> Vec<u8> {
     let parse = |name| message(b'P', format!("{name}\0SELECT {}\0\0\0", "a, ".repeat(2700)).as_bytes());
     (0..1500).flat_map(parse).collect()
@@ -139,7 +139,7 @@ fn named_statements() -> Vec<u8> {
 #[case::endless_syncs(vec![], message(b'S', b"").repeat(100))]
 #[case::endless_binds(vec![], message(b'B', b"\0\0\0\0\0\0\0\0").repeat(100))]
 #[case::many_names(named_statements(), message(b'S', b""))]
-fn postgres_holds_no_more_than_it_says(
+fn postgres_is_bounded_as_documented(
     #[case] begin: Vec<u8>,
     #[case] piece: Vec<u8>,
     #[values(true, false)] from_start: bool,
@@ -174,7 +174,7 @@ fn postgres_holds_no_more_than_it_says(
 #[case::endless_nesting(Direction::ToClient, vec![], b"*1\r\n".repeat(10))]
 #[case::endless_attributes(Direction::ToClient, vec![], b"|1\r\n+a\r\n:1\r\n".repeat(100))]
 #[case::endless_pushes(Direction::ToClient, vec![], b">2\r\n+a\r\n+b\r\n".repeat(100))]
-fn redis_holds_no_more_than_it_says(
+fn redis_is_bounded_as_documented(
     #[case] direction: Direction,
     #[case] begin: Vec<u8>,
     #[case] piece: Vec<u8>,
@@ -190,7 +190,7 @@ fn redis_holds_no_more_than_it_says(
 }
 
 #[test]
-fn what_a_deep_pipeline_took_is_given_back() {
+fn the_memory_of_a_deep_pipeline_is_freed() {
     let before = HELD.get();
     let mut parser = Redis::new(true);
     let (asked, answered) = (Moment::default(), Moment { run: 1, ..Moment::default() });

@@ -1,4 +1,4 @@
-//! A request costs the same however many are open before it.
+//! The cost of a request does not depend on the number of open requests.
 
 mod kit;
 
@@ -9,20 +9,21 @@ use onlooker_protocols::Direction::{ToClient, ToServer};
 use onlooker_protocols::{Spec, http1, postgres, redis};
 use rstest::rstest;
 
-/// Work that grows with the depth would take this many times as long for each request.
+/// The deep pipeline is this many times as deep as the shallow one. Work that grows with the depth would take that many
+/// times as long for each request.
 const DEEPER: usize = 32;
-/// What memory may add that no cache holds, and other programs that use the same caches.
+/// Tolerance for cache misses and for other programs that use the same caches.
 const TOLERANCE: u32 = 8;
-/// The best of so many runs counts.
+/// The best of this many runs counts.
 const RUNS: usize = 5;
 
-/// How long this thread has run: what others do on a busy machine does not count.
+/// CPU time of this thread: other programs on a busy machine do not count.
 fn time_of_this_thread() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("a thread's time counts up from its start")
 }
 
-/// The least time that the parser takes for the talk.
+/// The least CPU time that the parser takes for the talk.
 fn least(protocol: &Spec, talk: &Talk) -> Duration {
     let timed = || {
         let start = time_of_this_thread();
@@ -43,7 +44,7 @@ fn session() -> Talk {
     Talk::new().request(startup).response([message(b'R', &[0; 4]), message(b'Z', b"I")].concat())
 }
 
-/// Each asked and answered in an operation of its own.
+/// Each request and each response is an operation of its own.
 fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk {
     let talk = (0..depth).fold(talk, |talk, _| talk.request(request));
     (0..depth).fold(talk, |talk, _| talk.response(response))
@@ -78,7 +79,7 @@ fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk
     let talk = session().request(message(b'S', b"")).gap(ToServer, 9).response("x").request(message(b'Q', b"SELECT 1\0").repeat(depth));
     (0..depth).fold(talk, |talk, _| talk.gap(ToClient, 9).response(message(b'Z', b"I")))
 })]
-fn a_request_costs_the_same_however_deep_the_pipeline(
+fn a_request_costs_the_same_at_any_depth_of_the_pipeline(
     #[case] protocol: &Spec,
     #[case] shallow: usize,
     #[case] talk: fn(usize) -> Talk,

@@ -1,4 +1,4 @@
-//! Protocols are told from their bytes.
+//! Protocols are recognised by their bytes.
 
 mod chance;
 
@@ -12,12 +12,12 @@ const HTTP1: &Spec = &http1::SPEC;
 const POSTGRES: &Spec = &postgres::SPEC;
 const REDIS: &Spec = &redis::SPEC;
 
-/// Detects the first bytes of a run with the table of all protocols.
+/// Detects the protocol of a run's first bytes, with the table of all protocols.
 fn detect(direction: Option<Direction>, from_start: bool, bytes: &[u8]) -> Guess {
     detect::detect(PROTOCOLS, &Sample { transport: Transport::Stream, direction, from_start, bytes })
 }
 
-/// The word for a guess that names no parser.
+/// The name of a guess that has no parser.
 fn name(guess: Guess) -> &'static str {
     match guess {
         Guess::Unparsed(protocol) => protocol.name,
@@ -38,7 +38,7 @@ const COMMAND_COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x21\0\x01a\0";
 const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-/// What is said with the direction known and unknown must agree, and name the direction.
+/// The guess must be the same with and without a known direction, and name the direction.
 #[rstest]
 #[case::http_request(b"GET /users?id=7 HTTP/1.1\r\nhost: a\r\n\r\n", true, HTTP1, ToServer)]
 #[case::http_request_in_the_middle(b"OPTIONS * HTTP/1.0\r\n", false, HTTP1, ToServer)]
@@ -71,7 +71,7 @@ const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 #[case::redis_null(b"_\r\n", false, REDIS, ToClient)]
 #[case::redis_map(b"%1\r\n+a\r\n:1\r\n", false, REDIS, ToClient)]
 #[case::redis_push(b">3\r\n$7\r\nmessage\r\n", false, REDIS, ToClient)]
-fn a_protocol_is_known_by_its_bytes(
+fn a_protocol_is_recognised_by_its_bytes(
     #[case] first: &[u8],
     #[case] from_start: bool,
     #[case] protocol: &'static Spec,
@@ -82,7 +82,7 @@ fn a_protocol_is_known_by_its_bytes(
     assert_eq!(detect(Some(direction), from_start, first), guess);
     let other = if direction == ToServer { ToClient } else { ToServer };
     assert_ne!(detect(Some(other), from_start, first), guess);
-    // Up to where it is known, more is asked for, and nothing else is said.
+    // With fewer bytes the guess is the same, or more bytes are needed.
     for length in 0..first.len() {
         let said = detect(Some(direction), from_start, &first[..length]);
         assert!(said == guess || said == Guess::NeedMore, "{said:?} of the first {length}");
@@ -103,7 +103,7 @@ fn a_protocol_is_known_by_its_bytes(
 #[case::rtsp(b"OPTIONS rtsp://a RTSP/1.0\r\n", "unknown")]
 #[case::text(b"hello world, this is a line of text\r\n", "unknown")]
 #[case::json(b"{\"a\": 1}", "unknown")]
-fn what_there_is_no_parser_for_is_named_or_unknown(#[case] first: &[u8], #[case] expected: &'static str) {
+fn a_protocol_without_a_parser_is_named_or_unknown(#[case] first: &[u8], #[case] expected: &'static str) {
     for from_start in [true, false] {
         for direction in [None, Some(ToServer), Some(ToClient)] {
             assert_eq!(name(detect(direction, from_start, first)), expected, "{direction:?} {from_start}");
@@ -114,19 +114,19 @@ fn what_there_is_no_parser_for_is_named_or_unknown(#[case] first: &[u8], #[case]
 #[rstest]
 #[case::a_reply_that_could_be_a_command(b"*2\r\n$3\r\nfoo\r\n$3\r\nbar\r\n", ToClient)]
 #[case::a_command_that_is_not_well_known(b"*1\r\n$4\r\nTIME\r\n", ToServer)]
-fn an_array_in_the_middle_is_only_known_with_its_direction(#[case] first: &[u8], #[case] direction: Direction) {
+fn an_array_in_the_middle_is_recognised_only_with_its_direction(#[case] first: &[u8], #[case] direction: Direction) {
     assert_eq!(detect(None, false, first), Guess::Unknown);
     assert_eq!(detect(Some(direction), false, first), Guess::Protocol(REDIS, direction));
 }
 
 #[test]
-fn a_server_of_these_protocols_never_speaks_first_in_redis_or_postgres() {
+fn a_server_that_speaks_first_speaks_neither_redis_nor_postgres() {
     assert_eq!(detect(None, true, b"+OK POP3 ready\r\n"), Guess::Unknown);
     assert_eq!(detect(None, true, COMMAND_COMPLETE), Guess::Unknown);
 }
 
 #[test]
-fn a_long_target_is_http_before_its_line_ends() {
+fn a_long_target_is_http_before_the_end_of_its_line() {
     let line = format!("GET /{}", "a".repeat(ENOUGH));
     assert_eq!(detect(None, false, line.as_bytes()), Guess::Protocol(HTTP1, ToServer));
     assert_eq!(detect(None, false, &line.as_bytes()[..ENOUGH - 1]), Guess::NeedMore);
@@ -146,19 +146,19 @@ proptest! {
         prop_assert_ne!(detect(direction, from_start, &first), Guess::NeedMore);
     }
 
-    /// More bytes may refute a guess, but never make another protocol of it.
+    /// More bytes may refute a guess, but never lead to another protocol.
     #[test]
-    fn a_guess_stands_or_falls(
+    fn more_bytes_confirm_or_refute_a_guess(
         bytes in prop::collection::vec(any::<u8>(), 0..40),
         begin in prop::sample::select(vec!["", "GET / HTTP/1.1\r", "Q\0\0\0\u{20}SELE", "*3\r\n$3\r\nSE", "+OK\r", "HTTP/1.1 20"]),
         from_start: bool,
     ) {
         let first = [begin.as_bytes(), &bytes].concat();
-        let mut settled = None;
+        let mut first_guess = None;
         for length in 1..=first.len() {
             let guess = detect(None, from_start, &first[..length]);
             if matches!(guess, Guess::Protocol(..)) {
-                prop_assert_eq!(guess, *settled.get_or_insert(guess), "with {} bytes", length);
+                prop_assert_eq!(guess, *first_guess.get_or_insert(guess), "with {} bytes", length);
             }
         }
     }

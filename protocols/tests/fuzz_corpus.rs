@@ -1,7 +1,7 @@
-//! The seeds of the fuzz targets are the recorded conversations, whole and with holes.
+//! The seeds of the fuzz targets. Those of parsers and detection are made from recorded conversations.
 //!
-//! They are kept in `fuzz/corpus`, where the fuzzer looks for them. After a change to the fixtures, run this test with
-//! `WRITE_CORPUS=1` to write them anew.
+//! They are files in `fuzz/corpus`, where the fuzzer reads them. To write them again after a change, run this test with
+//! `WRITE_CORPUS=1`.
 
 mod kit;
 
@@ -20,12 +20,12 @@ use onlooker_protocols::detect::ENOUGH;
 use onlooker_protocols::{Direction, http1, registry};
 use zerocopy::{FromZeros, IntoBytes};
 
-/// Of each conversation, so many are enough to see what its messages look like.
+/// Steps of each conversation. These are enough to show what its messages look like.
 const MOST_STEPS: usize = 8;
 /// A longer seed costs the fuzzer more than it teaches.
 const LONGEST_SEED: usize = 4096;
 
-/// Every seed of a target by its name.
+/// The seeds of a protocol by name.
 fn seeds(protocol: &str) -> BTreeMap<String, Vec<u8>> {
     let mut seeds = BTreeMap::new();
     for name in Talk::all_recorded(protocol) {
@@ -43,7 +43,7 @@ fn seeds(protocol: &str) -> BTreeMap<String, Vec<u8>> {
     seeds
 }
 
-/// Compares the seeds with what is kept of a target, or writes them where that is asked for.
+/// Compares the seeds of a target with the files, or writes the files if `WRITE_CORPUS` is set.
 fn check(target: &str, seeds: &BTreeMap<String, Vec<u8>>) {
     let folder = PathBuf::from(format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR")));
     assert!(!seeds.is_empty());
@@ -73,7 +73,7 @@ fn the_corpus_of_each_protocol_is_made_from_its_fixtures() {
     }
 }
 
-/// What detection is asked about: the beginning of what either side says first, and of what it says later.
+/// The first bytes of each direction, and of later steps.
 #[test]
 fn the_corpus_of_the_detection_is_made_from_the_fixtures() {
     let mut seeds = BTreeMap::new();
@@ -88,7 +88,7 @@ fn the_corpus_of_the_detection_is_made_from_the_fixtures() {
     check("detect", &seeds);
 }
 
-/// The kernel's records of the first operations of each conversation, and of every turn of a connection and a process.
+/// Records of the first operations of each conversation, and of every change of a connection and a process.
 #[test]
 fn the_corpus_of_the_events_is_made_from_the_fixtures() {
     let mut seeds = BTreeMap::new();
@@ -180,7 +180,7 @@ const TGID: u32 = 4711;
 const COOKIE: u64 = 77;
 const TIME: u64 = 1_000_000_000;
 
-/// An operation that moved `said`, of which the beginning and the end were captured.
+/// An operation that moved `said`. Its beginning and its end were captured.
 fn segment(step: usize, said: &[u8]) -> Vec<u8> {
     const CAPTURED: usize = 64;
     let captured = &said[..said.len().min(CAPTURED)];

@@ -1,4 +1,4 @@
-//! HTTP/1 as RFC 9110 and RFC 9112 have it, in tables and stories.
+//! HTTP/1 as RFC 9110 and RFC 9112 define it.
 
 mod kit;
 
@@ -51,7 +51,7 @@ use rstest::rstest;
 #[case::no_content("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", 204, 0)]
 #[case::not_modified("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", 304, 0)]
 fn a_response_ends_where_rfc_9112_says(#[case] wire: &str, #[case] status: u16, #[case] body: u64) {
-    // What comes after must be read as the next response: then the end was found exactly.
+    // If the next response is parsed, the end of this one was found exactly.
     let talk = Talk::new()
         .request(GET)
         .response(wire)
@@ -104,7 +104,7 @@ fn a_response_without_a_length_is_not_complete_if_the_client_goes_away_first() {
 }
 
 #[test]
-fn a_response_that_nothing_ends_ends_at_the_latest_when_the_next_request_is_answered() {
+fn a_response_without_a_length_ends_at_the_latest_when_the_next_request_is_answered() {
     let broken = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\na";
     let talk = Talk::new().request(GET).response(broken).request("GET /2 HTTP/1.1\r\n\r\n").response(OK_3);
     let outcome = play(&talk);
@@ -195,7 +195,7 @@ fn a_request_ends_where_rfc_9112_says(#[case] wire: &str, #[case] body: Option<u
 #[case::matrix_parameter("GET /a;jsessionid=5 HTTP/1.1\r\nhost: h\r\n\r\n", "/a;jsessionid=REDACTED", "", "", "h")]
 #[case::terminal_escape("GET /\x1b[2J HTTP/1.1\r\nhost: h\r\n\r\n", "/\u{fffd}[2J", "", "", "h")]
 #[case::blanks_in_the_target("GET /a b HTTP/1.1\r\nhost: h\r\n\r\n", "/a b", "", "", "h")]
-fn a_target_is_taken_apart(
+fn a_target_is_split(
     #[case] wire: &str,
     #[case] path: &str,
     #[case] query: &str,
@@ -208,14 +208,14 @@ fn a_target_is_taken_apart(
 }
 
 #[test]
-fn what_is_too_long_is_cut_and_says_so() {
+fn a_long_value_is_cut_and_the_cut_is_marked() {
     let path = "/".repeat(60_000);
     let exchange = only_exchange(&Talk::new().request(format!("GET {path} HTTP/1.1\r\n\r\n")).response(OK_3));
     assert_eq!(http(&exchange).path, format!("{}…", "/".repeat(2048)));
 }
 
 #[test]
-fn fields_that_tie_requests_together_are_found() {
+fn fields_that_connect_requests_are_found() {
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let wire = format!(
         "GET / HTTP/1.1\r\nuser-agent: curl/8\r\nTraceParent: {traceparent}\r\nTRACESTATE: a=1\r\ntracestate: b=2\r\n\
@@ -233,7 +233,7 @@ fn fields_that_tie_requests_together_are_found() {
 #[rstest]
 #[case::at_the_limit(65_536, true)]
 #[case::beyond(65_537, false)]
-fn a_head_has_its_limit(#[case] length: usize, #[case] parsed: bool) {
+fn a_head_has_a_limit(#[case] length: usize, #[case] parsed: bool) {
     let rest = "GET / HTTP/1.1\r\nx: \r\n\r\n";
     let wire = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(length - rest.len()));
     for talk in [

@@ -1,4 +1,4 @@
-//! HTTP/1 messages whose end a hole hides: how it is recognised, and when it is not guessed.
+//! HTTP/1 messages whose end lies in a hole: when it is recognised, and when it stays unknown.
 
 mod kit;
 
@@ -12,7 +12,7 @@ use rstest::rstest;
 #[case::in_one_write("\r\n0\r\n\r\n")]
 #[case::on_its_own("0\r\n\r\n")]
 #[case::bare_line_feeds("\n0\n\n")]
-fn a_chunked_body_of_lost_framing_ends_at_the_tail_that_shows_it(#[case] tail: &str) {
+fn a_chunked_body_of_lost_framing_ends_at_a_tail_that_looks_like_an_end(#[case] tail: &str) {
     let talk = Talk::new()
         .request(get("/1"))
         .response(CHUNKED)
@@ -29,7 +29,7 @@ fn a_chunked_body_of_lost_framing_ends_at_the_tail_that_shows_it(#[case] tail: &
 }
 
 #[test]
-fn an_end_that_was_none_is_taken_back_while_the_run_goes_on() {
+fn a_supposed_end_is_withdrawn_while_the_run_goes_on() {
     let put = "PUT /1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1000\r\nabc";
     let (looks_like_it, rest) = ("data ends in a line\r\n0\r\n\r\n", "10\r\n0123456789abcdef\r\n0\r\n\r\n");
     let talk = Talk::new()
@@ -66,7 +66,7 @@ fn a_response_of_lost_framing_ends_at_the_latest_when_the_next_request_begins() 
 }
 
 #[test]
-fn an_end_that_would_have_been_seen_and_was_not_passed_at_a_time_unknown() {
+fn an_end_that_was_not_seen_has_no_time() {
     let talk = Talk::new()
         .request(get("/1"))
         .response(CHUNKED)
@@ -81,7 +81,7 @@ fn an_end_that_would_have_been_seen_and_was_not_passed_at_a_time_unknown() {
 }
 
 #[test]
-fn a_pipelining_client_proves_no_end_by_going_on() {
+fn a_pipelining_clients_next_request_proves_no_end() {
     let talk = Talk::new()
         .request(format!("{}{}", get("/1"), get("/2")))
         .response(format!("{OK_EMPTY}{CHUNKED}"))
@@ -96,7 +96,7 @@ fn a_pipelining_client_proves_no_end_by_going_on() {
 #[rstest]
 #[case::hole_last("", Some(LossReason::ResponseMissing))]
 #[case::more_seen("and more of it", None)]
-fn at_a_close_a_hidden_end_is_not_guessed(#[case] last: &str, #[case] lost: Option<LossReason>) {
+fn a_close_does_not_prove_a_hidden_end(#[case] last: &str, #[case] lost: Option<LossReason>) {
     let talk = Talk::new().request(get("/1")).response(CHUNKED).gap(ToClient, 9000).response(last);
     let outcome = play(&talk);
     assert_eq!(outcome.lost(), Vec::from_iter(lost));
@@ -107,7 +107,7 @@ fn at_a_close_a_hidden_end_is_not_guessed(#[case] last: &str, #[case] lost: Opti
 }
 
 #[test]
-fn a_response_head_that_is_cut_off_after_its_status_is_told() {
+fn a_response_head_that_is_cut_after_its_status_is_reported() {
     let talk = Talk::new()
         .request(get("/1"))
         .response("HTTP/1.1 503 Busy\r\nset-cookie: abc")
@@ -122,7 +122,7 @@ fn a_response_head_that_is_cut_off_after_its_status_is_told() {
 #[rstest]
 #[case::all_of_its_length(8000, true)]
 #[case::less_than_its_length(4999, false)]
-fn a_response_head_that_is_cut_off_after_its_length_is_told_when_all_of_it_passed(
+fn a_response_head_that_is_cut_after_its_length_is_reported_when_the_whole_response_has_passed(
     #[case] missing: u64,
     #[case] is_told: bool,
 ) {
@@ -137,15 +137,15 @@ fn a_response_head_that_is_cut_off_after_its_length_is_told_when_all_of_it_passe
     assert_eq!(sizes, if is_told { vec![Some(5000), Some(0)] } else { vec![Some(0)] });
 }
 
-/// A head longer than what is captured, and the end of the connection.
+/// A head that is longer than the capture, followed by the end of the connection.
 #[rstest]
 #[case::all_of_its_length("content-length: 5000\r\n", 8000, Ok((true, Some(5000))))]
 #[case::less_than_its_length("content-length: 5000\r\n", 4999, Ok((false, None)))]
 #[case::no_length("x: y\r\n", 8000, Ok((true, None)))]
 #[case::lengths_that_differ("content-length: 1\r\ncontent-length: 2\r\n", 8000, Ok((true, None)))]
-// Where chunks end, a server that fails closes the connection in order.
+// A server that fails within a chunked body closes the connection in order, too.
 #[case::chunked("transfer-encoding: chunked\r\n", 8000, Err(LossReason::ResponseMissing))]
-fn a_response_head_that_is_cut_off_ends_with_the_connection(
+fn a_response_whose_head_is_cut_ends_with_the_connection(
     #[case] field: &str,
     #[case] missing: u64,
     #[case] told: Result<(bool, Option<u64>), LossReason>,
@@ -158,14 +158,14 @@ fn a_response_head_that_is_cut_off_ends_with_the_connection(
         (exchange.end == End::Complete, http(exchange).response_body)
     });
     assert_eq!(exchange.ok_or_else(|| outcome.lost()[0]), told);
-    // Without its end in order, a response that may have come to its end is not guessed about.
+    // Unless the direction ended in order, the response may or may not be complete.
     let outcome = play(&talk);
     let cut_off = outcome.exchanges().first().map(|exchange| exchange.end != End::Complete);
     assert_eq!(cut_off, (told == Ok((false, None))).then_some(true), "{outcome:?}");
 }
 
 #[test]
-fn where_another_request_is_open_a_head_that_is_cut_off_does_not_end_with_the_connection() {
+fn a_response_whose_head_is_cut_does_not_end_with_the_connection_if_another_request_is_open() {
     let talk = Talk::new()
         .request([get("/1"), get("/2")].concat())
         .response("HTTP/1.1 200 OK\r\ncontent-length: 50\r\nset-cookie: abc")
@@ -175,7 +175,7 @@ fn where_another_request_is_open_a_head_that_is_cut_off_does_not_end_with_the_co
 }
 
 #[test]
-fn a_switch_is_seen_in_a_head_that_is_cut_off() {
+fn a_switch_is_recognised_in_a_cut_head() {
     let talk = Talk::new()
         .request("GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n")
         .response("HTTP/1.1 101 Switching Protocols\r\nconn")

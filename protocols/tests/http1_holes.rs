@@ -1,4 +1,4 @@
-//! HTTP/1 with holes: what is told is the truth, and what is not told is counted.
+//! HTTP/1 with holes: whatever is reported is true, and everything else is counted.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use onlooker_protocols::http1::Http1;
 use onlooker_protocols::{Close, End, Exchange, Facts, LossReason};
 use rstest::rstest;
 
-/// Every way of framing, without pipelining: the truth that holes are measured against.
+/// Every way of framing, without pipelining: the truth that conversations with holes are compared with.
 fn conversation() -> Talk {
     Talk::new()
         .request(get("/1"))
@@ -36,8 +36,7 @@ fn conversation() -> Talk {
 }
 const REQUESTS: usize = 7;
 
-/// What a hole may take from an exchange without making it untrue: how much passed, and that more of the request was
-/// still to come.
+/// Removes what a hole may hide without making the exchange untrue: sizes, and a later end of the request.
 fn without_sizes(exchange: &Exchange) -> Exchange {
     let mut exchange = exchange.clone();
     exchange.request_end = exchange.request_start;
@@ -46,7 +45,7 @@ fn without_sizes(exchange: &Exchange) -> Exchange {
     exchange
 }
 
-/// Whatever is told of the conversation is as it was, and how many of its requests are told or counted.
+/// Asserts that every reported exchange is true. Returns the number of requests that were reported or counted.
 fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) -> usize {
     assert_eq!(holed.unparsable, None, "{what}");
     for exchange in holed.exchanges() {
@@ -63,7 +62,7 @@ fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) -> usize {
 }
 
 #[test]
-fn with_a_hole_anywhere_all_requests_are_told_truly_or_counted() {
+fn with_any_hole_every_request_is_reported_truly_or_counted() {
     let truth = play(&conversation());
     assert_eq!(truth.exchanges().len(), REQUESTS);
     for (what, talk) in conversation().gap_everywhere(&[1, 2, 3, 5, 7, 16, 40, 1000]) {
@@ -77,14 +76,14 @@ fn with_a_hole_anywhere_all_requests_are_told_truly_or_counted() {
 }
 
 #[test]
-fn with_a_hole_anywhere_and_byte_by_byte_it_is_the_same() {
+fn with_any_hole_the_result_is_the_same_byte_by_byte() {
     for (what, talk) in conversation().gap_everywhere(&[1, 9]) {
         assert_eq!(play(&talk.byte_at_a_time()), play(&talk), "{what}");
     }
 }
 
 #[test]
-fn with_two_holes_anywhere_what_is_told_is_true() {
+fn with_any_two_holes_every_report_is_true() {
     let (talk, truth) = (conversation(), play(&conversation()));
     for first in (0..talk.len()).step_by(3) {
         let once = talk.with_gap(first, 6);
@@ -97,7 +96,7 @@ fn with_two_holes_anywhere_what_is_told_is_true() {
 }
 
 #[test]
-fn captured_as_the_kernel_does_nothing_is_lost_whose_head_was_seen() {
+fn no_request_with_a_captured_head_is_lost() {
     let truth = play(&conversation());
     for prefix in 0..80 {
         let what = format!("{prefix} captured");
@@ -109,9 +108,9 @@ fn captured_as_the_kernel_does_nothing_is_lost_whose_head_was_seen() {
     }
 }
 
-/// Whatever part of it the kernel captures, and whichever event is lost.
+/// With any part captured by the kernel, and any record lost.
 #[test]
-fn of_real_programs_nothing_untrue_is_told() {
+fn every_report_about_real_programs_is_true() {
     for name in Talk::all_recorded("http1") {
         let talk = Talk::recorded("http1", &name);
         let truth = play(&talk);
@@ -143,7 +142,7 @@ fn a_body_of_any_size_is_stepped_over() {
 }
 
 #[test]
-fn a_hole_over_the_end_of_a_body_ends_it_exactly_where_it_ends() {
+fn a_hole_over_the_end_of_a_body_ends_it_exactly() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
     let talk = Talk::new().request(get("/1")).response(head).gap(ToClient, 130).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);
@@ -152,7 +151,7 @@ fn a_hole_over_the_end_of_a_body_ends_it_exactly_where_it_ends() {
 }
 
 #[test]
-fn with_the_event_of_any_operation_lost_what_is_told_is_true() {
+fn with_any_record_lost_every_report_is_true() {
     let truth = play(&conversation());
     for (what, talk) in conversation().loss_everywhere() {
         let holed = play(&talk);
@@ -197,7 +196,7 @@ fn a_response_two_runs_later_answers_a_request_that_was_not_seen() {
 }
 
 #[test]
-fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
+fn a_lost_request_may_share_a_run_with_the_next() {
     let of_length =
         |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
     let talk = Talk::new()
@@ -222,9 +221,9 @@ fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
     }
 }
 
-/// One thread writes, another reads: what it read may be recorded before the send has returned.
+/// One thread writes and another reads: the response may be recorded before the send of its request returns.
 #[test]
-fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_nothing_untrue() {
+fn a_response_recorded_before_its_request_answers_it_with_and_without_holes() {
     let talk = Talk::new()
         .request(get("/1"))
         .overtaking_response("HTTP/1.1 201 Created\r\ncontent-length: 20\r\n\r\n01234567890123456789")
@@ -248,7 +247,7 @@ fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_no
 }
 
 #[test]
-fn a_lost_response_loses_its_request_only() {
+fn a_lost_response_loses_only_its_request() {
     let talk = Talk::new().request(get("/1")).lost(ToClient, OK_EMPTY).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);
     assert_eq!(told(&outcome), [("/2", Some(200))]);
@@ -284,7 +283,7 @@ fn a_lost_exchange_is_counted_once() {
 }
 
 #[test]
-fn of_pipelined_requests_none_is_guessed_after_a_lost_response() {
+fn after_a_lost_response_no_pipelined_request_is_reported() {
     let talk = Talk::new()
         .request([get("/1"), get("/2"), get("/3")].concat())
         .response(OK_EMPTY)
@@ -297,7 +296,7 @@ fn of_pipelined_requests_none_is_guessed_after_a_lost_response() {
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 2]);
 }
 
-/// The agent came when the connection was in use already.
+/// The agent came when the connection was already in use.
 mod from_the_middle {
     use super::*;
 
@@ -313,9 +312,9 @@ mod from_the_middle {
     #[case::within_a_response_body(Talk::new().response("rest").gap(ToClient, 5000).response("end"), 0, BOTH)]
     #[case::within_a_response_head(Talk::new().response("TTP/1.1 200 OK\r\n\r\n"), 0, BOTH)]
     #[case::within_a_request_body(Talk::new().request("rest GET / HTTP/1.1\r\n\r\n").response(OK_EMPTY), 1, BOTH)]
-    // That the request begins there can't be known: it could be text in a body.
+    // Whether a request begins there is unknown: the text could be part of a body.
     #[case::within_a_run(Talk::new().gap(ToServer, 70), 1, &["/2"])]
-    fn what_begins_later_is_told(#[case] before: Talk, #[case] orphans: usize, #[case] paths: &[&str]) {
+    fn later_requests_are_reported(#[case] before: Talk, #[case] orphans: usize, #[case] paths: &[&str]) {
         let talk = before.request(get("/1")).response(OK_EMPTY).request(get("/2")).response(OK_EMPTY);
         for talk in [talk.clone(), talk.byte_at_a_time()] {
             let outcome = play(&talk);
@@ -325,8 +324,8 @@ mod from_the_middle {
     }
 
     #[test]
-    fn an_orphans_body_is_not_taken_for_more_than_it_is() {
-        // It answered a HEAD request: its length is not that of a body.
+    fn an_orphans_length_is_not_trusted() {
+        // It answers a HEAD request, so that no body follows.
         let talk = Talk::new()
             .response("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n")
             .request(get("/1"))
@@ -337,14 +336,14 @@ mod from_the_middle {
     }
 
     #[test]
-    fn a_request_that_is_not_answered_is_told_as_closed() {
+    fn an_unanswered_request_is_reported_as_closed() {
         let outcome = play(&Talk::new().request(get("/1")).closes(Close::Error(104)));
         let [exchange] = outcome.exchanges()[..] else { panic!("{outcome:?}") };
         assert!(matches!(exchange.end, End::Closed(Close::Error(104), _)));
     }
 
     #[test]
-    fn what_is_heard_unread_may_have_been_the_answer() {
+    fn bytes_that_were_not_captured_may_have_been_the_response() {
         let outcome = play(&Talk::new().request(get("/1")).gap(ToClient, 100).closes(Close::Error(104)));
         assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
     }

@@ -1,4 +1,4 @@
-//! Conversations in HTTP/1: which response answers which request, and what becomes of a request that gets none.
+//! Conversations in HTTP/1: which response answers which request, and how a request without a response ends.
 
 mod chance;
 mod kit;
@@ -14,7 +14,7 @@ use rstest::rstest;
 #[test]
 fn moments_are_those_of_the_pieces_that_hold_the_bytes() {
     let talk = Talk::new()
-        .request("\r\n") // passes at 0 ms, begins nothing
+        .request("\r\n") // passes at 0 ms, begins no request
         .request("POST / HTTP/1.1\r\ncont") // 1
         .request("ent-length: 4\r\n\r\nab") // 2
         .response("HTTP/1.1 100 Continue\r\n\r\n") // 3
@@ -52,7 +52,7 @@ fn begun_comes_as_soon_as_the_head_is_complete() {
 #[case::within_the_body("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabcd", Some(200), Some(4))]
 #[case::within_a_chunk("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nabcd", Some(200), Some(4))]
 #[case::before_the_last_chunk("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n", Some(200), Some(1))]
-fn a_connection_closed_early_is_told_as_it_was(
+fn an_early_close_is_reported(
     #[case] response: &str,
     #[case] status: Option<u16>,
     #[case] body: Option<u64>,
@@ -90,7 +90,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn more_pipelined_requests_than_are_kept_are_counted_and_the_next_are_told() {
+fn pipelined_requests_beyond_the_limit_are_counted_and_later_ones_are_reported() {
     let mut talk = Talk::new();
     for _ in 0..262 {
         talk = talk.request(GET);
@@ -106,7 +106,7 @@ fn more_pipelined_requests_than_are_kept_are_counted_and_the_next_are_told() {
 }
 
 #[test]
-fn an_early_response_is_told_at_its_end_and_the_rest_of_the_body_belongs_to_nobody() {
+fn an_early_response_is_reported_at_its_end_and_the_rest_of_the_request_body_is_ignored() {
     let talk = Talk::new()
         .request("POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n12345")
         .response("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
@@ -126,7 +126,7 @@ fn an_early_response_is_told_at_its_end_and_the_rest_of_the_body_belongs_to_nobo
 }
 
 #[test]
-fn a_body_that_nobody_wanted_may_be_left_out() {
+fn the_body_of_a_refused_request_may_be_left_out() {
     let expecting = "PUT / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 50\r\n\r\n";
     let refusal = "HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n";
     let left_out = Talk::new().request(expecting).response(refusal).request(GET).response(OK_3);
@@ -142,7 +142,7 @@ fn a_body_that_nobody_wanted_may_be_left_out() {
     assert_eq!(told_in_full(&outcome).into_iter().map(|(_, path, ..)| path).collect::<Vec<_>>(), ["/", "/long"]);
     assert_eq!(outcome, play(&in_two_writes.byte_at_a_time()), "differs byte by byte");
 
-    // What looked like a request so far was the body after all, and the next request follows it.
+    // What looked like a request was the body, and the next request follows it.
     let like_a_request = format!("GET /lo{}", "x".repeat(42)) + "\n";
     let sent_anyway = Talk::new().request(expecting).response(refusal).request("GET /lo");
     let sent_anyway = sent_anyway.request(&like_a_request[7..]).request(GET).response(OK_3);
@@ -156,7 +156,7 @@ fn a_body_that_nobody_wanted_may_be_left_out() {
 }
 
 #[test]
-fn with_100_continue_the_response_is_the_one_after_the_body() {
+fn after_100_continue_the_response_follows_the_body() {
     let talk = Talk::new()
         .request("PUT / HTTP/1.1\r\nexpect: 100-Continue\r\ncontent-length: 5\r\n\r\n")
         .response("HTTP/1.1 100 Continue\r\n\r\n")
@@ -181,7 +181,7 @@ fn a_switched_protocol_ends_the_exchange_and_the_parser(#[case] request: &str, #
 }
 
 #[test]
-fn a_refused_connect_leaves_http() {
+fn after_a_refused_connect_http_goes_on() {
     let talk = Talk::new()
         .request("CONNECT h:443 HTTP/1.1\r\n\r\n")
         .response("HTTP/1.1 407 Auth\r\ncontent-length: 3\r\n\r\nabc")
@@ -203,7 +203,7 @@ fn requests_behind_a_switch_are_counted() {
 }
 
 #[test]
-fn a_response_that_nobody_asked_for_is_an_orphan_and_the_next_request_is_told() {
+fn a_response_without_a_request_is_an_orphan_and_the_next_request_is_reported() {
     let talk = Talk::new()
         .request(GET)
         .response(OK_3)
@@ -221,7 +221,7 @@ fn a_response_that_nobody_asked_for_is_an_orphan_and_the_next_request_is_told() 
 #[case::redis(b"*1\r\n$4\r\nPING\r\n")]
 #[case::word_without_end(&[b'x'; 40])]
 #[case::http_0_9(b"GET /\r\n")]
-fn what_is_not_http_1_is_unparsable_at_once(#[case] bytes: &[u8]) {
+fn other_bytes_are_unparsable_at_once(#[case] bytes: &[u8]) {
     let talk = Talk::new().request(bytes);
     let whole = play(&talk);
     assert!(whole.unparsable.is_some());
@@ -230,7 +230,7 @@ fn what_is_not_http_1_is_unparsable_at_once(#[case] bytes: &[u8]) {
 }
 
 #[test]
-fn what_was_open_when_it_stopped_making_sense_is_counted() {
+fn open_requests_of_an_unparsable_connection_are_counted() {
     let outcome = play(&Talk::new().request(GET).response("HTTQ/1.1 200 OK\r\n\r\n"));
     assert!(outcome.unparsable.is_some());
     assert_eq!(outcome.lost(), [LossReason::Unparsable]);
@@ -283,7 +283,7 @@ fn line(exchange: &Exchange) -> String {
     "POST /up2 200 5407 8 Complete",
     "PUT /up3 200 0 5 Complete",
 ])]
-fn real_programs_are_told_as_they_were(#[case] name: &str, #[case] lines: &[&str]) {
+fn conversations_of_real_programs_are_reported(#[case] name: &str, #[case] lines: &[&str]) {
     let talk = Talk::recorded("http1", name);
     let outcome = play(&talk);
     assert_eq!(outcome.exchanges().into_iter().map(line).collect::<Vec<_>>(), lines);
@@ -291,7 +291,7 @@ fn real_programs_are_told_as_they_were(#[case] name: &str, #[case] lines: &[&str
     assert_eq!(play(&talk.byte_at_a_time()), outcome);
 }
 
-/// Everything at once, without pipelining: the truth that cuts and holes are measured against.
+/// Everything together, without pipelining: the truth that cuts and holes are compared with.
 pub fn long_talk() -> Talk {
     Talk::new()
         .request("GET /1?a=b HTTP/1.1\r\nhost: a\r\nuser-agent: t\r\n\r\n")
@@ -319,19 +319,19 @@ proptest! {
     #![proptest_config(chance::config(chance::regressions!("http1")))]
 
     #[test]
-    fn however_it_is_cut_it_comes_out_the_same(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+    fn every_cut_yields_the_same_findings(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
         let talk = long_talk();
         let offsets: Vec<usize> = cuts.iter().map(|cut| cut.index(talk.len())).collect();
         prop_assert_eq!(play(&talk.cut(&offsets)), play(&talk));
     }
 
     #[test]
-    fn any_bytes_keep_the_books(steps in steps(), from_start: bool) {
+    fn any_bytes_are_accounted_for(steps in steps(), from_start: bool) {
         talk_of(&steps).play(Box::new(Http1::new(from_start)));
     }
 
     #[test]
-    fn without_holes_the_cuts_make_no_difference(steps in steps()) {
+    fn without_holes_cuts_make_no_difference(steps in steps()) {
         let heard: Vec<_> = steps.into_iter().filter(|(_, step)| matches!(step, Fragment::Bytes(_))).collect();
         let talk = talk_of(&heard);
         prop_assert_eq!(play(&talk.byte_at_a_time()), play(&talk));
@@ -360,7 +360,7 @@ enum Fragment {
     End,
 }
 
-/// Pieces of the language, so that arbitrary sequences get past the first line.
+/// Pieces of HTTP, so that arbitrary sequences get past the first line.
 fn fragment() -> impl Strategy<Value = Fragment> {
     const WORDS: [&str; 16] = [
         "GET / HTTP/1.1\r\n\r\n",

@@ -1,4 +1,4 @@
-//! PostgreSQL as its documentation and its clients speak it.
+//! PostgreSQL's protocol, as its documentation and real clients define it.
 
 mod chance;
 mod kit;
@@ -182,7 +182,7 @@ fn an_exchange_reaches_from_its_first_byte_to_its_last() {
 
 #[test]
 fn copied_data_belongs_to_the_statement_that_copies() {
-    // As libpq does it: a Sync with the Execute, which the server ignores, and one after the data.
+    // libpq sends a Sync with the Execute, which the server ignores, and another after the data.
     let talk = session()
         .request([parse("", "COPY t FROM STDIN"), bind("", ""), execute("", 0), sync()].concat())
         .response([parsed(), bound(), message(b'G', [0, 0, 1, 0, 0])].concat())
@@ -205,14 +205,14 @@ fn a_failed_copy_goes_on_with_the_next_query() {
         .response(message(b'G', [0, 0, 1, 0, 0]))
         .request(message(b'd', "nonsense\n"))
         .response([error("22P02"), ready()].concat())
-        // The client didn't know yet.
+        // The client did not know yet.
         .request([message(b'd', "more\n"), message(b'c', ""), simple("SELECT 1")].concat())
         .response([rows(1), done("SELECT 1"), ready()].concat());
     assert_eq!(lines(&play(&talk)), ["COPY t | COPY t FROM STDIN | 22P02", "SELECT | SELECT ? | 1 rows"]);
 }
 
 #[test]
-fn a_prepared_statement_is_known_by_its_name() {
+fn a_prepared_statement_is_found_by_its_name() {
     let talk = asks(session(), &[parse("s", "SELECT a FROM t"), sync()], &[parsed(), ready()]);
     let talk = asks(talk, &[bind("", "s"), execute("", 0), sync()], &[bound(), error("57014"), ready()]);
     let talk = asks(talk, &[bind("", "s"), execute("", 0), sync()], &[bound(), done("SELECT 0"), ready()]);
@@ -229,7 +229,7 @@ fn a_prepared_statement_is_known_by_its_name() {
     );
 }
 
-/// The server keeps what it prepared, whatever fails after it.
+/// The server keeps a prepared statement even if a later command fails.
 #[rstest]
 #[case::another_of_the_name(&[parse("s", "SELECT b FROM u"), sync()], &[error("42P05"), ready()])]
 #[case::two_of_them(
@@ -287,14 +287,14 @@ fn a_name_stands_for_the_newest_of_a_pipeline() {
 }
 
 #[test]
-fn a_name_that_was_never_prepared_is_not_known() {
+fn a_name_that_was_never_prepared_is_unknown() {
     let talk = asks(session(), &[parse("s", "SELECT nonsense"), sync()], &[error("42601"), ready()]);
     let talk = asks(talk, &[bind("", "s"), execute("", 0), sync()], &[error("26000"), ready()]);
     assert_eq!(lines(&play(&talk)).last().unwrap(), "26000");
 }
 
 #[test]
-fn prepared_statements_beyond_the_bound_are_forgotten_and_counted() {
+fn prepared_statements_beyond_the_limit_are_evicted_and_counted() {
     let mut parser = Postgres::new(true);
     let mut found = Vec::new();
     let mut send = |direction, bytes: Vec<u8>| {
@@ -305,13 +305,13 @@ fn prepared_statements_beyond_the_bound_are_forgotten_and_counted() {
     for name in 0..1024 {
         assert_eq!(send(Direction::ToServer, parse(&format!("s{name}"), "SELECT 1")), 0);
     }
-    // The first is in use: the second goes.
+    // The first was used recently, so the second is evicted.
     assert_eq!(send(Direction::ToServer, bind("", "s0")), 0);
     assert_eq!(send(Direction::ToServer, parse("one more", "SELECT 1")), 1);
 }
 
 #[test]
-fn requests_beyond_the_bound_are_counted_and_the_rest_still_matched() {
+fn requests_beyond_the_limit_are_counted_and_the_others_are_matched() {
     let total = 5000;
     let queries = simple("SELECT 1").repeat(total);
     let answers = [rows(1), done("SELECT 1"), ready()].concat();
@@ -325,7 +325,7 @@ fn requests_beyond_the_bound_are_counted_and_the_rest_still_matched() {
 }
 
 #[test]
-fn executes_beyond_the_bound_are_counted_and_the_rest_still_matched() {
+fn executes_beyond_the_limit_are_counted_and_the_others_are_matched() {
     let total = 5000;
     let request = [parse("", "SELECT 1"), [bind("", ""), execute("", 0)].concat().repeat(total), sync()].concat();
     let answers = [bound(), rows(1), done("SELECT 1")].concat().repeat(total);
@@ -336,9 +336,9 @@ fn executes_beyond_the_bound_are_counted_and_the_rest_still_matched() {
     assert_eq!(lines(&outcome).last().unwrap(), "SELECT t | SELECT a FROM t | 42P01");
 }
 
-/// Each fixture is what a proxy between a real client and PostgreSQL 15 read, piece by piece.
+/// Each fixture was recorded by a proxy between a real client and PostgreSQL 15.
 #[test]
-fn real_clients_are_told_as_they_were() {
+fn conversations_of_real_clients_are_reported() {
     for name in Talk::all_recorded("postgres") {
         let talk = Talk::recorded("postgres", &name);
         let outcome = play(&talk);
@@ -354,7 +354,7 @@ proptest! {
     #![proptest_config(chance::config(chance::regressions!("postgres")))]
 
     #[test]
-    fn however_it_is_cut_the_findings_are_the_same(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
+    fn every_cut_yields_the_same_findings(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
         for name in ["psycopg", "asyncpg", "pgbench_pipeline"] {
             let talk = Talk::recorded("postgres", name);
             prop_assert_eq!(play(&talk.cut(&cuts)), play(&talk));
@@ -362,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_survived(
+    fn any_bytes_are_survived(
         pieces in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..40), 0_u64..3), 0..30),
         from_start: bool,
     ) {

@@ -1,4 +1,4 @@
-//! How a connection to PostgreSQL begins and ends.
+//! The beginning and the end of a connection to PostgreSQL.
 
 mod kit;
 
@@ -66,13 +66,13 @@ fn passwords_are_never_kept() {
     for &byte in &message(b'p', "secret\0") {
         parser.bytes(Direction::ToServer, &[byte], Moment::default(), &mut found).unwrap();
     }
-    // Debug prints buffers as numbers: "secret" begins with 115, 101, 99.
+    // Debug prints buffers as numbers. "secret" begins with 115, 101, 99.
     assert!(!format!("{parser:?}").contains("115, 101, 99"));
     assert_eq!(play(&talk).findings, []);
 }
 
 #[test]
-fn a_connection_that_is_refused_is_told() {
+fn a_refused_connection_is_reported() {
     let talk = Talk::new()
         .request(startup())
         .response(message(b'R', [0, 0, 0, 3]))
@@ -85,7 +85,7 @@ fn a_connection_that_is_refused_is_told() {
 }
 
 #[test]
-fn without_a_database_the_user_names_it() {
+fn the_users_name_is_the_default_of_the_database() {
     let talk =
         Talk::new().request(packet(3 << 16, "user\0ann\0\0")).response([message(b'R', [0; 4]), ready()].concat());
     let talk = asks(talk, &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
@@ -95,7 +95,7 @@ fn without_a_database_the_user_names_it() {
 #[rstest]
 #[case::before_the_answer(&[], None)]
 #[case::in_the_answer(&[rows(1)], Some(rows(1).len() as u64))]
-fn a_query_that_the_connection_did_not_survive_is_told(#[case] response: &[Vec<u8>], #[case] length: Option<u64>) {
+fn a_query_that_was_open_at_the_end_is_reported(#[case] response: &[Vec<u8>], #[case] length: Option<u64>) {
     let talk = session().request(simple("SELECT pg_sleep(9)")).response(response.concat()).closes(Close::Error(104));
     let outcome = play(&talk);
     let exchanges = outcome.exchanges();
@@ -106,7 +106,7 @@ fn a_query_that_the_connection_did_not_survive_is_told(#[case] response: &[Vec<u
 }
 
 #[test]
-fn a_server_that_ends_the_session_says_why() {
+fn the_servers_reason_for_ending_a_session_is_reported() {
     let talk = session().request(simple("SELECT 1")).response(error("57P01")).end(Direction::ToClient);
     assert_eq!(lines(&play(&talk)), ["SELECT | SELECT ? | 57P01 | closed"]);
 }
@@ -115,13 +115,13 @@ fn a_server_that_ends_the_session_says_why() {
 #[case::http("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n")]
 #[case::redis("*1\r\n$4\r\nPING\r\n", "+PONG\r\n")]
 #[case::tls("\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03", "\x16\x03\x03\0\x7a")]
-fn another_protocol_is_refused(#[case] request: &str, #[case] response: &str) {
+fn another_protocol_is_unparsable(#[case] request: &str, #[case] response: &str) {
     let talk = Talk::new().request(request).response(response);
     assert!(play(&talk).unparsable.is_some());
 }
 
 #[test]
-fn what_is_open_when_the_bytes_stop_making_sense_is_counted() {
+fn open_requests_of_an_unparsable_connection_are_counted() {
     let talk = session().request(simple("SELECT 1")).response("garbage");
     let outcome = play(&talk);
     assert_eq!(outcome.lost(), [LossReason::Unparsable]);

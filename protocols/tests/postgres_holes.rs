@@ -1,4 +1,4 @@
-//! PostgreSQL of which not all was captured: what is told is the truth, and what is not told is counted.
+//! PostgreSQL with holes: whatever is reported is true, and everything else is counted.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ fn the_last_of_several_operations_ends_the_response() {
 }
 
 #[test]
-fn of_a_pipeline_only_the_last_answer_is_recovered() {
+fn only_the_last_response_of_a_pipeline_is_recovered() {
     let group = [parse("", "SELECT a FROM t"), bind("", ""), execute("", 0)].concat();
     let answer = [parsed(), bound(), rows(50), done("SELECT 50")].concat();
     let talk = asks(session(), &[group.repeat(3), sync()], &[answer.repeat(3), ready()]);
@@ -47,7 +47,7 @@ fn of_a_pipeline_only_the_last_answer_is_recovered() {
 }
 
 #[test]
-fn which_of_several_syncs_is_answered_is_not_guessed() {
+fn which_of_several_syncs_is_answered_stays_unknown() {
     let group = [parse("", "SELECT a FROM t"), bind("", ""), execute("", 0), sync()].concat();
     let answer = [parsed(), bound(), rows(50), done("SELECT 50"), ready()].concat();
     let talk = asks(session(), &[group.repeat(3)], &[answer.repeat(3)]);
@@ -58,7 +58,7 @@ fn which_of_several_syncs_is_answered_is_not_guessed() {
 }
 
 #[test]
-fn long_sql_is_told_as_far_as_it_was_captured() {
+fn long_sql_is_reported_as_far_as_it_was_captured() {
     let sql = format!("SELECT a FROM t WHERE b = 'secret' AND c = '{}' AND d = 1", "secret".repeat(3000));
     let talk = asks(session(), &[simple(&sql)], &[rows(1), done("SELECT 1"), ready()]);
     let expected = "SELECT t | SELECT a FROM t WHERE b = ? AND c = ?... | 1 rows";
@@ -84,7 +84,7 @@ fn a_long_extended_query_is_one_exchange(#[case] sql: &str, #[case] parameter: u
 }
 
 #[test]
-fn requests_that_were_not_seen_have_no_answers() {
+fn responses_to_unseen_requests_answer_nothing() {
     let group = [parse("", "SELECT a FROM t"), bind("", ""), execute("", 0), sync()].concat();
     let answer = [parsed(), bound(), rows(1), done("SELECT 1"), ready()].concat();
     let talk = session()
@@ -110,9 +110,9 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
         .request(&ask)
         .response(&answer[20..])
         .gap(Direction::ToClient, answer.len() as u64);
-    // It may be the answer to this one, or still to the one before.
+    // It may answer this request or the one before.
     let talk = asks(talk, std::slice::from_ref(&ask), std::slice::from_ref(&answer));
-    // One turn was answered as it was asked: all is well.
+    // One run of requests has as many responses: the order is certain again.
     let talk = asks(talk, &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
     let outcome = play(&talk);
     assert_eq!(lines(&outcome), ["SELECT t | SELECT a FROM t | 50 rows", "SELECT | SELECT ? | 1 rows"]);
@@ -120,12 +120,12 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
 }
 
 #[test]
-fn a_client_that_goes_on_amid_an_answer_is_not_trusted_either() {
+fn a_client_that_goes_on_within_a_response_is_not_trusted_either() {
     let answer = |count: usize| [rows(count), done(&format!("SELECT {count}")), ready()].concat();
     let (first, rest) = (answer(50)[..20].to_vec(), answer(50)[20..].to_vec());
     let ask = simple("SELECT a FROM t");
     let talk = session().request(&ask).response(first).request(&ask).lost(Direction::ToClient, rest);
-    // The answer to the second is still to come when the third is asked.
+    // The third request is sent before the response to the second.
     let talk = talk.request(&ask).response(answer(60)).response(answer(70));
     let outcome = play(&talk);
     let counts: Vec<_> =
@@ -135,7 +135,7 @@ fn a_client_that_goes_on_amid_an_answer_is_not_trusted_either() {
 }
 
 #[test]
-fn joining_late_tells_what_begins_after() {
+fn an_agent_that_comes_late_reports_later_requests() {
     let talk =
         asks(Talk::new(), &[bind("", "s"), execute("", 0), sync()], &[bound(), rows(3), done("SELECT 3"), ready()]);
     let talk = asks(talk, &[simple("INSERT INTO t VALUES (1)")], &[done("INSERT 0 1"), ready()]);
@@ -145,7 +145,7 @@ fn joining_late_tells_what_begins_after() {
 }
 
 #[test]
-fn joining_late_in_a_response_tells_it_as_an_orphan() {
+fn an_agent_that_comes_within_a_response_reports_an_orphan() {
     let talk = Talk::new().response([&rows(2)[7..], &done("SELECT 3"), &ready()].concat());
     let talk = asks(talk, &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
     let outcome = join_late(&talk);
@@ -153,14 +153,14 @@ fn joining_late_in_a_response_tells_it_as_an_orphan() {
 }
 
 #[test]
-fn joining_at_the_start_without_knowing_it_misses_nothing() {
+fn an_agent_that_comes_at_the_start_without_knowing_it_misses_nothing() {
     let talk = asks(session(), &[simple("SELECT 1")], &[rows(1), done("SELECT 1"), ready()]);
     let outcome = join_late(&talk);
     assert_eq!(lines(&outcome), ["SELECT | SELECT ? | 1 rows"]);
     assert_eq!(query(outcome.exchanges()[0]).namespace, Namespace::Name("shop".into()));
 }
 
-/// Whether what is told of an exchange of which something is missing is true: the same, or said to be unknown.
+/// Asserts that every fact of an exchange with holes is true or unknown.
 fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
     let start = told.request_start.position;
     let exchanges = whole.exchanges();
@@ -169,7 +169,7 @@ fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
         .find(|real| (real.request_start.position..real.request_end.position).contains(&start))
         .unwrap_or_else(|| panic!("{context}: never happened: {told:?}"));
     let (told_query, real_query) = (query(told), query(real));
-    // A list is folded only where all of it was seen: the text is compared up to its first value.
+    // A list is folded only if all of it was captured. So the text is compared up to its first value.
     let known = told_query.text.trim_end_matches("...").split('?').next().unwrap();
     assert!(real_query.text.starts_with(known.trim_end()), "{context}: {told:?}\n{real:?}");
     assert!(
@@ -181,7 +181,7 @@ fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
     let database = &told_query.namespace;
     assert!(*database == Namespace::default() || *database == real_query.namespace, "{context}: {told:?}\n{real:?}");
     assert_eq!(told_query.skipped, real_query.skipped, "{context}: {told:?}\n{real:?}");
-    // Whether a Sync followed may not be known: then the ReadyForQuery is not part of it.
+    // If it is unknown whether a Sync followed, the ReadyForQuery is not part of the exchange.
     let (Some(told_end), Some(real_end)) = (told.response_end, real.response_end) else {
         panic!("{context}: no response: {told:?}\n{real:?}")
     };
@@ -193,21 +193,21 @@ fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
     assert_eq!(told_end.nanos, real_end.nanos);
 }
 
-/// Whether all that is told is true, and one hole costs no more than what was asked in so many turns, as nothing says
-/// which part of the answer belongs to which of that; and one more, that was skipped because of it.
-fn assert_all_true(holed: &Outcome, whole: &Outcome, turns_lost: usize, context: &str) {
+/// Asserts that every exchange is true, and that a loss costs no more requests than `runs_lost` runs hold, plus one that was
+/// skipped because of it. Within a run nothing shows which part of the response belongs to which request.
+fn assert_all_true(holed: &Outcome, whole: &Outcome, runs_lost: usize, context: &str) {
     for exchange in holed.exchanges() {
         assert_true(exchange, whole, context);
     }
-    let turns = whole.exchanges().into_iter().map(|exchange| exchange.request_start.run).collect::<Vec<_>>();
-    let of_one_turn = turns.chunk_by(|one, next| one == next).map(<[u32]>::len).max().unwrap_or_default();
+    let runs = whole.exchanges().into_iter().map(|exchange| exchange.request_start.run).collect::<Vec<_>>();
+    let of_one_run = runs.chunk_by(|one, next| one == next).map(<[u32]>::len).max().unwrap_or_default();
     assert_eq!(holed.begun(), holed.exchanges().len() + holed.lost().len(), "{context}");
-    let untold = turns.len() - holed.exchanges().len();
-    assert!(untold <= turns_lost * of_one_turn + 1, "{context}: {untold} are not told: {holed:#?}");
+    let unreported = runs.len() - holed.exchanges().len();
+    assert!(unreported <= runs_lost * of_one_run + 1, "{context}: {unreported} are not reported: {holed:#?}");
 }
 
 #[rstest]
-fn a_hole_anywhere_makes_nothing_untrue(#[values(1, 9, 100_000)] missing: usize) {
+fn with_any_hole_every_report_is_true(#[values(1, 9, 100_000)] missing: usize) {
     for name in Talk::all_recorded("postgres") {
         let talk = Talk::recorded("postgres", &name);
         let whole = play(&talk);
@@ -217,9 +217,9 @@ fn a_hole_anywhere_makes_nothing_untrue(#[values(1, 9, 100_000)] missing: usize)
     }
 }
 
-/// The event that is lost may have been a request of the turn that follows, too.
+/// The lost record may have been a request of the next run, too.
 #[test]
-fn an_event_that_is_lost_makes_nothing_untrue() {
+fn with_any_record_lost_every_report_is_true() {
     for name in Talk::all_recorded("postgres") {
         let talk = Talk::recorded("postgres", &name);
         let whole = play(&talk);
@@ -230,7 +230,7 @@ fn an_event_that_is_lost_makes_nothing_untrue() {
 }
 
 #[rstest]
-fn adjacent_events_that_are_lost_make_nothing_untrue(#[values(2, 3)] count: usize) {
+fn with_adjacent_records_lost_every_report_is_true(#[values(2, 3)] count: usize) {
     for name in Talk::all_recorded("postgres") {
         let talk = Talk::recorded("postgres", &name);
         let whole = play(&talk);
@@ -243,7 +243,7 @@ fn adjacent_events_that_are_lost_make_nothing_untrue(#[values(2, 3)] count: usiz
 }
 
 #[test]
-fn events_that_are_lost_at_random_make_nothing_untrue() {
+fn with_random_records_lost_every_report_is_true() {
     for name in Talk::all_recorded("postgres") {
         let talk = Talk::recorded("postgres", &name);
         let whole = play(&talk);
@@ -256,7 +256,7 @@ fn events_that_are_lost_at_random_make_nothing_untrue() {
 }
 
 #[test]
-fn an_answer_two_runs_later_is_to_a_request_that_was_not_seen() {
+fn a_response_two_runs_later_answers_an_unseen_request() {
     let talk = session()
         .request(simple("UPDATE t SET a = 1"))
         .lost(Direction::ToClient, [done("UPDATE 1"), ready()].concat())
@@ -267,9 +267,9 @@ fn an_answer_two_runs_later_is_to_a_request_that_was_not_seen() {
     assert_eq!((outcome.orphans(), outcome.lost()), (1, vec![LossReason::ResponseMissing]));
 }
 
-/// One thread writes, another reads: what it read may be recorded before the send has returned.
+/// One thread writes and another reads: the response may be recorded before the send of its request returns.
 #[test]
-fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_nothing_untrue() {
+fn a_response_recorded_before_its_request_answers_it_with_and_without_holes() {
     let group = [parse("", "SELECT a FROM t"), bind("", ""), execute("", 0)].concat();
     let answer = |rows_of: usize| [parsed(), bound(), rows(rows_of), done(&format!("SELECT {rows_of}"))].concat();
     let talk = session()
@@ -295,7 +295,7 @@ fn an_answer_that_was_recorded_before_its_request_answers_it_and_a_hole_makes_no
 }
 
 #[rstest]
-fn whatever_is_captured_is_true(#[values(0, 7, 16)] tail: usize) {
+fn with_any_capture_every_report_is_true(#[values(0, 7, 16)] tail: usize) {
     for name in Talk::all_recorded("postgres") {
         let talk = Talk::recorded("postgres", &name);
         let whole = play(&talk);

@@ -1,4 +1,4 @@
-//! Redis as the RESP specification and its clients speak it.
+//! Redis, as the RESP specification and real clients define it.
 
 mod chance;
 mod kit;
@@ -12,7 +12,7 @@ use rstest::rstest;
 
 use onlooker_protocols::Direction::{ToClient, ToServer};
 
-/// Each type's examples from the RESP specification.
+/// The RESP specification's examples of each type.
 #[rstest]
 #[case::simple_string("+OK\r\n", "")]
 #[case::simple_error("-Error message\r\n", "_OTHER")]
@@ -106,7 +106,7 @@ fn an_exchange_reaches_from_its_first_byte_to_its_last(
 #[case::many("MSET a secret b secret c secret d secret e secret", "MSET ? ? ? ? ? ? ? ? ...")]
 #[case::no_word("secret:secret a", "")]
 #[case::no_name("secret2X a", "")]
-fn a_command_is_told_without_its_arguments(#[case] words: &str, #[case] text: &str) {
+fn a_command_is_reported_without_its_arguments(#[case] words: &str, #[case] text: &str) {
     let outcome = play(&Talk::new().request(ask(words)).response("+OK\r\n"));
     let exchanges = outcome.exchanges();
     assert_eq!(&*command(exchanges[0]).text, text);
@@ -128,7 +128,7 @@ fn inline_commands_are_read(#[case] request: &str, #[case] text: &str) {
     assert_eq!(play(&talk.byte_at_a_time()), outcome);
 }
 
-/// What is asked in one go, what is answered, and what is told.
+/// Requests in one operation, their replies, and the lines that are reported.
 #[rstest]
 #[case::pipeline(&["SET a 1", "GET a", "LPUSH a 1"], "+OK\r\n$1\r\n1\r\n-WRONGTYPE no\r\n", &["SET ? ?", "GET ?", "LPUSH ? ? | WRONGTYPE"])]
 #[case::transaction(
@@ -184,7 +184,7 @@ fn requests_are_matched_with_their_replies(#[case] requests: &[&str], #[case] re
 }
 
 #[test]
-fn what_comes_unasked_answers_nothing() {
+fn an_unsolicited_message_answers_nothing() {
     let message = "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n";
     let talk = Talk::new()
         .request(ask("SUBSCRIBE a"))
@@ -196,7 +196,7 @@ fn what_comes_unasked_answers_nothing() {
     assert_eq!((lines(&outcome), outcome.orphans()), (vec!["SUBSCRIBE ?".to_owned(), "PING".to_owned()], 0));
 }
 
-/// One thread writes, another reads: what it read may be recorded before the send has returned.
+/// One thread writes and another reads: the reply may be recorded before the send of its request returns.
 #[rstest]
 #[case::alone(Talk::new().request(ask("INCR a")).overtaking_response("-ERR no\r\n"), &["INCR ? | ERR"])]
 #[case::after_another(
@@ -209,7 +209,7 @@ fn what_comes_unasked_answers_nothing() {
     &["GET ?", "INCR ? | ERR", "LPOP ? | WRONGTYPE"]
 )]
 #[case::cut_off_at_the_end(Talk::new().request(ask("GET a")).overtaking_response("$9\r\nab"), &["GET ? | cut off"])]
-fn a_reply_that_was_recorded_before_its_request_answers_it(#[case] talk: Talk, #[case] told: &[&str]) {
+fn a_reply_recorded_before_its_request_answers_it(#[case] talk: Talk, #[case] told: &[&str]) {
     let is_over = !told.iter().any(|line| line.ends_with("cut off"));
     let talk = if is_over { talk.request(ask("GET next")).response("_\r\n") } else { talk };
     let outcome = play(&talk);
@@ -219,7 +219,7 @@ fn a_reply_that_was_recorded_before_its_request_answers_it(#[case] talk: Talk, #
 }
 
 #[test]
-fn a_reply_that_nobody_asked_for_is_an_orphan() {
+fn a_reply_without_a_request_is_an_orphan() {
     let outcome = play(&Talk::new().request(ask("GET a")).response("$1\r\n1\r\n:5\r\n"));
     assert_eq!((lines(&outcome).len(), outcome.orphans()), (1, 1));
 }
@@ -229,7 +229,7 @@ fn a_reply_that_nobody_asked_for_is_an_orphan() {
 #[case::half_answered(ask("GET a"), "$100\r\nabc", "GET ? | cut off")]
 #[case::half_asked("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nab".to_owned(), "", "SET ? ? | unanswered")]
 #[case::refused_early("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nab".to_owned(), "-ERR Protocol error\r\n", "SET ? ? | ERR")]
-fn what_is_open_at_the_end_is_told(#[case] request: String, #[case] reply: &str, #[case] told: &str) {
+fn open_requests_are_reported_at_the_end(#[case] request: String, #[case] reply: &str, #[case] told: &str) {
     let talk = Talk::new().request(request).response(reply).closes(Close::Error(104));
     assert_eq!(lines(&play(&talk)), [told]);
     assert_eq!(lines(&play(&talk.clone().end(ToClient))), [told]);
@@ -251,7 +251,7 @@ fn a_request_is_begun_when_its_name_has_passed() {
 }
 
 #[test]
-fn requests_beyond_the_bound_are_counted_and_the_rest_still_matched() {
+fn requests_beyond_the_limit_are_counted_and_the_others_are_matched() {
     let total = 5000;
     let talk = Talk::new()
         .request(ask("PING").repeat(total))
@@ -276,20 +276,20 @@ fn requests_beyond_the_bound_are_counted_and_the_rest_still_matched() {
 #[case::endless_number("*1111111111111111111111111111111111111111111111111111111111111111111111", "")]
 #[case::number_that_is_none("PING\r\n", ":a\r\n")]
 #[case::boolean_that_is_none("PING\r\n", "#x\r\n")]
-fn another_protocol_is_refused(#[case] request: &str, #[case] reply: &str) {
+fn another_protocol_is_unparsable(#[case] request: &str, #[case] reply: &str) {
     let talk = Talk::new().request(request).response(reply);
     assert!(play(&talk).unparsable.is_some());
     assert!(play(&talk.byte_at_a_time()).unparsable.is_some());
 }
 
 #[test]
-fn nesting_without_end_is_refused() {
+fn endless_nesting_is_unparsable() {
     let outcome = play(&Talk::new().request(ask("EVAL a 0")).response("*1\r\n".repeat(100)));
     assert_eq!(outcome.unparsable.unwrap().reason, "nested too deeply");
     assert_eq!(outcome.lost(), [LossReason::Unparsable]);
 }
 
-// Real clients. Each fixture is what a proxy between the client and Redis 7 read, piece by piece.
+// Real clients. Each fixture was recorded by a proxy between a client and Redis 7.
 
 #[rstest]
 #[case("redis_cli", &["AUTH ?", "SET ? ?", "GET ?", "INCR ? | ERR", "MULTI", "SET ? ?", "INCR ?", "EXEC", "SELECT ? | @3",
@@ -301,12 +301,12 @@ fn nesting_without_end_is_refused() {
 #[case("python_resp3", &["HELLO ? ? ? ?", "CLIENT MAINT_NOTIFICATIONS ? ? ? | ERR", "CLIENT SETNAME ?", "CLIENT SETINFO ? ? | ERR",
     "CLIENT SETINFO ? ? | ERR", "SELECT ? | @2", "SET ? ? | @2", "GET ? | @2", "GET ? | @2", "HSET ? ? ? ? ? | @2", "HGETALL ? | @2",
     "LPUSH ? ? | @2 | WRONGTYPE", "GET ? | @2", "CONFIG GET ? | @2", "SADD ? ? ? | @2", "SMEMBERS ? | @2", "PUBLISH ? ? | @2"])]
-fn real_clients_are_understood(#[case] name: &str, #[case] told: &[&str]) {
+fn conversations_of_real_clients_are_reported(#[case] name: &str, #[case] told: &[&str]) {
     assert_eq!(lines(&play(&Talk::recorded("redis", name))), told);
 }
 
 #[test]
-fn of_real_clients_nothing_is_lost_and_nothing_is_kept_of_what_they_say() {
+fn no_request_of_real_clients_is_lost_and_no_argument_is_kept() {
     for name in Talk::all_recorded("redis") {
         let talk = Talk::recorded("redis", &name);
         let outcome = play(&talk);
@@ -322,7 +322,7 @@ proptest! {
     #![proptest_config(chance::config(chance::regressions!("redis")))]
 
     #[test]
-    fn however_it_is_cut_the_findings_are_the_same(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
+    fn every_cut_yields_the_same_findings(cuts in prop::collection::vec(0_usize..4000, 0..40)) {
         for name in ["redis_cli", "benchmark_pipeline", "python_resp3_pipeline", "python_resp2_pubsub"] {
             let talk = Talk::recorded("redis", name);
             prop_assert_eq!(play(&talk.cut(&cuts)), play(&talk));
@@ -330,7 +330,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_survived(
+    fn any_bytes_are_survived(
         pieces in prop::collection::vec((any::<bool>(), "[*$+:>%|_A-C0-3\r\n-]{0,12}(\r\n)?", 0_u64..3), 0..30),
         from_start: bool,
     ) {

@@ -1,4 +1,4 @@
-//! Redis of which not all was captured: what is told is the truth, and what is not told is counted.
+//! Redis with holes: whatever is reported is true, and everything else is counted.
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use rstest::rstest;
 #[case::verbatim_string(format!("=5004\r\ntxt:{}\r\n", "x".repeat(5000)))]
 #[case::array_of_one(array(&[&bulk(&"x".repeat(5000))]))]
 #[case::array(array(&[bulk("x").as_str(); 2000]))]
-fn a_long_reply_is_told(#[case] reply: String) {
+fn a_long_reply_is_reported(#[case] reply: String) {
     let talk = Talk::new().request(ask("GET a")).response(&reply).request(ask("INCR b")).response(":1\r\n");
     for prefix in [16, 17, 64, 1024] {
         let outcome = play(&talk.captured(prefix, 16));
@@ -25,7 +25,7 @@ fn a_long_reply_is_told(#[case] reply: String) {
 }
 
 #[test]
-fn a_value_that_ends_with_a_hole_is_told() {
+fn a_value_that_ends_with_a_hole_is_reported() {
     let reply = bulk(&"x".repeat(100));
     let missing = reply.len() as u64 - 10;
     let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).gap(ToClient, missing);
@@ -34,7 +34,7 @@ fn a_value_that_ends_with_a_hole_is_told() {
 }
 
 #[test]
-fn a_value_whose_end_is_in_a_lost_event_is_counted() {
+fn a_value_whose_end_is_in_a_lost_record_is_counted() {
     let reply = bulk(&"x".repeat(100));
     let talk = Talk::new().request(ask("GET a")).response(&reply[..10]).lost(ToClient, &reply[10..]);
     let talk = talk.request(ask("INCR b")).response(":1\r\n");
@@ -43,19 +43,19 @@ fn a_value_whose_end_is_in_a_lost_event_is_counted() {
 }
 
 #[test]
-fn a_long_request_is_told() {
+fn a_long_request_is_reported() {
     let set = ask(&format!("SET a {}", "x".repeat(20_000)));
     let mset = ask(&format!("MSET {}", vec!["x"; 20_000].join(" ")));
     let talk = Talk::new().request(set).response("+OK\r\n").request(mset).response("-OOM no\r\n");
     let talk = talk.request(ask("GET a")).response("$1\r\n1\r\n");
     let outcome = play(&talk.captured(64, 16));
-    // What was SELECTed behind the beginning of the long one is not known.
+    // Behind the captured part a SELECT may have passed, so that the database is unknown.
     assert_eq!(lines(&outcome), ["SET ? ?", "MSET ? ? ? ? ? ? ? ? ... | @? | OOM", "GET ? | @?"]);
     assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![]));
 }
 
 #[test]
-fn of_a_long_pipeline_the_beginning_is_told() {
+fn the_beginning_of_a_long_pipeline_is_reported() {
     let talk = Talk::new()
         .request(asks(&["GET a"; 100]))
         .response("$1\r\n1\r\n".repeat(100))
@@ -63,13 +63,13 @@ fn of_a_long_pipeline_the_beginning_is_told() {
         .response(":1\r\n");
     let outcome = play(&talk.captured(50, 16));
     assert_eq!(lines(&outcome).last().unwrap(), "INCR ? | @?");
-    // Two were seen whole, and of a third the name.
+    // Two were captured, and the name of a third.
     assert_eq!(outcome.begun(), 4);
     assert_eq!(outcome.exchanges().len() + outcome.lost().len(), 4);
 }
 
 #[test]
-fn of_a_request_without_its_name_the_loss_is_counted() {
+fn a_request_without_its_name_is_counted() {
     let talk = Talk::new().request("*2\r\n$3").gap(ToServer, 20).response("+OK\r\n");
     let talk = talk.request(ask("GET a")).response("_\r\n");
     let outcome = play(&talk);
@@ -105,7 +105,11 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
 #[case::between_values("", &["GET ? | @?", "INCR ? | @?"], 0)]
 #[case::amid_a_value("secret\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
 #[case::amid_a_request("lue\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
-fn joining_late_tells_what_begins_after(#[case] before: &str, #[case] told: &[&str], #[case] orphans: usize) {
+fn an_agent_that_comes_late_reports_later_requests(
+    #[case] before: &str,
+    #[case] told: &[&str],
+    #[case] orphans: usize,
+) {
     let talk = if before.is_empty() { Talk::new() } else { Talk::new().request(before).response("+OK\r\n") };
     let talk = talk.request(ask("GET a")).response("$1\r\n1\r\n").request(ask("INCR a")).response(":2\r\n");
     let outcome = join_late(&talk);
@@ -116,12 +120,12 @@ fn joining_late_tells_what_begins_after(#[case] before: &str, #[case] told: &[&s
 }
 
 #[test]
-fn joining_late_a_reply_that_was_recorded_before_its_request_answers_it_if_no_other_is_open() {
+fn an_agent_that_comes_late_accepts_a_reply_recorded_before_its_request_if_no_other_is_open() {
     let get = || Talk::new().request(ask("GET a")).response("_\r\n");
     let talk = get().request(ask("INCR a")).overtaking_response("-ERR no\r\n").request(ask("GET a")).response("_\r\n");
     let outcome = join_late(&talk);
     assert_eq!(lines(&outcome), ["GET ? | @?", "INCR ? | @? | ERR", "GET ? | @?"]);
-    // Which of two it answers isn't known: nothing is told until all has been quiet.
+    // Which of the two it answers is unknown. Nothing is reported until the connection was quiet.
     let asked = asks(&["INCR a", "LPOP a"]);
     let talk = get().request(asked).overtaking_response("-ERR no\r\n").request(ask("GET a")).response("_\r\n");
     let outcome = join_late(&talk);
@@ -129,8 +133,9 @@ fn joining_late_a_reply_that_was_recorded_before_its_request_answers_it_if_no_ot
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 3]);
 }
 
-/// Two that share a connection: one asks before the other is answered, so that nothing but their order pairs replies with
-/// requests, and an agent that comes late does not know whose is the first. It goes on so until it shows how quickly answers come.
+/// Two clients that share a connection. Each sends before the other has its reply, so that only the order matches replies
+/// with requests, and an agent that comes late does not know where the order begins. It lasts until the time that replies
+/// take is known.
 fn shared(unanswered: &str) -> Talk {
     let mut talk = Talk::new().request(ask(unanswered));
     for _ in 0..40 {
@@ -142,33 +147,33 @@ fn shared(unanswered: &str) -> Talk {
 }
 
 #[test]
-fn joining_late_a_shared_connection_it_is_told_again_when_it_was_quiet_and_proved_to_be() {
+fn an_agent_that_comes_late_to_a_shared_connection_reports_after_a_proven_silence() {
     let answered = |mut talk: Talk, times: usize| {
         for _ in 0..times {
             talk = talk.request(ask("INCR n")).response(":1\r\n").pauses(1);
         }
         talk
     };
-    // All is answered, and nothing passes for longer than answers take; what is paired then is on trial first.
+    // Everything is answered, and nothing passes for longer than replies take. The next pairs are on trial.
     let quiet = shared("GET a").response("$1\r\n1\r\n").pauses(8);
     let outcome = join_late(&answered(quiet.clone(), 20));
     let told: Vec<_> = lines(&outcome).into_iter().filter(|line| line.starts_with("INCR")).collect();
     assert!((3..=5).contains(&told.len()), "{told:?}");
-    // A reply comes late: it was not as quiet as it seemed.
+    // A reply comes late: the silence was not one.
     let late = shared("LPOP slow").pauses(8).request(ask("INCR n")).response("$1\r\nx\r\n:1\r\n");
     let outcome = join_late(&answered(late, 20));
     assert!(!lines(&outcome).iter().any(|line| line.starts_with("INCR")), "{:?}", lines(&outcome));
 }
 
 #[test]
-fn joining_late_amid_a_reply_tells_an_orphan() {
+fn an_agent_that_comes_within_a_reply_reports_an_orphan() {
     let talk = Talk::new().response("lue\r\n$3\r\nabc\r\n").request(ask("SELECT 5")).response("+OK\r\n");
     let talk = talk.request(ask("GET a")).response("_\r\n");
     let outcome = join_late(&talk);
     assert_eq!((lines(&outcome), outcome.orphans()), (vec!["SELECT ? | @5".to_owned(), "GET ? | @5".to_owned()], 1));
 }
 
-/// Whether what is told of a talk of which something is missing is true: the same, or said to be unknown.
+/// Asserts that every fact of a conversation with holes is true or unknown.
 fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) {
     assert_eq!(holed.unparsable, None, "{what}");
     for told in holed.exchanges() {
@@ -187,9 +192,9 @@ fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) {
     }
 }
 
-/// How many commands a hole may cost: those that were asked in one turn. In a pipeline, nothing says which of the replies
-/// belongs to which; a subscriber's confirmations may be of any of its commands; and inline commands can't be told from
-/// anything else, once the thread is lost.
+/// The number of commands that a hole may cost: those of one run. Within a pipeline nothing shows which reply belongs to
+/// which command. A subscriber's confirmation may belong to any of its commands. Once framing is lost, an inline command
+/// looks like any other text.
 const COSTS: [(&str, usize); 14] = [
     ("benchmark_lrange", 5),
     ("benchmark_pipeline", 5),
@@ -208,7 +213,7 @@ const COSTS: [(&str, usize); 14] = [
 ];
 
 #[rstest]
-fn a_hole_anywhere_makes_nothing_untrue_and_costs_no_more_than_a_turn(#[values(1, 9, 1000)] missing: usize) {
+fn with_any_hole_every_report_is_true_and_at_most_one_run_is_lost(#[values(1, 9, 1000)] missing: usize) {
     assert_eq!(COSTS.map(|(name, _)| name.to_owned()).to_vec(), Talk::all_recorded("redis"));
     for (name, cost) in COSTS {
         let talk = Talk::recorded("redis", name);
@@ -264,7 +269,7 @@ fn a_reply_two_runs_later_answers_a_request_that_was_not_seen() {
 }
 
 #[test]
-fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
+fn a_lost_request_may_share_a_run_with_the_next() {
     let talk = Talk::new()
         .request(ask("GET a"))
         .response("+OK\r\n")
@@ -288,7 +293,7 @@ fn a_lost_request_may_be_of_the_same_run_as_the_one_behind_it() {
 }
 
 #[test]
-fn a_hole_beside_a_reply_that_was_recorded_before_its_request_makes_nothing_untrue() {
+fn with_a_hole_beside_a_reply_recorded_before_its_request_every_report_is_true() {
     let talk = Talk::new()
         .request(ask("GET a"))
         .response(bulk("12"))
@@ -310,7 +315,7 @@ fn a_hole_beside_a_reply_that_was_recorded_before_its_request_makes_nothing_untr
 }
 
 #[test]
-fn an_event_that_is_lost_costs_two_requests_at_most() {
+fn a_lost_record_costs_two_requests_at_most() {
     let talk = Talk::recorded("redis", "python_resp2");
     let told = play(&talk).exchanges().len();
     for (what, talk) in talk.loss_everywhere() {
@@ -320,7 +325,7 @@ fn an_event_that_is_lost_costs_two_requests_at_most() {
 }
 
 #[test]
-fn whatever_is_captured_is_true() {
+fn with_any_capture_every_report_is_true() {
     for name in Talk::all_recorded("redis") {
         let talk = Talk::recorded("redis", &name);
         let truth = play(&talk);

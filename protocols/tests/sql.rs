@@ -1,4 +1,4 @@
-//! SQL without its secrets, and what it is about.
+//! SQL without its literals, and its summary.
 
 mod chance;
 
@@ -98,7 +98,7 @@ fn no_literal_is_left(#[case] sql: &str, #[case] text: &str) {
 #[case::comments_do_not_nest("SELECT /* /* */ a", "SELECT a")]
 #[case::introducer("SELECT _utf8mb4'x', N'y', x'AF', 0xAF", "SELECT ?, ?, ?, ?")]
 #[case::user("CREATE USER 'bob'@'%' IDENTIFIED BY 'secret'", "CREATE USER ?@? IDENTIFIED BY ?")]
-fn mysql_reads_quotes_its_own_way(#[case] sql: &str, #[case] text: &str) {
+fn mysql_has_its_own_quotes(#[case] sql: &str, #[case] text: &str) {
     assert_eq!(&*mysql(sql).text, text);
 }
 
@@ -218,7 +218,7 @@ fn lists_are_folded(#[case] sql: &str, #[case] text: &str) {
 #[case::several("BEGIN; UPDATE t SET a = 1; COMMIT", "BEGIN UPDATE t COMMIT", "")]
 #[case::replace_is_a_function("SELECT (replace(a, 'x', 'y')) FROM t", "SELECT t", "t")]
 #[case::empty("  ; ", "", "")]
-fn the_summary_says_what_is_done_to_what(#[case] sql: &str, #[case] summary: &str, #[case] collection: &str) {
+fn the_summary_names_operations_and_targets(#[case] sql: &str, #[case] summary: &str, #[case] collection: &str) {
     let normalized = postgres(sql);
     assert_eq!((&*normalized.summary, &*normalized.collection), (summary, collection));
 }
@@ -233,7 +233,7 @@ fn the_summary_says_what_is_done_to_what(#[case] sql: &str, #[case] summary: &st
 #[case("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)", "INSERT")]
 #[case("BEGIN; SELECT 1", "")]
 #[case("-- nothing", "")]
-fn the_operation_is_the_statements_own(#[case] sql: &str, #[case] operation: &str) {
+fn the_operation_is_the_outermost_one(#[case] sql: &str, #[case] operation: &str) {
     assert_eq!(postgres(sql).operation, operation);
 }
 
@@ -248,7 +248,7 @@ fn the_operation_is_the_statements_own(#[case] sql: &str, #[case] operation: &st
 #[case::comment("SELECT * FROM t /* sec", "SELECT * FROM t...", "SELECT t")]
 #[case::verb("SEL", "...", "")]
 #[case::list("SELECT * FROM t WHERE a IN (1, 2, 3", "SELECT * FROM t WHERE a IN (?, ?...", "SELECT t")]
-fn what_was_cut_off_is_not_guessed(#[case] sql: &str, #[case] text: &str, #[case] summary: &str) {
+fn an_incomplete_word_is_dropped(#[case] sql: &str, #[case] text: &str, #[case] summary: &str) {
     let normalized = normalize(sql.as_bytes(), Extent::Truncated, Dialect::Postgres);
     assert_eq!((&*normalized.text, &*normalized.summary), (text, summary));
 }
@@ -262,7 +262,7 @@ fn a_long_summary_ends_between_words() {
 }
 
 #[test]
-fn a_long_list_costs_no_more_text_than_a_short_one() {
+fn a_long_list_has_the_text_of_a_short_one() {
     let ids: Vec<_> = (0..10_000).map(|id| id.to_string()).collect();
     assert_eq!(
         &*postgres(&format!("SELECT a FROM t WHERE id IN ({})", ids.join(", "))).text,
@@ -270,7 +270,7 @@ fn a_long_list_costs_no_more_text_than_a_short_one() {
     );
 }
 
-/// Words that stand for secrets, in every kind of literal, between the pieces of a statement.
+/// A secret in every kind of literal.
 fn literal() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("'secret'".to_owned()),
@@ -314,7 +314,7 @@ proptest! {
     #![proptest_config(chance::config(chance::regressions!("sql")))]
 
     #[test]
-    fn no_secret_is_left_wherever_it_is_cut(sql in statement(), cut in 0_usize..400) {
+    fn no_secret_is_left_at_any_cut(sql in statement(), cut in 0_usize..400) {
         let whole = postgres(&sql);
         prop_assert!(!format!("{whole:?}").contains("secret"), "{whole:?}");
         let cut = normalize(&sql.as_bytes()[..cut.min(sql.len())], Extent::Truncated, Dialect::Postgres);

@@ -1,11 +1,11 @@
-//! The words of SQL that mean something to the summary or to the text.
+//! The words of SQL that matter to the summary or the text.
 
-/// Declares the enum, and how a word becomes one of it. A keyword of two words is given with its spelling.
+/// Declares the enum and the conversion of a word. A keyword with an underscore is given with its spelling.
 macro_rules! keywords {
     ($($name:ident $(= $spelling:literal)?)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Keyword {
-            /// A name, or a keyword without a meaning here.
+            /// A name, or a keyword that does not matter.
             None,
             $($name,)*
         }
@@ -33,9 +33,10 @@ keywords! {
     True Truncate Union Unique Unlogged Update User Using Values Verbose View When Where Window With
 }
 
-/// The letters of a word as one number, whatever their case, so that it is found among the keywords by a handful of
-/// comparisons. A word with more letters than fit is no keyword, and its last letters are none either: no keyword is so
-/// long that the number has no zeros in front.
+/// The letters of a word as one number, regardless of case. Comparing numbers finds a keyword in few steps.
+///
+/// A word with more than 16 letters keeps its last 16. That is never a keyword: all keywords are shorter, and so have
+/// zeros in front.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Packed(u128);
 

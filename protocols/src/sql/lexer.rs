@@ -1,7 +1,7 @@
-//! Cuts SQL into tokens, just finely enough to know what is a literal and what is a name.
+//! Cuts SQL into tokens, as finely as needed to distinguish literals and names.
 //!
-//! Every byte belongs to exactly one token, and each is looked at a bounded number of times. What has no end is a token
-//! to the end of the text.
+//! Every byte belongs to exactly one token or to the space before it, and is read a bounded number of times. A string or
+//! comment without an end reaches to the end of the text.
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -10,14 +10,14 @@ use super::keyword::{Keyword, Packed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A name or keyword without quotes.
+    /// An unquoted name or keyword.
     Word(Keyword),
-    /// A name in the quotes of its dialect, quotes included.
+    /// A name in the quotes of its dialect. The text includes the quotes.
     Quoted,
     Literal,
     /// `$1` and `?`.
     Placeholder,
-    /// One byte of anything else.
+    /// Any other byte.
     Mark(u8),
 }
 
@@ -54,7 +54,7 @@ impl<'a> Lexer<'a> {
         Some(Token { kind, text: &self.text[start..self.at], spaced })
     }
 
-    /// Moves past the token that begins with `first`, and says what it was.
+    /// Moves past the token that begins with `first` and returns its kind.
     fn scan(&mut self, first: u8) -> Kind {
         let mysql = self.dialect == Dialect::MySql;
         match first {
@@ -86,13 +86,13 @@ impl<'a> Lexer<'a> {
         &self.sql[self.at..]
     }
 
-    /// Moves past `count` bytes, or to the end of the text if there is no telling (`None`); says whether there was.
+    /// Moves past `count` bytes, or to the end of the text for `None`. Returns whether there was a count.
     fn advance(&mut self, count: Option<usize>) -> bool {
         self.at = count.map_or(self.sql.len(), |count| (self.at + count).min(self.sql.len()));
         count.is_some()
     }
 
-    /// Moves past white space and comments; says whether there were any.
+    /// Moves past white space and comments. Returns whether there were any.
     pub(super) fn skip_space(&mut self) -> bool {
         let start = self.at;
         while let Some(byte @ ..=b'/') = self.peek(0) {
@@ -119,17 +119,17 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Where a comment ends that ends with its line.
+    /// The length of a comment that ends with its line.
     fn line_end(&self, comment: &[u8]) -> Option<usize> {
         if self.dialect == Dialect::MySql { memchr(b'\n', comment) } else { memchr2(b'\n', b'\r', comment) }
     }
 
-    /// MySQL wants white space (or the end) after the dashes of a comment.
+    /// MySQL requires white space or the end of the text after the dashes of a comment.
     fn is_mysql_dashes(&self) -> bool {
         self.peek(2).is_none_or(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control())
     }
 
-    /// A comment between `/*` and `*/`: PostgreSQL nests them, MySQL does not.
+    /// Moves past a comment between `/*` and `*/`. PostgreSQL nests them, MySQL does not.
     fn skip_comment(&mut self) {
         let nests = self.dialect != Dialect::MySql;
         let mut depth = 1_usize;
@@ -148,8 +148,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A string, from its opening quote; a doubled quote is a quote within. PostgreSQL's goes on, in the same way, after a
-    /// line's end.
+    /// Moves past a string, from its opening quote. A doubled quote is part of the string. In PostgreSQL a string may
+    /// continue on another line.
     fn string(&mut self, quote: u8, escapes: bool) -> Kind {
         self.at += 1;
         loop {
@@ -169,8 +169,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Where the quote is that continues the string which ended here: behind white space with a line's end in it, and
-    /// comments to the ends of their lines (`quotecontinue` in PostgreSQL's scan.l).
+    /// The position of the quote that continues the string that ended here. Between them is white space with an end of
+    /// line, and comments to the end of their line (`quotecontinue` in PostgreSQL's scan.l).
     fn continuation(&self) -> Option<usize> {
         if self.dialect == Dialect::MySql {
             return None;
@@ -182,7 +182,7 @@ impl<'a> Lexer<'a> {
                 [b'\'', ..] if on_new_line => return Some(at),
                 [b'\n' | b'\r', ..] => on_new_line = true,
                 [b' ' | b'\t'..=b'\r', ..] => {}
-                // The line's end is looked at next.
+                // The end of the line is the next byte.
                 [b'-', b'-', comment @ ..] => at += 1 + self.line_end(comment)?,
                 _ => return None,
             }
@@ -190,7 +190,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A name in quotes. One without an end is taken for a literal: what it swallowed is not for showing.
+    /// A quoted name. Without an end it is a literal, because it may contain literals.
     fn quoted(&mut self, quote: u8) -> Kind {
         self.at += 1;
         while self.advance(memchr(quote, self.rest())) {
@@ -219,7 +219,7 @@ impl<'a> Lexer<'a> {
                 self.advance(memmem::find(body, delimiter).map(|found| found + 2 * delimiter.len()));
                 Kind::Literal
             }
-            // Cut off in the tag: what follows would have been a string.
+            // Truncated in the tag of a string.
             None => {
                 self.at = self.sql.len();
                 Kind::Literal
@@ -231,8 +231,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Digits and all that sticks to them: `1_000`, `1.5e-3`, `0xFF`, and what no database would accept. But for a dollar,
-    /// which begins a string behind a number of PostgreSQL's.
+    /// Digits and all characters that adjoin them: `1_000`, `1.5e-3`, `0xFF`, also if no database accepts them. In
+    /// PostgreSQL a dollar behind a number begins a string.
     fn number(&mut self) -> Kind {
         let mysql = self.dialect == Dialect::MySql;
         let hexadecimal = self.peek(0) == Some(b'0') && matches!(self.peek(1), Some(b'x' | b'X'));
@@ -260,22 +260,22 @@ impl<'a> Lexer<'a> {
             return prefixed;
         }
         match packed.keyword() {
-            // Booleans are literals (OpenTelemetry semantic conventions, "Sanitization of db.query.text").
+            // OTel semconv, "Sanitization of db.query.text": booleans are literals.
             Keyword::True | Keyword::False => Kind::Literal,
             keyword => Kind::Word(keyword),
         }
     }
 
-    /// A string or a name whose quote is preceded by this word, if the word is such a prefix.
+    /// A string or name with a prefix. `None` if `prefix` is a word of its own.
     fn prefixed(&mut self, prefix: &[u8]) -> Option<Kind> {
         let mysql = self.dialect == Dialect::MySql;
         Some(match (prefix, self.peek(0)?) {
-            // Escapes, bits, hexadecimal, national characters; MySQL's _utf8mb4'...'. CockroachDB's bytes in b'...' have
-            // escapes too; in PostgreSQL's bits there are no backslashes.
+            // Escapes, bits, hexadecimal, national characters, MySQL's _utf8mb4'...'. CockroachDB's b'...' has escapes, and
+            // PostgreSQL's bits have no backslashes, so that b'...' is read with escapes in both.
             ([b'e' | b'E' | b'b'], b'\'') => self.string(b'\'', true),
             ([b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
             ([b'_', ..], quote @ (b'\'' | b'"')) if mysql => self.string(quote, true),
-            // Unicode escapes: U&'...' is a string, U&"..." a name.
+            // Unicode escapes: U&'...' is a string, U&"..." is a name.
             ([b'u' | b'U'], b'&') if !mysql => match self.peek(1)? {
                 b'\'' => {
                     self.at += 1;
@@ -293,7 +293,7 @@ impl<'a> Lexer<'a> {
 }
 
 fn is_word(byte: u8) -> bool {
-    /// By byte: letters, digits, `_`, `$` and all that is not ASCII.
+    /// By byte: letters, digits, `_`, `$` and everything beyond ASCII.
     const WORD: [bool; 256] = {
         let mut word = [false; 256];
         let mut byte = 0;

@@ -1,8 +1,7 @@
-//! Makes SQL safe to show and cheap to group by: no literal is left, and a summary names what it does to what.
+//! Normalises SQL: removes every literal, and summarises what a statement does to which tables.
 //!
-//! One pass of a [lexer] feeds the [text] and the [summary]; nothing is parsed into a tree. A grammar (sqlparser and
-//! the like) was weighed and left: it refuses text that was cut off, or is of a dialect it doesn't know, and that text
-//! must come out redacted all the same.
+//! One pass of a [lexer] feeds the [text] and the [summary]. There is no syntax tree. A parser with a grammar rejects
+//! truncated statements and unknown dialects, and these must be normalised too.
 
 mod keyword;
 mod lexer;
@@ -29,52 +28,63 @@ pub enum Dialect {
     MySql,
 }
 
-/// Whether all of the statement is there.
+/// Whether a statement is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     Whole,
-    /// It was cut off somewhere: the last word may be half a word, and the last literal have no end.
+    /// The end is missing. The last word may be incomplete, and the last literal may have no end.
     Truncated,
 }
 
-/// A statement without its literals, or several.
+/// One statement or several, without their literals.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Normalized {
-    /// Every literal replaced by `?`, as is what `SET` and `PASSWORD` give in any quotes or none, comments removed, white space folded, repeated elements of `IN (...)` and rows
-    /// of `VALUES` dropped. Ends in `...` where the statement was truncated.
+    /// The normalised statement:
+    /// - `?` replaces every literal, and the values of `SET` and `PASSWORD`, whatever their quotes;
+    /// - comments are removed, and white space is one blank;
+    /// - repeated elements of `IN (...)` and repeated rows of `VALUES` are dropped;
+    /// - `...` ends a truncated statement.
     pub text: Arc<str>,
-    /// What the statement does, as it was written: `SELECT`, `insert`, `CREATE TABLE`. Of `WITH`, what follows the
-    /// common table expressions. Empty for several statements that don't all do the same.
+    /// The operation in the statement's own spelling: `SELECT`, `insert`, `CREATE TABLE`. For `WITH`, the operation
+    /// behind the common table expressions. Empty for several statements with different operations.
     pub operation: CompactString,
-    /// The first table named, as it was written; empty if there is none or several statements.
+    /// The first table in the statement's own spelling. Empty if there is none, or there are several statements.
     pub collection: CompactString,
-    /// All operations and their targets in order (OpenTelemetry semantic conventions, "Generating a summary of the
-    /// query"), as they were written, at most [`MAX_SUMMARY`] bytes, cut between words.
+    /// All operations and their targets in order (OTel semconv, "Generating a summary of the query"), in the statement's
+    /// own spelling. At most [`MAX_SUMMARY`] bytes, cut between words.
     pub summary: CompactString,
 }
 
 impl Normalized {
-    /// Whether all of the statement is there.
+    /// Whether the statement was complete.
     pub(crate) fn is_whole(&self) -> bool {
         !self.text.ends_with(text::CUT)
     }
 
-    /// How much memory it takes, about.
+    /// Bytes of memory that it takes, approximately.
     pub(crate) fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.text.len() + self.operation.len() + self.collection.len() + self.summary.len()
     }
 }
 
-/// Longest summary, in bytes: OpenTelemetry's limit.
+/// Bytes of the longest summary. This is OpenTelemetry's limit.
 pub const MAX_SUMMARY: usize = 255;
 
-/// Normalises one statement or several; bytes that are not UTF-8 come out as U+FFFD.
+/// Normalises one statement or several. Bytes that are not UTF-8 become U+FFFD.
+///
+/// ```
+/// use onlooker_protocols::sql::{Dialect, Extent, normalize};
+///
+/// let statement = normalize(b"SELECT * FROM users WHERE id IN (1, 2, 3)", Extent::Whole, Dialect::Postgres);
+/// assert_eq!(&*statement.text, "SELECT * FROM users WHERE id IN (?)");
+/// assert_eq!(statement.summary, "SELECT users");
+/// ```
 #[must_use]
 pub fn normalize(sql: &[u8], extent: Extent, dialect: Dialect) -> Normalized {
     Normalizer::default().normalize(sql, extent, dialect)
 }
 
-/// Normalises statements as [`normalize`] does, one after the other, and uses its memory again.
+/// Normalises statements as [`normalize`] does, and reuses its buffer for the next.
 #[derive(Debug, Default)]
 pub struct Normalizer {
     written: String,
@@ -84,14 +94,14 @@ impl Normalizer {
     /// See [`normalize`].
     #[must_use]
     pub fn normalize(&mut self, sql: &[u8], extent: Extent, dialect: Dialect) -> Normalized {
-        // The lossy conversion looks at every byte for itself, the other at many at a time.
+        // The strict conversion checks many bytes at a time, the lossy one each byte.
         let sql = std::str::from_utf8(sql).map_or_else(|_| String::from_utf8_lossy(sql), Cow::Borrowed);
         let mut lexer = Lexer::new(&sql, dialect);
         let mut text = Text::new(&mut self.written);
         let mut summary = Summary::default();
         let mut values = Values::default();
         while let Some(mut token) = lexer.next() {
-            // Half a word must not pass for a word: not in the summary, and not as the prefix that a string would have had.
+            // An incomplete word is dropped. It is no word for the summary, and may be the prefix of a string.
             let cut = extent == Extent::Truncated && lexer.is_at_end();
             if cut && matches!(token.kind, Kind::Word(_) | Kind::Quoted | Kind::Placeholder) {
                 summary.cut();

@@ -1,9 +1,9 @@
-//! Collects what a statement does, and to what, in the order in which it says so.
+//! Collects a statement's operations and their targets, in the statement's order.
 //!
-//! A keyword opens a clause, and the clause says whether the next name is a table. Clauses are kept per level of
-//! parentheses, so that a subquery has its own, and the comma of a function's arguments is not that of a `FROM` list.
+//! A keyword begins a clause, and the clause determines whether the next name is a table. Each level of parentheses has
+//! its own clause: a subquery has its own tables, and the commas of a function's arguments separate no tables.
 //!
-//! This half keeps what was collected and where the statement is; [`words`] says what each word means there.
+//! This file holds the state. [`words`] interprets each word.
 
 mod words;
 
@@ -13,16 +13,16 @@ use super::MAX_SUMMARY;
 use super::keyword::Keyword;
 use super::lexer::{Kind, Token};
 
-/// Levels of parentheses with clauses of their own; what is nested deeper adds nothing to the summary.
+/// Levels of parentheses that are followed. What is nested deeper adds nothing to the summary.
 const MAX_DEPTH: usize = 24;
-/// Names of common table expressions that are told from tables; later ones are taken for tables.
+/// Names of common table expressions that are remembered. Later ones count as tables.
 const MAX_EXPRESSIONS: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     written: CompactString,
     full: bool,
-    /// Statements begun; the first one's operation and collection, and whether they all have the same.
+    /// The number of statements, the first one's operation and collection, and whether the operations differ.
     statements: u32,
     operation: CompactString,
     operations_differ: bool,
@@ -33,11 +33,11 @@ pub(super) struct Summary {
     expressions: Vec<CompactString>,
 }
 
-/// What holds for a statement, whatever the level.
+/// The state of a statement, at any level.
 #[derive(Debug, Default)]
 struct Statement {
     verb: Verb,
-    /// Its operation: the first at the outermost level, else the first of all.
+    /// The first operation at the outermost level, or else the first of all.
     operation: CompactString,
     outermost: bool,
     expects: Expects,
@@ -45,16 +45,16 @@ struct Statement {
     after_distinct: bool,
 }
 
-/// What holds between two parentheses.
+/// The state between two parentheses.
 #[derive(Debug, Default, Clone, Copy)]
 struct Level {
-    /// Something other than an opening parenthesis was seen: no verb can begin here any more.
+    /// Something other than an opening parenthesis was seen. No verb can follow.
     begun: bool,
-    /// A `FROM` here begins a list of tables (and is not that of `EXTRACT(YEAR FROM ...)`).
+    /// A `FROM` begins a list of tables. The `FROM` of `EXTRACT(YEAR FROM ...)` does not.
     awaits_from: bool,
     /// A comma is followed by a table.
     lists_tables: bool,
-    /// In `WITH`, before the statement proper: a comma is followed by the name of an expression.
+    /// In the common table expressions of `WITH`: a comma is followed by an expression's name.
     with: bool,
 }
 
@@ -66,14 +66,14 @@ enum Verb {
     /// `INSERT`, `REPLACE`
     Insert,
     Update,
-    /// `DELETE`, `MERGE`: their second table comes after `USING`.
+    /// `DELETE`, `MERGE`: the second table follows `USING`.
     DeleteOrMerge,
     /// `CREATE`, `ALTER`, `DROP`
     Define,
-    /// An index, trigger, policy or rule is defined `ON` a table.
+    /// `CREATE` of an index, trigger, policy or rule, which is `ON` a table.
     DefineOn,
     Prepare,
-    /// `GRANT` and `REVOKE`, whose verbs are privileges.
+    /// `GRANT` and `REVOKE`: the verbs that follow are privileges.
     Privilege,
 }
 
@@ -82,7 +82,7 @@ enum Expects {
     #[default]
     Nothing,
     Name(Target),
-    /// `CREATE` what?
+    /// The type of object after `CREATE`.
     ObjectType,
     /// The name of a common table expression.
     Expression,
@@ -94,13 +94,13 @@ enum Expects {
 enum Target {
     #[default]
     Table,
-    /// In a `FROM` list, where a function's result may stand for a table.
+    /// A name in a `FROM` list: a table, or a function that returns one.
     Source,
-    /// Anything else that is named: an index, a procedure.
+    /// Any other object: an index, a procedure.
     Other,
 }
 
-/// A name in progress: `public`, `.`, `users`.
+/// A name in progress, such as `public`, `.`, `users`.
 #[derive(Debug)]
 struct Name {
     target: Target,
@@ -130,14 +130,14 @@ impl Summary {
         }
     }
 
-    /// The next token is only half there: a name that it would have continued is not known.
+    /// The next token is incomplete. A name that it continues is unknown.
     pub(super) fn cut(&mut self) {
         if self.statement.name.as_ref().is_some_and(|name| name.after_dot) {
             self.statement.name = None;
         }
     }
 
-    /// Operation, collection and summary.
+    /// Returns operation, collection and summary.
     pub(super) fn finish(mut self) -> (CompactString, CompactString, CompactString) {
         self.end_statement();
         let operation = if self.operations_differ { CompactString::default() } else { self.operation };
@@ -149,7 +149,7 @@ impl Summary {
         &mut self.levels[self.depth.min(MAX_DEPTH - 1)]
     }
 
-    /// Something stands here; in `WITH` the statement proper is still to come.
+    /// A verb can no longer follow at this level, except behind common table expressions.
     fn begin(&mut self) {
         let level = self.level();
         level.begun = !level.with;
@@ -159,14 +159,14 @@ impl Summary {
         self.depth >= MAX_DEPTH
     }
 
-    /// Takes the token if it continues a qualified name; if not, the name is complete.
+    /// Takes the token if it continues a qualified name. Otherwise completes the name.
     fn continue_name(&mut self, token: Token<'_>) -> bool {
         let Some(name) = &mut self.statement.name else { return false };
         match token.kind {
             Kind::Word(_) | Kind::Quoted if name.after_dot => name.text.push_str(token.text),
             Kind::Mark(b'.') if !name.after_dot => name.text.push('.'),
             kind => {
-                // A function in the place of a table: generate_series(1, 2).
+                // A function in place of a table: generate_series(1, 2).
                 let calls = kind == Kind::Mark(b'(') && name.target == Target::Source;
                 self.end_name(!calls);
                 return false;
@@ -199,12 +199,12 @@ impl Summary {
     }
 
     fn open(&mut self) {
-        // FROM (SELECT ...), but also FROM (a JOIN b ON ...), whose first word is a table.
+        // FROM (SELECT ...), or FROM (a JOIN b ON ...), whose first word is a table.
         let lists_tables = matches!(self.statement.expects, Expects::Name(Target::Source));
         if !lists_tables {
             self.statement.expects = Expects::Nothing;
         }
-        // (SELECT ...) UNION (SELECT ...): no verb follows at this level. After EXPLAIN (...) one does.
+        // (SELECT ...) UNION (SELECT ...): no verb follows at this level. One does after EXPLAIN (...).
         if self.statement.operation.is_empty() {
             self.begin();
         }
@@ -265,7 +265,7 @@ impl Summary {
         statement.outermost |= self.depth == 0;
     }
 
-    /// `CREATE` becomes `CREATE TABLE`.
+    /// Makes `CREATE TABLE` of `CREATE`.
     fn extend_operation(&mut self, word: &str) {
         self.write(word);
         self.statement.operation.push(' ');

@@ -1,7 +1,8 @@
-//! Writes a statement without its literals, and without what only repeats.
+//! Writes a statement without its literals and without repeated list elements.
 //!
-//! `IN (1, 2, 3)` and `VALUES (1, 'a'), (2, 'b')` would make a text of their own for every length of the list. An
-//! element is written, and taken back if its shape (its tokens, with every value the same) is that of the one before.
+//! `IN (1, 2, 3)` and `VALUES (1, 'a'), (2, 'b')` would yield a different text for every length of the list. So an element
+//! is removed again if its shape equals that of the element before. A shape is the element's tokens, with all values
+//! alike.
 
 use std::sync::Arc;
 
@@ -9,21 +10,21 @@ use super::Extent;
 use super::keyword::Keyword;
 use super::lexer::{Kind, Token};
 
-/// What stands for the rest of a truncated statement.
+/// Stands for the missing end of a truncated statement.
 pub(super) const CUT: &str = "...";
-/// So much memory stays for the next statement.
+/// Bytes of the buffer that are kept for the next statement.
 const MAX_IDLE_BYTES: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Text<'w> {
     written: &'w mut String,
     depth: u32,
-    /// The word before this token, if it begins a list.
+    /// The list that the word before this token begins.
     announced: Option<Form>,
     list: Option<List>,
 }
 
-/// Which lists are folded.
+/// The lists whose repeated elements are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// `IN (element, element)`
@@ -35,9 +36,9 @@ enum Form {
 #[derive(Debug)]
 struct List {
     form: Form,
-    /// Depth of parentheses at which commas separate its elements.
+    /// Depth of parentheses at which its elements are separated.
     depth: u32,
-    /// Length of what was written before the comma in front of this element.
+    /// Length of the text before the comma in front of this element.
     begin: usize,
     shape: Shape,
     before: Option<Shape>,
@@ -46,16 +47,16 @@ struct List {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
     hash: u64,
-    /// Whether it holds any value: what holds none is not data, and stays.
+    /// Whether it has any value. An element without values is no data, and is kept.
     values: bool,
 }
 
-/// FNV-1a's start and factor.
+/// Start and factor of the hash FNV-1a.
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_FACTOR: u64 = 0x0100_0000_01b3;
 
 impl<'w> Text<'w> {
-    /// Writes to what is empty.
+    /// `written` is empty.
     pub(super) fn new(written: &'w mut String) -> Self {
         Self { written, depth: 0, announced: None, list: None }
     }
@@ -65,7 +66,7 @@ impl<'w> Text<'w> {
         match token.kind {
             Kind::Word(Keyword::In) => self.announced = Some(Form::Elements),
             Kind::Word(Keyword::Values) => self.announced = Some(Form::Rows),
-            // A query in place of a list: its commas separate columns, not values.
+            // A query in place of a list. Its commas separate columns, not values.
             Kind::Word(Keyword::Select | Keyword::With) => self.list = None,
             Kind::Mark(b')') => self.depth = self.depth.saturating_sub(1),
             _ => {}
@@ -90,14 +91,14 @@ impl<'w> Text<'w> {
         }
     }
 
-    /// White space, where something precedes it.
+    /// Writes a blank, except at the beginning.
     pub(super) fn space(&mut self) {
         if !self.written.is_empty() {
             self.written.push(' ');
         }
     }
 
-    /// What is written, with [`CUT`] in place of what is missing of a truncated statement.
+    /// Returns the text, with [`CUT`] at the end of a truncated statement.
     pub(super) fn finish(self, extent: Extent) -> Arc<str> {
         if extent == Extent::Truncated {
             self.written.push_str(CUT);
@@ -108,8 +109,7 @@ impl<'w> Text<'w> {
         text
     }
 
-    /// Ends an element before what separates it is written, and the list where it ends; says whether the element was
-    /// taken back.
+    /// Ends the element, and perhaps the list, that `next` ends. Returns whether the element was removed.
     fn before_writing(&mut self, next: Kind) -> bool {
         let Some(list) = &mut self.list else { return false };
         let mut taken_back = false;
@@ -119,7 +119,7 @@ impl<'w> Text<'w> {
                 taken_back = self.end_element();
                 self.list = None;
             }
-            // Between rows there are only commas.
+            // Only commas are between rows.
             (Form::Rows, Kind::Mark(b',' | b'(')) => {}
             (Form::Rows, Kind::Mark(b')')) if self.depth < list.depth => self.list = None,
             (Form::Rows, next) if self.depth == list.depth && next != Kind::Mark(b')') => self.list = None,
@@ -133,7 +133,7 @@ impl<'w> Text<'w> {
         taken_back
     }
 
-    /// Adds to the shape of an element; what separates elements begins a new one. A row is over with its parenthesis.
+    /// Adds `token` to the shape of its element, or begins the next element. A row ends with its parenthesis.
     fn after_writing(&mut self, token: Token<'_>) {
         let Some(list) = &mut self.list else { return };
         let between = self.depth == list.depth;
@@ -146,7 +146,7 @@ impl<'w> Text<'w> {
         }
     }
 
-    /// Takes the element back, with the comma in front of it, if it is like the one before; says whether it did.
+    /// Removes the element and the comma before it if it repeats the one before. Returns whether it did.
     fn end_element(&mut self) -> bool {
         let Some(list) = &mut self.list else { return false };
         let repeats = list.shape.values && list.before == Some(list.shape);

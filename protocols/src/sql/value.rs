@@ -1,38 +1,37 @@
-//! Tells which words, with or without the quotes of names, are values: what parameters are set to, and passwords whose
-//! quotes are missing or not those of strings.
+//! Finds values that are written as names: the values of parameters, and passwords without the quotes of strings.
 //!
-//! PostgreSQL takes `SET app.token = "..."` for a value. It refuses `PASSWORD "..."`, which is MySQL's way, but by then the
-//! statement was sent.
+//! PostgreSQL accepts `SET app.token = "..."`. It rejects `PASSWORD "..."`, which MySQL accepts, but the statement was sent
+//! nevertheless.
 
 use super::keyword::Keyword;
 use super::lexer::Kind;
 
-/// Where a statement is, as far as values may follow.
+/// The place in a statement, as far as such values may follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Values {
-    /// At its beginning.
+    /// At the beginning of a statement.
     #[default]
     Begin,
-    /// After `CREATE` or `ALTER`: of what?
+    /// After `CREATE` or `ALTER`, before the type of object.
     Define { alters: bool },
-    /// A role is defined: passwords and parameters.
+    /// In the definition of a role: passwords and parameters may follow.
     Role,
-    /// Something else is altered: parameters.
+    /// In `ALTER` of another object: parameters may follow.
     Alter,
-    /// After `PASSWORD`
+    /// After `PASSWORD`.
     Password,
-    /// After `SET`, or the dot of a parameter's name.
+    /// After `SET`, or after the dot in a parameter's name.
     Set,
-    /// The name of what may be a parameter.
+    /// After a name that may be a parameter's.
     Parameter,
     /// After `=` or `TO`.
     Value,
-    /// No values follow.
+    /// No value can follow in this statement.
     None,
 }
 
 impl Values {
-    /// Takes the next token; says whether it is a value.
+    /// Takes the next token. Returns whether it is a value.
     pub(super) fn take(&mut self, token: Kind) -> bool {
         if *self == Self::None && token != Kind::Mark(b';') {
             return false;

@@ -1,20 +1,20 @@
-//! How generated cases are chosen: the same ones in every run, so that what fails for one fails for all.
+//! The choice of generated cases: the same in every run, so that a failure can be repeated.
 //!
-//! To look further, say how far: `PROPTEST_CASES=100000 cargo test -p onlooker-protocols` takes that many cases, other ones
-//! each time (or those of `PROPTEST_RNG_SEED`). A case that fails is kept in `tests/regressions`, belongs into the
-//! repository, and is tried first from then on.
+//! To explore further: `PROPTEST_CASES=100000 cargo test -p onlooker-protocols` runs that many cases, new
+//! ones each time (or those of `PROPTEST_RNG_SEED`). A case that fails is written to `tests/regressions`, which belongs
+//! into the repository, and is run first from then on.
 
 use std::env;
 
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 
-/// Any number does, as long as it stays.
+/// Any number, as long as it does not change.
 const SEED: u64 = 0x6f6e_6c6f_6f6b_6572;
 
-/// What asks for other cases than those of every run.
+/// Variables that ask for other cases.
 const EXPLORING: [&str; 2] = ["PROPTEST_CASES", "PROPTEST_RNG_SEED"];
 
-/// The configuration of a test binary's generated cases; `regressions` is the file that keeps those that failed.
+/// The configuration of a test binary's generated cases. `regressions` is the file of cases that failed.
 pub(crate) fn config(regressions: &'static str) -> Config {
     let of_environment = Config::default();
     let explores = EXPLORING.iter().any(|name| env::var_os(name).is_some());

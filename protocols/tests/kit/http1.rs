@@ -1,4 +1,4 @@
-//! HTTP/1 as the tests speak it, and what is told of it.
+//! Messages of HTTP/1, and what is reported of them.
 
 use onlooker_protocols::facts::Http;
 use onlooker_protocols::http1::Http1;
@@ -9,7 +9,7 @@ use super::{Outcome, Talk};
 pub const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 pub const OK_3: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
 pub const OK_EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-/// A chunk begins, and what follows hides how it goes on.
+/// A response whose chunk is not complete.
 pub const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1000\r\nabc";
 
 pub fn get(path: &str) -> String {
@@ -25,7 +25,7 @@ pub fn http(exchange: &Exchange) -> &Http {
     http
 }
 
-/// The only exchange of a talk, which must come out the same whole and byte by byte.
+/// The only exchange of a talk, which must be the same whole and byte by byte.
 pub fn only_exchange(talk: &Talk) -> Exchange {
     let outcome = play(talk);
     assert_eq!(outcome, play(&talk.byte_at_a_time()), "differs byte by byte");

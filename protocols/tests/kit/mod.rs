@@ -1,8 +1,8 @@
-//! What the tests of every parser share: a conversation, the ways in which it can reach a parser, and the books.
+//! What the tests of all parsers share: conversations, and the ways in which they can reach a parser.
 //!
-//! A [`Talk`] is written once, as it went over the wire. It is then played to the parser whole, byte by byte, cut at
-//! random, with a hole anywhere, or as the kernel captures it. Playing it keeps the books: a request that is not
-//! reported exactly once, or an exchange that nobody began, fails the test, whatever the test itself looks at.
+//! A [`Talk`] is written once, as it went over the wire. It is then played to a parser whole, byte by byte, cut at random,
+//! with a hole anywhere, or as the kernel captures it. Every play checks the accounting: a request that is not reported
+//! exactly once, or an exchange that did not begin, fails the test.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of each test binary, which uses its own part of it")]
 #![allow(clippy::panic, reason = "a test fails by panicking")]
@@ -18,7 +18,7 @@ use accounts::Accounts;
 use onlooker_protocols::facts::Database;
 use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Spec, Unparsable};
 
-/// The time of the first piece; each later step of a talk passes one millisecond after the one before.
+/// The time of the first piece. Each later step passes one millisecond after the one before.
 pub const FIRST_NANOS: u64 = 1_000_000;
 const STEP_NANOS: u64 = 1_000_000;
 
@@ -37,7 +37,7 @@ pub fn reported_error(facts: &Database) -> &str {
 pub struct Talk {
     pieces: Vec<Piece>,
     close: Close,
-    /// Steps in which nothing was said.
+    /// Steps in which nothing passed.
     silent: u64,
 }
 
@@ -45,8 +45,8 @@ pub struct Talk {
 struct Piece {
     direction: Direction,
     what: What,
-    /// The step it was recorded in: the parts of a piece that was cut share one, and so share their time. This is what
-    /// makes the findings of every cutting comparable.
+    /// The step in which it was recorded. The parts of a cut piece share a step and so a time. Therefore the findings do
+    /// not depend on the cuts.
     step: u64,
 }
 
@@ -54,14 +54,14 @@ struct Piece {
 enum What {
     Bytes(Vec<u8>),
     Gap(u64),
-    /// Passed, and its event was lost: the next piece's position betrays it.
+    /// Bytes whose record was lost. Only the next piece's position shows them.
     Lost(u64),
     End,
-    /// What was asked before is waited for no longer.
+    /// Requests from before this step are given up.
     Age,
 }
 
-/// What a parser made of a talk.
+/// What a parser reported of a talk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub findings: Vec<Finding>,
@@ -85,8 +85,8 @@ impl Talk {
         self.then(direction, What::Bytes(bytes.as_ref().to_vec()))
     }
 
-    /// An answer that was recorded before the request it answers, the last thing said: it was read by one thread before
-    /// the send of another had returned. In the order of cause it comes after the request all the same.
+    /// A response that was recorded before its request, the step before: one thread read it before the send of another
+    /// had returned. It still reaches the parser after the request, in the order of cause.
     pub fn overtaking_response(self, bytes: impl AsRef<[u8]>) -> Self {
         let mut talk = self.response(bytes);
         if let [.., request, response] = &mut talk.pieces[..] {
@@ -99,7 +99,7 @@ impl Talk {
         self.then(direction, What::Gap(missing))
     }
 
-    /// What was said here, in one operation whose event was lost.
+    /// Bytes of one operation whose record was lost.
     pub fn lost(self, direction: Direction, bytes: impl AsRef<[u8]>) -> Self {
         self.then(direction, What::Lost(bytes.as_ref().len() as u64))
     }
@@ -113,13 +113,13 @@ impl Talk {
         self.then(Direction::ToServer, What::Age)
     }
 
-    /// How the connection ends; [`Close::Normal`] where nothing is said.
+    /// How the connection ends. The default is [`Close::Normal`].
     pub fn closes(mut self, why: Close) -> Self {
         self.close = why;
         self
     }
 
-    /// Nothing is said for so many milliseconds.
+    /// Nothing passes for this many milliseconds.
     pub fn pauses(mut self, milliseconds: u64) -> Self {
         self.silent += milliseconds;
         self
@@ -131,7 +131,7 @@ impl Talk {
         self
     }
 
-    /// What is said in each step, in either direction.
+    /// The bytes of each step, in either direction.
     pub fn said(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().filter_map(|piece| match &piece.what {
             What::Bytes(bytes) => Some(&**bytes),
@@ -139,7 +139,7 @@ impl Talk {
         })
     }
 
-    /// All bytes of the talk, both directions counted together.
+    /// The bytes of both directions together.
     pub fn len(&self) -> usize {
         self.pieces.iter().map(Piece::len).sum()
     }
@@ -149,7 +149,7 @@ impl Talk {
         self.cut(&(0..self.len()).collect::<Vec<_>>())
     }
 
-    /// The same talk, cut at these offsets (counted over the bytes of both directions, in any order).
+    /// The same talk, cut at these offsets. Offsets count the bytes of both directions, and have any order.
     pub fn cut(&self, offsets: &[usize]) -> Self {
         let mut offsets = offsets.to_vec();
         offsets.sort_unstable();
@@ -174,7 +174,7 @@ impl Talk {
         Self { pieces, ..*self }
     }
 
-    /// The same talk with the bytes `[offset, offset + missing)` not captured; the hole ends with its piece.
+    /// The same talk without the bytes `[offset, offset + missing)`. The hole ends at the latest with its piece.
     pub fn with_gap(&self, offset: usize, missing: usize) -> Self {
         let mut pieces = Vec::new();
         let mut begin = 0;
@@ -198,8 +198,7 @@ impl Talk {
         Self { pieces, ..*self }
     }
 
-    /// The talk with one hole, at every offset in turn, of each of these lengths. A length longer than the rest of
-    /// the piece makes a hole to its end.
+    /// The talk with one hole, at every offset in turn and of each of these lengths.
     pub fn gap_everywhere<'a>(&'a self, lengths: &'a [usize]) -> impl Iterator<Item = (String, Self)> + 'a {
         (0..self.len()).flat_map(move |offset| {
             lengths
@@ -208,7 +207,7 @@ impl Talk {
         })
     }
 
-    /// The talk with the event of one step lost, of each in turn.
+    /// The talk with the record of one step lost, of each step in turn.
     pub fn loss_everywhere(&self) -> impl Iterator<Item = (String, Self)> + '_ {
         self.losses_everywhere(1)
     }
@@ -244,7 +243,7 @@ impl Talk {
         })
     }
 
-    /// As the kernel captures it: of each piece the first `prefix` bytes and the last `tail`.
+    /// The talk as the kernel captures it: the first `prefix` and the last `tail` bytes of each piece.
     pub fn captured(&self, prefix: usize, tail: usize) -> Self {
         let mut pieces = Vec::new();
         for piece in &self.pieces {
@@ -265,30 +264,30 @@ impl Talk {
         Self { pieces, ..*self }
     }
 
-    /// Plays the talk to a parser, closes the connection, and checks the books after every call.
+    /// Plays the talk to a parser, closes the connection, and checks the accounting after every call.
     ///
-    /// A parser that finds the bytes unparsable, or says that the protocol was switched, is fed no more, as promised.
+    /// After a parser has failed or reported a switched protocol, it receives no more bytes, as promised.
     pub fn play(&self, mut parser: Box<dyn Parser>) -> Outcome {
         let mut findings = Vec::new();
         let mut unparsable = None;
         let mut accounts = Accounts::default();
-        // Per direction: where the next byte goes, what was not told of, and the piece before.
+        // For each direction: the position of the next byte, the bytes of lost records, and the piece before.
         let mut positions = [0_u64; 2];
-        let mut untold = [0_u64; 2];
+        let mut lost = [0_u64; 2];
         let mut before = [Moment { nanos: FIRST_NANOS, position: 0, run: 0 }; 2];
         for (piece, run) in self.pieces.iter().zip(self.runs()) {
             let way = piece.direction as usize;
             let at = Moment { nanos: FIRST_NANOS + piece.step * STEP_NANOS, position: positions[way], run };
             if let What::Lost(missing) = piece.what {
-                untold[way] += missing;
+                lost[way] += missing;
                 positions[way] += missing;
                 continue;
             }
             let seen = findings.len();
             let mut result = Ok(());
-            if untold[way] > 0 {
-                let hole = Moment { position: positions[way] - untold[way], ..before[way] };
-                result = parser.gap(piece.direction, std::mem::take(&mut untold[way]), hole, &mut findings);
+            if lost[way] > 0 {
+                let hole = Moment { position: positions[way] - lost[way], ..before[way] };
+                result = parser.gap(piece.direction, std::mem::take(&mut lost[way]), hole, &mut findings);
             }
             if result.is_ok() && !findings[seen..].contains(&Finding::SwitchedProtocol) {
                 result = match &piece.what {
@@ -320,12 +319,12 @@ impl Talk {
         let seen = findings.len();
         for direction in [Direction::ToServer, Direction::ToClient] {
             let way = direction as usize;
-            if untold[way] > 0 && unparsable.is_none() && !accounts.switched() {
-                let hole = Moment { position: positions[way] - untold[way], ..before[way] };
-                unparsable = parser.gap(direction, untold[way], hole, &mut findings).err();
+            if lost[way] > 0 && unparsable.is_none() && !accounts.switched() {
+                let hole = Moment { position: positions[way] - lost[way], ..before[way] };
+                unparsable = parser.gap(direction, lost[way], hole, &mut findings).err();
             }
         }
-        // The end of a connection has no place in either direction, and comes last.
+        // The end of a connection has no position, and comes last.
         let last = self.pieces.iter().map(|piece| piece.step).max().unwrap_or_default();
         let run = self.runs().into_iter().max().unwrap_or_default();
         let closed_at = Moment { nanos: FIRST_NANOS + (last + 1) * STEP_NANOS, position: 0, run };
@@ -367,7 +366,7 @@ impl Talk {
         outcome
     }
 
-    /// The run of each piece: the conversation turns as it is recorded.
+    /// The run of each piece. The conversation turns in the order of recording.
     fn runs(&self) -> Vec<u32> {
         let mut recorded: Vec<_> = self.pieces.iter().enumerate().collect();
         recorded.sort_by_key(|(_, piece)| piece.step);

@@ -1,4 +1,4 @@
-//! PostgreSQL as the tests speak it: the messages of the documentation's section "Message Formats", and what is told of them.
+//! Messages of PostgreSQL (its documentation, "Message Formats"), and what is reported of them.
 
 use onlooker_protocols::facts::{Database, Rows};
 use onlooker_protocols::postgres::Postgres;
@@ -21,7 +21,7 @@ pub fn query(exchange: &Exchange) -> &Database {
     }
 }
 
-/// One line for one exchange: `summary | text | rows | error`, without what is empty.
+/// One line for one exchange: `summary | text | rows | error`, without empty parts.
 pub fn line(exchange: &Exchange) -> String {
     let Database { text, summary, rows, skipped, .. } = query(exchange);
     let rows = rows.map(|rows| format!("{} rows", Rows::count(rows))).unwrap_or_default();
@@ -38,7 +38,7 @@ pub fn lines(outcome: &Outcome) -> Vec<String> {
     outcome.exchanges().into_iter().map(line).collect()
 }
 
-/// Where an exchange begins and ends in both streams.
+/// The positions where an exchange begins and ends in both streams.
 pub fn span(exchange: &Exchange) -> (u64, u64, Option<u64>, Option<u64>) {
     let position = |moment: Moment| moment.position;
     let Exchange { request_start, request_end, response_start, response_end, .. } = exchange;

@@ -1,7 +1,7 @@
 //! Conversations of real programs, recorded between them.
 //!
-//! A file has a line for each piece that was read: `>` for a request, `<` for a response, and the bytes in hexadecimal, or
-//! `end` where no more came.
+//! A file has a line for each piece that was read: `>` for a request or `<` for a response, and the bytes in hexadecimal,
+//! or `end` for the end of that direction.
 
 use super::Talk;
 use onlooker_protocols::Direction;
@@ -20,7 +20,7 @@ impl Talk {
         })
     }
 
-    /// The names of all there are of a protocol.
+    /// The names of all recorded conversations of a protocol.
     pub fn all_recorded(protocol: &str) -> Vec<String> {
         let folder = format!("{}/{protocol}", fixtures());
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("cannot read {folder}: {error}"));

@@ -1,4 +1,4 @@
-//! Redis as the tests speak it, and what is told of it.
+//! Messages of Redis, and what is reported of them.
 
 use onlooker_protocols::facts::{Database, Namespace};
 use onlooker_protocols::redis::Redis;
@@ -21,7 +21,7 @@ pub fn command(exchange: &Exchange) -> &Database {
     }
 }
 
-/// One line for one exchange: `text | @database | error | end`, without what is empty or as usual.
+/// One line for one exchange: `text | @database | error | end`, without empty and usual parts.
 pub fn line(exchange: &Exchange) -> String {
     let Database { text, namespace, .. } = command(exchange);
     let database = match namespace {

@@ -1,7 +1,7 @@
 //! A talk as a string of bytes, for a fuzzer to change: any bytes are some talk.
 //!
-//! The first byte says from where and how it ends; then each step has a byte for what it is, a length, and, where it
-//! says something, that much of what follows. An end with a length is none: what was asked before is aged there.
+//! The first byte holds whether the talk is heard from its start, and how it ends. Each step has a byte for its kind, a
+//! length, and as many bytes if it is bytes. An end with a length is no end, but ages the requests before it.
 
 use super::{Piece, Talk, What};
 use onlooker_protocols::{Close, Direction};
@@ -12,7 +12,7 @@ const CLOSE: u8 = 0b1110;
 /// Bits of a step's first byte.
 const WHAT: u8 = 0b011;
 const RESPONSE: u8 = 0b100;
-/// A hole's length is shifted by as many bytes, so that a few bytes can say any.
+/// The length of a hole is shifted by this many bytes, so that 16 bits can hold any length.
 const SHIFT: u8 = 0b111_0000;
 
 const BYTES: u8 = 0;
@@ -20,7 +20,7 @@ const GAP: u8 = 1;
 const LOST: u8 = 2;
 
 impl Talk {
-    /// The talk that `script` tells, and whether it is heard from its start.
+    /// The talk of a script, and whether it is heard from its start.
     pub fn from_script(script: &[u8]) -> (bool, Self) {
         let (&first, mut rest) = script.split_first().unwrap_or((&0, &[]));
         let mut talk = Self::new().closes(match (first & CLOSE) >> 1 {
@@ -50,7 +50,7 @@ impl Talk {
         (first & FROM_START != 0, talk)
     }
 
-    /// The script that tells this talk.
+    /// The script of this talk.
     pub fn to_script(&self, from_start: bool) -> Vec<u8> {
         let close = match self.close {
             Close::Normal => 0,
@@ -79,7 +79,7 @@ impl Talk {
     }
 }
 
-/// The length is exact up to 16 bits, and rounded beyond.
+/// Lengths beyond 16 bits are rounded.
 fn push(script: &mut Vec<u8>, step: u8, length: u64) {
     let mut shift = 0_u8;
     while length >> (8 * shift) > u16::MAX.into() {

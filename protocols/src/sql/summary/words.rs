@@ -1,4 +1,4 @@
-//! What a word means to the summary, by where it stands: a verb, the beginning of a clause, a name.
+//! Interprets a word by its place: as a verb, the beginning of a clause, or a name.
 
 use super::{Expects, Summary, Target, Verb};
 use crate::sql::keyword::Keyword;
@@ -16,7 +16,7 @@ impl Summary {
         self.clause(word, keyword, after_distinct);
     }
 
-    /// Takes the word if something was expected here that it can be.
+    /// Takes the word if it is what is expected. Returns whether it is.
     fn expected(&mut self, word: &str, keyword: Keyword) -> bool {
         match self.statement.expects {
             Expects::Nothing => false,
@@ -61,9 +61,9 @@ impl Summary {
         }
     }
 
-    /// Takes the word if it is the first of a statement or of a parenthesis, and a verb there.
+    /// Takes the first word of a statement or parenthesis if it is a verb. Returns whether it is.
     fn verb(&mut self, word: &str, keyword: Keyword) -> bool {
-        // What changes data stands in parentheses only as a common table expression; elsewhere it names a function.
+        // In parentheses, only a common table expression can change data. Elsewhere the word is a function's name.
         let may_change = self.depth == 0 || self.levels.get(self.depth - 1).is_some_and(|outer| outer.with);
         let (verb, expects) = match keyword {
             Keyword::Select => (Verb::Select, Expects::Nothing),
@@ -78,7 +78,7 @@ impl Summary {
             Keyword::With => {
                 let level = self.level();
                 level.with = true;
-                // What follows the expressions is the statement proper.
+                // The statement's verb follows the expressions.
                 level.begun = false;
                 self.statement.expects = Expects::Expression;
                 return true;
@@ -92,7 +92,7 @@ impl Summary {
             Keyword::Grant | Keyword::Revoke => (Verb::Privilege, Expects::Nothing),
             Keyword::Prepare => (Verb::Prepare, Expects::Nothing),
             Keyword::Start => (Verb::Other, Expects::Transaction),
-            // The options of EXPLAIN, and then what it explains.
+            // The options of EXPLAIN. The explained statement follows.
             Keyword::Analyze | Keyword::Analyse | Keyword::Verbose if self.statement.outermost => {
                 self.level().begun = false;
                 return true;
@@ -118,7 +118,7 @@ impl Summary {
             return;
         }
         match keyword {
-            // Nothing but a query begins with SELECT, wherever it stands: after UNION, AS, INSERT INTO t (...).
+            // SELECT always begins a query: after UNION, AS, INSERT INTO t (...).
             Keyword::Select => {
                 self.verb(word, keyword);
             }
@@ -185,7 +185,7 @@ impl Summary {
                 self.level().lists_tables = self.statement.operation.eq_ignore_ascii_case("DROP TABLE");
                 Expects::Name(Target::Table)
             }
-            // Who may log in, and what the server is set to, is no target.
+            // Users and settings are no targets.
             Keyword::User | Keyword::Role | Keyword::Group | Keyword::System | Keyword::Default => {
                 self.extend_operation(word);
                 Expects::Nothing
@@ -201,7 +201,7 @@ impl Summary {
     }
 }
 
-/// What may stand between the keyword that announces a name and the name.
+/// Whether the keyword can precede a name that is expected.
 fn is_noise_before_name(keyword: Keyword) -> bool {
     matches!(
         keyword,
