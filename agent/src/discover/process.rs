@@ -4,6 +4,7 @@
 //! have any size. So reads are bounded, and a file is opened within the process's root and only if it is regular.
 
 use std::ffi::{CStr, OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::ops::ControlFlow;
@@ -22,6 +23,8 @@ const ENVIRONMENT_READ_BYTES: u64 = 1 << 20;
 const STARTED_BY_READ_BYTES: usize = 4096;
 /// A process with more mappings is recognised by the first ones. Libraries are mapped early.
 const MAPS_READ_BYTES: u64 = 8 << 20;
+/// The auxiliary vector has about 20 entries of 16 bytes.
+const AUXV_READ_BYTES: u64 = 4096;
 const CGROUP_READ_BYTES: u64 = 64 << 10;
 /// In servers with more threads, those that matter were started first.
 const THREADS_READ: usize = 4096;
@@ -34,6 +37,22 @@ pub struct Identity {
     pub pid: u32,
     /// Clock ticks after boot, from /proc/PID/stat.
     pub started: u64,
+}
+
+/// Identifies one execution of a program. A forked process has its parent's, until it executes a program itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExecImage {
+    /// Contains addresses that the kernel randomises at each exec.
+    auxv: Vec<u8>,
+    /// 16 random bytes that the kernel gives to the program at its exec.
+    random: [u8; 16],
+}
+
+impl fmt::Debug for ExecImage {
+    /// Without the random bytes, which the program may use as a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecImage").finish_non_exhaustive()
+    }
 }
 
 /// Why a process cannot be read.
@@ -167,12 +186,7 @@ impl Process {
     /// longer in the process's memory.
     #[must_use]
     pub fn started_by(&self) -> Option<PathBuf> {
-        let auxv = read_at_most(self.proc.open_relative("auxv").ok()?, 4096).ok()?;
-        let address = auxv.chunks_exact(16).find_map(|pair| {
-            let (key, value) = pair.split_at(8);
-            (u64::from_ne_bytes(key.try_into().ok()?) == libc::AT_EXECFN)
-                .then(|| value.try_into().map(u64::from_ne_bytes).ok())?
-        })?;
+        let address = auxiliary(&self.auxv()?, libc::AT_EXECFN)?;
         let mut path = vec![0; STARTED_BY_READ_BYTES];
         let read = self.proc.open_relative("mem").ok()?.read_at(&mut path, address).ok()?;
         path.truncate(read);
@@ -180,6 +194,20 @@ impl Process {
         let path = PathBuf::from(OsString::from_vec(path));
         // A program that executes itself again, or from a descriptor, was not called by this path.
         (path.file_name().is_some() && !path.starts_with("/proc") && !path.starts_with("/dev")).then_some(path)
+    }
+
+    /// Which execution of a program it runs. None if its memory cannot be read.
+    #[must_use]
+    pub fn exec_image(&self) -> Option<ExecImage> {
+        let auxv = self.auxv()?;
+        let mut random = [0; 16];
+        let memory = self.proc.open_relative("mem").ok()?;
+        memory.read_exact_at(&mut random, auxiliary(&auxv, libc::AT_RANDOM)?).ok()?;
+        Some(ExecImage { auxv, random })
+    }
+
+    fn auxv(&self) -> Option<Vec<u8>> {
+        read_at_most(self.proc.open_relative("auxv").ok()?, AUXV_READ_BYTES).ok()
     }
 
     /// The root directory in its mount namespace. It is `/` unless the process called chroot(2).
@@ -319,6 +347,15 @@ impl Process {
         (metadata.is_file() && metadata.len() <= limit).then(|| read_at_most(file, limit).ok())?
     }
 
+    /// Whether there is a file or folder at `path`, which is resolved within the process's root.
+    #[must_use]
+    pub fn exists_inside(&self, path: &Path) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(root) = self.proc.open_relative_flags("root", flags) else { return false };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).is_ok()
+    }
+
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, Unreadable> {
         let file = self.open_relative(path)?;
         read_at_most(file, limit).map_err(|error| self.unreadable(ProcError::Io(error, None)))
@@ -335,6 +372,14 @@ impl Process {
     fn refused(&self, error: rustix::io::Errno) -> Unreadable {
         self.unreadable(ProcError::Io(error.into(), None))
     }
+}
+
+/// The value of `key` in an auxiliary vector (getauxval(3)) of a 64-bit process.
+fn auxiliary(auxv: &[u8], key: u64) -> Option<u64> {
+    auxv.chunks_exact(16).find_map(|pair| {
+        let (found, value) = pair.split_at(8);
+        (u64::from_ne_bytes(found.try_into().ok()?) == key).then(|| value.try_into().map(u64::from_ne_bytes).ok())?
+    })
 }
 
 /// All processes. One that ends while they are read is left out.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use compact_str::{CompactString, format_compact};
 
 use super::environment::Environment;
-use crate::discover::process::{self, Identity, Process};
+use crate::discover::process::{self, ExecImage, Identity, Process};
 use crate::presentable::presentable;
 use crate::runtimes::{self, Launch, Program, Recogniser, ServiceName};
 
@@ -35,6 +35,7 @@ pub(super) struct Member {
     name: ServiceName,
     /// Device and inode number of the executable.
     file: Option<(u64, u64)>,
+    image: Option<ExecImage>,
 }
 
 impl Instance {
@@ -102,12 +103,15 @@ impl Member {
                 let text = process.read_inside(path, MANIFEST_BYTES)?;
                 Some(String::from_utf8_lossy(&text).into_owned())
             },
+            exists: &|path| process.exists_inside(path),
+            contains_runtime: program.in_executable,
         };
         let given = environment.service_name.as_deref().and_then(presentable);
         let name = given.map_or_else(|| program.runtime.name_service(&launch), |name| ServiceName::Known(name.into()));
         Self {
             command: launch.called().and_then(presentable).map(Into::into),
             file: file.map(|metadata| (metadata.dev(), metadata.ino())),
+            image: process.exec_image(),
             executable,
             program,
             environment,
@@ -122,9 +126,12 @@ impl Member {
             && self.file == parent.file
             && match (&self.name, &parent.name) {
                 (ServiceName::Worker(_), _) => true,
+                // A process that executed a program itself is not part of its parent's service. A supervisor in Python
+                // starts services in Python.
+                (ServiceName::Titled, _) | (ServiceName::Known(_), ServiceName::Titled) => {
+                    self.image.is_some() && self.image == parent.image
+                }
                 (ServiceName::Known(name), ServiceName::Known(parent)) => name == parent,
-                // A master whose title says less than those of its workers.
-                (ServiceName::Known(_), ServiceName::Worker(None)) => true,
                 _ => false,
             }
     }
@@ -132,7 +139,7 @@ impl Member {
     fn name(&self) -> Option<CompactString> {
         match &self.name {
             ServiceName::Known(name) | ServiceName::Worker(Some(name)) => Some(name.clone()),
-            ServiceName::Worker(None) | ServiceName::Unknown => None,
+            ServiceName::Worker(None) | ServiceName::Titled | ServiceName::Unknown => None,
         }
     }
 }

@@ -35,7 +35,7 @@ fn version_in_path(mapped: &Path) -> Option<CompactString> {
 
 /// `dotnet [exec] Shop.dll`, `dotnet run --project Shop.csproj`.
 fn service_name(launch: &Launch<'_>) -> ServiceName {
-    let CommandLine::Arguments(arguments) = launch.command_line() else { return ServiceName::Worker(None) };
+    let CommandLine::Arguments(arguments) = launch.command_line() else { return ServiceName::Titled };
     let assembly = arguments.iter().find(|argument| argument.ends_with(".dll")).copied();
     match assembly.or_else(|| option(&arguments, &["--project"])) {
         // Dots are part of the name, as in Shop.Api.dll. Only the extension goes.

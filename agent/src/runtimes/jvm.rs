@@ -1,5 +1,7 @@
 //! The JVM. A service is named after its Spring application name, its jar without the version, or its main class.
 
+mod argument_files;
+
 use std::path::Path;
 
 use compact_str::{CompactString, format_compact};
@@ -23,10 +25,13 @@ pub(super) const JVM: Runtime = Runtime {
     )],
     interprets: true,
     service_name,
-    variables: &["SPRING_APPLICATION_NAME"],
+    variables: &["SPRING_APPLICATION_NAME", JDK_JAVA_OPTIONS],
     sdk_language: Some("java"),
     ..Runtime::COMPILED
 };
+
+/// The launcher puts the options in this variable before those of the command line.
+const JDK_JAVA_OPTIONS: &str = "JDK_JAVA_OPTIONS";
 
 /// `JAVA_VERSION` in the file `release` of a JDK or JRE.
 fn version_in_release(release: &str) -> Option<CompactString> {
@@ -34,13 +39,15 @@ fn version_in_release(release: &str) -> Option<CompactString> {
     (!version.is_empty() && version.len() <= 64).then(|| version.into())
 }
 
-/// Options that take the next argument as their value.
-const WITH_VALUE: [&str; 15] = [
+/// The options that take the next argument as their value (java(1); `IsWhiteSpaceOption` in the JDK's launcher). All
+/// others have it attached.
+const WITH_VALUE: [&str; 16] = [
     "--add-exports",
     "--add-modules",
     "--add-opens",
     "--add-reads",
     "--class-path",
+    "--enable-native-access",
     "--limit-modules",
     "--module-path",
     "--patch-module",
@@ -57,7 +64,9 @@ const SPRING_LAUNCHERS: [&str; 3] = ["JarLauncher", "PropertiesLauncher", "WarLa
 
 fn service_name(launch: &Launch<'_>) -> ServiceName {
     // A JVM does not write over its arguments.
-    let CommandLine::Arguments(arguments) = launch.command_line() else { return ServiceName::Worker(None) };
+    let CommandLine::Arguments(arguments) = launch.command_line() else { return ServiceName::Titled };
+    let arguments = argument_files::expand(launch, &arguments, launch.variable(JDK_JAVA_OPTIONS).unwrap_or_default());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let property = |name: &str| {
         arguments.iter().find_map(|argument| argument.strip_prefix("-D")?.strip_prefix(name)?.strip_prefix('='))
     };
@@ -81,6 +90,7 @@ fn service_name(launch: &Launch<'_>) -> ServiceName {
     }
 }
 
+/// What a command line runs.
 #[derive(Clone, Copy)]
 enum Main<'a> {
     Jar(&'a str),
@@ -101,8 +111,9 @@ fn main<'a>(arguments: &[&'a str]) -> Option<(Main<'a>, usize)> {
                 return Some((Main::Class(module.rsplit('/').next().unwrap_or(module)), at));
             }
             option if WITH_VALUE.contains(&option) => at += 2,
-            // @ is a file of more arguments.
-            option if option.starts_with(['-', '@']) => at += 1,
+            option if option.starts_with('-') => at += 1,
+            // A file of arguments that could not be read. What follows may be an argument of the application.
+            file if file.starts_with('@') => return None,
             source if source.ends_with(".java") => return Some((Main::Jar(source), at)),
             class => return Some((Main::Class(class), at)),
         }
@@ -170,13 +181,39 @@ mod tests {
     #[case::class_that_says_little(&["java", "-classpath", "x", "com.example.shop.Main"], "shop.Main")]
     #[case::module(&["java", "-p", "mods", "-m", "com.example.shop/com.example.shop.ShopServer"], "ShopServer")]
     #[case::source(&["java", "Shop.java"], "Shop")]
-    #[case::argument_file(&["java", "@jvm.options", "kafka.Kafka", "server.properties"], "Kafka")]
     #[case::tomcat(&["java", "-cp", "bootstrap.jar", "org.apache.catalina.startup.Bootstrap", "start"], "tomcat")]
     #[case::spring_argument(&["java", "-jar", "app.jar", "--spring.application.name=shop"], "shop")]
     #[case::spring_property(&["java", "-Dspring.application.name=shop", "-jar", "app.jar"], "shop")]
     #[case::otel_property(&["java", "-javaagent:otel.jar", "-Dotel.service.name=shop", "-jar", "app.jar"], "shop")]
     fn java_is_named_after_its_jar_or_class(#[case] command: &[&str], #[case] name: &str) {
         assert_eq!(named(&JVM, JAVA, command, "/srv/depot", &[]), ServiceName::of(name));
+    }
+
+    /// Issue 7, fault 3.
+    #[rstest]
+    #[case::argument_files(&["java", "@user_args.txt", "@unix_args.txt", "nogui"], "ShopServer")]
+    #[case::option_with_value(&["java", "--enable-native-access", "ALL-UNNAMED", "-jar", "app.jar"], "app")]
+    fn an_argument_is_not_a_class(#[case] command: &[&str], #[case] name: &str) {
+        let files = [
+            ("/srv/depot/user_args.txt", "# -Xmx4G\n"),
+            ("/srv/depot/unix_args.txt", "-cp \"lib/a b.jar\"\n-Dx=y com.example.ShopServer --target 'a b'"),
+        ];
+        assert_eq!(named(&JVM, JAVA, command, "/srv/depot", &files), ServiceName::of(name));
+    }
+
+    /// Issue 7, fault 3.
+    #[test]
+    fn an_unreadable_argument_file_makes_the_class_unknown() {
+        let command = ["java", "@user_args.txt", "s3cret"];
+        assert_eq!(named(&JVM, JAVA, &command, "/srv/depot", &[]), ServiceName::Unknown);
+    }
+
+    /// Issue 7, fault 3.
+    #[test]
+    fn options_of_the_environment_are_read() {
+        let variables = [(JDK_JAVA_OPTIONS, "-Xmx1g -Dspring.application.name=shop")];
+        let found = named_in(&JVM, JAVA, None, &["java", "-jar", "app.jar"], "/", &[], &variables);
+        assert_eq!(found, ServiceName::of("shop"));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Launch<'a> {
     pub variables: &'a Variables,
     /// Reads a small text file in the process's root. None if there is no such file.
     pub read: &'a dyn Fn(&Path) -> Option<String>,
+    /// Whether there is a file or folder at a path in the process's root.
+    pub exists: &'a dyn Fn(&Path) -> bool,
+    /// The executable contains the runtime, though it has another name. So it may be the interpreter, renamed.
+    pub contains_runtime: bool,
 }
 
 impl fmt::Debug for Launch<'_> {
@@ -46,6 +50,9 @@ pub enum ServiceName {
     /// The process is a worker of its parent, if that runs the same executable. Its service has this name, or else the
     /// parent's.
     Worker(Option<CompactString>),
+    /// A title hides the command line. The process is a worker of its parent if it was forked from it. If it executed a
+    /// program itself, its service is unknown.
+    Titled,
     Unknown,
 }
 
@@ -112,6 +119,13 @@ impl<'a> Launch<'a> {
         self.started_by.filter(|path| !is_interpreter(path))?.to_str()
     }
 
+    /// Whether an executable that contains the runtime was given a file to run.
+    pub(super) fn runs_a_file(&self) -> bool {
+        let CommandLine::Arguments(arguments) = self.command_line() else { return false };
+        let mut words = arguments.iter().filter(|argument| !argument.starts_with('-'));
+        self.contains_runtime && words.any(|word| word.contains('.') && (self.exists)(&self.absolute(word)))
+    }
+
     /// The value of an environment variable, which a row of the table must list.
     pub(super) fn variable(&self, name: &str) -> Option<&'a str> {
         self.variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.as_str())
@@ -153,6 +167,8 @@ mod tests {
             working_directory: None,
             variables: &[],
             read: &|_| None,
+            exists: &|_| false,
+            contains_runtime: false,
         }
     }
 

@@ -36,7 +36,7 @@ fn service_name(launch: &Launch<'_>) -> ServiceName {
             Some("www") => ServiceName::Worker(None),
             Some(pool) => ServiceName::Worker(presentable(pool).map(Into::into)),
             None if name.starts_with("php-fpm") => ServiceName::of("php-fpm"),
-            None => launch.script().map_or(ServiceName::Worker(None), |path| script(launch, path)),
+            None => launch.script().map_or(ServiceName::Titled, |path| script(launch, path)),
         },
         CommandLine::Arguments(_) if name.starts_with("php-fpm") => ServiceName::of("php-fpm"),
         CommandLine::Arguments(arguments) => {

@@ -18,7 +18,7 @@ pub(super) const PYTHON: Runtime = Runtime {
     interprets: true,
     service_name,
     hosts: &["uwsgi"],
-    variables: &["FLASK_APP", "DJANGO_SETTINGS_MODULE"],
+    variables: &["FLASK_APP", "DJANGO_SETTINGS_MODULE", GUNICORN_CMD_ARGS],
     sdk_language: Some("python"),
     runtime_name: Some("cpython"),
     ..Runtime::COMPILED
@@ -33,6 +33,10 @@ pub(super) const PYPY: Runtime = Runtime {
     ..PYTHON
 };
 
+/// gunicorn's variable with more options.
+const GUNICORN_CMD_ARGS: &str = "GUNICORN_CMD_ARGS";
+/// Names of modules that say nothing about the application.
+const CONVENTIONS: [&str; 4] = ["app", "asgi", "main", "wsgi"];
 /// Options of the servers below that take no value.
 const FLAGS: [&str; 26] = [
     "--access-log",
@@ -128,7 +132,7 @@ fn script(launch: &Launch<'_>, path: &str, arguments: &[&str]) -> ServiceName {
 /// What a known tool runs. None if the tool is not known.
 fn tool_run(launch: &Launch<'_>, tool: &str, arguments: &[&str]) -> Option<ServiceName> {
     let found = match tool {
-        "gunicorn" => option(arguments, &["-n", "--name"]).map(str::to_owned).or_else(|| served(launch, arguments)),
+        "gunicorn" => gunicorn(launch, arguments),
         "uvicorn" | "hypercorn" | "daphne" | "granian" | "waitress-serve" | "waitress" => served(launch, arguments),
         "flask" => option(arguments, &["-A", "--app"])
             .or(launch.variable("FLASK_APP"))
@@ -159,6 +163,29 @@ fn tool_run(launch: &Launch<'_>, tool: &str, arguments: &[&str]) -> Option<Servi
     Some(ServiceName::of(found.as_deref().unwrap_or(tool)))
 }
 
+/// gunicorn reads its command line, then `GUNICORN_CMD_ARGS`, then a configuration file.
+fn gunicorn(launch: &Launch<'_>, arguments: &[&str]) -> Option<String> {
+    let environment: Vec<&str> =
+        launch.variable(GUNICORN_CMD_ARGS).unwrap_or_default().split_ascii_whitespace().collect();
+    let given = |names: &[&str]| option(arguments, names).or_else(|| option(&environment, names));
+    let file = given(&["-c", "--config"]).unwrap_or("gunicorn.conf.py");
+    let configuration = (launch.read)(&launch.absolute(file)).unwrap_or_default();
+    let name = given(&["-n", "--name"]).or_else(|| setting(&configuration, "proc_name")).map(str::to_owned);
+    let application = |found: &str| application(launch, found);
+    name.or_else(|| served(launch, arguments))
+        .or_else(|| served(launch, &environment))
+        .or_else(|| setting(&configuration, "wsgi_app").map(application))
+}
+
+/// The text that a configuration file in Python assigns to a variable: `wsgi_app = "shop:app"`.
+fn setting<'a>(configuration: &'a str, name: &str) -> Option<&'a str> {
+    configuration.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.trim_start().strip_prefix('=')?.trim_start();
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        value[1..].split_once(quote).map(|(text, _)| text).filter(|text| !text.is_empty())
+    })
+}
+
 /// The application that a WSGI or ASGI server runs: `shop.wsgi:application`.
 fn served(launch: &Launch<'_>, arguments: &[&str]) -> Option<String> {
     let words: Vec<&str> = positional(arguments, &FLAGS).map(|(_, word)| word).collect();
@@ -185,7 +212,7 @@ fn application(launch: &Launch<'_>, given: &str) -> String {
     let module = if module.contains('/') || module.ends_with(".py") { stem(module) } else { module };
     match module.rsplit_once('.') {
         Some((package, "wsgi" | "asgi" | "celery")) => package.to_owned(),
-        None if matches!(module, "wsgi" | "asgi") => launch.project().unwrap_or(module).to_owned(),
+        None if CONVENTIONS.contains(&module) => launch.project().unwrap_or(module).to_owned(),
         _ => module.to_owned(),
     }
 }
@@ -200,7 +227,7 @@ fn titled(launch: &Launch<'_>, title: &str) -> ServiceName {
     // gunicorn: master [shop:app]
     if let Some(title) = title.strip_prefix("gunicorn:") {
         let shown = title.rsplit_once('[').and_then(|(_, rest)| rest.strip_suffix(']'));
-        return shown.map_or(ServiceName::Worker(None), |shown| ServiceName::of(&application(launch, shown)));
+        return shown.map_or(ServiceName::Titled, |shown| ServiceName::of(&application(launch, shown)));
     }
     // [celeryd: celery@host:ForkPoolWorker-1] -active- (worker -A shop)
     if title.starts_with("[celery") {
@@ -208,12 +235,12 @@ fn titled(launch: &Launch<'_>, title: &str) -> ServiceName {
         let arguments: Vec<&str> = command.split_ascii_whitespace().collect();
         return match tool_run(launch, "celery", &arguments) {
             Some(ServiceName::Known(name)) if name != format_compact!("celery") => ServiceName::Known(name),
-            _ => ServiceName::Worker(None),
+            _ => ServiceName::Titled,
         };
     }
     match launch.script() {
         Some(path) if !path.ends_with("/gunicorn") => script(launch, path, &[]),
-        _ => ServiceName::Worker(None),
+        _ => ServiceName::Titled,
     }
 }
 
@@ -276,10 +303,28 @@ mod tests {
     #[case::module_missing(&["python3", "-m"], ServiceName::Unknown)]
     #[case::spawned_worker(&["python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"], ServiceName::Worker(None))]
     #[case::resource_tracker(&["python3", "-sc", "from multiprocessing.resource_tracker import main;main(5)"], ServiceName::Worker(None))]
-    #[case::title_of_its_own(&["shop: waiting for work"], ServiceName::Worker(None))]
-    #[case::title_of_celery_without(&["[celeryd: celery@host:ForkPoolWorker-1]"], ServiceName::Worker(None))]
+    #[case::title_of_its_own(&["shop: waiting for work"], ServiceName::Titled)]
+    #[case::title_of_celery_without(&["[celeryd: celery@host:ForkPoolWorker-1]"], ServiceName::Titled)]
     fn python_without_a_script_is_unknown(#[case] command: &[&str], #[case] judgement: ServiceName) {
         assert_eq!(named(&PYTHON, "/usr/bin/python3.11", command, "/srv/depot", &[]), judgement);
+    }
+
+    /// Issue 7, fault 3.
+    #[rstest]
+    #[case::conventional_module(&["python", "/venv/bin/uvicorn", "main:app"], &[], &[], "depot")]
+    #[case::configuration(&["python", "/venv/bin/gunicorn"], &[("/srv/depot/gunicorn.conf.py", "workers = 4\nwsgi_app = 'shop.web:app'\n")], &[], "shop.web")]
+    #[case::configuration_by_option(&["python", "/venv/bin/gunicorn", "-c", "conf/g.py"], &[("/srv/depot/conf/g.py", "wsgi_app=\"shop:app\" # all\n")], &[], "shop")]
+    #[case::name_in_configuration(&["python", "/venv/bin/gunicorn", "web:app"], &[("/srv/depot/gunicorn.conf.py", "proc_name = \"shop\"")], &[], "shop")]
+    #[case::environment(&["python", "/venv/bin/gunicorn", "web:app"], &[], &[(GUNICORN_CMD_ARGS, "--workers=3 --name=shop")], "shop")]
+    #[case::command_line_first(&["python", "/venv/bin/gunicorn", "--name", "shop", "web:app"], &[], &[(GUNICORN_CMD_ARGS, "--name other")], "shop")]
+    fn an_application_server_is_named_by_its_configuration(
+        #[case] command: &[&str],
+        #[case] files: &[(&str, &str)],
+        #[case] variables: &[(&'static str, &str)],
+        #[case] name: &str,
+    ) {
+        let found = named_in(&PYTHON, "/usr/bin/python3.11", None, command, "/srv/depot", files, variables);
+        assert_eq!(found, ServiceName::of(name));
     }
 
     #[test]
@@ -287,7 +332,7 @@ mod tests {
         let run = ["python3", "/venv/bin/flask", "run"];
         let python = "/usr/bin/python3.11";
         let by_file = named(&PYTHON, python, &run, "/srv/depot", &[("/srv/depot/app.py", "")]);
-        assert_eq!(by_file, ServiceName::of("app"));
+        assert_eq!(by_file, ServiceName::of("depot"));
         let variables = [("FLASK_APP", "shop/web.py")];
         let by_environment = named_in(&PYTHON, python, None, &run, "/srv/depot", &[], &variables);
         assert_eq!(by_environment, ServiceName::of("web"));
@@ -300,7 +345,7 @@ mod tests {
             named_in(&PYTHON, "/usr/bin/python3.11", Some(script), &title, "/", &[], &[])
         };
         assert_eq!(judge("/srv/shop/checkout.py"), ServiceName::of("checkout"));
-        assert_eq!(judge("/usr/bin/python3"), ServiceName::Worker(None));
+        assert_eq!(judge("/usr/bin/python3"), ServiceName::Titled);
     }
 
     #[rstest]

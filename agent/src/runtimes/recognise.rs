@@ -31,6 +31,8 @@ pub struct Program {
     /// The runtime's version, or the beginning of it.
     pub version: Option<CompactString>,
     pub work: Work,
+    /// The executable itself contains the runtime, not a library.
+    pub in_executable: bool,
 }
 
 /// Recognises programs, and remembers what was found in each executable.
@@ -121,7 +123,12 @@ impl Seen<'_> {
     fn judge(&self) -> Program {
         let (runtime, library) = self.runtime();
         let marked = self.executable.marked.as_ref().filter(|marked| marked.runtime == runtime);
-        Program { runtime, version: self.version(runtime, marked, library), work: self.work(runtime, marked) }
+        Program {
+            runtime,
+            version: self.version(runtime, marked, library),
+            work: self.work(runtime, marked),
+            in_executable: marked.is_some(),
+        }
     }
 
     /// The runtime, and the library in which it was found if it was found in one.

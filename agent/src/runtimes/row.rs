@@ -140,11 +140,14 @@ impl Runtime {
     #[must_use]
     pub fn name_service(&self, launch: &Launch<'_>) -> ServiceName {
         let executable = file_name(launch.executable);
-        // A server that contains an interpreter is still that server: apache2 with mod_php.
         if self.is_named(executable) || self.hosts.iter().any(|host| executable.starts_with(host)) {
-            (self.service_name)(launch)
-        } else {
-            compiled::service_name(launch)
+            return (self.service_name)(launch);
+        }
+        // A server that contains an interpreter is still that server: apache2 with mod_php. A renamed interpreter is
+        // recognised by the script that it runs.
+        match launch.runs_a_file().then(|| (self.service_name)(launch)) {
+            Some(name @ ServiceName::Known(_)) => name,
+            _ => compiled::service_name(launch),
         }
     }
 }

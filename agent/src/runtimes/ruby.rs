@@ -70,7 +70,7 @@ fn titled(launch: &Launch<'_>, title: &str) -> ServiceName {
         // sidekiq 7.2.0 shop [0 of 5 busy]
         "sidekiq" => job_runner(title.split(' ').nth(2).filter(|tag| !tag.starts_with('[')).or(launch.project())),
         tool if SERVERS.contains(&tool) => ServiceName::of(launch.project().unwrap_or(tool)),
-        _ => launch.script().map_or(ServiceName::Worker(None), |path| script(launch, path)),
+        _ => launch.script().map_or(ServiceName::Titled, |path| script(launch, path)),
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     #[case::title_of_puma_without_tag(&["puma 6.4.2 (tcp://0.0.0.0:9292)"], ServiceName::of("shop"))]
     #[case::title_of_sidekiq(&["sidekiq 7.2.0 depot [0 of 5 busy]"], ServiceName::of("depot-sidekiq"))]
     #[case::title_of_unicorn(&["unicorn worker[0] -c config/unicorn.rb"], ServiceName::of("shop"))]
-    #[case::title_of_its_own(&["waiting for work"], ServiceName::Worker(None))]
+    #[case::title_of_its_own(&["waiting for work"], ServiceName::Titled)]
     #[case::code(&["ruby", "-e", "serve"], ServiceName::Unknown)]
     #[case::standard_input(&["ruby"], ServiceName::Unknown)]
     fn ruby_is_named_after_its_script_or_project(#[case] command: &[&str], #[case] judgement: ServiceName) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::launch::{Launch, ServiceName};
+use super::paths::file_name;
 use super::row::Runtime;
 
 /// What a row says about a command line. A path in `files` holds the text after it.
@@ -38,5 +39,7 @@ pub(super) fn named_in(
         working_directory: Some(Path::new(folder)),
         variables: &variables,
         read: &read,
+        exists: &|path| read(path).is_some(),
+        contains_runtime: !runtime.is_named(file_name(executable.as_ref())),
     })
 }

@@ -8,7 +8,7 @@ pub(super) fn service_name(launch: &Launch<'_>, values: fn(&str) -> Option<usize
     let arguments = match launch.command_line() {
         CommandLine::Arguments(arguments) => arguments,
         CommandLine::Title(_) => {
-            return launch.script().map_or(ServiceName::Worker(None), ServiceName::of_script);
+            return launch.script().map_or(ServiceName::Titled, ServiceName::of_script);
         }
     };
     let mut arguments = arguments.into_iter();

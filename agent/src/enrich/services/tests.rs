@@ -172,6 +172,25 @@ fn a_supervisor_is_not_the_master_of_what_it_starts() {
     assert_ne!(attribute(&child, "service.instance.id"), attribute(&parent, "service.instance.id"));
 }
 
+/// Issue 7, fault 19: supervisord is a Python program too.
+#[test]
+fn a_service_with_a_title_does_not_take_the_name_of_its_supervisor() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = script(folder.path(), "checkout.py", &MASTER.replace("if os.fork() == 0:", "if True:"));
+    let start = "import subprocess, sys\nsubprocess.run([sys.executable, *sys.argv[1:]])";
+    let parent = script(folder.path(), "supervisor.py", start);
+    let arguments = [parent.as_path(), child.as_path(), "card 4111".as_ref(), "room for a title".as_ref()];
+    let supervisor = Running::new(Command::new("python3").args(arguments).env_remove("OTEL_SERVICE_NAME"));
+    let child: u32 = supervisor.line.parse().unwrap();
+    assert_eq!(Process::open(child).unwrap().arguments(), ["card 4111"], "the title was written");
+
+    let mut services = services();
+    let (child, parent) = (services.of(child, "python3"), services.of(supervisor.pid(), "python3"));
+    assert_eq!(parent.name, "supervisor");
+    assert!(child.name.starts_with("unknown_service:python"), "{child:?}");
+    assert_ne!(attribute(&child, "service.instance.id"), attribute(&parent, "service.instance.id"));
+}
+
 #[test]
 fn a_process_is_remembered_after_its_end() {
     let folder = tempfile::tempdir().unwrap();

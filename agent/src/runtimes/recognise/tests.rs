@@ -82,7 +82,8 @@ fn a_program_is_recognised_by_the_libraries_that_are_mapped(
 fn proof_outranks_the_name_and_hints_do_not() {
     let marked = |proven| Marked { runtime: &GO, proven, version: Some("go1.26.8".into()), work: None };
     let executable = |proven| Executable { marked: Some(marked(proven)), ..Executable::default() };
-    let expected = Program { runtime: &GO, version: Some("go1.26.8".into()), work: Work::Scheduler };
+    let expected =
+        Program { runtime: &GO, version: Some("go1.26.8".into()), work: Work::Scheduler, in_executable: true };
     assert_eq!(judged("/opt/node", &executable(true), &[], None, &[]), expected);
     assert_eq!(judged("/opt/node", &executable(false), &[], None, &[]).runtime, &NODE);
     assert_eq!(judged("/opt/shop", &executable(false), &[], None, &[]).runtime, &GO);
