@@ -16,9 +16,15 @@ pub(crate) struct Look {
     pub(crate) colour: bool,
 }
 
-const NARROWEST: usize = 60;
+/// Narrower terminals get a heading of two lines.
+const NARROW: usize = 60;
+/// What columns keep on a narrow terminal. Lines of a terminal with fewer than 31 columns wrap.
+const SHORTEST_NAME: usize = 10;
+const SHORTEST_SERVICE: usize = 6;
 const LONGEST_SERVICE: usize = 20;
 const LONGEST_ERROR: usize = 24;
+/// "✗ 503". The mark and the name in red remain without the column.
+const SHORTEST_ERROR: usize = 5;
 /// "999.9 ms", right-aligned.
 const DURATION: usize = 9;
 /// A shorter bar would show nothing.
@@ -45,7 +51,7 @@ struct Row<'a> {
 
 /// The text of one trace, ending in an empty line.
 pub(super) fn trace(spans: &[Span], look: Look) -> String {
-    let width = look.width.max(NARROWEST);
+    let width = look.width;
     let start = spans.iter().map(|span| span.start).min().unwrap_or(0);
     let end = spans.iter().map(|span| span.end).max().unwrap_or(0);
     let mut services: Vec<&str> = Vec::new();
@@ -58,13 +64,9 @@ pub(super) fn trace(spans: &[Span], look: Look) -> String {
     let names: Vec<String> = rows.iter().map(name).collect();
     let errors: Vec<String> = rows.iter().map(|row| row.span.map(error).unwrap_or_default()).collect();
 
-    // Two spaces stand between columns.
-    let name_width = names.iter().map(|name| length(name)).max().unwrap_or(0).min(width / 2);
-    let service_width = services.iter().map(|s| length(&clean(s))).max().unwrap_or(0).min(LONGEST_SERVICE);
-    let error_width = errors.iter().map(|error| length(error)).max().unwrap_or(0).min(LONGEST_ERROR);
-    let error_column = if error_width == 0 { 0 } else { 2 + error_width };
-    let bar_width = width.saturating_sub(name_width + 2 + service_width + 2 + 2 + DURATION + error_column);
-    let bar_width = if bar_width < SHORTEST_BAR { 0 } else { bar_width };
+    let longest = |texts: &[String]| texts.iter().map(|text| length(text)).max().unwrap_or(0);
+    let service_names: Vec<String> = services.iter().map(|service| clean(service)).collect();
+    let columns = Columns::fit(width, longest(&names), longest(&service_names), longest(&errors));
 
     let paint = |code: &str, text: &str| {
         if look.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
@@ -72,7 +74,8 @@ pub(super) fn trace(spans: &[Span], look: Look) -> String {
     let mut out = String::new();
     let trace_id = spans.first().map(|span| span.trace_id.to_string()).unwrap_or_default();
     let heading = format!(
-        "trace {trace_id}  {}  {}, {}, {}",
+        "trace {trace_id}{}{}  {}, {}, {}",
+        if width < NARROW { "\n" } else { "  " },
         time_of_day(start),
         counted(spans.len(), "span"),
         counted(services.len(), "service"),
@@ -80,28 +83,71 @@ pub(super) fn trace(spans: &[Span], look: Look) -> String {
     );
     let _ = writeln!(out, "{}", paint(BOLD, &heading));
     for ((row, name), error) in rows.iter().zip(&names).zip(&errors) {
-        let name = padded(name, name_width);
+        let name = padded(name, columns.name);
         let Some(span) = row.span else {
             let _ = writeln!(out, "{}", paint(DIM, name.trim_end()));
             continue;
         };
-        let service = padded(&clean(&span.service.name), service_width);
+        let service = padded(&clean(&span.service.name), columns.service);
         let place = services.iter().position(|service| *service == span.service.name).unwrap_or(0);
         let colour = SERVICE_COLOURS[place % SERVICE_COLOURS.len()];
         let name = if error.is_empty() { name } else { paint(RED, &name) };
         let _ = write!(out, "{name}  {}  ", paint(colour, &service));
-        if bar_width > 0 {
-            let bar = bar(span, start, end, bar_width);
+        if columns.bar > 0 {
+            let bar = bar(span, start, end, columns.bar);
             let _ = write!(out, "{}", paint(if error.is_empty() { colour } else { RED }, &bar));
         }
         let _ = write!(out, "  {:>DURATION$}", duration(span.end.saturating_sub(span.start)));
-        if !error.is_empty() {
-            let _ = write!(out, "  {}", paint(RED, shortened(error, error_width).as_str()));
+        if !error.is_empty() && columns.error > 0 {
+            let _ = write!(out, "  {}", paint(RED, shortened(error, columns.error).as_str()));
         }
         out.push('\n');
     }
     out.push('\n');
     out
+}
+
+/// The widths of the columns. Two spaces stand between columns.
+struct Columns {
+    name: usize,
+    service: usize,
+    bar: usize,
+    /// 0 for no column.
+    error: usize,
+}
+
+impl Columns {
+    /// Fits columns with texts of these lengths into `width`. First the bar goes, then the columns become shorter.
+    fn fit(width: usize, name: usize, service: usize, error: usize) -> Self {
+        let mut columns = Self {
+            name: name.min(width / 2),
+            service: service.min(LONGEST_SERVICE),
+            bar: 0,
+            error: error.min(LONGEST_ERROR),
+        };
+        let used = columns.used();
+        if used + SHORTEST_BAR <= width {
+            columns.bar = width - used;
+            return columns;
+        }
+        let mut excess = used.saturating_sub(width);
+        for (column, shortest) in
+            [(&mut columns.service, SHORTEST_SERVICE), (&mut columns.name, SHORTEST_NAME), (&mut columns.error, 0)]
+        {
+            let shorter = column.saturating_sub(excess).max(shortest.min(*column));
+            excess -= *column - shorter;
+            *column = shorter;
+        }
+        if columns.error < SHORTEST_ERROR {
+            columns.error = 0;
+        }
+        columns
+    }
+
+    fn used(&self) -> usize {
+        let error = if self.error == 0 { 0 } else { 2 + self.error };
+        self.name + 2 + self.service + 2 + 2 + DURATION + error
+    }
 }
 
 /// The spans in the order of their lines. Children follow their parent by start time. Spans whose parent is missing come
@@ -335,6 +381,21 @@ server GET /users/{id}             shop   ━━━━━━━━━━━━�
         let drawn = trace(&spans, PLAIN);
         assert_eq!(drawn.lines().filter(|line| line.contains("call")).count(), 1000);
         assert!(drawn.lines().skip(1).all(|line| length(line) <= PLAIN.width), "{drawn}");
+    }
+
+    /// Issue 7, fault 23.
+    #[rstest]
+    fn lines_fit_into_the_width(#[values(31, 40, 59, 60, 75, 100, 200)] width: usize) {
+        let shop = service("a-service-with-a-long-name");
+        let failed = Span { status: Status::error("a long reason of the failure"), ..sample::span(1, &shop) };
+        let named = call(2, 1, "SELECT a, b, c FROM a_table_with_a_long_name", &shop, 0, 1);
+        let drawn = trace(&[failed, named], Look { width, colour: false });
+        // The heading is one line from 60 columns on, and the trace's id is never cut.
+        let lines = drawn.lines().skip(if width < NARROW { 2 } else { 1 });
+        for line in lines {
+            assert!(length(line) <= width, "{drawn}");
+        }
+        assert!(drawn.contains("server"), "{drawn}");
     }
 
     #[test]
