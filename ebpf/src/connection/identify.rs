@@ -7,11 +7,11 @@ use onlooker_common::selection::ListeningPort;
 use crate::kernel::sock::{AF_UNIX, Sock};
 use crate::maps::LISTENERS;
 use crate::state::connection::Connection;
-use crate::state::stream::bit;
+use crate::state::stream::{Direction, bit};
 
-/// Finds cookie and role. `read`: the bytes that the first operation read, if it was a read.
-#[inline(always)]
-pub fn identify(sock: Sock, connection: Connection, family: u16, read: Option<u32>) {
+/// Finds cookie and role, at an operation that moved `length` bytes in `direction`.
+#[inline(never)]
+pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Direction, length: u32) {
     // SAFETY: no arguments.
     let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
     let stream = connection.stream();
@@ -34,7 +34,7 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, read: Option<u3
             if family != AF_UNIX && stream.role() == role::CLIENT {
                 stream.set(bit::GUESSED);
             }
-            let first = family == AF_UNIX || read.is_some_and(|length| sock.was_first_read(length));
+            let first = family == AF_UNIX || (direction == Direction::Ingress && sock.was_first_read(length));
             if first {
                 stream.set(bit::FROM_START);
             }

@@ -13,7 +13,7 @@ use crate::state::connection::Connection;
 use crate::state::stream::bit;
 
 /// Reports a change, with everything that is known about the connection. Returns whether the ring had room.
-#[inline(always)]
+#[inline(never)]
 pub fn report(sock: Sock, connection: Connection, change: u32) -> bool {
     let stream = connection.stream();
     let family = sock.family();

@@ -7,17 +7,21 @@ use onlooker_common::connection::role;
 use onlooker_common::kind;
 use onlooker_common::segment::{Segment, flag};
 
-use crate::state::stream::Stream;
+use crate::state::stream::{Place, Stream};
+use crate::work::units::Unit;
 
 /// What a record says about its operation. The rest comes from the stream's state.
 ///
-/// Without padding: the verifier wants every byte to be initialised.
+/// It is filled as soon as values are known, so that they are on the stack once. It has no padding, because the verifier
+/// wants every byte to be initialised.
 #[repr(C)]
 pub struct Moved {
     pub time: u64,
+    /// When a send that waited for buffer space began; 0 if unknown.
     pub began: u64,
     pub position: u64,
     pub opposite: u64,
+    /// For a unix socket: the peer's cookie.
     pub peer: u64,
     pub unit: [u64; 2],
     pub unit_kind: u32,
@@ -26,6 +30,27 @@ pub struct Moved {
     pub added: u32,
     pub tgid: u32,
     pub tid: u32,
+}
+
+impl Moved {
+    /// `length` bytes at `place`, by the unit of work `unit` of the thread `tid`.
+    #[inline(always)]
+    pub fn new(length: u32, place: Place, unit: Unit, tgid: u32, tid: u32) -> Self {
+        Self {
+            time: 0,
+            began: 0,
+            position: place.position,
+            opposite: place.opposite,
+            peer: 0,
+            unit: unit.words,
+            unit_kind: unit.kind,
+            length,
+            flags: 0,
+            added: u32::from(place.added),
+            tgid,
+            tid,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Moved>() == 80);

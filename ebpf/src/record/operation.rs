@@ -16,40 +16,32 @@ use crate::maps::{RAISED, RAISED_PROCESSES, any_raised, count};
 use crate::record::arguments::{Bytes, Source};
 use crate::record::capture;
 use crate::record::form::Moved;
-use crate::state::stream::{Direction, Place, Stream, bit};
+use crate::state::stream::{Direction, Stream, bit};
 use crate::work::owner::Worker;
-use crate::work::units::Unit;
 
 /// One operation on a stream.
-pub struct Operation {
+pub struct Operation<'moved> {
     pub worker: Worker,
-    pub unit: Unit,
     /// The socket that carries the stream.
     pub socket: FormerSock,
     pub direction: Direction,
-    pub length: u32,
-    pub place: Place,
-    /// The peer's FIN was read. `length` is 0.
+    /// The peer's FIN was read, and no bytes.
     pub fin: bool,
-    /// Bits of `common::segment::flag` that only the caller knows.
-    pub flags: u32,
-    /// When a send that waited for buffer space began; 0 if unknown.
-    pub began: u64,
-    /// For a unix socket: the peer's cookie.
-    pub peer: u64,
+    /// What the caller knows: [`Moved::new`] and the fields that do not apply to every stream.
+    pub moved: &'moved mut Moved,
 }
 
-impl Operation {
+impl Operation<'_> {
     /// Records the operation, with bytes from `source` if some are wanted.
     #[inline(always)]
-    pub fn record(&self, stream: Stream, source: impl Source) {
+    pub fn record(self, stream: Stream, source: impl Source) {
         let egress = self.direction == Direction::Egress;
         let process = self.worker.process;
         let begins = !self.fin && stream.turn(self.direction);
         if self.fin {
             self.worker.input_ended(stream);
         } else {
-            self.worker.moved(stream, self.socket, self.direction, begins, self.place.position);
+            self.worker.moved(stream, self.socket, self.direction, begins, self.moved.position);
         }
         let request_side = stream.role() == role::UNKNOWN || (stream.role() == role::SERVER) != egress;
         if begins {
@@ -57,28 +49,15 @@ impl Operation {
         }
         let wanted = if self.fin { 0 } else { self.wanted(stream.budget()) };
         let source = if wanted == 0 { Bytes::NOWHERE } else { source.bytes() };
-        let moved = Moved {
-            // SAFETY: no arguments.
-            time: unsafe { bpf_ktime_get_ns() },
-            began: self.began,
-            position: self.place.position,
-            opposite: self.place.opposite,
-            peer: self.peer,
-            unit: self.unit.words,
-            unit_kind: self.unit.kind,
-            length: self.length,
-            flags: self.flags
-                | (u32::from(egress) * flag::EGRESS)
-                | (u32::from(begins) * flag::BEGINS)
-                | (u32::from(stream.is(bit::FROM_START)) * flag::FROM_START)
-                | (u32::from(self.fin) * flag::FIN)
-                | (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
-                | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP),
-            added: u32::from(self.place.added),
-            tgid: self.worker.tgid,
-            tid: self.worker.tid,
-        };
-        match capture::segment(&moved, stream, source, wanted) {
+        self.moved.flags |= (u32::from(egress) * flag::EGRESS)
+            | (u32::from(begins) * flag::BEGINS)
+            | (u32::from(stream.is(bit::FROM_START)) * flag::FROM_START)
+            | (u32::from(self.fin) * flag::FIN)
+            | (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
+            | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP);
+        // SAFETY: no arguments.
+        self.moved.time = unsafe { bpf_ktime_get_ns() };
+        match capture::segment(self.moved, stream, source, wanted) {
             Some(captured) => stream.set_budget(stream.budget().saturating_sub(captured)),
             None => count(if begins && request_side { Loss::RingFullRequest } else { Loss::RingFullSegment }),
         }
@@ -110,6 +89,6 @@ impl Operation {
         if wanted > LARGEST_CAPTURE {
             wanted = LARGEST_CAPTURE;
         }
-        if wanted < self.length { wanted } else { self.length }
+        if wanted < self.moved.length { wanted } else { self.moved.length }
     }
 }

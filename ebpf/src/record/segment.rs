@@ -11,6 +11,7 @@ use crate::kernel::sock::{AF_UNIX, Sock};
 use crate::kernel::task::Task;
 use crate::process;
 use crate::record::arguments::SystemCall;
+use crate::record::form::Moved;
 use crate::record::operation::Operation;
 use crate::selected::Selected;
 use crate::state::stream::{Direction, bit};
@@ -60,8 +61,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     let length = result as u32;
     let first = !stream.is(bit::IDENTIFIED);
     if first {
-        let read = if direction == Direction::Ingress { Some(length) } else { None };
-        identify::identify(sock, connection, family, read);
+        identify::identify(sock, connection, family, direction, length);
         if stream.role() == role::CLIENT {
             process::calls(process, tgid);
         }
@@ -71,23 +71,17 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         stream.set(bit::ANNOUNCED);
     }
     let place = positions::place(sock, connection, family, direction, length, first);
-    let mut operation = Operation {
-        worker,
-        unit: thread::unit(process, tid),
-        socket: sock.former(),
-        direction,
-        length,
-        place,
-        fin,
-        flags: u32::from(family == AF_UNIX) * flag::UNIX,
-        began: 0,
-        peer: if family == AF_UNIX { unix_peer(sock) } else { 0 },
-    };
+    let mut moved = Moved::new(length, place, thread::unit(process, tid), tgid, tid);
+    if family == AF_UNIX {
+        moved.flags = flag::UNIX;
+        moved.peer = unix_peer(sock);
+    }
     if direction == Direction::Egress {
-        operation.began = connection.sending_since();
+        moved.began = connection.sending_since();
         connection.set_sending_since(0);
     }
     let is_discarded = direction == Direction::Ingress && flags & MSG_TRUNC != 0;
+    let operation = Operation { worker, socket: sock.former(), direction, fin, moved: &mut moved };
     operation.record(stream, SystemCall { process, task, is_discarded });
     if stream.is(bit::NEW) {
         stream.clear(bit::NEW);
