@@ -1,7 +1,7 @@
 //! The kernel side: the only importer of aya.
 //!
-//! [`Kernel::load`] fits the programs to the running kernel and loads them; [`Kernel::attach`] starts the recorder.
-//! Records come out of the [`ring`]; the few things that are written back go through [`Selection`] and [`Control`].
+//! [`Kernel::load`] adapts the programs to the running kernel, and [`Kernel::attach`] loads and attaches them. Records come
+//! out of the [`ring`]. What is written back goes through [`Selection`] and [`Control`]. [`probes`] is the table of programs.
 
 mod batch;
 pub mod capability;
@@ -10,9 +10,11 @@ mod load;
 mod losses;
 pub mod offsets;
 mod plain;
-mod probes;
+pub mod probes;
 pub mod ring;
 mod selection;
+#[cfg(test)]
+mod stack;
 pub mod tracefs;
 
 use aya::Ebpf;
@@ -23,7 +25,7 @@ pub use load::{Kernel, LoadError, Log, Options};
 pub use losses::Losses;
 pub use selection::Selection;
 
-/// Takes a map out of the object, to be written by one owner.
+/// Takes a map out of the object. Each map has one user.
 fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {
     ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?.try_into()
 }

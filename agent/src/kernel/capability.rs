@@ -1,20 +1,20 @@
-//! What this kernel allows, found by trying: never by its version alone.
+//! What this kernel allows. Found by trying, not by the kernel's version.
 
 use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::load::{Kernel, Options, VMLINUX_BTF};
+use super::load::{Kernel, Options, TRACEFS, VMLINUX_BTF};
 use super::offsets::MissingField;
-use super::probes::{EVENT_LOOPS, LEFTOVERS, LONG_SENDS, Need, PROCESSES, Probes, ProgramSet, RECORDER};
+use super::probes::{self, EVENT_LOOPS, Kind, PROBES, Probe, RECORDER, Without};
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     pub name: &'static str,
     pub verdict: Verdict,
-    /// What was found, or why it is missing and what can be done.
+    /// What was found. If something is missing: why, and what to do.
     pub detail: String,
 }
 
@@ -22,13 +22,13 @@ pub struct Finding {
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Works,
-    /// Tracing works, with less: the detail says what is lost.
+    /// Tracing works, with less. The detail says what is lost.
     Reduced,
-    /// Tracing can't work.
+    /// Tracing cannot work.
     Missing,
 }
 
-/// Everything `onlooker doctor` tells.
+/// The report of `onlooker doctor`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub kernel: String,
@@ -38,7 +38,7 @@ pub struct Report {
     pub missing_fields: Vec<MissingField>,
 }
 
-/// Looks at the running kernel. Loads and attaches the programs with nothing selected, and takes them away again.
+/// Checks the running kernel. Loads and attaches the programs with nothing selected, and detaches them again.
 #[must_use]
 pub fn examine() -> Report {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
@@ -48,11 +48,13 @@ pub fn examine() -> Report {
     match Kernel::load(&Options::default()) {
         Err(error) => findings.push(Finding { name: "load", verdict: Verdict::Missing, detail: error.to_string() }),
         Ok(mut kernel) => {
-            findings.push(Finding { name: "load", verdict: Verdict::Works, detail: "maps are made".to_owned() });
-            findings.push(recorder(&mut kernel));
+            findings.push(Finding { name: "load", verdict: Verdict::Works, detail: "the maps are created".to_owned() });
+            let recorder = kernel.attach().map_err(|error| error.to_string());
             kernel.attach_boundaries();
-            findings
-                .extend([&PROCESSES, &LONG_SENDS, &LEFTOVERS, &EVENT_LOOPS].map(|probes| optional(probes, &kernel)));
+            findings.extend(probes::parts().into_iter().map(|name| match &recorder {
+                Err(error) if name == RECORDER => Finding { name, verdict: Verdict::Missing, detail: error.clone() },
+                _ => part(name, &kernel),
+            }));
             missing_fields.clone_from(&kernel.missing);
         }
     }
@@ -61,7 +63,7 @@ pub fn examine() -> Report {
     Report { kernel: release, architecture: std::env::consts::ARCH, can_trace, findings, missing_fields }
 }
 
-/// Bits by include/uapi/linux/capability.h; none where /proc does not tell.
+/// Bits of include/uapi/linux/capability.h; 0 if /proc cannot be read.
 fn effective_capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()
@@ -70,16 +72,12 @@ fn effective_capabilities() -> u64 {
         .unwrap_or(0)
 }
 
-/// The names of those that are not there.
+/// The names of the missing ones.
 fn lacking(capabilities: u64, needed: &[(u32, &'static str)]) -> Vec<&'static str> {
     const CAP_SYS_ADMIN: u32 = 21;
-    // Before CAP_BPF and CAP_PERFMON it was all of them, and still stands for these two.
-    let stands_for = |bit: u32| bit >= 38 && capabilities & (1 << CAP_SYS_ADMIN) != 0;
-    needed
-        .iter()
-        .filter(|(bit, _)| capabilities & (1 << bit) == 0 && !stands_for(*bit))
-        .map(|(_, name)| *name)
-        .collect()
+    // CAP_BPF and CAP_PERFMON were split off from CAP_SYS_ADMIN, which still includes them.
+    let included = |bit: u32| bit >= 38 && capabilities & (1 << CAP_SYS_ADMIN) != 0;
+    needed.iter().filter(|(bit, _)| capabilities & (1 << bit) == 0 && !included(*bit)).map(|(_, name)| *name).collect()
 }
 
 fn privileges(capabilities: u64) -> Finding {
@@ -88,7 +86,7 @@ fn privileges(capabilities: u64) -> Finding {
     if missing.is_empty() {
         Finding { name: "privileges", verdict: Verdict::Works, detail: "CAP_BPF and CAP_PERFMON".to_owned() }
     } else {
-        let detail = format!("{} missing: run as root, or grant it", missing.join(" and "));
+        let detail = format!("{} missing: run as root, or grant the capability", missing.join(" and "));
         Finding { name: "privileges", verdict: Verdict::Missing, detail }
     }
 }
@@ -99,7 +97,8 @@ fn other_users(capabilities: u64) -> Finding {
     let (verdict, detail) = if missing.is_empty() {
         (Verdict::Works, "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH".to_owned())
     } else {
-        let without = "other users' processes cannot be selected by --exe or --port, nor their services named";
+        let without =
+            "processes of other users cannot be selected by --exe or --port, and their services have no names";
         (Verdict::Reduced, format!("{without}: {} missing", missing.join(" and ")))
     };
     Finding { name: "other users", verdict, detail }
@@ -125,52 +124,60 @@ fn lockdown() -> Finding {
         Some(rest.split_once(']')?.0.to_owned())
     });
     let (verdict, detail) = match mode.as_deref() {
-        Some("confidentiality") => {
-            (Verdict::Missing, "confidentiality: the kernel lets no program read what is traced".to_owned())
+        Some("confidentiality") => (
+            Verdict::Missing,
+            "confidentiality: programs may not read the memory of the kernel or of processes".to_owned(),
+        ),
+        Some(mode) => (Verdict::Works, format!("{mode}: Onlooker uses nothing that this mode forbids")),
+        None => {
+            (Verdict::Works, "unknown, because securityfs is not mounted; the checks below try what matters".to_owned())
         }
-        Some(mode) => (Verdict::Works, format!("{mode}: nothing that Onlooker uses is locked")),
-        None => (Verdict::Works, "not known (securityfs is not mounted): what matters is tried below".to_owned()),
     };
     Finding { name: "lockdown", verdict, detail }
 }
 
-fn recorder(kernel: &mut Kernel) -> Finding {
-    let (verdict, detail) = match kernel.attach() {
-        Ok(()) => (Verdict::Works, kernel.recorder.map(ProgramSet::describe).unwrap_or_default()),
-        Err(error) => (Verdict::Missing, error.to_string()),
+/// One part of [`PROBES`]: which programs are attached, and what is lost without the others.
+fn part(name: &'static str, kernel: &Kernel) -> Finding {
+    let rows = || PROBES.iter().filter(|probe| probe.part == name);
+    let reason = |probe: &Probe| {
+        let of = |wanted: &str| kernel.unavailable.iter().find(|(program, _)| *program == wanted);
+        of(probe.name).or_else(|| if probe.kind == Kind::SystemCall { of(TRACEFS) } else { None }).map(|(_, why)| why)
     };
-    Finding { name: RECORDER.name, verdict, detail }
-}
-
-fn optional(probes: &Probes, kernel: &Kernel) -> Finding {
-    let is_lost = |program: &str| {
-        probes.programs().any(|name| name == program) || (program == "tracefs" && probes.name == EVENT_LOOPS.name)
-    };
-    let lost: Vec<_> = kernel
-        .unavailable
-        .iter()
-        .filter(|(program, _)| is_lost(program))
-        .map(|(program, why)| format!("{program} ({why})"))
+    let lost: Vec<String> = rows()
+        .filter_map(|probe| match (reason(probe), probe.without) {
+            (Some(why), Without::Less(what)) => Some(format!("{what}: {} ({why})", probe.name)),
+            _ => None,
+        })
         .collect();
-    let (verdict, detail) = match probes.need {
-        Need::Optional { without } if !lost.is_empty() => (Verdict::Reduced, format!("{without}: {}", lost.join(", "))),
-        _ => (Verdict::Works, probes.programs().collect::<Vec<_>>().join(", ")),
+    if !lost.is_empty() {
+        return Finding { name, verdict: Verdict::Reduced, detail: lost.join("; ") };
+    }
+    let attached: Vec<&Probe> = if name == EVENT_LOOPS {
+        rows().collect()
+    } else {
+        rows().filter(|row| kernel.attached.contains(row)).collect()
     };
-    Finding { name: probes.name, verdict, detail }
+    let names = |kind: Kind| {
+        let names: Vec<_> = attached.iter().filter(|probe| probe.kind == kind).map(|probe| probe.name).collect();
+        if names.is_empty() { None } else { Some(format!("{} {}", kind.name(), names.join(", "))) }
+    };
+    let kinds = [Kind::BtfTracepoint, Kind::Fexit, Kind::SystemCall];
+    let detail: Vec<_> = kinds.into_iter().filter_map(names).collect();
+    Finding { name, verdict: Verdict::Works, detail: detail.join("; ") }
 }
 
 fn fields(missing: &[MissingField]) -> Finding {
     if missing.is_empty() {
-        return Finding { name: "fields", verdict: Verdict::Works, detail: "every member is known".to_owned() };
+        return Finding { name: "fields", verdict: Verdict::Works, detail: "every struct member was found".to_owned() };
     }
     let list: Vec<_> =
         missing.iter().map(|field| format!("{}.{} ({})", field.structure, field.member, field.needed_for)).collect();
     let needed = missing.iter().any(|field| NEEDED_MEMBERS.contains(&(field.structure, field.member)));
     let verdict = if needed { Verdict::Missing } else { Verdict::Reduced };
-    Finding { name: "fields", verdict, detail: format!("not in this kernel: {}", list.join(", ")) }
+    Finding { name: "fields", verdict, detail: format!("this kernel lacks {}", list.join(", ")) }
 }
 
-/// Without them no operation is recorded: whose it would be, or whether it is a stream's.
+/// Without these, no operation is recorded: its process, or the type of its socket, would be unknown.
 const NEEDED_MEMBERS: [(&str, &str); 4] =
     [("task_struct", "tgid"), ("sock_common", "skc_family"), ("sock", "sk_protocol"), ("sock", "sk_type")];
 
@@ -179,7 +186,7 @@ mod tests {
     use super::{MissingField, Verdict, fields, lacking};
 
     #[test]
-    fn without_some_members_nothing_can_be_recorded() {
+    fn missing_members_reduce_tracing_or_prevent_it() {
         let missing = |structure, member| fields(&[MissingField { structure, member, needed_for: "this" }]).verdict;
         assert_eq!(fields(&[]).verdict, Verdict::Works);
         assert_eq!(missing("unix_sock", "addr"), Verdict::Reduced);
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_capability_stands_for_the_two_that_came_of_it() {
+    fn cap_sys_admin_includes_cap_bpf_and_cap_perfmon() {
         const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (19, "CAP_SYS_PTRACE")];
         assert_eq!(lacking(0, &NEEDED), ["CAP_BPF", "CAP_SYS_PTRACE"]);
         assert_eq!(lacking(1 << 39, &NEEDED), ["CAP_SYS_PTRACE"]);

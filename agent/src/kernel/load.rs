@@ -1,10 +1,11 @@
-//! Fits the programs to the running kernel, loads them and attaches them.
+//! Adapts the programs to the running kernel, loads them and attaches them.
 
-use std::path::Path;
+use std::error::Error;
+use std::io;
 
 use aya::programs::trace_point::TracePointLink;
-use aya::programs::{Program, ProgramError, TracePoint};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
@@ -12,20 +13,20 @@ use onlooker_common::offsets::Offsets;
 use super::control::Control;
 use super::losses::Losses;
 use super::offsets::{self, MissingField};
-use super::probes::{AT_START, EVENT_LOOPS, Hook, Need, Probes, ProgramSet, RECORDER};
+use super::probes::{self, Kind, PROBES, Probe, Without};
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
 
-/// Where the kernel tells its types.
+/// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What can be chosen before the programs are loaded.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Size of the ring from kernel to agent: a power of two, at least a page.
+    /// Size of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// Whether the programs' own diagnostics are shown.
+    /// Whether the programs write diagnostics.
     pub kernel_log: bool,
 }
 
@@ -35,7 +36,7 @@ impl Default for Options {
     }
 }
 
-/// Why the programs can't run here.
+/// Why the programs cannot run here.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(
@@ -46,42 +47,43 @@ pub enum LoadError {
         "loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE"
     )]
     NotPermitted(String),
+    #[error(
+        "the kernel's verifier rejected the program {program} ({reason}); please report this with the lines below\n{log}"
+    )]
+    Rejected { program: &'static str, reason: String, log: String },
     #[error("cannot load the kernel programs: {0}")]
     Load(String),
-    /// `end` is the end of the verifier's log.
-    #[error("the verifier of this kernel rejects the program {name} ({why}); please report this:\n{end}")]
-    Rejected { name: &'static str, why: String, end: String },
-    #[error("cannot attach the program {name}: {why}")]
-    Attach { name: &'static str, why: String },
-    #[error("no set of {purpose} programs can be used: {}", .why.join("; "))]
-    NoSet { purpose: &'static str, why: Vec<String> },
+    #[error("cannot attach the program {program}: {why}")]
+    Attach { program: &'static str, why: String },
+    #[error("{first}; nor can {other} replace {program}: {second}")]
+    NotReplaced { program: &'static str, first: Box<LoadError>, other: &'static str, second: Box<LoadError> },
 }
 
-/// The loaded programs. Dropping it detaches them all; so does the end of the process, however it comes.
+/// The loaded programs. Dropping this detaches them all, and so does the end of the process.
 #[derive(Debug)]
 pub struct Kernel {
     ebpf: Ebpf,
-    /// The kernel's types, several MiB: as long as programs are to be attached that need them.
+    /// The kernel's types, several MiB. Kept until the programs that need them are attached.
     btf: Option<Btf>,
-    /// Members of kernel structs that are not there.
+    /// Members of kernel structs that this kernel does not have.
     pub missing: Vec<MissingField>,
-    /// Optional programs that could not be attached, with the reason.
+    /// Programs that are attached, except those of event loops.
+    pub attached: Vec<&'static Probe>,
+    /// Programs that could not be attached and that nothing replaces, with the reason.
     pub unavailable: Vec<(&'static str, String)>,
-    /// The set of programs that records socket operations, once it is attached.
-    pub(super) recorder: Option<&'static ProgramSet>,
     boundaries: Boundaries,
 }
 
-/// The programs where event loops go to wait.
+/// The programs on the system calls in which event loops wait.
 #[derive(Debug)]
 enum Boundaries {
     Detached,
-    /// Dropped, they are detached.
+    /// Dropping the links detaches the programs.
     Attached(#[expect(dead_code, reason = "held to stay attached")] Vec<TracePointLink>),
 }
 
 impl Kernel {
-    /// Loads the programs, attached to nothing yet.
+    /// Creates the maps. Programs are loaded when they are attached.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
         let types = btf_rs::Btf::from_file(VMLINUX_BTF).map_err(|error| LoadError::Btf(error.to_string()))?;
         let (table, missing) = offsets::resolve(&types);
@@ -98,117 +100,103 @@ impl Kernel {
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT")))
-            .map_err(not_loaded)?;
+            .map_err(|error| {
+                if is_permission(&error) { LoadError::NotPermitted(why(&error)) } else { LoadError::Load(why(&error)) }
+            })?;
         Ok(Self {
             ebpf,
             btf: Some(btf),
             missing,
+            attached: Vec::new(),
             unavailable: Vec::new(),
-            recorder: None,
             boundaries: Boundaries::Detached,
         })
     }
 
-    /// Starts the recorder, once. Nothing is recorded before a process is selected.
+    /// Attaches the programs, once. Nothing is recorded before a process is selected.
+    ///
+    /// # Errors
+    /// If a program without which nothing can be traced cannot be attached, nor those that replace it.
     pub fn attach(&mut self) -> Result<(), LoadError> {
         let Some(btf) = self.btf.take() else { return Ok(()) };
-        for probes in AT_START {
-            match probes.need {
-                Need::Required => {
-                    let set = self.attach_first_set(probes, &btf)?;
-                    if probes.name == RECORDER.name {
-                        self.recorder = Some(set);
-                    }
-                }
-                Need::Optional { .. } => probes.sets.iter().for_each(|set| self.attach_if_possible(set, &btf)),
+        let rows = || PROBES.iter().filter(|probe| probe.replaces.is_none() && probe.kind != Kind::SystemCall);
+        // The recorder comes last: changes of what it records are then seen from the beginning.
+        for probe in rows().filter(|probe| probe.without != Without::Nothing) {
+            if let Err(error) = self.attach_one(probe, &btf) {
+                self.lacks(probe, &error);
+            }
+        }
+        for probe in rows().filter(|probe| probe.without == Without::Nothing) {
+            if let Err(error) = self.attach_one(probe, &btf) {
+                self.replace(probe, &btf, error)?;
             }
         }
         Ok(())
     }
 
-    /// Attaches the first set whose programs all load.
-    fn attach_first_set(&mut self, probes: &'static Probes, btf: &Btf) -> Result<&'static ProgramSet, LoadError> {
-        let mut failures = Vec::new();
-        for set in probes.sets {
-            match self.attach_set(set, btf) {
-                Ok(()) => return Ok(set),
-                // Another set needs the same privileges.
-                Err(error @ LoadError::NotPermitted(_)) if failures.is_empty() => return Err(error),
-                Err(error) => {
-                    tracing::info!(%error, "cannot use the {}", set.describe());
-                    failures.push((set, error));
+    /// Attaches the programs that replace `probe`, which could not be attached because of `error`.
+    fn replace(&mut self, probe: &'static Probe, btf: &Btf, error: LoadError) -> Result<(), LoadError> {
+        let mut replaced = false;
+        for other in probes::replacing(probe.name) {
+            match (self.attach_one(other, btf), other.without) {
+                (Ok(()), _) => replaced = true,
+                // The one that is replaced needs the same privileges.
+                (Err(_), Without::Nothing) if matches!(error, LoadError::NotPermitted(_)) => return Err(error),
+                (Err(second), Without::Nothing) => {
+                    let (program, first) = (probe.name, Box::new(error));
+                    return Err(LoadError::NotReplaced { program, first, other: other.name, second: Box::new(second) });
                 }
+                (Err(second), Without::Less(_)) => self.lacks(other, &second),
             }
         }
-        match <[_; 1]>::try_from(failures) {
-            Ok([(_, error)]) => Err(error),
-            Err(failures) => {
-                let why = |(set, error): (&ProgramSet, LoadError)| {
-                    format!("{} ({}): {error}", set.hook.plural(), set.kernels)
-                };
-                Err(LoadError::NoSet { purpose: probes.name, why: failures.into_iter().map(why).collect() })
-            }
+        if !replaced {
+            return Err(error);
         }
-    }
-
-    /// Attaches all programs of a set, or none.
-    fn attach_set(&mut self, set: &ProgramSet, btf: &Btf) -> Result<(), LoadError> {
-        for (attached, &name) in set.programs.iter().enumerate() {
-            if let Err(error) = self.attach_one(set.hook, name, btf) {
-                for &name in &set.programs[..=attached] {
-                    // The last one may not have been loaded, which is no error.
-                    let _ = match self.ebpf.program_mut(name) {
-                        Some(Program::BtfTracePoint(program)) => program.unload(),
-                        Some(Program::FExit(program)) => program.unload(),
-                        _ => Ok(()),
-                    };
-                }
-                return Err(error);
-            }
-        }
+        tracing::info!(program = probe.name, %error, "replaced");
         Ok(())
     }
 
-    fn attach_if_possible(&mut self, set: &ProgramSet, btf: &Btf) {
-        for &name in set.programs {
-            if let Err(error) = self.attach_one(set.hook, name, btf) {
-                tracing::info!(program = name, %error, "not attached");
-                self.unavailable.push((name, error.to_string()));
-            }
-        }
+    fn lacks(&mut self, probe: &'static Probe, error: &LoadError) {
+        tracing::info!(program = probe.name, %error, "not attached");
+        self.unavailable.push((probe.name, error.to_string()));
     }
 
-    fn attach_one(&mut self, hook: Hook, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
-        let missing = || LoadError::Load(format!("the object has no program {name}"));
-        let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
-        let attached = match (hook, &mut *program) {
-            (Hook::Tracepoint, Program::BtfTracePoint(program)) => {
-                program.load(name, btf).map_err(|error| not_verified(name, error))?;
-                program.attach().map(drop)
+    fn attach_one(&mut self, probe: &'static Probe, btf: &Btf) -> Result<(), LoadError> {
+        let Probe { name, kind, .. } = *probe;
+        let program = program_mut(&mut self.ebpf, name)?;
+        let outcome = match kind {
+            Kind::BtfTracepoint => {
+                <&mut BtfTracePoint>::try_from(&mut *program).and_then(|found| found.load(name, btf))
             }
-            (Hook::FunctionExit, Program::FExit(program)) => {
-                program.load(name, btf).map_err(|error| not_verified(name, error))?;
-                program.attach().map(drop)
-            }
-            _ => return Err(missing()),
+            Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
+            Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
         };
+        outcome.map_err(|error| not_loaded(name, error))?;
         if let Ok(info) = program.info() {
             // The verifier gives up at a million.
             tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
         }
-        attached.map_err(|error| LoadError::Attach { name, why: why(&error) })
+        let outcome = match kind {
+            Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
+            Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
+            // Attached by `attach_boundaries`, when it is needed.
+            Kind::SystemCall => Ok(()),
+        };
+        outcome.map_err(|error| LoadError::Attach { program: name, why: why(&error) })?;
+        self.attached.push(probe);
+        Ok(())
     }
 
-    /// Starts to watch where event loops go to wait. Costs every system call of the machine a little, so it is done
-    /// only as long as a selected process is seen to need it.
+    /// Attaches the programs that end the ticks of event loops. They cost every system call of the host a little, so they
+    /// are attached only while a selected process needs them.
     pub fn attach_boundaries(&mut self) {
         if matches!(self.boundaries, Boundaries::Attached(_)) {
             return;
         }
         let ebpf = &mut self.ebpf;
-        let outcomes = tracefs::with(|| {
-            EVENT_LOOPS.programs().map(|name| (name, attach_boundary(ebpf, name))).collect::<Vec<_>>()
-        });
+        let rows = PROBES.iter().filter(|probe| probe.kind == Kind::SystemCall);
+        let outcomes =
+            tracefs::with(|| -> Vec<_> { rows.map(|probe| (probe.name, attach_boundary(ebpf, probe.name))).collect() });
         let mut links = Vec::new();
         let mut failed = Vec::new();
         match outcomes {
@@ -216,42 +204,42 @@ impl Kernel {
                 for (name, outcome) in outcomes {
                     match outcome {
                         Ok(link) => links.push(link),
-                        Err(error) => failed.push((name, error)),
+                        Err(error) => failed.push((name, error.to_string())),
                     }
                 }
             }
-            Err(error) => failed.push(("tracefs", error.to_string())),
+            Err(error) => failed.push((TRACEFS, error.to_string())),
         }
         self.boundaries = Boundaries::Attached(links);
         // They may be attached many times, and fail each time.
         failed.retain(|failure| !self.unavailable.contains(failure));
         for (name, error) in failed {
-            tracing::warn!(%error, "cannot attach to {name}: turns of event loops are not told apart there");
+            tracing::warn!(%error, "cannot attach {name}: event loops that wait there have no ticks");
             self.unavailable.push((name, error));
         }
     }
 
-    /// Stops to watch them.
+    /// Detaches them.
     pub fn detach_boundaries(&mut self) {
         self.boundaries = Boundaries::Detached;
     }
 
-    /// The way records come. Can be taken once.
+    /// The ring buffer. Can be taken once.
     pub fn ring(&mut self) -> Result<Ring, LoadError> {
         Ring::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
     }
 
-    /// The way back, for what becomes of connections. Can be taken once.
+    /// What is written back about connections. Can be taken once.
     pub fn control(&mut self) -> Result<Control, LoadError> {
         Control::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
     }
 
-    /// The way back, for who is recorded, and how much of them. Can be taken once.
+    /// What is written back about processes: which are selected, and how much of them is captured. Can be taken once.
     pub fn selection(&mut self, capture: Capture) -> Result<Selection, LoadError> {
         Selection::take(&mut self.ebpf, capture).map_err(|error| LoadError::Load(error.to_string()))
     }
 
-    /// What the programs could not do.
+    /// The programs' loss counters.
     pub fn losses(&self) -> Result<Losses, LoadError> {
         Losses::of(&self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
     }
@@ -262,32 +250,37 @@ impl Kernel {
     }
 }
 
-/// Passes on what the programs say of themselves.
+/// The name under which `unavailable` has a tracefs that cannot be read.
+pub(super) const TRACEFS: &str = "tracefs";
+
+/// Forwards the programs' diagnostics.
 pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
-fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<TracePointLink, String> {
-    let program: &mut TracePoint = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| format!("the object has no program {name}"))?;
+fn program_mut<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &str) -> Result<&'ebpf mut Program, LoadError> {
+    ebpf.program_mut(name).ok_or_else(|| LoadError::Load(format!("the object has no program {name}")))
+}
+
+fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<TracePointLink, LoadError> {
+    let attach = |error: ProgramError| LoadError::Attach { program: name, why: why(&error) };
+    let program = <&mut TracePoint>::try_from(program_mut(ebpf, name)?).map_err(attach)?;
     match program.load() {
         // It was attached before.
         Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => return Err(why(&error)),
+        Err(error) => return Err(not_loaded(name, error)),
     }
-    let link = program.attach("syscalls", name).map_err(|error| why(&error))?;
-    program.take_link(link).map_err(|error| why(&error))
+    let link = program.attach("syscalls", name).map_err(attach)?;
+    program.take_link(link).map_err(attach)
 }
 
-/// The table as the words that the object's global is made of.
+/// The table as the words that the object's global consists of.
 fn words(table: &Offsets) -> Vec<u32> {
     const WORDS: usize = size_of::<Offsets>() / size_of::<u32>();
-    // SAFETY: Offsets is repr(C) and made of u32 only.
+    // SAFETY: Offsets is repr(C) and has only u32 fields.
     unsafe { std::mem::transmute::<Offsets, [u32; WORDS]>(*table) }.to_vec()
 }
 
 /// An error with its causes, in one line.
-fn why(error: &dyn std::error::Error) -> String {
+fn why(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -301,10 +294,11 @@ fn why(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether privileges are missing. The verifier uses EACCES for programs that it rejects, so only EPERM says so.
+fn is_permission(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
             return true;
         }
         next = error.source();
@@ -312,26 +306,54 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-fn not_loaded(error: EbpfError) -> LoadError {
-    if is_permission(&error) || !Path::new(VMLINUX_BTF).exists() {
-        LoadError::NotPermitted(why(&error))
-    } else {
-        LoadError::Load(why(&error))
+fn not_loaded(program: &'static str, error: ProgramError) -> LoadError {
+    match &error {
+        ProgramError::LoadError { io_error, verifier_log } => refused(program, io_error, &verifier_log.to_string()),
+        _ if is_permission(&error) => LoadError::NotPermitted(format!("{program}: {}", why(&error))),
+        _ => LoadError::Load(format!("{program}: {}", why(&error))),
     }
 }
 
-fn not_verified(name: &'static str, error: ProgramError) -> LoadError {
-    /// The verifier prints the reason last, and the counts of what it did.
-    const LINES_SHOWN: usize = 12;
-    match &error {
-        // A rejection is EACCES, EINVAL or another error with a log. Without privileges there is no log.
-        ProgramError::LoadError { io_error, verifier_log } if !verifier_log.to_string().trim().is_empty() => {
-            let log = verifier_log.to_string();
-            let lines: Vec<_> = log.trim_end().lines().collect();
-            let end = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
-            LoadError::Rejected { name, why: io_error.to_string(), end }
-        }
-        _ if is_permission(&error) => LoadError::NotPermitted(why(&error)),
-        _ => LoadError::Load(format!("{name}: {}", why(&error))),
+/// The kernel refused to load a program.
+fn refused(program: &'static str, error: &io::Error, log: &str) -> LoadError {
+    if is_permission(error) {
+        LoadError::NotPermitted(format!("{program}: {error}"))
+    } else {
+        LoadError::Rejected { program, reason: error.to_string(), log: last_lines(log) }
+    }
+}
+
+/// The end of a verifier's log: it names the instruction that was rejected.
+fn last_lines(log: &str) -> String {
+    const SHOWN: usize = 20;
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rstest::rstest;
+
+    use super::{LoadError, refused};
+
+    #[rstest]
+    #[case::privileges(libc::EPERM, false)]
+    #[case::access_to_memory(libc::EACCES, true)]
+    #[case::stack_or_argument(libc::EINVAL, true)]
+    #[case::too_complex(libc::E2BIG, true)]
+    fn only_eperm_is_called_missing_privileges(#[case] errno: i32, #[case] is_rejected: bool) {
+        let error = refused("sock_send_length", &io::Error::from_raw_os_error(errno), "");
+        assert_eq!(matches!(error, LoadError::Rejected { .. }), is_rejected, "{error}");
+        assert_eq!(matches!(error, LoadError::NotPermitted(_)), !is_rejected, "{error}");
+    }
+
+    #[test]
+    fn a_rejection_shows_the_end_of_the_log() {
+        let log: String = (0..50).map(|line| format!("line {line}\n")).collect();
+        let shown = refused("sock_send_length", &io::Error::from_raw_os_error(libc::EINVAL), &log).to_string();
+        assert!(shown.contains("verifier rejected the program sock_send_length"), "{shown}");
+        assert!(shown.ends_with("line 49") && shown.contains("line 30\n") && !shown.contains("line 29\n"), "{shown}");
     }
 }

@@ -1,180 +1,267 @@
-//! The kernel programs: one row for each purpose. The loader and `onlooker doctor` use this table.
+//! The kernel programs: one row each. The loader, `onlooker doctor` and docs/architecture.md follow this table.
 
-/// Where a program is attached.
+/// How a program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hook {
-    /// A tracepoint whose arguments have types, by BTF.
-    Tracepoint,
-    /// The exit of the kernel function that has the program's name.
-    FunctionExit,
-    /// The tracepoint at the entry of a system call.
+pub enum Kind {
+    /// To a BTF tracepoint. Works under lockdown and without kprobes.
+    BtfTracepoint,
+    /// To the return of a kernel function. Needs ftrace.
+    Fexit,
+    /// To a system call's tracepoint. Attached only while an event loop needs it, because every system call of the host
+    /// then costs a little more.
     SystemCall,
 }
 
-/// Programs that together serve one purpose.
-#[derive(Debug)]
-pub(super) struct Probes {
-    /// What `onlooker doctor` calls them.
-    pub(super) name: &'static str,
-    /// The sets of programs that serve the purpose, the best first. The first one that loads is attached.
-    pub(super) sets: &'static [ProgramSet],
-    pub(super) need: Need,
-}
-
-/// Programs that are attached in the same way.
-#[derive(Debug)]
-pub(super) struct ProgramSet {
-    pub(super) hook: Hook,
-    pub(super) programs: &'static [&'static str],
-    /// The kernels that have the hooks.
-    pub(super) kernels: &'static str,
-}
-
-/// What becomes of tracing if programs are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Tracing is impossible unless all programs of a set are attached.
-    Required,
-    /// Each program is attached if that is possible. This is lost if one is missing.
-    Optional { without: &'static str },
-}
-
-impl Hook {
-    /// The plural, for messages.
-    pub(super) fn plural(self) -> &'static str {
+impl Kind {
+    /// As reports and documentation call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Tracepoint => "BTF tracepoints",
-            Self::FunctionExit => "function exits",
-            Self::SystemCall => "system call tracepoints",
+            Self::BtfTracepoint => "BTF tracepoint",
+            Self::Fexit => "fexit",
+            Self::SystemCall => "system call",
         }
     }
 }
 
-pub(super) const RECORDER: Probes = Probes {
-    name: "recorder",
-    sets: &[
-        ProgramSet {
-            hook: Hook::Tracepoint,
-            programs: &["sock_send_length", "sock_recv_length"],
-            kernels: "since Linux 6.3",
-        },
-        // Does not work under lockdown, which Debian's and Amazon's kernels of these versions do not use by default.
-        ProgramSet {
-            hook: Hook::FunctionExit,
-            programs: &[
-                "tcp_sendmsg",
-                "tcp_recvmsg",
-                "tcp_sendpage",
-                "unix_stream_sendmsg",
-                "unix_stream_recvmsg",
-                "unix_stream_sendpage",
-            ],
-            kernels: "since Linux 5.19, until 6.4",
-        },
-    ],
-    need: Need::Required,
-};
+/// What is missing without a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Without {
+    /// Tracing cannot work.
+    Nothing,
+    /// Tracing works, except for this.
+    Less(&'static str),
+}
 
-pub(super) const CONNECTIONS: Probes = Probes {
-    name: "connections",
-    sets: &[ProgramSet { hook: Hook::Tracepoint, programs: &["inet_sock_set_state"], kernels: "since Linux 4.16" }],
-    need: Need::Required,
-};
+/// A row of [`PROBES`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Name of the program, and of the tracepoint or function that it is attached to.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The finding of `onlooker doctor` that it belongs to.
+    pub part: &'static str,
+    /// What it observes.
+    pub observes: &'static str,
+    /// What the kernel must have.
+    pub needs: &'static str,
+    /// It is attached only if this other program cannot be.
+    pub replaces: Option<&'static str>,
+    pub without: Without,
+}
 
-pub(super) const PROCESSES: Probes = Probes {
-    name: "processes",
-    sets: &[ProgramSet {
-        hook: Hook::Tracepoint,
-        programs: &["sched_process_exec", "sched_process_fork", "sched_process_exit", "cgroup_attach_task"],
-        kernels: "all",
-    }],
-    need: Need::Optional { without: "processes are found at start-up only" },
-};
+/// A probe of the recorder.
+pub const RECORDER: &str = "recorder";
+/// A probe that ends the ticks of event loops.
+pub const EVENT_LOOPS: &str = "event loops";
 
-pub(super) const LONG_SENDS: Probes = Probes {
-    name: "long sends",
-    sets: &[ProgramSet { hook: Hook::Tracepoint, programs: &["tcp_sendmsg_locked"], kernels: "since Linux 6.16" }],
-    need: Need::Optional { without: "a call that begins with a large blocking write begins when that returned" },
-};
+const BTF: &str = "BTF";
+const FEXIT: &str = "ftrace";
+const PROCESSES: &str = "processes";
 
-pub(super) const LEFTOVERS: Probes = Probes {
-    name: "leftovers",
-    sets: &[ProgramSet { hook: Hook::Tracepoint, programs: &["tcp_destroy_sock"], kernels: "since Linux 4.16" }],
-    need: Need::Optional {
-        without: "a request that was not read when its connection was closed is reported when it is too old",
-    },
-};
+const fn fallback(name: &'static str, replaces: &'static str, observes: &'static str, without: Without) -> Probe {
+    Probe { name, kind: Kind::Fexit, part: RECORDER, observes, needs: FEXIT, replaces: Some(replaces), without }
+}
 
-/// Attached only while a selected process needs it, because every system call of the host then costs a little more.
-pub(super) const EVENT_LOOPS: Probes = Probes {
-    name: "event loops",
-    sets: &[ProgramSet {
-        hook: Hook::SystemCall,
-        programs: &[
-            "sys_enter_epoll_wait",
-            "sys_enter_epoll_pwait",
-            "sys_enter_epoll_pwait2",
-            "sys_enter_poll",
-            "sys_enter_ppoll",
-            "sys_enter_select",
-            "sys_enter_pselect6",
-        ],
-        kernels: "all",
-    }],
-    need: Need::Optional { without: "no parents by `tick`" },
-};
+const fn process(name: &'static str, observes: &'static str, without: &'static str) -> Probe {
+    let without = Without::Less(without);
+    Probe { name, kind: Kind::BtfTracepoint, part: PROCESSES, observes, needs: BTF, replaces: None, without }
+}
 
-/// What is attached when tracing starts, in this order.
-pub(super) const AT_START: [&Probes; 5] = [&PROCESSES, &LONG_SENDS, &LEFTOVERS, &RECORDER, &CONNECTIONS];
-
-impl Probes {
-    /// The names of all programs, of every set.
-    pub(super) fn programs(&self) -> impl Iterator<Item = &'static str> {
-        self.sets.iter().flat_map(|set| set.programs.iter().copied())
+const fn boundary(name: &'static str) -> Probe {
+    Probe {
+        name,
+        kind: Kind::SystemCall,
+        part: EVENT_LOOPS,
+        observes: "an event loop that begins to wait",
+        needs: "tracefs",
+        replaces: None,
+        without: Without::Less("event loops that wait there have no parents by `tick`"),
     }
 }
 
-impl ProgramSet {
-    /// Such as "BTF tracepoints a, b".
-    pub(super) fn describe(&self) -> String {
-        format!("{} {}", self.hook.plural(), self.programs.join(", "))
-    }
+/// Every program. A program is loaded before those that replace it are tried.
+pub const PROBES: &[Probe] = &[
+    Probe {
+        name: "sock_send_length",
+        kind: Kind::BtfTracepoint,
+        part: RECORDER,
+        observes: "every write to a socket, after it returned",
+        needs: "Linux 6.3",
+        replaces: None,
+        without: Without::Nothing,
+    },
+    Probe {
+        name: "sock_recv_length",
+        kind: Kind::BtfTracepoint,
+        part: RECORDER,
+        observes: "every read from a socket, after it returned",
+        needs: "Linux 6.3",
+        replaces: None,
+        without: Without::Nothing,
+    },
+    fallback("tcp_sendmsg", "sock_send_length", "every write to a TCP socket", Without::Nothing),
+    fallback(
+        "tcp_sendpage",
+        "sock_send_length",
+        "sendfile to a TCP socket",
+        Without::Less("bytes that sendfile sent are a hole"),
+    ),
+    fallback(
+        "unix_stream_sendmsg",
+        "sock_send_length",
+        "every write to a unix stream socket",
+        Without::Less("unix sockets are not traced"),
+    ),
+    fallback(
+        "unix_stream_sendpage",
+        "sock_send_length",
+        "sendfile to a unix stream socket",
+        Without::Less("bytes that sendfile sent to unix sockets are not counted"),
+    ),
+    fallback("tcp_recvmsg", "sock_recv_length", "every read from a TCP socket", Without::Nothing),
+    fallback(
+        "unix_stream_recvmsg",
+        "sock_recv_length",
+        "every read from a unix stream socket",
+        Without::Less("unix sockets are not traced"),
+    ),
+    Probe {
+        name: "inet_sock_set_state",
+        kind: Kind::BtfTracepoint,
+        part: RECORDER,
+        observes: "connect, listen, FIN and close",
+        needs: BTF,
+        replaces: None,
+        without: Without::Nothing,
+    },
+    process("sched_process_exec", "a process that executes a program", "processes are found at start-up only"),
+    process("sched_process_fork", "a process that forks", "children of selected processes are not traced"),
+    process("sched_process_exit", "a process that ends", "connections of ended processes stay open in the agent"),
+    process(
+        "cgroup_attach_task",
+        "a process that is moved to a cgroup",
+        "a process moved into a selected cgroup is not traced",
+    ),
+    Probe {
+        name: "tcp_sendmsg_locked",
+        kind: Kind::BtfTracepoint,
+        part: "long sends",
+        observes: "the beginning of a write that waits for buffer space",
+        needs: "Linux 6.16",
+        replaces: None,
+        without: Without::Less("a call that begins with a large blocking write begins when the write returned"),
+    },
+    Probe {
+        name: "tcp_destroy_sock",
+        kind: Kind::BtfTracepoint,
+        part: "leftovers",
+        observes: "a TCP socket that is freed",
+        needs: BTF,
+        replaces: None,
+        without: Without::Less("a request that is unread when its connection closes is reported at its age limit"),
+    },
+    boundary("sys_enter_epoll_wait"),
+    boundary("sys_enter_epoll_pwait"),
+    boundary("sys_enter_epoll_pwait2"),
+    boundary("sys_enter_poll"),
+    boundary("sys_enter_ppoll"),
+    boundary("sys_enter_select"),
+    boundary("sys_enter_pselect6"),
+];
+
+/// The programs that take the place of `name` if it cannot be loaded.
+pub fn replacing(name: &str) -> impl Iterator<Item = &'static Probe> {
+    PROBES.iter().filter(move |probe| probe.replaces == Some(name))
+}
+
+/// The parts, in the order in which `onlooker doctor` reports them.
+#[must_use]
+pub fn parts() -> Vec<&'static str> {
+    let mut parts: Vec<_> = PROBES.iter().map(|probe| probe.part).collect();
+    parts.dedup();
+    parts
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeSet, HashSet};
+    use std::fmt::Write as _;
+    use std::{env, fs};
 
     use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-    use super::{AT_START, EVENT_LOOPS, Hook};
-
-    /// What the name of a program's section begins with.
-    fn section(hook: Hook) -> &'static str {
-        match hook {
-            Hook::Tracepoint => "tp_btf",
-            Hook::FunctionExit => "fexit",
-            Hook::SystemCall => "tracepoint",
-        }
-    }
+    use super::*;
 
     #[test]
-    fn the_table_has_every_program_of_the_object_once_and_no_other() {
-        let bytes = aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"));
-        let object = object::File::parse(bytes).unwrap();
+    fn the_table_has_every_program_of_the_object_and_no_other() {
+        let object = object::File::parse(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"))).expect("it is ELF");
         let programs: BTreeSet<_> = object
             .symbols()
             .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_global())
             .filter_map(|symbol| {
                 let section = object.section_by_index(symbol.section_index()?).ok()?.name().ok()?;
-                // Functions that programs call are in `.text`.
+                // `.text` has the functions that programs call.
                 (section != ".text").then_some((section.split('/').next()?, symbol.name().ok()?))
             })
             .collect();
-        let sets = AT_START.iter().chain([&&EVENT_LOOPS]).flat_map(|probes| probes.sets);
-        let rows: Vec<_> =
-            sets.flat_map(|set| set.programs.iter().map(|&program| (section(set.hook), program))).collect();
-        assert_eq!(rows.iter().copied().collect::<BTreeSet<_>>(), programs);
-        assert_eq!(rows.len(), programs.len());
+        let section = |kind| match kind {
+            Kind::BtfTracepoint => "tp_btf",
+            Kind::Fexit => "fexit",
+            Kind::SystemCall => "tracepoint",
+        };
+        let rows: BTreeSet<_> = PROBES.iter().map(|probe| (section(probe.kind), probe.name)).collect();
+        assert_eq!(rows, programs);
+    }
+
+    #[test]
+    fn a_program_replaces_one_that_is_tried_before_it() {
+        let mut before = HashSet::new();
+        for probe in PROBES {
+            if let Some(replaced) = probe.replaces {
+                assert!(before.contains(replaced), "{} replaces {replaced}", probe.name);
+            }
+            assert!(before.insert(probe.name), "{} has two rows", probe.name);
+        }
+    }
+
+    #[test]
+    fn every_part_is_one_block_of_rows() {
+        let parts = parts();
+        assert_eq!(parts.iter().collect::<HashSet<_>>().len(), parts.len(), "{parts:?}");
+    }
+
+    /// The table in docs/architecture.md, between these two lines.
+    const BEGINS: &str = "<!-- probes: generated -->\n";
+    const ENDS: &str = "<!-- /probes -->";
+
+    fn table() -> String {
+        let mut table = "| program | attached as | observes | needs | without it |\n|---|---|---|---|---|\n".to_owned();
+        for probe in PROBES {
+            let without = match (probe.without, probe.replaces) {
+                (Without::Nothing, _) => "nothing can be traced",
+                (Without::Less(what), _) => what,
+            };
+            let needs = match probe.replaces {
+                Some(replaced) => format!("{}; replaces `{replaced}`", probe.needs),
+                None => probe.needs.to_owned(),
+            };
+            writeln!(table, "| `{}` | {} | {} | {needs} | {without} |", probe.name, probe.kind.name(), probe.observes)
+                .expect("a String takes everything");
+        }
+        table
+    }
+
+    #[test]
+    fn the_documentation_has_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/architecture.md");
+        let page = fs::read_to_string(path).expect("the page can be read");
+        let (before, rest) = page.split_once(BEGINS).expect("the page says where the table begins");
+        let (found, after) = rest.split_once(ENDS).expect("the page says where the table ends");
+        if env::var_os("WRITE_DOCS").is_some() {
+            fs::write(path, format!("{before}{BEGINS}{}{ENDS}{after}", table())).expect("the page can be written");
+        } else {
+            assert_eq!(found, table(), "docs/architecture.md differs from PROBES: run this test with WRITE_DOCS=1");
+        }
     }
 }
