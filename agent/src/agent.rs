@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::process::{ProcessChange, lifecycle};
-use onlooker_protocols::Direction;
 use tokio::io::unix::AsyncFd;
 
 use crate::cli;
@@ -20,9 +19,9 @@ use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
 use crate::memory;
 use crate::watch::{LifecycleChange, SharedKernel, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
-use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::counters::{Counters, Line};
 use onlooker_engine::model::service::PendingService;
-use onlooker_engine::pipeline::{Pipeline, Surroundings};
+use onlooker_engine::pipeline::{Notice, Pipeline, Surroundings};
 
 /// How long exporters may take to deliver the remaining spans when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -55,7 +54,7 @@ pub struct Agent {
 }
 
 /// The counters of the agent: name, meaning, value.
-pub type Summary = Vec<(&'static str, &'static str, u64)>;
+pub type Summary = Vec<Line>;
 
 impl Agent {
     /// Loads, attaches and selects. After that, every request of a selected process is seen. To be called in a tokio
@@ -151,8 +150,8 @@ impl Agent {
             }
         }
         let mut shipment = self.exporting.shipment();
-        pipeline.advance(now, |finished| shipment.add(finished.span));
-        pipeline.surroundings().tell();
+        pipeline.advance(now, |finished| shipment.add(finished));
+        pipeline.surroundings().report_completions();
         match records {
             MOST => Left::Records,
             0 if !pipeline.is_busy() => Left::Nothing,
@@ -168,7 +167,7 @@ impl Agent {
     /// The counters so far.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        self.counters.all().chain(self.losses.all()).collect()
+        summary(&self.counters, &self.losses)
     }
 
     /// Ends open exchanges, delivers the remaining spans, and removes the kernel side. Returns the counters.
@@ -181,13 +180,13 @@ impl Agent {
         let now = monotonic();
         while self.process_records() == Left::Records && self.pipeline.latest() < now {}
         let mut shipment = self.exporting.shipment();
-        self.pipeline.shutdown(monotonic(), |finished| shipment.add(finished.span));
+        self.pipeline.shutdown(monotonic(), |finished| shipment.add(finished));
         let answers_by = Instant::now() + LAST_ANSWERS;
         while self.pipeline.waits_for_services() && Instant::now() < answers_by {
             std::thread::sleep(Duration::from_millis(1));
-            self.pipeline.advance(monotonic(), |finished| shipment.add(finished.span));
+            self.pipeline.advance(monotonic(), |finished| shipment.add(finished));
         }
-        self.pipeline.advance(u64::MAX, |finished| shipment.add(finished.span));
+        self.pipeline.advance(u64::MAX, |finished| shipment.add(finished));
         drop(shipment);
         // The thread may wait for a file forever. Delivery must not wait for the thread.
         self.watching.stop();
@@ -200,7 +199,7 @@ impl Agent {
         if !self.watching.has_ended(WATCH_ENDS) {
             tracing::warn!("the thread that follows processes still waits for a file or process; ending without it");
         }
-        self.counters.all().chain(self.losses.all()).collect()
+        summary(&self.counters, &self.losses)
     }
 }
 
@@ -227,6 +226,11 @@ fn spawn_kernel_log(logger: kernel::Log) -> Result<()> {
     Ok(())
 }
 
+fn summary(counters: &Counters, losses: &Losses) -> Summary {
+    let losses = losses.all().into_iter().map(|(name, meaning, value)| (name.into(), meaning.into(), value));
+    counters.all().chain(losses).collect()
+}
+
 fn monotonic() -> u64 {
     clock::monotonic().unwrap_or(0)
 }
@@ -241,37 +245,9 @@ struct Machine {
 }
 
 impl Machine {
-    /// Tells the kernel side what is complete since it was told last.
-    fn tell(&mut self) {
-        self.counters.completions_not_told.add(self.control.tell());
-    }
-}
-
-impl Surroundings for Machine {
-    fn whose(&mut self, tgid: u32) -> PendingService {
-        self.directory
-            .service_of(tgid, |pending| self.watch.as_ref().is_some_and(|watch| watch.request_service(pending)))
-    }
-
-    fn completed(&mut self, cookie: u64, until: u64) {
-        self.control.completed(cookie, until);
-    }
-
-    fn raise(&mut self, cookie: u64) {
-        let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
-        if self.control.raise(cookie, capture).is_err() {
-            self.counters.captures_not_raised.add(1);
-        }
-    }
-
-    fn raise_process(&mut self, tgid: u32, direction: Direction) {
-        if self.control.raise_process(tgid, direction).is_err() {
-            self.counters.captures_not_raised.add(1);
-        }
-    }
-
-    fn forget(&mut self, cookie: u64) {
-        self.control.forget(cookie);
+    /// Passes on to the kernel side which requests are complete.
+    fn report_completions(&mut self) {
+        self.counters.completions_not_reported.add(self.control.tell());
     }
 
     fn process(&mut self, process: &ProcessChange) {
@@ -290,5 +266,29 @@ impl Surroundings for Machine {
         if let Some(watch) = &self.watch {
             watch.process_changed(LifecycleChange { change: process.change, tgid: process.tgid, other: process.other });
         }
+    }
+}
+
+impl Surroundings for Machine {
+    fn service(&mut self, tgid: u32) -> PendingService {
+        self.directory
+            .service_of(tgid, |pending| self.watch.as_ref().is_some_and(|watch| watch.request_service(pending)))
+    }
+
+    fn take(&mut self, notice: Notice<'_>) {
+        let raised = match notice {
+            Notice::Completed { cookie, until } => {
+                self.control.completed(cookie, until);
+                return;
+            }
+            Notice::CaptureMore { cookie } => {
+                let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
+                self.control.raise(cookie, capture)
+            }
+            Notice::CaptureMoreOf { tgid, direction } => self.control.raise_process(tgid, direction),
+            Notice::Forgotten { cookie } => return self.control.forget(cookie),
+            Notice::ProcessChanged(process) => return self.process(process),
+        };
+        self.counters.captures_not_raised.add(u64::from(raised.is_err()));
     }
 }

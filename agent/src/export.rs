@@ -20,7 +20,6 @@ mod json;
 mod otlp;
 mod output;
 mod settings;
-mod sink;
 mod sinks;
 mod starter;
 mod threads;
@@ -36,17 +35,16 @@ pub use settings::{Choices, Config, Headers, Otlp, Protocol, Schedule, SpanFile,
 
 use account::{Account, Ticket};
 use onlooker_engine::model::counters::Counters;
-use onlooker_engine::model::span::Span;
-use sink::SpanSink;
+use onlooker_engine::model::sink::Finished;
 use sinks::SINKS;
-use starter::Starter;
+use starter::{BoxedSink, Starter};
 use threads::Stop;
 
 /// The running sinks.
 #[derive(Debug)]
 pub struct Exporting {
     account: Arc<Account>,
-    sinks: Vec<Box<dyn SpanSink>>,
+    sinks: Vec<BoxedSink>,
     reopen_files: Arc<AtomicBool>,
     stop: Stop,
 }
@@ -101,10 +99,10 @@ pub struct Shipment<'e> {
 
 impl Shipment<'_> {
     /// Passes a span to the sinks. Never waits. A span that a queue has no room for is counted.
-    pub fn add(&mut self, span: &Span) {
+    pub fn add(&mut self, finished: Finished<'_>) {
         self.spans += 1;
         for sink in &self.exporting.sinks {
-            sink.put(&self.ticket, span);
+            sink.put(finished, &self.ticket);
         }
     }
 }
@@ -136,7 +134,8 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let output = Output::new(io::sink(), 80, false);
         let exporting = start(&Config::default(), output, Arc::clone(&counters)).unwrap();
-        exporting.shipment().add(&sample::span(1, &sample::service("shop")));
+        let span = sample::span(1, &sample::service("shop"));
+        exporting.shipment().add(sample::finished(&span));
         exporting.shutdown(Duration::from_secs(10));
         assert_eq!((counters.spans_made.get(), counters.spans_judged()), (1, 1));
     }

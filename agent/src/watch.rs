@@ -228,7 +228,7 @@ impl Watch {
         // The kernel numbers namespaces with 32 bits. The inode number is the same.
         let Ok(namespace) = u32::try_from(namespace) else { return };
         if let Err(error) = self.selection.listening(namespace, port) {
-            self.counters.listeners_not_told.add(1);
+            self.counters.listeners_not_registered.add(1);
             tracing::warn!(port, %error, "cannot store a listening port in the kernel map");
         }
     }

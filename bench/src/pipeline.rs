@@ -19,14 +19,12 @@ use onlooker::enrich::{Host, Services};
 use onlooker::export::{Buffers, Schedule, encode};
 use onlooker::runtimes::Recogniser;
 use onlooker_common::decode::Event;
-use onlooker_common::owner::MessageIds;
-use onlooker_common::process::ProcessChange;
-use onlooker_engine::connections::{Limits, Listener, Origin, Place, Streams};
+use onlooker_engine::connections::{Connections, Limits};
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::service::PendingService;
-use onlooker_engine::model::span::{Ends, Span};
-use onlooker_engine::pipeline::{Pipeline, Surroundings};
-use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
+use onlooker_engine::model::span::Span;
+use onlooker_engine::observer::{Observer, Place, Report};
+use onlooker_engine::pipeline::{Notice, Pipeline, Surroundings};
 
 use self::records::{PER_BATCH, Records};
 use crate::cpu::time_of_this_thread;
@@ -137,11 +135,11 @@ impl Requests {
 /// The time up to the parser, in nanoseconds per exchange.
 fn parsing() -> Result<f64> {
     let mut records = Records::new();
-    let mut streams = Streams::new(Limits::default(), Arc::default());
+    let mut connections = Connections::new(Limits::default(), Arc::default());
     let mut parsed = Count::default();
     let mut take = |record: &[u8]| match Event::decode(record) {
-        Ok(Event::Segment(segment, captured)) => streams.segment(segment, captured, &mut parsed),
-        Ok(Event::Connection(connection)) => streams.change(connection, &mut parsed),
+        Ok(Event::Segment(segment, captured)) => connections.segment(segment, captured, &mut parsed),
+        Ok(Event::Connection(connection)) => connections.change(connection, &mut parsed),
         Ok(Event::Process(_) | Event::Plaintext(..) | Event::Tie(_) | Event::Datagram(..)) | Err(_) => {}
     };
     records.connections().for_each(&mut take);
@@ -165,25 +163,13 @@ fn parsing() -> Result<f64> {
 #[derive(Default)]
 struct Count(usize);
 
-impl Listener for Count {
-    fn begun(&mut self, _place: Place, _begun: &Begun, _origin: Option<&Origin>) {}
-
-    fn goes_on(&mut self, _place: Place, _start: Moment, _message: &MessageIds) {}
-
-    fn pipelined(&mut self, _place: Place) {}
-
-    fn exchanged(&mut self, _place: Place, exchange: Box<Exchange>, _ends: Arc<Ends>, _still_open: usize) {
-        black_box(exchange);
-        self.0 += 1;
+impl Observer for Count {
+    fn observe(&mut self, _place: Place, report: Report<'_>) {
+        if let Report::Ended { exchange, .. } = report {
+            black_box(exchange);
+            self.0 += 1;
+        }
     }
-
-    fn lost(&mut self, _place: Place, _lost: Lost) {}
-
-    fn untold(&mut self, _place: Place, _start: Moment) {}
-
-    fn head_cut(&mut self, _place: Place, _direction: Direction) {}
-
-    fn forgotten(&mut self, _place: Place) {}
 }
 
 fn per_exchange(batch: Duration) -> f64 {
@@ -192,28 +178,20 @@ fn per_exchange(batch: Duration) -> f64 {
 
 /// All records belong to this process, because its service can be found in /proc.
 struct OneProcess {
-    whose: PendingService,
+    service: PendingService,
 }
 
 impl OneProcess {
     fn new() -> Self {
         let mut services = Services::new(Arc::new(Host::read()), Arc::new(Recogniser::default()));
-        Self { whose: PendingService::known(services.of(std::process::id(), "")) }
+        Self { service: PendingService::known(services.of(std::process::id(), "")) }
     }
 }
 
 impl Surroundings for OneProcess {
-    fn whose(&mut self, _tgid: u32) -> PendingService {
-        self.whose.clone()
+    fn service(&mut self, _tgid: u32) -> PendingService {
+        self.service.clone()
     }
 
-    fn completed(&mut self, _cookie: u64, _until: u64) {}
-
-    fn raise(&mut self, _cookie: u64) {}
-
-    fn raise_process(&mut self, _tgid: u32, _direction: Direction) {}
-
-    fn forget(&mut self, _cookie: u64) {}
-
-    fn process(&mut self, _process: &ProcessChange) {}
+    fn take(&mut self, _notice: Notice<'_>) {}
 }

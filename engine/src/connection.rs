@@ -1,231 +1,328 @@
-//! One connection: its two lanes, what it speaks, and what is held until it can be told.
+//! One connection: its segments in order, its parser, and its open requests.
 
-mod content;
-mod order;
-pub(crate) mod origin;
-
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
-use onlooker_protocols::{Close, Direction, End, Finding, LossReason, Moment, Spec};
+use onlooker_common::connection::role;
+use onlooker_common::plaintext::StreamKey;
+use onlooker_common::segment::{Segment, flag};
+use onlooker_protocols::{Capture, Close, Direction, End, Finding, Moment, Spec};
 
-use content::Speaks;
-use order::Held;
-use origin::Origins;
-
-use crate::connections::{Listener, Place};
+use crate::content::{Content, Decision, Known, Piece, Undecided};
+use crate::conversation::Conversation;
+use crate::ending::{Ending, Lifetime};
 use crate::model::counters::Counters;
-use crate::model::span::{Address, Ends, Role};
+use crate::model::span::{Address, Role};
+use crate::observer::{Observer, Report};
+use crate::order::{Order, Way};
+use crate::pieces::pieces;
 
-/// A connection that is followed.
+/// A connection that is followed: a socket's bytes, or a plaintext stream.
 #[derive(Debug)]
 pub struct Connection {
-    pub cookie: u64,
-    /// The process that used it last.
-    pub tgid: u32,
-    pub role: Option<Role>,
-    pub(crate) local: Address,
-    pub(crate) peer: Address,
-    /// The same, as spans have them: from the first exchange on.
-    pub(crate) ends: Option<Arc<Ends>>,
-    /// Time of its latest segment.
+    conversation: Conversation,
+    /// Time of the latest segment.
     pub last_activity: u64,
     from_start: bool,
-    unix: bool,
-    /// Something passed that its present parser was not told of.
-    underway: bool,
-    /// Something passed of which it is not known what it is.
-    unread: bool,
-    lanes: [Lane; 2],
-    held: Vec<Held>,
-    speaks: Speaks,
-    origins: Origins,
-    /// The latest positions on the request side that no segment told of.
-    untold: Range<u64>,
-    /// Starts of the requests that are open, for their age.
-    open: VecDeque<Moment>,
-    is_pipelined: bool,
-    /// When the process ended that used it last.
-    exited: Option<u64>,
-    ending: Option<Ending>,
+    is_unix: bool,
+    /// The plaintext stream that it is, if it is no socket.
+    stream: Option<StreamKey>,
+    /// Something passed that the present parser did not receive.
+    is_underway: bool,
+    /// Something passed whose protocol is unknown.
+    has_unknown: bool,
+    order: Order,
+    content: Content,
+    lifetime: Lifetime,
     found: Vec<Finding>,
-    /// The parser is being told of bytes whose event was lost.
+    /// The parser is about to receive a hole that a lost record left.
     in_hole: bool,
     counters: Arc<Counters>,
 }
 
-/// A connection's end, until what came before it has been let through.
-#[derive(Debug, Clone, Copy)]
-struct Ending {
-    why: Close,
-    time: u64,
-    /// Where each direction ended; 0 where that is not known.
-    positions: [u64; 2],
-    /// How far what had come can still be read.
-    arrived: u64,
-}
-
-/// One direction of a connection.
-#[derive(Debug, Default, Clone, Copy)]
-struct Lane {
-    /// Position of the next byte, once any was seen.
-    next: Option<u64>,
-    /// When the piece before it passed, and in which run.
-    before: u64,
-    run: u32,
-    finished: bool,
-}
-
-/// Index of a lane, and of what is not it.
-const INGRESS: usize = 0;
-const EGRESS: usize = 1;
-
 impl Connection {
     pub(crate) fn new(cookie: u64, counters: Arc<Counters>) -> Self {
-        counters.connections_seen.add(1);
         Self {
-            cookie,
-            tgid: 0,
-            role: None,
-            local: Address::Unknown,
-            peer: Address::Unknown,
-            ends: None,
+            conversation: Conversation::new(cookie, Arc::clone(&counters)),
             last_activity: 0,
             from_start: false,
-            unix: false,
-            underway: false,
-            unread: false,
-            lanes: [Lane::default(); 2],
-            held: Vec::new(),
-            speaks: Speaks::UNHEARD,
-            origins: Origins::default(),
-            untold: 0..0,
-            open: VecDeque::new(),
-            is_pipelined: false,
-            exited: None,
-            ending: None,
+            is_unix: false,
+            stream: None,
+            is_underway: false,
+            has_unknown: false,
+            order: Order::default(),
+            content: Content::Undecided(Undecided::default()),
+            lifetime: Lifetime::default(),
             found: Vec::new(),
             in_hole: false,
             counters,
         }
     }
 
-    /// The kernel says who it is.
-    pub(crate) fn introduce(
-        &mut self,
-        tgid: u32,
-        (role, local, peer): (Option<Role>, Address, Address),
-        from_start: bool,
-    ) {
-        self.tgid = tgid;
-        self.role = self.role.or(role);
-        self.local = local;
-        self.peer = peer;
-        self.ends = None;
+    /// A plaintext stream, to be reported under this cookie.
+    pub(crate) fn plaintext(cookie: u64, stream: StreamKey, counters: Arc<Counters>) -> Self {
+        Self { stream: Some(stream), ..Self::new(cookie, counters) }
+    }
+
+    pub(crate) fn stream(&self) -> Option<StreamKey> {
+        self.stream
+    }
+
+    /// Sets what the kernel knows of both ends.
+    pub(crate) fn introduce(&mut self, tgid: u32, ends: (Option<Role>, Address, Address), from_start: bool) {
+        self.conversation.tgid = tgid;
+        self.set_ends(ends);
         self.from_start = from_start;
     }
 
-    /// What content showed, where the kernel could not tell.
+    pub(crate) fn set_ends(&mut self, (role, local, peer): (Option<Role>, Address, Address)) {
+        self.conversation.role = self.conversation.role.or(role);
+        self.conversation.set_ends(local, peer);
+    }
+
+    /// What is known of both ends.
+    pub(crate) fn known_ends(&self) -> (Option<Role>, Address, Address) {
+        let Conversation { role, local, peer, .. } = &self.conversation;
+        (*role, local.clone(), peer.clone())
+    }
+
+    /// Its bytes are ciphertext whose plaintext is recorded as well: they are not parsed any more.
+    pub(crate) fn carries_plaintext(&mut self, time: u64, observer: &mut dyn Observer) {
+        self.close(Close::Shutdown, time, observer);
+        self.content = Content::Unparsed;
+        self.has_unknown = false;
+    }
+
     #[must_use]
-    pub fn role(&self) -> Role {
-        self.role.unwrap_or(Role::Client)
+    pub fn cookie(&self) -> u64 {
+        self.conversation.cookie
     }
 
-    /// Both ends, as far as they are known; its spans share them.
-    pub fn ends(&mut self) -> Arc<Ends> {
-        let role = self.role();
-        let known = self.ends.take().filter(|ends| ends.role == role);
-        let ends = known.unwrap_or_else(|| Arc::new(Ends::new(role, self.local.clone(), self.peer.clone())));
-        Arc::clone(self.ends.insert(ends))
+    /// The process that used the connection last.
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.conversation.tgid
     }
 
+    /// What the process is on the connection, once the kernel or the content shows it.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.conversation.role
+    }
+
+    /// The protocol, once it is known.
     #[must_use]
     pub fn protocol(&self) -> Option<&'static Spec> {
-        match &self.speaks {
-            Speaks::Known(parser) => Some(parser.protocol()),
-            _ => None,
-        }
+        self.conversation.protocol.filter(|_| matches!(self.content, Content::Parsed(_)))
     }
 
-    /// How many of its requests are open.
+    /// The number of its requests that have begun and are not over.
     #[must_use]
     pub fn open_requests(&self) -> usize {
-        self.open.len()
+        self.conversation.requests.len()
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        !self.open.is_empty() || !self.held.is_empty()
+        !self.conversation.requests.is_empty() || self.order.is_holding()
     }
 
     pub(crate) fn wants_attention(&self) -> bool {
-        !self.held.is_empty() || self.ending.is_some_and(|ending| self.was_read(&ending))
+        self.order.is_holding() || self.lifetime.is_ending(self.order.next(Way::Received))
     }
 
-    /// Whether nothing more will be read that came before the end.
-    fn was_read(&self, ending: &Ending) -> bool {
-        self.lanes[INGRESS].next.is_none_or(|next| next >= ending.arrived)
-    }
-
-    /// This side sent its FIN at `time`.
-    pub(crate) fn finished(&mut self, time: u64, listener: &mut dyn Listener) {
-        // Held segments come before it; the connection's end will tell the same, later.
-        if self.held.is_empty() {
-            self.end_lane(EGRESS, time, listener);
+    /// Takes a segment, and delivers it when all before it has been delivered.
+    pub(crate) fn segment(&mut self, segment: &Segment, captured: &[u8], observer: &mut dyn Observer) {
+        if self.lifetime.has_exited() && self.conversation.tgid != segment.tgid {
+            self.lifetime.used_by_another();
+        }
+        self.conversation.tgid = segment.tgid;
+        self.last_activity = segment.time;
+        self.from_start |= segment.flags & flag::FROM_START != 0;
+        self.is_unix |= segment.flags & flag::UNIX != 0;
+        self.conversation.role = self.conversation.role.or(match segment.role {
+            role::CLIENT => Some(Role::Client),
+            role::SERVER => Some(Role::Server),
+            _ => None,
+        });
+        if self.order.start(segment) {
+            // One that was forgotten, or whose first record was lost, begins in its middle.
+            self.is_underway |= segment.run != 0 || segment.flags & flag::BEGINS == 0;
+        }
+        if self.order.is_next(segment) {
+            self.deliver(segment, captured, observer);
+        } else {
+            if self.order.is_full() {
+                self.counters.segments_held_too_many.add(1);
+                self.let_through(u64::MAX, 0, observer);
+            }
+            self.order.hold(segment, captured);
+        }
+        if self.order.is_holding() {
+            self.catch_up(observer);
         }
     }
 
-    /// The connection is closed: what is held is let through first.
-    pub(crate) fn closing(&mut self, why: Close, time: u64) {
-        self.ending.get_or_insert(Ending { why, time, positions: [0; 2], arrived: 0 });
-    }
-
-    /// The kernel says that it is closed, how far each direction had come, and how far what came can still be read.
-    pub(crate) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2], arrived: u64) {
-        // What the kernel closes for a process that ends, that did not close itself.
-        let why = if why == Close::Normal && self.exited.is_some() { Close::ProcessExit } else { why };
-        let arrived = if self.exited.is_some() { 0 } else { arrived };
-        self.lanes[INGRESS].next.get_or_insert(positions[INGRESS]);
-        self.ending = Some(Ending { why, time, positions, arrived });
-    }
-
-    /// The socket is gone: what was not read never will be.
-    pub(crate) fn destroyed(&mut self, positions: [u64; 2]) {
-        if let Some(ending) = &mut self.ending {
-            ending.positions = positions;
-            ending.arrived = 0;
+    /// Delivers held segments that are next.
+    fn catch_up(&mut self, observer: &mut dyn Observer) {
+        while let Some(held) = self.order.take_next(self.conversation.way(Direction::ToServer)) {
+            self.deliver(&held.segment, &held.captured, observer);
         }
     }
 
-    /// The process that used it last has ended. Another one may have it too, and go on.
-    pub(crate) fn process_ended(&mut self, time: u64) {
-        self.exited = Some(time);
-        if let Some(ending) = &mut self.ending {
-            ending.arrived = 0;
-        }
-        if self.unix {
-            self.closing(Close::ProcessExit, time);
+    /// Delivers the segments that have waited for `hold`, with the holes before them.
+    fn let_through(&mut self, now: u64, hold: u64, observer: &mut dyn Observer) {
+        while let Some(held) = self.order.take_overdue(now, hold) {
+            self.deliver(&held.segment, &held.captured, observer);
+            self.catch_up(observer);
         }
     }
 
-    /// `None` while the role is not known.
-    fn is_request_lane(&self, lane: usize) -> Option<bool> {
-        self.role.map(|role| (role == Role::Server) == (lane == INGRESS))
-    }
-
-    fn direction(&self, lane: usize) -> Option<Direction> {
-        Some(if self.is_request_lane(lane)? { Direction::ToServer } else { Direction::ToClient })
-    }
-
-    fn end_lane(&mut self, lane: usize, time: u64, listener: &mut dyn Listener) {
-        if std::mem::replace(&mut self.lanes[lane].finished, true) {
+    fn deliver(&mut self, segment: &Segment, captured: &[u8], observer: &mut dyn Observer) {
+        let way = Way::of(segment.flags);
+        let begins = segment.flags & flag::BEGINS != 0;
+        let is_parsed = matches!(self.content, Content::Parsed(_));
+        if self.order.is_too_late(segment) {
+            self.counters.segments_too_late.add(1);
+            if begins && is_parsed && self.conversation.direction(way) == Some(Direction::ToServer) {
+                self.counters.requests_lost_too_late.add(1);
+            }
             return;
         }
-        let at = Moment { nanos: time, position: self.lanes[lane].next.unwrap_or(0), run: self.lanes[lane].run };
-        if let (Some(direction), Speaks::Known(parser)) = (self.direction(lane), &mut self.speaks) {
+        self.skip_to(way, segment.position, observer);
+        self.order.pass(segment);
+        if segment.flags & flag::FIN != 0 {
+            self.end_way(way, segment.time, observer);
+            if self.is_unix && self.conversation.requests.is_empty() {
+                self.closing(Close::Normal, segment.time);
+            }
+            return;
+        }
+        if self.conversation.carries_requests(way) {
+            self.conversation.requests.note(way, segment, self.stream.is_some());
+        }
+        for (bytes, missing, at) in pieces(segment, captured).into_iter().flatten() {
+            self.piece(way, bytes, missing, at, observer);
+        }
+        if begins && self.conversation.direction(way) == Some(Direction::ToServer) {
+            self.continue_newest(segment, observer);
+        }
+    }
+
+    /// A run in which no request begins continues the newest request: with its body, after 100 (Continue). Where requests
+    /// are concurrent, nobody can tell which request it continues, or whether it is a response.
+    fn continue_newest(&self, segment: &Segment, observer: &mut dyn Observer) {
+        if let Some(newest) =
+            self.conversation.requests.newest().filter(|newest| newest.start.position < segment.position)
+            && matches!(self.content, Content::Parsed(_))
+            && self.conversation.protocol.is_some_and(|protocol| !protocol.concurrent)
+        {
+            let report = Report::Continued { start: newest.start, ids: &segment.message };
+            observer.observe(self.conversation.place(newest.direction), report);
+        }
+    }
+
+    /// Passes on the hole before `position`, if there is one.
+    fn skip_to(&mut self, way: Way, position: u64, observer: &mut dyn Observer) {
+        let Some(hole) = self.order.skip_to(way, position) else { return };
+        self.counters.bytes_missing.add(hole.bytes);
+        if self.conversation.carries_requests(way) {
+            self.conversation.requests.note_hole(way, hole);
+        }
+        self.in_hole = true;
+        self.piece(way, &[], hole.bytes, hole.at, observer);
+        self.in_hole = false;
+    }
+
+    fn piece(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
+        self.conversation.uncounted_bytes += bytes.len() as u64 + missing;
+        self.take(way, bytes, missing, at, observer);
+    }
+
+    fn take(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
+        match self.content {
+            Content::Unparsed => {}
+            Content::Parsed(_) => self.parse(way, bytes, missing, at, observer),
+            Content::Undecided(_) => self.decide(way, bytes, missing, at, observer),
+        }
+    }
+
+    fn parse(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
+        let (Some(direction), Content::Parsed(parser)) = (self.conversation.direction(way), &mut self.content) else {
+            return;
+        };
+        let result = if missing > 0 {
+            parser.gap(direction, missing, at, &mut self.found)
+        } else {
+            parser.bytes(direction, bytes, at, &mut self.found)
+        };
+        if let Err(unparsable) = result {
+            tracing::debug!(cookie = self.conversation.cookie, %unparsable, "connection is detected anew");
+            self.counters.connections_unparsable.add(1);
+            parser.close(Close::Shutdown, at, &mut self.found);
+            self.detect_anew();
+        }
+        self.report(at, observer);
+    }
+
+    fn decide(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
+        let from_start = self.from_start && !self.is_underway;
+        let known = Known { direction: self.conversation.direction(way), from_start, is_unix: self.is_unix };
+        let Content::Undecided(undecided) = &mut self.content else { return };
+        self.has_unknown = true;
+        match undecided.look(self.counters.protocols(), known, (way, bytes, missing, at)) {
+            Decision::NeedMore => {}
+            Decision::Rejected => self.is_underway = true,
+            Decision::Unparsed(protocol) => {
+                self.is_underway = true;
+                self.has_unknown = false;
+                self.content = Content::Unparsed;
+                match protocol {
+                    Some(protocol) => self.conversation.speaks(protocol),
+                    None => {
+                        self.conversation.protocol = None;
+                        self.counters.connections_unknown.add(1);
+                    }
+                }
+            }
+            Decision::Parsed { protocol, parser, direction, pieces } => {
+                self.has_unknown = false;
+                self.content = Content::Parsed(parser);
+                // The content knows better than the kernel, which goes by ports where it did not see the beginning.
+                let is_server = (direction == Direction::ToServer) == (way == Way::Received);
+                self.conversation.role = Some(if is_server { Role::Server } else { Role::Client });
+                self.conversation.speaks(protocol);
+                if protocol.capture == Capture::Most {
+                    observer.observe(self.conversation.place(direction), Report::CaptureMore(None));
+                }
+                for Piece { way, bytes, missing, at } in pieces {
+                    self.take(way, &bytes, missing, at, observer);
+                }
+            }
+        }
+    }
+
+    /// Adds the bytes that passed to the protocol's counter.
+    pub(crate) fn count_bytes(&mut self) {
+        if !matches!(self.content, Content::Undecided(_)) {
+            self.conversation.count_bytes();
+        }
+    }
+
+    /// Looks at what comes as at the middle of a connection.
+    fn detect_anew(&mut self) {
+        self.count_bytes();
+        self.content = Content::Undecided(Undecided::default());
+        self.is_underway = true;
+    }
+
+    fn end_way(&mut self, way: Way, time: u64, observer: &mut dyn Observer) {
+        if !self.order.end(way) {
+            return;
+        }
+        let at = self.order.moment(way, time);
+        if let (Some(direction), Content::Parsed(parser)) = (self.conversation.direction(way), &mut self.content) {
             parser.end(direction, at, &mut self.found);
         }
-        if self.exited.is_some() {
+        if self.lifetime.has_exited() {
             for finding in &mut self.found {
                 if let Finding::Exchange(exchange) = finding
                     && let End::Closed(why @ Close::Normal, _) = &mut exchange.end
@@ -234,117 +331,105 @@ impl Connection {
                 }
             }
         }
-        self.tell(at, listener);
+        self.report(at, observer);
     }
 
-    /// Passes on what the parser found until `at`, with where it came from.
-    fn tell(&mut self, at: Moment, listener: &mut dyn Listener) {
-        let mut found = std::mem::take(&mut self.found);
-        if found.iter().any(|finding| matches!(finding, Finding::SwitchedProtocol))
-            && let Speaks::Known(parser) = &mut self.speaks
+    /// Reports what the parser found.
+    fn report(&mut self, at: Moment, observer: &mut dyn Observer) {
+        if self.found.iter().any(|finding| matches!(finding, Finding::SwitchedProtocol))
+            && let Content::Parsed(parser) = &mut self.content
         {
             // Requests behind the one that switched will not be answered in this protocol.
-            parser.close(Close::Shutdown, at, &mut found);
-            self.listen_anew();
+            parser.close(Close::Shutdown, at, &mut self.found);
+            self.detect_anew();
         }
-        let place = self.place();
-        for finding in found.drain(..) {
-            match finding {
-                Finding::Begun(begun) => {
-                    self.open.push_back(begun.start);
-                    listener.begun(place, &begun, self.origins.of(begun.start.position));
-                    if self.open.len() > 1 && !std::mem::replace(&mut self.is_pipelined, true) {
-                        listener.pipelined(place);
-                    }
-                }
-                Finding::Exchange(exchange) => {
-                    self.is_answered(exchange.request_start);
-                    listener.exchanged(place, exchange, self.ends(), self.open.len());
-                }
-                Finding::Lost(lost) => {
-                    self.is_answered(lost.start);
-                    // Where its event was lost, it was counted.
-                    if lost.reason == LossReason::RequestHeadMissing && self.untold.contains(&lost.start.position) {
-                        listener.untold(place, lost.start);
-                    } else {
-                        listener.lost(place, lost);
-                    }
-                }
-                Finding::Orphan(_) => self.counters.responses_without_request.add(1),
-                // What an event that was lost hides, no capture would have shown.
-                Finding::CaptureMore(_) if self.in_hole => {}
-                Finding::CaptureMore(direction) => listener.head_cut(place, direction),
-                Finding::SwitchedProtocol => {}
-            }
-        }
-        self.found = found;
-    }
-
-    fn place(&self) -> Place {
-        Place { cookie: self.cookie, tgid: self.tgid, role: self.role() }
-    }
-
-    /// The request that began at `start` is not open any more. It is nearly always the oldest.
-    fn is_answered(&mut self, start: Moment) {
-        if let Some(at) = self.open.iter().position(|open| *open == start) {
-            self.open.remove(at);
+        for finding in self.found.drain(..) {
+            self.conversation.report(finding, self.in_hole, observer);
         }
     }
 
-    /// Lets time pass. Whether the connection is over.
-    pub(crate) fn advance(&mut self, now: u64, hold: u64, listener: &mut dyn Listener) -> bool {
-        self.let_through(now, hold, listener);
-        let Some(ending) = self.ending else { return false };
-        let Ending { why, time, positions, .. } = ending;
-        // Other processors' segments from before the end may still be on their way.
-        if !self.held.is_empty() || now.saturating_sub(time) < hold || !self.was_read(&ending) {
+    /// This end sent its FIN at `time`.
+    pub(crate) fn finished(&mut self, time: u64, observer: &mut dyn Observer) {
+        // Held segments come before it. The connection's end will report it again.
+        if !self.order.is_holding() {
+            self.end_way(Way::Sent, time, observer);
+        }
+    }
+
+    /// The connection ends once its held segments have been delivered.
+    pub(crate) fn closing(&mut self, why: Close, time: u64) {
+        self.lifetime.close(why, time);
+    }
+
+    /// The kernel reports the end: where each way ended, and how far the received bytes may still be read.
+    pub(crate) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2], arrived: u64) {
+        self.order.start_at(Way::Received, positions[Way::Received as usize]);
+        self.lifetime.closed(why, time, positions, arrived);
+    }
+
+    /// The socket is gone: unread bytes will never be read.
+    pub(crate) fn destroyed(&mut self, positions: [u64; 2]) {
+        self.lifetime.destroyed(positions);
+    }
+
+    /// The process that used the connection last has ended. Another process may have the connection too.
+    pub(crate) fn process_ended(&mut self, time: u64) {
+        self.lifetime.process_ended();
+        if self.is_unix || self.stream.is_some() {
+            self.closing(Close::ProcessExit, time);
+        }
+    }
+
+    /// Lets time pass. Returns whether the connection is over.
+    pub(crate) fn advance(&mut self, now: u64, hold: u64, observer: &mut dyn Observer) -> bool {
+        self.let_through(now, hold, observer);
+        if self.order.is_holding() {
             return false;
         }
-        for (lane, position) in positions.into_iter().enumerate() {
-            self.hole(lane, position, listener);
+        let next = self.order.next(Way::Received);
+        let Some(Ending { why, time, positions, .. }) = self.lifetime.due(now, hold, next) else { return false };
+        for way in Way::BOTH {
+            self.skip_to(way, positions[way as usize], observer);
         }
         if why == Close::Normal {
-            // What it had to say, it has said.
-            self.end_lane(EGRESS, time, listener);
+            self.end_way(Way::Sent, time, observer);
         }
-        self.close(why, time, listener);
+        self.close(why, time, observer);
         true
     }
 
-    /// Requests from before `oldest` are not waited for any longer.
-    pub(crate) fn give_up_before(&mut self, oldest: u64, now: u64, listener: &mut dyn Listener) {
-        if self.open.front().is_some_and(|start| start.nanos < oldest)
-            && let Speaks::Known(parser) = &mut self.speaks
+    /// Stops waiting for requests that began before `oldest`.
+    pub(crate) fn give_up_before(&mut self, oldest: u64, now: u64, observer: &mut dyn Observer) {
+        if self.conversation.requests.oldest().is_some_and(|request| request.start.nanos < oldest)
+            && let Content::Parsed(parser) = &mut self.content
         {
-            let lane = &self.lanes[EGRESS];
-            let at = Moment { nanos: now, position: lane.next.unwrap_or(0), run: lane.run };
+            let at = self.order.moment(Way::Sent, now);
             parser.give_up_before(oldest, at, &mut self.found);
-            self.tell(at, listener);
+            self.report(at, observer);
         }
     }
 
-    /// Ends it at once.
-    pub(crate) fn end(mut self, why: Close, time: u64, listener: &mut dyn Listener) {
-        if !self.advance(u64::MAX, 0, listener) {
-            self.close(why, time, listener);
+    /// Ends the connection at once, and forgets it.
+    pub(crate) fn end(mut self, why: Close, time: u64, observer: &mut dyn Observer) {
+        if !self.advance(u64::MAX, 0, observer) {
+            self.close(why, time, observer);
         }
-        self.forget(listener);
+        self.forget(observer);
     }
 
-    /// It is forgotten.
-    pub(crate) fn forget(self, listener: &mut dyn Listener) {
-        if self.unread {
+    pub(crate) fn forget(mut self, observer: &mut dyn Observer) {
+        if self.has_unknown {
             self.counters.connections_unknown.add(1);
         }
-        listener.forgotten(self.place());
+        self.count_bytes();
+        observer.observe(self.conversation.place(Direction::ToServer), Report::Forgotten);
     }
 
-    fn close(&mut self, why: Close, time: u64, listener: &mut dyn Listener) {
-        let position = self.lanes[EGRESS].next.unwrap_or(0);
-        let at = Moment { nanos: time, position, run: self.lanes[EGRESS].run.max(self.lanes[INGRESS].run) };
-        if let Speaks::Known(parser) = &mut self.speaks {
+    fn close(&mut self, why: Close, time: u64, observer: &mut dyn Observer) {
+        let at = Moment { run: self.order.newest_run(), ..self.order.moment(Way::Sent, time) };
+        if let Content::Parsed(parser) = &mut self.content {
             parser.close(why, at, &mut self.found);
         }
-        self.tell(at, listener);
+        self.report(at, observer);
     }
 }

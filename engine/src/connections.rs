@@ -1,32 +1,72 @@
-//! Puts the segments of one connection back in order and has them cut into exchanges.
+//! Follows every connection: gives each segment to its connection, and lets time pass for all of them.
 //!
-//! Segments arrive per direction with their stream position, and with how far the other direction had come: a response
-//! never reaches the parser before the request bytes that came before it. A hole is never guessed over: the parser is
-//! told its exact length and decides whether it can go on. Nothing here knows a protocol; nothing here reads a clock.
+//! A [`Connection`] orders its segments and has them cut into exchanges. What it reports goes to an [`Observer`]. Nothing
+//! here knows a protocol or reads a clock.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use onlooker_common::connection::role;
+//! use onlooker_common::segment::{Segment, flag};
+//! use onlooker_engine::connections::{Connections, Limits};
+//! use onlooker_engine::observer::{Observer, Place, Report};
+//!
+//! /// Collects the paths of finished requests.
+//! #[derive(Default)]
+//! struct Paths(Vec<String>);
+//!
+//! impl Observer for Paths {
+//!     fn observe(&mut self, _place: Place, report: Report<'_>) {
+//!         if let Report::Ended { exchange, .. } = report {
+//!             self.0.extend(exchange.facts.as_http().map(|http| http.path.to_string()));
+//!         }
+//!     }
+//! }
+//!
+//! let request = b"GET /cart HTTP/1.1\r\n\r\n";
+//! let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+//! let operation = Segment { cookie: 7, role: role::SERVER, ..Segment::default() };
+//! let read = Segment { length: request.len() as u32, flags: flag::BEGINS, ..operation };
+//! let sent = Segment {
+//!     length: response.len() as u32,
+//!     opposite: request.len() as u64,
+//!     flags: flag::BEGINS | flag::EGRESS,
+//!     run: 1,
+//!     ..operation
+//! };
+//!
+//! let mut connections = Connections::new(Limits::default(), Arc::default());
+//! let mut paths = Paths::default();
+//! connections.segment(&read, request, &mut paths);
+//! connections.segment(&sent, response, &mut paths);
+//! assert_eq!(paths.0, ["/cart"]);
+//! ```
 
 use std::sync::Arc;
 
 use onlooker_common::connection::{ConnectionChange, change, role};
-use onlooker_common::owner::MessageIds;
+use onlooker_common::plaintext::{Plaintext, StreamKey, Tie};
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Begun, Close, Direction, Exchange, Lost, Moment};
+use onlooker_protocols::Close;
 use rustc_hash::FxHashMap;
 
+use crate::addresses;
 use crate::model::counters::Counters;
-use crate::model::span::{Address, Ends, Role};
+use crate::observer::Observer;
+use crate::order::Held;
+use crate::plaintext::{Plaintexts, Released, Verdict};
 
 pub use crate::connection::Connection;
-pub use crate::connection::origin::Origin;
 
-/// Capacities and ages of the stream layer.
+/// Capacities and ages.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections followed at once. One costs about a kilobyte, and half of one more for what its spans say of it.
+    /// Connections followed at once. One costs about a kilobyte, and half a kilobyte more for what its spans share.
     pub connections: usize,
-    /// Nanoseconds for which a segment waits for what comes before it: longer than records overtake each other on
-    /// their way out of the kernel, shorter than anybody waits for a trace.
+    /// Nanoseconds for which a segment waits for the bytes before it. Longer than records overtake each other on their way
+    /// out of the kernel, shorter than anybody waits for a trace.
     pub hold: u64,
-    /// Nanoseconds after which a request that has no answer is given up.
+    /// Nanoseconds after which a request without a response is given up.
     pub request_age: u64,
 }
 
@@ -36,55 +76,31 @@ impl Default for Limits {
     }
 }
 
-/// Who hears what is learnt from connections, in the order in which it happened on each.
-pub trait Listener {
-    /// A request is on its way; `origin` is the operation that it began with.
-    fn begun(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>);
-    /// More of the request that began at `start` comes in another run: `message` is that.
-    fn goes_on(&mut self, place: Place, start: Moment, message: &MessageIds);
-    /// Several requests of the connection are open at once, for the first time.
-    fn pipelined(&mut self, place: Place);
-    /// A request is over; `still_open` others of the connection are not.
-    fn exchanged(&mut self, place: Place, exchange: Box<Exchange>, ends: Arc<Ends>, still_open: usize);
-    /// A request that began can't be told truthfully.
-    fn lost(&mut self, place: Place, lost: Lost);
-    /// A request that is known only from the hole its event left: counted where that was lost.
-    fn untold(&mut self, place: Place, start: Moment);
-    /// The head of a message was longer than what is captured of a run.
-    fn head_cut(&mut self, place: Place, direction: Direction);
-    /// The connection is forgotten: this is the last that is heard of it, unless it is used again.
-    fn forgotten(&mut self, place: Place);
-}
-
-/// Where something happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub cookie: u64,
-    pub tgid: u32,
-    pub role: Role,
-}
-
-/// Every connection that is followed, by cookie.
+/// Every connection that is followed.
 #[derive(Debug)]
-pub struct Streams {
+pub struct Connections {
+    /// By socket cookie, or by the id of a plaintext stream.
     connections: FxHashMap<u64, Connection>,
-    /// Connections with held segments or an end to come: those that `advance` looks at.
+    plaintexts: Plaintexts,
+    /// Connections with held segments or an end to come.
     attention: Vec<u64>,
     limits: Limits,
     counters: Arc<Counters>,
     last_sweep: u64,
-    /// Until then (time of segments) there is no use in looking for idle connections.
+    /// Until then (time of segments) no connection is idle.
     full_until: u64,
 }
 
-/// How often connections are looked through for requests beyond their age.
+/// How often all connections are looked at, for requests beyond their age.
 const SWEEP_INTERVAL: u64 = 1_000_000_000;
 
-impl Streams {
+impl Connections {
+    /// The protocols are those of the counters.
     #[must_use]
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         Self {
             connections: FxHashMap::default(),
+            plaintexts: Plaintexts::default(),
             attention: Vec::new(),
             limits,
             counters,
@@ -93,12 +109,13 @@ impl Streams {
         }
     }
 
-    /// The connection `cookie`, while it is followed.
+    /// The connection of the socket, while it is followed.
     #[must_use]
     pub fn get(&self, cookie: u64) -> Option<&Connection> {
         self.connections.get(&cookie)
     }
 
+    /// The number of connections and plaintext streams.
     #[must_use]
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -109,14 +126,12 @@ impl Streams {
         self.connections.is_empty()
     }
 
-    /// Takes one socket operation with its captured bytes; what it completes is told to the listener.
-    pub fn segment(&mut self, segment: &Segment, captured: &[u8], listener: &mut dyn Listener) {
-        let Some(connection) = self.connection(segment.cookie, segment.time, listener) else {
-            self.counters.connections_over_limit.add(1);
-            self.counters.requests_lost_over_limit.add(u64::from(begins_request(segment)));
-            return;
+    /// Takes one socket operation with its captured bytes.
+    pub fn segment(&mut self, segment: &Segment, captured: &[u8], observer: &mut dyn Observer) {
+        let Some(connection) = self.connection(segment.cookie, segment.time, observer) else {
+            return self.refuse(segment);
         };
-        connection.segment(segment, captured, listener);
+        connection.segment(segment, captured, observer);
         if connection.wants_attention() {
             self.attention.push(segment.cookie);
         }
@@ -125,7 +140,108 @@ impl Streams {
         }
     }
 
-    /// The kernel does not tell of a unix socket's end, but its peer reads it.
+    /// Takes plaintext of a TLS library. The segment's cookie may be 0: a tie will name the socket.
+    pub fn plaintext(&mut self, record: &Plaintext, captured: &[u8], observer: &mut dyn Observer) {
+        let Plaintext { segment, stream } = record;
+        self.end_earlier(stream, segment.time, observer);
+        if !self.has_room_for(stream) {
+            return self.refuse(segment);
+        }
+        if segment.cookie != 0 && self.plaintexts.socket_of(stream) != Some(segment.cookie) {
+            self.tie_stream(stream, segment.cookie, segment.time, observer);
+        }
+        match self.plaintexts.segment(stream, segment, captured) {
+            Verdict::Stale => self.counters.segments_too_late.add(1),
+            Verdict::Held => {}
+            Verdict::Full => self.release(stream, observer),
+            Verdict::Deliver(id) => self.deliver(id, stream, segment, captured, observer),
+        }
+    }
+
+    /// Takes the socket of a plaintext stream.
+    pub fn tie(&mut self, tie: &Tie, observer: &mut dyn Observer) {
+        self.end_earlier(&tie.stream, tie.time, observer);
+        if self.has_room_for(&tie.stream) {
+            self.tie_stream(&tie.stream, tie.cookie, tie.time, observer);
+        }
+    }
+
+    fn tie_stream(&mut self, stream: &StreamKey, cookie: u64, time: u64, observer: &mut dyn Observer) {
+        let Some(Released { id, held }) = self.plaintexts.tie(stream, cookie) else { return };
+        if let Some(socket) = self.connections.get_mut(&cookie) {
+            socket.carries_plaintext(time, observer);
+            let ends = socket.known_ends();
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.set_ends(ends);
+            }
+        }
+        for Held { segment, captured } in held {
+            self.deliver(id, stream, &segment, &captured, observer);
+        }
+    }
+
+    /// Follows a stream without its socket.
+    fn release(&mut self, stream: &StreamKey, observer: &mut dyn Observer) {
+        let Some(Released { id, held }) = self.plaintexts.release(stream) else { return };
+        self.counters.plaintext_untied.add(1);
+        for Held { segment, captured } in held {
+            self.deliver(id, stream, &segment, &captured, observer);
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        id: u64,
+        stream: &StreamKey,
+        segment: &Segment,
+        captured: &[u8],
+        observer: &mut dyn Observer,
+    ) {
+        if !self.connections.contains_key(&id) {
+            if self.is_full(segment.time, observer) {
+                return self.refuse(segment);
+            }
+            let socket = self.plaintexts.socket_of(stream);
+            let mut connection = Connection::plaintext(socket.unwrap_or(id), *stream, self.counters.clone());
+            if let Some(socket) = socket.and_then(|socket| self.connections.get(&socket)) {
+                connection.set_ends(socket.known_ends());
+            }
+            self.connections.insert(id, connection);
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.segment(segment, captured, observer);
+        if connection.wants_attention() {
+            self.attention.push(id);
+        }
+    }
+
+    /// Another object has the address of an earlier one: the earlier stream is over.
+    fn end_earlier(&mut self, stream: &StreamKey, now: u64, observer: &mut dyn Observer) {
+        let Some(earlier) = self.plaintexts.earlier(stream) else { return };
+        self.release(&earlier, observer);
+        if let Some(connection) = self.plaintexts.id_of(&earlier).and_then(|id| self.connections.remove(&id)) {
+            connection.end(Close::Normal, now, observer);
+        }
+        self.plaintexts.forget(&earlier);
+    }
+
+    fn has_room_for(&mut self, stream: &StreamKey) -> bool {
+        let is_full = |plaintexts: &Plaintexts| plaintexts.len() >= self.limits.connections;
+        if is_full(&self.plaintexts) && !self.plaintexts.contains(stream) {
+            let connections = &self.connections;
+            self.plaintexts.retain(|id| connections.contains_key(&id));
+            return !is_full(&self.plaintexts);
+        }
+        true
+    }
+
+    /// Counts a segment for which there is no room.
+    fn refuse(&self, segment: &Segment) {
+        self.counters.connections_over_limit.add(1);
+        self.counters.requests_lost_over_limit.add(u64::from(begins_request(segment)));
+    }
+
+    /// The kernel does not record a unix socket's end, but the socket's peer reads it.
     fn unix_peer_ended(&mut self, cookie: u64, now: u64) {
         if let Some(connection) = self.connections.get_mut(&cookie)
             && !connection.is_busy()
@@ -135,173 +251,169 @@ impl Streams {
         }
     }
 
-    /// Takes a connection's birth, turn of state or end.
-    pub fn change(&mut self, record: &ConnectionChange, listener: &mut dyn Listener) {
-        // CONNECTING and CONNECTED carry times only: a connection that never speaks has no exchange.
+    /// Takes a connection's beginning, change of state or end.
+    pub fn change(&mut self, record: &ConnectionChange, observer: &mut dyn Observer) {
+        // CONNECTING and CONNECTED carry times only: a connection without bytes has no exchange.
         match record.change {
             change::CONNECTING => {
-                if let Some(before) = self.connections.remove(&record.cookie) {
-                    // The socket is used again: what was open on it is over.
-                    before.end(Close::Normal, record.time, listener);
+                // The socket is used again: what was open on it is over.
+                let stream = self.plaintexts.of_socket(record.cookie);
+                for id in stream.into_iter().chain([record.cookie]) {
+                    if let Some(before) = self.connections.remove(&id) {
+                        self.forget_stream(&before);
+                        before.end(Close::Normal, record.time, observer);
+                    }
                 }
                 return;
             }
             change::CONNECTED => return self.counters.connections_opened.add(1),
             _ => {}
         }
+        let stream = self.plaintexts.of_socket(record.cookie);
         let known = if record.change == change::SEEN {
-            self.connection(record.cookie, record.time, listener)
+            self.connection(record.cookie, record.time, observer)
         } else {
             self.connections.get_mut(&record.cookie)
         };
         let Some(connection) = known else { return };
+        let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
         match record.change {
-            change::SEEN => connection.introduce(record.tgid, ends(record), record.from_start != 0),
-            change::FINISHED => connection.finished(record.time, listener),
+            change::SEEN => connection.introduce(record.tgid, addresses::of_connection(record), record.from_start != 0),
+            change::FINISHED => connection.finished(record.time, observer),
             change::DESTROYED => connection.destroyed(record.next),
-            _ => {
-                let why = if record.error == 0 { Close::Normal } else { Close::Error(record.error) };
-                connection.closed(why, record.time, record.next, record.arrived);
-            }
+            _ => connection.closed(why, record.time, record.next, record.arrived),
         }
+        let ends = stream.map(|_| connection.known_ends());
         if connection.wants_attention() {
             self.attention.push(record.cookie);
         }
-    }
-
-    /// A process is gone. Its connections are over, but those that others have too: TCP will tell; unix sockets tell of their
-    /// end only so.
-    pub fn process_ended(&mut self, tgid: u32, now: u64) {
-        for connection in self.connections.values_mut().filter(|connection| connection.tgid == tgid) {
-            connection.process_ended(now);
-            if connection.wants_attention() {
-                self.attention.push(connection.cookie);
+        if let Some((id, ends)) = stream.zip(ends)
+            && let Some(stream) = self.connections.get_mut(&id)
+        {
+            match record.change {
+                change::SEEN => stream.set_ends(ends),
+                change::CLOSED => {
+                    stream.closing(why, record.time);
+                    self.attention.push(id);
+                }
+                _ => {}
             }
         }
     }
 
-    /// Lets time pass: holes that stay are declared, connections that closed are finished, what is too old is given up.
-    pub fn advance(&mut self, now: u64, listener: &mut dyn Listener) {
-        self.attention.sort_unstable();
-        self.attention.dedup();
-        let (connections, hold) = (&mut self.connections, self.limits.hold);
-        self.attention.retain(|cookie| {
-            let Some(connection) = connections.get_mut(cookie) else { return false };
-            let over = connection.advance(now, hold, listener);
-            if over && let Some(connection) = connections.remove(cookie) {
-                connection.forget(listener);
+    /// A process has ended. Its connections are over, unless another process has them too. TCP reports its end; unix sockets
+    /// and plaintext streams end only so.
+    pub fn process_ended(&mut self, tgid: u32, now: u64, observer: &mut dyn Observer) {
+        for stream in self.plaintexts.waiting_of(tgid) {
+            self.release(&stream, observer);
+        }
+        for (&id, connection) in self.connections.iter_mut().filter(|(_, connection)| connection.tgid() == tgid) {
+            connection.process_ended(now);
+            if connection.wants_attention() {
+                self.attention.push(id);
             }
-            !over && connections.get(cookie).is_some_and(Connection::wants_attention)
+        }
+    }
+
+    /// Lets time pass: declares holes, finishes connections that closed, gives up requests that are too old.
+    pub fn advance(&mut self, now: u64, observer: &mut dyn Observer) {
+        while let Some(stream) = self.plaintexts.overdue(now) {
+            self.release(&stream, observer);
+        }
+        let mut attention = std::mem::take(&mut self.attention);
+        attention.sort_unstable();
+        attention.dedup();
+        attention.retain(|&id| {
+            let Some(connection) = self.connections.get_mut(&id) else { return false };
+            if !connection.advance(now, self.limits.hold, observer) {
+                return connection.wants_attention();
+            }
+            if let Some(connection) = self.connections.remove(&id) {
+                self.forget_stream(&connection);
+                connection.forget(observer);
+            }
+            false
         });
+        self.attention = attention;
         if now.saturating_sub(self.last_sweep) >= SWEEP_INTERVAL {
             self.last_sweep = now;
             for connection in self.connections.values_mut() {
-                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, listener);
+                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, observer);
+                connection.count_bytes();
             }
         }
     }
 
-    /// Ends everything: the agent stops.
-    pub fn shutdown(&mut self, now: u64, listener: &mut dyn Listener) {
+    fn forget_stream(&mut self, connection: &Connection) {
+        if let Some(stream) = connection.stream() {
+            self.plaintexts.forget(&stream);
+        }
+    }
+
+    /// Ends all connections, because the agent stops.
+    pub fn shutdown(&mut self, now: u64, observer: &mut dyn Observer) {
+        while let Some(stream) = self.plaintexts.overdue(u64::MAX) {
+            self.release(&stream, observer);
+        }
         for (_, connection) in self.connections.drain() {
-            connection.end(Close::Shutdown, now, listener);
+            connection.end(Close::Shutdown, now, observer);
         }
     }
 
-    /// The connection, from now on if it is new; none if there is no room for it.
-    fn connection(&mut self, cookie: u64, now: u64, listener: &mut dyn Listener) -> Option<&mut Connection> {
-        if self.connections.len() >= self.limits.connections && !self.connections.contains_key(&cookie) {
-            self.make_room(now, listener);
-            if self.connections.len() >= self.limits.connections {
-                return None;
+    /// The connection of a socket. A new one begins here. `None` if there is no room for it.
+    fn connection(&mut self, cookie: u64, now: u64, observer: &mut dyn Observer) -> Option<&mut Connection> {
+        if self.connections.len() >= self.limits.connections
+            && !self.connections.contains_key(&cookie)
+            && self.is_full(now, observer)
+        {
+            return None;
+        }
+        let (counters, plaintexts) = (&self.counters, &self.plaintexts);
+        Some(self.connections.entry(cookie).or_insert_with(|| {
+            counters.connections_seen.add(1);
+            let mut connection = Connection::new(cookie, counters.clone());
+            if plaintexts.of_socket(cookie).is_some() {
+                connection.carries_plaintext(now, observer);
             }
-        }
-        let fresh = || Connection::new(cookie, self.counters.clone());
-        Some(self.connections.entry(cookie).or_insert_with(fresh))
+            connection
+        }))
     }
 
-    /// Forgets those connections that have been idle for the longest: so many at once that it need not be done again soon.
-    fn make_room(&mut self, now: u64, listener: &mut dyn Listener) {
-        /// Of all that there are.
+    /// Whether no connection can be added. Forgets the connections that have been idle for the longest: so many at once
+    /// that this is rarely necessary.
+    fn is_full(&mut self, now: u64, observer: &mut dyn Observer) -> bool {
+        /// One of so many is forgotten.
         const SHARE: usize = 16;
-        /// Where all were busy there is no use in looking again at once.
+        /// Where all are busy, looking again at once is no use.
         const PAUSE: u64 = 100_000_000;
+        if self.connections.len() < self.limits.connections {
+            return false;
+        }
         if now < self.full_until {
-            return;
+            return true;
         }
         self.full_until = now + PAUSE;
-        let idle = self.connections.values().filter(|connection| !connection.is_busy());
-        let mut idle: Vec<_> = idle.map(|connection| (connection.last_activity, connection.cookie)).collect();
+        let idle = self.connections.iter().filter(|(_, connection)| !connection.is_busy());
+        let mut idle: Vec<_> = idle.map(|(&id, connection)| (connection.last_activity, id)).collect();
         let most = (self.limits.connections / SHARE).max(1).min(idle.len());
         if most < idle.len() {
             idle.select_nth_unstable(most);
         }
-        for (_, cookie) in idle.into_iter().take(most) {
-            if let Some(connection) = self.connections.remove(&cookie) {
+        for (_, id) in idle.into_iter().take(most) {
+            if let Some(connection) = self.connections.remove(&id) {
                 self.counters.connections_evicted.add(1);
-                connection.forget(listener);
+                connection.forget(observer);
                 self.full_until = 0;
             }
         }
+        self.connections.len() >= self.limits.connections
     }
 }
 
 /// Whether a request begins with the segment, as far as the kernel can tell.
 fn begins_request(segment: &Segment) -> bool {
-    let egress = segment.flags & flag::EGRESS != 0;
-    segment.flags & flag::BEGINS != 0 && (segment.role == role::SERVER) != egress
-}
-
-/// The addresses of a connection as the kernel tells them.
-fn ends(record: &ConnectionChange) -> (Option<Role>, Address, Address) {
-    const AF_UNIX: u16 = 1;
-    const AF_INET: u16 = 2;
-    let role = match record.role {
-        role::CLIENT => Some(Role::Client),
-        role::SERVER => Some(Role::Server),
-        _ => None,
-    };
-    let (local, peer) = match record.family {
-        AF_UNIX => {
-            let path = unix_path(record);
-            // The name is the listener's: the server's own, the client's peer.
-            let unnamed = Address::Unix(compact_str::CompactString::default());
-            if role == Some(Role::Server) { (Address::Unix(path), unnamed) } else { (unnamed, Address::Unix(path)) }
-        }
-        family => (
-            inet(family == AF_INET, &record.local_address, record.local_port),
-            inet(family == AF_INET, &record.remote_address, record.remote_port),
-        ),
-    };
-    (role, local, peer)
-}
-
-fn inet(v4: bool, bytes: &[u8; 16], port: u16) -> Address {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-    let address = if v4 {
-        IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
-    } else {
-        // A dual-stack socket talks to IPv4 peers under mapped addresses.
-        Ipv6Addr::from(*bytes).to_canonical()
-    };
-    Address::Inet(SocketAddr::new(address, port))
-}
-
-fn unix_path(record: &ConnectionChange) -> compact_str::CompactString {
-    let length = (record.path_length as usize).min(record.path.len());
-    let path = &record.path[..length];
-    match path.split_first() {
-        // An abstract name: no terminator, any bytes.
-        Some((0, name)) => {
-            let mut shown = compact_str::CompactString::from("@");
-            shown.push_str(&String::from_utf8_lossy(name));
-            shown
-        }
-        _ => {
-            let end = path.iter().position(|&byte| byte == 0).unwrap_or(length);
-            compact_str::CompactString::from_utf8_lossy(&path[..end])
-        }
-    }
+    let is_sent = segment.flags & flag::EGRESS != 0;
+    segment.flags & flag::BEGINS != 0 && (segment.role == role::SERVER) != is_sent
 }
 
 #[cfg(test)]

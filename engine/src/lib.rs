@@ -10,13 +10,24 @@
 //! This crate is pure. It opens no file or socket, reads no clock and starts no thread: records, clock readings and service
 //! names are passed in. So it runs the same on a live host, on a capture file and in a test.
 
+mod addresses;
 pub mod assemble;
 mod connection;
 pub mod connections;
+mod content;
+mod conversation;
+pub mod datagrams;
 pub mod describe;
+mod ending;
 pub mod model;
+pub mod observer;
+mod open_requests;
+mod order;
+pub mod origin;
 pub mod parent;
+mod pieces;
 pub mod pipeline;
+mod plaintext;
 pub mod protobuf;
 pub mod route;
 #[cfg(any(test, feature = "testing"))]

@@ -1,48 +1,97 @@
-//! The line from records to spans: strictly forward, on one thread, nothing queued that is not bounded.
+//! From records to spans: strictly forward, on one thread, with nothing queued that is not bounded.
 //!
-//! A record goes to the `stream` of its connection. What that hears becomes of `requests`: each gets its place among the
-//! `parent`s, waits a moment when it is over until it is settled and known whose it is, is described and handed on to be
-//! exported.
+//! A record goes to its connection. What the connection reports becomes a request: it gets its place among the parents when
+//! it begins. When it is over, it waits until its parent is settled and its service is known. Then it is described and
+//! handed out.
 
 mod requests;
+mod routes;
+mod surroundings;
 
 use std::sync::Arc;
 
+use onlooker_common::connection::change;
 use onlooker_common::decode::Event;
 use onlooker_common::process::{ProcessChange, lifecycle};
 use onlooker_common::segment::flag;
-use onlooker_protocols::Direction;
+use onlooker_protocols::Close;
 
-use crate::connections::{Limits, Streams};
+use crate::connections::{Connections, Limits};
+use crate::datagrams::Datagrams;
 use crate::model::clock::Reading;
 use crate::model::counters::Counters;
-use crate::model::service::PendingService;
 use crate::model::sink::Finished;
 use requests::Requests;
 
-/// What the pipeline asks and tells the world outside: so that it runs as well without a kernel.
-pub trait Surroundings {
-    /// PendingService span it is, now or soon.
-    fn whose(&mut self, tgid: u32) -> PendingService;
-    /// Every request of the connection that begins before `until` is complete.
-    fn completed(&mut self, cookie: u64, until: u64);
-    /// As many bytes of the connection's runs are wanted as can be captured.
-    fn raise(&mut self, cookie: u64);
-    /// The heads of what the process's connections carry this way are longer than what is captured.
-    fn raise_process(&mut self, tgid: u32, direction: Direction);
-    /// The connection is over.
-    fn forget(&mut self, cookie: u64);
-    /// A process changed.
-    fn process(&mut self, process: &ProcessChange);
-}
+pub use surroundings::{Notice, Surroundings};
 
 /// Records in, spans out.
+///
+/// The protocols are those of the counters.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use onlooker_common::connection::role;
+/// use onlooker_common::kind;
+/// use onlooker_common::segment::{Segment, flag};
+/// use onlooker_engine::connections::Limits;
+/// use onlooker_engine::model::clock::Reading;
+/// use onlooker_engine::model::counters::Counters;
+/// use onlooker_engine::model::service::{PendingService, Service};
+/// use onlooker_engine::pipeline::{Notice, Pipeline, Surroundings};
+/// use opentelemetry_sdk::Resource;
+/// use zerocopy::IntoBytes;
+///
+/// /// Everything belongs to one service, and there is no kernel to report to.
+/// struct Replay(PendingService);
+///
+/// impl Surroundings for Replay {
+///     fn service(&mut self, _tgid: u32) -> PendingService {
+///         self.0.clone()
+///     }
+///
+///     fn take(&mut self, _notice: Notice<'_>) {}
+/// }
+///
+/// let shop = Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() };
+/// let surroundings = Replay(PendingService::known(Arc::new(shop)));
+/// let clock = Reading { monotonic: 0, wall: 1_700_000_000_000_000_000, uncertainty: 0 };
+/// let mut pipeline = Pipeline::new(surroundings, Limits::default(), clock, Arc::new(Counters::default()));
+///
+/// let request = b"GET /cart HTTP/1.1\r\n\r\n";
+/// let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+/// let operation = Segment { kind: kind::SEGMENT, cookie: 7, role: role::SERVER, ..Segment::default() };
+/// let read = Segment { time: 1_000_000, flags: flag::BEGINS, ..operation };
+/// let sent = Segment {
+///     time: 3_000_000,
+///     opposite: request.len() as u64,
+///     flags: flag::BEGINS | flag::EGRESS,
+///     run: 1,
+///     ..operation
+/// };
+/// for (segment, bytes) in [(read, &request[..]), (sent, &response[..])] {
+///     let length = bytes.len() as u32;
+///     let segment = Segment { captured: length, length, ..segment };
+///     // Records are aligned to eight bytes, as in the kernel's ring.
+///     let mut record = vec![0_u64; (size_of::<Segment>() + bytes.len()).div_ceil(8)];
+///     let (header, payload) = record.as_mut_bytes().split_at_mut(size_of::<Segment>());
+///     header.copy_from_slice(segment.as_bytes());
+///     payload[..bytes.len()].copy_from_slice(bytes);
+///     pipeline.record(record.as_bytes());
+/// }
+///
+/// let mut names = Vec::new();
+/// pipeline.advance(1_000_000_000, |finished| names.push(finished.span.name.clone()));
+/// assert_eq!(names, ["GET /cart"]);
+/// ```
 #[derive(Debug)]
 pub struct Pipeline<S> {
-    streams: Streams,
+    connections: Connections,
+    datagrams: Datagrams,
     requests: Requests<S>,
     counters: Arc<Counters>,
-    /// Records taken since they were counted last.
+    /// Records taken since they were last counted.
     events: u64,
     latest: u64,
 }
@@ -51,7 +100,8 @@ impl<S: Surroundings> Pipeline<S> {
     /// `reading` is that of the clocks now.
     pub fn new(surroundings: S, limits: Limits, reading: Reading, counters: Arc<Counters>) -> Self {
         Self {
-            streams: Streams::new(limits, counters.clone()),
+            connections: Connections::new(limits.clone(), counters.clone()),
+            datagrams: Datagrams::new(limits, counters.clone()),
             requests: Requests::new(surroundings, reading, counters.clone()),
             counters,
             events: 0,
@@ -63,48 +113,71 @@ impl<S: Surroundings> Pipeline<S> {
         &mut self.requests.surroundings
     }
 
-    /// Takes one record of the ring.
+    /// Takes one record of the kernel's ring. It must be aligned to eight bytes.
     pub fn record(&mut self, bytes: &[u8]) {
         self.events += 1;
         match Event::decode(bytes) {
             Ok(Event::Segment(segment, captured)) => {
-                self.latest = self.latest.max(segment.time);
-                if segment.flags & flag::LOOP != 0 {
-                    self.requests.runs_loop(segment.tgid);
-                }
-                self.streams.segment(segment, captured, &mut self.requests);
+                self.sees(segment.time, segment.tgid, segment.flags);
+                self.connections.segment(segment, captured, &mut self.requests);
+            }
+            Ok(Event::Plaintext(plaintext, captured)) => {
+                let segment = &plaintext.segment;
+                self.sees(segment.time, segment.tgid, segment.flags);
+                self.connections.plaintext(plaintext, captured, &mut self.requests);
+            }
+            Ok(Event::Datagram(datagram, captured)) => {
+                self.sees(datagram.time, datagram.tgid, datagram.flags);
+                self.datagrams.datagram(datagram, captured, &mut self.requests);
+            }
+            Ok(Event::Tie(tie)) => {
+                self.latest = self.latest.max(tie.time);
+                self.connections.tie(tie, &mut self.requests);
             }
             Ok(Event::Connection(connection)) => {
                 self.latest = self.latest.max(connection.time);
-                self.streams.change(connection, &mut self.requests);
-            }
-            Ok(Event::Process(process)) => {
-                self.latest = self.latest.max(process.time);
-                if process.change == lifecycle::EXIT {
-                    self.streams.process_ended(process.tgid, process.time);
+                self.connections.change(connection, &mut self.requests);
+                if connection.change == change::CLOSED {
+                    let why = if connection.error == 0 { Close::Normal } else { Close::Error(connection.error) };
+                    self.datagrams.closed(connection.cookie, why, connection.time, &mut self.requests);
                 }
-                self.requests.process(process);
             }
-            // The kernel programs do not write the other records yet.
-            Ok(Event::Plaintext(..) | Event::Tie(_) | Event::Datagram(..)) | Err(_) => {
-                self.counters.events_malformed.add(1)
-            }
+            Ok(Event::Process(process)) => self.process(process),
+            Err(_malformed) => self.counters.events_malformed.add(1),
         }
     }
 
-    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each finished exchange goes to `made`.
+    fn sees(&mut self, time: u64, tgid: u32, flags: u32) {
+        self.latest = self.latest.max(time);
+        if flags & flag::LOOP != 0 {
+            self.requests.runs_loop(tgid);
+        }
+    }
+
+    fn process(&mut self, process: &ProcessChange) {
+        self.latest = self.latest.max(process.time);
+        if process.change == lifecycle::EXIT {
+            self.connections.process_ended(process.tgid, process.time, &mut self.requests);
+            self.datagrams.process_ended(process.tgid, process.time, &mut self.requests);
+        }
+        self.requests.process(process);
+    }
+
+    /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each finished exchange goes
+    /// to `made`.
     pub fn advance(&mut self, now: u64, made: impl FnMut(Finished<'_>)) {
         self.counters.events.add(std::mem::take(&mut self.events));
-        self.streams.advance(now, &mut self.requests);
+        self.connections.advance(now, &mut self.requests);
+        self.datagrams.advance(now, &mut self.requests);
         self.requests.settle_due(now, now, made);
     }
 
-    /// Takes a reading of the clocks, to find steps of the wall clock. To be called every second or oftener.
+    /// Takes a reading of the clocks, to find steps of the wall clock. To be called at least once a second.
     pub fn clock(&mut self, reading: Reading) {
         self.requests.clock_is(reading);
     }
 
-    /// Time of the newest record that was taken (kernel monotonic).
+    /// Time of the newest record (kernel monotonic).
     #[must_use]
     pub fn latest(&self) -> u64 {
         self.latest
@@ -116,15 +189,16 @@ impl<S: Surroundings> Pipeline<S> {
         self.requests.is_busy()
     }
 
-    /// Whether something waits only to know whose it is.
+    /// Whether something waits only for its service.
     #[must_use]
     pub fn waits_for_services(&self) -> bool {
         self.requests.waits_for_services()
     }
 
-    /// Ends everything that is open, as of `now`, and settles it. What waits to know whose it is goes on to wait.
+    /// Ends everything that is open, as of `now`, and settles it. What waits for its service goes on waiting.
     pub fn shutdown(&mut self, now: u64, made: impl FnMut(Finished<'_>)) {
-        self.streams.shutdown(now, &mut self.requests);
+        self.connections.shutdown(now, &mut self.requests);
+        self.datagrams.shutdown(now, &mut self.requests);
         self.requests.settle_due(u64::MAX, now, made);
     }
 }

@@ -1,13 +1,16 @@
-//! Sample spans, for tests of what handles spans.
+//! Sample spans, for tests of code that handles spans.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use onlooker_protocols::facts::Http;
+use onlooker_protocols::{Direction, End, Exchange, Facts, Moment};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry_sdk::Resource;
 
 use crate::model::service::Service;
-use crate::model::span::{Evidence, Parent, Span};
+use crate::model::sink::Finished;
+use crate::model::span::{Address, Ends, Evidence, Parent, Role, Span};
 
 /// 2023-11-14T22:13:20Z.
 pub const EPOCH: u64 = 1_700_000_000_000_000_000;
@@ -18,7 +21,7 @@ pub fn service(name: &'static str) -> Arc<Service> {
     Arc::new(Service { name: name.to_owned(), resource })
 }
 
-/// Those of [`span`].
+/// The attributes of [`span`].
 pub fn attributes() -> Vec<KeyValue> {
     vec![KeyValue::new("http.response.status_code", 200)]
 }
@@ -47,4 +50,20 @@ pub fn below(parent: u64, evidence: Evidence) -> Option<Parent> {
 
 pub fn from_elsewhere(parent: u64) -> Option<Parent> {
     Some(Parent { span_id: SpanId::from(parent), evidence: Evidence::Wire, remote: true })
+}
+
+/// The span as sinks receive it. The facts are those of an HTTP exchange between unknown ends.
+#[must_use]
+pub fn finished(span: &Span) -> Finished<'_> {
+    static EXCHANGE: LazyLock<Exchange> = LazyLock::new(|| Exchange {
+        direction: Direction::ToServer,
+        request_start: Moment::default(),
+        request_end: Moment::default(),
+        response_start: Some(Moment::default()),
+        response_end: Some(Moment::default()),
+        end: End::Complete,
+        facts: Facts::Http(Http::default()),
+    });
+    static ENDS: LazyLock<Ends> = LazyLock::new(|| Ends::new(Role::Server, Address::Unknown, Address::Unknown));
+    Finished { span, exchange: &EXCHANGE, ends: &ENDS }
 }

@@ -11,6 +11,7 @@ pub static SPEC: Spec = Spec {
     detect,
     parser: None,
     capture: Capture::Heads,
+    concurrent: true,
     proves_roles: false,
 };
 

@@ -29,6 +29,9 @@ pub struct Spec {
     pub parser: Option<NewParser>,
     /// How much of each run the parser needs.
     pub capture: Capture,
+    /// Responses may come in any order, and both ends may send requests. Otherwise requests travel to the server, and
+    /// responses come in the order of their requests.
+    pub concurrent: bool,
     /// No other protocol's bytes look like this protocol's requests. If they are seen, their reader is the server,
     /// whatever is known of the connection.
     pub proves_roles: bool,

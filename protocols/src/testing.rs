@@ -44,6 +44,7 @@ pub static STREAM: Spec = Spec {
     detect,
     parser: Some(|_| Box::new(Echo::new(&STREAM))),
     capture: Capture::Most,
+    concurrent: true,
     proves_roles: false,
 };
 
@@ -55,6 +56,7 @@ pub static DATAGRAM: Spec = Spec {
     detect,
     parser: Some(|_| Box::new(Echo::new(&DATAGRAM))),
     capture: Capture::Heads,
+    concurrent: true,
     proves_roles: false,
 };
 

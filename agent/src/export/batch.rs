@@ -16,7 +16,7 @@ use super::account::{Fate, Share, SinkQueue, Ticket};
 use super::buffers::Buffers;
 use super::encode::RequestEncoder;
 use super::settings::Schedule;
-use super::sink::SpanSink;
+use onlooker_engine::model::sink::{Finished, Sink};
 use onlooker_engine::model::span::Span;
 
 /// A request is complete when its spans have this size. The Collector's gRPC receiver accepts 4 MiB by default, and the
@@ -185,8 +185,8 @@ impl Drop for Batch {
 #[derive(Debug)]
 pub(super) struct BatchSink(pub(super) Arc<Batcher>);
 
-impl SpanSink for BatchSink {
-    fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
+impl Sink<Arc<Ticket>> for BatchSink {
+    fn put(&self, Finished { span, .. }: Finished<'_>, ticket: &Arc<Ticket>) {
         self.0.put(ticket, span);
     }
 }

@@ -13,10 +13,10 @@ use tracing::warn;
 use super::account::{Fate, Share, SinkQueue, Ticket};
 use super::error::StartError;
 use super::output::Output;
-use super::sink::SpanSink;
-use super::starter::{SinkRow, Starter};
+use super::starter::{BoxedSink, SinkRow, Starter};
 use onlooker_engine::assemble::{Assembly, Trace};
 use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::sink::{Finished, Sink};
 use onlooker_engine::model::span::Span;
 pub(crate) use render::Look;
 
@@ -31,7 +31,7 @@ pub(super) const CONSOLE: SinkRow = SinkRow {
     start,
 };
 
-fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
+fn start(starter: &mut Starter<'_>) -> Result<Option<BoxedSink>, StartError> {
     let Some(output) = starter.output.take().filter(|_| starter.config.console) else { return Ok(None) };
     let (spans, receiver) = mpsc::unbounded_channel();
     let sink = ConsoleSink { queue: starter.queue(), spans };
@@ -48,8 +48,8 @@ struct ConsoleSink {
     spans: UnboundedSender<(Span, Share)>,
 }
 
-impl SpanSink for ConsoleSink {
-    fn put(&self, ticket: &Arc<Ticket>, span: &Span) {
+impl Sink<Arc<Ticket>> for ConsoleSink {
+    fn put(&self, Finished { span, .. }: Finished<'_>, ticket: &Arc<Ticket>) {
         if !self.queue.has_room() {
             return self.queue.refuse(ticket, Fate::QueueFull);
         }

@@ -13,8 +13,7 @@ use super::batch::Batcher;
 use super::error::StartError;
 use super::json;
 use super::settings::SpanFile;
-use super::sink::SpanSink;
-use super::starter::{SinkRow, Starter};
+use super::starter::{BoxedSink, SinkRow, Starter};
 
 pub(super) const FILE: SinkRow = SinkRow {
     name: "file",
@@ -27,7 +26,7 @@ pub(super) const FILE: SinkRow = SinkRow {
     start,
 };
 
-fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
+fn start(starter: &mut Starter<'_>) -> Result<Option<BoxedSink>, StartError> {
     let Some(file) = starter.config.file.clone() else { return Ok(None) };
     let (batcher, sink) = starter.batcher();
     let reopen = Arc::clone(&starter.reopen_files);

@@ -24,8 +24,7 @@ use tracing::{debug, info, warn};
 use super::batch::{Batch, Batcher};
 use super::error::StartError;
 use super::settings::{Otlp, Protocol};
-use super::sink::SpanSink;
-use super::starter::{SinkRow, Starter};
+use super::starter::{BoxedSink, SinkRow, Starter};
 use answer::{Accepted, Refused, Retry};
 use onlooker_engine::model::counters::Counters;
 use retry::Backoff;
@@ -51,7 +50,7 @@ pub(super) const OTLP: SinkRow = SinkRow {
     start,
 };
 
-fn start(starter: &mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError> {
+fn start(starter: &mut Starter<'_>) -> Result<Option<BoxedSink>, StartError> {
     let Some(otlp) = starter.config.otlp.clone() else { return Ok(None) };
     let (batcher, sink) = starter.batcher();
     let (timeout, counters) = (starter.config.schedule.export_timeout, Arc::clone(&starter.counters));

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::account::{Account, SinkQueue};
+use super::account::{Account, SinkQueue, Ticket};
 use super::batch::{BatchSink, Batcher};
 use super::environment::Environment;
 use super::error::{ConfigError, StartError};
 use super::output::Output;
 use super::settings::{Choices, Config};
-use super::sink::SpanSink;
 use super::threads::Threads;
 use onlooker_engine::model::counters::Counters;
+use onlooker_engine::model::sink::Sink;
+
+/// Takes spans on the pipeline's thread, and exports them on a thread of its own. A span that it refuses is counted in the
+/// ticket. When it is dropped, what it holds is exported without further delay.
+pub(super) type BoxedSink = Box<dyn Sink<Arc<Ticket>>>;
 
 /// One row of the table of sinks.
 pub(super) struct SinkRow {
@@ -23,7 +27,7 @@ pub(super) struct SinkRow {
     /// Reads its settings, if it is chosen.
     pub(super) configure: fn(&Choices, &Environment<'_>, &mut Config) -> Result<(), ConfigError>,
     /// Starts it. None if the configuration does not have it.
-    pub(super) start: fn(&mut Starter<'_>) -> Result<Option<Box<dyn SpanSink>>, StartError>,
+    pub(super) start: fn(&mut Starter<'_>) -> Result<Option<BoxedSink>, StartError>,
 }
 
 /// What sinks are started with.
@@ -45,7 +49,7 @@ impl Starter<'_> {
     }
 
     /// A queue that collects spans into OTLP requests, and the sink that fills it.
-    pub(super) fn batcher(&mut self) -> (Arc<Batcher>, Box<dyn SpanSink>) {
+    pub(super) fn batcher(&mut self) -> (Arc<Batcher>, BoxedSink) {
         let batcher = Batcher::new(self.queue(), self.config.schedule.clone());
         (Arc::clone(&batcher), Box::new(BatchSink(batcher)))
     }

@@ -8,6 +8,7 @@ use onlooker::export::{self, Choices, Config, Exporting, Output};
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::service::Service;
 use onlooker_engine::model::span::Span;
+use onlooker_engine::testing::finished;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry_sdk::Resource;
@@ -37,7 +38,7 @@ pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
     };
     let mut shipment = exporting.shipment();
     for id in first..first + count {
-        shipment.add(&span(id));
+        shipment.add(finished(&span(id)));
     }
 }
 

@@ -1,11 +1,16 @@
-use onlooker_common::connection::{ConnectionChange, UNIX_PATH_BYTES};
+//! Operations of one connection in, reports out.
+
+use onlooker_common::connection::UNIX_PATH_BYTES;
 use onlooker_common::kind;
-use onlooker_common::owner::MessageIds;
-use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
+use onlooker_common::segment::TAIL_BYTES;
 use onlooker_protocols::facts::Namespace;
-use onlooker_protocols::{End, Exchange, Facts, LossReason, postgres};
+use onlooker_protocols::{Direction, End, Exchange, Facts, LossReason, Lost, postgres, tls};
 
 use super::*;
+use crate::model::errno::ECONNRESET;
+use crate::model::span::Role;
+use crate::observer::{Place, Report};
+use crate::origin::Origin;
 
 const SERVER: u32 = 4711;
 /// Where the two directions begin: sequence numbers begin anywhere.
@@ -18,49 +23,29 @@ enum Heard {
     Begun(Option<Origin>),
     Exchange(Box<Exchange>),
     Lost(Lost),
-    Cut(Direction),
-    GoesOn(u64, u64),
+    CaptureMore(Direction),
+    Continued(u64, u64),
     Other,
-    Over(u64),
+    Forgotten(u64),
 }
 
-impl Listener for Vec<Heard> {
-    fn begun(&mut self, _place: Place, _begun: &Begun, origin: Option<&Origin>) {
-        self.push(Heard::Begun(origin.copied()));
-    }
-
-    fn goes_on(&mut self, _place: Place, start: Moment, message: &MessageIds) {
-        self.push(Heard::GoesOn(start.position, message.span_id));
-    }
-
-    fn pipelined(&mut self, _place: Place) {
-        self.push(Heard::Other);
-    }
-
-    fn exchanged(&mut self, _place: Place, exchange: Box<Exchange>, _ends: Arc<Ends>, _still_open: usize) {
-        self.push(Heard::Exchange(exchange));
-    }
-
-    fn lost(&mut self, _place: Place, lost: Lost) {
-        self.push(Heard::Lost(lost));
-    }
-
-    fn untold(&mut self, _place: Place, _start: Moment) {
-        self.push(Heard::Other);
-    }
-
-    fn head_cut(&mut self, _place: Place, direction: Direction) {
-        self.push(Heard::Cut(direction));
-    }
-
-    fn forgotten(&mut self, place: Place) {
-        self.push(Heard::Over(place.cookie));
+impl Observer for Vec<Heard> {
+    fn observe(&mut self, place: Place, report: Report<'_>) {
+        self.push(match report {
+            Report::Begun { origin, .. } => Heard::Begun(origin.copied()),
+            Report::Continued { start, ids } => Heard::Continued(start.position, ids.span_id),
+            Report::Ended { exchange, .. } => Heard::Exchange(exchange),
+            Report::Lost(lost) => Heard::Lost(lost),
+            Report::CaptureMore(Some(direction)) => Heard::CaptureMore(direction),
+            Report::CaptureMore(None) | Report::Discarded { .. } => Heard::Other,
+            Report::Forgotten => Heard::Forgotten(place.cookie),
+        });
     }
 }
 
 /// A server's connection, told operation by operation.
 struct Told {
-    streams: Streams,
+    connections: Connections,
     counters: Arc<Counters>,
     heard: Vec<Heard>,
     asked: u64,
@@ -77,7 +62,7 @@ impl Told {
     fn new() -> Self {
         let counters = Arc::new(Counters::default());
         Self {
-            streams: Streams::new(Limits::default(), counters.clone()),
+            connections: Connections::new(Limits::default(), counters.clone()),
             counters,
             heard: Vec::new(),
             asked: ASKED,
@@ -127,7 +112,7 @@ impl Told {
     }
 
     fn hand_over(&mut self, Operation(segment, captured): &Operation) {
-        self.streams.segment(segment, captured, &mut self.heard);
+        self.connections.segment(segment, captured, &mut self.heard);
     }
 
     /// The kernel tells of a turn of the connection's state, with everything read that had come but for `unread`.
@@ -151,13 +136,13 @@ impl Told {
             next: [self.asked, self.told],
             arrived: self.asked + unread,
         };
-        self.streams.change(&record, &mut self.heard);
+        self.connections.change(&record, &mut self.heard);
     }
 
     /// Lets time pass beyond every wait.
     fn wait(&mut self) {
         self.now += 1_000_000_000;
-        self.streams.advance(self.now, &mut self.heard);
+        self.connections.advance(self.now, &mut self.heard);
     }
 
     fn exchanges(&self) -> Vec<&Exchange> {
@@ -181,7 +166,7 @@ impl Told {
     }
 
     fn is_over(&self) -> bool {
-        self.heard.iter().any(|heard| matches!(heard, Heard::Over(1)))
+        self.heard.iter().any(|heard| matches!(heard, Heard::Forgotten(1)))
     }
 
     fn statuses(&self) -> Vec<Option<u16>> {
@@ -316,7 +301,7 @@ fn content_tells_who_serves_where_the_kernel_could_not() {
     let mut request = told.reads(GET);
     request.0.role = role::UNKNOWN;
     told.hand_over(&request);
-    assert_eq!(told.streams.get(1).and_then(|connection| connection.role), Some(Role::Server));
+    assert_eq!(told.connections.get(1).and_then(Connection::role), Some(Role::Server));
 }
 
 #[test]
@@ -324,10 +309,10 @@ fn what_nobody_can_read_is_left_and_counted() {
     let mut told = Told::new();
     let hello = told.reads([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]);
     told.hand_over(&hello);
-    assert_eq!(told.counters.connections_tls.get(), 1);
+    assert_eq!(told.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
     let more = told.reads([0x17, 3, 3, 0, 10, 0]);
     told.hand_over(&more);
-    assert_eq!(told.counters.connections_tls.get(), 1);
+    assert_eq!(told.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
     assert!(told.heard.is_empty());
 }
 
@@ -336,13 +321,13 @@ fn a_request_whose_process_ends_is_told_with_that() {
     let mut told = Told::new();
     let request = told.reads(GET);
     told.hand_over(&request);
-    told.streams.process_ended(SERVER, told.now);
+    told.connections.process_ended(SERVER, told.now, &mut told.heard);
     told.changes(change::FINISHED, 0, 0);
     told.changes(change::CLOSED, 0, 0);
     told.wait();
     let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
     assert!(matches!(exchange.end, End::Closed(Close::ProcessExit, _)));
-    assert!(told.streams.is_empty());
+    assert!(told.connections.is_empty());
 }
 
 #[test]
@@ -364,12 +349,12 @@ fn a_request_that_nobody_answers_is_given_up_at_its_age_and_its_connection_goes_
 fn more_connections_than_are_followed_are_counted() {
     let counters = Arc::new(Counters::default());
     let limits = Limits { connections: 1, ..Limits::default() };
-    let mut streams = Streams::new(limits, counters.clone());
+    let mut connections = Connections::new(limits, counters.clone());
     let mut told = Told::new();
     let Operation(segment, captured) = told.reads(GET);
-    streams.segment(&segment, &captured, &mut Vec::<Heard>::new());
-    streams.segment(&Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Heard>::new());
-    assert_eq!((streams.len(), counters.connections_over_limit.get()), (1, 1));
+    connections.segment(&segment, &captured, &mut Vec::<Heard>::new());
+    connections.segment(&Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Heard>::new());
+    assert_eq!((connections.len(), counters.connections_over_limit.get()), (1, 1));
     assert_eq!(counters.requests_lost_over_limit.get(), 1);
 }
 
@@ -377,18 +362,21 @@ fn more_connections_than_are_followed_are_counted() {
 fn the_connection_idle_for_the_longest_makes_room_for_a_new_one() {
     let counters = Arc::new(Counters::default());
     let limits = Limits { connections: 3, ..Limits::default() };
-    let mut streams = Streams::new(limits, counters.clone());
+    let mut connections = Connections::new(limits, counters.clone());
     let mut heard = Vec::new();
     let mut told = Told::new();
     let (request, answer) = (told.reads(GET), told.writes(OK));
     for (cookie, time) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
         for Operation(segment, captured) in [&request, &answer] {
-            streams.segment(&Segment { cookie, time, ..*segment }, captured, &mut heard);
+            connections.segment(&Segment { cookie, time, ..*segment }, captured, &mut heard);
         }
     }
-    let over: Vec<_> = heard.iter().filter(|heard| matches!(heard, Heard::Over(_))).collect();
-    assert!(matches!(over[..], [Heard::Over(2)]), "{over:?}");
-    assert_eq!((streams.len(), counters.connections_evicted.get(), counters.connections_over_limit.get()), (3, 1, 0));
+    let over: Vec<_> = heard.iter().filter(|heard| matches!(heard, Heard::Forgotten(_))).collect();
+    assert!(matches!(over[..], [Heard::Forgotten(2)]), "{over:?}");
+    assert_eq!(
+        (connections.len(), counters.connections_evicted.get(), counters.connections_over_limit.get()),
+        (3, 1, 0)
+    );
 }
 
 #[test]
@@ -413,21 +401,21 @@ fn requests_behind_a_switch_of_protocol_are_told_or_counted() {
         told.hand_over(operation);
     }
     assert_eq!((told.statuses(), told.lost()), (vec![Some(101)], vec![LossReason::Unparsable]));
-    assert_eq!(told.streams.get(1).map(Connection::open_requests), Some(0));
+    assert_eq!(told.connections.get(1).map(Connection::open_requests), Some(0));
 }
 
 #[test]
 fn what_had_come_when_the_connection_was_closed_is_read_long_after() {
     let mut told = Told::new();
     told.changes(change::SEEN, 0, 0);
-    told.changes(change::CLOSED, crate::model::errno::ECONNRESET, GET.len() as u64);
+    told.changes(change::CLOSED, ECONNRESET, GET.len() as u64);
     told.wait();
     let request = told.reads(GET);
     told.hand_over(&request);
     told.wait();
     let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
-    assert!(matches!(exchange.end, End::Closed(Close::Error(crate::model::errno::ECONNRESET), _)));
-    assert!(told.is_over() && told.streams.is_empty());
+    assert!(matches!(exchange.end, End::Closed(Close::Error(ECONNRESET), _)));
+    assert!(told.is_over() && told.connections.is_empty());
 }
 
 #[test]
@@ -435,7 +423,7 @@ fn what_had_come_and_will_never_be_read_is_not_waited_for() {
     let mut told = Told::new();
     let request = told.reads(GET);
     told.hand_over(&request);
-    told.changes(change::CLOSED, crate::model::errno::ECONNRESET, 10);
+    told.changes(change::CLOSED, ECONNRESET, 10);
     told.wait();
     assert!(!told.is_over());
     told.changes(change::DESTROYED, 0, 10);
@@ -448,7 +436,7 @@ fn a_connection_goes_on_in_another_process_when_the_one_that_opened_it_ends() {
     let mut told = Told::new();
     let request = told.reads(GET);
     told.hand_over(&request);
-    told.streams.process_ended(SERVER, told.now);
+    told.connections.process_ended(SERVER, told.now, &mut told.heard);
     told.wait();
     let mut answer = told.writes(OK);
     answer.0.tgid = SERVER + 1;
@@ -472,7 +460,7 @@ fn a_unix_connection_ends_with_what_its_peer_says_last() {
         told.hand_over(operation);
     }
     told.wait();
-    assert!(told.is_over() && told.streams.is_empty());
+    assert!(told.is_over() && told.connections.is_empty());
     assert_eq!(told.statuses(), [Some(200)]);
 }
 
@@ -483,7 +471,7 @@ fn a_unix_connection_that_was_open_before_is_not_taken_for_a_new_one() {
     let mut query = told.reads(b"Q\0\0\0\x0dSELECT 1\0");
     query.0.flags |= flag::UNIX;
     told.hand_over(&query);
-    assert_eq!(told.streams.get(1).and_then(Connection::protocol), Some(&postgres::SPEC));
+    assert_eq!(told.connections.get(1).and_then(Connection::protocol), Some(&postgres::SPEC));
 }
 
 #[test]
@@ -495,7 +483,7 @@ fn a_request_line_tells_who_serves_where_the_kernel_was_wrong() {
         told.hand_over(operation);
     }
     assert_eq!(told.statuses(), [Some(200)]);
-    assert_eq!(told.streams.get(1).and_then(|connection| connection.role), Some(Role::Server));
+    assert_eq!(told.connections.get(1).and_then(Connection::role), Some(Role::Server));
 }
 
 #[test]
@@ -505,7 +493,8 @@ fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
     for operation in [told.reads(GET), told.operation(true, &long, 1024)] {
         told.hand_over(&operation);
     }
-    let cut: Vec<_> = told.heard.iter().filter(|heard| matches!(heard, Heard::Cut(Direction::ToClient))).collect();
+    let cut: Vec<_> =
+        told.heard.iter().filter(|heard| matches!(heard, Heard::CaptureMore(Direction::ToClient))).collect();
     assert_eq!(cut.len(), 1);
     // Where an event was lost, no capture would have helped.
     let lost = told.reads(GET);
@@ -513,7 +502,7 @@ fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
     let answer = told.writes(OK);
     told.hand_over(&answer);
     told.wait();
-    assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::Cut(Direction::ToServer))));
+    assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::CaptureMore(Direction::ToServer))));
 }
 
 #[test]
@@ -552,9 +541,9 @@ fn a_body_after_100_continue_is_more_of_its_request() {
     let mut body = told.reads(b"body");
     body.0.message.span_id = 7;
     told.hand_over(&body);
-    assert!(told.heard.iter().any(|heard| matches!(heard, Heard::GoesOn(ASKED, 7))), "{:?}", told.heard);
+    assert!(told.heard.iter().any(|heard| matches!(heard, Heard::Continued(ASKED, 7))), "{:?}", told.heard);
     let (answer, request) = (told.writes(OK), told.reads(GET));
     told.hand_over(&answer);
     told.hand_over(&request);
-    assert_eq!(told.heard.iter().filter(|heard| matches!(heard, Heard::GoesOn(..))).count(), 1);
+    assert_eq!(told.heard.iter().filter(|heard| matches!(heard, Heard::Continued(..))).count(), 1);
 }

@@ -1,4 +1,4 @@
-//! Who talked to whom: the attributes every protocol has of its connection.
+//! The attributes of the connection, which are the same for every protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,16 +11,16 @@ use opentelemetry_semantic_conventions::attribute::{
 use crate::model::attributes::Attributes;
 use crate::model::span::{Address, Ends, Role};
 
-/// The name a connection was asked for, where the protocol tells one.
+/// The server that a request names, if the protocol has such a field.
 pub(super) struct Authority<'a> {
     pub(super) host: &'a str,
     pub(super) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    /// `host` or `host:port`, without user information. `default` is the port where none is named.
+    /// `host` or `host:port`, without user information. `default` is the port if none is named.
     pub(super) fn parse(authority: &'a str, default: Option<u16>) -> Self {
-        // `[::1]:8080` (RFC 3986 3.2.2). Without brackets, a second colon is no port's.
+        // `[::1]:8080` (RFC 3986 3.2.2). Without brackets, two colons are part of an IPv6 address.
         let (name, rest) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
             Some(bracketed) => bracketed,
             None => match authority.find(':') {
@@ -40,11 +40,11 @@ impl<'a> Authority<'a> {
 
 /// Sets `network.*`, `server.*` and, for a server, `client.*`.
 ///
-/// `server.*` is what was asked for, if the protocol tells it, else the server's end of the connection. Over a unix
-/// socket it is always the socket: the authority such a request carries names nobody (`localhost`, `docker`).
-pub(super) fn describe(ends: &Ends, asked_for: Option<Authority<'_>>, attributes: &mut Attributes) {
-    let [server, others] = ends.told(tell);
-    match asked_for {
+/// `server.*` is the server that the request names, if it names one, else the server's end of the connection. Over a unix
+/// socket it is always the socket: the name in such a request has no meaning (`localhost`, `docker`).
+pub(super) fn describe(ends: &Ends, named: Option<Authority<'_>>, attributes: &mut Attributes) {
+    let [server, others] = ends.described(attributes_of);
+    match named {
         Some(Authority { host, port }) if !is_named_socket(ends.server()) => {
             attributes.set(SERVER_ADDRESS, host);
             set_port(SERVER_PORT, port, attributes);
@@ -54,8 +54,8 @@ pub(super) fn describe(ends: &Ends, asked_for: Option<Authority<'_>>, attributes
     attributes.extend(others);
 }
 
-/// What every span of the connection says of it: `server.*` of the server's end, and all the rest.
-fn tell(ends: &Ends) -> [Attributes; 2] {
+/// The attributes that all spans of the connection share: `server.*` of the server's end, and all others.
+fn attributes_of(ends: &Ends) -> [Attributes; 2] {
     let [mut server, mut others] = <[Attributes; 2]>::default();
     set_end(SERVER_ADDRESS, SERVER_PORT, ends.server(), &mut server);
     if ends.role == Role::Server {
@@ -65,7 +65,7 @@ fn tell(ends: &Ends) -> [Attributes; 2] {
     set_end(NETWORK_LOCAL_ADDRESS, NETWORK_LOCAL_PORT, &ends.local, &mut others);
     match (&ends.local, &ends.peer) {
         (Address::Inet(end), _) | (_, Address::Inet(end)) => {
-            others.set(NETWORK_TRANSPORT, "tcp");
+            others.set(NETWORK_TRANSPORT, if ends.is_datagram() { "udp" } else { "tcp" });
             others.set(NETWORK_TYPE, if end.ip().to_canonical().is_ipv4() { "ipv4" } else { "ipv6" });
         }
         (Address::Unix(_), _) | (_, Address::Unix(_)) => others.set(NETWORK_TRANSPORT, "unix"),
@@ -76,7 +76,7 @@ fn tell(ends: &Ends) -> [Attributes; 2] {
     [server, others]
 }
 
-/// The server's end of the connection as the authority of a URL; `None` for what a URL can't say.
+/// The server's end of the connection as the authority of a URL. `None` if no URL can name it.
 pub(super) fn url_authority(ends: &Ends) -> Option<SocketAddr> {
     match ends.server() {
         Address::Inet(address) => Some(SocketAddr::new(address.ip().to_canonical(), address.port())),
@@ -88,7 +88,7 @@ fn is_named_socket(address: &Address) -> bool {
     matches!(address, Address::Unix(path) if !path.is_empty())
 }
 
-/// Nothing is said of an unnamed unix socket and of what is not known.
+/// Sets nothing for a unix socket without a name, and for an unknown end.
 fn set_end(address: &'static str, port: &'static str, end: &Address, attributes: &mut Attributes) {
     match end {
         Address::Inet(end) => {
@@ -106,7 +106,7 @@ fn set_port(key: &'static str, port: Option<u16>, attributes: &mut Attributes) {
     }
 }
 
-/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
+/// IPv6 sockets have mapped addresses of IPv4 peers.
 fn text(ip: IpAddr) -> CompactString {
     ip.to_canonical().to_compact_string()
 }
@@ -128,9 +128,9 @@ pub(super) mod tests {
         }
     }
 
-    fn described(ends: &Ends, asked_for: Option<Authority<'_>>) -> String {
+    fn described(ends: &Ends, named: Option<Authority<'_>>) -> String {
         let mut attributes = Attributes::default();
-        describe(ends, asked_for, &mut attributes);
+        describe(ends, named, &mut attributes);
         attributes.said().join(" ")
     }
 
@@ -170,8 +170,13 @@ pub(super) mod tests {
         "client.address=10.0.0.1 client.port=5 network.peer.address=10.0.0.1 network.peer.port=5 \
          network.transport=tcp network.type=ipv4"
     )]
+    #[case::datagrams(
+        Ends::of_datagrams(Role::Client, Address::Unknown, inet("10.0.0.2:53")),
+        "server.address=10.0.0.2 server.port=53 network.peer.address=10.0.0.2 network.peer.port=53 \
+         network.transport=udp network.type=ipv4"
+    )]
     #[case::unknown(Ends::new(Role::Client, Address::Unknown, Address::Unknown), "")]
-    fn each_end_is_said_as_far_as_it_is_known(#[case] ends: Ends, #[case] expected: &str) {
+    fn each_end_is_described_as_far_as_it_is_known(#[case] ends: Ends, #[case] expected: &str) {
         assert_eq!(described(&ends, None), expected);
     }
 
@@ -188,7 +193,11 @@ pub(super) mod tests {
         "shop",
         Some(80)
     )]
-    fn a_server_is_who_was_asked_for(#[case] ends: Ends, #[case] address: &str, #[case] port: Option<u16>) {
+    fn a_server_is_the_one_that_the_request_names(
+        #[case] ends: Ends,
+        #[case] address: &str,
+        #[case] port: Option<u16>,
+    ) {
         let said = described(&ends, Some(Authority { host: "shop", port: Some(80) }));
         assert!(said.starts_with(&format!("server.address={address}")), "{said}");
         assert_eq!(said.contains("server.port=80"), port.is_some(), "{said}");

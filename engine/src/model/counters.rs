@@ -1,6 +1,9 @@
-//! Every counter of the agent, by name. What is lost anywhere is counted here and nowhere silently.
+//! Every counter of the agent. Whatever is lost anywhere is counted here under a name.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use onlooker_protocols::{PROTOCOLS, Spec};
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -16,18 +19,52 @@ impl Counter {
     }
 }
 
+/// The counters of one protocol.
+#[derive(Debug, Default)]
+pub struct ProtocolCounters {
+    /// Connections, and datagram flows, that speak the protocol.
+    pub connections: Counter,
+    /// Bytes that passed on them, in both directions.
+    pub bytes: Counter,
+}
+
+/// A counter as users see it: name, meaning, value.
+pub type Line = (Cow<'static, str>, Cow<'static, str>, u64);
+
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $name:ident,)+) => {
-        /// The agent's own counters, one instance per agent, shared by its threads.
-        #[derive(Debug, Default)]
+        /// The counters of one agent, shared by its threads.
+        ///
+        /// ```
+        /// use onlooker_engine::model::counters::Counters;
+        /// use onlooker_protocols::http1;
+        ///
+        /// let counters = Counters::default();
+        /// counters.requests_begun.add(2);
+        /// counters.protocol(&http1::SPEC).expect("a row of the table").connections.add(1);
+        /// let lines: Vec<_> = counters.all().filter(|(_, _, value)| *value > 0).collect();
+        /// assert_eq!(lines[0].0, "requests_begun");
+        /// assert_eq!(lines[1].0, "connections_http1");
+        /// ```
+        #[derive(Debug)]
         pub struct Counters {
+            protocols: &'static [&'static Spec],
+            by_protocol: Box<[ProtocolCounters]>,
             $($(#[doc = $help])+ pub $name: Counter,)+
         }
 
         impl Counters {
-            /// Name, meaning and value of each, in the order of their declaration.
-            pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-                [$((stringify!($name), concat!($($help),+).trim_ascii(), self.$name.get()),)+].into_iter()
+            /// Counters for the protocols of a table.
+            #[must_use]
+            pub fn new(protocols: &'static [&'static Spec]) -> Self {
+                let by_protocol = protocols.iter().map(|_| ProtocolCounters::default()).collect();
+                Self { protocols, by_protocol, $($name: Counter::default(),)+ }
+            }
+
+            fn named(&self) -> impl Iterator<Item = Line> {
+                let lines: [(&'static str, &'static str, u64); _] =
+                    [$((stringify!($name), concat!($($help),+).trim_ascii(), self.$name.get()),)+];
+                lines.into_iter().map(|(name, meaning, value)| (name.into(), meaning.into(), value))
             }
         }
     };
@@ -36,87 +73,125 @@ macro_rules! counters {
 counters! {
     /// Records taken from the kernel.
     events,
-    /// Records that could not be read: kernel object and agent are of different builds.
+    /// Records that could not be read: the kernel programs and the agent are of different builds.
     events_malformed,
-    /// Processes that could not be judged because /proc did not tell what they are.
+    /// Processes that could not be judged, because /proc did not show what they are.
     processes_unreadable,
-    /// Changes of processes that were not looked at, because too many were to be: all processes were looked through later.
+    /// Changes of processes that were not looked at, because too many came at once. All processes were looked at later.
     process_changes_missed,
-    /// Processes that were asked for and could not be selected.
+    /// Processes that matched a selector and could not be selected.
     processes_not_selected,
-    /// Listening ports that the kernel side could not be told of: their connections count as calls.
-    listeners_not_told,
-    /// Requests whose completion the kernel side could not be told of.
-    completions_not_told,
-    /// Connections of which the kernel side could not be told to capture more.
+    /// Listening ports that could not be passed to the kernel programs. Their connections count as calls.
+    listeners_not_registered,
+    /// Completed requests that could not be passed to the kernel programs.
+    completions_not_reported,
+    /// Connections and processes for which the kernel programs could not be asked to capture more.
     captures_not_raised,
     /// Connections that were followed.
     connections_seen,
     /// Connections that selected processes opened.
     connections_opened,
-    /// Segments of connections that were not followed because too many were.
+    /// Segments dropped because their connection was one too many to follow.
     connections_over_limit,
-    /// Idle connections that were dropped to make room: their next request has no addresses.
+    /// Idle connections dropped to make room. The spans of their later requests have no addresses.
     connections_evicted,
-    /// Connections that speak TLS, which is not read yet.
-    connections_tls,
-    /// Connections that speak HTTP/2, which is not read yet.
-    connections_http2,
-    /// Connections that speak nothing there is a parser for.
+    /// Connections whose protocol was not recognised.
     connections_unknown,
-    /// Connections that stopped making sense and were looked at anew.
+    /// Connections that could not be parsed any further. Their protocol was detected anew.
     connections_unparsable,
-    /// Segments let through before what they waited for, because too many waited.
+    /// Plaintext streams whose socket did not become known in time. Their spans have no addresses.
+    plaintext_untied,
+    /// Datagrams dropped because their flow was one too many to follow.
+    datagrams_over_limit,
+    /// Datagrams that could not be parsed.
+    datagrams_unparsable,
+    /// Segments delivered before the bytes they waited for, because too many waited.
     segments_held_too_many,
-    /// Segments that came when they had been declared missing.
+    /// Segments dropped because they came after their bytes had been declared missing.
     segments_too_late,
-    /// Bytes of followed connections that no segment told of.
+    /// Bytes of followed connections that no segment reported.
     bytes_missing,
-    /// Responses whose request was not seen: it began before the agent, or its event was lost.
+    /// Responses whose request was not seen: it began before the agent, or its record was lost.
     responses_without_request,
     /// Requests that began.
     requests_begun,
-    /// Of these, requests known only from the hole that their event left: their loss is counted as kernel_ring_full_requests
-    /// or requests_lost_too_late.
-    requests_untold,
-    /// Requests that were given up because bytes of their head were not captured.
+    /// Of these, requests known only from the hole that their lost record left. kernel_ring_full_requests or
+    /// requests_lost_too_late counts the loss.
+    requests_discarded,
+    /// Requests given up because bytes of their head were not captured.
     requests_lost_head_missing,
-    /// Requests that were given up because their response was not captured.
+    /// Requests given up because their response was not captured.
     requests_lost_response_missing,
-    /// Requests that were given up because their connection stopped making sense.
+    /// Requests given up because their connection could not be parsed any further.
     requests_lost_unparsable,
-    /// Requests that were given up because more were open on their connection than are kept.
+    /// Requests given up because too many were open on their connection.
     requests_lost_too_many_open,
-    /// Requests whose event came when it had been declared missing.
+    /// Requests whose record came after its bytes had been declared missing.
     requests_lost_too_late,
-    /// Requests on connections that were not followed because too many were.
+    /// Requests on connections that were too many to follow.
     requests_lost_over_limit,
-    /// Requests that were lost when spans had been told that theirs is their parent.
+    /// Requests that were lost after their id was exported as a parent.
     parents_lost,
-    /// Calls that an OpenTelemetry SDK in the caller tells of itself: they are not told twice.
+    /// Calls whose span an OpenTelemetry SDK in the caller reports. Onlooker does not report them again.
     spans_left_to_sdk,
-    /// Parents found after the trace had been sent under another id: told as a link.
+    /// Parents found after the trace had been exported under another id. They are span links.
     parents_found_late,
-    /// Spans of processes that could not be looked at in time: they go by the kernel's name of their process.
+    /// Spans of processes that could not be examined in time. Their service has the kernel's name of the process.
     spans_of_unknown_service,
     /// Spans handed to the exporters.
     spans_made,
-    /// Spans an exporter delivered (for several exporters: all of them).
+    /// Spans that all exporters delivered.
     spans_exported,
-    /// Spans dropped because the export queue was full (the collector is slow or dead).
+    /// Spans dropped because an export queue was full: the collector is slow or down.
     spans_dropped_queue_full,
-    /// Spans the collector refused or that could not be delivered within the retries.
+    /// Spans that the collector refused, or that no retry could deliver.
     spans_dropped_export_failed,
-    /// Spans a collector accepted the request of, but said it rejected (OTLP partial success).
+    /// Spans that the collector rejected from a request it accepted (OTLP partial success).
     spans_rejected_by_collector,
     /// Deliveries that failed and were tried again.
     export_retries,
-    /// Traces the console printed before they were complete, because it held too many.
+    /// Traces that the console printed before they were complete, because it held too many.
     console_traces_cut,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new(PROTOCOLS)
+    }
+}
+
 impl Counters {
-    /// Spans whose fate is known. When the agent ends, it is [`Self::spans_made`].
+    /// The table of protocols.
+    pub fn protocols(&self) -> &'static [&'static Spec] {
+        self.protocols
+    }
+
+    /// The counters of a protocol of the table.
+    #[must_use]
+    pub fn protocol(&self, protocol: &Spec) -> Option<&ProtocolCounters> {
+        let index = self.protocols.iter().position(|row| **row == *protocol)?;
+        self.by_protocol.get(index)
+    }
+
+    /// Each counter: those of the agent in the order of their declaration, then those of each protocol.
+    pub fn all(&self) -> impl Iterator<Item = Line> {
+        let by_protocol = self.protocols.iter().zip(&self.by_protocol).flat_map(|(protocol, counters)| {
+            let Spec { name, title, .. } = protocol;
+            let not_parsed = if protocol.parser.is_some() { "" } else { ", which is not parsed" };
+            let connections = format!("Connections that speak {title}{not_parsed}.");
+            [
+                (format!("connections_{name}").into(), connections.into(), counters.connections.get()),
+                (
+                    format!("bytes_{name}").into(),
+                    format!("Bytes on connections that speak {title}.").into(),
+                    counters.bytes.get(),
+                ),
+            ]
+        });
+        self.named().chain(by_protocol)
+    }
+
+    /// Spans whose fate is known. When the agent ends, their number is [`Self::spans_made`].
     pub fn spans_judged(&self) -> u64 {
         self.spans_exported.get()
             + self.spans_dropped_queue_full.get()

@@ -1,4 +1,4 @@
-//! A span: one side of one exchange, in OpenTelemetry's words.
+//! Spans: one end's view of one exchange, in OpenTelemetry's terms.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
 use super::attributes::Attributes;
 use super::service::Service;
 
-/// One side of one exchange, ready for export.
+/// One end's view of one exchange, ready for export.
 #[derive(Debug, Clone)]
 pub struct Span {
     pub trace_id: TraceId,
@@ -25,31 +25,31 @@ pub struct Span {
     pub status: Status,
     pub attributes: Attributes,
     pub links: Vec<SpanContext>,
-    /// PendingService span it is; spans of one service instance share it.
+    /// The service instance. Its spans share it.
     pub service: Arc<Service>,
 }
 
-/// PendingService child a span is, and how that is known.
+/// The parent of a span, and the evidence for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
     pub span_id: SpanId,
     pub evidence: Evidence,
-    /// The parent was named by a header on the wire: it may be nobody's whom we trace.
+    /// A header on the wire names the parent. It may be a span of a process that is not traced.
     pub remote: bool,
 }
 
-/// The rung of the ladder a parent stands on: the value of `onlooker.parent.evidence`.
+/// How a parent was found: a rung of the ladder, and the value of `onlooker.parent.evidence`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Evidence {
     /// A traceparent header in the request.
     Wire,
-    /// Both ends of the connection are on this host: the very bytes the client sent.
+    /// Both ends of the connection are on this host: the server received the very bytes that the client sent.
     Host,
-    /// The thread that read the request made the call before it answered.
+    /// The thread that read the request made the call before it responded.
     Thread,
-    /// The call was the first message on a connection opened while this request was worked on.
+    /// The call was the first message on a connection that was opened for this request.
     Connect,
-    /// The event loop's turn belonged to this request and to no other that could be meant.
+    /// The event loop's current tick belonged to this request, and no other request was runnable.
     Tick,
     /// Both carry the same request id.
     CorrelationId,
@@ -76,9 +76,9 @@ impl Evidence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     Inet(SocketAddr),
-    /// A unix socket; the path is empty for an unnamed one, starts with `@` for an abstract one.
+    /// A unix socket. The path is empty if it has no name, and starts with `@` if the name is abstract.
     Unix(CompactString),
-    /// The event that names it was lost.
+    /// The record that names it was lost, or the socket of a plaintext stream is unknown.
     Unknown,
 }
 
@@ -88,13 +88,25 @@ pub struct Ends {
     pub role: Role,
     pub local: Address,
     pub peer: Address,
-    told: OnceLock<[Attributes; 2]>,
+    is_datagram: bool,
+    described: OnceLock<[Attributes; 2]>,
 }
 
 impl Ends {
     #[must_use]
     pub fn new(role: Role, local: Address, peer: Address) -> Self {
-        Self { role, local, peer, told: OnceLock::new() }
+        Self { role, local, peer, is_datagram: false, described: OnceLock::new() }
+    }
+
+    /// The ends of a datagram flow.
+    #[must_use]
+    pub fn of_datagrams(role: Role, local: Address, peer: Address) -> Self {
+        Self { is_datagram: true, ..Self::new(role, local, peer) }
+    }
+
+    #[must_use]
+    pub fn is_datagram(&self) -> bool {
+        self.is_datagram
     }
 
     /// The server's end.
@@ -106,20 +118,30 @@ impl Ends {
         }
     }
 
-    /// What `tell` says of them. All spans of the connection say the same: only the first asks.
-    pub(crate) fn told(&self, tell: impl FnOnce(&Self) -> [Attributes; 2]) -> &[Attributes; 2] {
-        self.told.get_or_init(|| tell(self))
+    /// The attributes that `describe` makes of them. It is called once: all spans of the connection share the result.
+    pub(crate) fn described(&self, describe: impl FnOnce(&Self) -> [Attributes; 2]) -> &[Attributes; 2] {
+        self.described.get_or_init(|| describe(self))
     }
 }
 
-/// What the traced process was on the connection.
+/// What a process is on a connection, or its part in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     Client,
     Server,
 }
 
-/// What an exchange says of itself, before it is known whose child it is: see `describe`.
+impl Role {
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// What [`describe`](crate::describe::describe) makes of an exchange: the part of a span that does not depend on its parent.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Description {
     pub name: String,

@@ -1,32 +1,67 @@
-//! Both ends of a connection on this host: which two nodes are one exchange, and what each knows better.
+//! Joins the two ends of a connection on this host: which two nodes are one exchange, and what each end knows better.
 
-use super::{NodeId, Parents};
-use crate::connections::{Origin, Place};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::id::NodeId;
+use super::tree::Tree;
 use crate::model::span::{Evidence, Role};
+use crate::observer::Place;
+use crate::origin::Origin;
 
-/// How much later than the server's read the return of the client's write may be told: its thread may be off the
-/// processor in between. That the numbers of two messages are the same by chance is out of the question.
+/// How much later than the server's read the client's write may be recorded: the client's thread may lose its processor
+/// in between. Two messages have equal numbers by chance only over far longer times.
 const RETURN_LAG: u64 = 1_000_000_000;
 
-/// How long a call that nobody answered waits for the server to read it, and how many do: a busy server comes to what is
-/// in its queue when the caller has long gone.
+/// How long a call without a response waits for the server to read it, and how many calls wait. A busy server reads a
+/// request long after its client has gone.
 const UNANSWERED_WAIT: u64 = 10_000_000_000;
-const UNANSWERED_KEPT: usize = 4096;
+const MAX_UNANSWERED: usize = 4096;
 
-impl Parents {
-    /// Calls that nobody answered are not waited for beyond `now`.
-    pub(super) fn forget_unanswered(&mut self, now: u64) {
-        while let Some(&(until, waiting)) = self.unanswered.front()
-            && (until <= now || self.unanswered.len() >= UNANSWERED_KEPT)
-        {
-            self.unanswered.pop_front();
-            self.remove(waiting);
+/// A message as either end of a TCP connection numbers it: the role of the end that waits for the other, the message's
+/// sequence number, and how far the other way had come.
+pub(super) type Numbers = (Role, u32, u32);
+
+/// What is known of connections with both ends on this host.
+#[derive(Debug, Default)]
+pub(super) struct Joins {
+    /// Cookie of the other end.
+    other_end: FxHashMap<u64, u64>,
+    /// Requests whose other end has not been seen.
+    unjoined: FxHashMap<Numbers, NodeId>,
+    /// Calls that ended without a response before their other end was seen, and until when each waits for it.
+    unanswered: VecDeque<(u64, NodeId)>,
+}
+
+impl Joins {
+    /// The connection is over.
+    pub(super) fn connection_ended(&mut self, cookie: u64) {
+        if let Some(other) = self.other_end.remove(&cookie) {
+            self.other_end.remove(&other);
         }
     }
 
-    /// Keeps a call that nobody answered a while, for its other end to find it. Whether that can be.
-    pub(super) fn await_other_end(&mut self, id: NodeId, end: u64) -> bool {
-        match self.ledger.get_mut(id) {
+    /// The node waits for its other end no longer.
+    pub(super) fn forget(&mut self, tree: &mut Tree, id: NodeId) {
+        if let Some(numbers) = tree.get_mut(id).and_then(|node| node.unjoined.take()) {
+            self.unjoined.remove(&numbers);
+        }
+    }
+
+    /// A call without a response that has waited for its other end until `now`.
+    pub(super) fn overdue(&mut self, now: u64) -> Option<NodeId> {
+        let &(until, id) = self.unanswered.front()?;
+        let is_overdue = until <= now || self.unanswered.len() >= MAX_UNANSWERED;
+        is_overdue.then(|| {
+            self.unanswered.pop_front();
+            id
+        })
+    }
+
+    /// Keeps a call without a response for a while, if its other end may still be seen.
+    pub(super) fn await_other_end(&mut self, tree: &mut Tree, id: NodeId, end: u64) -> bool {
+        match tree.get_mut(id) {
             Some(node) if node.unjoined.is_some() && node.role == Role::Client => node.settled = true,
             _ => return false,
         }
@@ -34,103 +69,101 @@ impl Parents {
         true
     }
 
-    /// Joins both ends of a connection on this host.
-    pub(super) fn join(&mut self, id: NodeId, place: Place, position: u64, origin: &Origin) {
+    /// Joins a request that begins with its other end, or lets it wait for that.
+    pub(super) fn join(&mut self, tree: &mut Tree, id: NodeId, place: Place, position: u64, origin: &Origin) {
         if origin.peer != 0 {
-            self.other_end.insert(place.cookie, origin.peer);
-            self.other_end.insert(origin.peer, place.cookie);
+            self.connect(place.cookie, origin.peer);
         }
         if let Some(&other) = self.other_end.get(&place.cookie) {
-            let found = self.ledger.at_sequence(other, position as u32);
-            if let Some(found) = found.filter(|&found| !origin.unix || self.agree(id, found)) {
-                self.connect(id, found);
+            let found = tree.ledger.at_sequence(other, place.role.other(), position as u32);
+            if let Some(found) = found.filter(|&found| !origin.has_private_positions || agree(tree, id, found)) {
+                unite(tree, id, found);
             }
             return;
         }
-        if origin.unix {
-            // Its positions are like those of any other: only the kernel knows who is at the other end, and one of the two
-            // ends will say so.
-            return;
-        }
-        if origin.position != position {
-            // Not the first request of its run: both ends need not agree on how far the other direction had come.
+        // Private positions do not identify the other end. The kernel does, at one of the two ends.
+        // Both ends agree on how far the other way had come only for the first request of a run.
+        if origin.has_private_positions || origin.position != position {
             return;
         }
         let (sequence, opposite) = (position as u32, origin.opposite as u32);
-        let other_role = if place.role == Role::Client { Role::Server } else { Role::Client };
-        match self.unjoined.remove(&(other_role, sequence, opposite)) {
+        match self.unjoined.remove(&(place.role.other(), sequence, opposite)) {
             Some(found) => {
-                if let Some(node) = self.ledger.get_mut(found) {
+                if let Some(node) = tree.get_mut(found) {
                     node.unjoined = None;
                 }
-                if let Some(other) = self.connect(id, found) {
-                    self.other_end.insert(place.cookie, other);
-                    self.other_end.insert(other, place.cookie);
+                if let Some(other) = unite(tree, id, found) {
+                    self.connect(place.cookie, other);
                 }
             }
             None => {
-                let key = (place.role, sequence, opposite);
-                self.unjoined.insert(key, id);
-                if let Some(node) = self.ledger.get_mut(id) {
-                    node.unjoined = Some(key);
+                let numbers = (place.role, sequence, opposite);
+                self.unjoined.insert(numbers, id);
+                if let Some(node) = tree.get_mut(id) {
+                    node.unjoined = Some(numbers);
                 }
             }
         }
     }
 
-    /// Whether both ends count alike in both directions. The ends of a unix socket count from what each was first seen
-    /// to move: if something was under way just then, they never agree, and never join.
-    fn agree(&self, one: NodeId, other: NodeId) -> bool {
-        let opposite = |id| self.ledger.get(id).and_then(|node| node.opposite);
-        opposite(one).is_some() && opposite(one) == opposite(other)
+    fn connect(&mut self, one: u64, other: u64) {
+        self.other_end.insert(one, other);
+        self.other_end.insert(other, one);
     }
+}
 
-    /// `one` and `other` are the two ends of one exchange. Gives the other's connection, if that can be.
-    fn connect(&mut self, one: NodeId, other: NodeId) -> Option<u64> {
-        let (a, b) = (self.ledger.get(one)?, self.ledger.get(other)?);
-        let (client, server) = match (a.role, b.role) {
-            (Role::Client, Role::Server) => (one, other),
-            (Role::Server, Role::Client) => (other, one),
-            // Both ends take themselves for the same: content misled one of them.
-            _ => return None,
-        };
-        let (c, s) = if client == one { (a, b) } else { (b, a) };
-        // What the server read was sent before.
-        if c.start > s.start.saturating_add(RETURN_LAG) || c.joined.is_some() || s.joined.is_some() {
-            return None;
-        }
-        let connection = b.cookie;
-        let earlier = c.start.min(s.start);
-        for (node, joined) in [(client, server), (server, client)] {
-            if let Some(node) = self.ledger.get_mut(node) {
-                node.joined = Some(joined);
-            }
-        }
-        if let Some(client) = self.ledger.get_mut(client) {
-            // Its write returned after the peer had read.
-            client.start = earlier;
-        }
-        if self.is_below(client, server) {
-            // A process that asks itself: what it serves was taken for what it asks on behalf of.
-            self.clear_parent(client);
-        }
-        self.set_parent(server, client, Evidence::Host);
-        Some(connection)
+/// Whether both ends count alike in both directions. Each end of a unix socket counts from the first operation that was
+/// seen there. If bytes were under way just then, the ends never agree, and never join.
+fn agree(tree: &Tree, one: NodeId, other: NodeId) -> bool {
+    let opposite = |id| tree.get(id).and_then(|node| node.opposite);
+    opposite(one).is_some() && opposite(one) == opposite(other)
+}
+
+/// `one` and `other` are the two ends of one exchange. Returns the other's connection, or `None` if that cannot be.
+fn unite(tree: &mut Tree, one: NodeId, other: NodeId) -> Option<u64> {
+    let (a, b) = (tree.get(one)?, tree.get(other)?);
+    let (client, server) = match (a.role, b.role) {
+        (Role::Client, Role::Server) => (one, other),
+        (Role::Server, Role::Client) => (other, one),
+        // The content misled one of them.
+        _ => return None,
+    };
+    let (c, s) = if client == one { (a, b) } else { (b, a) };
+    // The server reads what was sent before.
+    if c.start > s.start.saturating_add(RETURN_LAG) || c.joined.is_some() || s.joined.is_some() {
+        return None;
     }
+    let connection = b.cookie;
+    let earlier = c.start.min(s.start);
+    for (node, joined) in [(client, server), (server, client)] {
+        if let Some(node) = tree.get_mut(node) {
+            node.joined = Some(joined);
+        }
+    }
+    if let Some(client) = tree.get_mut(client) {
+        // Its write returned after the peer had read.
+        client.start = earlier;
+    }
+    if tree.is_below(client, server) {
+        // A process calls itself: its own request was taken for the owner of the call.
+        tree.clear_parent(client);
+    }
+    tree.set_parent(server, client, Evidence::Host);
+    Some(connection)
+}
 
-    /// A span's bounds: what both ends say, the earlier.
-    pub(super) fn bounds(&self, id: NodeId, start: u64, end: u64) -> (u64, u64) {
-        let Some(node) = self.ledger.get(id) else { return (start, end) };
-        let Some(other) = node.joined.and_then(|joined| self.ledger.get(joined)) else {
-            return (start.min(node.start), end);
-        };
-        match node.role {
-            Role::Client => (start.min(node.start), end),
-            // The write of the answer returned after the peer had read it, if it has.
-            Role::Server => {
-                let theirs = other.end.filter(|_| other.complete);
-                (start, theirs.map_or(end, |theirs| end.min(theirs)).max(start))
-            }
+/// The bounds of a span, corrected by what the other end saw earlier.
+pub(super) fn bounds(tree: &Tree, id: NodeId, start: u64, end: u64) -> (u64, u64) {
+    let Some(node) = tree.get(id) else { return (start, end) };
+    let Some(other) = node.joined.and_then(|joined| tree.get(joined)) else {
+        return (start.min(node.start), end);
+    };
+    match node.role {
+        Role::Client => (start.min(node.start), end),
+        // The write of a response may return after the peer has read it.
+        Role::Server => {
+            let read = other.end.filter(|_| other.complete);
+            (start, read.map_or(end, |read| end.min(read)).max(start))
         }
     }
 }

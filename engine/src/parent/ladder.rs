@@ -1,160 +1,201 @@
-//! The ladder of evidence: the parent that is known best.
+//! The ladder of evidence: finds the parent that is known best.
 
 use onlooker_protocols::propagation::TraceContext;
+use rustc_hash::FxHashMap;
 
+use super::id::NodeId;
 use super::ledger::Found;
-use super::node::{Contested, Link, Named, Node};
-use super::{NodeId, Parents};
+use super::node::{Contested, Link, Node, Owned};
+use super::tree::Tree;
 use crate::model::span::{Evidence, Role};
 
-impl Parents {
-    /// Links a call to the request that the kernel says it is made for.
-    pub(super) fn link_to_owner(&mut self, id: NodeId, owner: &Named, at: u64) {
-        if let Some(parent) = self.ledger.in_flight(owner.cookie, owner.run, at) {
-            self.set_parent(id, parent, owner.rung);
+/// How long it is remembered that a process that ended ran an event loop: longer than calls wait to be settled.
+const LOOP_REMEMBERED: u64 = 1_000_000_000;
+
+/// Chooses parents. Knows the processes whose threads prove nothing.
+#[derive(Debug, Default)]
+pub(super) struct Ladder {
+    /// Processes that run an event loop, and until when: calls are settled after their process has ended.
+    pub(super) loops: FxHashMap<u32, u64>,
+    /// Some of them have ended.
+    has_ended_loops: bool,
+}
+
+impl Ladder {
+    /// The process runs an event loop.
+    pub(super) fn runs_loop(&mut self, tgid: u32) {
+        self.loops.insert(tgid, u64::MAX);
+    }
+
+    /// At `nanos` the process ended, or executed another program.
+    pub(super) fn process_ended(&mut self, tgid: u32, nanos: u64) {
+        if let Some(until) = self.loops.get_mut(&tgid) {
+            *until = nanos;
+            self.has_ended_loops = true;
         }
     }
 
-    /// Notes what several requests have that are open as a call begins.
-    pub(super) fn note_contest(&mut self, id: NodeId) {
-        let Some(call) = self.ledger.get(id) else { return };
-        let contested = Contested {
-            process: self.ledger.has_several(call.tgid) || self.ledger.had_others(call.tgid, call.start),
-            context: call.wire.is_some() && self.only_request(id, passes_on) == Found::Several,
-            correlation: call.correlation.is_some() && self.only_request(id, same_correlation) == Found::Several,
-        };
-        let has_context = call.wire.is_some();
-        if let Some(call) = self.ledger.get_mut(id) {
-            call.contested = contested;
-        }
-        if has_context {
-            self.told_by_sdk(id);
+    /// Forgets event loops that ended long ago.
+    pub(super) fn advance(&mut self, now: u64) {
+        if self.has_ended_loops {
+            self.has_ended_loops = false;
+            self.loops.retain(|_, until| {
+                let is_over = *until < now.saturating_sub(LOOP_REMEMBERED);
+                self.has_ended_loops |= !is_over && *until != u64::MAX;
+                !is_over
+            });
         }
     }
 
-    /// Decides on the highest rung there is.
-    pub(super) fn choose_parent(&mut self, id: NodeId) {
-        match self.ledger.get(id).map(|node| node.role) {
-            Some(Role::Server) => self.choose_callers_span(id),
-            Some(Role::Client) => self.choose_owner(id),
+    /// Whether the process ran an event loop at `nanos`.
+    fn ran_loop(&self, tgid: u32, nanos: u64) -> bool {
+        self.loops.get(&tgid).is_some_and(|&until| nanos <= until)
+    }
+
+    /// Moves the node to the highest rung that holds.
+    pub(super) fn choose_parent(&self, tree: &mut Tree, id: NodeId) {
+        match tree.get(id).map(|node| node.role) {
+            Some(Role::Server) => self.choose_call(tree, id),
+            Some(Role::Client) => self.choose_owner(tree, id),
             None => {}
         }
     }
 
-    /// A server's parent is the call that reached it: as the wire says, or as both ends of the connection show.
-    fn choose_callers_span(&mut self, id: NodeId) {
-        let Some(node) = self.ledger.get(id) else { return };
+    /// The parent of a received request is the call that reached it: by its header, or by both ends of the connection.
+    fn choose_call(&self, tree: &mut Tree, id: NodeId) {
+        let Some(node) = tree.get(id) else { return };
         if node.wire.is_none() {
             return;
         }
-        // A header that the caller only passed on names the caller's own parent: the call itself is nearer.
-        if let Link::Node(call, _) = node.link {
-            self.choose_parent(call);
-            if !self.told_by_sdk(call) {
+        // A header that the caller only passed on names the caller's own parent. The call itself is nearer.
+        if let Some((call, _)) = tree.parent(id) {
+            self.choose_parent(tree, call);
+            if !is_reported_by_sdk(tree, call) {
                 return;
             }
-            self.clear_parent(id);
+            tree.clear_parent(id);
         }
-        if let Some(node) = self.ledger.get_mut(id) {
+        if let Some(node) = tree.get_mut(id) {
             node.link = Link::Remote;
         }
     }
 
-    /// A call's parent is the request that it was made for.
-    fn choose_owner(&mut self, id: NodeId) {
-        let Some(node) = self.ledger.get(id) else { return };
+    /// The parent of a call is the request that it was made for.
+    fn choose_owner(&self, tree: &mut Tree, id: NodeId) {
+        let Some(node) = tree.get(id) else { return };
         let (tgid, start, owner, link) = (node.tgid, node.start, node.owner, node.link);
         match link {
-            // Named by the kernel before the agent knew the request.
+            // The kernel named an owner before its request was known.
             Link::None => {
                 if let Some(owner) = owner {
-                    self.link_to_owner(id, &owner, start);
+                    link_to_owner(tree, id, &owner, start);
                 }
             }
-            // What was open when the call began, as far as was known then, may have been over.
-            Link::Node(parent, _) if !self.ledger.get(parent).is_some_and(|parent| parent.in_flight_at(start)) => {
-                self.clear_parent(id);
+            // The request was open when the call began, as far as was known then.
+            Link::Node(parent, _) if !tree.get(parent).is_some_and(|parent| parent.in_flight_at(start)) => {
+                tree.clear_parent(id);
                 if let Some(owner) = owner {
-                    self.link_to_owner(id, &owner, start);
+                    link_to_owner(tree, id, &owner, start);
                 }
             }
             Link::Node(..) | Link::Remote => {}
         }
-        let Some(node) = self.ledger.get(id) else { return };
+        let Some(node) = tree.get(id) else { return };
         let contested = node.contested;
         let (has_context, has_correlation) = (node.wire.is_some(), node.correlation.is_some());
-        let rung = match node.link {
-            Link::Node(_, rung) => Some(rung),
-            Link::None | Link::Remote => None,
-        };
-        // The thread proved something only if the process turned out to run no loop.
+        let rung = tree.parent(id).map(|(_, rung)| rung);
         if rung == Some(Evidence::Thread) {
-            if self.loops.get(&tgid).is_none_or(|&until| start > until) {
+            // A thread proves nothing in a process that turned out to run an event loop.
+            if !self.ran_loop(tgid, start) {
                 return;
             }
-            self.clear_parent(id);
+            tree.clear_parent(id);
         }
         if rung == Some(Evidence::Wire) {
             return;
         }
         if has_context
             && !contested.context
-            && let Found::One(parent) = self.only_request(id, passes_on)
+            && let Found::One(parent) = only_request(tree, id, passes_on)
         {
-            self.set_parent(id, parent, Evidence::Wire);
+            tree.set_parent(id, parent, Evidence::Wire);
         } else if has_correlation
             && !contested.correlation
-            && let Found::One(parent) = self.only_request(id, same_correlation)
+            && let Found::One(parent) = only_request(tree, id, has_same_correlation)
         {
-            self.set_parent(id, parent, Evidence::CorrelationId);
+            tree.set_parent(id, parent, Evidence::CorrelationId);
         } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick))
             && !contested.process
-            // As the call began, the request may not have been told yet that shows it.
-            && !self.ledger.had_others(tgid, start)
-            && let Found::One(parent) = self.only_request(id, |_, _| true)
+            // The record that shows other requests may have come after the call began.
+            && !tree.ledger.had_others(tgid, start)
+            && let Found::One(parent) = only_request(tree, id, |_, _| true)
         {
-            self.set_parent(id, parent, Evidence::OnlyCandidate);
+            tree.set_parent(id, parent, Evidence::OnlyCandidate);
         }
     }
+}
 
-    /// The one request that the call's process was working on and that `fits` the call. What the call itself led to, where a
-    /// process asks itself, does not count.
-    fn only_request(&self, id: NodeId, fits: impl Fn(&Node, &Node) -> bool) -> Found {
-        let Some(call) = self.ledger.get(id) else { return Found::Nobody };
-        self.ledger.only_request(call.tgid, |other, request| {
-            request.in_flight_at(call.start) && fits(call, request) && !self.is_below(other, id)
-        })
+/// Links a call to the request that the kernel names as its owner.
+pub(super) fn link_to_owner(tree: &mut Tree, id: NodeId, owner: &Owned, at: u64) {
+    if let Some(parent) = tree.ledger.in_flight(owner.cookie, owner.run, at) {
+        tree.set_parent(id, parent, owner.rung);
     }
+}
 
-    /// Whether a call carries a trace context that its own process made: an SDK tells of it. One that was only passed
-    /// on from a request that the process was working on is no sign of that.
-    pub(super) fn told_by_sdk(&mut self, id: NodeId) -> bool {
-        let Some(call) = self.ledger.get(id).filter(|node| node.role == Role::Client && node.wire.is_some()) else {
-            return false;
-        };
-        if call.passes_on {
-            return false;
-        }
-        let working_on = |request: &Node| request.in_flight_at(call.start);
-        let found =
-            self.ledger.requests_of(call.tgid).any(|(_, request)| working_on(request) && passes_on(call, request));
-        if let Some(call) = self.ledger.get_mut(id) {
-            // The request may be forgotten when it is asked again.
-            call.passes_on = found;
-        }
-        !found
+/// Notes what several open requests share as a call begins.
+pub(super) fn note_contest(tree: &mut Tree, id: NodeId) {
+    let Some(call) = tree.get(id) else { return };
+    let contested = Contested {
+        process: tree.ledger.has_several(call.tgid) || tree.ledger.had_others(call.tgid, call.start),
+        context: call.wire.is_some() && only_request(tree, id, passes_on) == Found::Several,
+        correlation: call.correlation.is_some() && only_request(tree, id, has_same_correlation) == Found::Several,
+    };
+    let has_context = call.wire.is_some();
+    if let Some(call) = tree.get_mut(id) {
+        call.contested = contested;
     }
+    if has_context {
+        is_reported_by_sdk(tree, id);
+    }
+}
+
+/// The only request that the call's process worked on and that `fits` the call. Requests that the call itself led to do
+/// not count: a process may call itself.
+fn only_request(tree: &Tree, id: NodeId, fits: impl Fn(&Node, &Node) -> bool) -> Found {
+    let Some(call) = tree.get(id) else { return Found::None };
+    tree.ledger.only_request(call.tgid, |other, request| {
+        request.in_flight_at(call.start) && fits(call, request) && !tree.is_below(other, id)
+    })
+}
+
+/// Whether a call carries a trace context that its own process made. Then an SDK reports the call. A context that was only
+/// passed on from a request of the process is no sign of an SDK.
+pub(super) fn is_reported_by_sdk(tree: &mut Tree, id: NodeId) -> bool {
+    let Some(call) = tree.get(id).filter(|node| node.role == Role::Client && node.wire.is_some()) else {
+        return false;
+    };
+    if call.passes_on {
+        return false;
+    }
+    let found = tree
+        .ledger
+        .requests_of(call.tgid)
+        .any(|(_, request)| request.in_flight_at(call.start) && passes_on(call, request));
+    if let Some(call) = tree.get_mut(id) {
+        // The request may be forgotten the next time.
+        call.passes_on = found;
+    }
+    !found
 }
 
 /// Whether the call carries the trace context that came with the request.
 fn passes_on(call: &Node, request: &Node) -> bool {
-    let same = |sent: &TraceContext, received: &TraceContext| {
+    let is_same = |sent: &TraceContext, received: &TraceContext| {
         sent.trace_id == received.trace_id && sent.span_id == received.span_id
     };
-    call.wire.as_ref().zip(request.wire.as_ref()).is_some_and(|(sent, received)| same(sent, received))
+    call.wire.as_ref().zip(request.wire.as_ref()).is_some_and(|(sent, received)| is_same(sent, received))
 }
 
-/// Whether both carry the same request id.
-fn same_correlation(call: &Node, request: &Node) -> bool {
+fn has_same_correlation(call: &Node, request: &Node) -> bool {
     call.correlation == request.correlation
 }

@@ -1,38 +1,31 @@
-//! Every node, and the ways to find one: by connection and position, by process.
+//! Every node, and the ways to find one: by connection and position, or by process.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::id::NodeId;
 use super::node::{Link, Node};
 use crate::model::span::Role;
 
-/// A node's place. Held ones stay; others must not be used after the node was settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NodeId {
-    slot: u32,
-    /// Tells a node from one that had the slot before.
-    generation: u32,
-}
-
 #[derive(Debug)]
-struct Entry {
+struct Slot {
     generation: u32,
-    /// How many others need it: calls made for it, the server's side of it, what found it late.
+    /// The number of nodes that need this one: calls made for it, its other end, a node that found it late.
     holders: u32,
-    /// Its place among its process's requests, if it has one there.
+    /// Its index among the requests of its process, if it has one there.
     process_slot: u32,
     node: Node,
 }
 
-/// How long a process may go on with a request whose client gave up: nobody sees when it is done.
-const WORK_FOR_NOBODY: u64 = 1_000_000_000;
+/// How long a process may go on with a request whose client gave up. Nothing shows when it is done.
+const ABANDONED_WORK: u64 = 1_000_000_000;
 
-/// No process can be working on so many requests.
+/// No process works on so many requests.
 const NO_PROCESS_SLOT: u32 = u32::MAX;
 
-/// A node of a connection: where the request began, to be found without a look at the node.
+/// A node of a connection, with the position of its request.
 #[derive(Debug, Clone, Copy)]
 struct Sibling {
     position: u64,
@@ -41,27 +34,27 @@ struct Sibling {
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: Slab<Entry>,
+    entries: Slab<Slot>,
     next_generation: u32,
-    /// Nodes of a connection in the order of their positions.
-    by_connection: FxHashMap<u64, VecDeque<Sibling>>,
-    by_process: FxHashMap<u32, Requests>,
+    /// Requests that were sent, or received, on a connection, in the order of their positions.
+    by_connection: FxHashMap<(u64, Role), VecDeque<Sibling>>,
+    by_process: FxHashMap<u32, Serving>,
 }
 
 /// The requests that a process serves.
 #[derive(Debug, Default)]
-struct Requests {
+struct Serving {
     all: Vec<NodeId>,
-    /// How many of them have not ended.
+    /// The number of them that have not ended.
     open: usize,
-    /// Until then there may be some that were never seen, or that are worked on though their clients gave up.
+    /// Until then the process may work on requests that were never seen, or whose clients gave up.
     others_until: u64,
 }
 
-/// How many there are of something of which one is wanted.
+/// How many candidates there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    Nobody,
+    None,
     One(NodeId),
     Several,
 }
@@ -74,30 +67,30 @@ impl Ledger {
     pub(super) fn insert(&mut self, node: Node) -> NodeId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
-        let (cookie, tgid, position, serves) = (node.cookie, node.tgid, node.position, node.role == Role::Server);
+        let Node { cookie, role, tgid, position, .. } = node;
         let vacant = self.entries.vacant_entry();
-        let slot = u32::try_from(vacant.key()).expect("memory for four billion nodes there is not");
+        let slot = u32::try_from(vacant.key()).expect("fewer than four billion nodes fit into memory");
         let id = NodeId { slot, generation };
         let mut process_slot = NO_PROCESS_SLOT;
-        if serves {
+        if role == Role::Server {
             let requests = self.by_process.entry(tgid).or_default();
             process_slot = requests.all.len() as u32;
             requests.all.push(id);
             requests.open += 1;
         }
-        vacant.insert(Entry { generation, holders: 0, process_slot, node });
-        let siblings = self.by_connection.entry(cookie).or_default();
-        // Nearly always the newest is the last.
+        vacant.insert(Slot { generation, holders: 0, process_slot, node });
+        let siblings = self.by_connection.entry((cookie, role)).or_default();
+        // The newest is nearly always the last.
         let at = siblings.iter().rposition(|sibling| sibling.position <= position).map_or(0, |index| index + 1);
         siblings.insert(at, Sibling { position, id });
         id
     }
 
-    fn entry(&self, id: NodeId) -> Option<&Entry> {
+    fn entry(&self, id: NodeId) -> Option<&Slot> {
         self.entries.get(id.slot as usize).filter(|entry| entry.generation == id.generation)
     }
 
-    fn entry_mut(&mut self, id: NodeId) -> Option<&mut Entry> {
+    fn entry_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
         self.entries.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
     }
 
@@ -109,7 +102,7 @@ impl Ledger {
         self.entry_mut(id).map(|entry| &mut entry.node)
     }
 
-    /// What began at `position` on one connection, the latest first. It is nearly always the newest there.
+    /// The requests that began at `position`, the latest first. It is nearly always the newest of the connection.
     fn at(&self, siblings: &VecDeque<Sibling>, position: u64) -> impl Iterator<Item = (NodeId, &Node)> {
         let behind = match siblings.back() {
             Some(newest) if newest.position <= position => siblings.len(),
@@ -120,20 +113,20 @@ impl Ledger {
     }
 
     /// The latest request that began at `position` and is not settled.
-    pub(super) fn find(&self, cookie: u64, position: u64) -> Option<NodeId> {
-        let siblings = self.by_connection.get(&cookie)?;
+    pub(super) fn find(&self, cookie: u64, role: Role, position: u64) -> Option<NodeId> {
+        let siblings = self.by_connection.get(&(cookie, role))?;
         self.at(siblings, position).find(|(_, node)| !node.settled).map(|(id, _)| id)
     }
 
-    /// The latest request that began at this sequence number, not half the numbers before or behind the newest.
-    pub(super) fn at_sequence(&self, cookie: u64, sequence: u32) -> Option<NodeId> {
-        let siblings = self.by_connection.get(&cookie)?;
+    /// The latest request that began at this sequence number, which counts as the nearest to the newest request's.
+    pub(super) fn at_sequence(&self, cookie: u64, role: Role, sequence: u32) -> Option<NodeId> {
+        let siblings = self.by_connection.get(&(cookie, role))?;
         let newest = siblings.back()?.position;
         let ahead = sequence.wrapping_sub(newest as u32).cast_signed();
         self.at(siblings, newest.wrapping_add_signed(i64::from(ahead))).next().map(|(id, _)| id)
     }
 
-    /// The request ends. False if there is none.
+    /// The request ends. Returns false if there is none.
     pub(super) fn end(&mut self, id: NodeId, nanos: u64, complete: bool) -> bool {
         let Some(node) = self.get_mut(id) else { return false };
         let was_open = node.end.replace(nanos).is_none();
@@ -142,20 +135,20 @@ impl Ledger {
         if was_open && serves {
             self.close(tgid);
             if !complete {
-                self.may_have_others(tgid, nanos.saturating_add(WORK_FOR_NOBODY));
+                self.may_have_others(tgid, nanos.saturating_add(ABANDONED_WORK));
             }
         }
         true
     }
 
-    /// One of its requests is not open any more.
+    /// One request of the process is not open any more.
     fn close(&mut self, tgid: u32) {
         if let Some(requests) = self.by_process.get_mut(&tgid) {
             requests.open = requests.open.saturating_sub(1);
         }
     }
 
-    /// Until `nanos` the process may be working on requests that are not known, or over.
+    /// Until `nanos` the process may work on requests that are unknown, or over.
     pub(super) fn may_have_others(&mut self, tgid: u32, nanos: u64) {
         if let Some(requests) = self.by_process.get_mut(&tgid) {
             requests.others_until = requests.others_until.max(nanos);
@@ -167,20 +160,23 @@ impl Ledger {
         self.by_process.get(&tgid).is_some_and(|requests| requests.open > 1)
     }
 
-    /// Whether the process may have been working at `nanos` on requests that are not known, or over.
+    /// Whether the process may have worked at `nanos` on requests that are unknown, or over.
     pub(super) fn had_others(&self, tgid: u32, nanos: u64) -> bool {
         self.by_process.get(&tgid).is_some_and(|requests| nanos < requests.others_until)
     }
 
-    /// The request of a run that was worked on at `nanos`. Of several pipelined ones that is the first without an answer: they
-    /// are answered in order.
+    /// The received request of a run that was worked on at `nanos`. Of several pipelined requests it is the first without a
+    /// response, if responses come in order. Otherwise it is unknown.
     pub(super) fn in_flight(&self, cookie: u64, run: u64, nanos: u64) -> Option<NodeId> {
-        let siblings = self.by_connection.get(&cookie)?;
-        // It is among the newest: its run's are next to each other, the first is the oldest.
+        let siblings = self.by_connection.get(&(cookie, Role::Server))?;
         let mut found = None;
+        // It is among the newest, and the requests of a run are next to each other.
         for &Sibling { id, .. } in siblings.iter().rev() {
-            let Some(node) = self.get(id).filter(|node| node.role == Role::Server) else { continue };
+            let Some(node) = self.get(id) else { continue };
             if node.runs.contains(&run) && node.in_flight_at(nanos) {
+                if found.is_some() && !node.in_order {
+                    return None;
+                }
                 found = Some(id);
             } else if !node.runs.contains(&run) && found.is_some() {
                 break;
@@ -194,13 +190,13 @@ impl Ledger {
         requests.filter_map(|&id| Some((id, self.get(id)?)))
     }
 
-    /// The request of the process that `fits`, if it is one.
+    /// The only request of the process that `fits`.
     pub(super) fn only_request(&self, tgid: u32, fits: impl Fn(NodeId, &Node) -> bool) -> Found {
         let mut candidates = self.requests_of(tgid).filter(|&(id, node)| fits(id, node));
         match (candidates.next(), candidates.next()) {
             (Some((only, _)), None) => Found::One(only),
             (Some(_), Some(_)) => Found::Several,
-            (None, _) => Found::Nobody,
+            (None, _) => Found::None,
         }
     }
 
@@ -216,7 +212,7 @@ impl Ledger {
         }
     }
 
-    /// Removes the node if it is settled and nobody holds it; gives what it held.
+    /// Removes the node if it is settled and nothing holds it. Returns the nodes that it held.
     pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
         match self.entry(id) {
             Some(entry) if entry.node.settled && entry.holders == 0 => self.remove(id),
@@ -225,14 +221,14 @@ impl Ledger {
     }
 
     fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
-        let Entry { node, process_slot, .. } = self.entries.remove(id.slot as usize);
-        if let Some(siblings) = self.by_connection.get_mut(&node.cookie) {
-            // Nearly always the oldest: what ends first is settled first.
+        let Slot { node, process_slot, .. } = self.entries.remove(id.slot as usize);
+        if let Some(siblings) = self.by_connection.get_mut(&(node.cookie, node.role)) {
+            // It is nearly always the oldest: what ends first is settled first.
             if let Some(at) = siblings.iter().position(|sibling| sibling.id == id) {
                 siblings.remove(at);
             }
             if siblings.is_empty() {
-                self.by_connection.remove(&node.cookie);
+                self.by_connection.remove(&(node.cookie, node.role));
             }
         }
         if node.end.is_none() && node.role == Role::Server {

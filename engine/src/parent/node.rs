@@ -1,4 +1,4 @@
-//! One side of one exchange, as a place in a trace.
+//! A request as a node of a trace.
 
 use std::sync::Arc;
 
@@ -7,12 +7,13 @@ use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::NodeId;
-use crate::connections::{Origin, Place};
+use super::id::NodeId;
+use super::join::Numbers;
 use crate::model::span::{Evidence, Role};
+use crate::observer::Place;
+use crate::origin::Origin;
 
-/// A request in flight, or one that ended a moment ago. There are thousands of them in a busy moment, so what few have is
-/// elsewhere.
+/// A request in flight, or one that ended a moment ago. There are thousands at a time, so rare fields are boxed.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) role: Role,
@@ -20,41 +21,42 @@ pub(super) struct Node {
     pub(super) tgid: u32,
     /// Position of the request's first byte.
     pub(super) position: u64,
-    /// The run it came in, and the latest in which more of it came (a body after 100 Continue), by the ids that the kernel gave
-    /// them; 0 if that is not known.
+    /// The kernel's ids of the run it came in, and of the latest run in which more of it came (a body after 100 Continue);
+    /// 0 if unknown.
     pub(super) runs: [u64; 2],
-    /// How far the other direction had come, for the first request of a run.
+    /// How far the other way had come. Only of the first request of a run.
     pub(super) opposite: Option<u64>,
+    /// Responses on its connection come in the order of the requests.
+    pub(super) in_order: bool,
     pub(super) start: u64,
     pub(super) end: Option<u64>,
-    /// It ended with the last byte of its answer, and not because nobody waited for it any more.
+    /// It ended with the last byte of its response.
     pub(super) complete: bool,
     pub(super) span_id: SpanId,
-    /// The trace it would be the root of; once it `is_frozen`, the trace it is in.
+    /// The trace it would be the root of. Once it `is_frozen`, the trace it is in.
     pub(super) trace: Trace,
-    /// It was sent, or something below it was.
+    /// Its trace id was exported, with its own span or one below.
     pub(super) is_frozen: bool,
     /// The trace context in its header.
     pub(super) wire: Option<Box<TraceContext>>,
     pub(super) correlation: Option<Box<str>>,
-    /// PendingService work the kernel says it is.
-    pub(super) owner: Option<Named>,
+    /// The request whose work it is, as the kernel says.
+    pub(super) owner: Option<Owned>,
     pub(super) link: Link,
-    /// The parent that was found too late.
+    /// A parent that was found too late.
     pub(super) late: Option<NodeId>,
-    /// The other end of the exchange, on this host. Not held: it may be gone.
+    /// The other end of the exchange, on this host. It is not held, and may be gone.
     pub(super) joined: Option<NodeId>,
-    /// Whether the trace context in a call's header is that of a request its process was working on, and so merely passed
-    /// on; not known before it was looked for.
+    /// A request of the process came with the trace context that this call carries: the context was only passed on.
     pub(super) passes_on: bool,
-    /// What more than one request of its process had when it began.
+    /// What several requests of its process shared when it began.
     pub(super) contested: Contested,
-    /// Its key while the other end is looked for.
-    pub(super) unjoined: Option<(Role, u32, u32)>,
+    /// Its numbers, while it waits for its other end.
+    pub(super) unjoined: Option<Numbers>,
     /// Its span was made, or it will have none.
     pub(super) settled: bool,
-    /// It will have none.
-    pub(super) untold: bool,
+    /// It will have no span.
+    pub(super) is_abandoned: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +79,8 @@ impl Default for Trace {
     }
 }
 
-/// What tells no request from another, because several in flight had it when the call began. Some may be forgotten when the
-/// call is settled.
+/// What does not identify an owner, because several requests in flight shared it when the call began. Some of them may be
+/// forgotten when the call is settled.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Contested {
     pub(super) process: bool,
@@ -88,15 +90,15 @@ pub(super) struct Contested {
 
 /// A request that the kernel names as the owner of a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Named {
+pub(super) struct Owned {
     pub(super) cookie: u64,
-    /// A run of it, by the id that the kernel gave it.
+    /// The kernel's id of a run of the request.
     pub(super) run: u64,
     pub(super) rung: Evidence,
 }
 
-impl Named {
-    /// PendingService work a call is that begins at `position`.
+impl Owned {
+    /// The owner of a call that begins at `position`.
     fn of(origin: &Origin, position: u64) -> Option<Self> {
         let Owner { cookie, ids, evidence, .. } = origin.owner;
         let rung = match evidence {
@@ -105,8 +107,8 @@ impl Named {
             evidence::TICK => Evidence::Tick,
             _ => return None,
         };
-        // On an event loop what follows on a connection before an answer may be anybody's: the operation that began the run
-        // is all that the kernel speaks of.
+        // In an event loop, later operations of a run may be other requests' work. The kernel speaks of the operation that
+        // began the run.
         let is_meant = rung == Evidence::Thread || position < origin.end;
         (cookie != 0 && is_meant).then_some(Self { cookie, run: ids.span_id, rung })
     }
@@ -114,13 +116,13 @@ impl Named {
 
 impl Node {
     pub(super) fn new(place: Place, begun: &Begun, origin: Option<&Origin>) -> Self {
-        // The kernel's ids are the run's: they are the first request's of it.
-        let given = origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.message);
-        let span_id = match given {
+        // The ids of a run belong to its first request.
+        let first = origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.ids);
+        let span_id = match first {
             Some(message) if message.span_id != 0 => message.span_id,
             _ => random(),
         };
-        let own_trace = match given {
+        let own_trace = match first {
             Some(message) if message.trace_id != [0; 2] => message.trace_id,
             _ => [random(), random()],
         };
@@ -130,8 +132,9 @@ impl Node {
             cookie: place.cookie,
             tgid: place.tgid,
             position: begun.start.position,
-            runs: [origin.map_or(0, |origin| origin.message.span_id), 0],
+            runs: [origin.map_or(0, |origin| origin.ids.span_id), 0],
             opposite: origin.filter(|origin| origin.position == begun.start.position).map(|origin| origin.opposite),
+            in_order: place.in_order,
             start: begun.start.nanos,
             end: None,
             complete: false,
@@ -140,7 +143,7 @@ impl Node {
             is_frozen: false,
             wire: begun.context.clone().map(Box::new),
             correlation: begun.correlation.as_deref().map(Box::from),
-            owner: origin.and_then(|origin| Named::of(origin, begun.start.position)),
+            owner: origin.and_then(|origin| Owned::of(origin, begun.start.position)),
             link: Link::None,
             late: None,
             joined: None,
@@ -148,16 +151,16 @@ impl Node {
             contested: Contested::default(),
             unjoined: None,
             settled: false,
-            untold: false,
+            is_abandoned: false,
         }
     }
 
-    /// Whether it was worked on at `nanos`, as far as that is known.
+    /// Whether it was open at `nanos`, as far as is known.
     pub(super) fn in_flight_at(&self, nanos: u64) -> bool {
         self.start <= nanos && self.end.is_none_or(|end| nanos <= end)
     }
 
-    /// The trace it begins, or continues from the wire.
+    /// The trace that it begins, or that its header names.
     pub(super) fn trace(&self) -> Trace {
         match (&self.link, &self.wire) {
             (Link::Remote, Some(wire)) if !self.is_frozen => Trace {
@@ -169,7 +172,7 @@ impl Node {
     }
 }
 
-/// A random word that is not 0, from the process's own hashing keys: ids must be unique, not secret.
+/// A random word that is not 0, from the hashing keys of this process. Ids must be unique, not secret.
 fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

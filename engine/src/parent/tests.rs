@@ -22,10 +22,10 @@ fn origin(position: u64, opposite: u64) -> Origin {
         end: position + 40,
         opposite,
         owner: Owner::default(),
-        message: ids(position),
+        ids: ids(position),
         tgid: 0,
         peer: 0,
-        unix: false,
+        has_private_positions: false,
         from_start: true,
     }
 }
@@ -37,11 +37,11 @@ fn owned(position: u64, by: (u64, u64), rung: u32) -> Origin {
 }
 
 fn server(cookie: u64, tgid: u32) -> Place {
-    Place { cookie, tgid, role: Role::Server }
+    Place { cookie, tgid, role: Role::Server, in_order: true }
 }
 
 fn client(cookie: u64, tgid: u32) -> Place {
-    Place { cookie, tgid, role: Role::Client }
+    Place { cookie, tgid, role: Role::Client, in_order: true }
 }
 
 fn wire(span: u8) -> TraceContext {
@@ -60,16 +60,22 @@ fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<Tra
     [request, call, answer]
 }
 
+fn place(parents: &Parents, id: NodeId) -> (Place, u64) {
+    let node = parents.tree.ledger.get(id).expect("it is there");
+    let place = Place { cookie: node.cookie, tgid: node.tgid, role: node.role, in_order: node.in_order };
+    (place, node.position)
+}
+
 /// The request ends.
 fn finish(parents: &mut Parents, id: NodeId, end: u64) {
-    let (cookie, position) = parents.ledger.get(id).map(|node| (node.cookie, node.position)).expect("it is there");
-    assert_eq!(parents.finish(cookie, position, end, true), Some(id));
+    let (place, position) = place(parents, id);
+    assert_eq!(parents.finish(place, position, end, true), Some(id));
 }
 
 /// Nobody waits for the request any more.
 fn give_up(parents: &mut Parents, id: NodeId, end: u64) {
-    let (cookie, position) = parents.ledger.get(id).map(|node| (node.cookie, node.position)).expect("it is there");
-    assert_eq!(parents.finish(cookie, position, end, false), Some(id));
+    let (place, position) = place(parents, id);
+    assert_eq!(parents.finish(place, position, end, false), Some(id));
 }
 
 fn settle(parents: &mut Parents, id: NodeId, start: u64, end: u64) -> Settled {
@@ -237,7 +243,7 @@ fn a_parent_found_after_the_trace_was_sent_is_a_link() {
     let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
     let below = settle(&mut parents, below, 106, 110);
     let other_ids = Ids { trace_id: [1, 2], span_id: 3 };
-    let call = parents.begin(client(2, PROXY), &begun(50, 104), Some(&Origin { message: other_ids, ..origin(50, 0) }));
+    let call = parents.begin(client(2, PROXY), &begun(50, 104), Some(&Origin { ids: other_ids, ..origin(50, 0) }));
     let answer = settle(&mut parents, answer, 105, 130);
     let call = settle(&mut parents, call, 104, 131);
     assert_eq!(below.trace_id, answer.trace_id);
@@ -251,7 +257,7 @@ fn a_parent_found_after_the_trace_was_sent_is_a_link() {
 fn ends_of_a_unix_socket_join_if_they_count_alike() {
     let joined = |opposite| {
         let mut parents = Parents::default();
-        let unix = Origin { unix: true, ..origin(0, 0) };
+        let unix = Origin { has_private_positions: true, ..origin(0, 0) };
         let call = parents.begin(client(2, PROXY), &begun(0, 100), Some(&Origin { peer: 3, ..unix }));
         let answer = Origin { peer: 2, opposite, ..unix };
         let answer = parents.begin(server(3, APP), &begun(0, 101), Some(&answer));
@@ -265,7 +271,7 @@ fn ends_of_a_unix_socket_join_if_they_count_alike() {
 
 #[test]
 fn ends_of_unix_sockets_join_only_as_the_kernel_says() {
-    let unix = Origin { unix: true, ..origin(0, 0) };
+    let unix = Origin { has_private_positions: true, ..origin(0, 0) };
     let mut parents = Parents::default();
     // Its peer is not watched, and its numbers are those of everybody.
     let call = parents.begin(client(2, APP), &begun(0, 100), Some(&unix));
@@ -356,7 +362,7 @@ fn what_a_lost_request_led_to_belongs_to_the_one_above_it() {
     let mut parents = Parents::default();
     let [request, call, answer] = chain(&mut parents, None, None);
     let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
-    assert_eq!(parents.abandon(3, 50), Abandoned { was_parent: false });
+    assert_eq!(parents.abandon(server(3, APP), 50), Abandoned { was_parent: false });
     let _ = answer;
     let below = settle(&mut parents, below, 106, 110);
     let call = settle(&mut parents, call, 104, 130);
@@ -372,7 +378,7 @@ fn a_request_that_is_lost_when_its_calls_were_told_is_counted() {
     parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
     let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
     settle(&mut parents, call, 110, 120);
-    assert_eq!(parents.abandon(1, 0), Abandoned { was_parent: true });
+    assert_eq!(parents.abandon(server(1, APP), 0), Abandoned { was_parent: true });
     assert!(parents.is_empty());
 }
 
@@ -479,7 +485,7 @@ fn a_call_during_a_request_whose_body_came_later_is_its() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
     // After 100 (Continue) the kernel knows the body by a run of its own.
-    parents.goes_on(1, 0, ids(80).span_id);
+    parents.goes_on(server(1, APP), 0, ids(80).span_id);
     let call = parents.begin(client(2, APP), &begun(9, 120), Some(&owned(9, (1, 80), evidence::THREAD)));
     let call = settle(&mut parents, call, 120, 130);
     let request = settle(&mut parents, request, 100, 140);
@@ -499,5 +505,5 @@ fn a_loop_that_has_ended_proved_nothing_by_its_threads() {
         settle(&mut parents, request, 100, 125);
     }
     parents.advance(u64::MAX);
-    assert!(parents.loops.is_empty());
+    assert!(parents.ladder.loops.is_empty());
 }

@@ -1,32 +1,33 @@
 //! Requests, from where they begin to their spans.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use onlooker_common::owner::MessageIds;
 use onlooker_common::process::{ProcessChange, lifecycle};
-use onlooker_protocols::{Begun, Direction, End, Exchange, LossReason, Lost, Moment};
-use rustc_hash::{FxHashMap, FxHashSet};
+use onlooker_protocols::{Begun, End, Exchange, LossReason, Lost};
+use rustc_hash::FxHashSet;
 
-use super::Surroundings;
-use crate::connections::{Listener, Origin, Place};
+use super::routes::ServiceRoutes;
+use super::surroundings::{Notice, Surroundings};
 use crate::describe::{self, describe};
 use crate::model::clock::{Clock, Reading};
 use crate::model::counters::Counters;
-use crate::model::service::{PendingService, Service};
+use crate::model::service::PendingService;
 use crate::model::sink::Finished;
 use crate::model::span::{Description, Ends, Role, Span};
+use crate::observer::{Observer, Place, Report};
+use crate::origin::Origin;
 use crate::parent::{NodeId, Parents};
-use crate::route::Routes;
+use crate::plaintext;
 
-/// How long an exchange waits after its end until it is settled: its other end's records, its caller's, and the proof
-/// that its process runs a loop come by other processors, at most one look at the ring later.
+/// Nanoseconds from an exchange's end until it is settled. The records of its other end, of its caller and of its process
+/// may come from other processors, at most one look at the ring later.
 const SETTLE: u64 = 50_000_000;
 
-/// How long it waits beyond that to know whose it is: a span is to be exported within a second of its end.
+/// Nanoseconds for which it then waits for its service. A span is to be exported within a second of its end.
 const PATIENCE: u64 = 500_000_000;
 
-/// How many may wait for that: what has no room goes by what is known of it.
+/// Exchanges that may wait for their service. Others get the fallback.
 const MOST_WAITING: usize = 16_384;
 
 /// Every request that is not a span yet.
@@ -36,22 +37,22 @@ pub(super) struct Requests<S> {
     parents: Parents,
     clock: Clock,
     settling: VecDeque<Settling>,
-    /// What is settled but for whose it is.
+    /// Exchanges that wait for their service.
     waiting: Vec<Settling>,
     routes: ServiceRoutes,
-    /// Processes that make calls: the kernel wants to know which of their requests are complete.
+    /// Processes that make calls. The kernel needs to know which of their requests are complete.
     calling: FxHashSet<u32>,
-    /// Where the next span is described: in the memory of the last.
+    /// The memory of the last description, for the next.
     description: Description,
     counters: Arc<Counters>,
 }
 
-/// An exchange that is over and waits for what belongs to it.
+/// An exchange that is over and waits to be settled.
 #[derive(Debug)]
 struct Settling {
     due: u64,
     node: NodeId,
-    whose: PendingService,
+    service: PendingService,
     ends: Arc<Ends>,
     start: u64,
     end: u64,
@@ -73,14 +74,14 @@ impl<S: Surroundings> Requests<S> {
         }
     }
 
-    /// A process was seen to run an event loop.
+    /// A process runs an event loop.
     pub(super) fn runs_loop(&mut self, tgid: u32) {
         self.parents.runs_loop(tgid);
     }
 
     pub(super) fn process(&mut self, process: &ProcessChange) {
         match process.change {
-            // What its threads prove is another program's.
+            // The threads of the new program prove something else.
             lifecycle::EXEC => self.parents.process_ended(process.tgid, process.time),
             lifecycle::CALLS => {
                 self.calling.insert(process.tgid);
@@ -91,7 +92,7 @@ impl<S: Surroundings> Requests<S> {
             }
             _ => {}
         }
-        self.surroundings.process(process);
+        self.surroundings.take(Notice::ProcessChanged(process));
     }
 
     pub(super) fn clock_is(&mut self, reading: Reading) {
@@ -108,12 +109,12 @@ impl<S: Surroundings> Requests<S> {
         !self.waiting.is_empty()
     }
 
-    /// Settles what is due `by` then, if it is known whose it is or was waited for until `now`.
+    /// Settles what is due at `by`, if its service is known or has been waited for until `now`.
     pub(super) fn settle_due(&mut self, by: u64, now: u64, mut made: impl FnMut(Finished<'_>)) {
         self.parents.advance(by);
         while self.settling.front().is_some_and(|settling| settling.due <= by) {
             let Some(settling) = self.settling.pop_front() else { break };
-            if settling.whose.service().is_some() || self.waiting.len() >= MOST_WAITING {
+            if settling.service.service().is_some() || self.waiting.len() >= MOST_WAITING {
                 self.settle(settling, &mut made);
             } else {
                 self.waiting.push(settling);
@@ -123,7 +124,7 @@ impl<S: Surroundings> Requests<S> {
             return;
         }
         let over = |settling: &mut Settling| {
-            settling.whose.service().is_some() || settling.due.saturating_add(PATIENCE) <= now
+            settling.service.service().is_some() || settling.due.saturating_add(PATIENCE) <= now
         };
         for settling in self.waiting.extract_if(.., over).collect::<Vec<_>>() {
             self.settle(settling, &mut made);
@@ -131,7 +132,7 @@ impl<S: Surroundings> Requests<S> {
     }
 
     fn settle(&mut self, settling: Settling, made: &mut impl FnMut(Finished<'_>)) {
-        let Settling { node, whose, ends, start, end, exchange, .. } = settling;
+        let Settling { node, service, ends, start, end, exchange, .. } = settling;
         let answered = exchange.response_start.is_some();
         let Some(settled) = self.parents.settle(node, start, end, answered) else { return };
         if settled.found_late {
@@ -141,8 +142,8 @@ impl<S: Surroundings> Requests<S> {
             self.counters.spans_left_to_sdk.add(1);
             return;
         }
-        let service = Arc::clone(whose.service().unwrap_or_else(|| whose.give_up()));
-        self.counters.spans_of_unknown_service.add(u64::from(!whose.is_answered()));
+        self.counters.spans_of_unknown_service.add(u64::from(!service.is_answered()));
+        let service = Arc::clone(service.service().unwrap_or_else(|| service.give_up()));
         describe(&exchange, &ends, self.routes.of(&service), &mut self.description);
         let Description { name, status, attributes } = std::mem::take(&mut self.description);
         let (start, end) = self.clock.wall(settled.start, settled.end);
@@ -164,53 +165,36 @@ impl<S: Surroundings> Requests<S> {
         self.description = Description { name: span.name, status: span.status, attributes: span.attributes };
     }
 
-    fn abandon(&mut self, cookie: u64, position: u64) {
-        if self.parents.abandon(cookie, position).was_parent {
-            self.counters.parents_lost.add(1);
-        }
-    }
-}
-
-impl<S: Surroundings> Listener for Requests<S> {
-    fn begun(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>) {
+    fn begin(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>) {
         self.counters.requests_begun.add(1);
         let tgid = origin.map_or(place.tgid, |origin| origin.tgid);
         self.parents.begin(Place { tgid, ..place }, begun, origin);
     }
 
-    fn goes_on(&mut self, place: Place, start: Moment, message: &MessageIds) {
-        self.parents.goes_on(place.cookie, start.position, message.span_id);
-    }
-
-    fn pipelined(&mut self, place: Place) {
-        // The answers of one run are several: the budget for one would cut the later ones' heads off.
-        self.surroundings.raise(place.cookie);
-    }
-
-    /// It waits to be settled.
-    fn exchanged(&mut self, place: Place, exchange: Box<Exchange>, ends: Arc<Ends>, still_open: usize) {
+    /// The exchange waits to be settled.
+    fn end(&mut self, place: Place, exchange: Box<Exchange>, ends: Arc<Ends>, open: usize) {
         let start = exchange.request_start.nanos;
         let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
         let end = match exchange.end {
             End::Complete => last,
-            // What happened after the last byte is the connection's idleness, unless the answer was still awaited.
+            // The time after the last byte belongs to the exchange only while a response was awaited.
             End::Closed(_, closed) => closed.nanos.max(last),
         }
         .max(start);
         let complete = matches!(exchange.end, End::Complete);
-        let Some(node) = self.parents.finish(place.cookie, exchange.request_start.position, end, complete) else {
-            // It was heard that it began.
+        let Some(node) = self.parents.finish(place, exchange.request_start.position, end, complete) else {
             debug_assert!(false, "{place:?} has no request at {:?}", exchange.request_start);
             return;
         };
-        if place.role == Role::Server && still_open == 0 && self.calling.contains(&place.tgid) {
-            self.surroundings.completed(place.cookie, exchange.request_end.position);
+        if place.role == Role::Server && open == 0 && self.calling.contains(&place.tgid) {
+            let until = exchange.request_end.position;
+            self.notify(place.cookie, Notice::Completed { cookie: place.cookie, until });
         }
-        let whose = self.surroundings.whose(place.tgid);
-        self.settling.push_back(Settling { due: end + SETTLE, node, whose, ends, start, end, exchange });
+        let service = self.surroundings.service(place.tgid);
+        self.settling.push_back(Settling { due: end + SETTLE, node, service, ends, start, end, exchange });
     }
 
-    fn lost(&mut self, place: Place, lost: Lost) {
+    fn lose(&mut self, place: Place, lost: &Lost) {
         let counter = match lost.reason {
             LossReason::RequestHeadMissing => &self.counters.requests_lost_head_missing,
             LossReason::ResponseMissing => &self.counters.requests_lost_response_missing,
@@ -218,83 +202,44 @@ impl<S: Surroundings> Listener for Requests<S> {
             LossReason::TooManyOpen => &self.counters.requests_lost_too_many_open,
         };
         counter.add(1);
-        self.abandon(place.cookie, lost.start.position);
+        self.abandon(place, lost.start.position);
     }
 
-    fn head_cut(&mut self, place: Place, direction: Direction) {
-        // The next one will hardly be shorter, on this connection or another of the same program.
-        self.surroundings.raise(place.cookie);
-        self.surroundings.raise_process(place.tgid, direction);
-    }
-
-    fn untold(&mut self, place: Place, start: Moment) {
-        self.counters.requests_untold.add(1);
-        self.abandon(place.cookie, start.position);
-    }
-
-    fn forgotten(&mut self, place: Place) {
-        self.parents.connection_ended(place.cookie);
-        self.surroundings.forget(place.cookie);
-    }
-}
-
-/// The routes that each service has shown.
-#[derive(Debug)]
-struct ServiceRoutes {
-    known: FxHashMap<usize, (Weak<Service>, Routes)>,
-    /// So many services are known before those that are gone are looked for: where many are there, looking costs.
-    swept_at: usize,
-}
-
-impl Default for ServiceRoutes {
-    fn default() -> Self {
-        Self { known: FxHashMap::default(), swept_at: Self::KEPT }
-    }
-}
-
-impl ServiceRoutes {
-    /// Services kept whether they are gone or not.
-    const KEPT: usize = 1024;
-
-    fn of(&mut self, service: &Arc<Service>) -> &mut Routes {
-        let place = Arc::as_ptr(service).addr();
-        if self.known.len() >= self.swept_at && !self.known.contains_key(&place) {
-            self.known.retain(|_, (service, _)| service.strong_count() > 0);
-            self.swept_at = Self::KEPT.max(2 * self.known.len());
+    fn abandon(&mut self, place: Place, position: u64) {
+        if self.parents.abandon(place, position).was_parent {
+            self.counters.parents_lost.add(1);
         }
-        // The weak reference keeps the place from being another service's.
-        let (_, routes) = self.known.entry(place).or_insert_with(|| (Arc::downgrade(service), Routes::default()));
-        routes
+    }
+
+    /// Passes on a notice about a socket. A plaintext stream without one concerns nobody else.
+    fn notify(&mut self, cookie: u64, notice: Notice<'_>) {
+        if plaintext::is_socket(cookie) {
+            self.surroundings.take(notice);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use opentelemetry_sdk::Resource;
-
-    use super::*;
-
-    fn service() -> Arc<Service> {
-        Arc::new(Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() })
-    }
-
-    #[test]
-    fn services_that_are_gone_are_looked_for_when_there_are_twice_as_many() {
-        let mut routes = ServiceRoutes::default();
-        let there: Vec<_> = std::iter::repeat_with(service).take(ServiceRoutes::KEPT).collect();
-        for service in &there {
-            routes.of(service);
+impl<S: Surroundings> Observer for Requests<S> {
+    fn observe(&mut self, place: Place, report: Report<'_>) {
+        match report {
+            Report::Begun { begun, origin } => self.begin(place, begun, origin),
+            Report::Continued { start, ids } => self.parents.goes_on(place, start.position, ids.span_id),
+            Report::Ended { exchange, ends, open } => self.end(place, exchange, ends, open),
+            Report::Lost(lost) => self.lose(place, &lost),
+            Report::Discarded { start } => {
+                self.counters.requests_discarded.add(1);
+                self.abandon(place, start.position);
+            }
+            Report::CaptureMore(direction) => {
+                self.notify(place.cookie, Notice::CaptureMore { cookie: place.cookie });
+                if let Some(direction) = direction {
+                    self.surroundings.take(Notice::CaptureMoreOf { tgid: place.tgid, direction });
+                }
+            }
+            Report::Forgotten => {
+                self.parents.connection_ended(place.cookie);
+                self.notify(place.cookie, Notice::Forgotten { cookie: place.cookie });
+            }
         }
-        let gone = service();
-        routes.of(&gone);
-        assert_eq!(routes.swept_at, 2 * ServiceRoutes::KEPT, "nobody was gone");
-        drop(gone);
-        while routes.known.len() < 2 * ServiceRoutes::KEPT {
-            routes.of(&service());
-        }
-        routes.of(&there[0]);
-        assert_eq!(routes.known.len(), 2 * ServiceRoutes::KEPT, "a known one is no reason to look");
-        routes.of(&service());
-        assert_eq!(routes.known.len(), ServiceRoutes::KEPT + 1);
     }
 }

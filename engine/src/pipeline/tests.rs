@@ -1,15 +1,14 @@
 //! Records of one server connection, and whose the spans are that come of them.
 
 use compact_str::CompactString;
+use onlooker_common::connection::role;
+use onlooker_common::kind;
+use onlooker_common::segment::Segment;
 use opentelemetry_sdk::Resource;
 use zerocopy::IntoBytes as _;
 
 use super::*;
-use crate::model::service::{Service, UnknownService};
-use onlooker_common::connection::role;
-use onlooker_common::kind;
-use onlooker_common::process::ProcessChange;
-use onlooker_common::segment::{Segment, flag};
+use crate::model::service::{PendingService, Service, UnknownService};
 
 const SERVER: u32 = 0x7fff_fff0;
 const MILLISECOND: u64 = 1_000_000;
@@ -33,7 +32,7 @@ impl UnknownService for ByComm {
 }
 
 impl Surroundings for Machine {
-    fn whose(&mut self, tgid: u32) -> PendingService {
+    fn service(&mut self, tgid: u32) -> PendingService {
         let (comm, requested) = (&self.comm, &mut self.requested);
         let pending = self.pending.get_or_insert_with(|| {
             *requested += 1;
@@ -42,16 +41,10 @@ impl Surroundings for Machine {
         pending.clone()
     }
 
-    fn completed(&mut self, _cookie: u64, _until: u64) {}
-
-    fn raise(&mut self, _cookie: u64) {}
-
-    fn raise_process(&mut self, _tgid: u32, _direction: Direction) {}
-
-    fn forget(&mut self, _cookie: u64) {}
-
-    fn process(&mut self, process: &ProcessChange) {
-        self.comm = CompactString::from_utf8_lossy(&process.comm[..7]);
+    fn take(&mut self, notice: Notice<'_>) {
+        if let Notice::ProcessChanged(process) = notice {
+            self.comm = CompactString::from_utf8_lossy(&process.comm[..7]);
+        }
     }
 }
 

@@ -44,6 +44,7 @@ pub static SPEC: Spec = Spec {
     detect: detect::detect,
     parser: Some(|from_start| Box::new(Postgres::new(from_start))),
     capture: Capture::Heads,
+    concurrent: false,
     proves_roles: false,
 };
 

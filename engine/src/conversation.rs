@@ -1,0 +1,149 @@
+//! Both ends of a connection or of a datagram flow, its protocol, and its open requests.
+
+use std::sync::Arc;
+
+use onlooker_protocols::{Direction, Finding, LossReason, Spec};
+
+use crate::model::counters::Counters;
+use crate::model::span::{Address, Ends, Role};
+use crate::observer::{Observer, Place, Report};
+use crate::open_requests::OpenRequests;
+use crate::order::Way;
+
+/// Turns what a parser finds into reports, with the place and the ends of each request.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    pub(crate) cookie: u64,
+    /// The process that took part last.
+    pub(crate) tgid: u32,
+    pub(crate) role: Option<Role>,
+    pub(crate) local: Address,
+    pub(crate) peer: Address,
+    /// The same, as spans share them: made for the first exchange.
+    ends: Option<Arc<Ends>>,
+    is_datagram: bool,
+    pub(crate) protocol: Option<&'static Spec>,
+    /// Bytes that passed and are not yet added to the protocol's counter.
+    pub(crate) uncounted_bytes: u64,
+    pub(crate) requests: OpenRequests,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Conversation {
+    pub(crate) fn new(cookie: u64, counters: Arc<Counters>) -> Self {
+        Self {
+            cookie,
+            tgid: 0,
+            role: None,
+            local: Address::Unknown,
+            peer: Address::Unknown,
+            ends: None,
+            is_datagram: false,
+            protocol: None,
+            uncounted_bytes: 0,
+            requests: OpenRequests::default(),
+            counters,
+        }
+    }
+
+    /// A flow of datagrams.
+    pub(crate) fn of_datagrams(cookie: u64, counters: Arc<Counters>) -> Self {
+        Self { is_datagram: true, ..Self::new(cookie, counters) }
+    }
+
+    pub(crate) fn set_ends(&mut self, local: Address, peer: Address) {
+        self.local = local;
+        self.peer = peer;
+        self.ends = None;
+    }
+
+    /// The role that the kernel or the content shows; that of a client while it is unknown.
+    pub(crate) fn role(&self) -> Role {
+        self.role.unwrap_or(Role::Client)
+    }
+
+    /// Both ends, as far as they are known. The spans of a connection share them.
+    pub(crate) fn ends(&mut self) -> Arc<Ends> {
+        let role = self.role();
+        let known = self.ends.take().filter(|ends| ends.role == role);
+        let new = if self.is_datagram { Ends::of_datagrams } else { Ends::new };
+        let ends = known.unwrap_or_else(|| Arc::new(new(role, self.local.clone(), self.peer.clone())));
+        Arc::clone(self.ends.insert(ends))
+    }
+
+    /// The way of requests that travel in this direction. `None` while the role is unknown.
+    pub(crate) fn way(&self, direction: Direction) -> Option<Way> {
+        let to_server = if self.role? == Role::Server { Way::Received } else { Way::Sent };
+        Some(if direction == Direction::ToServer { to_server } else { to_server.other() })
+    }
+
+    pub(crate) fn direction(&self, way: Way) -> Option<Direction> {
+        let to_server = self.way(Direction::ToServer)?;
+        Some(if way == to_server { Direction::ToServer } else { Direction::ToClient })
+    }
+
+    /// Whether requests may come this way.
+    pub(crate) fn carries_requests(&self, way: Way) -> bool {
+        self.protocol.is_some_and(|protocol| protocol.concurrent) || self.direction(way) != Some(Direction::ToClient)
+    }
+
+    /// Counts the conversation as one of this protocol.
+    pub(crate) fn speaks(&mut self, protocol: &'static Spec) {
+        if self.protocol.replace(protocol) != Some(protocol)
+            && let Some(of_protocol) = self.counters.protocol(protocol)
+        {
+            of_protocol.connections.add(1);
+        }
+    }
+
+    /// Adds the bytes that passed to the protocol's counter.
+    pub(crate) fn count_bytes(&mut self) {
+        if let Some(of_protocol) = self.protocol.and_then(|protocol| self.counters.protocol(protocol)) {
+            of_protocol.bytes.add(std::mem::take(&mut self.uncounted_bytes));
+        }
+    }
+
+    pub(crate) fn place(&self, direction: Direction) -> Place {
+        let role = if direction == Direction::ToServer { self.role() } else { self.role().other() };
+        let in_order = self.protocol.is_none_or(|protocol| !protocol.concurrent);
+        Place { cookie: self.cookie, tgid: self.tgid, role, in_order }
+    }
+
+    /// Reports one finding. `in_hole`: the parser just received a hole that a lost record left.
+    pub(crate) fn report(&mut self, finding: Finding, in_hole: bool, observer: &mut dyn Observer) {
+        match finding {
+            Finding::Begun(begun) => {
+                self.requests.begin(begun.direction, begun.start);
+                let origin = self.way(begun.direction).and_then(|way| self.requests.origin(way, begun.start.position));
+                let place = self.place(begun.direction);
+                observer.observe(place, Report::Begun { begun: &begun, origin });
+                if self.requests.becomes_pipelined() {
+                    // One run holds several responses. The bytes captured of a run for one response would cut the others.
+                    observer.observe(place, Report::CaptureMore(None));
+                }
+            }
+            Finding::Exchange(exchange) => {
+                let place = self.place(exchange.direction);
+                let open = self.requests.end(exchange.direction, exchange.request_start);
+                observer.observe(place, Report::Ended { exchange, ends: self.ends(), open });
+            }
+            Finding::Lost(lost) => {
+                self.requests.end(lost.direction, lost.start);
+                let is_unreported =
+                    self.way(lost.direction).is_some_and(|way| self.requests.is_unreported(way, lost.start.position));
+                let report = match lost.reason {
+                    LossReason::RequestHeadMissing if is_unreported => Report::Discarded { start: lost.start },
+                    _ => Report::Lost(lost),
+                };
+                observer.observe(self.place(lost.direction), report);
+            }
+            Finding::Orphan(_) => self.counters.responses_without_request.add(1),
+            // No capture would have shown what a lost record hides.
+            Finding::CaptureMore(_) if in_hole => {}
+            Finding::CaptureMore(direction) => {
+                observer.observe(self.place(direction), Report::CaptureMore(Some(direction)));
+            }
+            Finding::SwitchedProtocol => {}
+        }
+    }
+}

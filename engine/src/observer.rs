@@ -1,0 +1,46 @@
+//! What connections report, and to whom.
+
+use std::sync::Arc;
+
+use onlooker_common::owner::MessageIds;
+use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
+
+use crate::model::span::{Ends, Role};
+use crate::origin::Origin;
+
+/// Receives what connections report, in the order in which it happened on each.
+pub trait Observer {
+    fn observe(&mut self, place: Place, report: Report<'_>);
+}
+
+/// The connection and the process that a report is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub cookie: u64,
+    pub tgid: u32,
+    /// The process's part in the request that the report is about: the client sent it, the server received it. This is
+    /// the process's role on the connection, unless the request travels to the connection's client.
+    pub role: Role,
+    /// Responses on the connection come in the order of their requests.
+    pub in_order: bool,
+}
+
+/// Something that happened on a connection.
+#[derive(Debug)]
+pub enum Report<'a> {
+    /// A request has begun. `origin` is the operation that it began with, if its record came.
+    Begun { begun: &'a Begun, origin: Option<&'a Origin> },
+    /// More of the request that began at `start` comes in another run, with these ids.
+    Continued { start: Moment, ids: &'a MessageIds },
+    /// A request is over. `open` others that travel in its direction are not.
+    Ended { exchange: Box<Exchange>, ends: Arc<Ends>, open: usize },
+    /// A request that had begun cannot be reported truthfully.
+    Lost(Lost),
+    /// A request is known only from the hole that its lost record left. The loss was counted where it happened.
+    Discarded { start: Moment },
+    /// More of the connection's later runs should be captured. With a direction: messages in this direction are longer
+    /// than what is captured, which is likely on all connections of the process.
+    CaptureMore(Option<Direction>),
+    /// The connection is forgotten. This is its last report, unless it is used again.
+    Forgotten,
+}

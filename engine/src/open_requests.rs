@@ -1,0 +1,92 @@
+//! The requests of one connection that have begun and are not over, and what their bytes came with.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use onlooker_common::segment::Segment;
+use onlooker_protocols::{Direction, Moment};
+
+use crate::order::{Hole, Way};
+use crate::origin::{Origin, Origins};
+
+/// Open requests, oldest first, with the origins of their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct OpenRequests {
+    open: VecDeque<OpenRequest>,
+    /// How many of them travel in each direction.
+    counts: [usize; 2],
+    origins: [Origins; 2],
+    /// Per way, the latest positions that no segment reported.
+    unreported: [Range<u64>; 2],
+    was_pipelined: bool,
+}
+
+/// A request, identified by its direction and its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenRequest {
+    pub(crate) direction: Direction,
+    pub(crate) start: Moment,
+}
+
+impl OpenRequests {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(crate) fn oldest(&self) -> Option<OpenRequest> {
+        self.open.front().copied()
+    }
+
+    pub(crate) fn newest(&self) -> Option<OpenRequest> {
+        self.open.back().copied()
+    }
+
+    /// Notes an operation with which a request may begin.
+    pub(crate) fn note(&mut self, way: Way, segment: &Segment, is_plaintext: bool) {
+        self.origins[way as usize].note(segment, is_plaintext);
+    }
+
+    /// Notes a datagram with which a request may begin.
+    pub(crate) fn note_datagram(&mut self, way: Way, origin: Origin) {
+        self.origins[way as usize].push(origin);
+    }
+
+    /// Notes a hole in which a request may have begun.
+    pub(crate) fn note_hole(&mut self, way: Way, hole: Hole) {
+        self.unreported[way as usize] = hole.at.position..hole.at.position + hole.bytes;
+    }
+
+    /// The operation that the byte at `position` came with.
+    pub(crate) fn origin(&self, way: Way, position: u64) -> Option<&Origin> {
+        self.origins[way as usize].of(position)
+    }
+
+    /// Whether a lost record hides the byte at `position`.
+    pub(crate) fn is_unreported(&self, way: Way, position: u64) -> bool {
+        self.unreported[way as usize].contains(&position)
+    }
+
+    pub(crate) fn begin(&mut self, direction: Direction, start: Moment) {
+        self.open.push_back(OpenRequest { direction, start });
+        self.counts[direction as usize] += 1;
+    }
+
+    /// Returns true the first time that several requests are open.
+    pub(crate) fn becomes_pipelined(&mut self) -> bool {
+        self.open.len() > 1 && !std::mem::replace(&mut self.was_pipelined, true)
+    }
+
+    /// The request is over. It is nearly always the oldest. Returns how many others of its direction are open.
+    pub(crate) fn end(&mut self, direction: Direction, start: Moment) -> usize {
+        let ended = OpenRequest { direction, start };
+        if let Some(index) = self.open.iter().position(|open| *open == ended) {
+            self.open.remove(index);
+            self.counts[direction as usize] -= 1;
+        }
+        self.counts[direction as usize]
+    }
+}

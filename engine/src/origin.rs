@@ -1,0 +1,89 @@
+//! The socket operation that a request began with: its owner, its ids, its process.
+
+use std::collections::VecDeque;
+
+use onlooker_common::datagram::Datagram;
+use onlooker_common::owner::{MessageIds, Owner};
+use onlooker_common::segment::{Segment, flag};
+
+/// The operation that began a run of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Position of the operation's first byte, and of the byte behind its last.
+    pub position: u64,
+    pub end: u64,
+    /// The position that the other way had reached. With `position` it identifies the message at both ends of a TCP
+    /// connection.
+    pub opposite: u64,
+    /// The request whose work this message is, if the kernel found one. Only of sent messages.
+    pub owner: Owner,
+    /// The ids that the kernel gave to the message.
+    pub ids: MessageIds,
+    pub tgid: u32,
+    /// Cookie of the other end of a unix socket, 0 while it is unknown.
+    pub peer: u64,
+    /// The other end does not know these positions. True of unix sockets, datagrams and plaintext.
+    pub has_private_positions: bool,
+    /// The connection was followed from its first byte.
+    pub from_start: bool,
+}
+
+impl Origin {
+    fn of(segment: &Segment, is_plaintext: bool) -> Self {
+        Self {
+            position: segment.position,
+            end: segment.position.wrapping_add(u64::from(segment.length)),
+            opposite: segment.opposite,
+            owner: segment.owner,
+            ids: segment.message,
+            tgid: segment.tgid,
+            peer: segment.peer,
+            has_private_positions: is_plaintext || segment.flags & flag::UNIX != 0,
+            from_start: segment.flags & flag::FROM_START != 0,
+        }
+    }
+
+    /// A datagram at this position.
+    pub(crate) fn of_datagram(datagram: &Datagram, position: u64) -> Self {
+        Self {
+            position,
+            end: position.wrapping_add(u64::from(datagram.length)),
+            opposite: 0,
+            owner: datagram.owner,
+            ids: datagram.message,
+            tgid: datagram.tgid,
+            peer: 0,
+            has_private_positions: true,
+            from_start: false,
+        }
+    }
+}
+
+/// Runs remembered per way: as many as requests are usually in flight on one connection.
+const MAX_REMEMBERED: usize = 32;
+
+/// The latest runs of one way, in stream order.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(VecDeque<Origin>);
+
+impl Origins {
+    /// Notes an operation. Later operations of the same run have the same origin.
+    pub(crate) fn note(&mut self, segment: &Segment, is_plaintext: bool) {
+        let begins = segment.flags & flag::BEGINS != 0;
+        if begins || self.0.back().is_none_or(|last| last.ids != segment.message) {
+            self.push(Origin::of(segment, is_plaintext));
+        }
+    }
+
+    pub(crate) fn push(&mut self, origin: Origin) {
+        if self.0.len() == MAX_REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(origin);
+    }
+
+    /// The run that holds the byte at `position`.
+    pub(crate) fn of(&self, position: u64) -> Option<&Origin> {
+        self.0.iter().rev().find(|origin| origin.position <= position)
+    }
+}

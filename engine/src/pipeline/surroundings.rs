@@ -1,0 +1,30 @@
+//! What the pipeline needs from outside, and reports there.
+
+use onlooker_common::process::ProcessChange;
+use onlooker_protocols::Direction;
+
+use crate::model::service::PendingService;
+
+/// The host that is traced, or what stands for it in a replay or a test. Nothing here may block.
+pub trait Surroundings {
+    /// The service of a process, now or soon.
+    fn service(&mut self, tgid: u32) -> PendingService;
+
+    /// Takes a fact that concerns the kernel programs or the list of processes.
+    fn take(&mut self, notice: Notice<'_>);
+}
+
+/// A fact that the pipeline learned.
+#[derive(Debug, Clone, Copy)]
+pub enum Notice<'a> {
+    /// Every request that was received on the connection and begins before `until` is complete.
+    Completed { cookie: u64, until: u64 },
+    /// More of the connection's later runs should be captured.
+    CaptureMore { cookie: u64 },
+    /// Messages of the process that travel in this direction are longer than what is captured of them.
+    CaptureMoreOf { tgid: u32, direction: Direction },
+    /// The connection is over.
+    Forgotten { cookie: u64 },
+    /// A process changed.
+    ProcessChanged(&'a ProcessChange),
+}
