@@ -1,8 +1,43 @@
-//! Gathers spans into traces, and says when a trace is worth printing.
+//! Gathers spans into traces, and decides when a trace is complete.
 //!
-//! Children end before their parents, and the ends of one trace on several connections are heard of in no certain order.
-//! So a trace is complete when its root is there and nothing was added for a while; without a root (a stream that goes
-//! on, a parent that was lost) it is waited for longer. What is held is bounded; the oldest trace makes room.
+//! Children end before their parents, and spans of several connections come in any order. A trace is complete when it has
+//! its root and no span was added for a while. Without a root (a response that goes on, a lost parent) it waits longer. The
+//! number of spans that are held is bounded: the oldest trace makes room.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//!
+//! use onlooker_engine::assemble::Assembly;
+//! # use onlooker_engine::model::span::Span;
+//! # fn root() -> Span {
+//! #     use onlooker_engine::model::service::Service;
+//! #     use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
+//! #     let resource = opentelemetry_sdk::Resource::builder_empty().build();
+//! #     Span {
+//! #         trace_id: TraceId::from(1),
+//! #         span_id: SpanId::from(1),
+//! #         parent: None,
+//! #         trace_state: Default::default(),
+//! #         kind: SpanKind::Server,
+//! #         name: "GET /cart".to_owned(),
+//! #         start: 0,
+//! #         end: 1,
+//! #         status: Status::Unset,
+//! #         attributes: Default::default(),
+//! #         links: Vec::new(),
+//! #         service: std::sync::Arc::new(Service { name: "shop".to_owned(), resource }),
+//! #     }
+//! # }
+//!
+//! let mut assembly = Assembly::default();
+//! let start = Instant::now();
+//! assert!(assembly.add(root(), "a ticket", start).is_none(), "there is room");
+//! assert!(assembly.complete(start).is_empty(), "more spans may come");
+//!
+//! let complete = assembly.complete(start + Duration::from_secs(1));
+//! let (spans, tickets) = complete.into_iter().next().expect("the trace has its root").into_parts();
+//! assert_eq!((spans[0].name.as_str(), tickets), ("GET /cart", vec!["a ticket"]));
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,16 +47,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::span::Span;
 
-/// How long nothing must be added to a trace that has a root.
+/// A trace with a root is complete when nothing was added for this long.
 const QUIET: Duration = Duration::from_millis(300);
-/// And to one that has none: it is printed as it is.
+/// A trace without a root counts as complete when nothing was added for this long.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Traces held at a time: at 10,000 a second, those of the last 400 ms.
+/// Traces held at a time: those of 400 ms at 10,000 a second.
 const MAX_TRACES: usize = 4096;
-/// Spans of one trace held: more than anybody reads in one tree.
+/// Spans held of one trace: more than anybody reads in one tree.
 const MAX_SPANS: usize = 1024;
 
-/// The traces that are not printed yet.
+/// Traces that are not complete. A `T` comes with each span, and leaves with it.
 #[derive(Debug)]
 pub struct Assembly<T> {
     traces: FxHashMap<TraceId, Trace<T>>,
@@ -30,6 +65,7 @@ pub struct Assembly<T> {
     next: u64,
 }
 
+/// The spans of one trace.
 #[derive(Debug)]
 pub struct Trace<T> {
     /// Its place in the order.
@@ -37,7 +73,7 @@ pub struct Trace<T> {
     spans: Vec<Span>,
     tickets: Vec<T>,
     touched: Instant,
-    /// Found to have no root since it was touched: nothing to look for again.
+    /// It had no root when it was last looked for, and nothing was added since.
     rootless: bool,
 }
 
@@ -52,7 +88,7 @@ impl<T> Assembly<T> {
         self.traces.is_empty()
     }
 
-    /// Adds a span with a `ticket` of the caller's; returns a trace that must be printed now, as it is, because too much is held.
+    /// Adds a span with its ticket. Returns a trace that must leave although it is not complete, because too much is held.
     pub fn add(&mut self, span: Span, ticket: T, now: Instant) -> Option<Trace<T>> {
         let id = span.trace_id;
         let trace = self.traces.entry(id).or_insert_with(|| {
@@ -75,7 +111,7 @@ impl<T> Assembly<T> {
         None
     }
 
-    /// Takes out the traces that are complete, or will hardly become so, oldest first.
+    /// Takes out the traces that are complete, oldest first.
     pub fn complete(&mut self, now: Instant) -> Vec<Trace<T>> {
         let traces = &mut self.traces;
         let due = |id: &&TraceId| traces.get_mut(*id).is_some_and(|trace| trace.is_due(now));
@@ -97,7 +133,7 @@ impl<T> Assembly<T> {
 }
 
 impl<T> Trace<T> {
-    /// The spans, and what was added with each.
+    /// The spans, and the ticket of each.
     pub fn into_parts(self) -> (Vec<Span>, Vec<T>) {
         (self.spans, self.tickets)
     }
@@ -110,7 +146,7 @@ impl<T> Trace<T> {
         quiet >= PATIENCE || quiet >= QUIET && !self.rootless
     }
 
-    /// Is there a span without a parent, or with one that is nobody's we trace?
+    /// Whether a span has no parent, or a parent on another host.
     fn has_root(&self) -> bool {
         if self.spans.iter().any(|span| span.parent.is_none()) {
             return true;
@@ -156,7 +192,7 @@ mod tests {
     const BRIEF: Duration = Duration::from_millis(200);
 
     #[test]
-    fn a_trace_is_complete_when_its_root_is_there_and_nothing_came_for_a_while() {
+    fn a_trace_is_complete_when_it_has_its_root_and_is_quiet() {
         let mut table = Table::new();
         table.add(1, 2, below(1, Evidence::Thread));
         table.add(1, 1, None);
@@ -177,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_root_patience_ends() {
+    fn a_trace_without_a_root_waits_longer() {
         let mut table = Table::new();
         table.add(1, 2, below(1, Evidence::Thread));
         assert!(table.complete_after(PATIENCE - BRIEF).is_empty());
@@ -185,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_traces_push_out_the_oldest() {
+    fn the_oldest_trace_makes_room() {
         let mut table = Table::new();
         for trace in 0..MAX_TRACES as u128 {
             assert_eq!(table.add(trace + 1, 1, None), None);
@@ -196,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_that_grows_without_end_is_printed_in_parts() {
+    fn a_trace_that_is_too_large_leaves_in_parts() {
         let mut table = Table::new();
         for id in 1..MAX_SPANS as u64 {
             assert_eq!(table.add(1, id, below(id + 1, Evidence::Thread)), None);

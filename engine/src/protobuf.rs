@@ -1,7 +1,7 @@
 //! The protobuf wire format, as far as OTLP needs it: <https://protobuf.dev/programming-guides/encoding/>.
 //!
-//! Everything is appended to a buffer, in its final form. A length stands before what it is the length of: where it is
-//! known, [`begin`] writes it; where it is not, [`message`] finds it out.
+//! Everything is appended to a buffer, in its final form. The length of a message precedes it. If it is known, [`begin`] writes
+//! it; else [`message`] finds it out.
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -34,12 +34,12 @@ pub fn string(out: &mut Vec<u8>, field: u32, value: &str) {
     bytes(out, field, value.as_bytes());
 }
 
-/// What stands before a text or a nested message of `length` bytes, as a field below 16.
+/// Writes tag and length of a text or nested message. The field number must be below 16.
 #[inline(always)]
 pub fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
     let tag = (field << 3 | LENGTH_DELIMITED) as u8;
     if length < 0x80 {
-        // Nearly always; and then both at once.
+        // This is nearly always so.
         out.extend_from_slice(&[tag, length as u8]);
     } else {
         out.push(tag);
@@ -47,17 +47,17 @@ pub fn begin(out: &mut Vec<u8>, field: u32, length: usize) {
     }
 }
 
-/// What [`begin`] takes at most: 64 bits, 7 in each byte.
+/// The most bytes that [`begin`] writes: a tag, and 64 bits with 7 in each byte.
 pub const LONGEST_BEGIN: usize = 1 + 10;
 
-/// A nested message of perhaps `expected` bytes: it is written behind as much room as that length takes, and moved if
-/// its own turns out to take more, or less.
+/// Writes a nested message of about `expected` bytes, behind room for that length. It is moved if its actual length takes more
+/// or less room.
 pub fn message(out: &mut Vec<u8>, field: u32, expected: usize, write: impl FnOnce(&mut Vec<u8>)) {
     begin(out, field, expected);
     let start = out.len();
     write(out);
     let end = out.len();
-    // Its length, behind it until it is known where it belongs.
+    // The length is written behind the message until its place is known.
     varint(out, (end - start) as u64);
     let (reserved, needed) = (varint_length(expected as u64), out.len() - end);
     if needed == reserved {
@@ -69,7 +69,7 @@ pub fn message(out: &mut Vec<u8>, field: u32, expected: usize, write: impl FnOnc
     }
 }
 
-/// Bytes of a text or nested message of `length` bytes with its [`begin`].
+/// The bytes of a text or nested message of `length` bytes, with tag and length.
 #[inline]
 pub const fn delimited_length(length: usize) -> usize {
     1 + varint_length(length as u64) + length
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[rstest]
-    fn a_varint_is_as_ever(
+    fn a_varint_is_encoded_as_prost_does(
         #[values(0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX)] value: u64,
     ) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[rstest]
-    fn a_message_has_its_length_whatever_was_expected(
+    fn a_message_has_its_length_whatever_length_was_expected(
         #[values(0, 127, 128, 16_383, 16_384)] expected: usize,
         #[values(0, 127, 128, 16_383, 16_384)] length: usize,
     ) {

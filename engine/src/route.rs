@@ -1,9 +1,19 @@
-//! Makes a span's name of a request's path, and takes out of the path what must not leave the host.
+//! Finds the route of a request's path, and removes credentials from the path.
 //!
-//! A path is read segment by segment (`segment`): words stay, values become placeholders, so that `/users/7` and
-//! `/users/8` are both `/users/{id}`. What looks like a credential is `{token}` there, and `REDACTED` in the path.
-//! Values that look like words (`/users/alice`) can only be told by their number: [`Routes`] keeps the names of one
-//! service bounded, whatever its callers ask for.
+//! A path is read segment by segment. Words stay; values become placeholders, so that `/users/7` and `/users/8` have the
+//! route `/users/{id}`. A credential is `{token}` in the route, and `REDACTED` in the path. Some values look like words, as
+//! in `/users/alice`. [`Routes`] recognises them by their number, and bounds the routes of a service.
+//!
+//! ```
+//! use onlooker_engine::model::span::Role;
+//! use onlooker_engine::route::{Holds, Routes, redact};
+//!
+//! let mut routes = Routes::default();
+//! let route = routes.learn(Role::Server, "/users/7/orders", true);
+//! assert_eq!(route.template.as_deref(), Some("/users/{id}/orders"));
+//! assert_eq!(route.holds, Holds::NoSecret);
+//! assert_eq!(redact("/reset/f3b0c44298fc1c149a/confirm"), "/reset/REDACTED/confirm");
+//! ```
 
 mod learnt;
 mod segment;
@@ -13,12 +23,12 @@ pub use learnt::{Route, Routes};
 use onlooker_protocols::redact::REDACTED;
 use segment::Kind;
 
-/// Segments a template has at most; what is deeper becomes `{path}`. Routes of real programs stay below.
+/// Segments of a template. Deeper ones become `{path}`. Routes of real programs have fewer.
 const MAX_SEGMENTS: usize = 10;
-/// Bytes a segment of a template has at most; what is longer becomes `{name}`.
+/// Bytes of a template's segment. A longer one becomes `{name}`.
 const MAX_SEGMENT: usize = 64;
 
-/// Whether a path holds something that must be taken out of it: see [`redact`].
+/// Whether a path holds a credential, which [`redact`] removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
     NoSecret,
@@ -29,17 +39,17 @@ pub enum Holds {
 enum Piece<'p> {
     /// A segment begins.
     Slash,
-    /// A part of a segment and what it is.
+    /// A part of a segment, with its kind.
     Text(&'p str, Kind),
-    /// `;name=value` behind a segment (RFC 3986 3.3), all of them. The parser has taken their values out.
+    /// All parameters behind a segment, as `;name=value` (RFC 3986 3.3). The parser has removed their values.
     Parameters(&'p str),
 }
 
-/// Appends the low-cardinality template of `path` to `template`. Nothing for a path that names no resource: one that
-/// doesn't begin with a slash (the asterisk of `OPTIONS *`, the empty path of CONNECT).
+/// Appends the template of `path` to `template`: a name of low cardinality. A path that does not begin with a slash names no
+/// resource and has no template: the asterisk of `OPTIONS *`, the empty path of CONNECT.
 pub fn template(path: &str, template: &mut String) -> Holds {
     let mut holds = Holds::NoSecret;
-    // A path that isn't one is looked at for secrets only.
+    // A path without a template may hold credentials too.
     let most = if path.starts_with('/') { MAX_SEGMENTS } else { 0 };
     let mut segments = 0;
     let mut begin = template.len();
@@ -75,7 +85,7 @@ fn end_segment(template: &mut String, begin: usize) {
     }
 }
 
-/// The path with everything that looks like a credential replaced by `REDACTED`; ids stay.
+/// The path with `REDACTED` in place of everything that looks like a credential. Ids stay.
 #[must_use]
 pub fn redact(path: &str) -> String {
     let mut redacted = String::with_capacity(path.len());
@@ -87,12 +97,12 @@ pub fn redact(path: &str) -> String {
     redacted
 }
 
-/// Takes a path apart. The pieces, put together again, are the path.
+/// Splits a path. Joined together, the pieces are the path.
 fn walk<'p>(path: &'p str, mut take: impl FnMut(Piece<'p>)) {
     let (mut before, mut previous) = ("", "");
     let mut left = path;
     loop {
-        // One scan: most segments are plain words, and need no second one.
+        // Most segments are plain words and need no second scan.
         let mut plain = true;
         let mut parameters = false;
         let end = left.bytes().position(|byte| {
@@ -103,7 +113,7 @@ fn walk<'p>(path: &'p str, mut take: impl FnMut(Piece<'p>)) {
         let (whole, next) = left.split_at(end.unwrap_or(left.len()));
         let at = if parameters { whole.find(';') } else { None };
         let (mut segment, parameters) = whole.split_at(at.unwrap_or(whole.len()));
-        // `https://user@host`: the user may be a token, and needs no password then.
+        // `https://user@host`: the user may be a token, without a password.
         if !plain
             && (previous.ends_with(':') || (previous.is_empty() && before.ends_with(':')))
             && let Some(sign) = segment.rfind('@').filter(|&sign| sign > 0)

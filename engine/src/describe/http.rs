@@ -20,7 +20,7 @@ use crate::model::attributes::Attributes;
 use crate::model::span::{Description, Ends, Role};
 use crate::route::{self, Holds, Routes};
 
-/// Replaces the known methods where it lists any; the name and the format are the conventions'.
+/// A list that replaces the known methods. The conventions define name and format.
 const KNOWN_METHODS: &str = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS";
 static LISTED: LazyLock<Option<Methods>> =
     LazyLock::new(|| env::var(KNOWN_METHODS).ok().and_then(|list| Methods::of(&list)));
@@ -45,7 +45,7 @@ pub(super) fn describe(
     let found = !matches!(http.status, Some(404));
     let route = routes.learn(ends.role, &http.path, found);
     name.push_str(if is_known { &http.method } else { "HTTP" });
-    // Without a target of low cardinality the method alone.
+    // Without a route the name is the method alone.
     if let Some(template) = &route.template {
         name.extend([" ", template]);
     }
@@ -68,7 +68,7 @@ pub(super) fn describe(
     }
     attributes.set(NETWORK_PROTOCOL_NAME, "http");
     attributes.set(NETWORK_PROTOCOL_VERSION, http.version.as_str());
-    // Opt-in for clients: the service says in each span who it is.
+    // Opt-in for clients: the service is named by the resource.
     if ends.role == Role::Server {
         attributes.set_known(USER_AGENT_ORIGINAL, &http.user_agent);
     }
@@ -84,7 +84,7 @@ pub(super) fn describe(
     outcome.settle(error_code(http.status, ends.role).as_deref(), attributes)
 }
 
-/// The status code, where it is an error: 4xx is the client's mistake, so no error of the server.
+/// The status code, if it is an error. 4xx is the client's mistake, so it is no error of the server.
 fn error_code(status: Option<u16>, role: Role) -> Option<CompactString> {
     let first_error = match role {
         Role::Client => 400,
@@ -98,11 +98,11 @@ fn is_known_method(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" | "QUERY")
 }
 
-/// The methods a user lists instead.
+/// The methods that the user lists.
 struct Methods(Vec<String>);
 
 impl Methods {
-    /// None if none is listed.
+    /// `None` if the list is empty.
     fn of(list: &str) -> Option<Self> {
         let methods = list.split(',').map(str::trim).filter(|method| !method.is_empty());
         let methods: Vec<_> = methods.map(str::to_owned).collect();
@@ -114,7 +114,7 @@ impl Methods {
     }
 }
 
-/// The scheme of the absolute form, else that of what was read: clear text.
+/// The scheme of the absolute form, else `http`.
 fn scheme(sent: &str) -> Cow<'_, str> {
     if sent.is_empty() {
         "http".into()
@@ -125,7 +125,7 @@ fn scheme(sent: &str) -> Cow<'_, str> {
     }
 }
 
-/// Host and port of an authority. Without a port it is the scheme's default (RFC 9110 4.2.1), which the conventions ask for.
+/// Host and port of an authority. The default port is that of the scheme (RFC 9110 4.2.1).
 fn authority<'a>(host: &'a str, scheme: &str) -> Authority<'a> {
     let default = match scheme {
         "http" => Some(80),
@@ -135,7 +135,7 @@ fn authority<'a>(host: &'a str, scheme: &str) -> Authority<'a> {
     Authority::parse(host, default)
 }
 
-/// Sets the URL as the client asked for it. Not if nobody is known to have been asked, or for what is no path.
+/// Sets the URL that the client requested. Returns false, and sets nothing, if the server is unknown or the path is none.
 fn set_full_url(http: &Http, scheme: &str, path: &str, ends: &Ends, attributes: &mut Attributes) -> bool {
     let socket;
     let host = if http.host.is_empty() {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_span_says_what_the_conventions_ask_for() {
+    fn a_server_span_has_what_the_conventions_require() {
         let span = described(
             Http {
                 query: "page=REDACTED".into(),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_span_says_what_the_conventions_ask_for() {
+    fn a_client_span_has_what_the_conventions_require() {
         let span = described(
             Http {
                 query: "page=REDACTED".into(),
@@ -291,7 +291,7 @@ mod tests {
     #[case::server_error(503, Role::Client, "503")]
     #[case::server_error(500, Role::Server, "500")]
     #[case::out_of_range(999, Role::Server, "999")]
-    fn a_status_code_is_an_error_for_whom_it_is_one(#[case] code: u16, #[case] role: Role, #[case] error: &str) {
+    fn a_status_code_is_an_error_at_the_end_that_failed(#[case] code: u16, #[case] role: Role, #[case] error: &str) {
         let span = described(Http { status: Some(code), ..get("/") }, role);
         assert_eq!(value(&span, "error.type"), error);
         assert_eq!(value(&span, "http.response.status_code"), code.to_string());
@@ -358,13 +358,13 @@ mod tests {
     #[case::no_host(Http { host: "".into(), ..get("/a") }, "http://10.0.0.2:8080/a")]
     #[case::token(get("/reset/9fceb02d0ae598e95dc970b74767f193"), "http://shop.example:8080/reset/REDACTED")]
     #[case::not_a_path(get("nonsense"), "")]
-    fn a_url_is_what_was_asked_for_without_credentials(#[case] http: Http, #[case] url: &str) {
+    fn a_url_is_the_requested_one_without_credentials(#[case] http: Http, #[case] url: &str) {
         let span = described(http, Role::Client);
         assert_eq!(value(&span, "url.full"), url);
     }
 
     #[test]
-    fn without_an_authority_there_is_no_url_and_its_parts_are_said() {
+    fn without_an_authority_the_parts_of_the_url_are_set() {
         let ends = Ends::new(Role::Client, Address::Unknown, Address::Unknown);
         let http = Http { host: "".into(), query: "q=REDACTED".into(), ..get("/a") };
         let span = described_at(http, End::Complete, &ends);
@@ -409,14 +409,14 @@ mod tests {
     #[case::connect("CONNECT", "", "CONNECT")]
     #[case::root("GET", "/", "GET /")]
     #[case::token("GET", "/reset/9fceb02d0ae598e95dc970b74767f193", "GET /reset/{token}")]
-    fn a_name_has_a_target_where_there_is_one(#[case] method: &str, #[case] path: &str, #[case] name: &str) {
+    fn a_name_has_the_route_if_there_is_one(#[case] method: &str, #[case] path: &str, #[case] name: &str) {
         let span = described(Http { method: method.into(), ..get(path) }, Role::Server);
         assert_eq!(span.name, name);
         assert!(!value(&span, "url.path").contains("9fce"));
     }
 
     #[test]
-    fn a_request_without_an_answer_has_an_error_and_no_status_code() {
+    fn a_request_without_a_response_has_an_error_and_no_status_code() {
         let http = Http { status: None, response_body: None, ..get("/slow") };
         let end = End::Closed(Close::Normal, Moment::default());
         let span = described_at(http, end, &tcp(Role::Server));

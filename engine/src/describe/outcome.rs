@@ -1,4 +1,4 @@
-//! How an exchange ended, where its own protocol doesn't say it.
+//! How an exchange ended, where its own protocol does not show it.
 
 use onlooker_protocols::{Close, End, Exchange};
 use opentelemetry::trace::Status;
@@ -11,7 +11,7 @@ use crate::model::errno;
 /// What the end of the connection did to an exchange.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// `error.type` and the sentence that goes with it.
+    /// `error.type` and the status description.
     failure: Option<(&'static str, &'static str)>,
     /// `onlooker.incomplete`.
     incomplete: Option<&'static str>,
@@ -20,8 +20,8 @@ pub(super) struct Outcome {
 impl Outcome {
     pub(super) fn of(exchange: &Exchange) -> Self {
         let End::Closed(why, _) = exchange.end else { return Self::default() };
-        let answering = exchange.response_start.is_some();
-        let failed = |error, unanswered, cut| Some((error, if answering { cut } else { unanswered }));
+        let has_response = exchange.response_start.is_some();
+        let failed = |error, unanswered, cut| Some((error, if has_response { cut } else { unanswered }));
         match why {
             Close::Normal => Self {
                 failure: failed(
@@ -40,24 +40,25 @@ impl Outcome {
                 ),
                 incomplete: Some("process_exit"),
             },
-            // A response that goes on for longer than the age limit is no failure: it may be a stream of events.
+            // A response that lasts longer than the age limit is no failure: it may be a stream of events.
             Close::Aged => Self {
-                failure: (!answering).then_some(("no_response", "there was no response within the age limit")),
+                failure: (!has_response).then_some(("no_response", "there was no response within the age limit")),
                 incomplete: Some("aged"),
             },
-            // The connection goes on unseen: nothing is known.
+            // The connection goes on unseen.
             Close::Shutdown => Self { failure: None, incomplete: Some("shutdown") },
         }
     }
 
-    /// The server left a command out, and said nothing of it: one before it in the pipeline had failed.
+    /// The server did not execute the command, because an earlier one in the pipeline had failed.
     pub(super) fn skipped() -> Self {
         let failure = Some(("skipped", "not executed: a command before it in the pipeline failed"));
         Self { failure, incomplete: None }
     }
 
-    /// The span's status. `protocol_error` is the error code of the response itself, which says more than how the
-    /// connection ended; a status that such a code explains has no description (OTel semconv, recording errors).
+    /// Sets the error attributes, and returns the span's status. `protocol_error` is the error code of the response, which
+    /// says more than the end of the connection. A status that a code explains has no description (OTel semconv, recording
+    /// errors).
     pub(super) fn settle(&self, protocol_error: Option<&str>, attributes: &mut Attributes) -> Status {
         if let Some(reason) = self.incomplete {
             attributes.set(ONLOOKER_INCOMPLETE, reason);
@@ -76,7 +77,7 @@ impl Outcome {
     }
 }
 
-/// `error.type` and description of what the kernel says of a broken connection.
+/// `error.type` and description of an errno.
 fn connection_error(errno: i32) -> (&'static str, &'static str) {
     match errno {
         errno::ECONNRESET => ("connection_reset", "the connection was reset"),
@@ -97,12 +98,12 @@ mod tests {
 
     use super::*;
 
-    fn outcome(end: End, answering: bool) -> Outcome {
+    fn outcome(end: End, has_response: bool) -> Outcome {
         Outcome::of(&Exchange {
             direction: Direction::ToServer,
             request_start: Moment::default(),
             request_end: Moment::default(),
-            response_start: answering.then(Moment::default),
+            response_start: has_response.then(Moment::default),
             response_end: None,
             end,
             facts: Facts::Http(facts::Http::default()),
@@ -114,21 +115,21 @@ mod tests {
     #[case::closed_within(Close::Normal, true, Some("connection_closed"), None)]
     #[case::reset(Close::Error(errno::ECONNRESET), true, Some("connection_reset"), None)]
     #[case::timeout(Close::Error(errno::ETIMEDOUT), false, Some("timeout"), None)]
-    #[case::written_to_the_dead(Close::Error(errno::EPIPE), true, Some("broken_pipe"), None)]
-    #[case::strange(Close::Error(105), false, Some("_OTHER"), None)]
+    #[case::peer_gone(Close::Error(errno::EPIPE), true, Some("broken_pipe"), None)]
+    #[case::unknown_errno(Close::Error(105), false, Some("_OTHER"), None)]
     #[case::exit(Close::ProcessExit, false, Some("process_exit"), Some("process_exit"))]
     #[case::exit_within(Close::ProcessExit, true, Some("process_exit"), Some("process_exit"))]
     #[case::aged(Close::Aged, false, Some("no_response"), Some("aged"))]
     #[case::stream(Close::Aged, true, None, Some("aged"))]
     #[case::shutdown(Close::Shutdown, false, None, Some("shutdown"))]
     #[case::shutdown_within(Close::Shutdown, true, None, Some("shutdown"))]
-    fn the_end_of_a_connection_is_told_as_it_was(
+    fn the_end_of_a_connection_is_the_outcome(
         #[case] why: Close,
-        #[case] answering: bool,
+        #[case] has_response: bool,
         #[case] error: Option<&str>,
         #[case] incomplete: Option<&str>,
     ) {
-        let outcome = outcome(End::Closed(why, Moment::default()), answering);
+        let outcome = outcome(End::Closed(why, Moment::default()), has_response);
         let mut attributes = Attributes::default();
         let status = outcome.settle(None, &mut attributes);
         assert_eq!(attributes.text(ERROR_TYPE).as_deref(), error);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_response_s_own_error_says_more_than_the_connection() {
+    fn an_error_in_the_response_outranks_that_of_the_connection() {
         let outcome = outcome(End::Closed(Close::Error(errno::ECONNRESET), Moment::default()), true);
         let mut attributes = Attributes::default();
         assert_eq!(outcome.settle(Some("503"), &mut attributes), super::super::error());
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_exchange_needs_no_word() {
+    fn a_complete_exchange_has_no_failure() {
         assert_eq!(outcome(End::Complete, true), Outcome::default());
     }
 }

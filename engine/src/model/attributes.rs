@@ -1,9 +1,19 @@
-//! The attributes of a span, in the form in which they are sent.
+//! The attributes of a span, in encoded form.
 //!
-//! Each is written once, where it is known, as one more element of the field `attributes` of OTLP's `Span`; exporters
-//! copy them as they are. There is no value in between and no allocation per attribute. Keys are constants and setting is
-//! inlined: all that stands around a value but its length is known when the agent is compiled, which takes 40 % off what
-//! describing costs. The few who want to know what attributes say (the console, tests) decode them.
+//! Each is encoded once, as another element of the field `attributes` of OTLP's `Span`. Exporters copy the bytes. There is no
+//! value in between and no allocation per attribute. Keys are constants and setters are inlined, so that everything around a
+//! value except its length is known at compile time. That saves 40 % of the cost of describing. The console and tests decode
+//! the attributes.
+//!
+//! ```
+//! use onlooker_engine::model::attributes::Attributes;
+//!
+//! let mut attributes = Attributes::default();
+//! attributes.set("url.path", "/cart");
+//! attributes.set_count("http.response.status_code", 200);
+//! assert_eq!(attributes.text("url.path").as_deref(), Some("/cart"));
+//! assert_eq!(attributes.said(), ["url.path=/cart", "http.response.status_code=200"]);
+//! ```
 //!
 //! Field numbers are those of `opentelemetry/proto/{trace,common}/v1`.
 
@@ -33,7 +43,7 @@ impl Attributes {
         self.encoded.extend_from_slice(text.as_bytes());
     }
 
-    /// Sets a text unless it is empty: what is empty is not known, and not said.
+    /// Sets a text unless it is empty. Empty means unknown.
     #[inline(always)]
     pub fn set_known(&mut self, key: &'static str, text: &str) {
         if !text.is_empty() {
@@ -41,7 +51,7 @@ impl Attributes {
         }
     }
 
-    /// Sets the text that `parts` are together.
+    /// Sets the concatenation of `parts`.
     pub fn set_joined(&mut self, key: &'static str, parts: &[&str]) {
         begin_text(&mut self.encoded, ATTRIBUTES, key, parts.iter().map(|part| part.len()).sum());
         for part in parts {
@@ -49,7 +59,7 @@ impl Attributes {
         }
     }
 
-    /// Sets a number; one beyond those of OTLP is its largest.
+    /// Sets a number. OTLP's largest number stands for larger ones.
     #[inline(always)]
     pub fn set_count(&mut self, key: &'static str, count: u64) {
         let count = count.min(i64::MAX.cast_unsigned());
@@ -68,28 +78,28 @@ impl Attributes {
         any(&mut self.encoded, ATTRIBUTES, key, &Value::Array(Array::String(texts)));
     }
 
-    /// Sets what `others` are.
+    /// Appends `others`.
     pub fn extend(&mut self, others: &Self) {
         self.encoded.extend_from_slice(&others.encoded);
     }
 
-    /// Gives back the memory that is not needed: for those that are kept.
+    /// Frees unused memory. For attributes that are kept.
     pub fn shrink(&mut self) {
         self.encoded.shrink_to_fit();
     }
 
-    /// Takes all back; the memory stays.
+    /// Removes all, and keeps the memory.
     pub fn clear(&mut self) {
         self.encoded.clear();
     }
 
-    /// The field `Span.attributes`, once for each.
+    /// The encoded fields `Span.attributes`.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
     }
 
-    /// The text that `key` is set to.
+    /// The text of `key`.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         let attribute = self.decode().into_iter().find(|attribute| attribute.key == key)?;
@@ -106,7 +116,7 @@ impl Attributes {
     }
 
     fn decode(&self) -> Vec<common::KeyValue> {
-        // A span that has nothing else.
+        // The bytes are those of a span that has nothing else.
         trace::Span::decode(self.encoded()).expect("we encoded it").attributes
     }
 }
@@ -140,14 +150,14 @@ fn shown(value: Option<&common::AnyValue>) -> String {
     }
 }
 
-/// All of an attribute as `field` but its value, a text of `length` bytes.
+/// Writes an attribute as `field`, except its value, a text of `length` bytes.
 #[inline(always)]
 pub fn begin_text(out: &mut Vec<u8>, field: u32, key: &'static str, length: usize) {
     begin_attribute(out, field, key, delimited_length(length));
     begin(out, 1, length);
 }
 
-/// All of a `KeyValue` but the content of its `AnyValue`, of `length` bytes.
+/// Writes a `KeyValue`, except the content of its `AnyValue`, of `length` bytes.
 #[inline(always)]
 fn begin_attribute(out: &mut Vec<u8>, field: u32, key: &'static str, length: usize) {
     begin(out, field, delimited_length(key.len()) + delimited_length(length));
@@ -155,9 +165,9 @@ fn begin_attribute(out: &mut Vec<u8>, field: u32, key: &'static str, length: usi
     begin(out, 2, length);
 }
 
-/// An attribute of any kind, as `field`.
+/// Writes an attribute of any type as `field`.
 pub fn any(out: &mut Vec<u8>, field: u32, key: &str, value: &Value) {
-    /// A guess: most are a word or two.
+    /// A guess: most attributes are a word or two.
     const LENGTH: usize = 64;
     message(out, field, LENGTH, |out| {
         string(out, 1, key);
@@ -165,7 +175,7 @@ pub fn any(out: &mut Vec<u8>, field: u32, key: &str, value: &Value) {
     });
 }
 
-/// The content of an `AnyValue`.
+/// Writes the content of an `AnyValue`.
 fn any_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::String(text) => string(out, 1, text.as_str()),
@@ -177,7 +187,7 @@ fn any_value(out: &mut Vec<u8>, value: &Value) {
             Array::I64(all) => all.iter().for_each(|v| message(out, 1, 0, |out| integer(out, 3, v.cast_unsigned()))),
             Array::F64(all) => all.iter().for_each(|v| message(out, 1, 0, |out| fixed64(out, 4, v.to_bits()))),
             Array::String(all) => all.iter().for_each(|v| message(out, 1, 0, |out| string(out, 1, v.as_str()))),
-            // The enum is open; a kind this crate does not know stays an empty value.
+            // The enum is non-exhaustive. An unknown variant becomes an empty value.
             _ => {}
         }),
         _ => {}
@@ -190,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// The largest that a length of one, two and three bytes can be, and the next; with what is around it too.
+    /// Lengths around the limits of one, two and three bytes, for the text and for the messages around it.
     #[rstest]
     fn a_text_is_written_as_the_generated_types_do(
         #[values(0, 1, 100, 110, 126, 127, 128, 129, 16_383, 16_384, 16_390, 2_097_151, 2_097_152)] length: usize,
@@ -231,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_stands_in_its_order() {
+    fn attributes_keep_their_order() {
         let mut others = Attributes::default();
         others.set("b", "2");
         let mut attributes = Attributes::default();

@@ -1,19 +1,29 @@
-//! Tells the wall time of what the kernel stamped with its monotonic clock (`bpf_ktime_get_ns`, CLOCK_MONOTONIC).
+//! Converts the kernel's monotonic times (`bpf_ktime_get_ns`, CLOCK_MONOTONIC) to wall time.
 //!
-//! The kernel keeps both clocks in one place: they run and are slewed together, and their difference changes only when
-//! the wall clock is set (`settimeofday`, an NTP step, a leap second) or the machine was suspended, which stops the
-//! monotonic one. So the difference is read once, and read again only to find such steps ([`Clock::observe`]). A span
-//! has the difference of its start at both ends: a step never changes how long something took.
+//! Both clocks run and are slewed together. Their difference changes only when the wall clock is set (`settimeofday`, an NTP
+//! step, a leap second), or when the machine was suspended, which stops the monotonic clock. So the difference is read once,
+//! and again only to find such steps ([`Clock::observe`]). Start and end of a span use the same difference: a step never
+//! changes a duration.
+//!
+//! ```
+//! use onlooker_engine::model::clock::{Clock, Reading};
+//!
+//! let mut clock = Clock::new(Reading { monotonic: 1_000, wall: 50_000, uncertainty: 10 });
+//! assert_eq!(clock.wall(1_200, 1_300), (50_200, 50_300));
+//! let step = clock.observe(Reading { monotonic: 2_000, wall: 90_000, uncertainty: 10 });
+//! assert_eq!(step, Some(39_000));
+//! assert_eq!(clock.wall(2_100, 2_200), (90_100, 90_200));
+//! ```
 
 use std::collections::VecDeque;
 
-/// Steps that are remembered, for the spans that began before them. Far more than come within the age of a request.
+/// Steps that are remembered, for spans that began before them. Far more than happen within the age of a request.
 const MAX_STEPS: usize = 32;
 
 /// The two clocks at one instant, as closely as they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Nanoseconds of CLOCK_MONOTONIC, give or take `uncertainty`.
+    /// Nanoseconds of CLOCK_MONOTONIC, exact to `uncertainty`.
     pub monotonic: u64,
     /// Nanoseconds since the Unix epoch.
     pub wall: u64,
@@ -65,9 +75,9 @@ impl Clock {
         Self { steps: VecDeque::from([Step::of(reading)]) }
     }
 
-    /// Compares with a new reading; to be called every second or oftener, because what begins between a step and the
-    /// next call is told in the time before the step. Returns by how many nanoseconds the wall clock was set forward
-    /// (negative: back), if it was set by more than the readings are sure of.
+    /// Compares with a new reading. Returns by how many nanoseconds the wall clock was set forward (negative: back), if that
+    /// is more than the readings' uncertainty. To be called at least once a second: what begins between a step and the next
+    /// call has the time from before the step.
     pub fn observe(&mut self, reading: Reading) -> Option<i64> {
         let last = self.last();
         let moved = reading.offset().wrapping_sub(last.offset);
@@ -106,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_no_surer_than_it_took() {
+    fn a_reading_is_as_uncertain_as_it_took_long() {
         assert_eq!(Reading::between(10, 0, 13).uncertainty, 2);
         assert_eq!(Reading::between(10, 0, 10).uncertainty, 0);
     }
 
     #[test]
-    fn what_the_readings_are_not_sure_of_is_no_step() {
+    fn a_difference_within_the_uncertainty_is_no_step() {
         let mut clock = Clock::new(reading(10 * SECOND, EPOCH));
         assert_eq!(clock.observe(reading(11 * SECOND, EPOCH + SECOND + 100)), None);
         assert_eq!(clock.wall(11 * SECOND, 11 * SECOND), (EPOCH + SECOND, EPOCH + SECOND));
@@ -139,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_began_before_the_first_reading_has_a_time_too() {
+    fn times_before_the_first_reading_are_converted_too() {
         let clock = Clock::new(reading(10 * SECOND, EPOCH));
         assert_eq!(clock.wall(4 * SECOND, 11 * SECOND), (EPOCH - 6 * SECOND, EPOCH + SECOND));
     }

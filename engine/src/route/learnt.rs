@@ -1,8 +1,8 @@
-//! Keeps the templates of one service few.
+//! Bounds the templates of one service.
 //!
-//! Usernames, titles and what a scanner tries look like words. A position in the path that has shown too many words is
-//! a value: words seen there before keep their names, new ones become `{name}`. A name once given stays, so nothing a
-//! caller sends changes how the known routes are called.
+//! User names, titles and the guesses of a scanner look like words. If a position of a path shows too many words, it is a
+//! value: known words keep their templates, and new words become `{name}`. A template once given stays, so no caller can
+//! change the names of known routes.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::{Holds, template};
 use crate::model::span::Role;
 
-/// Words a position may show. Large programs have a few dozen endpoints below one prefix.
+/// Words that a position may show. Large programs have a few dozen endpoints below one prefix.
 const MAX_WORDS: u16 = 64;
-/// Words a position may learn from requests that were answered with 404: enough to name what is often missed, too few
-/// for a scanner to use up the position.
+/// Words that a position may learn from requests with status 404: enough for frequent misses, and too few for a scanner to
+/// use up the position.
 const MAX_WORDS_NOT_FOUND: u16 = 8;
-/// Templates of one side of a service; what comes after has none, and its span is named by the method alone. A
-/// template is at most 10 segments of 64 bytes, so a service costs 400 KiB at the very worst, 10 KiB commonly.
+/// Templates of one role of a service. Other paths have none, and their spans are named by the method alone. A template has
+/// at most 10 segments of 64 bytes, so a service costs 400 KiB at worst, and 10 KiB usually.
 const MAX_TEMPLATES: usize = 256;
 
-/// The routes of one service: those it serves and those it calls.
+/// The routes that one service serves, and those that it calls.
 #[derive(Debug, Default)]
 pub struct Routes {
     served: Learnt,
     called: Learnt,
-    /// Where templates are put together.
+    /// The memory of the last template, for the next.
     scratch: String,
 }
 
-/// What [`Routes::learn`] says of a path.
+/// The result of [`Routes::learn`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The template; `None` for a path that names no resource, or one too many.
+    /// `None` for a path that names no resource, or that is one too many.
     pub template: Option<Arc<str>>,
     pub holds: Holds,
 }
@@ -41,15 +41,15 @@ pub struct Route {
 #[derive(Debug, Default)]
 struct Learnt {
     templates: FxHashSet<Arc<str>>,
-    /// Hashes of the templates' beginnings, each up to the end of a segment. Two that collide only share their fate.
+    /// Hashes of the beginnings of templates, up to the end of each segment. A collision makes two share a placeholder.
     prefixes: FxHashSet<u64>,
-    /// How many different words followed a prefix.
+    /// The number of different words that followed a prefix.
     words: FxHashMap<u64, u16>,
 }
 
 impl Routes {
-    /// The template of `path`, requested from (`Role::Server`) or by (`Role::Client`) the service; `found` is false
-    /// if the answer was that there is no such resource.
+    /// The template of a `path` that was requested from the service (`Role::Server`) or by it (`Role::Client`). `found` is
+    /// false if the response says that there is no such resource.
     pub fn learn(&mut self, role: Role, path: &str, found: bool) -> Route {
         self.scratch.clear();
         let holds = template(path, &mut self.scratch);
@@ -81,7 +81,7 @@ impl Learnt {
         Some(settled)
     }
 
-    /// `template` with `{name}` for each word that its position has no room for; `frozen`: learns nothing.
+    /// `template` with `{name}` for each word that its position has no room for. If `frozen`, nothing is learnt.
     fn bounded(&mut self, template: &str, max_words: u16, frozen: bool) -> String {
         let mut bounded = String::with_capacity(template.len());
         for segment in template.split('/').skip(1) {
@@ -106,7 +106,7 @@ impl Learnt {
     }
 }
 
-/// Whether all of the segment is one placeholder; `{id}.png` counts as a word.
+/// Whether the segment is one placeholder. `{id}.png` counts as a word.
 fn is_placeholder(segment: &str) -> bool {
     segment.starts_with('{') && segment.find('}') == Some(segment.len() - 1)
 }
@@ -133,20 +133,20 @@ mod tests {
         let names: FxHashSet<_> = (0..200).map(|n| served(&mut routes, &user(n), true)).collect();
         assert_eq!(names.len(), usize::from(MAX_WORDS));
         assert!(names.contains(&Some("/users/{name}".to_owned())));
-        // What was known keeps its name, what is beside it has its own count, and what is below the value is told.
+        // Known words keep their names, other positions have their own count, and segments below the value keep theirs.
         assert_eq!(served(&mut routes, "/users/me/posts", true).as_deref(), Some("/users/me/posts"));
         assert_eq!(served(&mut routes, "/health", true).as_deref(), Some("/health"));
         assert_eq!(served(&mut routes, "/users/zoe/posts/7", true).as_deref(), Some("/users/{name}/posts/{id}"));
     }
 
     #[test]
-    fn a_scanner_uses_up_no_names() {
+    fn a_scanner_does_not_use_up_the_words() {
         let mut routes = Routes::default();
         let probe = |n: u8| format!("/wp{}{}", char::from(b'a' + n / 26), char::from(b'a' + n % 26));
         let probes: FxHashSet<_> = (0..200).map(|n| served(&mut routes, &probe(n), false)).collect();
         assert_eq!(probes.len(), usize::from(MAX_WORDS_NOT_FOUND) + 1);
         assert_eq!(served(&mut routes, "/checkout", true).as_deref(), Some("/checkout"));
-        // Known routes are named also where this one thing was not found.
+        // Known routes keep their names even with status 404.
         assert_eq!(served(&mut routes, "/checkout/7", true).as_deref(), Some("/checkout/{id}"));
         assert_eq!(served(&mut routes, "/checkout/8", false).as_deref(), Some("/checkout/{id}"));
     }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_and_what_is_called_are_learnt_apart() {
+    fn served_and_called_routes_are_learnt_separately() {
         let mut routes = Routes::default();
         for n in 0..26_u8 {
             served(&mut routes, &format!("/{}", char::from(b'a' + n)), false);

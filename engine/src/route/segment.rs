@@ -1,29 +1,29 @@
-//! What a segment of a path is: a word of the program, or a value of the request.
+//! Decides whether a segment of a path is a word of the program or a value of the request.
 //!
-//! One pass counts what the segment is made of; the rules then ask for well-known shapes first (a UUID, a date), for
-//! well-known credentials, and last how random it looks: how often lower case, upper case and digits alternate.
+//! One pass counts the classes of bytes. Rules then look for known forms (a UUID, a date), for known credentials, and last for
+//! randomness: how often lower case, upper case and digits alternate.
 
 mod credential;
 
-/// What a piece of a segment is.
+/// The kind of a piece of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Part of a route as far as can be told.
+    /// Probably part of a route.
     Word,
-    /// Numbers, UUIDs, hashes and whatever is neither a word nor long enough to be a secret.
+    /// A number, UUID or hash, or anything that is no word and too short for a secret.
     Id,
     Date,
     Email,
-    /// Text that people wrote: escaped, not ASCII, or as long as a title.
+    /// Text written by people: escaped, not ASCII, or as long as a title.
     Name,
-    /// The changing part of a file's name.
+    /// The variable part of a file name.
     Hash,
-    /// A credential, or what can't be told from one.
+    /// A credential, or something that looks like one.
     Token,
 }
 
 impl Kind {
-    /// What a template says in its place; `None` for a word, which stays.
+    /// The placeholder in templates. `None` for a word, which stays.
     pub(super) fn placeholder(self) -> Option<&'static str> {
         match self {
             Self::Word => None,
@@ -37,20 +37,19 @@ impl Kind {
     }
 }
 
-/// Small letters and dashes up to this many bytes are a word without a closer look.
+/// Lower-case letters and dashes up to this many bytes are a word without a closer look.
 pub(super) const PLAIN_WORD: usize = 24;
-/// Letters without digits beyond this many bytes are a title, not a route's word.
+/// More bytes of letters without digits are a title.
 const LONGEST_WORD: usize = 40;
 /// More words than this, joined by dashes, are a title.
 const MOST_WORDS: usize = 5;
-/// From this length on, what alternates like random characters is taken for a secret: 20 characters of base64 hold
-/// 120 bits. Shorter identifiers (YouTube's 11, say) stay.
+/// Random characters of this length count as a secret: 20 characters of base64 hold 120 bits. Shorter identifiers stay, as
+/// YouTube's of 11.
 const SHORTEST_TOKEN: usize = 20;
-/// Identifiers in one case only (CUID, xid, ULID, names of pods) are up to this long.
+/// Identifiers in a single case (CUID, xid, ULID, names of pods) are no longer than this.
 const LONGEST_ONE_CASE_ID: usize = 32;
 
-/// Takes a segment (without its parameters) apart; `previous` is the segment before it. The pieces, put together, are
-/// the segment.
+/// Splits a segment without its parameters. `previous` is the segment before it. Joined together, the pieces are the segment.
 pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(&'s str, Kind)) {
     let bytes = segment.as_bytes();
     if is_version(bytes) {
@@ -60,7 +59,7 @@ pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(
     if shape.escapes + shape.ats > 0
         && let Some(parts) = credential::in_url(segment)
     {
-        // Of one type, whatever the caller's: this function calls itself.
+        // One type for all callers, because this function calls itself.
         let take: &mut dyn FnMut(&'s str, Kind) = &mut take;
         for (part, is_secret) in parts {
             match is_secret {
@@ -71,7 +70,7 @@ pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(
         }
         return;
     }
-    // `17:cancel`, `sha256:…` and `key=value`: the first half is the context of the second.
+    // In `17:cancel`, `sha256:…` and `key=value`, the first half is the context of the second.
     if shape.marks == 1
         && let Some(at) = segment.find([':', '=']).filter(|at| at + 1 < bytes.len())
         && !credential::is_known(bytes)
@@ -83,7 +82,7 @@ pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(
         return take(second, credential::judged(second, whole(second), first));
     }
     let kind = match shape.kind(bytes) {
-        // `1,2,3` is one value, and as secret as one of them is.
+        // `1,2,3` is one value. If one part is secret, all are.
         Kind::Id | Kind::Word if shape.marks > 0 && segment.split(is_mark).any(|part| whole(part) == Kind::Token) => {
             Kind::Token
         }
@@ -95,7 +94,7 @@ pub(super) fn pieces<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(
     take(segment, credential::judged(segment, kind, previous));
 }
 
-/// A name with dots in it: `app.3f2a9c.js`.
+/// A name with dots, as `app.3f2a9c.js`.
 fn file<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(&'s str, Kind)) {
     let mut left = segment;
     let mut first = true;
@@ -116,12 +115,12 @@ fn file<'s>(segment: &'s str, previous: &str, mut take: impl FnMut(&'s str, Kind
     take(left, credential::judged(left, whole(left), previous));
 }
 
-/// The kind of a piece that is not taken apart any further.
+/// The kind of a piece that is not split any further.
 fn whole(piece: &str) -> Kind {
     Shape::of(piece.as_bytes()).kind(piece.as_bytes())
 }
 
-/// Whether what is between marks, escaped or not, is a token.
+/// Whether a part between marks, escaped or not, is a token.
 fn holds_token(segment: &str) -> bool {
     segment.split('%').enumerate().any(|(escapes, part)| {
         // The two digits of the escape.
@@ -134,7 +133,7 @@ fn is_mark(letter: char) -> bool {
     u8::try_from(letter).is_ok_and(|byte| CLASSES[usize::from(byte)] == Class::Mark)
 }
 
-/// What a byte is to the rules.
+/// Classes of bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Lower,
@@ -146,7 +145,7 @@ enum Class {
     At,
     /// `%`, and every byte outside ASCII.
     Escape,
-    /// Everything else a path may hold.
+    /// Every other byte.
     Mark,
 }
 
@@ -171,7 +170,7 @@ const CLASSES: [Class; 256] = {
     }
 };
 
-/// What a segment is made of.
+/// The number of bytes of each class in a segment.
 #[derive(Default)]
 struct Shape {
     lower: usize,
@@ -182,9 +181,9 @@ struct Shape {
     ats: usize,
     escapes: usize,
     marks: usize,
-    /// How often lower case, upper case and digits follow one another directly; not counting a capital before small
-    /// letters, which begins a word.
-    turns: usize,
+    /// How often lower case, upper case and digits alternate. An upper-case letter before a lower-case one begins a word, and
+    /// does not count.
+    changes: usize,
 }
 
 impl Shape {
@@ -204,7 +203,7 @@ impl Shape {
                 Class::Mark => shape.marks += 1,
                 Class::Escape => {
                     shape.escapes += 1;
-                    // The two digits of an escape say nothing of the text it is in.
+                    // The two digits belong to the escape, not to the text.
                     if byte == b'%' {
                         let escaped = left.as_slice();
                         if escaped.starts_with(b"40") {
@@ -214,7 +213,7 @@ impl Shape {
                     }
                 }
             }
-            shape.turns += usize::from(matches!(
+            shape.changes += usize::from(matches!(
                 (previous, class),
                 (Class::Lower, Class::Upper | Class::Digit)
                     | (Class::Upper, Class::Digit)
@@ -249,7 +248,7 @@ impl Shape {
             // Numbers, and numbers with anything between them: `10.0.0.1`, `1,2,3`.
             Kind::Id
         } else if self.dots + self.marks > 0 {
-            // For the caller to take apart.
+            // The caller splits it.
             Kind::Word
         } else if self.digits > 0 && bytes.split(|b| matches!(b, b'-' | b'_')).any(is_valued) {
             Kind::Id
@@ -260,7 +259,7 @@ impl Shape {
         }
     }
 
-    /// UUID, ULID, and hexadecimal of any length that has a digit.
+    /// UUID, ULID, or hexadecimal of any length with a digit.
     fn is_known_id(&self, bytes: &[u8]) -> bool {
         if self.digits == 0 || !self.plain() {
             return false;
@@ -270,7 +269,7 @@ impl Shape {
             36 if self.joints == 4 && [8, 13, 18, 23].iter().all(|at| bytes[*at] == b'-') => {
                 bytes.split(|b| *b == b'-').all(hexadecimal)
             }
-            // Crockford's base 32; the first digit holds three bits.
+            // Crockford's base 32. The first digit holds three bits.
             26 if self.joints == 0 && (self.lower == 0 || self.upper == 0) && matches!(bytes[0], b'0'..=b'7') => {
                 !bytes.iter().any(|b| matches!(b.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U'))
             }
@@ -279,16 +278,16 @@ impl Shape {
         }
     }
 
-    /// Random base64 alternates at 45 % of its characters, and half of its letters are upper case; camelCase has either
-    /// once in a word. Of random base64 of 20 characters 97 % shows one of the two, of 32 characters 99 % (measured).
-    /// In one case nothing tells a token from an identifier but its length without a dash.
+    /// Random base64 alternates at 45 % of its characters, and half of its letters are upper case. camelCase has one change
+    /// and one upper-case letter per word. Of random base64, 97 % of 20 characters and 99 % of 32 show one of the two signs
+    /// (measured). In a single case, only the length without a dash distinguishes a token from an identifier.
     fn looks_random(&self) -> bool {
         if self.dots > 0 {
-            return false; // each part for itself
+            return false; // each part is judged by itself
         }
         let length = self.letters() + self.digits + self.joints;
         if self.lower > 0 && self.upper > 0 {
-            let alternates = self.turns * 10 >= length * 3 || (self.digits > 2 && self.turns * 4 >= length);
+            let alternates = self.changes * 10 >= length * 3 || (self.digits > 2 && self.changes * 4 >= length);
             let mixes = self.upper.min(self.lower) * 3 >= self.letters() && self.joints * 5 < length;
             length >= SHORTEST_TOKEN && (alternates || mixes)
         } else {
@@ -297,15 +296,15 @@ impl Shape {
     }
 }
 
-/// Whether a part between dashes is a value: a number of three digits or more, or letters and digits mixed as no word
-/// of a route does it (`sha256`, `k8s` and `2fa` do not).
+/// Whether a part between dashes is a value: a number of at least three digits, or letters and digits mixed more than in
+/// words of routes (`sha256`, `k8s`, `2fa`).
 fn is_valued(part: &[u8]) -> bool {
     let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
     if digits == part.len() {
         return digits > 2;
     }
-    let turns = part.windows(2).filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit()).count();
-    digits > 3 || turns > 2 || (turns == 2 && digits > 2)
+    let changes = part.windows(2).filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit()).count();
+    digits > 3 || changes > 2 || (changes == 2 && digits > 2)
 }
 
 /// `v1`, `v2beta1`, `v1.2`: API versions are part of the route.
@@ -318,7 +317,7 @@ fn is_version(bytes: &[u8]) -> bool {
     number(major) && (rest.is_empty() || minor.is_some_and(number))
 }
 
-/// ISO 8601: `2024-05`, `2024-05-17`, and with a time behind it.
+/// ISO 8601: `2024-05`, `2024-05-17`, and a date with a time.
 fn is_date(bytes: &[u8]) -> bool {
     let number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
     match bytes {

@@ -1,9 +1,9 @@
-//! Credentials that are put into paths, told by their issuer's mark or by the word before them.
+//! Credentials in paths, recognised by their issuer's prefix or by the word before them.
 
 use super::Kind;
 
-/// What issuers let their credentials begin with, so that they can be found where they don't belong. A segment must
-/// also be [`SHORTEST`] long: `npm_install` is no token.
+/// Prefixes that issuers give to their credentials, so that leaks can be found. A segment must also be at least [`SHORTEST`]
+/// long: `npm_install` is no token.
 const PREFIXES: [&[u8]; 26] = [
     b"eyJ", // a JWT, or any base64 of `{"`
     b"sk_live_",
@@ -36,8 +36,8 @@ const PREFIXES: [&[u8]; 26] = [
 /// The shortest credential with a prefix: an AWS access key id.
 const SHORTEST: usize = 20;
 
-/// Words a credential follows: `/reset/<token>`. An id behind one of these is taken for the credential; a number is
-/// not (`/tokens/7` names a token).
+/// Words before a credential, as in `/reset/<token>`. An id behind one of them counts as a credential. A number does not:
+/// `/tokens/7` names a token.
 const WORDS: [&str; 32] = [
     "token",
     "tokens",
@@ -73,7 +73,7 @@ const WORDS: [&str; 32] = [
     "hook",
 ];
 
-/// Words that are followed by a code people type in, which may be a number.
+/// Words before a code that people type in. It may be a number.
 const CODE_WORDS: [&str; 6] = ["otp", "pin", "verify", "verification", "confirm", "confirmation"];
 
 pub(super) fn is_known(bytes: &[u8]) -> bool {
@@ -87,9 +87,11 @@ fn is_bot(bytes: &[u8]) -> bool {
     digits > 0 && rest.get(digits) == Some(&b':')
 }
 
-/// The parts of a segment that is a URL, or the end of one, with a secret in it, and which of them the secret is. It stands
-/// before the `@` behind a user and a password, or behind the escaped mark of a query (`%3F`), or of a fragment that names
-/// values (`%23`).
+/// Splits a segment that is a URL, or the end of one, with a secret, and marks the secret part. The secret is one of:
+///
+/// - user and password, before the `@`;
+/// - a query, behind its escaped mark (`%3F`);
+/// - a fragment that names values, behind its escaped mark (`%23`).
 pub(super) fn in_url(segment: &str) -> Option<[(&str, bool); 3]> {
     let parts = |at: usize, length: usize| {
         let (before, rest) = segment.split_at(at);
@@ -111,12 +113,12 @@ fn names_values(text: &str) -> bool {
     text.contains('=') || find(text, "%3D").is_some()
 }
 
-/// Where an escape is, whose hexadecimal digits may be in either case.
+/// Finds an escape. Its hexadecimal digits may be in either case.
 fn find(text: &str, escape: &str) -> Option<usize> {
     text.as_bytes().windows(escape.len()).position(|bytes| bytes.eq_ignore_ascii_case(escape.as_bytes()))
 }
 
-/// The kind of `piece` once the word before it is known.
+/// The kind of `piece`, judged by the word before it as well.
 pub(super) fn judged(piece: &str, kind: Kind, previous: &str) -> Kind {
     if kind != Kind::Id || previous.is_empty() {
         return kind;
