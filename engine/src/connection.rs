@@ -208,7 +208,7 @@ impl Connection {
     }
 
     /// A run in which no request begins continues the newest request: with its body, after 100 (Continue). Where requests
-    /// are concurrent, nobody can tell which request it continues, or whether it is a response.
+    /// are concurrent, it is unknown which request it continues, or whether it is a response.
     fn continue_newest(&self, segment: &Segment, observer: &mut dyn Observer) {
         if let Some(newest) =
             self.conversation.requests.newest().filter(|newest| newest.start.position < segment.position)
@@ -286,7 +286,7 @@ impl Connection {
             Decision::Parsed { protocol, parser, direction, pieces } => {
                 self.has_unknown = false;
                 self.content = Content::Parsed(parser);
-                // The content knows better than the kernel, which goes by ports where it did not see the beginning.
+                // The content outranks the kernel, which guesses by ports if it did not see the beginning.
                 let is_server = (direction == Direction::ToServer) == (way == Way::Received);
                 self.conversation.role = Some(if is_server { Role::Server } else { Role::Client });
                 self.conversation.speaks(protocol);

@@ -43,7 +43,7 @@ pub(crate) struct Piece {
 pub(crate) struct Known {
     pub(crate) direction: Option<Direction>,
     pub(crate) from_start: bool,
-    /// Nobody can tell whether something passed on a unix socket before its first record.
+    /// It is unknown whether something passed on a unix socket before its first record.
     pub(crate) is_unix: bool,
 }
 

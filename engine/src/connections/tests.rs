@@ -13,13 +13,13 @@ use crate::observer::{Place, Report};
 use crate::origin::Origin;
 
 const SERVER: u32 = 4711;
-/// Where the two directions begin: sequence numbers begin anywhere.
-const ASKED: u64 = 1_000;
-const TOLD: u64 = 50_000;
+/// Where the positions of both ways begin. Sequence numbers begin anywhere.
+const REQUESTS: u64 = 1_000;
+const RESPONSES: u64 = 50_000;
 
-/// What was heard of a connection.
+/// A report, without what no test looks at.
 #[derive(Debug)]
-enum Heard {
+enum Reported {
     Begun(Option<Origin>),
     Exchange(Box<Exchange>),
     Lost(Lost),
@@ -29,44 +29,44 @@ enum Heard {
     Forgotten(u64),
 }
 
-impl Observer for Vec<Heard> {
+impl Observer for Vec<Reported> {
     fn observe(&mut self, place: Place, report: Report<'_>) {
         self.push(match report {
-            Report::Begun { origin, .. } => Heard::Begun(origin.copied()),
-            Report::Continued { start, ids } => Heard::Continued(start.position, ids.span_id),
-            Report::Ended { exchange, .. } => Heard::Exchange(exchange),
-            Report::Lost(lost) => Heard::Lost(lost),
-            Report::CaptureMore(Some(direction)) => Heard::CaptureMore(direction),
-            Report::CaptureMore(None) | Report::Discarded { .. } => Heard::Other,
-            Report::Forgotten => Heard::Forgotten(place.cookie),
+            Report::Begun { origin, .. } => Reported::Begun(origin.copied()),
+            Report::Continued { start, ids } => Reported::Continued(start.position, ids.span_id),
+            Report::Ended { exchange, .. } => Reported::Exchange(exchange),
+            Report::Lost(lost) => Reported::Lost(lost),
+            Report::CaptureMore(Some(direction)) => Reported::CaptureMore(direction),
+            Report::CaptureMore(None) | Report::Discarded { .. } => Reported::Other,
+            Report::Forgotten => Reported::Forgotten(place.cookie),
         });
     }
 }
 
-/// A server's connection, told operation by operation.
-struct Told {
+/// The server's end of a connection, operation by operation.
+struct ServerEnd {
     connections: Connections,
     counters: Arc<Counters>,
-    heard: Vec<Heard>,
-    asked: u64,
-    told: u64,
+    reported: Vec<Reported>,
+    received: u64,
+    sent: u64,
     run: u32,
     egress: bool,
     now: u64,
 }
 
-/// One operation, before it is handed over.
+/// One operation, before it is delivered.
 struct Operation(Segment, Vec<u8>);
 
-impl Told {
+impl ServerEnd {
     fn new() -> Self {
         let counters = Arc::new(Counters::default());
         Self {
             connections: Connections::new(Limits::default(), counters.clone()),
             counters,
-            heard: Vec::new(),
-            asked: ASKED,
-            told: TOLD,
+            reported: Vec::new(),
+            received: REQUESTS,
+            sent: RESPONSES,
             run: 0,
             egress: false,
             now: 1_000_000,
@@ -74,7 +74,7 @@ impl Told {
     }
 
     fn operation(&mut self, egress: bool, bytes: &[u8], keep: usize) -> Operation {
-        let begins = egress != self.egress || self.asked == ASKED;
+        let begins = egress != self.egress || self.received == REQUESTS;
         self.run += u32::from(egress != self.egress);
         self.egress = egress;
         self.now += 1_000_000;
@@ -82,8 +82,8 @@ impl Told {
         let tail_length = if keep < bytes.len() { bytes.len().min(TAIL_BYTES) } else { 0 };
         let mut tail = [0; TAIL_BYTES];
         tail[TAIL_BYTES - tail_length..].copy_from_slice(&bytes[bytes.len() - tail_length..]);
-        let (position, opposite) = if egress { (self.told, self.asked) } else { (self.asked, self.told) };
-        *(if egress { &mut self.told } else { &mut self.asked }) += bytes.len() as u64;
+        let (position, opposite) = if egress { (self.sent, self.received) } else { (self.received, self.sent) };
+        *(if egress { &mut self.sent } else { &mut self.received }) += bytes.len() as u64;
         let segment = Segment {
             kind: kind::SEGMENT,
             captured: keep as u32,
@@ -111,11 +111,11 @@ impl Told {
         self.operation(true, bytes.as_ref(), usize::MAX)
     }
 
-    fn hand_over(&mut self, Operation(segment, captured): &Operation) {
-        self.connections.segment(segment, captured, &mut self.heard);
+    fn deliver(&mut self, Operation(segment, captured): &Operation) {
+        self.connections.segment(segment, captured, &mut self.reported);
     }
 
-    /// The kernel tells of a turn of the connection's state, with everything read that had come but for `unread`.
+    /// The kernel reports a change of the connection. All received bytes but `unread` were read.
     fn changes(&mut self, change: u32, error: i32, unread: u64) {
         let record = ConnectionChange {
             kind: kind::CONNECTION,
@@ -133,40 +133,40 @@ impl Told {
             remote_address: [0; 16],
             path: [0; UNIX_PATH_BYTES],
             path_length: 0,
-            next: [self.asked, self.told],
-            arrived: self.asked + unread,
+            next: [self.received, self.sent],
+            arrived: self.received + unread,
         };
-        self.connections.change(&record, &mut self.heard);
+        self.connections.change(&record, &mut self.reported);
     }
 
-    /// Lets time pass beyond every wait.
+    /// Lets more time pass than anything waits.
     fn wait(&mut self) {
         self.now += 1_000_000_000;
-        self.connections.advance(self.now, &mut self.heard);
+        self.connections.advance(self.now, &mut self.reported);
     }
 
     fn exchanges(&self) -> Vec<&Exchange> {
-        self.heard
+        self.reported
             .iter()
-            .filter_map(|heard| match heard {
-                Heard::Exchange(exchange) => Some(&**exchange),
+            .filter_map(|reported| match reported {
+                Reported::Exchange(exchange) => Some(&**exchange),
                 _ => None,
             })
             .collect()
     }
 
     fn lost(&self) -> Vec<LossReason> {
-        self.heard
+        self.reported
             .iter()
-            .filter_map(|heard| match heard {
-                Heard::Lost(lost) => Some(lost.reason),
+            .filter_map(|reported| match reported {
+                Reported::Lost(lost) => Some(lost.reason),
                 _ => None,
             })
             .collect()
     }
 
     fn is_over(&self) -> bool {
-        self.heard.iter().any(|heard| matches!(heard, Heard::Forgotten(1)))
+        self.reported.iter().any(|reported| matches!(reported, Reported::Forgotten(1)))
     }
 
     fn statuses(&self) -> Vec<Option<u16>> {
@@ -184,165 +184,165 @@ const GET: &[u8] = b"GET /users/7 HTTP/1.1\r\nhost: a\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
 #[test]
-fn a_request_and_its_answer_are_an_exchange() {
-    let mut told = Told::new();
-    let (request, answer) = (told.reads(GET), told.writes(OK));
-    told.hand_over(&request);
-    told.hand_over(&answer);
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+fn a_request_and_its_response_are_an_exchange() {
+    let mut server = ServerEnd::new();
+    let (request, response) = (server.reads(GET), server.writes(OK));
+    server.deliver(&request);
+    server.deliver(&response);
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     assert_eq!(exchange.end, End::Complete);
-    assert_eq!((exchange.request_start.nanos, exchange.request_start.position), (request.0.time, ASKED));
-    assert_eq!(exchange.response_end.map(|end| end.nanos), Some(answer.0.time));
-    let Some(Heard::Begun(Some(origin))) = told.heard.first() else {
-        panic!("the request's beginning and where it came from: {:?}", told.heard)
+    assert_eq!((exchange.request_start.nanos, exchange.request_start.position), (request.0.time, REQUESTS));
+    assert_eq!(exchange.response_end.map(|end| end.nanos), Some(response.0.time));
+    let Some(Reported::Begun(Some(origin))) = server.reported.first() else {
+        panic!("the request's beginning, with its origin: {:?}", server.reported)
     };
-    assert_eq!((origin.position, origin.opposite, origin.tgid), (ASKED, TOLD, SERVER));
+    assert_eq!((origin.position, origin.opposite, origin.tgid), (REQUESTS, RESPONSES, SERVER));
 }
 
 #[test]
-fn an_answer_that_overtook_its_request_waits_for_it() {
-    let mut told = Told::new();
-    // The connection is known, then a second request's records come in the wrong order.
-    for operation in [told.reads(GET), told.writes(OK)] {
-        told.hand_over(&operation);
+fn a_response_that_overtook_its_request_waits_for_it() {
+    let mut server = ServerEnd::new();
+    // After a first exchange, the records of a second request come in the wrong order.
+    for operation in [server.reads(GET), server.writes(OK)] {
+        server.deliver(&operation);
     }
-    let (request, answer) = (told.reads(GET), told.writes(OK));
-    told.hand_over(&answer);
-    assert_eq!(told.exchanges().len(), 1);
-    told.hand_over(&request);
-    assert_eq!(told.statuses(), [Some(200), Some(200)]);
-    assert_eq!(told.counters.bytes_missing.get(), 0);
+    let (request, response) = (server.reads(GET), server.writes(OK));
+    server.deliver(&response);
+    assert_eq!(server.exchanges().len(), 1);
+    server.deliver(&request);
+    assert_eq!(server.statuses(), [Some(200), Some(200)]);
+    assert_eq!(server.counters.bytes_missing.get(), 0);
 }
 
 #[test]
-fn an_answer_that_was_read_before_the_request_had_come_back_from_being_sent_follows_it() {
-    let mut told = Told::new();
-    // The connection is known before.
-    let known = [told.writes(GET), told.reads(OK)];
-    let (mut request, answer) = (told.writes(GET), told.reads(OK));
-    // Each end of the conversation had come as far as the other.
-    request.0.opposite = told.asked;
-    (request.0.time, request.0.run) = (answer.0.time + 1_000, answer.0.run);
-    for mut operation in known.into_iter().chain([answer, request]) {
+fn a_response_that_was_read_before_the_send_of_its_request_returned_follows_the_request() {
+    let mut server = ServerEnd::new();
+    // A first exchange.
+    let known = [server.writes(GET), server.reads(OK)];
+    let (mut request, response) = (server.writes(GET), server.reads(OK));
+    // Each operation saw the other.
+    request.0.opposite = server.received;
+    (request.0.time, request.0.run) = (response.0.time + 1_000, response.0.run);
+    for mut operation in known.into_iter().chain([response, request]) {
         operation.0.role = role::CLIENT;
-        told.hand_over(&operation);
+        server.deliver(&operation);
     }
-    assert_eq!(told.statuses(), [Some(200), Some(200)]);
-    assert_eq!(told.counters.responses_without_request.get(), 0);
+    assert_eq!(server.statuses(), [Some(200), Some(200)]);
+    assert_eq!(server.counters.responses_without_request.get(), 0);
 }
 
 #[test]
-fn segments_of_one_direction_are_put_in_order() {
-    let mut told = Told::new();
+fn segments_of_one_way_are_put_in_order() {
+    let mut server = ServerEnd::new();
     let (head, tail) = GET.split_at(10);
-    let parts = [told.reads(&head[..4]), told.reads(&head[4..]), told.reads(tail)];
-    let answer = told.writes(OK);
+    let parts = [server.reads(&head[..4]), server.reads(&head[4..]), server.reads(tail)];
+    let response = server.writes(OK);
     for index in [0, 2, 1] {
-        told.hand_over(&parts[index]);
+        server.deliver(&parts[index]);
     }
-    told.hand_over(&answer);
-    assert_eq!(told.statuses(), [Some(200)]);
+    server.deliver(&response);
+    assert_eq!(server.statuses(), [Some(200)]);
 }
 
 #[test]
-fn a_lost_answer_is_counted_and_the_next_is_its_own_requests() {
-    let mut told = Told::new();
+fn a_lost_response_is_counted_and_the_next_belongs_to_its_own_request() {
+    let mut server = ServerEnd::new();
     let operations = [
-        told.reads(GET),
-        told.writes(OK),
-        told.reads(GET),
-        told.writes(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
+        server.reads(GET),
+        server.writes(OK),
+        server.reads(GET),
+        server.writes(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
     ];
     for (index, operation) in operations.iter().enumerate() {
         if index != 1 {
-            told.hand_over(operation);
+            server.deliver(operation);
         }
     }
-    told.wait();
-    assert_eq!(told.statuses(), [Some(404)]);
-    assert_eq!(told.lost(), [LossReason::ResponseMissing]);
-    assert_eq!(told.counters.bytes_missing.get(), OK.len() as u64);
+    server.wait();
+    assert_eq!(server.statuses(), [Some(404)]);
+    assert_eq!(server.lost(), [LossReason::ResponseMissing]);
+    assert_eq!(server.counters.bytes_missing.get(), OK.len() as u64);
 }
 
 #[test]
 fn a_segment_that_comes_after_it_was_declared_missing_is_counted() {
-    let mut told = Told::new();
-    let operations = [told.reads(GET), told.writes(OK), told.reads(GET)];
-    told.hand_over(&operations[0]);
-    told.hand_over(&operations[2]);
-    told.wait();
-    let missing_before = told.counters.segments_too_late.get();
+    let mut server = ServerEnd::new();
+    let operations = [server.reads(GET), server.writes(OK), server.reads(GET)];
+    server.deliver(&operations[0]);
+    server.deliver(&operations[2]);
+    server.wait();
+    let missing_before = server.counters.segments_too_late.get();
     let late = &operations[1];
-    told.hand_over(late);
-    // Nothing of the answer's direction was delivered beyond it: it is taken. What is told twice is not.
-    told.hand_over(late);
-    assert_eq!(told.counters.segments_too_late.get() - missing_before, 1);
+    server.deliver(late);
+    // No later segment of its way was delivered, so it is taken. The second time it is too late.
+    server.deliver(late);
+    assert_eq!(server.counters.segments_too_late.get() - missing_before, 1);
 }
 
 #[test]
-fn a_body_that_was_not_captured_is_stepped_over_and_its_end_is_exact() {
-    let mut told = Told::new();
-    let request = told.reads(GET);
+fn a_body_that_was_not_captured_is_skipped_and_its_end_is_exact() {
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
     let mut body = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".to_vec();
     body.resize(body.len() + 100_000, b'x');
     let (first, second) = body.split_at(60_000);
-    let answers = [told.operation(true, first, 1024), told.operation(true, second, 256)];
-    let next = [told.reads(GET), told.writes(OK)];
-    for operation in [&request, &answers[0], &answers[1], &next[0], &next[1]] {
-        told.hand_over(operation);
+    let responses = [server.operation(true, first, 1024), server.operation(true, second, 256)];
+    let next = [server.reads(GET), server.writes(OK)];
+    for operation in [&request, &responses[0], &responses[1], &next[0], &next[1]] {
+        server.deliver(operation);
     }
-    assert_eq!(told.statuses(), [Some(200), Some(200)]);
-    assert_eq!(told.exchanges()[0].response_end.map(|end| end.nanos), Some(answers[1].0.time));
+    assert_eq!(server.statuses(), [Some(200), Some(200)]);
+    assert_eq!(server.exchanges()[0].response_end.map(|end| end.nanos), Some(responses[1].0.time));
 }
 
 #[test]
-fn content_tells_who_serves_where_the_kernel_could_not() {
-    let mut told = Told::new();
-    let mut request = told.reads(GET);
+fn content_shows_the_role_if_the_kernel_does_not() {
+    let mut server = ServerEnd::new();
+    let mut request = server.reads(GET);
     request.0.role = role::UNKNOWN;
-    told.hand_over(&request);
-    assert_eq!(told.connections.get(1).and_then(Connection::role), Some(Role::Server));
+    server.deliver(&request);
+    assert_eq!(server.connections.get(1).and_then(Connection::role), Some(Role::Server));
 }
 
 #[test]
-fn what_nobody_can_read_is_left_and_counted() {
-    let mut told = Told::new();
-    let hello = told.reads([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]);
-    told.hand_over(&hello);
-    assert_eq!(told.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
-    let more = told.reads([0x17, 3, 3, 0, 10, 0]);
-    told.hand_over(&more);
-    assert_eq!(told.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
-    assert!(told.heard.is_empty());
+fn a_connection_without_a_parser_is_left_and_counted() {
+    let mut server = ServerEnd::new();
+    let hello = server.reads([0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]);
+    server.deliver(&hello);
+    assert_eq!(server.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
+    let more = server.reads([0x17, 3, 3, 0, 10, 0]);
+    server.deliver(&more);
+    assert_eq!(server.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
+    assert!(server.reported.is_empty());
 }
 
 #[test]
 fn a_request_whose_process_ends_is_told_with_that() {
-    let mut told = Told::new();
-    let request = told.reads(GET);
-    told.hand_over(&request);
-    told.connections.process_ended(SERVER, told.now, &mut told.heard);
-    told.changes(change::FINISHED, 0, 0);
-    told.changes(change::CLOSED, 0, 0);
-    told.wait();
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.connections.process_ended(SERVER, server.now, &mut server.reported);
+    server.changes(change::FINISHED, 0, 0);
+    server.changes(change::CLOSED, 0, 0);
+    server.wait();
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     assert!(matches!(exchange.end, End::Closed(Close::ProcessExit, _)));
-    assert!(told.connections.is_empty());
+    assert!(server.connections.is_empty());
 }
 
 #[test]
-fn a_request_that_nobody_answers_is_given_up_at_its_age_and_its_connection_goes_on() {
-    let mut told = Told::new();
-    let request = told.reads(GET);
-    told.hand_over(&request);
-    told.now += Limits::default().request_age;
-    told.wait();
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+fn a_request_without_a_response_is_given_up_at_its_age_and_its_connection_goes_on() {
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.now += Limits::default().request_age;
+    server.wait();
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     assert!(matches!(exchange.end, End::Closed(Close::Aged, _)));
-    for operation in [told.writes(OK), told.reads(GET), told.writes(OK)] {
-        told.hand_over(&operation);
+    for operation in [server.writes(OK), server.reads(GET), server.writes(OK)] {
+        server.deliver(&operation);
     }
-    assert_eq!(told.statuses(), [None, Some(200)]);
+    assert_eq!(server.statuses(), [None, Some(200)]);
 }
 
 #[test]
@@ -350,10 +350,10 @@ fn more_connections_than_are_followed_are_counted() {
     let counters = Arc::new(Counters::default());
     let limits = Limits { connections: 1, ..Limits::default() };
     let mut connections = Connections::new(limits, counters.clone());
-    let mut told = Told::new();
-    let Operation(segment, captured) = told.reads(GET);
-    connections.segment(&segment, &captured, &mut Vec::<Heard>::new());
-    connections.segment(&Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Heard>::new());
+    let mut server = ServerEnd::new();
+    let Operation(segment, captured) = server.reads(GET);
+    connections.segment(&segment, &captured, &mut Vec::<Reported>::new());
+    connections.segment(&Segment { cookie: 2, ..segment }, &captured, &mut Vec::<Reported>::new());
     assert_eq!((connections.len(), counters.connections_over_limit.get()), (1, 1));
     assert_eq!(counters.requests_lost_over_limit.get(), 1);
 }
@@ -363,16 +363,16 @@ fn the_connection_idle_for_the_longest_makes_room_for_a_new_one() {
     let counters = Arc::new(Counters::default());
     let limits = Limits { connections: 3, ..Limits::default() };
     let mut connections = Connections::new(limits, counters.clone());
-    let mut heard = Vec::new();
-    let mut told = Told::new();
-    let (request, answer) = (told.reads(GET), told.writes(OK));
+    let mut reported = Vec::new();
+    let mut server = ServerEnd::new();
+    let (request, response) = (server.reads(GET), server.writes(OK));
     for (cookie, time) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
-        for Operation(segment, captured) in [&request, &answer] {
-            connections.segment(&Segment { cookie, time, ..*segment }, captured, &mut heard);
+        for Operation(segment, captured) in [&request, &response] {
+            connections.segment(&Segment { cookie, time, ..*segment }, captured, &mut reported);
         }
     }
-    let over: Vec<_> = heard.iter().filter(|heard| matches!(heard, Heard::Forgotten(_))).collect();
-    assert!(matches!(over[..], [Heard::Forgotten(2)]), "{over:?}");
+    let over: Vec<_> = reported.iter().filter(|reported| matches!(reported, Reported::Forgotten(_))).collect();
+    assert!(matches!(over[..], [Reported::Forgotten(2)]), "{over:?}");
     assert_eq!(
         (connections.len(), counters.connections_evicted.get(), counters.connections_over_limit.get()),
         (3, 1, 0)
@@ -381,169 +381,176 @@ fn the_connection_idle_for_the_longest_makes_room_for_a_new_one() {
 
 #[test]
 fn a_connection_joined_in_the_middle_of_a_body_is_followed_from_its_next_request() {
-    let mut told = Told::new();
-    let mut operations: Vec<_> = (0..40).map(|_| told.operation(true, &[b'x'; 4000], 256)).collect();
-    operations.extend([told.reads(GET), told.writes(OK)]);
+    let mut server = ServerEnd::new();
+    let mut operations: Vec<_> = (0..40).map(|_| server.operation(true, &[b'x'; 4000], 256)).collect();
+    operations.extend([server.reads(GET), server.writes(OK)]);
     for operation in &mut operations {
         operation.0.flags &= !flag::FROM_START;
-        told.hand_over(operation);
+        server.deliver(operation);
     }
-    assert_eq!(told.statuses(), [Some(200)]);
+    assert_eq!(server.statuses(), [Some(200)]);
 }
 
 #[test]
 fn requests_behind_a_switch_of_protocol_are_told_or_counted() {
-    let mut told = Told::new();
+    let mut server = ServerEnd::new();
     let upgrade = b"GET /ws HTTP/1.1\r\nupgrade: websocket\r\n\r\n";
-    let request = told.reads([upgrade, GET].concat());
-    let answer = told.writes(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n");
-    for operation in [&request, &answer] {
-        told.hand_over(operation);
+    let request = server.reads([upgrade, GET].concat());
+    let response = server.writes(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n");
+    for operation in [&request, &response] {
+        server.deliver(operation);
     }
-    assert_eq!((told.statuses(), told.lost()), (vec![Some(101)], vec![LossReason::Unparsable]));
-    assert_eq!(told.connections.get(1).map(Connection::open_requests), Some(0));
+    assert_eq!((server.statuses(), server.lost()), (vec![Some(101)], vec![LossReason::Unparsable]));
+    assert_eq!(server.connections.get(1).map(Connection::open_requests), Some(0));
 }
 
 #[test]
-fn what_had_come_when_the_connection_was_closed_is_read_long_after() {
-    let mut told = Told::new();
-    told.changes(change::SEEN, 0, 0);
-    told.changes(change::CLOSED, ECONNRESET, GET.len() as u64);
-    told.wait();
-    let request = told.reads(GET);
-    told.hand_over(&request);
-    told.wait();
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+fn bytes_that_arrived_before_the_end_may_be_read_long_after_it() {
+    let mut server = ServerEnd::new();
+    server.changes(change::SEEN, 0, 0);
+    server.changes(change::CLOSED, ECONNRESET, GET.len() as u64);
+    server.wait();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.wait();
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     assert!(matches!(exchange.end, End::Closed(Close::Error(ECONNRESET), _)));
-    assert!(told.is_over() && told.connections.is_empty());
+    assert!(server.is_over() && server.connections.is_empty());
 }
 
 #[test]
-fn what_had_come_and_will_never_be_read_is_not_waited_for() {
-    let mut told = Told::new();
-    let request = told.reads(GET);
-    told.hand_over(&request);
-    told.changes(change::CLOSED, ECONNRESET, 10);
-    told.wait();
-    assert!(!told.is_over());
-    told.changes(change::DESTROYED, 0, 10);
-    told.wait();
-    assert!(told.is_over() && told.exchanges().len() == 1);
+fn bytes_that_will_never_be_read_are_not_waited_for() {
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.changes(change::CLOSED, ECONNRESET, 10);
+    server.wait();
+    assert!(!server.is_over());
+    server.changes(change::DESTROYED, 0, 10);
+    server.wait();
+    assert!(server.is_over() && server.exchanges().len() == 1);
 }
 
 #[test]
 fn a_connection_goes_on_in_another_process_when_the_one_that_opened_it_ends() {
-    let mut told = Told::new();
-    let request = told.reads(GET);
-    told.hand_over(&request);
-    told.connections.process_ended(SERVER, told.now, &mut told.heard);
-    told.wait();
-    let mut answer = told.writes(OK);
-    answer.0.tgid = SERVER + 1;
-    told.hand_over(&answer);
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.connections.process_ended(SERVER, server.now, &mut server.reported);
+    server.wait();
+    let mut response = server.writes(OK);
+    response.0.tgid = SERVER + 1;
+    server.deliver(&response);
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     assert_eq!(exchange.end, End::Complete);
-    told.changes(change::CLOSED, 0, 0);
-    told.wait();
-    assert!(told.is_over());
+    server.changes(change::CLOSED, 0, 0);
+    server.wait();
+    assert!(server.is_over());
 }
 
 #[test]
-fn a_unix_connection_ends_with_what_its_peer_says_last() {
-    let mut told = Told::new();
-    let mut fin = told.operation(false, &[], 0);
+fn a_unix_connection_ends_with_the_peers_fin() {
+    let mut server = ServerEnd::new();
+    let mut fin = server.operation(false, &[], 0);
     fin.0.flags |= flag::FIN;
-    let mut operations = [told.reads(GET), told.writes(OK), fin];
-    (operations[2].0.position, operations[2].0.opposite) = (told.asked, told.told);
+    let mut operations = [server.reads(GET), server.writes(OK), fin];
+    (operations[2].0.position, operations[2].0.opposite) = (server.received, server.sent);
     for operation in &mut operations {
         operation.0.flags |= flag::UNIX;
-        told.hand_over(operation);
+        server.deliver(operation);
     }
-    told.wait();
-    assert!(told.is_over() && told.connections.is_empty());
-    assert_eq!(told.statuses(), [Some(200)]);
+    server.wait();
+    assert!(server.is_over() && server.connections.is_empty());
+    assert_eq!(server.statuses(), [Some(200)]);
 }
 
 #[test]
-fn a_unix_connection_that_was_open_before_is_not_taken_for_a_new_one() {
-    let mut told = Told::new();
-    // What the kernel says of it; a query, and no message with which a connection to PostgreSQL begins.
-    let mut query = told.reads(b"Q\0\0\0\x0dSELECT 1\0");
+fn a_unix_connection_that_was_open_before_does_not_count_as_new() {
+    let mut server = ServerEnd::new();
+    // The kernel says so, but a query is no message with which a connection to PostgreSQL begins.
+    let mut query = server.reads(b"Q\0\0\0\x0dSELECT 1\0");
     query.0.flags |= flag::UNIX;
-    told.hand_over(&query);
-    assert_eq!(told.connections.get(1).and_then(Connection::protocol), Some(&postgres::SPEC));
+    server.deliver(&query);
+    assert_eq!(server.connections.get(1).and_then(Connection::protocol), Some(&postgres::SPEC));
 }
 
 #[test]
-fn a_request_line_tells_who_serves_where_the_kernel_was_wrong() {
-    let mut told = Told::new();
-    let (mut request, mut answer) = (told.reads(GET), told.writes(OK));
-    for operation in [&mut request, &mut answer] {
+fn a_request_line_corrects_the_kernels_guess_of_the_role() {
+    let mut server = ServerEnd::new();
+    let (mut request, mut response) = (server.reads(GET), server.writes(OK));
+    for operation in [&mut request, &mut response] {
         operation.0.role = role::CLIENT;
-        told.hand_over(operation);
+        server.deliver(operation);
     }
-    assert_eq!(told.statuses(), [Some(200)]);
-    assert_eq!(told.connections.get(1).and_then(Connection::role), Some(Role::Server));
+    assert_eq!(server.statuses(), [Some(200)]);
+    assert_eq!(server.connections.get(1).and_then(Connection::role), Some(Role::Server));
 }
 
 #[test]
-fn a_head_longer_than_what_is_captured_is_said_to_be_so() {
-    let mut told = Told::new();
+fn a_head_longer_than_the_capture_asks_for_more() {
+    let mut server = ServerEnd::new();
     let long = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'y'; 2000], b"\r\ncontent-length: 2\r\n\r\nhi"].concat();
-    for operation in [told.reads(GET), told.operation(true, &long, 1024)] {
-        told.hand_over(&operation);
+    for operation in [server.reads(GET), server.operation(true, &long, 1024)] {
+        server.deliver(&operation);
     }
-    let cut: Vec<_> =
-        told.heard.iter().filter(|heard| matches!(heard, Heard::CaptureMore(Direction::ToClient))).collect();
+    let cut: Vec<_> = server
+        .reported
+        .iter()
+        .filter(|reported| matches!(reported, Reported::CaptureMore(Direction::ToClient)))
+        .collect();
     assert_eq!(cut.len(), 1);
-    // Where an event was lost, no capture would have helped.
-    let lost = told.reads(GET);
+    // If a record was lost, more capture would not have helped.
+    let lost = server.reads(GET);
     drop(lost);
-    let answer = told.writes(OK);
-    told.hand_over(&answer);
-    told.wait();
-    assert!(!told.heard.iter().any(|heard| matches!(heard, Heard::CaptureMore(Direction::ToServer))));
+    let response = server.writes(OK);
+    server.deliver(&response);
+    server.wait();
+    assert!(!server.reported.iter().any(|reported| matches!(reported, Reported::CaptureMore(Direction::ToServer))));
 }
 
 #[test]
-fn a_connection_met_again_in_its_middle_did_not_begin_there() {
-    let mut told = Told::new();
-    // What it said in its first turns was forgotten.
-    let _ = [told.reads(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"), told.writes(b"+OK\r\n")];
-    for operation in [told.reads(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"), told.writes(b"$1\r\nv\r\n")] {
-        told.hand_over(&operation);
+fn a_connection_seen_again_in_its_middle_did_not_begin_there() {
+    let mut server = ServerEnd::new();
+    // Its first runs were forgotten.
+    let _ = [server.reads(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"), server.writes(b"+OK\r\n")];
+    for operation in [server.reads(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"), server.writes(b"$1\r\nv\r\n")] {
+        server.deliver(&operation);
     }
-    let [exchange] = told.exchanges()[..] else { panic!("{:?}", told.heard) };
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     let Facts::Database(facts) = &exchange.facts else { panic!("{exchange:?}") };
-    assert_eq!(facts.namespace, Namespace::default(), "it was never seen which it is");
+    assert_eq!(facts.namespace, Namespace::default(), "the SELECT was never seen");
 }
 
 #[test]
-fn a_short_connection_that_nobody_can_read_is_counted() {
-    let mut told = Told::new();
-    for operation in [told.reads(b"\x17\x00\x00\x00what is it"), told.writes(b"\x01\x02\x03")] {
-        told.hand_over(&operation);
+fn a_short_connection_of_an_unknown_protocol_is_counted() {
+    let mut server = ServerEnd::new();
+    for operation in [server.reads(b"\x17\x00\x00\x00what is it"), server.writes(b"\x01\x02\x03")] {
+        server.deliver(&operation);
     }
-    assert_eq!(told.counters.connections_unknown.get(), 0);
-    told.changes(change::CLOSED, 0, 0);
-    told.wait();
-    assert!(told.is_over());
-    assert_eq!(told.counters.connections_unknown.get(), 1);
+    assert_eq!(server.counters.connections_unknown.get(), 0);
+    server.changes(change::CLOSED, 0, 0);
+    server.wait();
+    assert!(server.is_over());
+    assert_eq!(server.counters.connections_unknown.get(), 1);
 }
 
 #[test]
-fn a_body_after_100_continue_is_more_of_its_request() {
+fn a_body_after_100_continue_continues_its_request() {
     const POST: &[u8] = b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
-    let mut told = Told::new();
-    for operation in [told.reads(POST), told.writes(b"HTTP/1.1 100 Continue\r\n\r\n")] {
-        told.hand_over(&operation);
+    let mut server = ServerEnd::new();
+    for operation in [server.reads(POST), server.writes(b"HTTP/1.1 100 Continue\r\n\r\n")] {
+        server.deliver(&operation);
     }
-    let mut body = told.reads(b"body");
+    let mut body = server.reads(b"body");
     body.0.message.span_id = 7;
-    told.hand_over(&body);
-    assert!(told.heard.iter().any(|heard| matches!(heard, Heard::Continued(ASKED, 7))), "{:?}", told.heard);
-    let (answer, request) = (told.writes(OK), told.reads(GET));
-    told.hand_over(&answer);
-    told.hand_over(&request);
-    assert_eq!(told.heard.iter().filter(|heard| matches!(heard, Heard::Continued(..))).count(), 1);
+    server.deliver(&body);
+    assert!(
+        server.reported.iter().any(|reported| matches!(reported, Reported::Continued(REQUESTS, 7))),
+        "{:?}",
+        server.reported
+    );
+    let (response, request) = (server.writes(OK), server.reads(GET));
+    server.deliver(&response);
+    server.deliver(&request);
+    assert_eq!(server.reported.iter().filter(|reported| matches!(reported, Reported::Continued(..))).count(), 1);
 }

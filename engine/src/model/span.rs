@@ -82,7 +82,7 @@ pub enum Address {
     Unknown,
 }
 
-/// The two ends of a connection, seen from the process whose spans are made.
+/// The two ends of a connection, seen from the traced process.
 #[derive(Debug)]
 pub struct Ends {
     pub role: Role,

@@ -48,7 +48,7 @@ fn wire(span: u8) -> TraceContext {
     TraceContext { trace_id: [9; 16], span_id: [span; 8], flags: 1, tracestate: "a=1".into() }
 }
 
-/// A proxy's request, its call, and the application's request at the other end of that.
+/// A proxy's request, its call, and the application's request at the other end of the call.
 fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<TraceContext>) -> [NodeId; 3] {
     let request = parents.begin(server(1, PROXY), &Begun { context: received, ..begun(0, 100) }, Some(&origin(0, 0)));
     let call = parents.begin(
@@ -72,7 +72,7 @@ fn finish(parents: &mut Parents, id: NodeId, end: u64) {
     assert_eq!(parents.finish(place, position, end, true), Some(id));
 }
 
-/// Nobody waits for the request any more.
+/// The client of the request gives up.
 fn give_up(parents: &mut Parents, id: NodeId, end: u64) {
     let (place, position) = place(parents, id);
     assert_eq!(parents.finish(place, position, end, false), Some(id));
@@ -84,7 +84,7 @@ fn settle(parents: &mut Parents, id: NodeId, start: u64, end: u64) -> Settled {
 }
 
 #[test]
-fn one_trace_through_a_proxy_whichever_ends_first() {
+fn a_trace_through_a_proxy_is_one_whichever_span_ends_first() {
     let mut parents = Parents::default();
     let [request, call, answer] = chain(&mut parents, None, None);
     let answer = settle(&mut parents, answer, 105, 130);
@@ -115,7 +115,7 @@ fn a_header_that_a_proxy_passes_on_does_not_flatten_the_trace() {
 }
 
 #[test]
-fn a_header_of_the_callers_own_marks_its_sdk() {
+fn a_header_made_by_the_caller_shows_its_sdk() {
     let mut parents = Parents::default();
     let [request, call, answer] = chain(&mut parents, Some(wire(6)), Some(wire(5)));
     let answer = settle(&mut parents, answer, 105, 130);
@@ -129,7 +129,7 @@ fn a_header_of_the_callers_own_marks_its_sdk() {
 }
 
 #[test]
-fn a_call_after_the_answer_is_not_the_requests() {
+fn a_call_after_the_response_does_not_belong_to_the_request() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
     finish(&mut parents, request, 150);
@@ -138,7 +138,7 @@ fn a_call_after_the_answer_is_not_the_requests() {
 }
 
 #[test]
-fn threads_prove_nothing_once_a_loop_is_seen() {
+fn threads_prove_nothing_once_an_event_loop_is_seen() {
     let mut parents = Parents::default();
     let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
     let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
@@ -160,7 +160,7 @@ fn the_only_request_in_flight_is_a_likely_parent() {
 }
 
 #[test]
-fn who_served_before_the_agent_came_may_have_others_in_flight_for_a_while() {
+fn a_process_with_older_connections_may_have_unseen_requests_for_a_while() {
     let parent_of = |from_start, nanos, call_told_first| {
         let mut parents = Parents::default();
         let first = parents.begin(server(9, PROXY), &begun(0, 100), Some(&origin(0, 0)));
@@ -187,7 +187,7 @@ fn who_served_before_the_agent_came_may_have_others_in_flight_for_a_while() {
 }
 
 #[test]
-fn who_was_given_up_on_may_be_at_work_for_a_while() {
+fn a_process_may_work_for_a_while_on_a_request_whose_client_gave_up() {
     let parent_of = |nanos| {
         let mut parents = Parents::default();
         let [request, given_up] =
@@ -203,7 +203,7 @@ fn who_was_given_up_on_may_be_at_work_for_a_while() {
 }
 
 #[test]
-fn of_several_in_flight_the_one_with_the_same_request_id() {
+fn of_several_in_flight_the_one_with_the_same_request_id_is_the_parent() {
     let mut parents = Parents::default();
     let requests: Vec<_> = ["x", "y"]
         .into_iter()
@@ -237,7 +237,7 @@ fn pipelined_requests_are_worked_on_in_order() {
 }
 
 #[test]
-fn a_parent_found_after_the_trace_was_sent_is_a_link() {
+fn a_parent_found_after_the_trace_was_exported_is_a_link() {
     let mut parents = Parents::default();
     let answer = parents.begin(server(3, APP), &begun(50, 105), Some(&origin(50, 0)));
     let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
@@ -270,15 +270,15 @@ fn ends_of_a_unix_socket_join_if_they_count_alike() {
 }
 
 #[test]
-fn ends_of_unix_sockets_join_only_as_the_kernel_says() {
+fn ends_of_unix_sockets_join_only_by_the_kernels_cookies() {
     let unix = Origin { has_private_positions: true, ..origin(0, 0) };
     let mut parents = Parents::default();
-    // Its peer is not watched, and its numbers are those of everybody.
+    // Its peer is not followed, and other sockets have the same numbers.
     let call = parents.begin(client(2, APP), &begun(0, 100), Some(&unix));
     let request = parents.begin(server(3, APP), &begun(0, 101), Some(&unix));
     assert_eq!(settle(&mut parents, request, 101, 110).parent, None);
     settle(&mut parents, call, 100, 111);
-    // One of both ends knows the other: the one that came second to its tracepoint.
+    // The end that reached its tracepoint second knows the other.
     let answer = parents.begin(server(5, APP), &begun(0, 201), Some(&unix));
     let call = parents.begin(client(4, PROXY), &begun(0, 200), Some(&Origin { peer: 5, ..unix }));
     let answer = settle(&mut parents, answer, 201, 210);
@@ -288,10 +288,10 @@ fn ends_of_unix_sockets_join_only_as_the_kernel_says() {
 }
 
 #[test]
-fn a_thread_s_request_that_was_over_when_the_call_began_is_not_its_parent() {
+fn a_request_of_the_thread_that_was_over_when_the_call_began_is_not_its_parent() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
-    // What ended the request, a reset, is told later than the call that came after it.
+    // The record of the reset that ended the request comes after that of the later call.
     let call = parents.begin(client(2, APP), &begun(9, 150), Some(&owned(9, (1, 0), evidence::THREAD)));
     finish(&mut parents, request, 120);
     settle(&mut parents, request, 100, 120);
@@ -300,9 +300,9 @@ fn a_thread_s_request_that_was_over_when_the_call_began_is_not_its_parent() {
 }
 
 #[test]
-fn an_older_request_of_the_connection_is_not_taken_for_the_one_that_is_meant() {
+fn an_older_request_of_the_connection_is_not_taken_for_the_owner() {
     let mut parents = Parents::default();
-    // Its answer was lost, and what was read after it waits for that.
+    // Its response was lost, and later reads wait for it.
     let older = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
     let call = parents.begin(client(2, APP), &begun(9, 150), Some(&owned(9, (1, 40), evidence::THREAD)));
     let meant = parents.begin(server(1, APP), &begun(40, 140), Some(&origin(40, 0)));
@@ -313,7 +313,7 @@ fn an_older_request_of_the_connection_is_not_taken_for_the_one_that_is_meant() {
 }
 
 #[test]
-fn a_header_that_is_passed_on_proves_for_whom() {
+fn a_header_that_is_passed_on_proves_the_owner() {
     let mut parents = Parents::default();
     let [a, b]: [NodeId; 2] = [1, 3].map(|cookie| {
         let begun = Begun { context: Some(wire(cookie as u8)), ..begun(0, 100) };
@@ -330,7 +330,7 @@ fn a_header_that_is_passed_on_proves_for_whom() {
 }
 
 #[test]
-fn a_header_that_two_requests_share_is_passed_on_by_one_of_them() {
+fn a_header_that_two_requests_share_proves_no_owner() {
     let mut parents = Parents::default();
     let requests = [1, 3].map(|cookie| {
         let begun = Begun { context: Some(wire(5)), ..begun(0, 100) };
@@ -346,7 +346,7 @@ fn a_header_that_two_requests_share_is_passed_on_by_one_of_them() {
 }
 
 #[test]
-fn a_process_that_asks_itself_is_not_its_own_caller() {
+fn a_process_that_calls_itself_is_not_its_own_caller() {
     let mut parents = Parents::default();
     let call = parents.begin(client(1, APP), &begun(50, 110), Some(&origin(50, 0)));
     let answer = parents.begin(server(2, APP), &begun(50, 105), Some(&origin(50, 0)));
@@ -358,7 +358,7 @@ fn a_process_that_asks_itself_is_not_its_own_caller() {
 }
 
 #[test]
-fn what_a_lost_request_led_to_belongs_to_the_one_above_it() {
+fn the_calls_of_a_lost_request_belong_to_the_request_above_it() {
     let mut parents = Parents::default();
     let [request, call, answer] = chain(&mut parents, None, None);
     let below = parents.begin(client(4, APP), &begun(9, 106), Some(&owned(9, (3, 50), evidence::THREAD)));
@@ -373,7 +373,7 @@ fn what_a_lost_request_led_to_belongs_to_the_one_above_it() {
 }
 
 #[test]
-fn a_request_that_is_lost_when_its_calls_were_told_is_counted() {
+fn a_request_that_is_lost_after_its_calls_were_exported_is_counted() {
     let mut parents = Parents::default();
     parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
     let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
@@ -383,12 +383,12 @@ fn a_request_that_is_lost_when_its_calls_were_told_is_counted() {
 }
 
 #[test]
-fn a_call_that_nobody_waited_for_is_found_by_the_server_that_comes_to_it() {
+fn a_call_whose_client_gave_up_is_joined_when_the_server_reads_it() {
     let mut parents = Parents::default();
     let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
     give_up(&mut parents, call, 200);
     let call = parents.settle(call, 100, 200, false).expect("the node is there");
-    // It was in the server's queue until long after.
+    // It waited in the server's queue for long.
     let answer = parents.begin(server(2, APP), &begun(50, 3_000_000_000), Some(&origin(50, 0)));
     let answer = settle(&mut parents, answer, 3_000_000_000, 3_000_000_500);
     assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
@@ -399,7 +399,7 @@ fn a_call_that_nobody_waited_for_is_found_by_the_server_that_comes_to_it() {
 }
 
 #[test]
-fn a_server_is_not_done_when_its_client_gives_up() {
+fn a_server_may_go_on_after_its_client_gave_up() {
     let mut parents = Parents::default();
     let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
     let answer = parents.begin(server(2, APP), &begun(50, 110), Some(&origin(50, 0)));
@@ -411,7 +411,7 @@ fn a_server_is_not_done_when_its_client_gives_up() {
 }
 
 #[test]
-fn a_parent_that_is_found_late_again_and_again_is_let_go() {
+fn a_parent_that_is_found_late_repeatedly_is_released() {
     let mut parents = Parents::default();
     let call = parents.begin(client(5, PROXY), &begun(50, 110), Some(&origin(50, 0)));
     let answer = parents.begin(server(6, APP), &begun(50, 111), Some(&origin(50, 0)));
@@ -421,7 +421,7 @@ fn a_parent_that_is_found_late_again_and_again_is_let_go() {
         settle(parents, query, 112 + position, 115 + position);
     };
     query(&mut parents, 9);
-    // The call was sent as a root before it is told what it was made for.
+    // The call is exported as a root before its owner is known.
     let request = parents.begin(server(1, PROXY), &begun(0, 100), Some(&origin(0, 7)));
     query(&mut parents, 19);
     query(&mut parents, 29);
@@ -433,7 +433,7 @@ fn a_parent_that_is_found_late_again_and_again_is_let_go() {
 }
 
 #[test]
-fn who_else_was_open_when_a_call_began_counts_when_it_is_forgotten() {
+fn requests_that_were_open_when_a_call_began_count_after_they_are_forgotten() {
     let both = |context: Option<TraceContext>| {
         let mut parents = Parents::default();
         let [a, b] = [1, 3].map(|cookie| {
@@ -452,7 +452,7 @@ fn who_else_was_open_when_a_call_began_counts_when_it_is_forgotten() {
 }
 
 #[test]
-fn whose_header_was_passed_on_is_known_when_that_is_forgotten() {
+fn a_passed_on_header_is_known_after_its_request_is_forgotten() {
     let mut parents = Parents::default();
     let received = Begun { context: Some(wire(3)), ..begun(0, 100) };
     let request = parents.begin(server(1, PROXY), &received, Some(&origin(0, 0)));
@@ -463,7 +463,7 @@ fn whose_header_was_passed_on_is_known_when_that_is_forgotten() {
 }
 
 #[test]
-fn what_follows_on_a_loop_s_connection_is_not_its_first_command_s() {
+fn later_commands_of_an_event_loops_connection_are_not_owned_by_the_first_ones_request() {
     let parent_of = |rung, follows: u64| {
         let mut parents = Parents::default();
         let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
@@ -475,16 +475,16 @@ fn what_follows_on_a_loop_s_connection_is_not_its_first_command_s() {
         settle(&mut parents, b, 100, 140);
         second.parent.map(|parent| parent.span_id) == Some(a.span_id)
     };
-    // Within what the first operation wrote, and behind that.
+    // Within the bytes of the first operation, and behind them.
     assert!(parent_of(evidence::TICK, 20) && !parent_of(evidence::TICK, 49));
     assert!(!parent_of(evidence::CONNECT, 49) && parent_of(evidence::THREAD, 49));
 }
 
 #[test]
-fn a_call_during_a_request_whose_body_came_later_is_its() {
+fn a_call_during_a_request_whose_body_came_later_belongs_to_it() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
-    // After 100 (Continue) the kernel knows the body by a run of its own.
+    // After 100 (Continue) the body is a run of its own.
     parents.goes_on(server(1, APP), 0, ids(80).span_id);
     let call = parents.begin(client(2, APP), &begun(9, 120), Some(&owned(9, (1, 80), evidence::THREAD)));
     let call = settle(&mut parents, call, 120, 130);
@@ -493,7 +493,7 @@ fn a_call_during_a_request_whose_body_came_later_is_its() {
 }
 
 #[test]
-fn a_loop_that_has_ended_proved_nothing_by_its_threads() {
+fn the_threads_of_an_event_loop_that_has_ended_proved_nothing() {
     let mut parents = Parents::default();
     let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
     let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));

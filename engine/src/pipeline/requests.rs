@@ -211,7 +211,7 @@ impl<S: Surroundings> Requests<S> {
         }
     }
 
-    /// Passes on a notice about a socket. A plaintext stream without one concerns nobody else.
+    /// Passes on a notice about a socket. A plaintext stream without a socket concerns neither kernel nor agent.
     fn notify(&mut self, cookie: u64, notice: Notice<'_>) {
         if plaintext::is_socket(cookie) {
             self.surroundings.take(notice);

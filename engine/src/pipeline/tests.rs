@@ -1,4 +1,4 @@
-//! Records of one server connection, and whose the spans are that come of them.
+//! Records of one server connection in, and the services of their spans.
 
 use compact_str::CompactString;
 use onlooker_common::connection::role;
@@ -53,12 +53,12 @@ fn pipeline() -> Pipeline<Machine> {
     Pipeline::new(Machine::default(), Limits::default(), reading, Arc::default())
 }
 
-/// The `n`th request of a connection with its answer, at `now`.
+/// The `n`th request of a connection, with its response, at `now`.
 fn exchange(pipeline: &mut Pipeline<Machine>, n: u64, now: u64) {
-    const ASKED: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
-    const TOLD: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
-    let (asked, told) = (n * ASKED.len() as u64, n * TOLD.len() as u64);
-    let ends = [(0, ASKED, asked, told), (flag::EGRESS, TOLD, told, asked + ASKED.len() as u64)];
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    const RESPONSE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let (received, sent) = (n * REQUEST.len() as u64, n * RESPONSE.len() as u64);
+    let ends = [(0, REQUEST, received, sent), (flag::EGRESS, RESPONSE, sent, received + REQUEST.len() as u64)];
     for (direction, bytes, position, opposite) in ends {
         let segment = Segment {
             kind: kind::SEGMENT,
@@ -82,7 +82,7 @@ fn exchange(pipeline: &mut Pipeline<Machine>, n: u64, now: u64) {
     }
 }
 
-/// PendingService the spans are that are made when it is `now`.
+/// The services of the spans that are made at `now`.
 fn names(pipeline: &mut Pipeline<Machine>, now: u64) -> Vec<String> {
     let mut names = Vec::new();
     pipeline.advance(now, |finished| names.push(finished.span.service.name.clone()));
@@ -90,7 +90,7 @@ fn names(pipeline: &mut Pipeline<Machine>, now: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
+fn a_span_waits_a_bounded_time_for_its_service() {
     let mut pipeline = pipeline();
     let comm = *b"python3\0\0\0\0\0\0\0\0\0";
     let exec = ProcessChange { kind: kind::PROCESS, change: lifecycle::EXEC, tgid: SERVER, comm, ..Default::default() };
@@ -102,7 +102,7 @@ fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
     assert_eq!(names(&mut pipeline, 600 * MILLISECOND), ["unknown_service:python3"]);
     assert!(!pipeline.is_busy());
 
-    // The next one need not find out again that nobody answers.
+    // The next one does not wait again.
     exchange(&mut pipeline, 1, 700 * MILLISECOND);
     assert_eq!(names(&mut pipeline, 800 * MILLISECOND), ["unknown_service:python3"]);
     assert_eq!(pipeline.surroundings().requested, 1);
@@ -110,7 +110,7 @@ fn a_span_waits_a_bounded_time_to_know_whose_it_is() {
 }
 
 #[test]
-fn a_span_goes_as_soon_as_it_is_known_whose_it_is() {
+fn a_span_is_made_as_soon_as_its_service_is_known() {
     let mut pipeline = pipeline();
     exchange(&mut pipeline, 0, MILLISECOND);
     pipeline.shutdown(2 * MILLISECOND, |finished| panic!("its service is unknown: {finished:?}"));
