@@ -36,7 +36,7 @@ struct Suite {
     environment: Environment,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Environment {
     /// That of this process.
     Own,
@@ -90,18 +90,21 @@ const FUZZ_SECONDS: u32 = 60;
 impl Verb for Options {
     /// The exit code tells whether all tests passed. The last line is the count.
     fn run(&self) -> Result<ExitCode> {
-        need_root("test")?;
-        setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::COLLECTOR])?;
         let mut tally = Tally::default();
         if self.suites.is_empty() {
+            need_root("test")?;
+            setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::COLLECTOR])?;
             run_all(self.fuzz, &mut tally)?;
-        } else {
-            run_suites(
-                |suite| self.suites.iter().any(|name| name == suite.name),
-                &build::agent(Profile::Release)?,
-                &mut tally,
-            )?;
+            return Ok(tally.finish());
         }
+        let suites: Vec<_> = SUITES.iter().filter(|suite| self.suites.iter().any(|name| name == suite.name)).collect();
+        let mut agent = None;
+        if suites.iter().any(|suite| suite.environment == Environment::Own) {
+            need_root("test")?;
+            setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::COLLECTOR])?;
+            agent = Some(build::agent(Profile::Release)?);
+        }
+        run_suites(&suites, agent.as_deref(), &mut tally)?;
         Ok(tally.finish())
     }
 }
@@ -118,7 +121,7 @@ pub(crate) fn need_root(verb: &str) -> Result<()> {
 /// Runs every suite, the fuzz targets if `fuzz` is set, and the demo.
 pub(crate) fn run_all(fuzz: bool, tally: &mut Tally) -> Result<()> {
     let agent = build::agent(Profile::Release)?;
-    run_suites(|_| true, &agent, tally)?;
+    run_suites(&SUITES.iter().collect::<Vec<_>>(), Some(&agent), tally)?;
     if fuzz {
         setup::make_ready(&[&setup::FUZZ])?;
         for (target, result) in fuzz::fuzz_all(FUZZ_SECONDS)? {
@@ -130,16 +133,16 @@ pub(crate) fn run_all(fuzz: bool, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-fn run_suites(wanted: impl Fn(&Suite) -> bool, agent: &Path, tally: &mut Tally) -> Result<()> {
+fn run_suites(suites: &[&Suite], agent: Option<&Path>, tally: &mut Tally) -> Result<()> {
     let portable = Portable::prepare()?;
     if let Some(reason) = portable.privileged_because() {
         tally.skip("unprivileged tests of the portable crates", reason);
     }
-    SUITES.iter().filter(|suite| wanted(suite)).try_for_each(|suite| run_suite(suite, &portable, agent, tally))
+    suites.iter().try_for_each(|suite| run_suite(suite, &portable, agent, tally))
 }
 
 /// Runs `cargo test`, prints what it prints, and counts the tests.
-fn run_suite(suite: &Suite, portable: &Portable, agent: &Path, tally: &mut Tally) -> Result<()> {
+fn run_suite(suite: &Suite, portable: &Portable, agent: Option<&Path>, tally: &mut Tally) -> Result<()> {
     let skipped = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
     let mut command = shell::cargo()?;
     command.args(["test", "--no-fail-fast"]).args(suite.cargo);
@@ -152,8 +155,11 @@ fn run_suite(suite: &Suite, portable: &Portable, agent: &Path, tally: &mut Tally
         }
     }
     command.arg("--").args(suite.runner);
-    // The end-to-end tests run the release binary.
-    command.env("ONLOOKER", agent).env(SKIPPED_FILE, skipped.path());
+    command.env(SKIPPED_FILE, skipped.path());
+    if let Some(agent) = agent {
+        // The end-to-end tests run the release binary.
+        command.env("ONLOOKER", agent);
+    }
     let failed_before = tally.failed();
     let status = count_tests(&mut command, tally)?;
     for line in shell::file(skipped.path())?.lines() {

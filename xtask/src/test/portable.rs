@@ -30,12 +30,12 @@ impl Portable {
         let workspace = shell::workspace()?;
         let mut enter = Command::new(AS_NOBODY[0]);
         enter.args(&AS_NOBODY[1..]).args(["test", "-r"]).arg(workspace.join("Cargo.toml"));
-        let privileged_because =
-            shell::read(&mut enter).err().map(|_| format!("only root can read {}", workspace.display()));
+        let is_closed = shell::is_root() && shell::read(&mut enter).is_err();
+        let privileged_because = is_closed.then(|| format!("only root can read {}", workspace.display()));
         Ok(Self { empty, binaries, privileged_because })
     }
 
-    /// Why [`Self::drop_privileges`] does nothing, if so.
+    /// Why [`Self::drop_privileges`] does nothing although this process runs as root, if so.
     pub(super) fn privileged_because(&self) -> Option<&str> {
         self.privileged_because.as_deref()
     }
@@ -51,7 +51,7 @@ impl Portable {
 
     /// Lets `cargo test` start the test programs as `nobody`. To be called before its `--`.
     pub(super) fn drop_privileges(&self, cargo: &mut Command) {
-        if self.privileged_because.is_none() {
+        if shell::is_root() && self.privileged_because.is_none() {
             cargo.args(["--config", &format!("target.'cfg(unix)'.runner={AS_NOBODY:?}")]);
         }
     }
