@@ -12,7 +12,7 @@
 use super::open::{Open, http};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
-use crate::kit::in_order::{Answer, InOrder, Matched};
+use crate::kit::in_order::{Answer, Entry, InOrder, Matched};
 use crate::{Begun, Close, Direction, End, Finding, LossReason, Moment};
 
 #[derive(Debug)]
@@ -220,7 +220,7 @@ impl Pairing {
         self.requests.relock();
         if end == BodyEnd::PerhapsUnrecorded {
             self.response = Response::Awaited;
-            if let Some(request) = self.requests.pop_front().and_then(|front| front.into_open()) {
+            if let Some(request) = self.requests.pop_front().and_then(Entry::into_open) {
                 self.account.lose(request.exchange.request_start, LossReason::ResponseMissing, found);
             }
         } else {
@@ -234,7 +234,7 @@ impl Pairing {
         let response = std::mem::replace(&mut self.response, Response::Awaited);
         let is_trusted = self.requests.is_trusted();
         let run = self.requests.front().and_then(|front| front.exchange.response_end).map_or(0, |end| end.run);
-        let Some(request) = self.requests.finish(run).and_then(|front| front.into_open()) else { return };
+        let Some(request) = self.requests.finish(run).and_then(Entry::into_open) else { return };
         if is_trusted {
             response.complete(request, &mut self.account, found);
         } else {

@@ -1,0 +1,109 @@
+//! The request side: adds to the queue.
+
+use super::{Client, Entry, InOrder, Open, Unseen};
+use crate::Moment;
+
+impl<R: Open> InOrder<R> {
+    /// The first bytes of a run of requests, or a hole in their place, pass at `at`. Nothing had passed since
+    /// `silent_since` (nanoseconds; 0 if nothing ever had).
+    pub fn request_run(&mut self, at: Moment, silent_since: u64) {
+        self.request_run = Some(at.run);
+        let is_idle = self.is_idle();
+        if R::SHARED {
+            let quiet = self.pace.quiet(silent_since, at.nanos);
+            self.pace.asked(at.nanos);
+            let was_lost = self.is_lost();
+            self.sync.shared_request_run(is_idle, quiet);
+            if was_lost && !self.is_lost() {
+                self.entries.clear();
+            }
+        } else {
+            self.sync.request_run(is_idle, self.turn);
+        }
+        self.turn.requests = 0;
+    }
+
+    /// Adds an open request.
+    #[inline]
+    pub fn push(&mut self, request: R) {
+        let run = request.start().run;
+        if !self.entries.is_empty() {
+            self.settle_back(run);
+        }
+        self.turn.requests = self.turn.requests.saturating_add(1);
+        self.entries.push_back(Entry::Open(request));
+    }
+
+    /// Adds `responses` to come to requests that are reported already.
+    pub fn push_reported(&mut self, more: u64, run: u32) {
+        self.settle_back(run);
+        let is_full = self.is_full();
+        match self.entries.back_mut() {
+            Some(Entry::Reported { responses, run: last }) if *last == run || is_full => {
+                *responses = responses.saturating_add(more);
+            }
+            _ => self.entries.push_back(Entry::Reported { responses: more, run }),
+        }
+    }
+
+    /// Requests pass that are not seen, in a hole that begins in `run`. `counted`: as many of them are reported all the
+    /// same. `false` if a response that came before has shown them already.
+    pub fn push_unseen(&mut self, counted: u64, run: u32) -> bool {
+        match self.entries.back_mut() {
+            Some(Entry::Unseen { state: state @ Unseen::Inferred, run: inferred, .. }) => {
+                // One request of the hole was answered. If the client sent it after another of the same run, it may have
+                // sent more of them in the run that follows.
+                *state = if *inferred == run { Unseen::Unanswered } else { Unseen::Answered };
+                return false;
+            }
+            Some(Entry::Unseen { reported, state, .. }) => {
+                *reported = reported.saturating_add(counted);
+                *state = Unseen::Unanswered;
+            }
+            _ => self.entries.push_back(Entry::Unseen { reported: counted, run, state: Unseen::Unanswered }),
+        }
+        true
+    }
+
+    /// Requests may have passed unseen in a hole before the request of `run` that follows, and been answered.
+    pub fn push_hole(&mut self, run: u32) {
+        match self.entries.back_mut() {
+            Some(Entry::Unseen { state: state @ Unseen::Inferred, .. }) => *state = Unseen::Answered,
+            Some(Entry::Unseen { .. }) => {}
+            _ => self.entries.push_back(Entry::Unseen { reported: 0, run, state: Unseen::Answered }),
+        }
+    }
+
+    /// Takes back the newest request.
+    pub fn pop_back(&mut self) -> Option<Entry<R>> {
+        self.entries.pop_back()
+    }
+
+    /// A request of `run` follows the newest entry.
+    fn settle_back(&mut self, run: u32) {
+        match self.entries.back_mut() {
+            // A hole would have shown before the request.
+            Some(Entry::Unseen { state: Unseen::Inferred, .. }) => {
+                self.entries.pop_back();
+            }
+            // The hole holds at least one whole run of requests. A client that has one request open at a time sent it
+            // and had its response.
+            Some(Entry::Unseen { state: state @ Unseen::Unanswered, run: before, .. })
+                if self.client == Client::Waits && run.wrapping_sub(*before) >= 4 =>
+            {
+                *state = Unseen::Answered;
+            }
+            Some(Entry::Open(before)) if before.last_run() == run => self.client = self.client.max(Client::Batches),
+            _ => {}
+        }
+    }
+
+    /// What was seen of the client: it does at least this.
+    pub fn observe(&mut self, client: Client) {
+        self.client = self.client.max(client);
+    }
+
+    pub fn client(&self) -> Client {
+        self.client
+    }
+}
