@@ -1,4 +1,4 @@
-//! Where a message's body ends (RFC 9112 6 and 7), and stepping over it.
+//! Steps over the body of a message and finds its end (RFC 9112 6 and 7).
 
 use super::tail::EndMark;
 
@@ -8,18 +8,18 @@ pub(super) enum Framing {
     /// RFC 9112 6.3: no body, e.g. 204, 304, any response to HEAD.
     None,
     Length(u64),
-    /// Perhaps with trailers, that is, announced ones.
+    /// `trailers`: the head announces trailer fields.
     Chunked {
         trailers: bool,
     },
     /// RFC 9112 6.3 rule 8: until the connection closes.
     UntilClose,
-    /// The fields contradict each other or hold no number: the receiver gives up on the connection, or guesses.
+    /// The fields are invalid or contradict each other. Receivers close the connection or guess.
     Broken,
 }
 
 impl Framing {
-    /// How long the body is, if that is said before it.
+    /// The length of the body, if its head gives it.
     pub(super) fn length(self) -> Option<u64> {
         match self {
             Self::Length(length) => Some(length),
@@ -28,7 +28,7 @@ impl Framing {
     }
 }
 
-/// A body on its way.
+/// A body that has not ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body {
     Length { left: u64 },
@@ -46,27 +46,27 @@ pub(super) enum Chunk {
     Trailers { line_is_empty: bool, length: usize },
 }
 
-/// How far a step went.
+/// What one step consumed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Passed {
-    /// Bytes of the connection.
+    /// Bytes on the wire.
     pub(super) bytes: u64,
-    /// Bytes of content among them: without the transfer coding.
+    /// Bytes of content, without the transfer coding.
     pub(super) content: u64,
     pub(super) ended: bool,
 }
 
-/// A hole in which the framing was lost, and what the end of the body will look like.
+/// The hole hides the framing. The mark is how the end of the body will look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hidden(pub(super) EndMark);
 
-/// Trailers are fields: they get as much room as a head.
+/// Trailers are fields, so their limit is that of a head.
 const MAX_TRAILERS_LENGTH: usize = super::head::MAX_LENGTH;
-/// As many hexadecimal digits as fit into 64 bits.
+/// Hexadecimal digits of a 64-bit number.
 const MAX_SIZE_DIGITS: u8 = 16;
 
 impl Body {
-    /// `None` for a body that is over before it begins.
+    /// `None` for an empty body.
     pub(super) fn new(framing: Framing) -> Option<Self> {
         match framing {
             Framing::None | Framing::Length(0) => None,
@@ -76,7 +76,7 @@ impl Body {
         }
     }
 
-    /// Steps over what of `bytes` belongs to the body, or to the part of it that needs looking at.
+    /// Consumes the bytes that belong to the body, or some of them.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<Passed, &'static str> {
         let len = bytes.len() as u64;
         match self {
@@ -90,7 +90,7 @@ impl Body {
         }
     }
 
-    /// The same for bytes that were not captured.
+    /// Consumes bytes that were not captured.
     pub(super) fn gap(&mut self, missing: u64) -> Result<Passed, Hidden> {
         match self {
             Self::Length { left } => {
@@ -114,7 +114,7 @@ impl Chunk {
             match *self {
                 Self::Data { left } => {
                     let taken = left.min((bytes.len() - at) as u64);
-                    // At most as many as there are bytes here.
+                    // `taken` is at most the number of bytes here.
                     at += taken as usize;
                     content += taken;
                     *self = if taken == left { Self::DataEnd } else { Self::Data { left: left - taken } };
@@ -176,7 +176,7 @@ impl Chunk {
             b'\r' | b';' | b' ' | b'\t' if digits > 0 => return Ok(Self::Extension { size }),
             _ => return Err("chunk without a size"),
         };
-        // Leading zeros don't count: they can't overflow.
+        // Leading zeros cannot overflow and are not counted.
         let digits = if size == 0 { 1 } else { digits + 1 };
         if digits > MAX_SIZE_DIGITS {
             return Err("chunk size beyond 64 bits");
@@ -199,7 +199,7 @@ mod tests {
 
     const CHUNKED: Framing = Framing::Chunked { trailers: false };
 
-    /// Content seen, and how many bytes were taken when it ended (`None`: it did not).
+    /// The content, and the bytes consumed until the end if there was one.
     fn walk(framing: Framing, pieces: &[&str]) -> Result<(u64, Option<u64>), &'static str> {
         let mut body = Body::new(framing).expect("a body");
         let (mut content, mut taken) = (0, 0);
@@ -238,7 +238,7 @@ mod tests {
     #[case::negative("-1\r\n", "chunk without a size")]
     #[case::beyond_64_bits("10000000000000000\r\n", "chunk size beyond 64 bits")]
     #[case::data_too_long("1\r\nab\r\n", "chunk longer than its size")]
-    fn broken_chunks_are_said_to_be_broken(#[case] wire: &str, #[case] why: &str) {
+    fn invalid_chunks_fail(#[case] wire: &str, #[case] why: &str) {
         assert_eq!(walk(CHUNKED, &[wire]).unwrap_err(), why);
     }
 

@@ -1,4 +1,4 @@
-//! Recognises HTTP/1 by its request line or status line.
+//! Recognizes HTTP/1 by its request line or status line.
 
 use super::head::{looks_like_request, looks_like_response};
 use crate::detect::{ENOUGH, Looks, Sample};

@@ -1,8 +1,8 @@
 //! The heads of messages: request line or status line, and the few fields that matter here (RFC 9112 2 to 5).
 //!
-//! A head is parsed in one go when all of it is there. What a server or client would accept is accepted: bare line
-//! feeds, folded lines, odd methods. The scanner is our own because of that, and because it looks at field names only
-//! as far as it takes to see that they are none of the dozen it wants.
+//! A head is parsed once it is complete. The parser accepts what servers and clients accept: bare line feeds, folded
+//! lines, odd methods. The scanner is our own for that reason, and because it reads a field name only until it is known
+//! to be none of the dozen that matter.
 
 use memchr::{memchr, memrchr};
 
@@ -10,7 +10,7 @@ use super::body::Framing;
 use super::lines::Lines;
 use crate::kit::looks::Looks;
 
-/// As large as the largest that servers are set up to take; nginx and Apache stop at 8 KiB to 32 KiB.
+/// The largest limit that servers are configured with. nginx and Apache stop at 8 KiB to 32 KiB by default.
 pub(super) const MAX_LENGTH: usize = 64 * 1024;
 /// Longer than any registered method.
 const MAX_METHOD_LENGTH: usize = 32;
@@ -30,7 +30,7 @@ pub(super) struct ResponseHead<'a> {
     pub(super) fields: Fields<'a>,
 }
 
-/// The fields that matter, of either kind of message.
+/// The fields that matter, of requests and responses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields<'a> {
     pub(super) content_length: ContentLength,
@@ -43,11 +43,11 @@ pub(super) struct Fields<'a> {
     pub(super) correlation_id: Option<&'a [u8]>,
     /// `Expect: 100-continue`
     pub(super) expects_continue: bool,
-    /// Trailers are announced.
+    /// `Trailer`: trailer fields are announced.
     pub(super) trailer: bool,
 }
 
-/// A field that means nothing if it is there more than once.
+/// A field that is invalid if it occurs more than once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Only<'a> {
     #[default]
@@ -75,7 +75,7 @@ pub(super) enum TransferCoding {
 }
 
 impl<'a> RequestHead<'a> {
-    /// `head` begins with the request line; `None` if that is none.
+    /// `head` begins with the request line. `None` if that is invalid.
     pub(super) fn parse(head: &'a [u8], lines: &Lines) -> Option<Self> {
         let (method, target, minor_version) = request_line(lines.first(head)?)?;
         Some(Self { method, target, minor_version, fields: Fields::parse(head, lines) })
@@ -95,13 +95,13 @@ impl<'a> RequestHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// `head` begins with the status line; `None` if that is none. A head that was cut off is read as far as it goes.
+    /// `head` begins with the status line. `None` if that is invalid. An incomplete head is read as far as it goes.
     pub(super) fn parse(head: &'a [u8], lines: &Lines) -> Option<Self> {
         let (minor_version, status) = status_line(lines.first(head).unwrap_or(head))?;
         Some(Self { minor_version, status, fields: Fields::parse(head, lines) })
     }
 
-    /// RFC 9112 6.3; `to_head` says that it answers a HEAD request.
+    /// RFC 9112 6.3. `to_head`: the request was HEAD.
     pub(super) fn framing(&self, to_head: bool) -> Framing {
         if to_head || matches!(self.status, 100..200 | 204 | 304) {
             return Framing::None;
@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
         fields
     }
 
-    /// The first letter rules most fields out, and what follows a name of the length nearly all others.
+    /// Takes the field if it is one of those. The first letter excludes most fields.
     fn take(&mut self, line: &'a [u8]) {
         let value = |name| value(line, name);
         match line.first().map(u8::to_ascii_lowercase) {
@@ -157,7 +157,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The value of the field, if it has this name. Blanks before the colon are accepted, as servers do.
+/// The value of the field, if it has this name. Servers accept blanks before the colon.
 fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (is_name, rest) = line.split_at_checked(name.len())?;
     if !matches!(rest.first(), Some(b':' | b' ' | b'\t')) || !is_name.eq_ignore_ascii_case(name.as_bytes()) {
@@ -180,7 +180,7 @@ impl<'a> Only<'a> {
 }
 
 impl ContentLength {
-    /// RFC 9110 8.6: the same number several times, in a list or in several fields, is that number.
+    /// RFC 9110 8.6: the same number several times, in a list or in several fields, counts once.
     fn combine(&mut self, value: &[u8]) {
         for member in value.split(|&byte| byte == b',') {
             *self = match (*self, decimal(member.trim_ascii())) {
@@ -193,7 +193,7 @@ impl ContentLength {
 }
 
 impl TransferCoding {
-    /// Of several fields the last decides, as its codings were applied last. The obsolete `identity` (RFC 2616 3.6) is none.
+    /// The last field decides, because its codings were applied last. The obsolete `identity` (RFC 2616 3.6) is no coding.
     fn combine(&mut self, value: &[u8]) {
         let is_none = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
         let mut codings = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
@@ -205,7 +205,7 @@ impl TransferCoding {
     }
 }
 
-/// 1*DIGIT, and no more than 64 bits of it.
+/// 1*DIGIT that fits into 64 bits.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -249,7 +249,7 @@ pub(super) fn is_status_line(line: &[u8]) -> bool {
     status_line(line).is_some()
 }
 
-/// `HTTP/1.` and its minor version: a later one than 1 is treated as 1 (RFC 9110 2.5).
+/// `HTTP/1.` and the minor version. Later ones than 1 are treated as 1 (RFC 9110 2.5).
 fn version(bytes: &[u8]) -> Option<u8> {
     match bytes.strip_prefix(b"HTTP/1.")? {
         [minor @ b'0'..=b'9'] => Some((minor - b'0').min(1)),
@@ -266,7 +266,7 @@ pub(super) fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether a head that is not all there yet may still become one. Looks at no more than its first few bytes.
+/// Whether an incomplete head may become a valid one. Looks only at its first bytes.
 pub(super) fn may_be_request(bytes: &[u8]) -> bool {
     let method = &bytes[..bytes.len().min(MAX_METHOD_LENGTH + 1)];
     match memchr(b' ', method) {
@@ -281,7 +281,7 @@ pub(super) fn may_be_response(bytes: &[u8]) -> bool {
     bytes[..seen] == b"HTTP/1."[..seen]
 }
 
-/// Stricter than the parser, for bytes that could be anything: methods are in capitals, targets have no blanks.
+/// Stricter than the parser, for bytes that may be anything: methods are upper-case, targets have no blanks.
 pub(super) fn looks_like_request(bytes: &[u8]) -> Looks {
     let method_end = bytes.iter().position(|byte| !(byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')));
     match method_end {
@@ -291,7 +291,7 @@ pub(super) fn looks_like_request(bytes: &[u8]) -> Looks {
     }
     let after_method = &bytes[method_end.unwrap_or_default() + 1..];
     let Some(target_end) = after_method.iter().position(|&byte| byte <= b' ' || byte == 0x7f) else {
-        // What may begin a target: a path, `*`, a scheme or a host.
+        // A target begins with a path, `*`, a scheme or a host.
         let begins = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'*' | b'[' | b'_');
         return if after_method.first().is_none_or(begins) { Looks::RightSoFar } else { Looks::Wrong };
     };

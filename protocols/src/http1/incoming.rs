@@ -1,4 +1,4 @@
-//! A head on its way: whole in one piece, as nearly all are, or in parts that are put together.
+//! Assembles a head. Nearly all heads come whole in one piece and are not copied.
 
 use std::borrow::Cow;
 
@@ -11,20 +11,20 @@ pub(super) const NO_REQUEST_LINE: &str = "not a request line";
 pub(super) const NO_STATUS_LINE: &str = "not a status line";
 const TOO_LONG: &str = "head too long";
 
-/// What looks like a head as far as this many bytes go, but need not be one, is.
+/// If this many bytes look like a head so far, they are taken for one.
 const ENOUGH: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Incoming {
     direction: Direction,
-    /// What came of a head of which the rest has not come yet.
+    /// The beginning of a head that has not ended.
     bytes: Vec<u8>,
     lines: Lines,
-    /// Its first line was seen to its end, and is right.
+    /// The first line is complete and valid.
     line_checked: bool,
 }
 
-/// A head, with its empty line, and how many of the next bytes it took.
+/// A head with its empty line, and how many of the next bytes belong to it.
 pub(super) type Whole<'a> = (Cow<'a, [u8]>, usize);
 
 impl Incoming {
@@ -32,7 +32,7 @@ impl Incoming {
         Self { direction, bytes: Vec::new(), lines: Lines::default(), line_checked: false }
     }
 
-    /// Whether nothing of a head is here.
+    /// Whether no head has begun.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -42,19 +42,19 @@ impl Incoming {
         self.restart();
     }
 
-    /// Takes what came of a head.
+    /// Takes the beginning of the head out.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.restart();
         std::mem::take(&mut self.bytes)
     }
 
-    /// What is here was not looked at as a head yet.
+    /// Starts to look for lines from the beginning.
     fn restart(&mut self) {
         self.lines.clear();
         self.line_checked = false;
     }
 
-    /// Takes the next bytes; the head, if it is complete now. `Err` says why it is none.
+    /// Adds the next bytes. Returns the head once it is complete, or why the bytes are no head.
     #[inline]
     pub(super) fn bytes<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Whole<'a>>, &'static str> {
         if !self.is_empty() {
@@ -73,7 +73,7 @@ impl Incoming {
 
     fn more_bytes<'a>(&mut self, bytes: &[u8]) -> Result<Option<Whole<'a>>, &'static str> {
         let before = self.bytes.len();
-        // One byte too many is enough to know that it is too long.
+        // One byte more than allowed proves that it is too long.
         let room = head::MAX_LENGTH + 1 - before;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         match self.lines.find_end(&self.bytes) {
@@ -86,7 +86,7 @@ impl Incoming {
         }
     }
 
-    /// Whether what came so far can be the beginning of a head.
+    /// Checks that the bytes so far can begin a head.
     fn check(&mut self) -> Result<(), &'static str> {
         if self.lines.are_too_many() {
             return Err(TOO_LONG);
@@ -105,12 +105,12 @@ impl Incoming {
         if is_right { Ok(()) } else { Err(reason) }
     }
 
-    /// The lines of the head that was completed last.
+    /// The lines of the last complete head.
     pub(super) fn lines(&self) -> &Lines {
         &self.lines
     }
 
-    /// The buffer of a head can be used again.
+    /// Reuses the buffer of a head.
     pub(super) fn give_back(&mut self, head: Cow<'_, [u8]>) {
         if let Cow::Owned(mut bytes) = head {
             bytes.clear();
@@ -119,9 +119,9 @@ impl Incoming {
     }
 }
 
-/// What may be a head, or more of the message before.
+/// Bytes that may be a head or belong to the message before.
 impl Incoming {
-    /// Whether what is held looks like a head if `bytes` follow; if it may become one, they are held too.
+    /// Whether the held bytes and `bytes` look like a head. If they may become one, `bytes` are held as well.
     pub(super) fn hold(&mut self, bytes: &[u8]) -> Looks {
         let held = self.bytes.len();
         if held == 0 {
@@ -145,7 +145,7 @@ impl Incoming {
         }
     }
 
-    /// What is here is the beginning of a head.
+    /// Begins a head with these bytes.
     pub(super) fn begin_with(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
         self.restart();

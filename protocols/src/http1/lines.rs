@@ -1,20 +1,20 @@
-//! Where the lines of a head end, found in one pass over it.
+//! Finds the ends of the lines of a head in one pass.
 
 use memchr::memchr_iter;
 
-/// More lines than servers take: Apache stops at 100 fields, Node at 2000.
+/// More lines than servers accept: Apache stops at 100 fields, Node at 2000.
 const MAX_LINES: usize = 4096;
 
-/// The ends of the lines of a head that were found so far. Heads are shorter than 4 GiB.
+/// The ends of the lines found so far. Heads are shorter than 4 GiB.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     ends: Vec<u32>,
-    /// How much of the head was looked through.
+    /// How many bytes were searched.
     searched: usize,
 }
 
 impl Lines {
-    /// The complete lines of a head that was cut off.
+    /// The complete lines of an incomplete head.
     pub(super) fn of(head: &[u8]) -> Self {
         let mut lines = Self::default();
         lines.find_end(head);
@@ -26,7 +26,7 @@ impl Lines {
         self.searched = 0;
     }
 
-    /// Looks through what was added to `head`; how long it is, with its empty line, if that is there.
+    /// Searches the bytes added to `head`. Returns the length of the head with its empty line, once that is found.
     pub(super) fn find_end(&mut self, head: &[u8]) -> Option<usize> {
         let mut begin = self.ends.last().map(|&end| end as usize + 1);
         for at in memchr_iter(b'\n', head.get(self.searched..)?) {
@@ -45,12 +45,12 @@ impl Lines {
         self.ends.len() > MAX_LINES
     }
 
-    /// The first line without its end, if that was found.
+    /// The first line without its end, if it is complete.
     pub(super) fn first<'h>(&self, head: &'h [u8]) -> Option<&'h [u8]> {
         self.ends.first().map(|&end| &head[..end as usize])
     }
 
-    /// The lines behind the first, each with the lines folded into it (RFC 9112 5.2), without its last end.
+    /// The lines after the first, without their ends. A line includes the lines folded into it (RFC 9112 5.2).
     pub(super) fn fields<'h>(&self, head: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
         let mut begin = self.ends.first().map_or(head.len(), |&end| end as usize + 1);
         self.ends.iter().skip(1).filter_map(move |&end| {

@@ -1,12 +1,19 @@
 //! HTTP/1.0 and 1.1 (RFC 9110, RFC 9112).
 //!
-//! Each direction is taken apart by a [`Side`] into heads and bodies; [`Pairing`] knows
-//! which response answers which request; [`Http1`] here hands what the one finds to the other. Bodies are stepped over
-//! by position. Where a hole hides a boundary, a message's end is recognised from what ends an operation, and the next
-//! message from the beginning of a run.
+//! ```text
+//!   bytes and holes ──► Side (requests)  ──► heads, ends ──┐
+//!                                                          ├─► Pairing ──► exchanges
+//!   bytes and holes ──► Side (responses) ──► heads, ends ──┘
+//! ```
 //!
-//! Memory is bounded: a head that comes in parts takes at most 128 KiB per direction, an open request 6 KiB at its
-//! worst (400 bytes as a rule), and there are at most 256 of them.
+//! A [`Side`] cuts one direction into heads and bodies. [`Pairing`] knows which response answers which request. [`Http1`]
+//! connects them. Bodies are stepped over by their length.
+//!
+//! If a hole hides where a message ends, the last bytes of an operation show the end, and the beginning of a run shows
+//! the next message.
+//!
+//! Memory is bounded. A head that comes in parts takes at most 128 KiB per direction. At most 256 requests are open, and
+//! each takes 400 bytes as a rule and 6 KiB at most.
 
 mod body;
 mod detect;
@@ -50,21 +57,29 @@ pub static SPEC: Spec = Spec {
 
 /// The parser of one HTTP/1 connection.
 ///
-/// It gives up ([`Unparsable`]) on a head that is none or longer than 64 KiB, and on chunks that have no size or are longer
-/// than that. Where a hole hides whether a head begins, what is none is passed over.
+/// It is [`Unparsable`] if a head is invalid or longer than 64 KiB, or a chunk has no size or is longer than it. After a
+/// hole, bytes that are no head are skipped.
 #[derive(Debug)]
 pub struct Http1 {
     requests: Side,
     responses: Side,
     pairing: Pairing,
     holes: ResponseHoles,
-    /// Nothing more is looked at: the protocol was switched (`None`), or can't be followed for this reason.
-    over: Option<Option<&'static str>>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Following,
+    /// Another protocol follows (RFC 9110 7.8, 9.3.6). Everything else is ignored.
+    Switched,
+    /// The bytes are not HTTP/1, for this reason.
+    Broken(&'static str),
 }
 
 impl Http1 {
-    /// `from_start`: the first bytes that come are the first of the connection. Otherwise they may be the middle of
-    /// anything, and the first piece of a run that looks like a request is where it begins.
+    /// `from_start`: the first bytes are the first of the connection. Otherwise they may be the middle of a message, and
+    /// parsing starts with the first run that looks like a request.
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         Self {
@@ -72,7 +87,7 @@ impl Http1 {
             responses: Side::new(Direction::ToClient, from_start),
             pairing: Pairing::new(from_start),
             holes: ResponseHoles::default(),
-            over: None,
+            state: State::Following,
         }
     }
 
@@ -103,7 +118,7 @@ impl Http1 {
         }
     }
 
-    /// A hole in the responses was held back, and it is known now what it is.
+    /// Processes a hole in the responses that was held back.
     #[inline]
     fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         let Some((missing, at, hole)) = released else { return Ok(()) };
@@ -111,13 +126,13 @@ impl Http1 {
     }
 
     fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
-        let result = match self.over {
-            Some(None) => Ok(()),
-            Some(Some(reason)) => Err(reason),
-            None => step(self),
+        let result = match self.state {
+            State::Following => step(self),
+            State::Switched => Ok(()),
+            State::Broken(reason) => Err(reason),
         };
         result.map_err(|reason| {
-            self.over = Some(Some(reason));
+            self.state = State::Broken(reason);
             Unparsable { protocol: &SPEC, reason }
         })
     }
@@ -198,13 +213,13 @@ impl Http1 {
         hole: Hole,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
-        // A hole in a run that is over is shown only now as well.
+        // A hole in an earlier run was not recorded either.
         let is_earlier = matches!(content, Content::Gap(_)) && self.pairing.is_overtaken(at.run);
         let hole = if is_earlier { Hole::Unrecorded } else { hole };
         if hole == Hole::Unrecorded {
-            self.pairing.hear();
+            self.pairing.note_response();
         }
-        // The client went on and is answered: a body that ends with the connection would have ended with it.
+        // A body that ends with the connection has no next response. So it ended differently.
         if self.responses.is_until_close() && self.pairing.went_on_before(at.run) {
             self.responses.expect_message();
         }
@@ -212,7 +227,7 @@ impl Http1 {
         if piece.begins_run() {
             self.pairing.response_run(at);
         }
-        while !piece.is_used_up() && self.over.is_none() {
+        while !piece.is_used_up() && self.state == State::Following {
             match self.responses.step(&mut piece)? {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
@@ -269,11 +284,11 @@ impl Http1 {
         Ok(())
     }
 
-    /// A hole cut the response's head off: it is told if its status was seen.
+    /// A hole hides the end of a response's head. The response counts if its status was seen.
     fn response_head_hidden(&mut self, seen: &[u8], start: Moment, until: Moment, found: &mut Vec<Finding>) {
         let parsed = ResponseHead::parse(seen, &Lines::of(seen)).filter(|parsed| !is_interim(parsed.status));
         let Some(parsed) = parsed else {
-            self.pairing.miss();
+            self.pairing.miss_response();
             return;
         };
         let Some(request) = self.pairing.answer(start, found) else { return };
@@ -290,7 +305,7 @@ impl Http1 {
             Framing::None | Framing::Length(0) => EndMark::EmptyLine,
             Framing::Chunked { trailers: true } => EndMark::Trailers,
             Framing::Chunked { trailers: false } => EndMark::LastChunk,
-            // The field that says how it is framed may be in the hole.
+            // The field with the framing may be in the hole.
             Framing::UntilClose => EndMark::Perhaps,
             Framing::Length(length) => {
                 EndMark::NotBefore(start.position.saturating_add(seen.len() as u64).saturating_add(length))
@@ -309,17 +324,17 @@ impl Http1 {
         }
     }
 
-    /// No more comes: a hole that is held back was not recorded.
+    /// Processes a hole that was held back until the end.
     fn release_last(&mut self, found: &mut Vec<Finding>) {
         let released = self.holes.end();
-        // If it cannot be followed, `over` says so from now on.
+        // If it cannot be followed, `state` says so from now on.
         let _ = self.released(released, found);
     }
 
     fn switch(&mut self, found: &mut Vec<Finding>) {
         self.pairing.finish(found);
         found.push(Finding::SwitchedProtocol);
-        self.over = Some(None);
+        self.state = State::Switched;
     }
 }
 
@@ -348,22 +363,21 @@ impl Parser for Http1 {
         if missing == 0 { Ok(()) } else { self.content(direction, Content::Gap(missing), at, found) }
     }
 
-    /// A response side that ended answers nothing more: what is open is reported at once.
+    /// Reports all open requests at the end of the responses, because no more responses can come.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
         if direction == Direction::ToClient {
             self.release_last(found);
-            if self.over.is_none() && self.responses.ends_with_connection() {
+            if self.state == State::Following && self.responses.ends_with_connection() {
                 self.pairing.end_with_connection(found);
             }
-            self.pairing.close(Close::Normal, at, self.over.is_some(), found);
+            self.pairing.close(Close::Normal, at, self.state != State::Following, found);
         }
     }
 
-    /// Without [`end`](Parser::end) before it, the server had not said all it had to say (RFC 9112 8): the client went
-    /// away, whatever it had read.
+    /// Without an [`end`](Parser::end) before, the response is incomplete (RFC 9112 8), however much the client had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
         self.release_last(found);
-        self.pairing.close(why, at, self.over.is_some(), found);
+        self.pairing.close(why, at, self.state != State::Following, found);
     }
 
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
@@ -375,7 +389,7 @@ impl Parser for Http1 {
     }
 }
 
-/// RFC 9110 15.2: more responses to the same request follow, but for 101, after which nothing of HTTP/1 does.
+/// RFC 9110 15.2: more responses to the same request follow. After 101 no HTTP/1 follows.
 fn is_interim(status: u16) -> bool {
     matches!(status, 100..200) && status != 101
 }

@@ -134,8 +134,8 @@ impl Pairing {
     }
 
     /// Bytes or a hole pass on the response side.
-    pub(super) fn hear(&mut self) {
-        self.requests.hear();
+    pub(super) fn note_response(&mut self) {
+        self.requests.note_response();
     }
 
     /// Whether the response in this run is recorded before the newest request.
@@ -155,11 +155,11 @@ impl Pairing {
                 Matched::Front { several: false, .. } | Matched::Unseen => {}
                 Matched::Front { several: true, .. } => {
                     requests.lose_run(start.run, &mut lost);
-                    requests.miss();
+                    requests.miss_response();
                     return None;
                 }
                 Matched::Unknown => {
-                    requests.miss();
+                    requests.miss_response();
                     return None;
                 }
             }
@@ -174,13 +174,13 @@ impl Pairing {
             Answer::Unseen { reported: false } => found.push(Finding::Orphan(start)),
             Answer::Unseen { reported: true } | Answer::Reported | Answer::Unknown => {}
         }
-        self.miss();
+        self.miss_response();
         None
     }
 
     /// A response passed, or may have passed, that is not reported.
-    pub(super) fn miss(&mut self) {
-        self.requests.miss();
+    pub(super) fn miss_response(&mut self) {
+        self.requests.miss_response();
     }
 
     /// The response has a body. `announced` is its length, if a hole hides where it begins.
@@ -190,9 +190,9 @@ impl Pairing {
 
     /// More of the response to the first request passed, or of something that cannot be followed.
     pub(super) fn received(&mut self, until: Moment, content: Option<u64>, ending: BodyEnd) {
-        self.requests.hear();
+        self.requests.note_response();
         if content.is_none() {
-            self.miss();
+            self.miss_response();
         }
         let Response::UnderWay { end, .. } = &mut self.response else { return };
         *end = ending;
@@ -243,7 +243,7 @@ impl Pairing {
     }
 }
 
-/// The end of the connection, and of patience.
+/// The end of the connection, and aged requests.
 impl Pairing {
     /// The server ended the connection in order, and with it a response that ends so (RFC 9112 6.3, 8). Where a hole
     /// hides its framing, everything that passed was part of it, unless another response can have been.

@@ -1,15 +1,15 @@
-//! What passes, taken off bit by bit.
+//! The input of one call, consumed step by step.
 
 use crate::Moment;
 
-/// What the caller handed in, and has not been looked at yet.
+/// The part of the input that is not consumed.
 #[derive(Debug)]
 pub(super) struct Piece<'a> {
     content: Content<'a>,
     at: Moment,
-    /// How much of it was taken off.
+    /// Bytes consumed.
     taken: u64,
-    /// Nothing of its run came before it.
+    /// It is the first of its run.
     begins_run: bool,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Piece<'a> {
         Self { content, at, taken: 0, begins_run }
     }
 
-    /// What is left.
+    /// The bytes or the hole that is left.
     pub(super) fn content(&self) -> Content<'a> {
         self.content
     }
@@ -44,10 +44,10 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// Takes `taken` bytes off and returns the moment just past them.
+    /// Consumes `taken` bytes and returns the moment just past them.
     pub(super) fn advance(&mut self, taken: u64) -> Moment {
         self.content = match self.content {
-            // Never more than there are.
+            // `taken` is at most the length.
             Content::Bytes(bytes) => Content::Bytes(&bytes[taken as usize..]),
             Content::Gap(missing) => Content::Gap(missing - taken),
         };
@@ -56,7 +56,7 @@ impl<'a> Piece<'a> {
         self.at()
     }
 
-    /// The moment of what is left.
+    /// The moment of the first byte left.
     pub(super) fn at(&self) -> Moment {
         self.at.advanced(self.taken)
     }

@@ -1,7 +1,15 @@
-//! One direction of a connection: where a message begins, goes on and ends, through cuts and holes.
+//! Cuts one direction of a connection into heads and bodies, across pieces and holes.
 //!
-//! This half knows nothing of requests and responses belonging together. It takes pieces apart into [`Step`]s; the
-//! parser reads the heads among them and tells it how the body that follows is framed.
+//! ```text
+//!            head complete               end of the body
+//!   Head ───────────────────► Body ───────────────────────► Head
+//!    │  └─ CONNECT ─► Tunnel   │ a hole hides the framing
+//!    │ a hole hides the rest   ▼
+//!    └──────────────────────► Adrift ── a run begins like a message, or the end is recognized ──► Head
+//! ```
+//!
+//! A side knows nothing of the other direction. It returns [`Step`]s. The parser reads the head among them and sets the
+//! framing of the body that follows.
 
 use std::borrow::Cow;
 
@@ -17,16 +25,16 @@ use crate::{Direction, Moment};
 pub(super) struct Side {
     state: State,
     incoming: Incoming,
-    /// The first byte of the head that is coming, or came last, and where that ended.
+    /// The first byte of the current or last head, and its end.
     start: Moment,
     end: Moment,
-    /// The head that is coming is one by its looks only: that a message begins here is not known.
+    /// The current head only looks like one. It may be in the middle of a message.
     by_looks: bool,
-    /// The end of the last message was only recognised, by this.
-    recognised: Option<EndMark>,
-    /// The body may be over although its end was not seen: a run that begins like a message is one then.
+    /// The last message ended with this mark, which may be a part of its data.
+    recognized: Option<EndMark>,
+    /// The body may have ended unseen, so a run that begins like a message is one.
     may_be_over: bool,
-    /// When the last of what was held for that passed.
+    /// The moment of the last bytes that were held back for it.
     held: Moment,
     /// Where the last piece ended.
     passed: Option<Moment>,
@@ -34,12 +42,12 @@ pub(super) struct Side {
 
 #[derive(Debug)]
 enum State {
-    /// A message begins here, or is within its head.
+    /// Before or in the head of a message.
     Head,
     Body(Body),
-    /// A hole hid where the message ends.
+    /// A hole hides where the message ends.
     Adrift(Adrift),
-    /// After the head of a CONNECT request, until it is answered; `used` says whether anything passed.
+    /// After the head of a CONNECT request, until its response. `used`: bytes passed since.
     Tunnel {
         used: bool,
     },
@@ -49,23 +57,22 @@ enum State {
 struct Adrift {
     mark: EndMark,
     tail: Tail,
-    /// Whether the message may have ended with the last piece.
+    /// The message may have ended with the last piece.
     may_have_ended: bool,
 }
 
-/// What was learnt from the next part of a piece.
+/// What the next part of a piece is.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    /// Nothing yet.
+    /// Not known yet.
     Nothing,
-    /// A head came to its end, with its empty line. The side knows its [lines](Side::lines) and [where](Side::head_span) it
-    /// was.
+    /// A complete head with its empty line. [`Side::lines`] and [`Side::head_span`] belong to it.
     Head(Cow<'a, [u8]>),
-    /// Bytes of a head were not captured; this is what came of it before.
+    /// A hole in a head, and the bytes of the head before the hole.
     HeadHidden(Vec<u8>),
-    /// The body that was under way had ended before.
+    /// The body had ended before this part.
     Over,
-    /// A part of a message's body passed; `content` says how much, if that is known.
+    /// A part of a body. `content` is its size without the coding, if known.
     Passed { until: Moment, content: Option<u64>, ended: bool },
 }
 
@@ -78,14 +85,14 @@ impl Side {
             start: Moment::default(),
             end: Moment::default(),
             by_looks: false,
-            recognised: None,
+            recognized: None,
             may_be_over: false,
             held: Moment::default(),
             passed: None,
         }
     }
 
-    /// Takes note that this comes next.
+    /// Makes a piece of the next input.
     pub(super) fn piece<'a>(&mut self, content: Content<'a>, at: Moment) -> Piece<'a> {
         let begins_run = self.passed.is_none_or(|passed| passed.run != at.run);
         let piece = Piece::new(content, at, begins_run);
@@ -93,7 +100,7 @@ impl Side {
         piece
     }
 
-    /// Takes the next part off the piece. `Err` if the bytes can't be followed any further.
+    /// Consumes the next part of the piece. Fails if the bytes are not HTTP/1.
     #[inline]
     pub(super) fn step<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
         if self.may_be_over && (piece.begins_run() || !self.incoming.is_empty()) {
@@ -133,18 +140,18 @@ impl Side {
         }
     }
 
-    /// The head that was handed out is read, and its body is framed like this.
+    /// Sets the framing of the body after the last head.
     pub(super) fn enter(&mut self, framing: Framing) {
         self.by_looks = false;
         self.state = Body::new(framing).map_or(State::Head, State::Body);
     }
 
-    /// The same for a request to CONNECT: what follows is known when it is answered.
+    /// Enters the tunnel of a CONNECT request. The response decides what it is.
     pub(super) fn enter_tunnel(&mut self) {
         self.state = State::Tunnel { used: false };
     }
 
-    /// The answer to CONNECT was no.
+    /// CONNECT was refused.
     pub(super) fn leave_tunnel(&mut self) {
         match self.state {
             State::Tunnel { used: true } => self.lose_boundary(EndMark::Never),
@@ -153,21 +160,21 @@ impl Side {
         }
     }
 
-    /// Where the next message begins is not known any more; `mark` is how the end of this one will look.
+    /// The next message's beginning is unknown from here on. `mark` is how the end of this message will look.
     pub(super) fn lose_boundary(&mut self, mark: EndMark) {
         self.by_looks = false;
         self.may_be_over = false;
         self.state = State::adrift(mark);
     }
 
-    /// The head that a hole cut off says how the end of the message will look.
+    /// Sets how the end of the message will look, from a head that a hole cut off.
     pub(super) fn expect_end(&mut self, mark: EndMark) {
         if let State::Adrift(adrift) = &mut self.state {
             adrift.mark = mark;
         }
     }
 
-    /// The head that was handed out is none after all.
+    /// The last head is invalid.
     pub(super) fn refuse(&mut self, reason: &'static str) -> Result<(), &'static str> {
         if !self.by_looks {
             return Err(reason);
@@ -176,27 +183,27 @@ impl Side {
         Ok(())
     }
 
-    /// The first byte of the head that was handed out last, and just past its last, or past what hides that.
+    /// The first byte of the last head, and the position just past it or past the hole that hides its end.
     pub(super) fn head_span(&self) -> (Moment, Moment) {
         (self.start, self.end)
     }
 
-    /// Messages before the head that was handed out last may have passed unseen.
+    /// Whether messages before the last head may have passed unseen.
     pub(super) fn is_by_looks(&self) -> bool {
         self.by_looks
     }
 
-    /// The lines of the head that was handed out last.
+    /// The lines of the last head.
     pub(super) fn lines(&self) -> &Lines {
         self.incoming.lines()
     }
 
-    /// The buffer of a head that was handed out can be used again.
+    /// Reuses the buffer of a head.
     pub(super) fn give_back(&mut self, head: Cow<'_, [u8]>) {
         self.incoming.give_back(head);
     }
 
-    /// The body that is under way may be over, or be left out.
+    /// The current body may have ended, or may be left out.
     pub(super) fn expect_message(&mut self) {
         self.may_be_over = matches!(self.state, State::Body(_));
     }
@@ -205,7 +212,7 @@ impl Side {
         matches!(self.state, State::Adrift(_))
     }
 
-    /// Whether the end of the message could have passed unnoticed in what came last.
+    /// Whether the end of the message may have passed with the last piece.
     pub(super) fn end_may_be_hidden(&self) -> bool {
         match &self.state {
             State::Adrift(Adrift { mark: EndMark::NotBefore(position), .. }) => self.has_reached(*position),
@@ -218,7 +225,7 @@ impl Side {
         matches!(self.state, State::Body(Body::UntilClose))
     }
 
-    /// Whether an end of the connection in order is that of the message.
+    /// Whether an orderly end of the connection ends the message.
     pub(super) fn ends_with_connection(&self) -> bool {
         match &self.state {
             State::Body(_) => self.is_until_close(),
@@ -261,7 +268,7 @@ impl Side {
         }
     }
 
-    /// What should be a head can't be one.
+    /// The bytes are no head.
     fn no_head<'a>(&mut self, reason: &'static str, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
         self.incoming.clear();
         self.refuse(reason)?;
@@ -309,16 +316,16 @@ impl Side {
         adrift.may_have_ended = shown != Shown::No;
         let ended = shown == Shown::Yes;
         if ended {
-            self.recognised = Some(adrift.mark);
+            self.recognized = Some(adrift.mark);
             self.state = State::Head;
             self.by_looks = true;
         }
         Step::Passed { until: piece.use_up(), content: None, ended }
     }
 
-    /// What was recognised as a message's end was none if its run goes on, and not with another message.
+    /// A recognized end was wrong if its run continues, and not with another message.
     fn take_back_end(&mut self, piece: &Piece<'_>) {
-        if let Some(mark) = self.recognised.take()
+        if let Some(mark) = self.recognized.take()
             && let Content::Bytes(bytes) = piece.content()
             && !piece.begins_run()
             && self.incoming.looks(bytes) == Looks::Wrong
@@ -327,8 +334,8 @@ impl Side {
         }
     }
 
-    /// Whether a message begins here instead of more of the body. As long as it may, what passes is held. `None` if it
-    /// does not, and nothing was held.
+    /// Looks for a message in place of more of the body, and holds bytes back while they may become one. `None` if this is
+    /// the body, and nothing was held back.
     fn look_for_message<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Option<Step<'a>>, &'static str> {
         let is_first = self.incoming.is_empty();
         let looks = match piece.content() {
@@ -353,7 +360,7 @@ impl Side {
         }
     }
 
-    /// What was held is of the body after all.
+    /// The bytes that were held back belong to the body.
     fn release<'a>(&mut self) -> Result<Step<'a>, &'static str> {
         let State::Body(body) = &mut self.state else { return Ok(Step::Nothing) };
         self.may_be_over = false;
@@ -362,7 +369,7 @@ impl Side {
         let until = Moment { position: self.start.position.wrapping_add(bytes), ..self.held };
         if ended {
             self.state = State::Head;
-            // No more of it than there is.
+            // `bytes` is at most their length.
             held.drain(..bytes as usize);
             let empty_lines = held.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             held.drain(..empty_lines);

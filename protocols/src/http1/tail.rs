@@ -1,55 +1,55 @@
-//! The end of a message whose framing is lost, told from the last bytes of an operation.
+//! Recognizes the end of a message by the last bytes of an operation, when its framing is lost.
 //!
-//! So few bytes are no proof: data may end as a message does. What could as well be data ends a message only perhaps,
-//! which is settled when the conversation goes on.
+//! So few bytes are no proof, because data may end like a message. If they can be data, the end is [`Shown::Perhaps`], and
+//! the next bytes decide.
 
 use super::head::is_token_char;
 
-/// How a message whose boundary is hidden can be seen to end.
+/// How the end of a message will look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndMark {
-    /// An operation that ends in a chunk of size 0.
+    /// The operation ends with a chunk of size 0.
     LastChunk,
-    /// The same, or an operation that ends in a field and an empty line.
+    /// The same, or the operation ends with a field and an empty line.
     Trailers,
-    /// An operation that ends in an empty line: of a head without body, or of trailers.
+    /// The operation ends with an empty line, of a head without body or of trailers.
     EmptyLine,
-    /// Like a body of chunks, if it is one: that is not known.
+    /// As `LastChunk` if the body is chunked, which is unknown.
     Perhaps,
-    /// It can't; but not before this position of the stream.
+    /// Nothing shows it, but it is not before this position of the stream.
     NotBefore(u64),
-    /// It can't.
+    /// Nothing shows it.
     Never,
 }
 
 impl EndMark {
-    /// Whether the message can't have ended as long as the mark was not seen.
+    /// Whether a message without the mark has not ended.
     pub(super) fn is_sure(self) -> bool {
         matches!(self, Self::LastChunk | Self::Trailers | Self::EmptyLine)
     }
 }
 
-/// Whether what ends an operation is the end of the message.
+/// Whether the last bytes of an operation end the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shown {
     No,
-    /// It could be, as far as can be seen.
+    /// They can, and can be data.
     Perhaps,
     Yes,
 }
 
-/// The last bytes that passed without a hole between them.
+/// The last bytes without a hole between them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tail {
-    /// The newest byte is the lowest.
+    /// The newest byte is the lowest one.
     bytes: u128,
     len: u8,
 }
 
-/// As much as is captured of every operation's end.
+/// How much the kernel captures of the end of every operation.
 const ROOM: usize = 16;
-/// So much of a line must be seen, and be text, to be perhaps a trailer's. Chunks of binary data that happen to end like
-/// an empty line are not.
+/// How much text of a line must be seen for it to be a trailer field perhaps. This excludes binary chunks that end like
+/// an empty line.
 const LINE: usize = 8;
 
 impl Tail {
@@ -66,7 +66,7 @@ impl Tail {
         let seen = &room[ROOM - usize::from(self.len)..];
         match (mark, Lines::of(seen)) {
             (EndMark::NotBefore(_) | EndMark::Never, _) => Shown::No,
-            // A hole may hide the rest of it.
+            // A hole may hide the rest of the mark.
             (_, None) if matches!(seen, b"\n" | b"\r\n" | b"\n\r\n") => Shown::Perhaps,
             (_, None) => Shown::No,
             (EndMark::EmptyLine, Some(_)) => Shown::Yes,
@@ -78,13 +78,13 @@ impl Tail {
     }
 }
 
-/// What precedes an empty line.
+/// The lines before an empty line.
 #[derive(Debug, Clone, Copy)]
 struct Lines<'a> {
-    /// Without the end of the last of them.
+    /// Without the last line end.
     before: &'a [u8],
     line_end: &'a [u8],
-    /// Whether there is more before them that can't be seen any more.
+    /// Bytes before them are no longer held.
     is_cut: bool,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// Without the zeros at the end, if there are any.
+    /// The bytes before the zeros at the end, if there are zeros.
     fn before_zeros(self) -> Option<&'a [u8]> {
         let zeros = self.before.iter().rev().take_while(|&&byte| byte == b'0').count();
         (zeros > 0).then(|| &self.before[..self.before.len() - zeros])
@@ -110,7 +110,7 @@ impl<'a> Lines<'a> {
     /// Whether the last line is a size of 0, after the end of a chunk.
     fn last_chunk(self) -> Shown {
         match self.before_zeros() {
-            // What preceded the operation that begins with it is hidden.
+            // The operation begins with it.
             Some([]) if !self.is_cut => Shown::Yes,
             Some(data) if data.ends_with(self.line_end) && !self.is_one_chunk() => Shown::Yes,
             Some(data) if data.is_empty() || data.ends_with(b"\n") => Shown::Perhaps,
@@ -119,7 +119,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Whether the lines are a chunk whose data happens to end in a line of zeros: its size is there, and fits.
+    /// Whether the lines are one chunk whose data ends with a line of zeros: its size is there and matches.
     fn is_one_chunk(self) -> bool {
         let ends = memchr::memchr_iter(b'\n', self.before);
         let mut begin = 0;
@@ -132,7 +132,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// Whether the last line is a field's, as far as can be seen.
+    /// Whether the last line looks like a field.
     fn field(self) -> Shown {
         let begin = memchr::memrchr(b'\n', self.before).map(|end| end + 1);
         let line = &self.before[begin.unwrap_or_default()..];

@@ -1,4 +1,4 @@
-//! What a request is for, as a span may say it: the target taken apart, without its secrets, within limits.
+//! Splits the request target into the parts that a span shows, without secrets and within limits.
 
 use compact_str::CompactString;
 
@@ -7,13 +7,13 @@ use crate::facts::{Http, HttpVersion};
 use crate::propagation::TraceContext;
 use crate::redact;
 
-/// What is kept of one request is bounded, so that what is kept of all that are open is.
+/// Bounds the memory of one open request, and so of all of them.
 const MAX_PATH_LENGTH: usize = 2048;
 const MAX_NAME_LENGTH: usize = 512;
-/// Longer ids than this are something else.
+/// Longer values are no ids.
 const MAX_CORRELATION_LENGTH: usize = 128;
 
-/// What the head says. No response has come, and no body has been sent.
+/// The facts in the head. There is no response and no body yet.
 pub(super) fn http(head: &RequestHead<'_>) -> Http {
     let target = Target::parse(head.method, head.target);
     let authority = if target.authority.is_empty() { head.fields.host.unwrap_or_default() } else { target.authority };
@@ -31,7 +31,7 @@ pub(super) fn http(head: &RequestHead<'_>) -> Http {
     }
 }
 
-/// Those that nearly all requests have need no look at their letters.
+/// The most frequent methods need no check.
 fn method(method: &[u8]) -> CompactString {
     match method {
         b"GET" => CompactString::const_new("GET"),
@@ -47,7 +47,7 @@ pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
     TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
 }
 
-/// An id that services pass on, in the field that most of them use.
+/// The id that services pass on, from the most common fields.
 pub(super) fn correlation(head: &RequestHead<'_>) -> Option<CompactString> {
     let id = [head.fields.request_id, head.fields.correlation_id]
         .into_iter()
@@ -72,7 +72,7 @@ impl<'a> Target<'a> {
         }
         let (scheme, authority, rest) =
             if target.starts_with(b"/") { (&[][..], &[][..], target) } else { absolute(target) };
-        // A fragment is never sent; what looks like one is not ours to show.
+        // Clients do not send fragments. If one does, it is not exported.
         let (path, query) = match memchr::memchr2(b'?', b'#', rest) {
             Some(mark) if rest[mark] == b'?' => {
                 let query = &rest[mark + 1..];
@@ -87,7 +87,7 @@ impl<'a> Target<'a> {
 
     fn redacted_path(&self) -> CompactString {
         let is_path = self.path.starts_with(b"/");
-        // What is no form of a target (RFC 9112 3.2) but names values may be a query whose mark is missing.
+        // A target of no valid form (RFC 9112 3.2) with values may be a query without its question mark.
         if !is_path && memchr::memchr(b'=', self.path).is_some() {
             return redact::query(self.path);
         }
@@ -95,7 +95,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Scheme, authority and the rest of an absolute-form; what is none (`*`, or nonsense) is all rest.
+/// Scheme, authority and rest of an absolute-form. Of any other form everything is rest.
 fn absolute(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let colon = memchr::memchr(b':', target).filter(|&colon| is_scheme(&target[..colon]));
     let Some(colon) = colon else { return (&[], &[], target) };
@@ -110,23 +110,23 @@ fn is_scheme(scheme: &[u8]) -> bool {
     scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(of_schemes)
 }
 
-/// Bytes as text: what is no text, or steers a terminal, is replaced, and what is cut off is marked.
+/// Bytes as text. Invalid UTF-8 and control characters are replaced, and an ellipsis marks a cut.
 fn text(bytes: &[u8], limit: usize) -> CompactString {
     if bytes.is_empty() {
         return CompactString::default();
     }
     match std::str::from_utf8(bytes) {
-        // Nearly every field passes.
+        // The common case.
         Ok(text) if bytes.len() <= limit && is_printable(bytes) => CompactString::new(text),
         _ => printable(&bytes[..bytes.len().min(limit)], bytes.len() > limit, limit),
     }
 }
 
-/// Whether all of it is ASCII that can be seen, or blanks.
+/// Whether all bytes are printable ASCII.
 fn is_printable(bytes: &[u8]) -> bool {
     let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
     let (eights, rest) = bytes.as_chunks::<8>();
-    // Eight at a time, without a way out of the loop: it is a few instructions.
+    // Eight at a time without a branch compiles to a few instructions.
     eights.iter().all(|eight| eight.iter().fold(true, |all, byte| all & is_printable(byte)))
         && rest.iter().all(is_printable)
 }
@@ -136,12 +136,12 @@ fn printable(bytes: &[u8], mut cut: bool, limit: usize) -> CompactString {
     let mut text = CompactString::default();
     let mut folded = false;
     for letter in String::from_utf8_lossy(bytes).chars() {
-        // A letter that stands for what is none is longer than that was.
+        // A replacement character is longer than the byte it replaces.
         if text.len() + letter.len_utf8() > limit {
             cut = true;
             break;
         }
-        // RFC 9112 5.2: a folded line's end and the blanks around it count as one blank.
+        // RFC 9112 5.2: the end of a folded line and the blanks around it are one blank.
         let blank = matches!(letter, '\r' | '\n' | '\t') || (folded && letter == ' ');
         match (blank, letter.is_control()) {
             (true, _) if !folded => text.push(' '),

@@ -17,8 +17,8 @@
 //!
 //! - `Waiting`: the request is open.
 //! - `Abandoned`: the request was reported as aged. Its late response answers nothing else.
-//! - `Ambiguous`: two requests with this id were open at once. Nothing tells which of them a response answers, so both
-//!   are lost, and so is every further request with this id until all responses have come.
+//! - `Ambiguous`: two requests with this id were open at once. Nothing shows which of them a response answers. Both are
+//!   lost, and so is every further request with this id until all responses have come.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,8 +27,8 @@ use crate::{LossReason, Moment};
 
 /// A bounded table of open requests.
 ///
-/// `I` is the id, `R` what the protocol keeps of a request. The table reports nothing itself: it hands back each
-/// request exactly once, and the parser turns it into a finding.
+/// `I` is the id, and `R` is what the protocol keeps of a request. The table reports nothing itself. It hands back each
+/// request exactly once, and the parser makes a finding of it.
 ///
 /// ```
 /// use onlooker_protocols::Moment;
@@ -149,7 +149,7 @@ impl<I: Copy + Eq + Hash, R> ById<I, R> {
         }
     }
 
-    /// Takes the request whose response has come to its end.
+    /// Takes the request whose response is complete.
     pub fn finish(&mut self, id: I) -> Answered<R> {
         match self.entries.remove(&id) {
             Some(Entry::Waiting { request, .. }) => {
@@ -169,7 +169,7 @@ impl<I: Copy + Eq + Hash, R> ById<I, R> {
         }
     }
 
-    /// Responses passed that were not captured. Any request that is open now may have been answered by them.
+    /// Notes that responses passed unseen. They may have answered any request that is open now.
     pub fn miss_responses(&mut self) {
         self.doubtful_before = self.opened;
     }

@@ -24,7 +24,7 @@
 
 use super::pace::Quiet;
 
-/// See the [module](self).
+/// The state, see the [module](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
     /// No response was missed. The next one answers the first entry of the queue.
@@ -35,7 +35,7 @@ pub(super) enum Sync {
         /// Requests that begin before this position of the stream may have been answered unseen.
         answered_before: u64,
     },
-    /// Responses were missed, and nothing tells which request a response answers. Every request is lost.
+    /// Responses were missed, and nothing shows which request a response answers. Every request is lost.
     Lost,
     /// As `Locked`, but every request is lost until all were answered this many times. If responses are matched
     /// wrongly, there is one too many as soon as all requests are answered.
@@ -49,10 +49,9 @@ pub enum Client {
     Waits,
     /// It sends several requests in a run, and waits for all responses before the next run.
     Batches,
-    /// It sends requests while those of an earlier run are open. Runs do not tell which responses are over.
+    /// It sends requests while those of an earlier run are open. Runs do not show which responses are over.
     Pipelines,
-    /// It reads in one thread what another asks, so that a response may be recorded before its request. Runs prove
-    /// nothing.
+    /// It sends in one thread and reads in another, so a response may be recorded before its request. Runs prove nothing.
     Overtakes,
 }
 
@@ -85,8 +84,8 @@ impl Sync {
         };
     }
 
-    /// Requests were missed.
-    pub(super) fn doubt(&mut self) {
+    /// Requests passed unseen.
+    pub(super) fn miss_requests(&mut self) {
         *self = match *self {
             Self::Locked => Self::Tentative { answered_before: 0 },
             Self::Trial { .. } => Self::Lost,
@@ -95,7 +94,7 @@ impl Sync {
     }
 
     /// A response was missed. `newest`: where the newest open request begins.
-    pub(super) fn miss(&mut self, newest: Option<u64>) {
+    pub(super) fn miss_response(&mut self, newest: Option<u64>) {
         let after = newest.map(|position| position.saturating_add(1));
         *self = match *self {
             Self::Locked => Self::Tentative { answered_before: after.unwrap_or_default() },

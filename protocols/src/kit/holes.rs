@@ -30,7 +30,7 @@ pub(crate) struct ResponseHoles {
     held: Option<(u64, Moment)>,
 }
 
-/// A hole of so many bytes.
+/// The length of a hole, its moment and what it is.
 pub(crate) type Released = (u64, Moment, Hole);
 
 impl ResponseHoles {

@@ -29,14 +29,14 @@ pub(crate) enum Quiet {
 
 impl Pace {
     /// A request passes.
-    pub(crate) fn asked(&mut self, at: u64) {
+    pub(crate) fn request(&mut self, at: u64) {
         if self.asked == 0 {
             self.asked = at;
         }
     }
 
     /// A response passes.
-    pub(crate) fn answered(&mut self, at: u64) {
+    pub(crate) fn response(&mut self, at: u64) {
         let asked = std::mem::take(&mut self.asked);
         if asked != 0 {
             self.answers += 1;
@@ -69,9 +69,9 @@ mod tests {
     fn pause(answers: u64, took: u64, passed: u64) -> Quiet {
         let mut pace = Pace::default();
         for number in 1..=answers {
-            pace.asked(number * 1_000 * MILLISECOND);
-            pace.asked(number * 1_000 * MILLISECOND + took / 2);
-            pace.answered(number * 1_000 * MILLISECOND + took);
+            pace.request(number * 1_000 * MILLISECOND);
+            pace.request(number * 1_000 * MILLISECOND + took / 2);
+            pace.response(number * 1_000 * MILLISECOND + took);
         }
         pace.quiet(1, 1 + passed)
     }

@@ -1,13 +1,13 @@
-//! Recognises PostgreSQL's protocol, at the start of a connection and in its middle.
+//! Recognizes PostgreSQL's protocol, at the start of a connection and in its middle.
 
 use crate::detect::{Looks, Sample};
 use crate::parser::Direction;
 
-/// Longer statements exist; longer first messages of a run that are not, are likelier.
+/// Longer statements exist, but a longer first message is more likely of another protocol.
 const LONGEST_MESSAGE: u32 = 64 << 20;
-/// So much text in a statement is no accident.
+/// This much text in a statement is no coincidence.
 const ENOUGH_TEXT: usize = 6;
-/// So many messages that fit each other are none either.
+/// Neither are this many consecutive messages.
 const ENOUGH_MESSAGES: usize = 2;
 
 pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
@@ -20,7 +20,7 @@ pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
     }
 }
 
-/// The only messages without a type: their length, then what they are.
+/// The only messages without a type: a length and a code.
 fn startup(first: &[u8]) -> Looks {
     const LONGEST_STARTUP: u32 = 10_000;
     let Some((length, rest)) = first.split_first_chunk() else {
@@ -38,7 +38,7 @@ fn startup(first: &[u8]) -> Looks {
         };
     };
     match (u32::from_be_bytes(*code), length) {
-        // Version 3.x, and then a parameter: Kafka has the same bytes for a request for metadata, and a number behind them.
+        // Version 3.x and a parameter. Kafka's metadata request has the same bytes, but a number after them.
         (0x0003_0000..=0x0003_ffff, 9..) => match rest.get(code.len()) {
             Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => Looks::Right,
             Some(_) => Looks::Wrong,
@@ -50,18 +50,18 @@ fn startup(first: &[u8]) -> Looks {
     }
 }
 
-/// What is seen of one message of a type, after its length: whether it fits.
+/// Whether the visible part of a message matches its type.
 type Fits = fn(kind: u8, length: u32, body: &[u8]) -> Fit;
 
 enum Fit {
     No,
-    /// As every message of a certain length would.
+    /// As well as any message of that length would.
     Yes,
-    /// So that nothing else would.
+    /// As only this type does.
     Surely,
 }
 
-/// Goes from message to message as far as the bytes go.
+/// Walks over the messages as far as the bytes go.
 fn messages(first: &[u8], fits: Fits) -> Looks {
     let mut rest = first;
     let mut fitting = 0;
@@ -84,7 +84,7 @@ fn messages(first: &[u8], fits: Fits) -> Looks {
     }
     match (fitting, rest) {
         (0, [kind]) if !kind.is_ascii_alphanumeric() => Looks::Wrong,
-        // The first byte of any plausible length.
+        // The first byte of every plausible length.
         (0, [_, high, ..]) if u32::from(*high) > LONGEST_MESSAGE >> 24 => Looks::Wrong,
         _ => Looks::RightSoFar,
     }
@@ -161,13 +161,13 @@ fn response_message(kind: u8, length: u32, body: &[u8]) -> Fit {
     }
 }
 
-/// A text that a NUL ends, and what is after it.
+/// A string up to its NUL, and the bytes after it.
 fn split_text(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(0, body)?;
     Some((&body[..end], &body[end + 1..]))
 }
 
-/// The whole of a statement with the NUL at its end, or its beginning.
+/// A statement with its NUL, or the beginning of one.
 fn statement(body: &[u8], whole: bool) -> Fit {
     match (body.strip_suffix(b"\0"), whole) {
         (Some(sql), true) => statement_text(sql),

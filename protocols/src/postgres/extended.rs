@@ -1,4 +1,4 @@
-//! The extended query protocol: which of its messages are one request, and which statement each of them means.
+//! The extended query protocol: groups its messages into requests and finds their statements.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::kit::in_order::Entry;
 use crate::parser::Moment;
 use crate::sql::{Dialect, Normalized};
 
-/// What the last `Parse` of the unnamed statement was made into.
+/// The last `Parse` of the unnamed statement, normalized.
 #[derive(Debug)]
 pub(super) struct Unnamed {
     body: Box<[u8]>,
@@ -18,18 +18,18 @@ pub(super) struct Unnamed {
     statement: Arc<Normalized>,
 }
 
-/// Requests beyond [`LIMIT`](crate::kit::in_order::Open::LIMIT): a group of the extended protocol that isn't kept.
+/// A group that finds no room, beyond [`LIMIT`](crate::kit::in_order::Open::LIMIT).
 #[derive(Debug, Default)]
 pub(super) struct Overflow {
     pub(super) group: Option<Group>,
-    /// It had an `Execute`, and its `Sync` is to come: until then nothing is kept, for the answers can't be told apart.
+    /// Its `Sync` is still to come. Until then no request is kept, because its answers could not be distinguished.
     pub(super) unsynced: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group {
     start: Moment,
-    /// Whether it prepares or describes a statement, so that it counts without an `Execute` too.
+    /// It prepares or describes a statement, so it is a request even without an `Execute`.
     counts: bool,
 }
 
@@ -39,7 +39,7 @@ impl Session {
             self.open_parse(message.start, message.end, found);
         }
         let Some((name, sql)) = split_string(message.body) else {
-            // Only the unnamed statement can be replaced by another.
+            // Only the unnamed statement can be replaced.
             self.statements.remove(b"");
             return;
         };
@@ -52,7 +52,7 @@ impl Session {
         }
     }
 
-    /// Each `Parse` begins a group, if the one in progress has had its own.
+    /// Begins a group with each `Parse`, unless the current group has none.
     pub(super) fn open_parse(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
         let has_its_own = self.building().is_some_and(|open| open.statement.is_some())
             || self.overflow.group.is_some_and(|group| group.counts);
@@ -107,14 +107,14 @@ impl Session {
         if let Some(open) = self.building() {
             open.statement = statement;
             if let Some(extended) = open.as_extended_mut() {
-                // What was due before it comes before its own answer.
+                // Its own answer comes after those to the messages before.
                 *extended = Extended { stage: Stage::Executed, due: 0, limit, ..*extended };
             }
         }
         self.begin(found);
     }
 
-    /// What was sent is to be answered now: a group that waits for that is a request of its own.
+    /// Ends the group, because the server answers it now.
     pub(super) fn flush(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         if let Some(open) = self.requests.back_mut()
             && matches!(open.request, Request::Extended(Extended { synced: false, .. }))
@@ -127,7 +127,7 @@ impl Session {
     pub(super) fn sync(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         self.end_group(found);
         let overflows = std::mem::take(&mut self.overflow).unsynced;
-        // A group with nothing to tell of: its answers come with those of the one before.
+        // The group is no request. Its answers come with those of the one before.
         if self.building().is_some() {
             self.drop_back();
         }
@@ -143,12 +143,12 @@ impl Session {
         }
     }
 
-    /// The group in progress, if there is one.
+    /// The current group.
     pub(super) fn building(&mut self) -> Option<&mut Open> {
         self.requests.back_mut().filter(|open| open.is(Stage::Building))
     }
 
-    /// Adds a message to the group in progress, or begins one with it; `false` if the group isn't kept.
+    /// Adds a message to the current group, or begins one. `false` if the group is not kept.
     fn extend_group(&mut self, start: Moment, end: Moment, counts: bool, found: &mut Vec<Finding>) -> bool {
         if self.building().is_none() {
             if self.is_full() {
@@ -168,7 +168,7 @@ impl Session {
         true
     }
 
-    /// No `Execute` will follow in the group in progress: if it is of a statement, it was to prepare it.
+    /// Ends the current group without an `Execute`. It prepares its statement, if it has one.
     pub(super) fn end_group(&mut self, found: &mut Vec<Finding>) {
         if let Some(open) = self.building()
             && open.begun
@@ -185,14 +185,14 @@ impl Session {
         }
     }
 
-    /// Takes back a group that was not announced.
+    /// Drops a group that was not announced.
     pub(super) fn drop_back(&mut self) {
         if let Some(Entry::Open(open)) = self.requests.pop_back() {
             self.held_bytes -= open.held_bytes;
         }
     }
 
-    /// The same for the unnamed statement, which many clients parse anew for each execution.
+    /// Normalizes the unnamed statement. Many clients parse the same one for each execution.
     fn normalize_unnamed(&mut self, body: &[u8]) -> Arc<Normalized> {
         if let Some(last) = &self.last_unnamed
             && *last.body == *body

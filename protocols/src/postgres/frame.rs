@@ -1,16 +1,15 @@
-//! Cuts the bytes of one direction into messages, whatever pieces they come in.
+//! Cuts the bytes of one direction into messages.
 //!
-//! A message that lies whole in one piece is lent from there; else the part of it that matters is put together in a
-//! buffer that is used again and again. Bodies are stepped over by their length, through holes too. Only a hole that
-//! swallows a header loses the thread.
+//! A message that is complete in one piece is borrowed. Otherwise the part that matters is assembled in a reused buffer.
+//! Bodies are stepped over by their length, also through holes. Only a hole over a header loses the framing.
 
 use super::message::{ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, packet};
 use crate::parser::Moment;
 
-/// So much of the buffer stays for the next message.
+/// The buffer keeps this capacity for the next message.
 const MAX_IDLE_BYTES: usize = 512;
 
-/// What is left of the bytes handed in.
+/// The bytes that are not consumed.
 #[derive(Debug)]
 pub(super) struct Piece<'p> {
     pub(super) bytes: &'p [u8],
@@ -30,25 +29,25 @@ impl<'p> Piece<'p> {
 pub(super) struct Framer {
     side: Side,
     state: State,
-    /// The header in progress.
+    /// The header that is not complete.
     header: [u8; HEADER_LENGTH],
     filled: usize,
-    /// The body in progress, if it came in several pieces.
+    /// The beginning of a body that comes in several pieces.
     kept: Vec<u8>,
-    /// The first byte of the message in progress.
+    /// The first byte of the current message.
     start: Moment,
     run: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Before the session: a length and no type byte.
+    /// Before the session: a length without a type byte.
     Packet,
     /// The byte that answers a request for encryption.
     Answer,
     Header,
     Body(Body),
-    /// A header was not captured: nothing is known until a message is recognised.
+    /// A header was not captured. The framing is unknown until a message is recognized.
     Lost,
 }
 
@@ -56,26 +55,26 @@ enum State {
 struct Body {
     kind: u8,
     left: u64,
-    /// How many bytes of it are kept, at most.
+    /// How many of its bytes are kept.
     keep: usize,
-    /// Whether no byte of it has passed yet.
+    /// No byte of it has passed.
     fresh: bool,
 }
 
-/// What became of a hole.
+/// Where a hole lies.
 #[derive(Debug)]
 pub(super) enum Hole<'a> {
-    /// It lies in the body of a message.
+    /// In the body of a message.
     Within,
-    /// It lies in the body of a message, and ends with it.
+    /// In the body of this message, and ends with it.
     Ends(Message<'a>),
-    /// It swallowed a header, and before that the end of this message.
+    /// Over the end of this message and a header.
     Loses(Option<Message<'a>>),
-    /// The thread had been lost before.
+    /// The framing had been lost before.
     Lost,
 }
 
-/// A message of which not all has passed yet.
+/// A message that has not ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Partial {
     pub(super) kind: u8,
@@ -92,7 +91,7 @@ impl Framer {
         self.state = State::Packet;
     }
 
-    /// Whether what passes next belongs to a packet.
+    /// Whether the next bytes belong to a packet.
     pub(super) fn expects_packet(&self) -> bool {
         matches!(self.state, State::Packet | State::Body(Body { kind: PACKET, .. }))
     }
@@ -115,12 +114,12 @@ impl Framer {
         self.state == State::Lost
     }
 
-    /// Whether a piece of this run is the first of it.
+    /// Whether a piece is the first of its run.
     pub(super) fn enters(&mut self, run: u32) -> bool {
         self.run.replace(run) != Some(run)
     }
 
-    /// The message in progress, once its header is known.
+    /// The current message, once its header is complete.
     pub(super) fn partial(&self) -> Option<Partial> {
         match self.state {
             State::Body(Body { kind, .. }) => Some(Partial { kind, start: self.start }),
@@ -128,7 +127,7 @@ impl Framer {
         }
     }
 
-    /// The next message that ends in the piece; `None` when the piece is used up. `Err` names what is no message.
+    /// The next message that ends in the piece. `None` if the piece is consumed. `Err` says why the bytes are no message.
     pub(super) fn next<'a, 'p: 'a>(&'a mut self, piece: &mut Piece<'p>) -> Result<Option<Message<'a>>, &'static str> {
         match self.state {
             State::Lost => {
@@ -152,8 +151,8 @@ impl Framer {
         Ok(self.read_body(piece))
     }
 
-    /// The next message, if it lies whole in the piece. All rows of a result that do so are one message: nothing is
-    /// known of a row but its end.
+    /// The next message, if it is complete in the piece. Consecutive rows of a result are returned as one message, because
+    /// only their end matters.
     fn whole<'p>(&self, piece: &mut Piece<'p>) -> Result<Option<Message<'p>>, &'static str> {
         let bytes = piece.bytes;
         let Some(&header) = bytes.first_chunk() else { return Ok(None) };
@@ -185,16 +184,16 @@ impl Framer {
         }
         self.expect_message();
         if body == b"E" {
-            // Not an answer but an ErrorResponse, whose first byte this was.
+            // It is the first byte of an ErrorResponse.
             (self.start, self.header[0], self.filled) = (start, body[0], 1);
         }
         Some(Message { kind: ANSWER, body, start, end: piece.at })
     }
 
-    /// Whether the header is complete: the state is that of its body then.
+    /// Adds to the header. Returns whether it is complete. Then the state is that of the body.
     fn read_header(&mut self, piece: &mut Piece<'_>) -> Result<bool, &'static str> {
         let is_packet = self.state == State::Packet;
-        // A packet's header is a message's without the type byte.
+        // The header of a packet has no type byte.
         let offset = if is_packet { HEADER_LENGTH - PACKET_HEADER_LENGTH } else { 0 };
         if self.filled == 0 {
             self.start = piece.at;
@@ -246,7 +245,7 @@ impl Framer {
         if missing < body.left {
             body.left -= missing;
             body.fresh = false;
-            // What follows the hole doesn't continue what precedes it.
+            // Bytes after a hole do not continue the ones before.
             body.keep = self.kept.len();
             self.state = State::Body(body);
             return Hole::Within;

@@ -1,29 +1,29 @@
-//! The messages of protocol version 3, as far as an exchange needs them (PostgreSQL documentation, chapter
-//! "Frontend/Backend Protocol", section "Message Formats").
+//! The messages of protocol version 3 (PostgreSQL documentation, "Frontend/Backend Protocol", "Message Formats"), as far
+//! as exchanges need them.
 
 use std::ops::RangeInclusive;
 
 use crate::parser::Moment;
 
-/// One message, or as much of it as was kept.
+/// One message.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     pub(super) kind: u8,
-    /// The beginning of the body, to what [`Side::body`] says of its kind, or to where bytes were not captured.
+    /// The beginning of the body. It ends at the limit of its kind ([`Side::body`]) or at a hole.
     pub(super) body: &'a [u8],
-    /// The moments of its first byte, and of its last with the position just past it.
+    /// The first byte, and the position just past the last.
     pub(super) start: Moment,
     pub(super) end: Moment,
 }
 
-/// Who sends: the kinds of messages differ.
+/// The sender. Each has its own kinds of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Frontend,
     Backend,
 }
 
-/// What has no type byte: the packets before a session, and the one byte that answers a request for encryption.
+/// Kinds for messages without a type byte: packets before a session, and the answer to a request for encryption.
 pub(super) const PACKET: u8 = 0;
 pub(super) const ANSWER: u8 = 1;
 
@@ -38,7 +38,7 @@ pub(super) mod frontend {
     pub(in super::super) const FLUSH: u8 = b'H';
     pub(in super::super) const FUNCTION_CALL: u8 = b'F';
     pub(in super::super) const PARSE: u8 = b'P';
-    /// `PasswordMessage`, `SASLInitialResponse`, `SASLResponse`, `GSSResponse`: never kept.
+    /// `PasswordMessage`, `SASLInitialResponse`, `SASLResponse`, `GSSResponse`. Their bodies are never kept.
     pub(in super::super) const PASSWORD: u8 = b'p';
     pub(in super::super) const QUERY: u8 = b'Q';
     pub(in super::super) const SYNC: u8 = b'S';
@@ -72,22 +72,22 @@ pub(super) mod backend {
     pub(in super::super) const ROW_DESCRIPTION: u8 = b'T';
 }
 
-/// Longest SQL that is kept, in bytes; the rest is stepped over and the text marked as truncated.
+/// How many bytes of SQL are kept. The text of a longer one is marked as truncated.
 pub(super) const MAX_SQL: usize = 8 * 1024;
-/// Longest name of a statement or portal that is remembered, in bytes (the server cuts names to 63).
+/// How many bytes of a statement's or portal's name are kept. The server cuts names to 63.
 pub(super) const MAX_NAME: usize = 256;
 /// Command tags are shorter (`CREATE TEXT SEARCH CONFIGURATION`).
 const MAX_TAG: usize = 64;
-/// Severity, untranslated severity and SQLSTATE come first in an error.
+/// An error begins with the severity, the untranslated severity and the SQLSTATE.
 const MAX_ERROR: usize = 128;
 /// The name and value of `standard_conforming_strings`.
 const MAX_PARAMETER: usize = 64;
-/// The start-up parameters that matter; the rest (`application_name`, `options`) is stepped over.
+/// The start-up parameters that matter. Others (`application_name`, `options`) are skipped.
 const MAX_PARAMETERS: usize = 1024;
 
-/// Longest body of any message: the server's own limit (`MaxAllocSize`).
+/// The server's limit of any message (`MaxAllocSize`).
 const MAX_BODY: u32 = 0x3fff_ffff;
-/// Body of a packet: a code at least, and no longer than the server's `MAX_STARTUP_PACKET_LENGTH`.
+/// The body of a packet has at least a code, and at most the server's `MAX_STARTUP_PACKET_LENGTH`.
 const PACKET_BODY: RangeInclusive<u32> = 4..=10_000;
 
 const PROTOCOL_MAJOR: u32 = 3;
@@ -98,12 +98,12 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 pub(super) const HEADER_LENGTH: usize = 5;
 pub(super) const PACKET_HEADER_LENGTH: usize = 4;
 
-/// The end of every response: how the transaction stands (`I`dle, `T`ransaction, failed: `E`).
+/// `ReadyForQuery` has the transaction's state: `I`dle, `T`ransaction or failed (`E`).
 pub(super) const READY_FOR_QUERY_LENGTH: usize = 6;
 
 impl Side {
-    /// Length of the body of the message with this header, and how many bytes of it are kept. `Err` names what is wrong
-    /// if there is no such message.
+    /// The length of the body after this header, and how many of its bytes are kept. `Err` says why there is no such
+    /// message.
     pub(super) fn body(self, header: [u8; HEADER_LENGTH]) -> Result<(u32, usize), &'static str> {
         let length = body_length(header).ok_or(TOO_SHORT)?;
         let shape = match self {
@@ -116,7 +116,7 @@ impl Side {
         }
     }
 
-    /// The kind of which there are many, one after the other.
+    /// The kind that comes many times in a row.
     pub(super) fn row(self) -> u8 {
         match self {
             Self::Frontend => frontend::COPY_DATA,
@@ -124,7 +124,7 @@ impl Side {
         }
     }
 
-    /// Whether these bytes, as far as they go, are messages from the first byte on. Too few to tell are not.
+    /// Whether these bytes are messages from the first byte on. `false` if there are too few.
     pub(super) fn is_spoken_in(self, mut bytes: &[u8]) -> bool {
         if bytes.len() < HEADER_LENGTH {
             return false;
@@ -139,7 +139,7 @@ impl Side {
 
 const TOO_SHORT: &str = "a message shorter than its length";
 
-/// How long the body of a message may be, and how much of it is kept.
+/// How long the body of a kind may be, and how much of it is kept.
 struct Shape {
     shortest: u32,
     longest: u32,
@@ -199,21 +199,21 @@ fn backend_message(kind: u8) -> Option<Shape> {
     })
 }
 
-/// Length of the body, from a length that counts itself.
+/// The length of the body, from a length that includes itself.
 fn body_length([_, length @ ..]: [u8; HEADER_LENGTH]) -> Option<u32> {
     u32::from_be_bytes(length).checked_sub(4)
 }
 
-/// The same of a packet, from a header whose type byte means nothing.
+/// The same for a packet, whose header has no type byte.
 pub(super) fn packet(header: [u8; HEADER_LENGTH]) -> Result<(u32, usize), &'static str> {
     let length = body_length(header).ok_or(TOO_SHORT)?;
     if PACKET_BODY.contains(&length) { Ok((length, MAX_PARAMETERS)) } else { Err("no start-up packet") }
 }
 
-/// What begins a connection.
+/// The messages that begin a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Packet<'a> {
-    /// With the database it asks for.
+    /// `StartupMessage`, with its database.
     Startup {
         database: &'a [u8],
     },
@@ -241,7 +241,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The database of the start-up parameters; the user's name is its default. Empty where too little was kept to tell.
+/// The database of the start-up parameters. Its default is the user's name. Empty if too few parameters were kept.
 fn database(mut parameters: &[u8]) -> &[u8] {
     let mut user: &[u8] = b"";
     while let Some((name, rest)) = split_string(parameters) {
@@ -259,7 +259,7 @@ fn database(mut parameters: &[u8]) -> &[u8] {
     b""
 }
 
-/// The string at the beginning, without its NUL, and what follows; `None` if it has no end.
+/// The string at the beginning without its NUL, and the bytes after it. `None` without a NUL.
 pub(super) fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
@@ -278,8 +278,7 @@ pub(super) fn sqlstate(mut fields: &[u8]) -> Option<&str> {
     None
 }
 
-/// What a `CommandComplete` says was done, and to how many rows: `INSERT 0 5`, `SELECT 5`, `CREATE TABLE`. `None` where
-/// not all of it was captured.
+/// The command of a `CommandComplete` and its rows: `INSERT 0 5`, `SELECT 5`, `CREATE TABLE`. `None` if it is incomplete.
 pub(super) fn command_tag(body: &[u8]) -> Option<(&str, Option<u64>)> {
     let tag = split_string(body).and_then(|(tag, _)| std::str::from_utf8(tag).ok())?;
     let operation = tag.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ');
@@ -287,19 +286,19 @@ pub(super) fn command_tag(body: &[u8]) -> Option<(&str, Option<u64>)> {
     Some((operation, rows))
 }
 
-/// What can be told from the last bytes before a `ReadyForQuery` of a response whose middle is missing.
+/// The outcome of a response whose middle is missing, from the last bytes before its `ReadyForQuery`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// An `ErrorResponse` (its last field, and its list of fields, end in NUL).
+    /// An `ErrorResponse`: its last field and its list of fields end with NUL.
     Failed,
     Rows(u64),
     Unknown,
-    /// Too little is left to tell a failure from a success.
+    /// Too few bytes to distinguish failure from success.
     Hidden,
 }
 
 pub(super) fn outcome(before_ready: &[u8]) -> Outcome {
-    /// The tags that count rows.
+    /// The command tags with a row count.
     const COUNTED: [&[u8]; 8] =
         [b"SELECT ", b"INSERT 0 ", b"UPDATE ", b"DELETE ", b"MERGE ", b"FETCH ", b"MOVE ", b"COPY "];
     let tag = match before_ready {
@@ -310,12 +309,12 @@ pub(super) fn outcome(before_ready: &[u8]) -> Outcome {
     };
     let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (words, rows) = tag.split_at(tag.len() - digits);
-    // As much of the words as is there must be the end of a tag, and more than the space before the number.
+    // The words must be the end of such a tag, and more than the space before the number.
     let counts = words.len() > 1
         && COUNTED.iter().any(|counted| match words.len().checked_sub(counted.len()) {
             None => counted.ends_with(words),
             Some(0) => *counted == words,
-            // The length in front of the tag ends in its own size.
+            // The length before the tag must match.
             Some(_) => words.ends_with(counted),
         });
     let rows = std::str::from_utf8(rows).ok().and_then(|rows| rows.parse().ok());

@@ -1,22 +1,28 @@
 //! The PostgreSQL frontend/backend protocol, version 3.
 //!
-//! What is an exchange:
-//! - a simple `Query`, whatever number of statements it has, from its first byte to the end of `ReadyForQuery`;
-//! - an `Execute`, from the first byte of what came before it since the last `Execute`, `Flush` or `Sync` (its `Parse`,
-//!   its `Bind`), to the end of its own answer (`CommandComplete`, `EmptyQueryResponse`, `PortalSuspended` or
-//!   `ErrorResponse`), or of `ReadyForQuery` where a `Sync` followed it;
-//! - a `Parse` or the `Describe` of a statement that no `Execute` followed: `PREPARE`;
-//! - a `FunctionCall`;
-//! - a connection that was refused: `CONNECT`, announced only then. One that succeeds is not told.
+//! ```text
+//!   bytes and holes ──► Framer (frontend) ──► messages ──► Session::request  ──┐
+//!                                                                              ├─► open requests ──► exchanges
+//!   bytes and holes ──► Framer (backend)  ──► messages ──► Session::response ──┘
+//! ```
 //!
-//! After an error the server skips everything up to the next `Sync`. What it skipped is told as such, answered by the
-//! `ReadyForQuery`. Copied data belongs to the statement that copies.
+//! These are exchanges:
+//! - A simple `Query` with any number of statements, from its first byte to the end of `ReadyForQuery`.
+//! - An `Execute`. It begins with the first message since the last `Execute`, `Flush` or `Sync`: its `Parse` or its
+//!   `Bind`. It ends with its own answer (`CommandComplete`, `EmptyQueryResponse`, `PortalSuspended`, `ErrorResponse`),
+//!   or with `ReadyForQuery` if a `Sync` follows it.
+//! - A `Parse`, or the `Describe` of a statement, without an `Execute`: `PREPARE`.
+//! - A `FunctionCall`.
+//! - A refused connection: `CONNECT`. It is announced when it is refused. One that succeeds is not reported.
 //!
-//! Memory is bounded to about 3 MiB: of a message at most 8.5 KiB are kept, of a connection 4096 open requests with 512
-//! KiB of SQL, and 1024 names of prepared statements and of portals each, again with 512 KiB of SQL.
+//! After an error the server skips all messages up to the next `Sync`. A skipped request is reported as skipped, and
+//! answered by the `ReadyForQuery`. Copied data belongs to the statement that copies.
 //!
-//! A response whose middle was not captured is recovered at its `ReadyForQuery`, which ends an operation and so is among
-//! its last bytes.
+//! If the middle of a response was not captured, parsing resumes at its `ReadyForQuery`. That ends an operation, so it is
+//! among the last bytes, which are always captured.
+//!
+//! Memory is bounded to about 3 MiB: 8.5 KiB of a message, 4096 open requests with 512 KiB of SQL, 1024 names of prepared
+//! statements and 1024 of portals, each with 512 KiB of SQL.
 
 mod detect;
 mod extended;
@@ -27,6 +33,7 @@ mod recovery;
 mod response;
 mod session;
 mod statements;
+mod tail;
 
 use crate::exchange::{End, Finding, LossReason};
 use crate::kit::holes::{self, Released, ResponseHoles};
@@ -35,8 +42,9 @@ use crate::registry::{Capture, Spec, Transport};
 use frame::{Framer, Hole, Piece};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
 use session::Session;
+use tail::Tail;
 
-/// PostgreSQL, and what speaks its protocol.
+/// PostgreSQL, and other databases with its protocol.
 pub static SPEC: Spec = Spec {
     name: "postgres",
     title: "PostgreSQL",
@@ -48,22 +56,22 @@ pub static SPEC: Spec = Spec {
     proves_roles: false,
 };
 
-/// Stands for the code of an error that was not captured, while a request is open.
+/// The code of an open request's error, if the real code was not captured.
 const UNKNOWN_ERROR: &str = "?";
 
 /// The parser of one connection to PostgreSQL.
 ///
-/// It gives up ([`Unparsable`]) on a message of a kind or a length that the protocol does not have. Encryption ends what can
-/// be seen: it is told as [`Finding::SwitchedProtocol`].
+/// It is [`Unparsable`] if a message has a kind or a length that the protocol does not have. Encryption is reported as
+/// [`Finding::SwitchedProtocol`].
 #[derive(Debug)]
 pub struct Postgres {
     frontend: Framer,
     backend: Framer,
     session: Session,
-    /// The last bytes of the responses, while the thread is lost.
+    /// The last bytes of the responses, while their framing is lost.
     tail: Tail,
-    /// The last of the responses that passed is a hole in an operation whose event was lost: its run is not its own.
-    after_lost_event: bool,
+    /// The responses end with a hole that was not recorded, so the next bytes may be in the middle of a message.
+    follows_unrecorded: bool,
     holes: ResponseHoles,
     state: State,
 }
@@ -71,22 +79,13 @@ pub struct Postgres {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Following,
-    /// Encrypted from here on, or a `CancelRequest`, which nothing answers: there is nothing more to see.
+    /// Encryption, or a `CancelRequest`, which has no response. Everything else is ignored.
     Silent,
     Broken(Unparsable),
 }
 
-/// The last bytes that were captured without a hole between them.
-#[derive(Debug, Default)]
-struct Tail {
-    bytes: Vec<u8>,
-}
-
-/// What the kernel captures of the end of an operation.
-const TAIL_LENGTH: usize = 16;
-
 impl Postgres {
-    /// `from_start`: the first byte fed will be the connection's first.
+    /// `from_start`: the first byte is the first of the connection.
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         let (mut frontend, mut backend) = (Framer::new(Side::Frontend), Framer::new(Side::Backend));
@@ -102,13 +101,13 @@ impl Postgres {
             backend,
             session,
             tail: Tail::default(),
-            after_lost_event: false,
+            follows_unrecorded: false,
             holes: ResponseHoles::default(),
             state: State::Following,
         }
     }
 
-    /// How many prepared statements and portals were forgotten because there were too many of them.
+    /// How many prepared statements and portals were dropped because there were too many.
     #[must_use]
     pub fn forgotten_names(&self) -> u64 {
         self.session.statements.forgotten() + self.session.portals.forgotten()
@@ -152,11 +151,11 @@ impl Postgres {
         if self.session.requests.is_overtaken(piece.at.run) {
             self.session.observe_overtaking(piece.at.run, found);
         }
-        let follows_lost_event = std::mem::take(&mut self.after_lost_event);
+        let follows_unrecorded = std::mem::take(&mut self.follows_unrecorded);
         if self.backend.enters(piece.at.run) {
             self.session.requests.response_run(piece.at);
             if self.backend.is_lost()
-                && self.session.match_run(piece.at, follows_lost_event, found)
+                && self.session.match_run(piece.at, follows_unrecorded, found)
                 && Side::Backend.is_spoken_in(piece.bytes)
             {
                 self.follow_responses();
@@ -187,7 +186,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// The thread of the requests was lost; this is the first piece of a run.
+    /// Resumes the framing of the requests if the first bytes of a run look like a message.
     fn find_request(&mut self, bytes: &[u8]) {
         if Packet::begins(bytes) {
             self.frontend.expect_packet();
@@ -196,7 +195,7 @@ impl Postgres {
         }
     }
 
-    /// The thread of the responses was lost: it may be taken up after a `ReadyForQuery` that ends the piece.
+    /// Resumes the framing of the responses after a `ReadyForQuery` that ends the piece.
     fn find_ready(&mut self, piece: Piece<'_>, found: &mut Vec<Finding>) {
         let end = piece.at.advanced(piece.bytes.len() as u64);
         self.session.unknown_response(piece.at, end, found);
@@ -223,7 +222,7 @@ impl Postgres {
             self.session.request_run(at, self.backend.is_lost(), found);
         }
         if self.frontend.expects_packet() {
-            // What it asked for is not known, nor in what form that will be answered.
+            // The packet decides the form of the answer.
             self.frontend.lose();
             self.backend.lose();
             self.session.lose_requests(end);
@@ -248,9 +247,9 @@ impl Postgres {
 
     fn missing_responses(&mut self, missing: u64, at: Moment, hole: holes::Hole, found: &mut Vec<Finding>) {
         let end = at.advanced(missing);
-        // A hole in a run that is over is shown only now as well.
+        // A hole in an earlier run was not recorded either.
         let is_unrecorded = hole == holes::Hole::Unrecorded || self.session.requests.is_overtaken(at.run);
-        self.after_lost_event = is_unrecorded;
+        self.follows_unrecorded = is_unrecorded;
         if self.backend.enters(at.run) {
             self.session.requests.response_run(at);
             if self.backend.is_lost() {
@@ -264,7 +263,7 @@ impl Postgres {
                     self.session.partial_response(partial, end, found);
                 }
             }
-            // When the answer ended is unknown, if it ended with this.
+            // If this message ends the answer, the end's time is unknown.
             Hole::Ends(message) if is_unrecorded && !matches!(message.kind, backend::DATA_ROW | backend::COPY_DATA) => {
                 self.backend.lose();
                 self.session.unknown_response(at, end, found);
@@ -280,7 +279,7 @@ impl Postgres {
         }
     }
 
-    /// A hole in the responses was held back, and it is known now what it is.
+    /// Processes a hole in the responses that was held back.
     #[inline]
     fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         let Some((missing, at, hole)) = released else { return Ok(()) };
@@ -290,7 +289,7 @@ impl Postgres {
         })
     }
 
-    /// No more comes: a hole that is held back was not recorded.
+    /// Processes a hole that was held back until the end.
     fn release_last(&mut self, found: &mut Vec<Finding>) {
         let released = self.holes.end();
         // If it cannot be followed, `state` says so from now on.
@@ -305,7 +304,7 @@ impl Postgres {
         }
     }
 
-    /// How an open request ends that will not be answered.
+    /// How a request without an answer ends.
     fn ending(&self, why: Close, at: Moment) -> Result<End, LossReason> {
         match self.state {
             State::Broken(_) => Err(LossReason::Unparsable),
@@ -365,7 +364,7 @@ impl Parser for Postgres {
     }
 
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        // A client may stop sending and still read its answers.
+        // A client may stop sending and still read answers.
         if direction == Direction::ToClient {
             self.release_last(found);
             self.session.close(self.ending(Close::Normal, at), found);
@@ -383,28 +382,6 @@ impl Parser for Postgres {
 
     fn open(&self) -> usize {
         self.session.account.open()
-    }
-}
-
-impl Tail {
-    fn push(&mut self, bytes: &[u8]) {
-        let last = &bytes[bytes.len().saturating_sub(TAIL_LENGTH)..];
-        let excess = (self.bytes.len() + last.len()).saturating_sub(TAIL_LENGTH);
-        self.bytes.drain(..excess);
-        self.bytes.extend_from_slice(last);
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-    }
-
-    /// If a `ReadyForQuery` is last: what precedes it, and its body.
-    fn ready(&self) -> Option<(&[u8], &[u8])> {
-        let (before, ready) = self.bytes.split_at_checked(self.bytes.len().checked_sub(READY_FOR_QUERY_LENGTH)?)?;
-        match ready {
-            [backend::READY_FOR_QUERY, 0, 0, 0, 5, b'I' | b'T' | b'E'] => Some((before, &ready[5..])),
-            _ => None,
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One request on its way, from its first byte to the exchange it becomes.
+//! An open request, from its first byte to the exchange that it becomes.
 
 use std::sync::Arc;
 
@@ -16,30 +16,30 @@ use crate::sql::{MAX_SUMMARY, Normalized};
 pub(super) struct Open {
     pub(super) request: Request,
     pub(super) start: Moment,
-    /// Just past the last byte of the request that was seen.
+    /// Just past the last byte seen of the request.
     pub(super) request_end: Moment,
     pub(super) response: Option<(Moment, Moment)>,
-    /// Whether it was announced: what was not is dropped without a word.
+    /// It was announced. A request that was not is dropped without a finding.
     pub(super) begun: bool,
     /// It is reported already. It is kept because its responses are still to come.
     pub(super) is_reported: bool,
-    /// `None` where it was prepared before Onlooker came, or was forgotten.
+    /// `None` if it was prepared before Onlooker came, or was dropped.
     pub(super) statement: Option<Arc<Normalized>>,
-    /// What the statement holds, if it came with this request.
+    /// The memory of the statement, if it came with this request.
     pub(super) held_bytes: usize,
-    /// A name that its `Parse` gave, not to be believed if it fails.
+    /// The name that its `Parse` gives, valid only if that succeeds.
     pub(super) prepares: Option<Box<Proposed>>,
     pub(super) answer: Answer,
     pub(super) skipped: bool,
     pub(super) rows: Option<u64>,
-    /// The rows of one of its statements were not captured, and so all of them are not known.
+    /// The row count of a statement was not captured, so the sum is unknown.
     pub(super) rows_hidden: bool,
     pub(super) error_code: CompactString,
-    /// From the command tag, for a statement that is not known.
+    /// The command tag, for an unknown statement.
     pub(super) tag: CompactString,
 }
 
-/// How much was seen of the answer that is a request's own.
+/// How much of a request's own answer was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Awaited,
@@ -49,14 +49,14 @@ pub(super) enum Answer {
     Whole,
 }
 
-/// What kind of request, with what is only valid in it.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// The `StartupMessage`, and all of the authentication.
+    /// The `StartupMessage` and the authentication.
     Startup,
-    /// A simple `Query`; `ReadyForQuery` ends it.
+    /// A simple `Query`. `ReadyForQuery` ends it.
     Query,
-    /// A `FunctionCall`; `ReadyForQuery` ends it.
+    /// A `FunctionCall`. `ReadyForQuery` ends it.
     Function,
     Extended(Extended),
 }
@@ -65,22 +65,22 @@ pub(super) enum Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extended {
     pub(super) stage: Stage,
-    /// Whether it is the last before a `Sync`, so that `ReadyForQuery` ends it.
+    /// It is the last before a `Sync`, so `ReadyForQuery` ends it.
     pub(super) synced: bool,
-    /// Answers that are due to its messages before the `Execute`.
+    /// How many answers its messages before the `Execute` wait for.
     pub(super) due: u32,
-    /// Row limit of the `Execute`: what a suspended portal has returned.
+    /// The row limit of the `Execute`. A suspended portal returned as many.
     pub(super) limit: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// More may come.
+    /// More messages may belong to it.
     Building,
-    /// It ended without an `Execute`: a statement was prepared or described.
+    /// It has no `Execute`. A statement was prepared or described.
     Prepared,
     Executed,
-    /// Its end was not captured; an `Execute` was likely in it.
+    /// Its end was not captured, and likely has an `Execute`.
     Supposed,
 }
 
@@ -211,7 +211,7 @@ fn named(operation: &str) -> (CompactString, CompactString) {
 fn prepare(summary: &str) -> CompactString {
     let whole = format_compact!("PREPARE {summary}");
     match whole.as_bytes().get(..=MAX_SUMMARY) {
-        // One word too many, by one space at least: it was no longer than the limit without the first.
+        // The summary fits without the first word, so a space follows within the limit.
         Some(cut) => whole[..memchr::memrchr(b' ', cut).unwrap_or(0)].into(),
         None => whole.trim_end().into(),
     }

@@ -13,11 +13,11 @@ impl Session {
     /// Responses passed whose messages are unknown. They are part of the answer to the first open request, and may be
     /// all of the answers to all open requests.
     pub(super) fn unknown_response(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
-        self.requests.hear();
+        self.requests.note_response();
         if self.requests.client() == Client::Overtakes {
             self.abandon(start.run, found);
         }
-        self.requests.miss();
+        self.requests.miss_response();
         if let Some(open) = self.requests.front_mut()
             && (open.response.is_some() || start.run > open.request_end.run)
         {
@@ -25,9 +25,9 @@ impl Session {
         }
     }
 
-    /// The framing was lost, and a new run of responses begins at `at`. Whether its first bytes are the beginning of a
-    /// response. `follows_lost_event`: bytes of unknown time were missed directly before.
-    pub(super) fn match_run(&mut self, at: Moment, follows_lost_event: bool, found: &mut Vec<Finding>) -> bool {
+    /// The framing is lost, and a run of responses begins at `at`. Returns whether its first bytes begin a response.
+    /// `follows_unrecorded`: bytes directly before were not recorded.
+    pub(super) fn match_run(&mut self, at: Moment, follows_unrecorded: bool, found: &mut Vec<Finding>) -> bool {
         let is_startup = self.requests.back_mut().is_some_and(|open| open.request == Request::Startup);
         let continues = self.copying || is_startup;
         let before = self.requests.len();
@@ -38,16 +38,16 @@ impl Session {
             self.skipping = false;
         }
         match matched {
-            // With nothing older open, the lost event held the beginning of this response.
-            Matched::Front { older, .. } => !follows_lost_event || older,
-            Matched::Unseen => !follows_lost_event || !self.requests.is_empty(),
+            // If nothing older is open, the bytes before are the beginning of this response.
+            Matched::Front { older, .. } => !follows_unrecorded || older,
+            Matched::Unseen => !follows_unrecorded || !self.requests.is_empty(),
             Matched::Unknown => true,
         }
     }
 
-    /// The framing was lost, and is found again at a `ReadyForQuery`. `before` are the last bytes before it.
+    /// The framing was lost, and `ready` ends the lost part. `before` are the last bytes before it.
     pub(super) fn found_ready(&mut self, before: &[u8], ready: &Message<'_>, found: &mut Vec<Finding>) {
-        self.pass_unseen(ready.start.run, found);
+        self.settle_unseen(ready.start.run, found);
         self.requests.infer_unseen(ready.start.run);
         if self.requests.entry(0).is_some_and(Entry::is_unseen) {
             self.ready(ready, found);
@@ -63,7 +63,7 @@ impl Session {
                 }
             }
             Ready::None => self.ready(ready, found),
-            // It may belong to any of them, so which responses are over is unknown.
+            // It may belong to any of them, so it is unknown which responses are over.
             Ready::Several(last) => {
                 self.skipping = false;
                 let (requests, mut lost) = self.losing(found);
@@ -81,7 +81,7 @@ impl Session {
         }
     }
 
-    /// Nothing tells any more which responses belong to the open requests.
+    /// Loses the open requests, because nothing shows which responses are theirs.
     fn abandon(&mut self, run: u32, found: &mut Vec<Finding>) {
         let (requests, mut lost) = self.losing(found);
         requests.abandon(run, &mut lost);
@@ -89,9 +89,9 @@ impl Session {
         self.skipping = false;
     }
 
-    pub(super) fn pass_unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
+    pub(super) fn settle_unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
         let (requests, mut lost) = self.losing(found);
-        requests.pass_unseen(run, &mut lost);
+        requests.settle_unseen(run, &mut lost);
     }
 
     fn lose_front(&mut self, count: usize, found: &mut Vec<Finding>) {
@@ -101,7 +101,7 @@ impl Session {
         self.skipping &= count == 0;
     }
 
-    /// Of a pipeline's commands before the last, the answers were not captured, and the times of their ends are unknown.
+    /// Loses a pipeline's commands before the last. Their answers were not captured.
     fn lose_unanswered(&mut self, last: usize, found: &mut Vec<Finding>) {
         if !self.skipping {
             let (requests, mut lost) = self.losing(found);
@@ -109,8 +109,7 @@ impl Session {
         }
     }
 
-    /// The answer to the first request, from the bytes that are left of it before a `ReadyForQuery`. Whether they are
-    /// enough.
+    /// Completes the first request from the last bytes of its answer. Returns whether they are enough.
     fn guess_outcome(&mut self, before: &[u8]) -> bool {
         let skipping = self.skipping;
         let Some(open) = self.requests.front_mut() else { return true };
@@ -122,7 +121,7 @@ impl Session {
             Outcome::Hidden => return false,
             Outcome::Failed => open.fail(UNKNOWN_ERROR),
             Outcome::Rows(rows) if open.is_one_statement() => open.rows = Some(rows),
-            // Of several statements, some were not counted.
+            // The rows of the other statements are unknown.
             Outcome::Rows(_) | Outcome::Unknown => open.rows = None,
         }
         true
@@ -142,7 +141,7 @@ impl Session {
     }
 }
 
-/// How many `ReadyForQuery` are due, and where in the queue the last.
+/// How many requests wait for a `ReadyForQuery`, and the index of the last.
 enum Ready {
     None,
     One(usize),

@@ -1,4 +1,4 @@
-//! Which response ends which request: the half of the session that takes from the queue.
+//! The response half of the session: takes requests from the queue and reports them.
 
 use compact_str::CompactString;
 
@@ -14,9 +14,9 @@ use crate::sql::Dialect;
 
 impl Session {
     pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
-        self.pass_unseen(message.start.run, found);
+        self.settle_unseen(message.start.run, found);
         if !is_asynchronous(message.kind) {
-            self.requests.hear();
+            self.requests.note_response();
             self.requests.infer_unseen(message.start.run);
         }
         match message.kind {
@@ -37,18 +37,18 @@ impl Session {
         self.settle(found);
     }
 
-    /// A response may be long: it has begun once its first bytes are seen, and reaches as far as it came.
+    /// Notes the first bytes of a long response, and how far it has come.
     pub(super) fn partial_response(&mut self, partial: Partial, end: Moment, found: &mut Vec<Finding>) {
-        self.pass_unseen(partial.start.run, found);
+        self.settle_unseen(partial.start.run, found);
         if !is_asynchronous(partial.kind) {
-            self.requests.hear();
+            self.requests.note_response();
             if let Some(open) = self.requests.front_mut() {
                 open.touch(partial.start, end);
             }
         }
     }
 
-    /// Reports what is complete with its own answer, because no `ReadyForQuery` belongs to it.
+    /// Reports requests that have their own answer and wait for no `ReadyForQuery`.
     pub(super) fn settle(&mut self, found: &mut Vec<Finding>) {
         while let Some(open) = self.requests.front()
             && let Some(Extended { stage, synced: false, .. }) = open.as_extended()
@@ -62,7 +62,7 @@ impl Session {
         }
     }
 
-    /// Nothing more is answered: every open request ends as `end` says, or is lost for a reason.
+    /// Reports every open request at the end of the connection.
     pub(super) fn close(&mut self, end: Result<End, LossReason>, found: &mut Vec<Finding>) {
         let Self { requests, account, held_bytes, database, skipping, .. } = self;
         requests.close(|mut open, may_be_answered| {
@@ -79,7 +79,7 @@ impl Session {
         });
     }
 
-    /// Requests that began before `oldest` end as `end` says. Their responses are still to come.
+    /// Reports the requests that began before `oldest`. Their responses are still to come.
     pub(super) fn give_up_before(&mut self, oldest: u64, end: Result<End, LossReason>, found: &mut Vec<Finding>) {
         let Self { requests, account, database, .. } = self;
         requests.give_up_before(oldest, |mut open, may_be_answered| {
@@ -91,7 +91,7 @@ impl Session {
                 }
                 open.is_reported = true;
             }
-            // It still says which responses are its own.
+            // It still knows which responses are its own.
             Some(open)
         });
     }
@@ -131,7 +131,7 @@ impl Session {
                             self.statements.confirm(*proposed);
                         }
                     }
-                    // The answer to a Bind that was not seen.
+                    // It answers a Bind that was not seen.
                     backend::BIND_COMPLETE if extended.due == 0 => extended.believe_executed(),
                     _ => {}
                 }
@@ -157,7 +157,7 @@ impl Session {
                 extended.believe_executed();
             }
             backend::DATA_ROW => extended.believe_executed(),
-            // The Sync that came with the Execute is ignored: the one after the data counts.
+            // The server ignores the Sync that came with the Execute. The one after the data counts.
             backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE => {
                 extended.synced = false;
                 self.copying = true;
@@ -202,7 +202,7 @@ impl Session {
         self.copying = false;
         let Some(last) = self.requests.entries().position(|entry| entry.ready_due(self.skipping) > 0) else {
             self.skipping = false;
-            // Something else answered what is open.
+            // It answers a request that was not seen.
             let (requests, mut lost) = self.losing(found);
             requests.abandon(message.start.run, &mut lost);
             return;
@@ -223,13 +223,13 @@ impl Session {
         requests.answer(at, &mut lost)
     }
 
-    /// The first request has its `ReadyForQuery`.
+    /// Reports the first request, which has its `ReadyForQuery`.
     fn complete(&mut self, ready: &Message<'_>, found: &mut Vec<Finding>) {
         let Some((mut open, is_trusted)) = self.take_front(ready.start.run) else { return };
         let is_answered = open.answer == Answer::Whole
             || match open.request {
                 Request::Startup => true,
-                // Without a result of its own, its answer was missed.
+                // Without a result, its answer was missed.
                 Request::Query | Request::Function => open.answer == Answer::Partial && !self.skipping,
                 Request::Extended(Extended { stage, due, .. }) => {
                     stage == Stage::Supposed && due == 0 && !self.skipping
@@ -248,8 +248,8 @@ impl Session {
         self.report(&open, is_trusted, found);
     }
 
-    /// Takes the first request, whose response ended in `run`, with whether that response can be trusted to be its own.
-    /// `None` if it was not announced, or is reported already.
+    /// Takes the first request, whose response ended in `run`, and whether that response is surely its own. `None` if it was
+    /// not announced, or is reported already.
     fn take_front(&mut self, run: u32) -> Option<(Open, bool)> {
         let is_trusted = self.requests.is_trusted();
         let open = self.requests.finish(run)?.into_open()?;
@@ -265,7 +265,7 @@ impl Session {
         }
     }
 
-    /// The queue, and what becomes of the requests that it loses.
+    /// The queue, and the function that reports the requests it loses.
     pub(super) fn losing<'s>(
         &'s mut self,
         found: &'s mut Vec<Finding>,
@@ -282,17 +282,17 @@ impl Session {
 }
 
 impl Entry<Open> {
-    /// How many `ReadyForQuery` are due to it.
+    /// How many `ReadyForQuery` it waits for.
     pub(super) fn ready_due(&self, skipping: bool) -> u64 {
         match self {
             Self::Open(open) => u64::from(match open.request {
                 Request::Startup => true,
-                // The server skips them as well, and only Sync gets it to stop.
+                // The server skips them too, and only Sync ends that.
                 Request::Query | Request::Function => !skipping,
                 Request::Extended(extended) => extended.synced,
             }),
             Self::Reported { responses, .. } => *responses,
-            // Any number, which is more than one.
+            // Unknown, and so more than one.
             Self::Unseen { .. } => 2,
         }
     }
@@ -314,14 +314,14 @@ impl Open {
         self.rows = None;
     }
 
-    /// Of several statements the rows are added up.
+    /// Adds the rows of one of several statements.
     fn count(&mut self, rows: Option<u64>) {
         if let Some(more) = rows {
             self.rows = Some(self.rows.unwrap_or(0).saturating_add(more));
         }
     }
 
-    /// What was supposed to be executed and got no answer to that was only prepared.
+    /// Without an answer to an `Execute`, there was none.
     fn settle_stage(&mut self) {
         if let Request::Extended(extended) = &mut self.request
             && extended.stage == Stage::Supposed
@@ -341,7 +341,7 @@ impl Open {
     }
 }
 
-/// What the server may send at any time, whatever was asked of it.
+/// Messages that the server may send at any time, without a request.
 pub(super) fn is_asynchronous(kind: u8) -> bool {
     matches!(kind, backend::NOTIFICATION_RESPONSE | backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS)
 }

@@ -1,9 +1,8 @@
-//! Which requests are open on a connection, in the order in which they will be answered.
+//! The request half of the session: adds requests to the queue.
 //!
-//! The server answers strictly in order, and says with `ReadyForQuery` where the answers to a `Query`, a `FunctionCall`
-//! or a `Sync` end. So the open requests are a queue, and responses belong to its front. This half of the session adds
-//! to the queue, with [`extended`](super::extended) for the extended query protocol; [`response`](super::response) takes
-//! from it, and [`recovery`](super::recovery) where not all was captured.
+//! The server answers in order. `ReadyForQuery` ends the answers to a `Query`, a `FunctionCall` or a `Sync`.
+//! [`extended`](super::extended) adds the requests of the extended query protocol. [`response`](super::response) takes
+//! requests from the queue. [`recovery`](super::recovery) does so after a loss.
 
 use std::sync::Arc;
 
@@ -21,14 +20,14 @@ use crate::kit::in_order::InOrder;
 use crate::parser::{Direction, Moment};
 use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
-/// How much memory the statements of the open requests take. Later requests are counted as lost.
+/// How much memory the statements of the open requests may take. Later requests are counted as lost.
 const MAX_HELD_BYTES: usize = 512 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) requests: InOrder<Open>,
     pub(super) account: Account,
-    /// What the statements hold that came with the requests of the queue.
+    /// The memory of the statements that came with the open requests.
     pub(super) held_bytes: usize,
     pub(super) statements: Statements,
     pub(super) portals: Statements,
@@ -36,12 +35,12 @@ pub(super) struct Session {
     pub(super) dialect: Dialect,
     normalizer: Normalizer,
     pub(super) last_unnamed: Option<Unnamed>,
-    /// A command of a pipeline failed: the server skips all messages to the next `Sync`.
+    /// A command of a pipeline failed, so the server skips all messages up to the next `Sync`.
     pub(super) skipping: bool,
-    /// The client copies data in: `Sync` and `Flush` mean nothing until it is done.
+    /// The client copies data in. The server ignores `Sync` and `Flush` until it is done.
     pub(super) copying: bool,
     pub(super) overflow: Overflow,
-    /// Where the message began for which a request was opened before all of it had passed.
+    /// Where the current message began, if its request is open already.
     opened: Option<u64>,
 }
 
@@ -74,7 +73,7 @@ impl Session {
         if !is_lost {
             self.settle_supposed(at.run, found);
         }
-        // A password answers the server, and the rest of a group may follow a Flush.
+        // A password answers the server, and the rest of a group may follow after a Flush.
         let goes_on = self.requests.front().is_some_and(|open| {
             let is_expected = open.request == Request::Startup || open.is(Stage::Building);
             !is_expected && open.response.is_some() && open.answer != Answer::Whole && open.request_end.run < at.run
@@ -85,7 +84,7 @@ impl Session {
         self.requests.request_run(at, 0);
     }
 
-    /// A client that goes on has its answer: an `Execute` that is only supposed, and got none, was not there.
+    /// A client that sends more has its answer. So a supposed `Execute` without an answer did not exist.
     fn settle_supposed(&mut self, run: u32, found: &mut Vec<Finding>) {
         if let Some(open) = self.requests.front_mut()
             && open.is(Stage::Supposed)
@@ -127,7 +126,7 @@ impl Session {
         self.settle(found);
     }
 
-    /// A request may be long: it is announced once its first bytes are seen, and reaches as far as it was sent.
+    /// Announces a long request at its first bytes, and notes how far it has come.
     pub(super) fn partial_request(&mut self, partial: Partial, end: Moment, found: &mut Vec<Finding>) {
         let Partial { kind, start } = partial;
         let opened = self.opened == Some(start.position);
@@ -151,7 +150,7 @@ impl Session {
         }
     }
 
-    /// A hole swallowed the beginning of a message, and any number of messages with it.
+    /// A hole hides the beginning of a message, and any number of other messages.
     pub(super) fn lose_requests(&mut self, end: Moment) {
         match self.building() {
             Some(open) if open.begun => {
@@ -164,10 +163,10 @@ impl Session {
             None => {}
         }
         self.opened = None;
-        // They were replaced, if there was a Parse or a Bind among it. Names are not given anew while they are in use.
+        // A Parse or Bind among them replaced these. Other names cannot be given again while they are in use.
         self.statements.remove(b"");
         self.portals.remove(b"");
-        // What a COPY's data hides is no request.
+        // The data of a COPY has no requests.
         let reported = if std::mem::take(&mut self.copying) { u64::MAX } else { 0 };
         self.requests.push_unseen(reported, end.run);
     }
@@ -192,7 +191,7 @@ impl Session {
                     self.hold(statement);
                 }
             }
-            // It was too many when it was opened, or is over already.
+            // It found no room, or is reported already.
             _ if opened => {}
             _ => self.open_simple(request, message.start, message.end, statement, found),
         }
@@ -227,7 +226,7 @@ impl Session {
         }
     }
 
-    /// Announces the last of the queue, unless it was.
+    /// Announces the newest request, once.
     pub(super) fn begin(&mut self, found: &mut Vec<Finding>) {
         if let Some(open) = self.requests.back_mut()
             && !open.begun
@@ -244,7 +243,7 @@ impl Session {
             || self.held_bytes >= MAX_HELD_BYTES
     }
 
-    /// The last of the queue came with its statement.
+    /// Sets the statement of the newest request.
     pub(super) fn hold(&mut self, statement: Arc<Normalized>) {
         if let Some(open) = self.requests.back_mut() {
             self.held_bytes -= open.held_bytes;
@@ -254,12 +253,12 @@ impl Session {
         }
     }
 
-    /// One more `ReadyForQuery` will come that belongs to no request that is reported.
+    /// Expects one more `ReadyForQuery` that belongs to no open request.
     pub(super) fn pass(&mut self, at: Moment) {
         self.requests.push_reported(1, at.run);
     }
 
-    /// SQL to its NUL; without one it was not captured to its end.
+    /// Normalizes SQL up to its NUL. Without a NUL it was not captured whole.
     pub(super) fn normalize(&mut self, body: &[u8]) -> Arc<Normalized> {
         let (sql, extent) = match split_string(body) {
             Some((sql, _)) => (sql, Extent::Whole),

@@ -1,4 +1,4 @@
-//! Which statement a name stands for.
+//! The statements of names: prepared statements and portals.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,41 +8,41 @@ use compact_str::CompactString;
 use super::message::MAX_NAME;
 use crate::sql::Normalized;
 
-/// Prepared statements, or portals, by name. The unnamed one is replaced by each that follows it.
+/// Prepared statements, or portals, by name. The next unnamed one replaces the unnamed one.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
     unnamed: Option<Arc<Normalized>>,
     named: HashMap<CompactString, Named>,
-    /// Counts uses, to know which name was not used for longest.
+    /// Counts uses, to find the least recently used name.
     uses: u64,
-    /// What the named ones hold.
+    /// The memory of the named ones.
     held_bytes: usize,
     forgotten: u64,
 }
 
 #[derive(Debug)]
 struct Named {
-    /// What it stands for to the messages that follow.
+    /// Its statement for the messages that follow.
     statement: Arc<Normalized>,
-    /// What it stands for if the server refuses that.
+    /// Its statement if the server refuses that one.
     confirmed: Option<Arc<Normalized>>,
     used: u64,
 }
 
-/// A name that a `Parse` gave, until it is answered.
+/// A name that a `Parse` gives, until the answer.
 #[derive(Debug)]
 pub(super) struct Proposed {
     name: CompactString,
     statement: Arc<Normalized>,
 }
 
-/// How many names are remembered of a connection, and how much memory their statements take. The one not used for
-/// longest makes room for the next, and what it stood for is not known any more.
+/// How many names a connection keeps, and how much memory their statements take. The least recently used one is dropped
+/// for the next.
 const MAX_NAMES: usize = 1024;
 const MAX_HELD_BYTES: usize = 512 * 1024;
 
 impl Statements {
-    /// `None` says that the name stands for something not known.
+    /// `None`: the statement of the name is unknown.
     pub(super) fn set(&mut self, name: &[u8], statement: Option<Arc<Normalized>>) {
         if name.is_empty() {
             self.unnamed = statement;
@@ -55,8 +55,7 @@ impl Statements {
         }
     }
 
-    /// The name stands for this from now on, unless the server says that it can't: then it goes on standing for what it
-    /// stood for.
+    /// Gives the name this statement. If the server refuses it, the name keeps its earlier statement.
     pub(super) fn propose(&mut self, name: &[u8], statement: &Arc<Normalized>) -> Option<Proposed> {
         if name.is_empty() {
             self.unnamed = Some(Arc::clone(statement));
@@ -75,7 +74,7 @@ impl Statements {
         }
     }
 
-    /// The server refused the proposal. Another one may have come since: that stands.
+    /// The server refused the proposal. A later proposal stays valid.
     pub(super) fn withdraw(&mut self, Proposed { name, statement }: &Proposed) {
         let is_newest = self.named.get(name).is_some_and(|named| Arc::ptr_eq(&named.statement, statement));
         if is_newest && let Some(confirmed) = self.drop_name(name).and_then(|named| named.confirmed) {
@@ -110,12 +109,12 @@ impl Statements {
         self.set(name, None);
     }
 
-    /// How many names were forgotten to make room.
+    /// How many names were dropped to make room.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// Looks at all of them: a program that has this many statements in use pays it with each that it prepares.
+    /// Drops the least recently used name. This scans all names, each time a program with so many prepares another.
     fn forget_one(&mut self) {
         let oldest = self.named.iter().min_by_key(|(_, named)| named.used).map(|(name, _)| name.clone());
         if let Some(name) = oldest {
@@ -133,7 +132,7 @@ impl Statements {
 
 impl Named {
     fn held_bytes(&self, name: &str) -> usize {
-        // The two are the same as a rule.
+        // Usually both are the same.
         let other = self.confirmed.as_ref().filter(|confirmed| !Arc::ptr_eq(confirmed, &self.statement));
         name.len() + self.statement.held_bytes() + other.map_or(0, |other| other.held_bytes())
     }

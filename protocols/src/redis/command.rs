@@ -1,7 +1,7 @@
-//! What a request asks: the command's name, how many arguments it has, and nothing of what they say.
+//! The command of a request: its name and the number of its arguments.
 //!
-//! Keys and values are looked past: only a container's subcommand, the database of SELECT and the choice of CLIENT REPLY are
-//! read, and none is kept as it came.
+//! Keys and values are not read. Only three arguments matter: a container's subcommand, the database of SELECT and the
+//! choice of CLIENT REPLY. None is kept as it was sent.
 
 use compact_str::CompactString;
 
@@ -10,7 +10,7 @@ use super::subscriptions::Subscriptions;
 use super::whole::WholeRequest;
 use crate::parser::Moment;
 
-/// Arguments shown as `?`: enough to see what a command is, few enough to keep its text a matter of its shape.
+/// The most arguments that a command's text shows. More would make too many different texts.
 const SHOWN: &str = " ? ? ? ? ? ? ? ?";
 const SHOWN_EACH: usize = " ?".len();
 
@@ -18,56 +18,56 @@ const SHOWN_EACH: usize = " ?".len();
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) start: Moment,
-    /// Just past the last byte of it that passed.
+    /// Just past its last byte seen.
     pub(super) end: Moment,
     head: Head,
-    /// Arguments after the name, the subcommand among them; `None` where they were not counted.
+    /// The number of arguments after the name, including the subcommand. `None` if unknown.
     pub(super) arguments: Option<u64>,
 }
 
-/// What the first strings of a request say.
+/// The first strings of a request.
 #[derive(Debug, Default)]
 struct Head {
-    /// Upper-case, without subcommand; empty where it was not captured, or is no word.
+    /// Upper-case, without subcommand. Empty if it was not captured or is no word.
     name: CompactString,
     subcommand: Option<&'static str>,
     effect: Effect,
 }
 
-/// What a command does to the conversation.
+/// What a command changes on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Effect {
     #[default]
     None,
-    /// Its name was not captured, or is no word: it may do anything.
+    /// Anything: its name was not captured or is no word.
     Unknown,
-    /// SELECT, of a database that is `None` if that is no number.
+    /// SELECT. `None` if the database is no number.
     Select(Option<u32>),
     Reset,
     Exec,
     Discard,
-    /// The SUBSCRIBE family: answered by a confirmation for each channel.
+    /// The SUBSCRIBE family. A confirmation for each channel answers it.
     Subscribe(Subscriptions),
     /// CLIENT REPLY
     Reply(Silence),
-    /// SYNC and PSYNC: what follows is no conversation. PSYNC is answered before.
+    /// SYNC and PSYNC: replication follows. PSYNC has a reply before that.
     Sync,
     Psync,
 }
 
-/// Which commands are not answered from now on.
+/// Which commands have no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Silence {
     #[default]
     No,
-    /// CLIENT REPLY SKIP: not the next one.
+    /// CLIENT REPLY SKIP: the next one.
     Next,
-    /// CLIENT REPLY OFF.
+    /// CLIENT REPLY OFF: all of them.
     UntilOn,
 }
 
 impl Request {
-    /// One that lies whole in what passes at `start`.
+    /// A request that is complete in the bytes at `start`.
     pub(super) fn of(whole: &WholeRequest<'_>, start: Moment) -> Self {
         let mut head = Head::default();
         for (nth, word) in (0..whole.strings).zip(whole.words) {
@@ -81,12 +81,12 @@ impl Request {
         self.head.effect
     }
 
-    /// Whether it is one of the few that a subscriber may send too.
+    /// Whether a subscriber may send it.
     pub(super) fn is_for_subscribers(&self) -> bool {
         matches!(self.head.name.as_str(), "PING" | "QUIT" | "RESET")
     }
 
-    /// `GET`, `CONFIG SET`; and the same with a `?` for each argument.
+    /// The operation (`GET`, `CONFIG SET`), and the text: the same with a `?` for each argument.
     pub(super) fn into_texts(self) -> (CompactString, CompactString) {
         let mut operation = self.head.name;
         if operation.is_empty() {
@@ -109,31 +109,31 @@ impl Request {
     }
 }
 
-/// Puts requests together from their tokens.
+/// Assembles requests from tokens.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    /// The one under way, once its name has passed.
+    /// Where the current request began, once its name is known.
     begun: Option<Moment>,
     head: Head,
-    /// How many of its strings have passed, and how many it has.
+    /// How many of its strings came, and how many it has.
     passed: u64,
     strings: Option<u64>,
-    /// It was told before all of it had passed.
-    told: bool,
+    /// It was returned before its end.
+    is_cut: bool,
 }
 
-/// What a token did.
+/// What a token completes.
 #[derive(Debug)]
 pub(super) enum Progress {
     None,
-    /// A request's name has passed; it began at this moment.
+    /// The name of a request that began at this moment.
     Begun(Moment),
-    /// All of a request has passed; the moment is given where only now it can be said to have begun.
+    /// A request, with the moment of its beginning if it was not announced yet.
     Whole(Option<Moment>, Request),
 }
 
 impl Requests {
-    /// Takes a token that ends at `end`. `Err` for an inline command that nobody sends to Redis.
+    /// Takes a token that ends at `end`. Fails if it is an inline command that Redis does not have.
     pub(super) fn token(&mut self, token: &Token<'_>, end: Moment) -> Result<Progress, &'static str> {
         match token.kind {
             Kind::Inline => self.inline(token)?,
@@ -146,7 +146,7 @@ impl Requests {
         }
         let begun = begins.then_some(token.start);
         if token.ends_value {
-            // An empty array is no command: Redis does not answer it.
+            // An empty array is no command. Redis does not answer it.
             let request = self.cut(end);
             *self = Self::default();
             return Ok(request.map_or(Progress::None, |request| Progress::Whole(begun, request)));
@@ -154,22 +154,22 @@ impl Requests {
         Ok(begun.map_or(Progress::None, Progress::Begun))
     }
 
-    /// Whether a request is under way whose name has passed.
+    /// Whether the name of the current request is known.
     pub(super) fn is_begun(&self) -> bool {
         self.begun.is_some()
     }
 
-    /// The request that is under way is told with what is known of it; its rest will not be.
+    /// Returns the current request as far as it is known. Its rest will be ignored.
     pub(super) fn cut(&mut self, end: Moment) -> Option<Request> {
         let start = self.begun?;
-        if std::mem::replace(&mut self.told, true) {
+        if std::mem::replace(&mut self.is_cut, true) {
             return None;
         }
         let arguments = self.strings.map(|strings| strings.saturating_sub(1));
         Some(Request { start, end, head: std::mem::take(&mut self.head), arguments })
     }
 
-    /// The next of its strings; empty where not all of it is known.
+    /// Takes the next string. `text` is empty if the string is incomplete.
     fn string(&mut self, text: &[u8]) {
         self.head.string(self.passed, text);
         self.passed += 1;
@@ -182,7 +182,7 @@ impl Requests {
             return Err("no command of Redis");
         }
         words().for_each(|word| self.string(word));
-        // Where there are quotes, blanks don't say how many words there are.
+        // With quotes, blanks do not separate all words.
         let is_counted = token.whole && memchr::memchr2(b'"', b'\'', token.text).is_none();
         self.strings = is_counted.then_some(self.passed);
         Ok(())
@@ -209,7 +209,7 @@ fn is_word(word: &[u8]) -> bool {
     word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// No command has a digit in its name. What is none came from nobody that speaks to Redis, and may be a secret.
+/// No command has a digit in its name. Any other word may be a secret and is not kept.
 fn name(text: &[u8]) -> CompactString {
     let of_names = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.');
     let Ok(word) = std::str::from_utf8(text) else { return CompactString::default() };
@@ -251,7 +251,7 @@ fn subcommand(container: &str, word: &[u8]) -> Option<&'static str> {
     subcommands(container).split_ascii_whitespace().find(|known| word.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// The subcommands of a command whose first argument is one. What is none of these may be anything.
+/// The subcommands of a container command. Any other word may be a secret and is not kept.
 fn subcommands(container: &str) -> &'static str {
     match container {
         "ACL" => "CAT DELUSER DRYRUN GENPASS GETUSER HELP LIST LOAD LOG SAVE SETUSER USERS WHOAMI",

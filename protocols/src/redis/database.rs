@@ -1,18 +1,18 @@
-//! Which database the connection's commands are for.
+//! The database that the connection has selected.
 
 use super::command::Effect;
 use super::reply::{Reply, Simple};
 
 #[derive(Debug)]
 pub(super) struct Database {
-    /// The one in use, where that is known.
+    /// The current one, if known.
     number: Option<u32>,
-    /// What was SELECTed since MULTI: to be had with EXEC.
+    /// The one selected since MULTI. EXEC makes it the current one.
     queued: Option<Option<u32>>,
 }
 
 impl Database {
-    /// The first one, unless something was SELECTed before we came.
+    /// A new connection uses database 0.
     pub(super) fn new(from_start: bool) -> Self {
         Self { number: from_start.then_some(0), queued: None }
     }
@@ -25,7 +25,7 @@ impl Database {
         *self = Self::new(false);
     }
 
-    /// Whether it may be another after a command; of one whose name was not captured it isn't known.
+    /// Whether a command may change it.
     pub(super) fn may_change(&self, effect: Effect) -> bool {
         match effect {
             Effect::Unknown | Effect::Select(_) | Effect::Reset => true,
@@ -34,14 +34,14 @@ impl Database {
         }
     }
 
-    /// The command takes effect, nobody hears how.
+    /// The command runs, and its reply is not seen.
     pub(super) fn pass(&mut self, effect: Effect) {
         if self.may_change(effect) {
             self.number = None;
         }
     }
 
-    /// The command was answered.
+    /// The command has its reply.
     pub(super) fn follow(&mut self, effect: Effect, reply: &Reply) {
         let is_refused = !reply.error.is_empty();
         match effect {
@@ -52,12 +52,12 @@ impl Database {
                 if let Some(database) = self.queued.take()
                     && reply.is_array
                 {
-                    // One of several failed; which one is not looked at.
+                    // If one of several commands failed, it may be the SELECT.
                     self.number = database.filter(|_| !reply.has_errors);
                 }
             }
             Effect::Discard => self.queued = None,
-            // It may have been a SELECT.
+            // It may be a SELECT.
             Effect::Unknown => self.number = None,
             _ => {}
         }

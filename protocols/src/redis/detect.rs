@@ -1,14 +1,14 @@
-//! Recognises RESP, the protocol of Redis.
+//! Recognizes RESP, the protocol of Redis.
 
 use crate::detect::{Looks, Sample};
 use crate::parser::Direction;
 
 /// More arguments than any command has.
 const MOST_ARGUMENTS: u64 = 1 << 20;
-/// proto-max-bulk-len: as long as a string may be by default.
+/// The default of proto-max-bulk-len, the limit of a string.
 const LONGEST_STRING: u64 = 512 << 20;
 
-/// What is typed or sent by health checks without RESP around it: in capitals, as memcached's are not.
+/// Inline commands of people and health checks. Only upper-case ones, because memcached's commands are lower-case.
 const INLINE: [&str; 14] = [
     "PING", "GET", "SET", "DEL", "EXISTS", "INCR", "DECR", "KEYS", "INFO", "ECHO", "SELECT", "DBSIZE", "COMMAND",
     "QUIT",
@@ -18,19 +18,19 @@ pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
     match direction {
         Direction::ToServer => match sample.bytes {
             [b'*', rest @ ..] => command(rest, sample),
-            // In the middle of a connection a line can be any protocol's.
+            // In the middle of a connection a line may belong to any protocol.
             _ if sample.from_start => inline(sample.bytes),
             _ => Looks::Wrong,
         },
         // The server never speaks first.
         Direction::ToClient if sample.from_start => Looks::Wrong,
-        // An array may be a command or a reply: its direction decides.
+        // An array is a command or a reply. Its direction decides.
         Direction::ToClient if sample.direction.is_none() && sample.bytes.starts_with(b"*") => Looks::Wrong,
         Direction::ToClient => reply(sample.bytes),
     }
 }
 
-/// `*2\r\n$3\r\nGET\r\n...`: an array of strings. A reply may look the same; then the first word says what it is.
+/// `*2\r\n$3\r\nGET\r\n...`: an array of strings. A reply may look the same. Then the first word decides.
 fn command(rest: &[u8], sample: &Sample<'_>) -> Looks {
     let (arguments, rest) = match number(rest) {
         Number::Is(arguments, rest) if (1..=MOST_ARGUMENTS).contains(&arguments) => (arguments, rest),
@@ -59,10 +59,10 @@ fn command(rest: &[u8], sample: &Sample<'_>) -> Looks {
     }
 }
 
-/// Longer than any command's name.
+/// Longer than the name of any command.
 const LONGEST_COMMAND: usize = 32;
 
-/// Commands that nearly every connection uses; others are found out when the direction is known.
+/// Commands that nearly every connection uses. Others are recognized when the direction is known.
 fn is_command(word: &[u8], arguments: u64) -> bool {
     const WITH_ARGUMENTS: [&str; 40] = [
         "GET",
@@ -136,7 +136,7 @@ fn reply(first: &[u8]) -> Looks {
     let Some(line) = rest[..end].strip_suffix(b"\r") else { return Looks::Wrong };
     let digits = |line: &[u8]| !line.is_empty() && line.len() <= 20 && line.iter().all(u8::is_ascii_digit);
     let right = match kind {
-        // A word in capitals: OK, QUEUED; ERR, WRONGTYPE, ...
+        // An upper-case word: OK, QUEUED, ERR, WRONGTYPE, ...
         b'+' | b'-' => {
             let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
             word.len() > 1 && word.iter().all(u8::is_ascii_uppercase) && (kind == b'+' || line.len() > word.len())
@@ -158,7 +158,7 @@ enum Number<'a> {
     No,
 }
 
-/// Digits and the line's end.
+/// Digits and a line end.
 fn number(bytes: &[u8]) -> Number<'_> {
     const MOST_DIGITS: usize = 10;
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();

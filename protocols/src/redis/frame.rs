@@ -1,32 +1,32 @@
-//! Cuts a direction into RESP values, however deeply nested, without keeping them.
+//! Cuts one direction into RESP values of any depth, without keeping them.
 //!
-//! A string is stepped over by its length, through holes too; of a line or a string only the beginning is kept. A hole
-//! anywhere else hides where values begin. Attributes say something of the value after them and are passed over.
+//! Strings are stepped over by their length, also through holes. Only the beginning of a line or string is kept. A hole
+//! anywhere else loses the framing. Attributes are skipped.
 
 use super::line::{is_reply_type, is_value, length};
 use super::whole::{plain_number, plain_string};
 use crate::parser::Moment;
 
-/// What is kept of a line or string: the longest command name, subcommand or error word is shorter.
+/// How much of a line or string is kept. Command names, subcommands and error words are shorter.
 pub(super) const KEPT: usize = 64;
-/// Longest inline command that Redis takes.
+/// The longest inline command that Redis accepts.
 const LONGEST_INLINE: usize = 64 << 10;
-/// How deep values may be nested. Redis' own replies go a few levels deep.
+/// The deepest nesting. Redis' own replies have a few levels.
 const DEEPEST: usize = 64;
-/// Twice proto-max-bulk-len's default.
+/// Twice the default of proto-max-bulk-len.
 pub(super) const LONGEST_STRING: u64 = 1 << 30;
 pub(super) const CR_LF: &[u8; 2] = b"\r\n";
 
-/// What is spoken in a direction.
+/// The direction, which decides the types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// Arrays of strings, and inline commands.
+    /// Arrays of strings and inline commands.
     Requests,
     /// Every type of RESP3.
     Replies,
 }
 
-/// What passes.
+/// The input of a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content<'b> {
     Bytes(&'b [u8]),
@@ -41,7 +41,7 @@ impl Content<'_> {
         }
     }
 
-    /// What is left when the first `used` bytes are taken.
+    /// The rest after the first `used` bytes.
     pub(super) fn after(self, used: u64) -> Self {
         match self {
             Self::Bytes(bytes) => {
@@ -52,67 +52,67 @@ impl Content<'_> {
     }
 }
 
-/// A finished piece of a value.
+/// A complete element of a value.
 #[derive(Debug)]
 pub(super) struct Token<'f> {
     pub(super) kind: Kind,
-    /// The beginning of a line's or a string's content.
+    /// The beginning of its content.
     pub(super) text: &'f [u8],
-    /// Whether that is all of it.
+    /// Whether `text` is the whole content.
     pub(super) whole: bool,
-    /// How deep it is in a value: 0 is a value by itself.
+    /// Its depth in the value. 0 is the value itself.
     pub(super) depth: usize,
-    /// The first byte of the value that it belongs to.
+    /// The first byte of the value.
     pub(super) start: Moment,
-    /// Whether that value ends with it.
+    /// Whether the value ends with it.
     pub(super) ends_value: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An inline command: one line, no type.
+    /// An inline command: one line without a type.
     Inline,
     /// A simple string.
     Simple,
-    /// Another string, a number, boolean or null.
+    /// Any other string, a number, a boolean or null.
     Scalar,
     Error,
-    /// An array, set or map of so many values.
+    /// An array, set or map, with its number of values.
     Aggregate(u64),
-    /// RESP3: an array that nobody asked for.
+    /// RESP3: an array that answers no request.
     Push,
 }
 
-/// What one step did.
+/// The result of one step.
 #[derive(Debug)]
 pub(super) enum Step<'f> {
-    /// So many bytes were taken and finished nothing.
+    /// This many bytes were consumed and completed nothing.
     More(u64),
-    /// So many bytes were taken and finished a token.
+    /// This many bytes were consumed and completed a token.
     Token(u64, Token<'f>),
-    /// Where the next value begins is hidden.
+    /// The beginning of the next value is unknown.
     Lost,
 }
 
-/// Where a direction is in its values.
+/// The position of a direction in its values.
 #[derive(Debug)]
 pub(super) struct Frames {
     side: Side,
     element: Element,
-    /// The beginning of the line or string that is under way.
+    /// The beginning of the current line or string.
     text: Vec<u8>,
-    /// The aggregates that are open, outermost first, and how many of them are attributes.
+    /// The open aggregates, outermost first, and how many of them are attributes.
     open: Vec<Level>,
     attributes: usize,
-    /// The first byte of the value that is under way.
+    /// The first byte of the current value.
     start: Moment,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Element {
-    /// A line, of which so many bytes have passed.
+    /// A line, with the number of its bytes so far.
     Line { passed: usize },
-    /// A string whose length is known; its CR LF is counted with what has passed.
+    /// A string of known length. `passed` includes its CR LF.
     String { kind: Kind, length: u64, passed: u64 },
 }
 
@@ -129,7 +129,7 @@ impl Frames {
         Self { side, element: NEXT, text: Vec::new(), open: Vec::new(), attributes: 0, start: Moment::default() }
     }
 
-    /// What passes next begins a value.
+    /// Starts over: the next byte begins a value.
     pub(super) fn restart(&mut self) {
         self.element = NEXT;
         self.text.clear();
@@ -137,14 +137,13 @@ impl Frames {
         self.attributes = 0;
     }
 
-    /// The first byte of the value that is under way.
+    /// The first byte of the current value.
     pub(super) fn begun(&self) -> Option<Moment> {
         let between = self.open.is_empty() && matches!(self.element, Element::Line { passed: 0 });
         (!between).then_some(self.start)
     }
 
-    /// Whether `bytes`, the first piece of a run, can be the beginning of a value: a request with RESP around it, or
-    /// any reply.
+    /// Whether `bytes`, the first piece of a run, can begin a value: a request in RESP, or any reply.
     pub(super) fn may_begin(&self, bytes: &[u8]) -> bool {
         match (self.side, bytes) {
             (_, []) => false,
@@ -162,7 +161,7 @@ impl Frames {
         }
     }
 
-    /// Takes of what passes as much as belongs to one token. `content` is not empty. `Err` names what is no RESP.
+    /// Consumes the bytes of at most one token. `content` is not empty. `Err` says why the bytes are no RESP.
     pub(super) fn step<'f>(&'f mut self, content: Content<'f>, at: Moment) -> Result<Step<'f>, &'static str> {
         if let (Element::Line { passed: 0 }, Content::Bytes(bytes)) = (self.element, content)
             && let Some(plain) = self.plain(bytes, at)
@@ -176,8 +175,8 @@ impl Frames {
         }
     }
 
-    /// The next token of a reply where all of it is there, as it nearly always is: it is lent from the bytes, nothing is
-    /// put together. `None`, and nothing is taken, for what is rare or wrong.
+    /// The next token of a reply, borrowed from the bytes. This is the fast path for a complete token. `None` consumes
+    /// nothing, for tokens that are incomplete, rare or invalid.
     fn plain<'b>(&mut self, bytes: &'b [u8], at: Moment) -> Option<Step<'b>> {
         if self.side == Side::Requests || self.attributes > 0 {
             return None;
@@ -242,7 +241,7 @@ impl Frames {
 
     fn check_first(&self, first: u8) -> Result<(), &'static str> {
         let fits = match self.side {
-            // Clients and servers send empty lines to keep a connection alive.
+            // Clients and servers send empty lines as keep-alive.
             _ if self.open.is_empty() && matches!(first, b'\r' | b'\n') => true,
             Side::Requests if self.open.is_empty() => first == b'*' || first.is_ascii_alphabetic(),
             Side::Requests => first == b'$',
@@ -251,7 +250,7 @@ impl Frames {
         if fits { Ok(()) } else { Err("no RESP type") }
     }
 
-    /// Lines of text may be long, numbers are not.
+    /// Checks the length of an unfinished line. Text may be long, numbers may not.
     fn check_unfinished(&self, passed: usize) -> Result<(), &'static str> {
         let longest = match (self.side, self.text.first()) {
             (Side::Replies, Some(b'+' | b'-' | b'(')) => usize::MAX,
@@ -261,7 +260,7 @@ impl Frames {
         if passed > longest { Err("a line without end") } else { Ok(()) }
     }
 
-    /// Makes a token of a finished line, unless it only announces what follows.
+    /// Makes a token of a complete line, unless that is the length of what follows.
     fn announced(&mut self, whole: bool, used: u64) -> Result<Step<'_>, &'static str> {
         let Some((&first, content)) = self.text.split_first() else { return Ok(Step::More(used)) };
         let is_reply = self.side == Side::Replies;
@@ -315,7 +314,7 @@ impl Frames {
                 Ok(text) if text < taken.len() => taken.split_at(text),
                 _ => (taken, &[][..]),
             };
-            // What follows a hole doesn't continue what precedes it.
+            // Bytes after a hole do not continue the ones before.
             if passed == self.text.len() as u64 {
                 let room = KEPT - self.text.len();
                 self.text.extend_from_slice(&text[..text.len().min(room)]);
@@ -364,7 +363,7 @@ impl Frames {
         self.attributes > 0
     }
 
-    /// A token is finished, and with it perhaps what it is the last element of.
+    /// Completes a token, and the aggregates that end with it.
     fn finish(&mut self, kind: Kind, whole: bool, used: u64) -> Step<'_> {
         let (depth, is_hidden) = (self.open.len(), self.is_in_attribute());
         let ends_value = self.end_element();
@@ -374,7 +373,7 @@ impl Frames {
         Step::Token(used, Token { kind, text: &self.text, whole, depth, start: self.start, ends_value })
     }
 
-    /// Whether the value at depth 0 ends.
+    /// Ends an element. Returns whether the value at depth 0 ends.
     fn end_element(&mut self) -> bool {
         while let Some(level) = self.open.last_mut() {
             level.missing -= 1;
@@ -385,7 +384,7 @@ impl Frames {
             self.open.pop();
             if is_attribute {
                 self.attributes -= 1;
-                // It takes no place: the value that it describes is still to come.
+                // An attribute is no element. The value that it describes is still to come.
                 return false;
             }
         }

@@ -1,11 +1,11 @@
-//! What a line of RESP may say: its type, and what is right after that.
+//! The valid lines of RESP, by type.
 
-/// Whether a reply may begin like this.
+/// Whether a reply may begin with this byte.
 pub(super) fn is_reply_type(first: u8) -> bool {
     b"+-:$*_#,(!=%~>|".contains(&first)
 }
 
-/// The number after a type; `None` is RESP2's null.
+/// The number after a type. `None` is the null of RESP2.
 pub(super) fn length(content: &[u8], whole: bool) -> Result<Option<u64>, &'static str> {
     if content == b"-1" {
         return Ok(None);
@@ -15,7 +15,7 @@ pub(super) fn length(content: &[u8], whole: bool) -> Result<Option<u64>, &'stati
     plain.and_then(|digits| digits.parse().ok()).map(Some).ok_or("a length that is no number")
 }
 
-/// Whether a line says what its type may.
+/// Whether the content of a line is valid for its type.
 pub(super) fn is_value(kind: u8, content: &[u8], whole: bool) -> bool {
     let unsigned = content.strip_prefix(b"-").or(content.strip_prefix(b"+")).unwrap_or(content);
     match kind {

@@ -1,4 +1,4 @@
-//! Which reply answers which request, and which replies nobody asked for.
+//! Which reply answers which request, and which replies answer none.
 //!
 //! Replies come in the order of the requests, so [`InOrder`](crate::kit::in_order::InOrder) knows the request. This module
 //! knows where Redis does not answer one request with one reply: confirmations, messages and pushes.
@@ -19,29 +19,29 @@ use crate::parser::Moment;
 pub(super) struct Beginning {
     /// They can begin a value.
     pub(super) looks_right: bool,
-    /// The event of an operation was lost before them, so they may be in the middle of a value.
-    pub(super) follows_lost_event: bool,
+    /// Bytes directly before were not recorded, so they may be in the middle of a value.
+    pub(super) follows_unrecorded: bool,
     /// The newest request has not ended.
     pub(super) continues: bool,
 }
 
 impl Session {
-    /// The framing was lost, and a new run of replies begins. Whether it can be followed.
+    /// The framing is lost, and a run of replies begins at `at`. Returns whether it can be followed.
     pub(super) fn resume(&mut self, at: Moment, beginning: Beginning, found: &mut Vec<Finding>) -> bool {
-        let Beginning { looks_right, follows_lost_event, continues } = beginning;
+        let Beginning { looks_right, follows_unrecorded, continues } = beginning;
         if self.requests.is_lost() {
             return false;
         }
         if !looks_right {
-            if !self.requests.is_asked_before(at.run) {
+            if !self.requests.has_request_before(at.run) {
                 self.requests.infer_unseen(at.run);
                 found.push(Finding::Orphan(at));
             }
             return false;
         }
         match self.match_run(at, continues, found) {
-            // With nothing older open, the lost event held the beginning of this reply.
-            Matched::Front { older, .. } => !follows_lost_event || older,
+            // If nothing older is open, the bytes before are the beginning of this reply.
+            Matched::Front { older, .. } => !follows_unrecorded || older,
             Matched::Unseen => true,
             Matched::Unknown => false,
         }
@@ -52,9 +52,9 @@ impl Session {
         requests.match_run(at, continues, &mut lost)
     }
 
-    fn pass_unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
+    fn settle_unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
         let (requests, mut lost) = self.losing(found);
-        requests.pass_unseen(run, &mut lost);
+        requests.settle_unseen(run, &mut lost);
     }
 
     fn next_answer(&mut self, at: Moment, found: &mut Vec<Finding>) -> Answer {
@@ -64,7 +64,7 @@ impl Session {
 
     /// Replies passed in an unknown framing.
     pub(super) fn miss_replies(&mut self, found: &mut Vec<Finding>) {
-        self.requests.miss();
+        self.requests.miss_response();
         self.forget_subscriptions(found);
         if self.requests.client() >= Client::Pipelines {
             self.lose_sync(found);
@@ -73,13 +73,13 @@ impl Session {
 
     /// Whether a reply comes before the end of the request that it answers.
     pub(super) fn is_early(&self, reply: &Reply) -> bool {
-        self.requests.is_locked() && self.requests.is_idle() && !self.is_unasked(reply)
+        self.requests.is_locked() && self.requests.is_idle() && !self.is_unsolicited(reply)
     }
 
-    /// Takes a reply. `true` if it was matched with a request. `at_unknown_time`: it ended in an event that was lost.
-    pub(super) fn answered(&mut self, reply: &Reply, at_unknown_time: bool, found: &mut Vec<Finding>) -> bool {
+    /// Takes a reply. `true` if it was matched with a request. `at_unknown_time`: its end was not recorded.
+    pub(super) fn reply(&mut self, reply: &Reply, at_unknown_time: bool, found: &mut Vec<Finding>) -> bool {
         self.pushed |= reply.is_push;
-        self.pass_unseen(reply.start.run, found);
+        self.settle_unseen(reply.start.run, found);
         let confuses = self.requests.front().is_some_and(|open| match reply.said {
             Said::Unknown => open.waits_for_confirmation(),
             Said::Confirmed(..) => open.request.effect() == Effect::Unknown,
@@ -92,7 +92,7 @@ impl Session {
         if let Said::Confirmed(of, left) = reply.said {
             self.subscribed.confirm(of, left);
         }
-        if self.is_unasked(reply) {
+        if self.is_unsolicited(reply) {
             return false;
         }
         let is_confirmation = matches!(reply.said, Said::Confirmed(..));
@@ -159,8 +159,8 @@ impl Session {
         }
     }
 
-    /// Whether nobody asked for the reply.
-    fn is_unasked(&self, reply: &Reply) -> bool {
+    /// Whether the reply answers no request.
+    fn is_unsolicited(&self, reply: &Reply) -> bool {
         let front = self.requests.front();
         let confirms = matches!(reply.said, Said::Confirmed(..));
         let waits = front.is_some_and(Open::waits_for_confirmation);

@@ -1,15 +1,19 @@
 //! RESP2 and RESP3, the protocol of Redis, Valkey and KeyDB.
 //!
-//! [`frame`] cuts each direction into values, [`command`] says what a request is, [`reply`] what a reply is;
-//! [`session`] keeps what is open, and [`matching`] matches replies with it in order, knowing the ways in which Redis does
-//! not answer one with one.
-//! [`Redis`] here hands what the one finds to the other, and takes up the thread again where a hole hid it: at the first
-//! piece of a run that can begin a value.
+//! ```text
+//!   bytes and holes ──► Frames ──► tokens ──► Requests ──► requests ──┐
+//!                                                                     ├─► Session ──► exchanges
+//!   bytes and holes ──► Frames ──► tokens ──► Replies  ──► replies ───┘
+//! ```
 //!
-//! A request is begun once its name has passed. A reply of which a hole hides the end is told when the client goes on,
-//! if it was an array, which can't be an error, and answers the only request that was open.
+//! [`frame`] cuts each direction into values. [`command`] makes requests of them, and [`reply`] makes replies. [`session`]
+//! keeps the open requests, and [`matching`] finds the request that a reply answers. [`Redis`] connects them. After a hole
+//! over the end of a value, parsing resumes at the first piece of a run that can begin one.
 //!
-//! Memory is bounded to 2 MiB: of a value 64 bytes are kept, of a connection 4096 open requests.
+//! A request begins once its name is known. If a hole hides the end of a reply, the request is still reported when the
+//! client sends more, provided that it was the only open one and the reply an array. An array is no error.
+//!
+//! Memory is bounded to 2 MiB: 64 bytes of a value, and 4096 open requests.
 
 mod command;
 mod database;
@@ -46,14 +50,13 @@ pub static SPEC: Spec = Spec {
     proves_roles: false,
 };
 
-/// Stands for an error reply without a code, while its request is open.
+/// The code of an open request's error, if the reply has none.
 const UNKNOWN_ERROR: &str = "?";
 
 /// The parser of one connection to Redis.
 ///
-/// It gives up ([`Unparsable`]) on what is no RESP (a type or a length that there is not, a string that does not end where its
-/// length says, a line or a nesting without end) and on inline commands that nobody sends to Redis. A connection over which
-/// Redis replicates is not followed: what comes is ignored.
+/// It is [`Unparsable`] if the bytes are no RESP: an invalid type or length, a string longer than its length, a line or a
+/// nesting without end, or an inline command that Redis does not have. Replication traffic is ignored.
 #[derive(Debug)]
 pub struct Redis {
     requests: Lane<Requests>,
@@ -63,26 +66,27 @@ pub struct Redis {
     broken: Option<Unparsable>,
 }
 
-/// One direction: its framing, and what its values are made into.
+/// One direction.
 #[derive(Debug)]
 struct Lane<T> {
     frames: Frames,
     framing: Framing,
-    what: T,
+    /// Makes requests or replies of the tokens.
+    assembler: T,
     run: Option<u32>,
-    /// Just past the last byte that passed.
+    /// Just past the last byte.
     end: Moment,
-    /// The last that passed was a hole in an operation whose event was lost: what follows may begin amid a value.
-    after_lost_event: bool,
-    /// A value that a hole cut off began here, and was an array.
+    /// It ends with a hole that was not recorded, so the next bytes may be in the middle of a value.
+    follows_unrecorded: bool,
+    /// Where the last value began that a hole cut off, if it was an array.
     cut_array: Option<Moment>,
 }
 
-/// Whether it is known where values begin.
+/// Whether the boundaries of values are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Locked,
-    /// A value seems to begin here. Whether it does shows when it ends.
+    /// Bytes look like the beginning of a value. Its end will prove it.
     Tentative,
     Lost,
 }
@@ -92,15 +96,15 @@ impl<T: Default> Lane<T> {
         Self {
             frames: Frames::new(side),
             framing: if from_start { Framing::Locked } else { Framing::Lost },
-            what: T::default(),
+            assembler: T::default(),
             run: None,
             end: Moment::default(),
-            after_lost_event: false,
+            follows_unrecorded: false,
             cut_array: None,
         }
     }
 
-    /// Whether what passes in this run is the first of it.
+    /// Whether a piece is the first of its run.
     fn enters(&mut self, run: u32) -> bool {
         self.run.replace(run) != Some(run)
     }
@@ -108,17 +112,17 @@ impl<T: Default> Lane<T> {
     fn restart(&mut self, framing: Framing) {
         self.framing = framing;
         self.frames.restart();
-        self.what = T::default();
+        self.assembler = T::default();
     }
 
-    /// Whether the first of a run can be the beginning of a value.
+    /// Whether the first piece of a run can begin a value.
     fn may_begin(&self, content: Content<'_>) -> bool {
         matches!(content, Content::Bytes(bytes) if self.frames.may_begin(bytes))
     }
 }
 
 impl Redis {
-    /// `from_start`: nothing passed on the connection before what this parser is fed.
+    /// `from_start`: the first byte is the first of the connection.
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         Self {
@@ -160,7 +164,7 @@ impl Redis {
         }
     }
 
-    /// A hole in the replies was held back, and it is known now what it is.
+    /// Processes a hole in the replies that was held back.
     #[inline]
     fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         let Some((missing, at, hole)) = released else { return Ok(()) };
@@ -201,7 +205,7 @@ impl Redis {
         while content.length() > 0 {
             let lane = &mut self.requests;
             if lane.framing == Framing::Lost {
-                self.session.unseen(at.run, found);
+                self.session.miss_requests(at.run, found);
                 break;
             }
             if let (Framing::Locked, Content::Bytes(bytes)) = (lane.framing, content)
@@ -212,12 +216,12 @@ impl Redis {
                 content = Content::Bytes(&bytes[whole.length..]);
                 self.session.begin(at, found);
                 at = request.end;
-                self.session.asked(request, found);
+                self.session.complete_request(request, found);
                 continue;
             }
             let (used, progress) = match lane.frames.step(content, at) {
                 Ok(Step::More(used)) => (used, Progress::None),
-                Ok(Step::Token(used, token)) => (used, lane.what.token(&token, at.advanced(used))?),
+                Ok(Step::Token(used, token)) => (used, lane.assembler.token(&token, at.advanced(used))?),
                 Ok(Step::Lost) => {
                     self.lose_requests(at, found);
                     continue;
@@ -240,18 +244,18 @@ impl Redis {
                 self.session.begin(start, found);
             }
             if let Some(request) = whole {
-                self.session.asked(request, found);
+                self.session.complete_request(request, found);
             }
         }
         Ok(())
     }
 
-    /// A hole hides where the request that is under way ends, and any number of others.
+    /// A hole hides the end of the current request, and any number of other requests.
     fn lose_requests(&mut self, at: Moment, found: &mut Vec<Finding>) {
         let lane = &mut self.requests;
-        if lane.what.is_begun() {
-            if let Some(request) = lane.what.cut(at) {
-                self.session.asked(request, found);
+        if lane.assembler.is_begun() {
+            if let Some(request) = lane.assembler.cut(at) {
+                self.session.complete_request(request, found);
             }
         } else if let (Framing::Locked, Some(start)) = (lane.framing, lane.frames.begun()) {
             self.session.begin_hidden(start, found);
@@ -267,25 +271,25 @@ impl Redis {
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
         let overtook = self.session.requests.is_overtaken(at.run);
-        // The time of a hole is not its own if its event was lost: it is that of something before the request.
-        let of_lost_event = hole == Hole::Unrecorded || (overtook && matches!(content, Content::Hole(_)));
-        if overtook && !of_lost_event {
+        // A hole in an earlier run was not recorded either.
+        let is_unrecorded = hole == Hole::Unrecorded || (overtook && matches!(content, Content::Hole(_)));
+        if overtook && !is_unrecorded {
             self.session.requests.observe(Client::Overtakes);
         }
-        let enters = !of_lost_event && self.replies.enters(at.run);
+        let enters = !is_unrecorded && self.replies.enters(at.run);
         if enters {
             self.session.requests.response_run(at);
         }
         if enters && self.replies.framing != Framing::Locked {
             let beginning = Beginning {
                 looks_right: self.replies.may_begin(content),
-                follows_lost_event: self.replies.after_lost_event,
-                continues: self.requests.what.is_begun(),
+                follows_unrecorded: self.replies.follows_unrecorded,
+                continues: self.requests.assembler.is_begun(),
             };
             let resumes = self.session.resume(at, beginning, found);
             self.replies.restart(if resumes { Framing::Tentative } else { Framing::Lost });
         }
-        self.replies.after_lost_event = of_lost_event;
+        self.replies.follows_unrecorded = is_unrecorded;
         self.replies.end = at.advanced(content.length());
         while content.length() > 0 {
             let lane = &mut self.replies;
@@ -296,9 +300,9 @@ impl Redis {
             }
             let (used, reply) = match lane.frames.step(content, at) {
                 Ok(Step::More(used)) => (used, None),
-                Ok(Step::Token(used, token)) => (used, lane.what.token(&token, at.advanced(used))),
+                Ok(Step::Token(used, token)) => (used, lane.assembler.token(&token, at.advanced(used))),
                 Ok(Step::Lost) => {
-                    lane.cut_array = lane.frames.begun().filter(|_| lane.what.is_array());
+                    lane.cut_array = lane.frames.begun().filter(|_| lane.assembler.is_array());
                     lane.restart(Framing::Lost);
                     continue;
                 }
@@ -312,12 +316,12 @@ impl Redis {
             content = content.after(used);
             let Some(reply) = reply else { continue };
             if self.session.is_early(&reply)
-                && let Some(request) = self.requests.what.cut(self.requests.end)
+                && let Some(request) = self.requests.assembler.cut(self.requests.end)
             {
-                // Refused before all of it was sent.
-                self.session.wait_for(request, found);
+                // The server refused the request before its end.
+                self.session.await_reply(request, found);
             }
-            if self.session.answered(&reply, of_lost_event, found) {
+            if self.session.reply(&reply, is_unrecorded, found) {
                 self.replies.framing = Framing::Locked;
             }
             if self.session.replicates {
@@ -331,15 +335,15 @@ impl Redis {
         let released = self.holes.end();
         // If it cannot be followed, `broken` says so from now on.
         let _ = self.released(released, found);
-        if let Some(request) = self.requests.what.cut(self.requests.end) {
-            self.session.wait_for(request, found);
+        if let Some(request) = self.requests.assembler.cut(self.requests.end) {
+            self.session.await_reply(request, found);
         }
         self.session.close(why, at, self.answering(), self.broken.is_some(), found);
     }
 
-    /// The first byte of the reply that is under way, and how far it came.
+    /// The first byte of the current reply, and how far it has come.
     fn answering(&self) -> Option<(Moment, Moment)> {
-        let answering = self.replies.frames.begun().filter(|_| !self.replies.what.is_push());
+        let answering = self.replies.frames.begun().filter(|_| !self.replies.assembler.is_push());
         answering.map(|start| (start, self.replies.end))
     }
 }
@@ -370,7 +374,7 @@ impl Parser for Redis {
     }
 
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        // A client may stop sending and still read its replies.
+        // A client may stop sending and still read replies.
         if direction == Direction::ToClient {
             self.finish(Close::Normal, at, found);
         }

@@ -1,4 +1,4 @@
-//! What a reply says about itself: whether it is an error, and whether anybody asked for it.
+//! Assembles replies: whether one is an error, and whether it answers a request.
 
 use compact_str::CompactString;
 
@@ -7,34 +7,34 @@ use super::frame::{Kind, Token};
 use super::subscriptions::Subscriptions;
 use crate::parser::Moment;
 
-/// A reply, whole.
+/// A complete reply.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) start: Moment,
     pub(super) end: Moment,
     pub(super) is_push: bool,
-    /// An array that is not null: what EXEC answers when it executed.
+    /// An array that is not null. EXEC answers so if it executed.
     pub(super) is_array: bool,
     pub(super) simple: Simple,
-    /// First word of an error; empty if it is none.
+    /// The first word of an error. Empty if the reply is no error.
     pub(super) error: CompactString,
     /// Whether one of its elements is an error.
     pub(super) has_errors: bool,
     pub(super) said: Said,
 }
 
-/// What a simple string says that matters.
+/// The simple strings that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Simple {
     #[default]
     Other,
-    /// The command will be executed by EXEC.
+    /// EXEC will execute the command.
     Queued,
-    /// A line of MONITOR's: `1339518083.107412 [0 127.0.0.1:60866] "get" "key"`.
+    /// A line of MONITOR: `1339518083.107412 [0 127.0.0.1:60866] "get" "key"`.
     Monitored,
 }
 
-/// What an array says of subscriptions, by its first element.
+/// What an array is, by its first element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Said {
     #[default]
@@ -42,7 +42,7 @@ pub(super) enum Said {
     /// The first element was not captured.
     Unknown,
     Message,
-    /// A subscription was made or ended; so many are left of channels and patterns, or of shard channels.
+    /// A subscription was made or ended. The number is what is left of channels and patterns, or of shard channels.
     Confirmed(Subscriptions, u64),
 }
 
@@ -58,7 +58,7 @@ impl Said {
     }
 }
 
-/// Puts replies together from their tokens.
+/// Assembles replies from tokens.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     kind: Option<Kind>,
@@ -69,7 +69,7 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// Takes a token that ends at `end`; gives the reply that it finished.
+    /// Takes a token that ends at `end`. Returns the reply that it completes.
     pub(super) fn token(&mut self, token: &Token<'_>, end: Moment) -> Option<Reply> {
         if token.depth == 0 {
             self.kind = Some(token.kind);
@@ -122,7 +122,7 @@ fn simple(text: &[u8]) -> Simple {
     }
 }
 
-/// The error's code: a word in capitals by convention, so that nothing else of the message is kept.
+/// The code of an error: by convention an upper-case word. Nothing else of the message is kept.
 fn error_code(token: &Token<'_>) -> CompactString {
     let mut words = token.text.split(u8::is_ascii_whitespace);
     let word = words.next().unwrap_or_default();

@@ -130,10 +130,10 @@ impl Session {
     }
 
     /// As much of a request has passed as will be seen. It was begun.
-    pub(super) fn asked(&mut self, request: Request, found: &mut Vec<Finding>) {
+    pub(super) fn complete_request(&mut self, request: Request, found: &mut Vec<Finding>) {
         let is_answered = !self.falls_silent(request.effect()) && request.effect() != Effect::Sync;
         if is_answered {
-            self.wait_for(request, found);
+            self.await_reply(request, found);
         } else {
             self.replicates |= request.effect() == Effect::Sync;
             self.database.pass(request.effect());
@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// The request will be answered.
-    pub(super) fn wait_for(&mut self, request: Request, found: &mut Vec<Finding>) {
+    pub(super) fn await_reply(&mut self, request: Request, found: &mut Vec<Finding>) {
         let open = Open { confirmations: Confirmations::of(&request), answer: None, request };
         let is_endless = matches!(open.confirmations, Confirmations::All(_)) && !self.subscribed.is_known();
         if self.requests.is_lost() || is_endless {
@@ -158,11 +158,11 @@ impl Session {
     }
 
     /// Requests passed unseen in `run`.
-    pub(super) fn unseen(&mut self, run: u32, found: &mut Vec<Finding>) {
+    pub(super) fn miss_requests(&mut self, run: u32, found: &mut Vec<Finding>) {
         // One of them may have been a SELECT, or a CLIENT REPLY.
         self.database.forget();
         self.silence = Silence::No;
-        self.requests.doubt();
+        self.requests.miss_requests();
         self.forget_subscriptions(found);
         if self.requests.client() >= Client::Pipelines || self.requests.is_full() {
             self.lose_sync(found);
@@ -217,7 +217,7 @@ impl Session {
         }
     }
 
-    /// The queue, and what becomes of the requests that it loses.
+    /// The queue, and the function that reports the requests it loses.
     pub(super) fn losing<'s>(
         &'s mut self,
         found: &'s mut Vec<Finding>,

@@ -1,8 +1,8 @@
-//! What answers the commands of the SUBSCRIBE family: confirmations, and how many of them.
+//! The confirmations that answer the SUBSCRIBE family, and their number.
 
 use super::command::{Effect, Request};
 
-/// What can be subscribed to.
+/// The kinds of subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subscriptions {
     Channels,
@@ -10,23 +10,23 @@ pub(super) enum Subscriptions {
     ShardChannels,
 }
 
-/// How many subscriptions there are of each kind, if every confirmation was seen.
+/// The number of subscriptions of each kind, if every confirmation was seen.
 #[derive(Debug)]
 pub(super) struct Subscribed(Option<[u64; 3]>);
 
 /// The confirmations that a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Confirmations {
-    /// It is another command.
+    /// None: it is another command.
     None,
-    /// One for each channel.
+    /// This many more, one for each channel.
     Left(u64),
-    /// One for each subscription that there is.
+    /// One for each existing subscription.
     All(Subscriptions),
 }
 
 impl Confirmations {
-    /// How many replies that are, at least.
+    /// The number of replies, at least.
     pub(super) fn replies(&self) -> u64 {
         match self {
             Self::Left(replies) => *replies,
@@ -44,7 +44,7 @@ impl Subscribed {
         self.0.is_some()
     }
 
-    /// Whether they were known before.
+    /// The numbers are unknown from now on. Returns whether they were known.
     pub(super) fn forget(&mut self) -> bool {
         self.0.take().is_some()
     }
@@ -57,12 +57,12 @@ impl Subscribed {
         self.0.is_some_and(|left| left[of as usize] == 0)
     }
 
-    /// A confirmation says that so many are left.
+    /// A confirmation says how many are left.
     pub(super) fn confirm(&mut self, of: Subscriptions, left: u64) {
         const CHANNELS: usize = Subscriptions::Channels as usize;
         const PATTERNS: usize = Subscriptions::Patterns as usize;
         let Some(subscriptions) = &mut self.0 else { return };
-        // Channels and patterns are counted together.
+        // Redis counts channels and patterns together.
         let others = match of {
             Subscriptions::Channels => subscriptions[PATTERNS],
             Subscriptions::Patterns => subscriptions[CHANNELS],

@@ -1,18 +1,18 @@
-//! What lies whole in the bytes that pass, and so is read where it lies.
+//! The fast path for requests and strings that are complete in the input. They are borrowed.
 
 use super::frame::{CR_LF, KEPT};
 
-/// A request that lies whole in what passes, as nearly all do.
+/// A request that is complete in the input. Nearly all are.
 #[derive(Debug)]
 pub(super) struct WholeRequest<'b> {
-    /// The first of its strings, as many as may matter; empty where one is longer than what is kept.
+    /// Its first strings. Empty if longer than the limit.
     pub(super) words: [&'b [u8]; 3],
     pub(super) strings: u64,
     pub(super) length: usize,
 }
 
 impl<'b> WholeRequest<'b> {
-    /// `None` where the bytes begin with anything else.
+    /// `None` if the bytes begin with anything else.
     pub(super) fn at_start(bytes: &'b [u8]) -> Option<Self> {
         if bytes.first() != Some(&b'*') {
             return None;
@@ -33,7 +33,7 @@ impl<'b> WholeRequest<'b> {
     }
 }
 
-/// A string, and how long it is with what is around it; `None` for what is anything else, or not all there.
+/// A string, and its length on the wire. `None` if it is incomplete or anything else.
 pub(super) fn plain_string(bytes: &[u8]) -> Option<(&[u8], usize)> {
     if bytes.first() != Some(&b'$') {
         return None;
@@ -44,9 +44,9 @@ pub(super) fn plain_string(bytes: &[u8]) -> Option<(&[u8], usize)> {
     (bytes.get(end..after)? == CR_LF).then(|| (&bytes[begin..end], after))
 }
 
-/// The digits of a line after its type, and how long the line is; `None` for what is anything else, or not all there.
+/// The number after the type of a line, and the length of the line. `None` if it is incomplete or anything else.
 pub(super) fn plain_number(line: &[u8]) -> Option<(u64, usize)> {
-    /// No length that [`LONGEST_STRING`](super::frame::LONGEST_STRING) allows has more.
+    /// The digits of [`LONGEST_STRING`](super::frame::LONGEST_STRING).
     const MOST_DIGITS: usize = 10;
     let mut number = 0;
     for (at, &byte) in line.iter().enumerate().skip(1).take(MOST_DIGITS + 1) {

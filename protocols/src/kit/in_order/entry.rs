@@ -13,7 +13,7 @@ pub enum Entry<R> {
     },
     /// Requests that were not seen, any number of them.
     Unseen {
-        /// How many responses belong to requests that were reported all the same.
+        /// How many responses belong to requests that were counted nevertheless.
         reported: u64,
         /// The run that the hole begins in.
         run: u32,

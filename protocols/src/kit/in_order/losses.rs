@@ -1,10 +1,10 @@
-//! Losses: requests whose responses were missed, and what that does to the certainty.
+//! Losses: requests without a seen response, and the certainty after them.
 
 use super::{Client, Entry, InOrder, Open, Sync, Unseen};
 
 impl<R: Open> InOrder<R> {
-    /// The client goes on in `run`, and waits: what was sent before was answered unseen. Unseen requests at the end of
-    /// the queue may belong to that run and stay.
+    /// Loses the requests before `run`, in which a client that waits sends more. Unseen requests at the end of the queue may
+    /// belong to that run and stay.
     pub fn lose_before(&mut self, run: u32, lost: &mut impl FnMut(R)) {
         let mut before = self.entries.iter().take_while(|entry| entry.last_run() < run).count();
         let is_last = before == self.entries.len();
@@ -14,7 +14,7 @@ impl<R: Open> InOrder<R> {
         self.lose_front(before, lost);
     }
 
-    /// Loses what was sent before the response run `run`.
+    /// Loses the requests that were sent before the response run `run`.
     pub fn lose_run(&mut self, run: u32, lost: &mut impl FnMut(R)) {
         let before = self.entries.iter().take_while(|entry| entry.run() < run).count();
         self.lose_front(before, lost);
@@ -29,7 +29,7 @@ impl<R: Open> InOrder<R> {
         responses
     }
 
-    /// The same where it is known that their responses are over.
+    /// The same, if it is known that their responses are over. The certainty stays.
     pub fn drop_front(&mut self, count: usize, lost: &mut impl FnMut(R)) -> u64 {
         let mut responses = 0_u64;
         for _ in 0..count {
@@ -41,20 +41,20 @@ impl<R: Open> InOrder<R> {
         responses
     }
 
-    /// Nothing tells which of the responses in `run` and later answer the requests that are open: all are lost.
+    /// Loses all open requests, because nothing shows which of the responses from `run` on are theirs.
     pub fn abandon(&mut self, run: u32, lost: &mut impl FnMut(R)) {
         if !self.entries.iter().all(Entry::is_unseen) {
             self.abandon_front(self.entries.len(), run, lost);
         }
     }
 
-    /// The same of the first entries.
+    /// The same for the first entries.
     pub fn abandon_front(&mut self, count: usize, run: u32, lost: &mut impl FnMut(R)) {
         self.lose_front(count, lost);
         self.entries.push_front(Entry::Unseen { reported: u64::MAX, run, state: Unseen::Answered });
     }
 
-    /// Loses the open requests that `is_lost` says.
+    /// Loses the open requests for which `is_lost` is true.
     pub fn lose_where(&mut self, is_lost: impl Fn(&R) -> bool, lost: &mut impl FnMut(R)) {
         for entry in std::mem::take(&mut self.entries) {
             match entry {
@@ -64,18 +64,18 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Requests were missed.
-    pub fn doubt(&mut self) {
-        self.sync.doubt();
+    /// Notes that requests passed unseen.
+    pub fn miss_requests(&mut self) {
+        self.sync.miss_requests();
     }
 
-    /// A response passed, or may have passed, that cannot be matched.
-    pub fn miss(&mut self) {
+    /// Notes that a response passed, or may have passed, that cannot be matched.
+    pub fn miss_response(&mut self) {
         let newest = self.entries.iter().rev().find_map(Entry::open).map(|request| request.start().position);
-        self.sync.miss(newest);
+        self.sync.miss_response(newest);
     }
 
-    /// The response to the front was recognized. Where callers share connections, that is no proof.
+    /// Notes that the response to the front was recognized. That is no proof if callers share the connection.
     #[inline]
     pub fn relock(&mut self) {
         if !R::SHARED && matches!(self.sync, Sync::Tentative { .. }) {
@@ -83,7 +83,7 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Nothing tells any more which response answers which request.
+    /// From now on nothing shows which response answers which request.
     pub fn lose_sync(&mut self, lost: &mut impl FnMut(R)) {
         self.sync = Sync::Lost;
         if R::SHARED {
@@ -100,7 +100,7 @@ impl<R: Open> InOrder<R> {
         matches!(self.sync, Sync::Lost)
     }
 
-    /// Whether what a response says of the front is the truth.
+    /// Whether the response to the front is surely its own.
     #[inline]
     pub fn is_trusted(&self) -> bool {
         matches!(self.sync, Sync::Locked | Sync::Tentative { .. })

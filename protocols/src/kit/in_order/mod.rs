@@ -18,10 +18,11 @@
 //! - A response in run `r` answers the last run of requests before `r`. Older requests lost their responses.
 //! - The runs of the two directions alternate. If the newest request that was seen is from before run `r - 1`, then
 //!   requests passed unseen in run `r - 1`, and the response answers one of those.
-//! - Requests that passed unseen directly before a request may belong to its run. Then their responses come before its
-//!   own, and which of them a response is cannot be told.
+//! - Requests that passed unseen directly before a request may belong to its run. Then their responses come first, and
+//!   nothing shows which response is the last of them.
 //!
-//! Protocol code decides what a request and a response are, and reports them.
+//! Protocol code decides what a request and a response are, and reports them. A method that loses requests hands each to
+//! its argument `lost`.
 
 mod entry;
 mod losses;
@@ -130,10 +131,10 @@ impl<R: Open> InOrder<R> {
     }
 }
 
-/// Requests that get no response.
+/// Requests without a response.
 impl<R: Open> InOrder<R> {
-    /// Hands over the open requests that began before `oldest` (nanoseconds, as in [`Moment`]), each with whether it may
-    /// have been answered unseen. `report` gives a request back that keeps its own place in the queue.
+    /// Reports the open requests that began before `oldest` (nanoseconds, as in [`Moment`]), each with whether it may have
+    /// been answered unseen. They stay in the queue as `Reported`, or as the request that `report` returns.
     pub fn give_up_before(&mut self, oldest: u64, mut report: impl FnMut(R, bool) -> Option<R>) {
         for entry in &mut self.entries {
             let Some(request) = entry.open().filter(|request| request.start().nanos < oldest) else { continue };
@@ -146,7 +147,7 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Nothing more is answered. Hands over the open requests, each with whether it may have been answered unseen.
+    /// Reports all open requests at the end of the connection, each with whether it may have been answered unseen.
     pub fn close(&mut self, mut report: impl FnMut(R, bool)) {
         while let Some(entry) = self.pop_front() {
             if let Entry::Open(request) = entry {

@@ -4,14 +4,13 @@ use super::{Client, Entry, InOrder, Open, Unseen};
 use crate::Moment;
 
 impl<R: Open> InOrder<R> {
-    /// The first bytes of a run of requests, or a hole in their place, pass at `at`. Nothing had passed since
-    /// `silent_since` (nanoseconds; 0 if nothing ever had).
+    /// Begins a run of requests at `at`. Nothing had passed since `silent_since` (nanoseconds, 0 if nothing ever had).
     pub fn request_run(&mut self, at: Moment, silent_since: u64) {
         self.request_run = Some(at.run);
         let is_idle = self.is_idle();
         if R::SHARED {
             let quiet = self.pace.quiet(silent_since, at.nanos);
-            self.pace.asked(at.nanos);
+            self.pace.request(at.nanos);
             let was_lost = self.is_lost();
             self.sync.shared_request_run(is_idle, quiet);
             if was_lost && !self.is_lost() {
@@ -34,7 +33,7 @@ impl<R: Open> InOrder<R> {
         self.entries.push_back(Entry::Open(request));
     }
 
-    /// Adds `responses` to come to requests that are reported already.
+    /// Expects `more` responses to requests that are reported already.
     pub fn push_reported(&mut self, more: u64, run: u32) {
         self.settle_back(run);
         let is_full = self.is_full();
@@ -46,8 +45,8 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Requests pass that are not seen, in a hole that begins in `run`. `counted`: as many of them are reported all the
-    /// same. `false` if a response that came before has shown them already.
+    /// Adds requests that pass unseen, in a hole that begins in `run`. `counted` of them are reported nevertheless. `false`
+    /// if a response has shown them already.
     pub fn push_unseen(&mut self, counted: u64, run: u32) -> bool {
         match self.entries.back_mut() {
             Some(Entry::Unseen { state: state @ Unseen::Inferred, run: inferred, .. }) => {
@@ -65,7 +64,7 @@ impl<R: Open> InOrder<R> {
         true
     }
 
-    /// Requests may have passed unseen in a hole before the request of `run` that follows, and been answered.
+    /// Adds requests that may have passed unseen and been answered, before the next request in `run`.
     pub fn push_hole(&mut self, run: u32) {
         match self.entries.back_mut() {
             Some(Entry::Unseen { state: state @ Unseen::Inferred, .. }) => *state = Unseen::Answered,
@@ -74,12 +73,12 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Takes back the newest request.
+    /// Removes the newest request.
     pub fn pop_back(&mut self) -> Option<Entry<R>> {
         self.entries.pop_back()
     }
 
-    /// A request of `run` follows the newest entry.
+    /// Reconsiders the newest entry, because a request in `run` follows it.
     fn settle_back(&mut self, run: u32) {
         match self.entries.back_mut() {
             // A hole would have shown before the request.
@@ -98,7 +97,7 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// What was seen of the client: it does at least this.
+    /// Notes what the client was seen to do.
     pub fn observe(&mut self, client: Client) {
         self.client = self.client.max(client);
     }

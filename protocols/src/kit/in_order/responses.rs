@@ -1,4 +1,4 @@
-//! The response side: says which entry a response answers, and takes it from the queue.
+//! The response side: finds the entry that a response answers, and takes it from the queue.
 
 use std::collections::VecDeque;
 
@@ -15,48 +15,48 @@ pub enum Answer {
     Front,
     /// A request that was reported before.
     Reported,
-    /// A request that was not seen. `reported`: it was reported all the same.
+    /// A request that was not seen. `reported`: it was counted nevertheless.
     Unseen { reported: bool },
-    /// Nothing tells which.
+    /// Nothing shows which.
     Unknown,
 }
 
-/// What the run of a response tells.
+/// What the run of a response shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matched {
     /// The front answers it. `older`: requests from before it lost their responses. `several`: more requests of its
     /// run follow.
     Front { older: bool, several: bool },
-    /// The front was not seen, or there is none.
+    /// A request that was not seen is answered, or the queue is empty.
     Unseen,
-    /// It may be one of several.
+    /// It may answer any of several.
     Unknown,
 }
 
 impl<R: Open> InOrder<R> {
     pub fn response_run(&mut self, at: Moment) {
         if R::SHARED {
-            self.pace.answered(at.nanos);
+            self.pace.response(at.nanos);
         }
         self.turn.responses = 0;
     }
 
-    /// A response passes: requests that were not seen have been answered, if no request followed them.
+    /// Notes that a response passes. Unseen requests are answered, if no request follows them.
     #[inline]
-    pub fn hear(&mut self) {
+    pub fn note_response(&mut self) {
         if let Some(Entry::Unseen { state: state @ Unseen::Unanswered, .. }) = self.entries.back_mut() {
             *state = Unseen::Answered;
         }
     }
 
-    /// Whether responses pass in a run from before that of the newest request. Where one thread reads what another asks,
-    /// a response may be recorded before the send of its request has returned.
+    /// Whether a response is from an earlier run than the newest request. If one thread sends and another reads, a response
+    /// may be recorded before the send of its request returns.
     pub fn is_overtaken(&self, response_run: u32) -> bool {
         self.request_run.is_some_and(|requested| response_run < requested)
     }
 
-    /// Whether a response in this run answers a run of requests of which nothing was seen. `continues`: the newest
-    /// request has not ended, so that an unseen run may be the rest of it.
+    /// Whether a response in this run answers an unseen run of requests. `continues`: the newest request has not ended, so
+    /// one unseen run may be the rest of it.
     fn answers_unseen_run(&self, run: u32, continues: bool) -> bool {
         self.request_run.is_some_and(|requested| {
             let unseen = run.saturating_sub(requested) / 2;
@@ -64,10 +64,10 @@ impl<R: Open> InOrder<R> {
         })
     }
 
-    /// Matches the response that begins at `at` by its run. It answers the last run of requests before it, and what is
-    /// older lost its response. `continues`: the newest request has not ended.
+    /// Matches the response that begins at `at` by its run. It answers the last run of requests before it. Older requests
+    /// are lost. `continues`: the newest request has not ended.
     pub fn match_run(&mut self, at: Moment, continues: bool, lost: &mut impl FnMut(R)) -> Matched {
-        self.hear();
+        self.note_response();
         if self.answers_unseen_run(at.run, continues) {
             // If the hole was seen already, it holds the request.
             let unseen = self.entries.pop_back_if(|newest| newest.is_unseen());
@@ -78,7 +78,7 @@ impl<R: Open> InOrder<R> {
             return Matched::Unseen;
         }
         let is_overtaken = self.is_overtaken(at.run);
-        if is_overtaken && !self.is_only_one_asked() {
+        if is_overtaken && !self.has_one_candidate() {
             self.abandon(at.run, lost);
             return Matched::Unknown;
         }
@@ -102,11 +102,11 @@ impl<R: Open> InOrder<R> {
         Matched::Front { older: first > 0, several: last > first }
     }
 
-    /// What the next response answers. It is taken off what is due to requests that are not open.
+    /// Finds what the next response answers. Counts it, if that is no open request.
     pub fn answer(&mut self, at: Moment, lost: &mut impl FnMut(R)) -> Answer {
-        self.hear();
-        self.pass_unseen(at.run, lost);
-        if R::SHARED && matches!(self.sync, Sync::Tentative { .. }) && !self.client_waits_for(at) {
+        self.note_response();
+        self.settle_unseen(at.run, lost);
+        if R::SHARED && matches!(self.sync, Sync::Tentative { .. }) && !self.is_newer_than_all(at) {
             self.lose_sync(lost);
             return Answer::Unknown;
         }
@@ -135,14 +135,14 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Whether the newest entry is the only one that a response can answer.
-    fn is_only_one_asked(&self) -> bool {
+    /// Whether only the newest entry can be answered.
+    fn has_one_candidate(&self) -> bool {
         let mut before = self.entries.iter().rev().skip(1);
         before.all(|entry| matches!(entry, Entry::Unseen { state: Unseen::Answered, .. }))
     }
 
-    /// Whether anything was asked before the response run `run`.
-    pub fn is_asked_before(&self, run: u32) -> bool {
+    /// Whether a request was sent before the response run `run`.
+    pub fn has_request_before(&self, run: u32) -> bool {
         self.entries.iter().any(|entry| entry.run() < run)
     }
 
@@ -154,12 +154,12 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// Whether all that is open was sent before the response.
-    fn client_waits_for(&self, at: Moment) -> bool {
+    /// Whether the response is newer than all open requests, or there is only one.
+    fn is_newer_than_all(&self, at: Moment) -> bool {
         self.entries.len() == 1 || self.entries.back().is_none_or(|newest| newest.run() < at.run)
     }
 
-    /// A response came to no request: one passed unseen.
+    /// Notes that a request passed unseen, if a response comes while the queue is empty.
     pub fn infer_unseen(&mut self, response_run: u32) {
         if self.entries.is_empty() {
             let run = response_run.wrapping_sub(1);
@@ -170,9 +170,10 @@ impl<R: Open> InOrder<R> {
         }
     }
 
-    /// A client that waits has had the responses to what was not seen when it is answered what it asked later.
+    /// Removes unseen requests from the front once a later request is answered. A client that waits has their responses by
+    /// then.
     #[inline]
-    pub fn pass_unseen(&mut self, response_run: u32, lost: &mut impl FnMut(R)) {
+    pub fn settle_unseen(&mut self, response_run: u32, lost: &mut impl FnMut(R)) {
         while let Some(&Entry::Unseen { state, reported, .. }) = self.entries.front()
             && self.entries.get(1).is_some_and(|behind| behind.run() < response_run)
         {

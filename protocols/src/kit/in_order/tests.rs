@@ -84,7 +84,7 @@ fn responses_answer_in_order_and_then_nothing() {
 #[test]
 fn after_a_missed_response_the_next_answers_the_last_run_of_requests() {
     let mut queue = Queue::new().requests(0, 1);
-    queue.queue.miss();
+    queue.queue.miss_response();
     let mut queue = queue.requests(2, 1);
     assert_eq!((queue.response(3), &*queue.lost), (front(1), &[0][..]));
     assert!(queue.queue.is_locked());
@@ -93,19 +93,19 @@ fn after_a_missed_response_the_next_answers_the_last_run_of_requests() {
 #[test]
 fn a_response_two_runs_later_answers_a_request_that_was_not_seen() {
     let mut queue = Queue::new().requests(0, 1);
-    queue.queue.miss();
+    queue.queue.miss_response();
     assert_eq!((queue.response(3), &*queue.lost), (UNSEEN, &[0][..]));
     // The hole shows before the next request, and its response was counted.
     assert!(!queue.queue.push_unseen(1, 0));
     let mut queue = queue.requests(4, 1);
-    queue.queue.miss();
+    queue.queue.miss_response();
     assert_eq!(queue.response(5), front(1));
 }
 
 #[test]
 fn a_request_that_continues_is_answered_two_runs_later() {
     let mut queue = Queue::new().requests(0, 1);
-    queue.queue.miss();
+    queue.queue.miss_response();
     let matched = queue.queue.match_run(at(3), true, &mut |_| {});
     assert_eq!(matched, Matched::Front { older: false, several: false });
 }
@@ -134,7 +134,7 @@ fn of_a_client_that_pipelines_nothing_is_trusted_after_a_loss_until_a_turn_agree
     let mut queue = Queue::new().requests(0, 1).requests(2, 1);
     assert_eq!(queue.response(3), front(0));
     assert_eq!(queue.queue.client(), Client::Pipelines);
-    queue.queue.miss();
+    queue.queue.miss_response();
     let mut queue = queue.requests(4, 1);
     assert_eq!((queue.response(5), &*queue.lost), (front(2), &[1][..]));
     assert!(!queue.queue.is_trusted(), "it may have been the response to 1");
@@ -145,7 +145,7 @@ fn of_a_client_that_pipelines_nothing_is_trusted_after_a_loss_until_a_turn_agree
 #[test]
 fn requests_before_a_missed_response_may_be_answered_and_later_ones_are_not() {
     let mut queue = Queue::new().requests(0, 1);
-    queue.queue.miss();
+    queue.queue.miss_response();
     let mut queue = queue.requests(0, 1);
     let mut closed = Vec::new();
     queue.queue.close(|request, may_be_answered| closed.push((request.0.position, may_be_answered)));
