@@ -24,7 +24,7 @@ pub(super) fn write(rows: &[Row]) -> Result<()> {
     let path = shell::workspace()?.join("docs/kernels.md");
     let text = shell::file(&path)?;
     let (head, _) = text.split_once(MARK).with_context(|| format!("{} has no line `{MARK}`", path.display()))?;
-    let text = format!("{head}{MARK}\n\n{}\n{}", checks(rows), programs(rows));
+    let text = format!("{head}{MARK}\n\n{}\n{}", checks(rows), programs(rows, &stacks()?));
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -42,8 +42,8 @@ fn checks(rows: &[Row]) -> String {
     table(&[&["kernel", "release"], &names[..]].concat(), cells)
 }
 
-/// One line per program, one column per kernel.
-fn programs(rows: &[Row]) -> String {
+/// One line per program: its stack, and one column per kernel.
+fn programs(rows: &[Row], stacks: &BTreeMap<String, String>) -> String {
     let mut programs: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (column, row) in rows.iter().enumerate() {
         let printed = row.outcomes.iter().filter(|outcome| outcome.name == LOADED).flat_map(|outcome| &outcome.printed);
@@ -53,9 +53,25 @@ fn programs(rows: &[Row]) -> String {
         }
     }
     let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
-    let lines =
-        programs.into_iter().map(|(program, instructions)| [vec![format!("`{program}`")], instructions].concat());
-    table(&[&["program"], &names[..]].concat(), lines)
+    let lines = programs.into_iter().map(|(program, instructions)| {
+        let stack = stacks.get(&program).map_or("?", String::as_str).to_owned();
+        [vec![format!("`{program}`"), stack], instructions].concat()
+    });
+    table(&[&["program", "stack (bytes)"], &names[..]].concat(), lines)
+}
+
+/// The stack of each program and of what it calls, as the agent's test of the object prints it.
+fn stacks() -> Result<BTreeMap<String, String>> {
+    let mut test = shell::cargo()?;
+    test.args(["test", "--quiet", "--package", "onlooker", "--lib", "kernel::stack", "--", "--nocapture"]);
+    Ok(shell::read(&mut test)?.lines().filter_map(stack).collect())
+}
+
+/// A line such as " 392 sock_send_length > capture_segment".
+fn stack(line: &str) -> Option<(String, String)> {
+    let mut words = line.split_whitespace();
+    let bytes = words.next().filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Some((words.next()?.to_owned(), bytes.to_owned()))
 }
 
 /// The program and its verified instructions, in a line of the agent's log.
@@ -77,7 +93,7 @@ fn table(head: &[&str], lines: impl Iterator<Item = Vec<String>>) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Row, checks, programs};
+    use super::{Row, checks, programs, stack};
     use crate::vm::checks::{LOADED, Outcome};
 
     #[test]
@@ -100,8 +116,9 @@ mod tests {
             row("6.1", &["DEBUG loaded program=\"exec\" verified_instructions=8"], Some("no send")),
             row("6.12", &new, None),
         ];
-        let expected = "| program | 6.1 | 6.12 |\n|---|---|---|\n| `exec` | 8 | 9 |\n| `send` | - | 70 |\n";
-        assert_eq!(programs(&rows), expected);
+        let expected = "| program | stack (bytes) | 6.1 | 6.12 |\n|---|---|---|---|\n| `exec` | ? | 8 | 9 |\n| `send` | 392 | - | 70 |\n";
+        let stacks = ["running 1 test", " 392 send > capture", "."].into_iter().filter_map(stack).collect();
+        assert_eq!(programs(&rows, &stacks), expected);
         let expected = format!(
             "| kernel | release | {LOADED} |\n|---|---|---|\n| 6.1 | `6.1.0` | no: no send |\n| 6.12 | `6.12.0` | yes |\n"
         );
