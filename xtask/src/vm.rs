@@ -16,7 +16,7 @@ use onlooker_ebpf_build::Cache;
 use onlooker_tests::wait::{self, PATIENCE_FACTOR};
 
 use self::checks::{Built, CHECKS, Check, LOAD_ONLY, Outcome, Results};
-use self::kernels::{GuestKernel, InCi, KERNELS, Unpacked};
+use self::kernels::{Extent, GuestKernel, KERNELS, Unpacked};
 use self::report::Row;
 use crate::build::{self, Profile};
 use crate::test::Tally;
@@ -25,7 +25,7 @@ use crate::{Verb, setup, shell};
 /// Boot Debian's kernels in QEMU under software emulation and check Onlooker on each, or run a command there (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only this kernel, such as 6.12-cloud; may be repeated.
+    /// Only this kernel, such as 6.12-cloud, with all checks; may be repeated. By default what CI checks.
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
     /// Take this agent instead of building one.
@@ -64,7 +64,9 @@ impl Verb for Options {
         wait::handle_signals()?;
         let mut rows = Vec::new();
         for kernel in chosen {
-            rows.push(check_in_guest(kernel, CHECKS, &built)?);
+            // A kernel that is named gets all checks.
+            let checks = if self.kernels.is_empty() { checks_in_ci(kernel) } else { CHECKS };
+            rows.push(check_in_guest(kernel, checks, &built)?);
         }
         if self.write {
             rows.push(check_here(&built)?);
@@ -154,11 +156,7 @@ pub(crate) fn check_in_ci(agent: PathBuf, tally: &mut Tally) -> Result<()> {
                 tally.skip(&what, "its package is not in this machine's apt");
             }
             Ok(()) => {
-                let checks = match kernel.in_ci {
-                    InCi::AllChecks => CHECKS,
-                    InCi::LoadOnly => LOAD_ONLY,
-                };
-                for outcome in check_in_guest(kernel, checks, &built)?.outcomes {
+                for outcome in check_in_guest(kernel, checks_in_ci(kernel), &built)?.outcomes {
                     let result = outcome.fault.map_or(Ok(()), |fault| Err(anyhow!(fault)));
                     tally.add(&format!("{what}: {}", outcome.name), result);
                 }
@@ -166,6 +164,13 @@ pub(crate) fn check_in_ci(agent: PathBuf, tally: &mut Tally) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn checks_in_ci(kernel: &GuestKernel) -> &'static [Check] {
+    match kernel.extent {
+        Extent::AllChecks => CHECKS,
+        Extent::LoadOnly => LOAD_ONLY,
+    }
 }
 
 fn say(kernel: &str, outcome: &Outcome) {

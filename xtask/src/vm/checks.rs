@@ -49,8 +49,8 @@ pub(super) const CHECKS: &[Check] = &[
     LOAD,
     Check { name: "the demo's trace is whole", program: Program::Demo, within: Duration::from_secs(600) },
     tests("every system call's bytes are reported or counted", "system_calls", "whatever_call_moves_it"),
-    tests("both ends of a unix socket are joined", "sockets", "a_server_on_a_unix_socket"),
-    tests("lost records are counted exactly", "agent_life", "with_a_small_ring_lost_pipelined"),
+    tests("unix sockets are traced", "sockets", "a_server_on_a_unix_socket"),
+    tests("pipelined requests are exported or counted", "http_limits", "pipelined_requests"),
 ];
 
 /// The programs that the checks run, as they are named here and in the guest.

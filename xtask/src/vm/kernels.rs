@@ -15,22 +15,22 @@ pub(crate) struct GuestKernel {
     pub(crate) version: &'static str,
     /// What the package's name ends with.
     pub(crate) flavour: &'static str,
-    pub(crate) in_ci: InCi,
+    pub(crate) extent: Extent,
 }
 
 /// Which checks CI runs on a kernel. All kernels together may take twelve minutes there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InCi {
+pub(crate) enum Extent {
     AllChecks,
     LoadOnly,
 }
 
 /// Debian's generic and cloud kernels have the same source and differ in configuration.
 pub(crate) const KERNELS: [GuestKernel; 4] = [
-    GuestKernel { name: "6.1-cloud", version: "6.1", flavour: "cloud-amd64", in_ci: InCi::AllChecks },
-    GuestKernel { name: "6.1", version: "6.1", flavour: "amd64", in_ci: InCi::LoadOnly },
-    GuestKernel { name: "6.12-cloud", version: "6.12", flavour: "cloud-amd64", in_ci: InCi::AllChecks },
-    GuestKernel { name: "6.12", version: "6.12", flavour: "amd64", in_ci: InCi::LoadOnly },
+    GuestKernel { name: "6.1-cloud", version: "6.1", flavour: "cloud-amd64", extent: Extent::AllChecks },
+    GuestKernel { name: "6.1", version: "6.1", flavour: "amd64", extent: Extent::LoadOnly },
+    GuestKernel { name: "6.12-cloud", version: "6.12", flavour: "cloud-amd64", extent: Extent::AllChecks },
+    GuestKernel { name: "6.12", version: "6.12", flavour: "amd64", extent: Extent::LoadOnly },
 ];
 
 impl GuestKernel {
