@@ -1,7 +1,7 @@
 //! Tools from crates.io. Each is compiled into a folder of its own in the cache.
 
+use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use onlooker_ebpf_build::Cache;
@@ -56,16 +56,12 @@ impl CargoTool {
         cache.dir().join(self.name)
     }
 
-    fn make_ready(&self, cache: &Cache) -> Result<()> {
-        self.install(cache, &mut Command::new(self.path(cache)))
-    }
-
-    /// Installs this version unless `binary` is it already. `binary` is the command that starts the tool.
-    pub(super) fn install(&self, cache: &Cache, binary: &mut Command) -> Result<()> {
+    /// Installs this version unless it is there.
+    pub(super) fn make_ready(&self, cache: &Cache) -> Result<()> {
         let Self { name, version, optimised } = *self;
-        let installed = shell::read(binary.arg("--version")).ok();
-        // "cargo-deny 0.20.2"
-        if installed.is_some_and(|line| line.split_whitespace().nth(1) == Some(version)) {
+        // Cargo writes the list last: "cargo-deny 0.20.2 (registry+...)" = ["cargo-deny"]
+        let installed = fs::read_to_string(self.root(cache).join(".crates.toml")).unwrap_or_default();
+        if installed.contains(&format!("\"{name} {version} ")) && self.path(cache).is_file() {
             shell::say(&format!("{name}: {version} (already there)"));
             return Ok(());
         }

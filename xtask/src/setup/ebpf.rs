@@ -28,16 +28,11 @@ fn make_ready(cache: &Cache) -> Result<()> {
         }
         _ => install_compiler(cache)?,
     };
-    BPF_LINKER.install(cache, &mut linker(&compiler))?;
-    shell::read(linker(&compiler).arg("--version"))
+    BPF_LINKER.make_ready(cache)?;
+    let mut linker = Command::new(compiler.linker_dir.join("bpf-linker"));
+    shell::read(linker.arg("--version").env("LD_LIBRARY_PATH", &compiler.library_dir))
         .with_context(|| format!("bpf-linker does not start with the LLVM of {}", compiler.origin))?;
     Ok(())
-}
-
-fn linker(compiler: &Toolchain) -> Command {
-    let mut linker = Command::new(compiler.linker_dir.join("bpf-linker"));
-    linker.env("LD_LIBRARY_PATH", &compiler.library_dir);
-    linker
 }
 
 fn install_compiler(cache: &Cache) -> Result<Toolchain> {

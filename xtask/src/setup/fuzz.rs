@@ -15,7 +15,7 @@ pub(crate) const FUZZ: Part = Part {
     by_default: true,
     make_ready: |cache| {
         install_nightly()?;
-        CARGO_FUZZ.install(cache, &mut Command::new(CARGO_FUZZ.path(cache)))
+        CARGO_FUZZ.make_ready(cache)
     },
 };
 
