@@ -1,7 +1,32 @@
-//! What an exchange says of itself: the name, status and attributes of its span, in OpenTelemetry's words.
+//! Describes an exchange: the name, status and attributes of its span, by OpenTelemetry's conventions.
 //!
 //! Semantic conventions 1.42. One file per family of facts. `network` describes the connection, and `outcome` how the
 //! exchange ended. docs/protocols.md is the same for users: keep them in step.
+//!
+//! ```
+//! use onlooker_engine::describe::describe;
+//! use onlooker_engine::model::span::{Address, Description, Ends, Role};
+//! use onlooker_engine::route::Routes;
+//! use onlooker_protocols::facts::Http;
+//! use onlooker_protocols::{Direction, End, Exchange, Facts, Moment};
+//!
+//! let facts = Http { method: "GET".into(), path: "/users/7".into(), status: Some(200), ..Http::default() };
+//! let exchange = Exchange {
+//!     direction: Direction::ToServer,
+//!     request_start: Moment::default(),
+//!     request_end: Moment::default(),
+//!     response_start: Some(Moment::default()),
+//!     response_end: Some(Moment::default()),
+//!     end: End::Complete,
+//!     facts: Facts::Http(facts),
+//! };
+//! let ends = Ends::new(Role::Server, Address::Unknown, Address::Unknown);
+//!
+//! let mut description = Description::default();
+//! describe(&exchange, &ends, &mut Routes::default(), &mut description);
+//! assert_eq!(description.name, "GET /users/{id}");
+//! assert_eq!(description.attributes.text("url.path").as_deref(), Some("/users/7"));
+//! ```
 
 mod database;
 mod dns;
@@ -13,7 +38,7 @@ mod rpc;
 
 use onlooker_protocols::facts::Operation;
 use onlooker_protocols::{Direction, Exchange, Facts};
-use opentelemetry::trace::{SpanKind, Status};
+use opentelemetry::trace::SpanKind;
 
 use crate::model::span::{Description, Ends, Role};
 use crate::route::Routes;
@@ -21,11 +46,10 @@ use crate::route::Routes;
 use onlooker_protocols::{End, Moment};
 use outcome::Outcome;
 
-/// Why a span ends where it does although its exchange may not have: `aged`, `process_exit` or `shutdown`.
-pub const ONLOOKER_INCOMPLETE: &str = "onlooker.incomplete";
+pub use outcome::ONLOOKER_INCOMPLETE;
 
-/// Describes the exchange that the process at `ends.local` had; `routes` are those of its service. What `description`
-/// said before is gone, its memory is used again.
+/// Describes the exchange of the process at `ends.local`. `routes` are those of its service. The contents of `description` are
+/// replaced, and its memory is reused.
 pub fn describe(exchange: &Exchange, ends: &Ends, routes: &mut Routes, description: &mut Description) {
     description.name.clear();
     description.attributes.clear();
@@ -52,11 +76,6 @@ pub fn kind(exchange: &Exchange, role: Role) -> SpanKind {
         _ if asks => SpanKind::Client,
         _ => SpanKind::Server,
     }
-}
-
-/// A status that is explained by an attribute.
-fn error() -> Status {
-    Status::Error { description: "".into() }
 }
 
 #[cfg(test)]

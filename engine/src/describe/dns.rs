@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_name_that_does_not_exist_is_an_error() {
         let span = described(Dns { response: Some(ResponseCode(3)), ..Dns::default() });
-        assert_eq!((&*span.name, span.status), ("DNS", describe::error()));
+        assert_eq!((&*span.name, span.status), ("DNS", describe::outcome::error()));
         assert_eq!(span.attributes.text("error.type").as_deref(), Some("NXDOMAIN"));
     }
 }

@@ -258,7 +258,7 @@ mod tests {
             Role::Client,
         );
         assert_eq!(span.name, "GET /users/{id}");
-        assert_eq!(span.status, super::super::error());
+        assert_eq!(span.status, crate::describe::outcome::error());
         assert_eq!(
             span.attributes.said(),
             [
@@ -295,7 +295,7 @@ mod tests {
         let span = described(Http { status: Some(code), ..get("/") }, role);
         assert_eq!(value(&span, "error.type"), error);
         assert_eq!(value(&span, "http.response.status_code"), code.to_string());
-        assert_eq!(span.status, if error.is_empty() { Status::Unset } else { super::super::error() });
+        assert_eq!(span.status, if error.is_empty() { Status::Unset } else { crate::describe::outcome::error() });
     }
 
     #[rstest]

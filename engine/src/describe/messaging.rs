@@ -114,7 +114,7 @@ mod tests {
     fn an_error_of_the_broker_is_the_spans_error() {
         let span =
             described(Messaging { operation_name: "produce", error: "NOT_LEADER".into(), ..Messaging::default() });
-        assert_eq!((&*span.name, span.status), ("produce", describe::error()));
+        assert_eq!((&*span.name, span.status), ("produce", describe::outcome::error()));
         assert_eq!(span.attributes.text("error.type").as_deref(), Some("NOT_LEADER"));
     }
 }

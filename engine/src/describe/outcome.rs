@@ -4,9 +4,11 @@ use onlooker_protocols::{Close, End, Exchange};
 use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 
-use super::ONLOOKER_INCOMPLETE;
 use crate::model::attributes::Attributes;
 use crate::model::errno;
+
+/// Why a span ends where it does although its exchange may not have: `aged`, `process_exit` or `shutdown`.
+pub const ONLOOKER_INCOMPLETE: &str = "onlooker.incomplete";
 
 /// What the end of the connection did to an exchange.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Outcome {
         match (protocol_error, self.failure) {
             (Some(code), _) => {
                 attributes.set(ERROR_TYPE, code);
-                super::error()
+                error()
             }
             (None, Some((error, description))) => {
                 attributes.set(ERROR_TYPE, error);
@@ -75,6 +77,11 @@ impl Outcome {
             (None, None) => Status::Unset,
         }
     }
+}
+
+/// A status that is explained by an attribute.
+pub(super) fn error() -> Status {
+    Status::Error { description: "".into() }
 }
 
 /// `error.type` and description of an errno.
@@ -144,7 +151,7 @@ mod tests {
     fn an_error_in_the_response_outranks_that_of_the_connection() {
         let outcome = outcome(End::Closed(Close::Error(errno::ECONNRESET), Moment::default()), true);
         let mut attributes = Attributes::default();
-        assert_eq!(outcome.settle(Some("503"), &mut attributes), super::super::error());
+        assert_eq!(outcome.settle(Some("503"), &mut attributes), error());
         assert_eq!(attributes.said(), ["error.type=503"]);
     }
 

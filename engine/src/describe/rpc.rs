@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn a_span_has_the_attributes_of_the_conventions() {
         let span = described(not_found(), Role::Client);
-        assert_eq!((&*span.name, span.status), ("shop.Cart/Get", describe::error()));
+        assert_eq!((&*span.name, span.status), ("shop.Cart/Get", describe::outcome::error()));
         let said = span.attributes.said();
         assert_eq!(
             said[..4],
@@ -60,7 +60,7 @@ mod tests {
     #[case::no_status(Rpc { status: None, ..not_found() }, Role::Client, false)]
     #[case::mistake_seen_by_the_caller(not_found(), Role::Client, true)]
     fn a_status_is_an_error_for_the_end_that_failed(#[case] facts: Rpc, #[case] role: Role, #[case] is_error: bool) {
-        assert_eq!(described(facts, role).status == describe::error(), is_error);
+        assert_eq!(described(facts, role).status == describe::outcome::error(), is_error);
     }
 
     #[test]

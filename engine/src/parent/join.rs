@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::id::NodeId;
+use super::node::Numbers;
 use super::tree::Tree;
 use crate::model::span::{Evidence, Role};
 use crate::observer::Place;
@@ -18,10 +19,6 @@ const RETURN_LAG: u64 = 1_000_000_000;
 /// request long after its client has gone.
 const UNANSWERED_WAIT: u64 = 10_000_000_000;
 const MAX_UNANSWERED: usize = 4096;
-
-/// A message as either end of a TCP connection numbers it: the role of the end that waits for the other, the message's
-/// sequence number, and how far the other way had come.
-pub(super) type Numbers = (Role, u32, u32);
 
 /// What is known of connections with both ends on this host.
 #[derive(Debug, Default)]

@@ -8,7 +8,6 @@ use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanId, TraceId};
 
 use super::id::NodeId;
-use super::join::Numbers;
 use crate::model::span::{Evidence, Role};
 use crate::observer::Place;
 use crate::origin::Origin;
@@ -58,6 +57,10 @@ pub(super) struct Node {
     /// It will have no span.
     pub(super) is_abandoned: bool,
 }
+
+/// A message as either end of a TCP connection numbers it: the role of the end that waits for the other, the message's
+/// sequence number, and how far the other way had come.
+pub(super) type Numbers = (Role, u32, u32);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {

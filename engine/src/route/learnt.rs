@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
-use super::{Holds, template};
+use super::template::{Holds, template};
 use crate::model::span::Role;
 
 /// Words that a position may show. Large programs have a few dozen endpoints below one prefix.

@@ -77,7 +77,7 @@ fn a_key_value_client_span_has_the_attributes_of_the_conventions() {
         ..command()
     });
     assert_eq!(span.name, "HSET");
-    assert_eq!(span.status, describe::error());
+    assert_eq!(span.status, describe::outcome::error());
     assert_eq!(
         span.attributes.said(),
         [
@@ -146,7 +146,7 @@ fn a_status_code_is_an_error_if_the_command_failed(#[case] code: &str, #[case] f
     let span = of_client(Database { status: code.into(), failed, ..select() });
     assert!(span.attributes.said().contains(&format!("db.response.status_code={code}")));
     assert_eq!(span.attributes.said().contains(&format!("error.type={code}")), failed);
-    assert_eq!(span.status, if failed { describe::error() } else { Status::Unset });
+    assert_eq!(span.status, if failed { describe::outcome::error() } else { Status::Unset });
 }
 
 #[test]

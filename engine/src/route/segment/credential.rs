@@ -1,6 +1,6 @@
 //! Credentials in paths, recognised by their issuer's prefix or by the word before them.
 
-use super::Kind;
+use crate::route::kind::Kind;
 
 /// Prefixes that issuers give to their credentials, so that leaks can be found. A segment must also be at least [`SHORTEST`]
 /// long: `npm_install` is no token.
