@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,7 +16,15 @@ use onlooker_tests::wait::{until, within};
 struct Started(Child);
 
 impl Started {
+    /// SIGHUP has its default action, also if the tests run under `nohup`.
     fn new(command: &mut Command) -> Self {
+        // SAFETY: signal is async-signal-safe, and the default action is valid for every signal.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         Self(command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
     }
 
@@ -45,6 +54,20 @@ fn counters_are_printed_on_sigusr1_and_at_the_end() {
     agent.signal(libc::SIGUSR1);
     assert_eq!(lines.next().unwrap(), "onlooker: so far:");
     agent.signal(libc::SIGTERM);
+    assert!(lines.any(|line| line.starts_with("onlooker: events ")));
+    assert!(agent.0.wait().unwrap().success());
+}
+
+/// The terminal was closed.
+#[test]
+fn sighup_ends_the_agent_that_writes_no_file() {
+    let cat = Started::new(&mut Command::new("cat"));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_onlooker"));
+    run.args(["run", "--pid", &cat.0.id().to_string()]).env("OTEL_TRACES_EXPORTER", "none");
+    let mut agent = Started::new(&mut run);
+    let mut lines = BufReader::new(agent.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "onlooker: ready: 1 processes selected"));
+    agent.signal(libc::SIGHUP);
     assert!(lines.any(|line| line.starts_with("onlooker: events ")));
     assert!(agent.0.wait().unwrap().success());
 }
