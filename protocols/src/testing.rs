@@ -31,6 +31,7 @@ use compact_str::CompactString;
 use crate::detect::{Looks, Sample};
 use crate::facts::{Messaging, Operation};
 use crate::kit::by_id::{Answered, ById, Opened};
+use crate::kit::pieces::BytePiece;
 use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
 use crate::registry::{Capture, Spec, Transport};
 use crate::{Begun, End, Exchange, Facts, Finding, LossReason, Lost};
@@ -208,12 +209,13 @@ impl Parser for Echo {
     fn bytes(
         &mut self,
         direction: Direction,
-        mut bytes: &[u8],
-        mut at: Moment,
+        bytes: &[u8],
+        at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        while !bytes.is_empty() && !self.broken {
-            match self.framers[direction as usize].bytes(&mut bytes, &mut at) {
+        let mut piece = BytePiece { bytes, at };
+        while !piece.bytes.is_empty() && !self.broken {
+            match self.framers[direction as usize].bytes(&mut piece) {
                 Ok(Some(step)) => self.step(direction, step, found),
                 Ok(None) => {}
                 Err(_no_message) => self.broken = true,

@@ -22,7 +22,6 @@ mod incoming;
 mod lines;
 mod open;
 mod pairing;
-mod piece;
 mod side;
 mod tail;
 mod target;
@@ -30,6 +29,7 @@ mod target;
 use std::borrow::Cow;
 
 use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::kit::pieces::Content;
 use crate::{
     Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Spec, Transport, Unparsable,
 };
@@ -39,7 +39,6 @@ use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
 use lines::Lines;
 use open::Open;
 use pairing::{BodyEnd, Pairing};
-use piece::Content;
 use side::{Side, Step};
 use tail::EndMark;
 
@@ -104,13 +103,13 @@ impl Http1 {
                 self.released(released, found)?;
                 self.follow(|this| this.request(content, at, found))
             }
-            (Direction::ToServer, Content::Gap(_)) => self.follow(|this| this.request(content, at, found)),
+            (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
             (Direction::ToClient, _) => {
                 let is_ambiguous = self.holes.is_ambiguous(at);
                 let released = self.holes.response(at);
                 self.released(released, found)?;
                 match content {
-                    Content::Gap(missing) if is_ambiguous => self.holes.hold(missing, at),
+                    Content::Hole(missing) if is_ambiguous => self.holes.hold(missing, at),
                     _ => self.follow(|this| this.response(content, at, Hole::Skipped, found))?,
                 }
                 Ok(())
@@ -122,7 +121,7 @@ impl Http1 {
     #[inline]
     fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         let Some((missing, at, hole)) = released else { return Ok(()) };
-        self.follow(|this| this.response(Content::Gap(missing), at, hole, found))
+        self.follow(|this| this.response(Content::Hole(missing), at, hole, found))
     }
 
     fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
@@ -214,7 +213,7 @@ impl Http1 {
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
         // A hole in an earlier run was not recorded either.
-        let is_earlier = matches!(content, Content::Gap(_)) && self.pairing.is_overtaken(at.run);
+        let is_earlier = matches!(content, Content::Hole(_)) && self.pairing.is_overtaken(at.run);
         let hole = if is_earlier { Hole::Unrecorded } else { hole };
         if hole == Hole::Unrecorded {
             self.pairing.note_response();
@@ -360,7 +359,7 @@ impl Parser for Http1 {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        if missing == 0 { Ok(()) } else { self.content(direction, Content::Gap(missing), at, found) }
+        if missing == 0 { Ok(()) } else { self.content(direction, Content::Hole(missing), at, found) }
     }
 
     /// Reports all open requests at the end of the responses, because no more responses can come.

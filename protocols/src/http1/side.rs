@@ -16,9 +16,10 @@ use std::borrow::Cow;
 use super::body::{Body, Framing, Hidden, Passed};
 use super::incoming::Incoming;
 use super::lines::Lines;
-use super::piece::{Content, Piece};
-use super::tail::{EndMark, Shown, Tail};
+use super::tail::{EndMark, Shown};
 use crate::kit::looks::Looks;
+use crate::kit::pieces::{Content, Piece};
+use crate::kit::tail::Tail;
 use crate::{Direction, Moment};
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Side {
     pub(super) fn piece<'a>(&mut self, content: Content<'a>, at: Moment) -> Piece<'a> {
         let begins_run = self.passed.is_none_or(|passed| passed.run != at.run);
         let piece = Piece::new(content, at, begins_run);
-        self.passed = Some(at.advanced(piece.len()));
+        self.passed = Some(at.advanced(piece.content().len()));
         piece
     }
 
@@ -112,12 +113,12 @@ impl Side {
         self.take_back_end(piece);
         match (&mut self.state, piece.content()) {
             (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
-            (State::Head, Content::Gap(_)) => Ok(self.hole_in_head(piece)),
+            (State::Head, Content::Hole(_)) => Ok(self.hole_in_head(piece)),
             (State::Body(body), Content::Bytes(bytes)) => {
                 let passed = body.bytes(bytes)?;
                 Ok(self.body_passed(passed, piece))
             }
-            (State::Body(body), Content::Gap(missing)) => match body.gap(missing) {
+            (State::Body(body), Content::Hole(missing)) => match body.gap(missing) {
                 Ok(passed) => Ok(self.body_passed(passed, piece)),
                 Err(Hidden(mark)) => {
                     self.lose_boundary(mark);
@@ -306,10 +307,10 @@ impl Side {
         let shown = match piece.content() {
             Content::Bytes(bytes) => {
                 adrift.tail.push(bytes);
-                adrift.tail.shows(adrift.mark)
+                adrift.mark.shown_by(adrift.tail.bytes())
             }
-            Content::Gap(_) => {
-                adrift.tail = Tail::default();
+            Content::Hole(_) => {
+                adrift.tail.clear();
                 Shown::Perhaps
             }
         };
@@ -340,7 +341,7 @@ impl Side {
         let is_first = self.incoming.is_empty();
         let looks = match piece.content() {
             Content::Bytes(bytes) => self.incoming.hold(bytes),
-            Content::Gap(_) => Looks::Wrong,
+            Content::Hole(_) => Looks::Wrong,
         };
         match looks {
             Looks::Right => {

@@ -4,6 +4,7 @@
 //! the next bytes decide.
 
 use super::head::is_token_char;
+use crate::kit::tail::Tail;
 
 /// How the end of a message will look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,33 +39,14 @@ pub(super) enum Shown {
     Yes,
 }
 
-/// The last bytes without a hole between them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tail {
-    /// The newest byte is the lowest one.
-    bytes: u128,
-    len: u8,
-}
-
-/// How much the kernel captures of the end of every operation.
-const ROOM: usize = 16;
 /// How much text of a line must be seen for it to be a trailer field perhaps. This excludes binary chunks that end like
 /// an empty line.
 const LINE: usize = 8;
 
-impl Tail {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        for &byte in &bytes[bytes.len().saturating_sub(ROOM)..] {
-            self.bytes = (self.bytes << 8) | u128::from(byte);
-            self.len = (self.len + 1).min(ROOM as u8);
-        }
-    }
-
-    /// Whether an operation that ends here ends the message.
-    pub(super) fn shows(self, mark: EndMark) -> Shown {
-        let room = self.bytes.to_be_bytes();
-        let seen = &room[ROOM - usize::from(self.len)..];
-        match (mark, Lines::of(seen)) {
+impl EndMark {
+    /// Whether an operation ends the message. `seen` are its last bytes.
+    pub(super) fn shown_by(self, seen: &[u8]) -> Shown {
+        match (self, Lines::of(seen)) {
             (EndMark::NotBefore(_) | EndMark::Never, _) => Shown::No,
             // A hole may hide the rest of the mark.
             (_, None) if matches!(seen, b"\n" | b"\r\n" | b"\n\r\n") => Shown::Perhaps,
@@ -90,7 +72,7 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn of(seen: &'a [u8]) -> Option<Self> {
-        let is_cut = seen.len() == ROOM;
+        let is_cut = seen.len() == Tail::LENGTH;
         [&b"\r\n"[..], b"\n"].into_iter().find_map(|line_end| {
             let before = seen.strip_suffix(line_end)?.strip_suffix(line_end)?;
             Some(Self { before, line_end, is_cut })
@@ -183,9 +165,9 @@ mod tests {
     fn a_tail_shows_the_end(#[case] tail: &str, #[case] mark: EndMark, #[case] shown: Shown) {
         let mut whole = Tail::default();
         whole.push(tail.as_bytes());
-        assert_eq!(whole.shows(mark), shown);
+        assert_eq!(mark.shown_by(whole.bytes()), shown);
         let mut single = Tail::default();
         tail.as_bytes().iter().for_each(|&byte| single.push(&[byte]));
-        assert_eq!(single.shows(mark), shown);
+        assert_eq!(mark.shown_by(single.bytes()), shown);
     }
 }

@@ -7,3 +7,5 @@ pub(crate) mod holes;
 pub mod in_order;
 pub mod looks;
 pub(crate) mod pace;
+pub(crate) mod pieces;
+pub(crate) mod tail;

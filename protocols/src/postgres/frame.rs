@@ -4,26 +4,11 @@
 //! Bodies are stepped over by their length, also through holes. Only a hole over a header loses the framing.
 
 use super::message::{ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, packet};
+use crate::kit::pieces::BytePiece;
 use crate::parser::Moment;
 
 /// The buffer keeps this capacity for the next message.
 const MAX_IDLE_BYTES: usize = 512;
-
-/// The bytes that are not consumed.
-#[derive(Debug)]
-pub(super) struct Piece<'p> {
-    pub(super) bytes: &'p [u8],
-    pub(super) at: Moment,
-}
-
-impl<'p> Piece<'p> {
-    fn take(&mut self, count: usize) -> &'p [u8] {
-        let (taken, rest) = self.bytes.split_at(count.min(self.bytes.len()));
-        self.at = self.at.advanced(taken.len() as u64);
-        self.bytes = rest;
-        taken
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Framer {
@@ -128,7 +113,10 @@ impl Framer {
     }
 
     /// The next message that ends in the piece. `None` if the piece is consumed. `Err` says why the bytes are no message.
-    pub(super) fn next<'a, 'p: 'a>(&'a mut self, piece: &mut Piece<'p>) -> Result<Option<Message<'a>>, &'static str> {
+    pub(super) fn next<'a, 'p: 'a>(
+        &'a mut self,
+        piece: &mut BytePiece<'p>,
+    ) -> Result<Option<Message<'a>>, &'static str> {
         match self.state {
             State::Lost => {
                 piece.take(piece.bytes.len());
@@ -153,7 +141,7 @@ impl Framer {
 
     /// The next message, if it is complete in the piece. Consecutive rows of a result are returned as one message, because
     /// only their end matters.
-    fn whole<'p>(&self, piece: &mut Piece<'p>) -> Result<Option<Message<'p>>, &'static str> {
+    fn whole<'p>(&self, piece: &mut BytePiece<'p>) -> Result<Option<Message<'p>>, &'static str> {
         let bytes = piece.bytes;
         let Some(&header) = bytes.first_chunk() else { return Ok(None) };
         let (length, keep) = self.side.body(header)?;
@@ -176,7 +164,7 @@ impl Framer {
         Ok(Some(Message { kind, body, start, end: piece.at }))
     }
 
-    fn answer<'p>(&mut self, piece: &mut Piece<'p>) -> Option<Message<'p>> {
+    fn answer<'p>(&mut self, piece: &mut BytePiece<'p>) -> Option<Message<'p>> {
         let start = piece.at;
         let body = piece.take(1);
         if body.is_empty() {
@@ -191,7 +179,7 @@ impl Framer {
     }
 
     /// Adds to the header. Returns whether it is complete. Then the state is that of the body.
-    fn read_header(&mut self, piece: &mut Piece<'_>) -> Result<bool, &'static str> {
+    fn read_header(&mut self, piece: &mut BytePiece<'_>) -> Result<bool, &'static str> {
         let is_packet = self.state == State::Packet;
         // The header of a packet has no type byte.
         let offset = if is_packet { HEADER_LENGTH - PACKET_HEADER_LENGTH } else { 0 };
@@ -215,7 +203,7 @@ impl Framer {
         Ok(true)
     }
 
-    fn read_body<'a, 'p: 'a>(&'a mut self, piece: &mut Piece<'p>) -> Option<Message<'a>> {
+    fn read_body<'a, 'p: 'a>(&'a mut self, piece: &mut BytePiece<'p>) -> Option<Message<'a>> {
         let State::Body(body) = &mut self.state else { return None };
         let taken = piece.take(usize::try_from(body.left).unwrap_or(usize::MAX));
         body.left -= taken.len() as u64;

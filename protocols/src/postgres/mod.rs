@@ -37,12 +37,13 @@ mod tail;
 
 use crate::exchange::{End, Finding, LossReason};
 use crate::kit::holes::{self, Released, ResponseHoles};
+use crate::kit::pieces::BytePiece;
+use crate::kit::tail::Tail;
 use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
 use crate::registry::{Capture, Spec, Transport};
-use frame::{Framer, Hole, Piece};
+use frame::{Framer, Hole};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
 use session::Session;
-use tail::Tail;
 
 /// PostgreSQL, and other databases with its protocol.
 pub static SPEC: Spec = Spec {
@@ -113,7 +114,7 @@ impl Postgres {
         self.session.statements.forgotten() + self.session.portals.forgotten()
     }
 
-    fn requests(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+    fn requests(&mut self, mut piece: BytePiece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         if self.frontend.enters(piece.at.run) {
             self.session.request_run(piece.at, self.backend.is_lost(), found);
             if self.frontend.is_lost() {
@@ -147,7 +148,7 @@ impl Postgres {
         Ok(())
     }
 
-    fn responses(&mut self, mut piece: Piece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+    fn responses(&mut self, mut piece: BytePiece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         if self.session.requests.is_overtaken(piece.at.run) {
             self.session.observe_overtaking(piece.at.run, found);
         }
@@ -196,11 +197,11 @@ impl Postgres {
     }
 
     /// Resumes the framing of the responses after a `ReadyForQuery` that ends the piece.
-    fn find_ready(&mut self, piece: Piece<'_>, found: &mut Vec<Finding>) {
+    fn find_ready(&mut self, piece: BytePiece<'_>, found: &mut Vec<Finding>) {
         let end = piece.at.advanced(piece.bytes.len() as u64);
         self.session.unknown_response(piece.at, end, found);
         self.tail.push(piece.bytes);
-        if let Some((before, status)) = self.tail.ready() {
+        if let Some((before, status)) = tail::ready(&self.tail) {
             let position = end.position.saturating_sub(READY_FOR_QUERY_LENGTH as u64);
             let start = Moment { position, ..end };
             let ready = Message { kind: backend::READY_FOR_QUERY, body: status, start, end };
@@ -325,7 +326,7 @@ impl Parser for Postgres {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        let piece = Piece { bytes, at };
+        let piece = BytePiece { bytes, at };
         match direction {
             Direction::ToServer => {
                 let released = self.holes.request();

@@ -5,6 +5,7 @@
 
 use super::line::{is_reply_type, is_value, length};
 use super::whole::{plain_number, plain_string};
+use crate::kit::pieces::Content;
 use crate::parser::Moment;
 
 /// How much of a line or string is kept. Command names, subcommands and error words are shorter.
@@ -24,32 +25,6 @@ pub(super) enum Side {
     Requests,
     /// Every type of RESP3.
     Replies,
-}
-
-/// The input of a step.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Content<'b> {
-    Bytes(&'b [u8]),
-    Hole(u64),
-}
-
-impl Content<'_> {
-    pub(super) fn length(self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Hole(missing) => missing,
-        }
-    }
-
-    /// The rest after the first `used` bytes.
-    pub(super) fn after(self, used: u64) -> Self {
-        match self {
-            Self::Bytes(bytes) => {
-                Self::Bytes(&bytes[usize::try_from(used).map_or(bytes.len(), |at| at.min(bytes.len()))..])
-            }
-            Self::Hole(missing) => Self::Hole(missing.saturating_sub(used)),
-        }
-    }
 }
 
 /// A complete element of a value.
@@ -307,7 +282,7 @@ impl Frames {
 
     fn string(&mut self, kind: Kind, length: u64, passed: u64, content: Content<'_>) -> Result<Step<'_>, &'static str> {
         let all = length + CR_LF.len() as u64;
-        let used = content.length().min(all - passed);
+        let used = content.len().min(all - passed);
         if let Content::Bytes(bytes) = content {
             let taken = &bytes[..usize::try_from(used).map_or(bytes.len(), |used| used.min(bytes.len()))];
             let (text, end) = match usize::try_from(length.saturating_sub(passed)) {

@@ -29,10 +29,11 @@ mod whole;
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
 use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::kit::pieces::Content;
 use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
 use crate::registry::{Capture, Spec, Transport};
 use command::{Progress, Request, Requests};
-use frame::{Content, Frames, Side, Step};
+use frame::{Frames, Side, Step};
 use matching::Beginning;
 use reply::Replies;
 use session::{Session, Unread};
@@ -141,7 +142,7 @@ impl Redis {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        if content.length() == 0 {
+        if content.len() == 0 {
             return self.follow(|_| Ok(()));
         }
         match (direction, content) {
@@ -201,8 +202,8 @@ impl Redis {
                 self.requests.restart(if may_begin { Framing::Tentative } else { Framing::Lost });
             }
         }
-        self.requests.end = at.advanced(content.length());
-        while content.length() > 0 {
+        self.requests.end = at.advanced(content.len());
+        while content.len() > 0 {
             let lane = &mut self.requests;
             if lane.framing == Framing::Lost {
                 self.session.miss_requests(at.run, found);
@@ -290,8 +291,8 @@ impl Redis {
             self.replies.restart(if resumes { Framing::Tentative } else { Framing::Lost });
         }
         self.replies.follows_unrecorded = is_unrecorded;
-        self.replies.end = at.advanced(content.length());
-        while content.length() > 0 {
+        self.replies.end = at.advanced(content.len());
+        while content.len() > 0 {
             let lane = &mut self.replies;
             if lane.framing == Framing::Lost || self.session.requests.is_lost() {
                 lane.restart(Framing::Lost);

@@ -2,6 +2,7 @@
 
 use compact_str::CompactString;
 
+use crate::kit::pieces::BytePiece;
 use crate::parser::Moment;
 
 pub(super) const MAGIC: u8 = b'~';
@@ -101,28 +102,28 @@ impl Message {
 }
 
 impl Framer {
-    /// Takes some of `bytes` off. Called until none are left.
-    pub(super) fn bytes(&mut self, bytes: &mut &[u8], at: &mut Moment) -> Result<Option<Step>, NoMessage> {
-        let begins_run = std::mem::replace(&mut self.run, at.run) < at.run;
+    /// Consumes some of the piece. Called until nothing is left.
+    pub(super) fn bytes(&mut self, piece: &mut BytePiece<'_>) -> Result<Option<Step>, NoMessage> {
+        let begins_run = std::mem::replace(&mut self.run, piece.at.run) < piece.at.run;
         match &mut self.state {
             State::Lost => {
-                if begins_run && bytes[0] == MAGIC {
+                if begins_run && piece.bytes.first() == Some(&MAGIC) {
                     self.state = State::HEADER;
                 } else {
-                    take(bytes, at, bytes.len());
+                    piece.take(piece.bytes.len());
                 }
                 Ok(None)
             }
             State::Header { bytes: header, start } => {
                 if header.is_empty() {
-                    *start = *at;
+                    *start = piece.at;
                 }
                 let start = *start;
-                header.extend_from_slice(take(bytes, at, HEADER_LENGTH - header.len()));
+                header.extend_from_slice(piece.take(HEADER_LENGTH - header.len()));
                 if header.len() < HEADER_LENGTH {
                     return Ok(None);
                 }
-                let message = Message::of_header(header, start, *at).ok_or(NoMessage)?;
+                let message = Message::of_header(header, start, piece.at).ok_or(NoMessage)?;
                 let step = Step { message: message.clone(), is_new: true, is_over: message.length == 0 };
                 self.state = if step.is_over {
                     State::HEADER
@@ -132,12 +133,12 @@ impl Framer {
                 Ok(Some(step))
             }
             State::Payload { message, left, has_hole } => {
-                let seen = take(bytes, at, usize::try_from(*left).unwrap_or(usize::MAX));
+                let seen = piece.take(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= seen.len() as u64;
                 if !*has_hole {
                     message.keep(seen);
                 }
-                message.end = *at;
+                message.end = piece.at;
                 let step = Step { message: message.clone(), is_new: false, is_over: *left == 0 };
                 Ok(Some(self.after(step)))
             }
@@ -169,11 +170,4 @@ impl Framer {
         }
         step
     }
-}
-
-/// Takes up to `count` bytes off, and moves on to the moment just past them.
-fn take<'a>(bytes: &mut &'a [u8], at: &mut Moment, count: usize) -> &'a [u8] {
-    let (taken, rest) = bytes.split_at(count.min(bytes.len()));
-    (*bytes, *at) = (rest, at.advanced(taken.len() as u64));
-    taken
 }
