@@ -9,7 +9,8 @@
 //!
 //! ```
 //! use onlooker_protocols::testing::{STREAM, message};
-//! use onlooker_protocols::{Direction::*, Finding, Moment};
+//! use onlooker_protocols::Direction::{ToClient, ToServer};
+//! use onlooker_protocols::{Finding, Moment};
 //!
 //! let mut parser = STREAM.parser.expect("it has one")(true);
 //! let mut found = Vec::new();

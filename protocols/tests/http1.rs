@@ -60,7 +60,7 @@ fn a_response_ends_where_rfc_9112_says(#[case] wire: &str, #[case] status: u16, 
     let outcome = play(&talk);
     assert_eq!(outcome, play(&talk.byte_at_a_time()), "differs byte by byte");
     assert_eq!(
-        told_in_full(&outcome),
+        reported_in_full(&outcome),
         [
             ("GET".into(), "/".into(), Some(status), Some(0), Some(body)),
             ("HEAD".into(), "/2".into(), Some(200), Some(0), Some(0)),

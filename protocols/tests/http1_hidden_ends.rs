@@ -44,7 +44,7 @@ fn a_supposed_end_is_withdrawn_while_the_run_goes_on() {
         .request(get("/2"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/2", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(200)), ("/2", Some(200))]);
     assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![]));
     let sent = put.len() + 9000 + looks_like_it.len() + rest.len();
     assert_eq!(outcome.exchanges()[0].request_end.position, sent as u64);
@@ -76,7 +76,7 @@ fn an_end_that_was_not_seen_has_no_time() {
         .request(get("/2"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/2", Some(200))]);
+    assert_eq!(reported(&outcome), [("/2", Some(200))]);
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
 }
 
@@ -89,7 +89,7 @@ fn a_pipelining_clients_next_request_proves_no_end() {
         .request(get("/3"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
 }
 
@@ -115,7 +115,7 @@ fn a_response_head_that_is_cut_after_its_status_is_reported() {
         .request(get("/2"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(503)), ("/2", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(503)), ("/2", Some(200))]);
     assert_eq!(http(outcome.exchanges()[0]).response_body, None);
 }
 
@@ -148,7 +148,7 @@ fn a_response_head_that_is_cut_after_its_length_is_reported_when_the_whole_respo
 fn a_response_whose_head_is_cut_ends_with_the_connection(
     #[case] field: &str,
     #[case] missing: u64,
-    #[case] told: Result<(bool, Option<u64>), LossReason>,
+    #[case] reported: Result<(bool, Option<u64>), LossReason>,
 ) {
     let seen = format!("HTTP/1.1 200 OK\r\n{field}set-cookie: abc");
     let talk = Talk::new().request(get("/1")).response(&seen).gap(ToClient, missing);
@@ -157,11 +157,11 @@ fn a_response_whose_head_is_cut_ends_with_the_connection(
         assert_eq!(exchange.response_end.unwrap().position, seen.len() as u64 + missing);
         (exchange.end == End::Complete, http(exchange).response_body)
     });
-    assert_eq!(exchange.ok_or_else(|| outcome.lost()[0]), told);
+    assert_eq!(exchange.ok_or_else(|| outcome.lost()[0]), reported);
     // Unless the direction ended in order, the response may or may not be complete.
     let outcome = play(&talk);
     let cut_off = outcome.exchanges().first().map(|exchange| exchange.end != End::Complete);
-    assert_eq!(cut_off, (told == Ok((false, None))).then_some(true), "{outcome:?}");
+    assert_eq!(cut_off, (reported == Ok((false, None))).then_some(true), "{outcome:?}");
 }
 
 #[test]
@@ -183,5 +183,5 @@ fn a_switch_is_recognised_in_a_cut_head() {
         .response("\u{1}");
     let outcome = play(&talk);
     assert!(outcome.switched());
-    assert_eq!(told(&outcome), [("/ws", Some(101))]);
+    assert_eq!(reported(&outcome), [("/ws", Some(101))]);
 }

@@ -50,7 +50,7 @@ fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) -> usize {
     assert_eq!(holed.unparsable, None, "{what}");
     for exchange in holed.exchanges() {
         let true_one = truth.exchanges().into_iter().find(|whole| whole.request_start == exchange.request_start);
-        let true_one = true_one.unwrap_or_else(|| panic!("{what}: nobody asked {exchange:#?}"));
+        let true_one = true_one.unwrap_or_else(|| panic!("{what}: no such request: {exchange:#?}"));
         assert_eq!(without_sizes(exchange), without_sizes(true_one), "{what}");
         assert!(exchange.request_end.position <= true_one.request_end.position, "{what}");
         assert!(exchange.request_end.nanos <= true_one.request_end.nanos, "{what}");
@@ -146,7 +146,7 @@ fn a_hole_over_the_end_of_a_body_ends_it_exactly() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
     let talk = Talk::new().request(get("/1")).response(head).gap(ToClient, 130).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/2", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(200)), ("/2", Some(200))]);
     assert_eq!(outcome.exchanges()[0].response_end.unwrap().position, head.len() as u64 + 100);
 }
 
@@ -191,7 +191,7 @@ fn a_response_two_runs_later_answers_a_request_that_was_not_seen() {
         .request(get("/3"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/3", Some(200))]);
+    assert_eq!(reported(&outcome), [("/3", Some(200))]);
     assert_eq!((outcome.orphans(), outcome.lost()), (1, vec![LossReason::ResponseMissing]));
 }
 
@@ -235,7 +235,7 @@ fn a_response_recorded_before_its_request_answers_it_with_and_without_holes() {
         .request(get("/5"))
         .response("HTTP/1.1 205 Reset\r\ncontent-length: 0\r\n\r\n");
     let truth = play(&talk);
-    let statuses: Vec<_> = told(&truth).into_iter().map(|(_, status)| status.unwrap()).collect();
+    let statuses: Vec<_> = reported(&truth).into_iter().map(|(_, status)| status.unwrap()).collect();
     assert_eq!((statuses, truth.orphans()), (vec![201, 202, 203, 204, 205], 0));
     assert_eq!(play(&talk.byte_at_a_time()), truth);
     for prefix in [16, 20, 60] {
@@ -250,7 +250,7 @@ fn a_response_recorded_before_its_request_answers_it_with_and_without_holes() {
 fn a_lost_response_loses_only_its_request() {
     let talk = Talk::new().request(get("/1")).lost(ToClient, OK_EMPTY).request(get("/2")).response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/2", Some(200))]);
+    assert_eq!(reported(&outcome), [("/2", Some(200))]);
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
 }
 
@@ -264,7 +264,7 @@ fn a_lost_request_is_counted_once_if_its_response_is_seen() {
         .request(get("/3"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
     assert_eq!((outcome.orphans(), outcome.lost().len()), (1, 0));
 }
 
@@ -278,7 +278,7 @@ fn a_lost_exchange_is_counted_once() {
         .request(get("/3"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(200)), ("/3", Some(200))]);
     assert_eq!((outcome.orphans(), outcome.lost()), (0, vec![LossReason::RequestHeadMissing]));
 }
 
@@ -292,7 +292,7 @@ fn after_a_lost_response_no_pipelined_request_is_reported() {
         .request(get("/4"))
         .response(OK_EMPTY);
     let outcome = play(&talk);
-    assert_eq!(told(&outcome), [("/1", Some(200)), ("/4", Some(200))]);
+    assert_eq!(reported(&outcome), [("/1", Some(200)), ("/4", Some(200))]);
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 2]);
 }
 
@@ -319,7 +319,7 @@ mod from_the_middle {
         for talk in [talk.clone(), talk.byte_at_a_time()] {
             let outcome = play(&talk);
             assert_eq!((outcome.orphans(), outcome.lost().len()), (orphans, 0), "{outcome:?}");
-            assert_eq!(told(&outcome), paths.iter().map(|&path| (path, Some(200))).collect::<Vec<_>>());
+            assert_eq!(reported(&outcome), paths.iter().map(|&path| (path, Some(200))).collect::<Vec<_>>());
         }
     }
 
@@ -331,7 +331,7 @@ mod from_the_middle {
             .request(get("/1"))
             .response(OK_EMPTY);
         let outcome = play(&talk);
-        assert_eq!(told(&outcome), [("/1", Some(200))]);
+        assert_eq!(reported(&outcome), [("/1", Some(200))]);
         assert_eq!(outcome.orphans(), 1);
     }
 

@@ -85,7 +85,7 @@ fn pipelined_requests_are_answered_in_order() {
     let outcome = play(&talk);
     assert_eq!(outcome, play(&talk.byte_at_a_time()));
     let statuses: Vec<_> =
-        told_in_full(&outcome).into_iter().map(|(_, path, status, ..)| (path, status.unwrap())).collect();
+        reported_in_full(&outcome).into_iter().map(|(_, path, status, ..)| (path, status.unwrap())).collect();
     assert_eq!(statuses, [("/1".into(), 200), ("/2".into(), 200), ("/3".into(), 404), ("/4".into(), 200)]);
 }
 
@@ -116,7 +116,7 @@ fn an_early_response_is_reported_at_its_end_and_the_rest_of_the_request_body_is_
     let outcome = play(&talk);
     assert_eq!(outcome, play(&talk.byte_at_a_time()));
     assert_eq!(
-        told_in_full(&outcome),
+        reported_in_full(&outcome),
         [
             ("POST".into(), "/".into(), Some(413), None, Some(0)),
             ("GET".into(), "/".into(), Some(200), Some(0), Some(3)),
@@ -130,7 +130,7 @@ fn the_body_of_a_refused_request_may_be_left_out() {
     let expecting = "PUT / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 50\r\n\r\n";
     let refusal = "HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n";
     let left_out = Talk::new().request(expecting).response(refusal).request(GET).response(OK_3);
-    assert_eq!(told_in_full(&play(&left_out)).len(), 2);
+    assert_eq!(reported_in_full(&play(&left_out)).len(), 2);
 
     let in_two_writes = Talk::new()
         .request(expecting)
@@ -139,7 +139,7 @@ fn the_body_of_a_refused_request_may_be_left_out() {
         .request("ng HTTP/1.1\r\n\r\n")
         .response(OK_3);
     let outcome = play(&in_two_writes);
-    assert_eq!(told_in_full(&outcome).into_iter().map(|(_, path, ..)| path).collect::<Vec<_>>(), ["/", "/long"]);
+    assert_eq!(reported_in_full(&outcome).into_iter().map(|(_, path, ..)| path).collect::<Vec<_>>(), ["/", "/long"]);
     assert_eq!(outcome, play(&in_two_writes.byte_at_a_time()), "differs byte by byte");
 
     // What looked like a request was the body, and the next request follows it.
@@ -147,12 +147,12 @@ fn the_body_of_a_refused_request_may_be_left_out() {
     let sent_anyway = Talk::new().request(expecting).response(refusal).request("GET /lo");
     let sent_anyway = sent_anyway.request(&like_a_request[7..]).request(GET).response(OK_3);
     let outcome = play(&sent_anyway);
-    assert_eq!(told_in_full(&outcome).len(), 2);
+    assert_eq!(reported_in_full(&outcome).len(), 2);
     assert_eq!(outcome, play(&sent_anyway.byte_at_a_time()), "differs byte by byte");
 
     let sent_anyway =
         Talk::new().request(expecting).response(refusal).request("x".repeat(50)).request(GET).response(OK_3);
-    assert_eq!(told_in_full(&play(&sent_anyway)).len(), 2);
+    assert_eq!(reported_in_full(&play(&sent_anyway)).len(), 2);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn after_a_refused_connect_http_goes_on() {
         .response(OK_3);
     let outcome = play(&talk);
     assert!(!outcome.switched());
-    assert_eq!(told_in_full(&outcome)[0], ("CONNECT".into(), String::new(), Some(407), Some(0), Some(3)));
+    assert_eq!(reported_in_full(&outcome)[0], ("CONNECT".into(), String::new(), Some(407), Some(0), Some(3)));
     assert_eq!(http(outcome.exchanges()[0]).host, "h:443");
     assert_eq!(outcome.exchanges().len(), 2);
 }

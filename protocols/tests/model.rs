@@ -39,9 +39,8 @@ fn messaging(exchange: &Exchange) -> &facts::Messaging {
 }
 
 /// Direction and destination of each exchange, in the order of their ends.
-fn told(outcome: &Outcome) -> Vec<(Direction, &str)> {
-    let told = |exchange: &'_ Exchange| (exchange.direction, exchange.end);
-    assert!(outcome.exchanges().into_iter().all(|exchange| told(exchange).1 == End::Complete), "{outcome:?}");
+fn reported(outcome: &Outcome) -> Vec<(Direction, &str)> {
+    assert!(outcome.exchanges().into_iter().all(|exchange| exchange.end == End::Complete), "{outcome:?}");
     outcome.exchanges().into_iter().map(|exchange| (exchange.direction, &*messaging(exchange).destination)).collect()
 }
 
@@ -57,14 +56,14 @@ const BUSY: [(Direction, &str); 7] = [
 
 #[test]
 fn requests_of_both_ends_finish_in_any_order() {
-    assert_eq!(told(&busy().play(parser(&STREAM, true))), BUSY);
+    assert_eq!(reported(&busy().play(parser(&STREAM, true))), BUSY);
 }
 
 #[test]
 fn an_id_belongs_to_the_end_that_chose_it() {
     let talk = Talk::new().request(request(1, "a")).response([request(1, "b"), response(1)].concat());
     let outcome = talk.request(response(1)).play(parser(&STREAM, true));
-    assert_eq!(told(&outcome), [(ToServer, "a"), (ToClient, "b")]);
+    assert_eq!(reported(&outcome), [(ToServer, "a"), (ToClient, "b")]);
 }
 
 #[test]
@@ -122,7 +121,7 @@ fn a_hole_that_hides_responses_loses_the_requests_that_wait() {
         Talk::new().request([request(1, "a"), request(2, "b")].concat()).gap(ToClient, 8).request(request(3, "c"));
     let outcome = talk.response(response(3)).play(parser(&STREAM, true));
     assert_eq!(outcome.lost(), [LossReason::ResponseMissing; 2]);
-    assert_eq!(told(&outcome), [(ToServer, "c")]);
+    assert_eq!(reported(&outcome), [(ToServer, "c")]);
     assert!(outcome.findings.contains(&onlooker_protocols::Finding::CaptureMore(ToClient)));
 }
 
@@ -149,13 +148,13 @@ fn datagrams() -> Talk {
 #[test]
 fn datagrams_are_messages() {
     let outcome = datagrams().play_datagrams(parser(&DATAGRAM, true), usize::MAX);
-    assert_eq!(told(&outcome), [(ToServer, "prices"), (ToClient, "alerts"), (ToServer, "orders")]);
+    assert_eq!(reported(&outcome), [(ToServer, "prices"), (ToClient, "alerts"), (ToServer, "orders")]);
 }
 
 #[test]
 fn a_datagram_that_was_captured_in_part_is_a_message_of_its_whole_length() {
     let outcome = datagrams().play_datagrams(parser(&DATAGRAM, true), 6);
-    assert_eq!(told(&outcome), [(ToServer, "pr"), (ToClient, "al"), (ToServer, "or")]);
+    assert_eq!(reported(&outcome), [(ToServer, "pr"), (ToClient, "al"), (ToServer, "or")]);
     let sizes: Vec<_> = outcome.exchanges().into_iter().map(|exchange| messaging(exchange).body_size).collect();
     assert_eq!(sizes, [Some(6); 3]);
 }

@@ -161,36 +161,42 @@ fn an_agent_that_comes_at_the_start_without_knowing_it_misses_nothing() {
 }
 
 /// Asserts that every fact of an exchange with holes is true or unknown.
-fn assert_true(told: &Exchange, whole: &Outcome, context: &str) {
-    let start = told.request_start.position;
+fn assert_true(reported: &Exchange, whole: &Outcome, context: &str) {
+    let start = reported.request_start.position;
     let exchanges = whole.exchanges();
     let real = exchanges
         .iter()
         .find(|real| (real.request_start.position..real.request_end.position).contains(&start))
-        .unwrap_or_else(|| panic!("{context}: never happened: {told:?}"));
-    let (told_query, real_query) = (query(told), query(real));
+        .unwrap_or_else(|| panic!("{context}: never happened: {reported:?}"));
+    let (reported_query, real_query) = (query(reported), query(real));
     // A list is folded only if all of it was captured. So the text is compared up to its first value.
-    let known = told_query.text.trim_end_matches("...").split('?').next().unwrap();
-    assert!(real_query.text.starts_with(known.trim_end()), "{context}: {told:?}\n{real:?}");
+    let known = reported_query.text.trim_end_matches("...").split('?').next().unwrap();
+    assert!(real_query.text.starts_with(known.trim_end()), "{context}: {reported:?}\n{real:?}");
     assert!(
-        told_query.rows.is_none() || told_query.rows.map(Rows::count) == real_query.rows.map(Rows::count),
-        "{context}: {told:?}\n{real:?}"
+        reported_query.rows.is_none() || reported_query.rows.map(Rows::count) == real_query.rows.map(Rows::count),
+        "{context}: {reported:?}\n{real:?}"
     );
-    let status = &told_query.status;
-    assert!(*status == real_query.status || (told_query.failed && status.is_empty()), "{context}: {told:?}\n{real:?}");
-    let database = &told_query.namespace;
-    assert!(*database == Namespace::default() || *database == real_query.namespace, "{context}: {told:?}\n{real:?}");
-    assert_eq!(told_query.skipped, real_query.skipped, "{context}: {told:?}\n{real:?}");
+    let status = &reported_query.status;
+    assert!(
+        *status == real_query.status || (reported_query.failed && status.is_empty()),
+        "{context}: {reported:?}\n{real:?}"
+    );
+    let database = &reported_query.namespace;
+    assert!(
+        *database == Namespace::default() || *database == real_query.namespace,
+        "{context}: {reported:?}\n{real:?}"
+    );
+    assert_eq!(reported_query.skipped, real_query.skipped, "{context}: {reported:?}\n{real:?}");
     // If it is unknown whether a Sync followed, the ReadyForQuery is not part of the exchange.
-    let (Some(told_end), Some(real_end)) = (told.response_end, real.response_end) else {
-        panic!("{context}: no response: {told:?}\n{real:?}")
+    let (Some(reported_end), Some(real_end)) = (reported.response_end, real.response_end) else {
+        panic!("{context}: no response: {reported:?}\n{real:?}")
     };
     let ready = ready().len() as u64;
     assert!(
-        (real_end.position - ready..=real_end.position).contains(&told_end.position),
-        "{context}: {told:?}\n{real:?}"
+        (real_end.position - ready..=real_end.position).contains(&reported_end.position),
+        "{context}: {reported:?}\n{real:?}"
     );
-    assert_eq!(told_end.nanos, real_end.nanos);
+    assert_eq!(reported_end.nanos, real_end.nanos);
 }
 
 /// Asserts that every exchange is true, and that a loss costs no more requests than `runs_lost` runs hold, plus one that was

@@ -174,10 +174,14 @@ fn inline_commands_are_read(#[case] request: &str, #[case] text: &str) {
     &["MONITOR", "QUIT"])]
 #[case::replication(&["REPLCONF capa eof", "PSYNC ? -1"], "+OK\r\n+FULLRESYNC abc 0\r\n$4\r\n\u{0}\u{1}\u{2}\u{3}*1\r\n$4\r\nPING\r\n",
     &["REPLCONF ? ?", "PSYNC ? ?"])]
-fn requests_are_matched_with_their_replies(#[case] requests: &[&str], #[case] replies: &str, #[case] told: &[&str]) {
+fn requests_are_matched_with_their_replies(
+    #[case] requests: &[&str],
+    #[case] replies: &str,
+    #[case] reported: &[&str],
+) {
     let talk = Talk::new().request(asks(requests)).response(replies);
     let outcome = play(&talk);
-    assert_eq!(lines(&outcome), told);
+    assert_eq!(lines(&outcome), reported);
     assert_eq!((outcome.orphans(), outcome.lost(), outcome.unparsable), (0, vec![], None));
     assert!(!format!("{:?}", outcome.findings).contains("secret"));
     assert_eq!(play(&talk.byte_at_a_time()), outcome);
@@ -209,12 +213,12 @@ fn an_unsolicited_message_answers_nothing() {
     &["GET ?", "INCR ? | ERR", "LPOP ? | WRONGTYPE"]
 )]
 #[case::cut_off_at_the_end(Talk::new().request(ask("GET a")).overtaking_response("$9\r\nab"), &["GET ? | cut off"])]
-fn a_reply_recorded_before_its_request_answers_it(#[case] talk: Talk, #[case] told: &[&str]) {
-    let is_over = !told.iter().any(|line| line.ends_with("cut off"));
+fn a_reply_recorded_before_its_request_answers_it(#[case] talk: Talk, #[case] reported: &[&str]) {
+    let is_over = !reported.iter().any(|line| line.ends_with("cut off"));
     let talk = if is_over { talk.request(ask("GET next")).response("_\r\n") } else { talk };
     let outcome = play(&talk);
-    let told: Vec<_> = told.iter().copied().chain(is_over.then_some("GET ?")).collect();
-    assert_eq!((lines(&outcome), outcome.orphans(), outcome.lost()), (owned(&told), 0, vec![]));
+    let reported: Vec<_> = reported.iter().copied().chain(is_over.then_some("GET ?")).collect();
+    assert_eq!((lines(&outcome), outcome.orphans(), outcome.lost()), (owned(&reported), 0, vec![]));
     assert_eq!(play(&talk.byte_at_a_time()), outcome);
 }
 
@@ -229,11 +233,11 @@ fn a_reply_without_a_request_is_an_orphan() {
 #[case::half_answered(ask("GET a"), "$100\r\nabc", "GET ? | cut off")]
 #[case::half_asked("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nab".to_owned(), "", "SET ? ? | unanswered")]
 #[case::refused_early("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nab".to_owned(), "-ERR Protocol error\r\n", "SET ? ? | ERR")]
-fn open_requests_are_reported_at_the_end(#[case] request: String, #[case] reply: &str, #[case] told: &str) {
+fn open_requests_are_reported_at_the_end(#[case] request: String, #[case] reply: &str, #[case] reported: &str) {
     let talk = Talk::new().request(request).response(reply).closes(Close::Error(104));
-    assert_eq!(lines(&play(&talk)), [told]);
-    assert_eq!(lines(&play(&talk.clone().end(ToClient))), [told]);
-    assert_eq!(lines(&play(&talk.byte_at_a_time())), [told]);
+    assert_eq!(lines(&play(&talk)), [reported]);
+    assert_eq!(lines(&play(&talk.clone().end(ToClient))), [reported]);
+    assert_eq!(lines(&play(&talk.byte_at_a_time())), [reported]);
 }
 
 #[test]
@@ -301,8 +305,8 @@ fn endless_nesting_is_unparsable() {
 #[case("python_resp3", &["HELLO ? ? ? ?", "CLIENT MAINT_NOTIFICATIONS ? ? ? | ERR", "CLIENT SETNAME ?", "CLIENT SETINFO ? ? | ERR",
     "CLIENT SETINFO ? ? | ERR", "SELECT ? | @2", "SET ? ? | @2", "GET ? | @2", "GET ? | @2", "HSET ? ? ? ? ? | @2", "HGETALL ? | @2",
     "LPUSH ? ? | @2 | WRONGTYPE", "GET ? | @2", "CONFIG GET ? | @2", "SADD ? ? ? | @2", "SMEMBERS ? | @2", "PUBLISH ? ? | @2"])]
-fn conversations_of_real_clients_are_reported(#[case] name: &str, #[case] told: &[&str]) {
-    assert_eq!(lines(&play(&Talk::recorded("redis", name))), told);
+fn conversations_of_real_clients_are_reported(#[case] name: &str, #[case] reported: &[&str]) {
+    assert_eq!(lines(&play(&Talk::recorded("redis", name))), reported);
 }
 
 #[test]

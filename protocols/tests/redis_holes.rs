@@ -107,7 +107,7 @@ fn a_client_that_does_not_wait_is_not_trusted_after_a_loss() {
 #[case::amid_a_request("lue\r\n*1\r\n$4\r\nPING\r\n", &["GET ? | @?", "INCR ? | @?"], 1)]
 fn an_agent_that_comes_late_reports_later_requests(
     #[case] before: &str,
-    #[case] told: &[&str],
+    #[case] reported: &[&str],
     #[case] orphans: usize,
 ) {
     let talk = if before.is_empty() { Talk::new() } else { Talk::new().request(before).response("+OK\r\n") };
@@ -115,7 +115,7 @@ fn an_agent_that_comes_late_reports_later_requests(
     let outcome = join_late(&talk);
     assert_eq!(
         (lines(&outcome), outcome.orphans(), outcome.lost()),
-        (told.iter().map(ToString::to_string).collect(), orphans, vec![])
+        (reported.iter().map(ToString::to_string).collect(), orphans, vec![])
     );
 }
 
@@ -157,8 +157,8 @@ fn an_agent_that_comes_late_to_a_shared_connection_reports_after_a_proven_silenc
     // Everything is answered, and nothing passes for longer than replies take. The next pairs are on trial.
     let quiet = shared("GET a").response("$1\r\n1\r\n").pauses(8);
     let outcome = join_late(&answered(quiet.clone(), 20));
-    let told: Vec<_> = lines(&outcome).into_iter().filter(|line| line.starts_with("INCR")).collect();
-    assert!((3..=5).contains(&told.len()), "{told:?}");
+    let reported: Vec<_> = lines(&outcome).into_iter().filter(|line| line.starts_with("INCR")).collect();
+    assert!((3..=5).contains(&reported.len()), "{reported:?}");
     // A reply comes late: the silence was not one.
     let late = shared("LPOP slow").pauses(8).request(ask("INCR n")).response("$1\r\nx\r\n:1\r\n");
     let outcome = join_late(&answered(late, 20));
@@ -176,19 +176,23 @@ fn an_agent_that_comes_within_a_reply_reports_an_orphan() {
 /// Asserts that every fact of a conversation with holes is true or unknown.
 fn assert_true(what: &str, holed: &Outcome, truth: &Outcome) {
     assert_eq!(holed.unparsable, None, "{what}");
-    for told in holed.exchanges() {
-        let real = truth.exchanges().into_iter().find(|real| real.request_start == told.request_start);
-        let real = real.unwrap_or_else(|| panic!("{what}: nobody asked {told:#?}"));
-        let (said, meant) = (command(told), command(real));
-        assert!(meant.operation.starts_with(said.operation.as_str()), "{what}: {told:?}\n{real:?}");
+    for reported in holed.exchanges() {
+        let real = truth.exchanges().into_iter().find(|real| real.request_start == reported.request_start);
+        let real = real.unwrap_or_else(|| panic!("{what}: no such request: {reported:#?}"));
+        let (said, meant) = (command(reported), command(real));
+        assert!(meant.operation.starts_with(said.operation.as_str()), "{what}: {reported:?}\n{real:?}");
         assert!(
             said.namespace == Namespace::default() || said.namespace == meant.namespace,
-            "{what}: {told:?}\n{real:?}"
+            "{what}: {reported:?}\n{real:?}"
         );
-        assert_eq!((&said.status, said.failed), (&meant.status, meant.failed), "{what}: {told:?}\n{real:?}");
-        assert!(told.request_end.position <= real.request_end.position, "{what}: {told:?}\n{real:?}");
-        assert_eq!((told.response_start, told.end), (real.response_start, real.end), "{what}: {told:?}\n{real:?}");
-        assert_eq!(told.response_end, real.response_end, "{what}: {told:?}\n{real:?}");
+        assert_eq!((&said.status, said.failed), (&meant.status, meant.failed), "{what}: {reported:?}\n{real:?}");
+        assert!(reported.request_end.position <= real.request_end.position, "{what}: {reported:?}\n{real:?}");
+        assert_eq!(
+            (reported.response_start, reported.end),
+            (real.response_start, real.end),
+            "{what}: {reported:?}\n{real:?}"
+        );
+        assert_eq!(reported.response_end, real.response_end, "{what}: {reported:?}\n{real:?}");
     }
 }
 
@@ -223,8 +227,8 @@ fn with_any_hole_every_report_is_true_and_at_most_one_run_is_lost(#[values(1, 9,
             let holed = play(&talk);
             assert_true(&what, &holed, &truth);
             assert_eq!(holed.begun(), holed.exchanges().len() + holed.lost().len(), "{what}");
-            let untold = truth.exchanges().len() - holed.exchanges().len();
-            assert!(untold <= cost, "{what}: {untold} are not told: {holed:#?}");
+            let unreported = truth.exchanges().len() - holed.exchanges().len();
+            assert!(unreported <= cost, "{what}: {unreported} are not reported: {holed:#?}");
         }
     }
 }
@@ -317,10 +321,10 @@ fn with_a_hole_beside_a_reply_recorded_before_its_request_every_report_is_true()
 #[test]
 fn a_lost_record_costs_two_requests_at_most() {
     let talk = Talk::recorded("redis", "python_resp2");
-    let told = play(&talk).exchanges().len();
+    let reported = play(&talk).exchanges().len();
     for (what, talk) in talk.loss_everywhere() {
         let outcome = play(&talk);
-        assert!(outcome.exchanges().len() + 2 >= told, "{what}: {outcome:#?}");
+        assert!(outcome.exchanges().len() + 2 >= reported, "{what}: {outcome:#?}");
     }
 }
 

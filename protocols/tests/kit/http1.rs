@@ -34,14 +34,14 @@ pub fn only_exchange(talk: &Talk) -> Exchange {
 }
 
 /// Path and status of every exchange.
-pub fn told(outcome: &Outcome) -> Vec<(&str, Option<u16>)> {
+pub fn reported(outcome: &Outcome) -> Vec<(&str, Option<u16>)> {
     outcome.exchanges().into_iter().map(http).map(|http| (&*http.path, http.status)).collect()
 }
 
 /// Method, path, status, request and response body.
-pub type Told = (String, String, Option<u16>, Option<u64>, Option<u64>);
+pub type Reported = (String, String, Option<u16>, Option<u64>, Option<u64>);
 
-pub fn told_in_full(outcome: &Outcome) -> Vec<Told> {
+pub fn reported_in_full(outcome: &Outcome) -> Vec<Reported> {
     outcome
         .exchanges()
         .into_iter()

@@ -212,7 +212,7 @@ impl Talk {
         self.losses_everywhere(1)
     }
 
-    /// The talk with the events of `count` adjacent steps lost, from each step on in turn.
+    /// The talk with the records of `count` adjacent steps lost, beginning with each step in turn.
     pub fn losses_everywhere(&self, count: usize) -> impl Iterator<Item = (String, Self)> + '_ {
         (0..(self.pieces.len() + 1).saturating_sub(count)).map(move |first| {
             let mut pieces = self.pieces.clone();
@@ -223,7 +223,7 @@ impl Talk {
         })
     }
 
-    /// The talk with one event in `one_in` lost, `times` times, each time other ones and the same in every run.
+    /// The talk `times` times, each time with other records lost, one in `one_in`. The choice is the same in every run.
     pub fn losses_at_random(&self, one_in: u64, times: u64) -> impl Iterator<Item = (String, Self)> + '_ {
         (1..=times).map(move |seed| {
             let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
