@@ -247,7 +247,7 @@ struct Machine {
 impl Machine {
     /// Passes on to the kernel side which requests are complete.
     fn report_completions(&mut self) {
-        self.counters.completions_not_reported.add(self.control.tell());
+        self.counters.completions_not_reported.add(self.control.flush());
     }
 
     fn process(&mut self, process: &ProcessChange) {

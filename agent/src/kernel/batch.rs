@@ -1,4 +1,4 @@
-//! Many entries of a map by one system call: one each costs four times as much.
+//! Writes many entries of a map with one system call. One call per entry costs four times as much.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
@@ -9,7 +9,7 @@ use aya::maps::MapData;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
-/// `union bpf_attr`, as far as these commands read it.
+/// The part of `union bpf_attr` that these commands read.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -23,19 +23,19 @@ struct Attributes {
     flags: u64,
 }
 
-/// Writes entries of a hash map from words to words. Gives the places of those that could not be written.
+/// Writes entries of a hash map from words to words. Returns the indices of those that could not be written.
 pub(super) fn insert(map: &MapData, keys: &[u64], values: &[u64]) -> Vec<usize> {
     let pairs = keys.len().min(values.len());
     let (keys, values) = (&keys[..pairs], &values[..pairs]);
     each(pairs, |from| batch(BPF_MAP_UPDATE_BATCH, map.fd().as_fd(), &keys[from..], Some(&values[from..])))
 }
 
-/// Takes entries out of a hash map by words. One that is not there is out.
+/// Removes entries of a hash map. Keys that it does not have are skipped.
 pub(super) fn remove(map: &MapData, keys: &[u64]) {
     each(keys.len(), |from| batch(BPF_MAP_DELETE_BATCH, map.fd().as_fd(), &keys[from..], None));
 }
 
-/// Goes on behind each entry that fails: the kernel stops there.
+/// Continues behind each entry that fails, because the kernel stops there.
 fn each(length: usize, mut batch: impl FnMut(usize) -> (usize, io::Result<()>)) -> Vec<usize> {
     let mut failed = Vec::new();
     let mut from = 0;
@@ -50,7 +50,7 @@ fn each(length: usize, mut batch: impl FnMut(usize) -> (usize, io::Result<()>)) 
     failed
 }
 
-/// How many entries it was done for, and whether that was for all.
+/// Runs one command. Returns how many entries it processed, and whether it processed all.
 fn batch(command: libc::c_int, map: BorrowedFd<'_>, keys: &[u64], values: Option<&[u64]>) -> (usize, io::Result<()>) {
     let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
     let mut attributes = Attributes {
@@ -60,14 +60,14 @@ fn batch(command: libc::c_int, map: BorrowedFd<'_>, keys: &[u64], values: Option
         map_fd: map.as_raw_fd().unsigned_abs(),
         ..Attributes::default()
     };
-    // SAFETY: the attributes are of the command, of the size that is told; the kernel reads `count` words of each slice,
-    // which are as long, and writes to nothing but `count`.
+    // SAFETY: the attributes belong to the command and have the given size. The kernel reads `count` words of each slice,
+    // which has as many, and writes only `count`.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>()) };
     if result == 0 {
         return (count as usize, Ok(()));
     }
     let error = io::Error::last_os_error();
-    // It is what was done only if the command began.
+    // The kernel sets the count only if the command began.
     let done = if attributes.count < count { attributes.count as usize } else { 0 };
     (done, Err(error))
 }

@@ -1,9 +1,8 @@
-//! What the agent tells the kernel side of connections: which of their requests are complete, and of which it wants
-//! more bytes.
+//! What the agent writes back about connections: which requests are complete, and whose capture budget is raised.
 //!
-//! A map is written by a system call, which costs as much as half of all else that is done for a request. So what is to
-//! be told is gathered, and told together; what is told is remembered, and nothing is taken out of a map that was never
-//! put in: most connections end without a word.
+//! Writing a map takes a system call, which costs half as much as everything else that is done for a request. So entries
+//! are collected and written together. The agent remembers what it wrote, and removes nothing that it did not write: for
+//! most connections it writes nothing at all.
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
@@ -16,18 +15,21 @@ use super::batch;
 use super::map;
 use super::plain::CaptureValue;
 
-/// The maps that the agent writes as connections go on.
+/// The maps that the agent writes while connections are open.
 pub struct Control {
     completed: HashMap<MapData, u64, u64>,
     raised: HashMap<MapData, u64, CaptureValue>,
     raised_processes: HashMap<MapData, u32, CaptureValue>,
     any_raised: Array<MapData, u32>,
-    /// What is complete and was not told yet: until where, by connection.
-    untold: FxHashMap<u64, u64>,
-    /// Connections that `completed` holds; of these, those that are over; and those that `raised` holds.
-    told: FxHashSet<u64>,
-    over: Vec<u64>,
+    /// Positions up to which requests are complete, by connection: not written yet.
+    pending: FxHashMap<u64, u64>,
+    /// Connections that `completed` has.
+    written: FxHashSet<u64>,
+    /// Those of them that ended, and whose entries are to be removed.
+    ended: Vec<u64>,
+    /// What `raised` has.
     raises: FxHashMap<u64, Capture>,
+    /// What `raised_processes` has.
     process_raises: FxHashMap<u32, Capture>,
 }
 
@@ -38,52 +40,51 @@ impl Control {
             raised: map(ebpf, "RAISED")?,
             raised_processes: map(ebpf, "RAISED_PROCESSES")?,
             any_raised: map(ebpf, "ANY_RAISED")?,
-            untold: FxHashMap::default(),
-            told: FxHashSet::default(),
-            over: Vec::new(),
+            pending: FxHashMap::default(),
+            written: FxHashSet::default(),
+            ended: Vec::new(),
             raises: FxHashMap::default(),
             process_raises: FxHashMap::default(),
         })
     }
 
-    /// Notes that every request of the connection that begins before `until` is complete. The kernel side is told by
-    /// [`Self::tell`]: of many on one connection, the last.
+    /// Notes that every request of the connection that begins before `until` is complete. [`Self::flush`] writes it.
     pub fn completed(&mut self, cookie: u64, until: u64) {
-        self.untold.insert(cookie, until);
+        self.pending.insert(cookie, until);
     }
 
-    /// Tells what was noted. Gives how many connections the kernel side could not be told of.
-    pub fn tell(&mut self) -> u64 {
-        if !self.over.is_empty() {
-            batch::remove(self.completed.map(), &self.over);
-            self.over.clear();
+    /// Writes what was noted. Returns for how many connections the table had no room.
+    pub fn flush(&mut self) -> u64 {
+        if !self.ended.is_empty() {
+            batch::remove(self.completed.map(), &self.ended);
+            self.ended.clear();
         }
-        if self.untold.is_empty() {
+        if self.pending.is_empty() {
             return 0;
         }
-        let (cookies, positions): (Vec<u64>, Vec<u64>) = self.untold.drain().unzip();
+        let (cookies, positions): (Vec<u64>, Vec<u64>) = self.pending.drain().unzip();
         let failed = batch::insert(self.completed.map(), &cookies, &positions);
-        self.told.extend(&cookies);
+        self.written.extend(&cookies);
         for &at in &failed {
-            // The table is full. If it was there before, its older word stays, and is taken out with it.
+            // The table is full. An older entry of the connection stays, and is removed at its end.
             if self.completed.get(&cookies[at], 0).is_err() {
-                self.told.remove(&cookies[at]);
+                self.written.remove(&cookies[at]);
             }
         }
         failed.len() as u64
     }
 
-    /// Wants more bytes of a connection.
+    /// Raises the capture budget of a connection.
     pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
         if self.raises.get(&cookie) == Some(&capture) {
             return Ok(());
         }
         self.raised.insert(cookie, CaptureValue(capture), 0)?;
         self.raises.insert(cookie, capture);
-        if self.raises.len() == 1 { self.say_whether_any_is_raised() } else { Ok(()) }
+        if self.raises.len() == 1 { self.write_any_raised() } else { Ok(()) }
     }
 
-    /// Wants more bytes of all connections of a process, in one direction: each time it is said, more.
+    /// Raises the capture budget of all connections of a process in one direction, each time further.
     pub fn raise_process(&mut self, tgid: u32, direction: Direction) -> Result<(), MapError> {
         let before = self.process_raises.get(&tgid).copied().unwrap_or_default();
         let mut capture = before;
@@ -97,36 +98,36 @@ impl Control {
         }
         self.raised_processes.insert(tgid, CaptureValue(capture), 0)?;
         self.process_raises.insert(tgid, capture);
-        self.say_whether_any_is_raised()
+        self.write_any_raised()
     }
 
-    /// The process is over, or another program now.
+    /// The process ended, or executes another program.
     pub fn forget_process(&mut self, tgid: u32) {
         if self.process_raises.remove(&tgid).is_some() {
             let _ = self.raised_processes.remove(&tgid);
-            let _ = self.say_whether_any_is_raised();
+            let _ = self.write_any_raised();
         }
     }
 
-    fn say_whether_any_is_raised(&mut self) -> Result<(), MapError> {
+    fn write_any_raised(&mut self) -> Result<(), MapError> {
         let bit = |bit, is_empty| if is_empty { 0 } else { bit };
         let connections = bit(raised::CONNECTIONS, self.raises.is_empty());
         let processes = bit(raised::PROCESSES, self.process_raises.is_empty());
         self.any_raised.set(0, connections | processes, 0)
     }
 
-    /// The connection is over.
+    /// The connection ended.
     pub fn forget(&mut self, cookie: u64) {
-        // An entry that stays by a failure costs its place.
-        self.untold.remove(&cookie);
-        if self.told.remove(&cookie) {
-            self.over.push(cookie);
+        // If the removal fails, the entry only occupies its slot.
+        self.pending.remove(&cookie);
+        if self.written.remove(&cookie) {
+            self.ended.push(cookie);
         }
         if self.raises.remove(&cookie).is_some() {
             let _ = self.raised.remove(&cookie);
             if self.raises.is_empty() {
-                // A word that stays set costs a look-up.
-                let _ = self.say_whether_any_is_raised();
+                // If the word stays set, it only costs lookups.
+                let _ = self.write_any_raised();
             }
         }
     }
@@ -147,7 +148,7 @@ mod tests {
     use crate::kernel::{Kernel, LoadError, Options};
 
     #[test]
-    fn what_is_told_of_connections_is_taken_back_when_they_are_over() {
+    fn entries_of_ended_connections_are_removed() {
         let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, kernel_log: false }) {
             Err(LoadError::NotPermitted(why)) => return record_skip(&why),
             loaded => loaded.unwrap(),
@@ -159,29 +160,29 @@ mod tests {
             control.completed(cookie, 20 + cookie);
         }
         control.forget(7);
-        assert_eq!(until(&control, 1), None, "all are told together");
-        assert_eq!(control.tell(), 0);
+        assert_eq!(until(&control, 1), None, "entries are written together");
+        assert_eq!(control.flush(), 0);
         assert_eq!((until(&control, 1), until(&control, 7), until(&control, 100)), (Some(21), None, Some(120)));
 
-        // One that somebody else took out does not keep the others in.
+        // An entry that is gone already does not keep the others from being removed.
         control.completed.remove(&50).unwrap();
         for cookie in 1..=100 {
             control.forget(cookie);
         }
-        assert_eq!(control.tell(), 0);
+        assert_eq!(control.flush(), 0);
         assert_eq!(control.completed.keys().count(), 0);
-        assert!(control.told.is_empty() && control.over.is_empty());
+        assert!(control.written.is_empty() && control.ended.is_empty());
 
         let most = u64::from(limits::REQUESTS);
         for cookie in 0..most + 1000 {
             control.completed(cookie, 1);
         }
-        assert_eq!(control.tell(), 1000, "the table is full");
-        assert_eq!(control.told.len() as u64, most);
+        assert_eq!(control.flush(), 1000, "the table is full");
+        assert_eq!(control.written.len() as u64, most);
     }
 
     #[test]
-    fn more_bytes_are_wanted_of_some_connections_or_of_none() {
+    fn the_word_says_whether_any_connection_has_a_raised_budget() {
         let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, kernel_log: false }) {
             Err(LoadError::NotPermitted(why)) => return record_skip(&why),
             loaded => loaded.unwrap(),

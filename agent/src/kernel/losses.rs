@@ -1,4 +1,4 @@
-//! What the kernel programs could not do, as they count it.
+//! Reads the loss counters of the kernel programs.
 
 use onlooker_common::losses::Loss;
 use std::fs;
@@ -7,21 +7,21 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 
-/// The kernel counts it of each program: by `/proc/self/fdinfo`, since 5.12.
+/// The kernel counts this per program, in `/proc/self/fdinfo`, since 5.12.
 const SKIPPED: (&str, &str) = (
     "kernel_programs_skipped",
-    "Runs of a program that the kernel left out because they would have interrupted the same program.",
+    "Runs of a program that the kernel skipped because they would have interrupted the same program.",
 );
 
-/// The counters. They stay readable when the programs are detached.
+/// The counters. They stay readable after the programs are detached.
 pub struct Losses {
     counts: PerCpuArray<MapData, u64>,
-    /// Those that are loaded.
+    /// The loaded programs.
     programs: Vec<OwnedFd>,
 }
 
 impl Losses {
-    /// A view of its own of the map, which others may have too.
+    /// Opens its own descriptor of the map, so several views may exist.
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self, MapError> {
         const NAME: &str = "LOSSES";
         let Some(Map::PerCpuArray(map)) = ebpf.map(NAME) else {
@@ -38,7 +38,7 @@ impl Losses {
         self.counts.get(&(loss as u32), 0).map_or(0, |values| values.iter().sum())
     }
 
-    /// Name, meaning and count of each.
+    /// Name, help text and value of each counter.
     #[must_use]
     pub fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
         let counts = (0..).map(|index| self.counts.get(&index, 0).map_or(0, |values| values.iter().sum()));
@@ -48,13 +48,13 @@ impl Losses {
     }
 }
 
-/// How many runs of a program were left out; 0 where the kernel does not tell.
+/// How many runs of a program were skipped; 0 if the kernel does not count them.
 fn skipped(program: &OwnedFd) -> u64 {
-    fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).map_or(0, |told| skipped_in(&told))
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).map_or(0, |text| skipped_in(&text))
 }
 
-fn skipped_in(told: &str) -> u64 {
-    told.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
+fn skipped_in(fdinfo: &str) -> u64 {
+    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
 }
 
 impl std::fmt::Debug for Losses {
@@ -68,7 +68,7 @@ mod tests {
     use super::skipped_in;
 
     #[test]
-    fn what_the_kernel_tells_of_a_program_says_how_often_it_was_skipped() {
+    fn skipped_runs_are_read_from_fdinfo() {
         assert_eq!(skipped_in("prog_id:\t7\nrun_cnt:\t0\nrecursion_misses:\t12\nverified_insns:\t5\n"), 12);
         assert_eq!(skipped_in("prog_id:\t7\n"), 0);
     }

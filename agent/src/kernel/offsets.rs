@@ -1,9 +1,9 @@
-//! Where this kernel keeps what the programs read, from its own BTF: never typed in by hand.
+//! Finds the offsets of struct members in the running kernel's BTF.
 
 use btf_rs::{Btf, BtfType, Type};
 use onlooker_common::offsets::Offsets;
 
-/// A member that this kernel's BTF does not have, and what is disabled by it.
+/// A member that this kernel does not have, and what needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct MissingField {
     pub structure: &'static str,
@@ -11,7 +11,7 @@ pub struct MissingField {
     pub needed_for: &'static str,
 }
 
-/// Resolves every offset; the members that are missing are told.
+/// Resolves every offset. Also returns the members that are missing.
 pub fn resolve(btf: &Btf) -> (Offsets, Vec<MissingField>) {
     let mut missing = Vec::new();
     let offsets = Offsets::resolve(
@@ -89,7 +89,7 @@ mod tests {
         }
         let btf = Btf::from_file(path)?;
         let (offsets, _) = resolve(&btf);
-        // Through a plain member, an anonymous union, and a nested path.
+        // A plain member, one in an anonymous union, and a nested path.
         assert_ne!(offsets.write_seq, MISSING);
         assert_ne!(offsets.remote_port, MISSING);
         assert_ne!(offsets.net_inode, MISSING);

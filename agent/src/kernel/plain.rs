@@ -1,4 +1,4 @@
-//! Plain data of `common` as keys and values of maps.
+//! Types of `common` as keys and values of maps.
 
 use aya::Pod;
 use onlooker_common::capture::Capture;

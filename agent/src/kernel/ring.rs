@@ -1,4 +1,4 @@
-//! Records from the kernel, taken in bulk: by amount or by timer, not one wake-up each.
+//! Reads records from the kernel in batches: woken by amount or by timer, not once per record.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-/// How long records may wait in the ring while there is traffic.
+/// How long records may wait in the ring during traffic.
 const BATCH_INTERVAL: Duration = Duration::from_millis(10);
-/// How long the agent sleeps when there is none: the longest that a record waits whose wake-up fell between the last
-/// look and the sleep.
+/// How long the agent sleeps without traffic. It is the longest that a record waits if its wake-up came between the last
+/// read and the sleep.
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The consuming end of the ring.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
-    /// What the agent is doing, for the kernel side to know.
-    doing: Array<MapData, u32>,
+    /// The state of this reader, for the kernel programs.
+    state: Array<MapData, u32>,
 }
 
 impl Ring {
@@ -30,10 +30,10 @@ impl Ring {
         // SAFETY: the map owns its descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| MapError::IoError(std::io::Error::other(error)))?;
-        Ok(Self { ring, doing: take("READER")?.try_into()? })
+        Ok(Self { ring, state: take("READER")?.try_into()? })
     }
 
-    /// Hands records to `each` until none is left or it has had `most` of them; gives how many it has had.
+    /// Passes records to `each` until none is left, or until `most` were passed. Returns how many were passed.
     pub fn drain(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut records = 0;
         while records < most
@@ -45,21 +45,21 @@ impl Ring {
         records
     }
 
-    /// Waits until it is worth looking again: `busy` says whether the last look found anything.
+    /// Waits until it is worth reading again. `busy`: the last read found records.
     pub async fn wait(&mut self, busy: bool) -> std::io::Result<()> {
         if !busy {
-            // From here on the next record wakes us.
-            self.doing.set(0, reader::ASLEEP, 0).map_err(std::io::Error::other)?;
+            // From now on the next record wakes the agent.
+            self.state.set(0, reader::ASLEEP, 0).map_err(std::io::Error::other)?;
         }
         let interval = if busy { BATCH_INTERVAL } else { IDLE_INTERVAL };
-        // Readiness is edge-triggered: what was announced once is not announced again while it waits in the ring.
+        // Readiness is edge-triggered: records that are still in the ring do not signal again.
         let woken = async {
             self.ring.readable().await?.clear_ready();
             Ok(())
         };
         let Ok(woken) = timeout(interval, woken).await else { return Ok(()) };
-        // So that we can be called again before our time.
-        self.doing.set(0, reader::AWAKE, 0).map_err(std::io::Error::other)?;
+        // From now on the agent can be woken early again.
+        self.state.set(0, reader::AWAKE, 0).map_err(std::io::Error::other)?;
         woken
     }
 }

@@ -1,4 +1,4 @@
-//! Which processes the kernel side records, and what it is told of them.
+//! Selects processes in the kernel, and sets their flags.
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
@@ -10,22 +10,23 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::map;
 use super::plain::{CaptureValue, ListenerKey, ProcessValue};
 
-/// What is judged by the program that runs: all of it is said anew when another is executed.
-const JUDGED: u64 = process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER;
-/// include/uapi/linux/bpf.h: fails with EEXIST where there is such an entry.
+/// Flags that follow from the program that runs. They are set anew when the process executes another.
+const OF_PROGRAM: u64 = process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER;
+/// include/uapi/linux/bpf.h: fails with EEXIST if the entry exists.
 const BPF_NOEXIST: u64 = 1;
-/// The same: fails with ENOENT where there is none.
+/// The same: fails with ENOENT if the entry does not exist.
 const BPF_EXIST: u64 = 2;
 
-/// The maps that say who is recorded.
+/// The maps that select processes.
 pub struct Selection {
     processes: HashMap<MapData, u32, ProcessValue>,
     cgroups: HashMap<MapData, u64, CaptureValue>,
     listeners: HashMap<MapData, ListenerKey, u32>,
     census: Array<MapData, i64>,
-    /// What `census` holds: processes by place, where there are any. And who they are.
+    /// What `census` has: numbers of processes by slot.
     counts: FxHashMap<u32, i64>,
-    mine: FxHashSet<u32>,
+    /// The processes that it counts.
+    counted: FxHashSet<u32>,
     capture: Capture,
 }
 
@@ -37,7 +38,7 @@ impl Selection {
             listeners: map(ebpf, "LISTENERS")?,
             census: map(ebpf, "AGENTS_CENSUS")?,
             counts: FxHashMap::default(),
-            mine: FxHashSet::default(),
+            counted: FxHashSet::default(),
             capture: Capture {
                 request: capture.request.min(limits::LARGEST_CAPTURE),
                 response: capture.response.min(limits::LARGEST_CAPTURE),
@@ -45,29 +46,29 @@ impl Selection {
         })
     }
 
-    /// Selects a process, or changes what is said of it. Bits that the kernel has set stay.
+    /// Selects a process, or adds flags to a selected one. Flags that the kernel programs set are kept.
     ///
-    /// What the kernel changes between the look and the write is lost: so nothing is written where nothing is new, and
-    /// what is new comes before the process serves anybody.
+    /// A change that a kernel program makes between the read and the write is lost. So nothing is written if nothing
+    /// changes, and flags are set before the process serves requests.
     ///
-    /// The kernel takes a process out when it ends. One that may have ended before this must be looked for afterwards.
+    /// The kernel programs remove a process when it ends. If it may have ended before this call, the caller must check
+    /// afterwards that it exists.
     pub fn select(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
             Some(known) => self.change(tgid, known, known.flags | flags),
-            None => self.enrol(tgid, flags),
+            None => self.insert(tgid, flags),
         }
     }
 
-    /// Selects a process that has executed a program, whatever was said of it before: of what it was, nothing is true
-    /// of it any more.
+    /// Selects a process that has executed a program. Flags of its former program are cleared.
     pub fn select_anew(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
-            Some(known) => self.change(tgid, known, known.flags & !JUDGED | flags),
-            None => self.enrol(tgid, flags),
+            Some(known) => self.change(tgid, known, known.flags & !OF_PROGRAM | flags),
+            None => self.insert(tgid, flags),
         }
     }
 
-    /// Says more of a process, if it is selected.
+    /// Adds flags to a process, if it is selected.
     pub fn add(&mut self, tgid: u32, flags: u64) {
         if let Some(known) = self.process(tgid) {
             // Gone already if the process has ended.
@@ -80,21 +81,21 @@ impl Selection {
         if value == known { Ok(()) } else { self.processes.insert(tgid, ProcessValue(value), BPF_EXIST) }
     }
 
-    /// Selects a process that is not. It is counted before it is there to be found.
-    fn enrol(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
-        if self.mine.insert(tgid) {
+    /// Selects a process that is not selected. The census is raised first: once the entry exists, no program may miss it.
+    fn insert(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
+        if self.counted.insert(tgid) {
             self.count(tgid, 1)?;
         }
         let flags = flags | process_flag::BY_AGENT;
         let value = self.value(SelectedProcess { flags, ..SelectedProcess::default() });
-        let enrolled = self.processes.insert(tgid, ProcessValue(value), BPF_NOEXIST);
-        if enrolled.is_err() {
+        let inserted = self.processes.insert(tgid, ProcessValue(value), BPF_NOEXIST);
+        if inserted.is_err() {
             self.ended(tgid);
         }
         match self.process(tgid) {
-            // The kernel was faster.
-            Some(known) if enrolled.is_err() => self.change(tgid, known, known.flags | flags & !process_flag::BY_AGENT),
-            _ => enrolled,
+            // A kernel program selected it first.
+            Some(known) if inserted.is_err() => self.change(tgid, known, known.flags | flags & !process_flag::BY_AGENT),
+            _ => inserted,
         }
     }
 
@@ -104,51 +105,51 @@ impl Selection {
         self.ended(tgid);
     }
 
-    /// A process has ended, and the kernel taken it out.
+    /// A process ended, and a kernel program removed it.
     pub fn ended(&mut self, tgid: u32) {
-        if self.mine.remove(&tgid) {
-            // A count that stays too high costs a look-up.
+        if self.counted.remove(&tgid) {
+            // A count that stays too high only costs lookups.
             let _ = self.count(tgid, -1);
         }
     }
 
-    /// Takes those out of the census whose end was not told.
+    /// Removes processes from the census whose end was not reported.
     pub fn sweep(&mut self) {
-        let gone: Vec<_> = self.mine.iter().copied().filter(|&tgid| self.process(tgid).is_none()).collect();
+        let gone: Vec<_> = self.counted.iter().copied().filter(|&tgid| self.process(tgid).is_none()).collect();
         for tgid in gone {
             self.ended(tgid);
         }
     }
 
     fn count(&mut self, tgid: u32, by: i64) -> Result<(), MapError> {
-        let place = census_slot(tgid);
-        let count = self.counts.entry(place).or_default();
+        let slot = census_slot(tgid);
+        let count = self.counts.entry(slot).or_default();
         *count += by;
         let now = *count;
         if now == 0 {
-            self.counts.remove(&place);
+            self.counts.remove(&slot);
         }
-        self.census.set(place, now, 0)
+        self.census.set(slot, now, 0)
     }
 
-    /// What is known of a process that is selected: its flags.
+    /// The flags of a process, if it is selected.
     #[must_use]
     pub fn flags(&self, tgid: u32) -> Option<u64> {
         self.process(tgid).map(|known| known.flags & !process_flag::BY_AGENT)
     }
 
-    /// The processes that are selected now.
+    /// The selected processes.
     #[must_use]
     pub fn selected(&self) -> Vec<u32> {
         self.processes.keys().filter_map(Result::ok).collect()
     }
 
-    /// Selects what executes in the cgroup with this id or below, or is moved into it.
+    /// Selects every process that executes a program in the cgroup or below it, or that is moved into it.
     pub fn select_cgroup(&mut self, id: u64) -> Result<(), MapError> {
         self.cgroups.insert(id, CaptureValue(self.capture), 0)
     }
 
-    /// Says that something listened on `port` before the agent came.
+    /// Notes that a process listened on `port` before the agent started.
     pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
         self.listeners.insert(ListenerKey(ListeningPort { network_namespace, port: u32::from(port) }), 1, 0)
     }

@@ -1,7 +1,7 @@
-//! tracefs, where it is needed and only there.
+//! Access to tracefs.
 //!
-//! Attaching to a system call's tracepoint needs its number, which tracefs holds. Where nobody has mounted it, it is
-//! mounted in a namespace of one thread's own: the machine sees nothing of it, and it goes with the thread.
+//! Attaching to a system call's tracepoint needs its number, which is in tracefs. If tracefs is not mounted, one thread
+//! mounts it in a mount namespace of its own. The host does not see the mount, and it ends with the thread.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::thread;
 
 const MOUNT_POINT: &CStr = c"/sys/kernel/tracing";
 
-/// Runs `work` where tracefs can be read.
+/// Runs `work` on a thread that can read tracefs.
 pub fn with<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
     if mounted() {
         return Ok(work());
@@ -31,8 +31,8 @@ fn mounted() -> bool {
 
 fn mount_privately() -> std::io::Result<()> {
     let check = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
-    // SAFETY: system calls with constant, NUL-terminated strings. unshare concerns this thread alone (it stops sharing
-    // its file system context with the others), and making the mounts private keeps ours from spreading.
+    // SAFETY: system calls with constant, NUL-terminated strings. unshare affects this thread alone: it stops sharing its file
+    // system context with the others. Private mounts do not propagate to the host.
     unsafe {
         check(libc::unshare(libc::CLONE_NEWNS))?;
         check(libc::mount(
