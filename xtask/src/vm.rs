@@ -108,7 +108,9 @@ fn check_in_guest(kernel: &GuestKernel, checks: &[Check], built: &Built) -> Resu
 fn check_here(built: &Built) -> Result<Row> {
     let script = prelude(&built.agent)? + &checks::script(CHECKS, built)?;
     let release = shell::file(Path::new("/proc/sys/kernel/osrelease"))?;
-    collect("this machine", release.trim(), CHECKS, |line| {
+    // What follows the version names the build.
+    let version = release.trim().split('-').next().unwrap_or_default();
+    collect("not emulated", version, CHECKS, |line| {
         let mut sh = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let output = sh.stdout.take().context("its stdout is a pipe")?;
         let followed = guest::follow(output, GUEST_ENDS_WITHIN, line);
@@ -207,6 +209,9 @@ fn chosen(names: &[String]) -> Result<Vec<&'static GuestKernel>> {
 /// The beginning of a guest's script: the variables by which programs and the cache are found here.
 fn prelude(agent: &Path) -> Result<String> {
     let folder = agent.parent().context("the agent is in a folder")?;
+    if agent.starts_with("/tmp") {
+        bail!("{} cannot be seen by the guest, which has a /tmp of its own", agent.display());
+    }
     let path = env::var("PATH").context("PATH is not text")?;
     let mut script = format!("export PATH={}\n", quoted(&format!("{}:{path}", folder.display())));
     writeln!(script, "export ONLOOKER={}", quoted(&agent.display().to_string()))?;
