@@ -174,12 +174,57 @@ impl Check {
     fn fault(&self, code: &str, printed: &[String]) -> Option<String> {
         /// What timeout(1) exits with.
         const TIMED_OUT: &str = "124";
-        let test_ran = printed.iter().any(|line| line.starts_with("test ") && line.ends_with(" ... ok"));
+        let tests =
+            |end: &'static str| printed.iter().filter_map(move |line| line.strip_prefix("test ")?.strip_suffix(end));
+        let test_ran = tests(" ... ok").next().is_some();
+        // The case is what distinguishes the tests of a table.
+        let failed: Vec<_> = tests(" ... FAILED").filter_map(|test| test.rsplit("::").next()).collect();
         match code {
             "0" if matches!(self.program, Program::Tests { .. }) && !test_ran => Some("no test ran".to_owned()),
             "0" => None,
             TIMED_OUT => Some(format!("it took longer than {} s", self.within.as_secs())),
+            _ if !failed.is_empty() => Some(format!("failed: {}", failed.join(", "))),
             _ => Some(format!("exit code {code}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHECKS, LOADED, Results};
+
+    #[test]
+    fn each_check_has_an_outcome_also_if_the_guest_dies() {
+        let mut results = Results::new(&CHECKS[..4]);
+        let printed = [
+            "@check a",
+            "DEBUG loaded",
+            "@ended 0",
+            "@check b",
+            "@ended 124",
+            "@check c",
+            "test calls::case_1_read ... ok",
+            "test calls::case_2_write ... FAILED",
+            "@ended 101",
+            "@check d",
+            "running 0 tests",
+        ];
+        let ended: Vec<_> = printed.iter().filter_map(|line| Some(results.line(line)?.name)).collect();
+        assert_eq!(ended, [CHECKS[0].name, CHECKS[1].name, CHECKS[2].name]);
+        let outcomes = results.finish("panic");
+        assert_eq!((outcomes[0].name, &outcomes[0].printed[..]), (LOADED, &["DEBUG loaded".to_owned()][..]));
+        let faults: Vec<_> = outcomes.iter().map(|outcome| outcome.fault.as_deref()).collect();
+        assert_eq!(faults[0], None);
+        assert!(faults[1].is_some_and(|fault| fault.starts_with("it took longer than")), "{faults:?}");
+        assert_eq!(faults[2..], [Some("failed: case_2_write"), Some("panic")]);
+    }
+
+    #[test]
+    fn a_filter_that_selects_no_test_is_a_fault() {
+        let mut results = Results::new(&CHECKS[2..]);
+        let outcome = ["@check c", "running 0 tests", "@ended 0"]
+            .iter()
+            .find_map(|line| results.line(line).map(|o| o.fault.clone()));
+        assert_eq!(outcome, Some(Some("no test ran".to_owned())));
     }
 }
