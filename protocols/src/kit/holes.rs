@@ -34,17 +34,26 @@ pub(crate) struct ResponseHoles {
 pub(crate) type Released = (u64, Moment, Hole);
 
 impl ResponseHoles {
-    /// Response bytes, or a hole, come at `at`. Gives back what is held.
+    /// Whether a hole is held back.
     #[inline]
-    pub(crate) fn response(&mut self, at: Moment) -> Option<Released> {
+    pub(crate) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Response bytes, or a hole, come at `at`.
+    #[inline]
+    pub(crate) fn note(&mut self, at: Moment) {
         self.before = Some(at.nanos);
+    }
+
+    /// Response bytes, or a hole, come at `at`. Gives back what is held.
+    pub(crate) fn response(&mut self, at: Moment) -> Option<Released> {
         let (missing, hole) = self.held.take()?;
         let is_same = hole.nanos == at.nanos;
         Some((missing, hole, if is_same { Hole::Skipped } else { Hole::Unrecorded }))
     }
 
     /// Request bytes come. Gives back what is held.
-    #[inline]
     pub(crate) fn request(&mut self) -> Option<Released> {
         self.held.take().map(|(missing, hole)| (missing, hole, Hole::Skipped))
     }
@@ -75,6 +84,7 @@ mod tests {
     /// Responses pass at 5, and a hole of that time follows.
     fn held() -> ResponseHoles {
         let mut holes = ResponseHoles::default();
+        holes.note(at(5));
         assert_eq!(holes.response(at(5)), None);
         assert!(holes.is_ambiguous(at(5)) && !holes.is_ambiguous(at(6)));
         holes.hold(9, at(5));

@@ -281,7 +281,7 @@ impl Postgres {
     }
 
     /// Processes a hole in the responses that was held back.
-    #[inline]
+    #[cold]
     fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         let Some((missing, at, hole)) = released else { return Ok(()) };
         self.follow(|this| {
@@ -329,13 +329,18 @@ impl Parser for Postgres {
         let piece = BytePiece { bytes, at };
         match direction {
             Direction::ToServer => {
-                let released = self.holes.request();
-                self.released(released, found)?;
+                if self.holes.is_holding() {
+                    let released = self.holes.request();
+                    self.released(released, found)?;
+                }
                 self.follow(|this| this.requests(piece, found))
             }
             Direction::ToClient => {
-                let released = self.holes.response(at);
-                self.released(released, found)?;
+                if self.holes.is_holding() {
+                    let released = self.holes.response(at);
+                    self.released(released, found)?;
+                }
+                self.holes.note(at);
                 self.follow(|this| this.responses(piece, found))
             }
         }
@@ -357,6 +362,7 @@ impl Parser for Postgres {
         let is_ambiguous = self.holes.is_ambiguous(at);
         let released = self.holes.response(at);
         self.released(released, found)?;
+        self.holes.note(at);
         if is_ambiguous {
             self.holes.hold(missing, at);
             return Ok(());

@@ -147,26 +147,33 @@ impl Redis {
         }
         match (direction, content) {
             (Direction::ToServer, Content::Bytes(_)) => {
-                let released = self.holes.request();
-                self.released(released, found)?;
+                if self.holes.is_holding() {
+                    let released = self.holes.request();
+                    self.released(released, found)?;
+                }
                 self.follow(|this| this.request(content, at, found))
             }
             (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
             (Direction::ToClient, _) => {
-                let is_ambiguous = self.holes.is_ambiguous(at);
-                let released = self.holes.response(at);
-                self.released(released, found)?;
-                match content {
-                    Content::Hole(missing) if is_ambiguous => self.holes.hold(missing, at),
-                    _ => self.follow(|this| this.reply(content, at, Hole::Skipped, found))?,
+                if self.holes.is_holding() {
+                    let released = self.holes.response(at);
+                    self.released(released, found)?;
                 }
-                Ok(())
+                let is_ambiguous = matches!(content, Content::Hole(_)) && self.holes.is_ambiguous(at);
+                self.holes.note(at);
+                match content {
+                    Content::Hole(missing) if is_ambiguous => {
+                        self.holes.hold(missing, at);
+                        Ok(())
+                    }
+                    _ => self.follow(|this| this.reply(content, at, Hole::Skipped, found)),
+                }
             }
         }
     }
 
     /// Processes a hole in the replies that was held back.
-    #[inline]
+    #[cold]
     fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
         let Some((missing, at, hole)) = released else { return Ok(()) };
         self.follow(|this| this.reply(Content::Hole(missing), at, hole, found))

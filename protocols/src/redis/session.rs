@@ -143,17 +143,16 @@ impl Session {
 
     /// The request will be answered.
     pub(super) fn await_reply(&mut self, request: Request, found: &mut Vec<Finding>) {
-        let open = Open { confirmations: Confirmations::of(&request), answer: None, request };
-        let is_endless = matches!(open.confirmations, Confirmations::All(_)) && !self.subscribed.is_known();
+        let confirmations = Confirmations::of(&request);
+        let is_endless = matches!(confirmations, Confirmations::All(_)) && !self.subscribed.is_known();
         if self.requests.is_lost() || is_endless {
-            lose(&open, &mut self.database, &mut self.account, found);
+            lose(&request, &mut self.database, &mut self.account, found);
         } else if self.requests.is_full() {
-            let start = open.request.start;
-            self.database.pass(open.request.effect());
-            self.requests.push_reported(open.confirmations.replies(), start.run);
-            self.account.lose(start, LossReason::TooManyOpen, found);
+            self.database.pass(request.effect());
+            self.requests.push_reported(confirmations.replies(), request.start.run);
+            self.account.lose(request.start, LossReason::TooManyOpen, found);
         } else {
-            self.requests.push(open);
+            self.requests.push(Open { request, confirmations, answer: None });
         }
     }
 
@@ -206,7 +205,7 @@ impl Session {
         if is_trusted && is_counted {
             self.report(open.request, open.answer, error, End::Complete, found);
         } else {
-            lose(&open, &mut self.database, &mut self.account, found);
+            lose(&open.request, &mut self.database, &mut self.account, found);
         }
     }
 
@@ -223,7 +222,7 @@ impl Session {
         found: &'s mut Vec<Finding>,
     ) -> (&'s mut InOrder<Open>, impl FnMut(Open) + 's) {
         let Self { requests, account, database, .. } = self;
-        (requests, move |open: Open| lose(&open, database, account, found))
+        (requests, move |open: Open| lose(&open.request, database, account, found))
     }
 
     /// Nothing tells which confirmations belong to which requests. They answer nothing else.
@@ -274,7 +273,7 @@ impl Session {
         let Self { requests, account, database, .. } = self;
         requests.give_up_before(oldest, |open, may_be_answered| {
             if may_be_answered {
-                lose(&open, database, account, found);
+                lose(&open.request, database, account, found);
                 return None;
             }
             if database.may_change(open.request.effect()) {
@@ -316,11 +315,11 @@ impl Session {
 }
 
 /// The reply to the request was not seen, and what the command did is unknown.
-fn lose(open: &Open, database: &mut Database, account: &mut Account, found: &mut Vec<Finding>) {
-    if database.may_change(open.request.effect()) {
+fn lose(request: &Request, database: &mut Database, account: &mut Account, found: &mut Vec<Finding>) {
+    if database.may_change(request.effect()) {
         database.forget();
     }
-    account.lose(open.request.start, LossReason::ResponseMissing, found);
+    account.lose(request.start, LossReason::ResponseMissing, found);
 }
 
 fn exchange(

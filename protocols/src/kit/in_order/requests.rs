@@ -1,25 +1,35 @@
 //! The request side: adds to the queue.
 
-use super::{Client, Entry, InOrder, Open, Unseen};
+use super::{Client, Entry, InOrder, Open, Sync, Unseen};
 use crate::Moment;
 
 impl<R: Open> InOrder<R> {
     /// Begins a run of requests at `at`. Nothing had passed since `silent_since` (nanoseconds, 0 if nothing ever had).
+    #[inline]
     pub fn request_run(&mut self, at: Moment, silent_since: u64) {
         self.request_run = Some(at.run);
+        if self.sync != Sync::Locked {
+            self.recover(at, silent_since);
+        }
+        if R::SHARED {
+            self.pace.request(at.nanos);
+        }
+        self.turn.requests = 0;
+    }
+
+    /// Synchronization may have come back before the run of requests that begins at `at`.
+    #[cold]
+    fn recover(&mut self, at: Moment, silent_since: u64) {
         let is_idle = self.is_idle();
         if R::SHARED {
-            let quiet = self.pace.quiet(silent_since, at.nanos);
-            self.pace.request(at.nanos);
             let was_lost = self.is_lost();
-            self.sync.shared_request_run(is_idle, quiet);
+            self.sync.shared_request_run(is_idle, self.pace.quiet(silent_since, at.nanos));
             if was_lost && !self.is_lost() {
                 self.entries.clear();
             }
         } else {
             self.sync.request_run(is_idle, self.turn);
         }
-        self.turn.requests = 0;
     }
 
     /// Adds an open request.

@@ -34,6 +34,7 @@ pub enum Matched {
 }
 
 impl<R: Open> InOrder<R> {
+    #[inline]
     pub fn response_run(&mut self, at: Moment) {
         if R::SHARED {
             self.pace.response(at.nanos);
@@ -103,7 +104,16 @@ impl<R: Open> InOrder<R> {
     }
 
     /// Finds what the next response answers. Counts it, if that is no open request.
+    #[inline]
     pub fn answer(&mut self, at: Moment, lost: &mut impl FnMut(R)) -> Answer {
+        // The only open request, as nearly always.
+        if self.entries.len() == 1 && matches!(self.entries.front(), Some(Entry::Open(_))) {
+            return Answer::Front;
+        }
+        self.answer_one_of_several(at, lost)
+    }
+
+    fn answer_one_of_several(&mut self, at: Moment, lost: &mut impl FnMut(R)) -> Answer {
         self.note_response();
         self.settle_unseen(at.run, lost);
         if R::SHARED && matches!(self.sync, Sync::Tentative { .. }) && !self.is_newer_than_all(at) {
@@ -174,6 +184,13 @@ impl<R: Open> InOrder<R> {
     /// then.
     #[inline]
     pub fn settle_unseen(&mut self, response_run: u32, lost: &mut impl FnMut(R)) {
+        if self.entries.front().is_some_and(Entry::is_unseen) {
+            self.settle_unseen_front(response_run, lost);
+        }
+    }
+
+    #[cold]
+    fn settle_unseen_front(&mut self, response_run: u32, lost: &mut impl FnMut(R)) {
         while let Some(&Entry::Unseen { state, reported, .. }) = self.entries.front()
             && self.entries.get(1).is_some_and(|behind| behind.run() < response_run)
         {
