@@ -1,6 +1,6 @@
 //! A request's `traceparent` continues the caller's trace, by the rules of W3C Trace Context.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::RawClient;
@@ -42,6 +42,27 @@ fn a_callers_trace_is_continued_through_a_chain() -> Result<()> {
         for span in &outcome.spans {
             ensure!(span.trace_id == TRACE, "{span:?}");
             ensure!(span.trace_state == "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "{span:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Issue 7, fault 15: interfaces that shorten trace ids showed the same id for every trace.
+#[test]
+fn both_halves_of_trace_ids_differ_on_one_connection() -> Result<()> {
+    const REQUESTS: usize = 8;
+    World::story("trace ids", |world| {
+        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let recording = Recording::start(world)?;
+        let mut client = RawClient::open(&nginx.address())?;
+        for _ in 0..REQUESTS {
+            client.get("/")?;
+        }
+        recording.wait_for_spans(REQUESTS)?;
+        let spans = recording.stop(REQUESTS)?.spans;
+        for half in [0..16, 16..32] {
+            let halves: HashSet<&str> = spans.iter().map(|span| &span.trace_id[half.clone()]).collect();
+            ensure!(halves.len() == REQUESTS, "{halves:?}");
         }
         Ok(())
     })

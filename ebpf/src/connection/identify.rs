@@ -16,7 +16,7 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Dire
     let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
     let stream = connection.stream();
     stream.set_cookie(sock.cookie());
-    stream.set_id_prefix(word());
+    stream.set_id_mask(word());
     stream.set_id_seed(word());
     if family != AF_UNIX {
         stream.set(bit::NEW);

@@ -76,9 +76,9 @@ shared! {
         in_flight, set_in_flight: u64;
         /// Client: 1 while its owner is counted as waiting for the response.
         awaited, set_awaited: u64;
-        /// The word that the ids of all its traces share.
-        id_prefix, set_id_prefix: u64;
-        /// The state of the generator of its other ids.
+        /// A random word that the upper halves of its trace ids are combined with.
+        id_mask, set_id_mask: u64;
+        /// The state of the generator of its ids.
         id_seed, set_id_seed: u64;
         /// The thread that read or wrote the first byte of the message.
         thread, set_thread: u32;

@@ -174,8 +174,8 @@ impl Worker {
 
 /// Chooses the ids of a new message. Its trace is the owner's, if there is one.
 ///
-/// Ids are made from two random words of the stream: a prefix that all its traces share, and a seed for SplitMix64 (Steele
-/// et al., 2014). That costs a tenth of the helper for random words.
+/// Ids are made from two random words of the stream: a seed for SplitMix64 (Steele et al., 2014), and a mask for the upper
+/// half of trace ids, so that all their 128 bits are random. That costs a tenth of the helper for random words.
 #[inline(always)]
 fn choose_ids(stream: Stream, owner: Option<SharedOwner>) {
     let mut seed = stream.id_seed();
@@ -187,7 +187,7 @@ fn choose_ids(stream: Stream, owner: Option<SharedOwner>) {
     };
     let trace_id = match owner {
         Some(owner) => owner.ids().trace_id(),
-        None => [stream.id_prefix(), next()],
+        None => [stream.id_mask() ^ next(), next()],
     };
     let span_id = next();
     stream.set_id_seed(seed);
