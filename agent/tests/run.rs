@@ -109,7 +109,7 @@ fn sighup_reopens_the_file_of_spans() {
     let mut request = || {
         shell.0.stdin.as_mut().unwrap().write_all(b"request\n").unwrap();
         let (mut client, _) = listener.accept().unwrap();
-        client.read(&mut [0; 4096]).unwrap();
+        assert_ne!(client.read(&mut [0; 4096]).unwrap(), 0);
         client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     };
     let written = |file: &Path| {

@@ -149,7 +149,7 @@ fn service_name(launch: &Launch<'_>, tool: &Tool) -> ServiceName {
 fn is_script(launch: &Launch<'_>, word: &str) -> bool {
     const EXTENSIONS: [&str; 6] = ["", ".js", ".mjs", ".cjs", ".ts", ".json"];
     let exists = |extension: &&str| (launch.exists)(&launch.absolute(&format!("{word}{extension}")));
-    word.contains("://") || EXTENSIONS.iter().any(|extension| exists(&extension))
+    word.contains("://") || EXTENSIONS.iter().any(exists)
 }
 
 /// The script that pm2 was given. Its own script only loads that one, and later shows it in a title.
