@@ -137,7 +137,7 @@ fn the_corpus_of_sql_holds_every_kind_of_token() {
     for (name, statement) in STATEMENTS {
         for flags in 0..6_u8 {
             // Dialects 0, 1 and 2, each whole and truncated.
-            let flags = flags % 3 | (flags / 3) << 2;
+            let flags = (flags % 3) | ((flags / 3) << 2);
             seeds.insert(format!("{name}.{flags}"), [&[flags], statement.as_bytes()].concat());
         }
     }

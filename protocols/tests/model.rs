@@ -1,6 +1,8 @@
 //! What the model allows, shown with a protocol that exists only for tests: concurrent requests, requests of either end,
 //! datagrams.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 mod chance;
 mod kit;
 
