@@ -5,8 +5,8 @@ mod conversations;
 use std::hint::black_box;
 
 use anyhow::{Result, ensure};
-use onlooker_protocols::registry::{self, NewParser};
-use onlooker_protocols::{Direction, Finding, Moment};
+use onlooker_protocols::registry;
+use onlooker_protocols::{Direction, Finding, Moment, NewParser};
 
 use self::conversations::Conversation;
 use crate::cpu::time_of_this_thread;

@@ -255,7 +255,8 @@ impl Connection {
             parser.bytes(direction, bytes, at, &mut self.found)
         };
         if let Err(unparsable) = result {
-            tracing::debug!(cookie = self.conversation.cookie, %unparsable, "connection is detected anew");
+            let protocol = self.conversation.protocol;
+            tracing::debug!(cookie = self.conversation.cookie, ?protocol, %unparsable, "connection is detected anew");
             self.counters.connections_unparsable.add(1);
             parser.close(Close::Shutdown, at, &mut self.found);
             self.detect_anew();

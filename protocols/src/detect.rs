@@ -4,23 +4,9 @@
 //! them. Its rule demands enough to make a mistake rare, not a proof: the parser of a wrong protocol reports
 //! [`Unparsable`](crate::Unparsable) within a message or two, and the connection is detected anew.
 
-pub use crate::kit::looks::Looks;
-use crate::parser::Direction;
-use crate::registry::{Spec, Transport};
-
-/// With this many bytes there is an answer, never [`Guess::NeedMore`].
-pub const ENOUGH: usize = 256;
-
-/// The first bytes of a run or datagram, and what is known of them.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
-    pub transport: Transport,
-    /// The direction in which the bytes travel. Known if it is known which end is the server.
-    pub direction: Option<Direction>,
-    /// Nothing passed on the connection before these bytes. Otherwise they may begin in the middle of a message.
-    pub from_start: bool,
-    pub bytes: &'a [u8],
-}
+use crate::moment::Direction;
+use crate::spec::Spec;
+pub use crate::spec::{ENOUGH, Looks, Sample};
 
 /// The answer of [`detect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 
 use crate::facts::Facts;
-use crate::parser::{Close, Direction, Moment};
+use crate::moment::{Close, Direction, Moment};
 use crate::propagation::TraceContext;
 
 /// One thing that a parser found out about a connection.

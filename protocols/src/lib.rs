@@ -39,12 +39,14 @@ pub mod facts;
 pub mod http1;
 pub mod http2;
 pub mod kit;
+pub mod moment;
 pub mod parser;
 pub mod postgres;
 pub mod propagation;
 pub mod redact;
 pub mod redis;
 pub mod registry;
+pub mod spec;
 pub mod sql;
 pub mod ssh;
 #[cfg(feature = "testing")]
@@ -53,5 +55,7 @@ pub mod tls;
 
 pub use exchange::{Begun, End, Exchange, Finding, LossReason, Lost};
 pub use facts::Facts;
-pub use parser::{Close, Direction, Moment, Parser, Unparsable};
-pub use registry::{Capture, NewParser, PROTOCOLS, Spec, Transport, by_name};
+pub use moment::{Close, Direction, Moment};
+pub use parser::{Parser, Unparsable};
+pub use registry::{PROTOCOLS, by_name};
+pub use spec::{Capture, NewParser, Spec, Transport};

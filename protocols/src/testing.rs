@@ -29,12 +29,13 @@ mod frame;
 
 use compact_str::CompactString;
 
-use crate::detect::{Looks, Sample};
 use crate::facts::{Messaging, Operation};
 use crate::kit::by_id::{Answered, ById, Opened};
 use crate::kit::pieces::BytePiece;
-use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
-use crate::registry::{Capture, Spec, Transport};
+use crate::moment::{Close, Direction, Moment};
+use crate::parser::{Parser, Unparsable};
+use crate::spec::{Capture, Spec, Transport};
+use crate::spec::{Looks, Sample};
 use crate::{Begun, End, Exchange, Facts, Finding, LossReason, Lost};
 use frame::{Framer, Kind, Message, Step};
 
@@ -44,7 +45,7 @@ pub static STREAM: Spec = Spec {
     title: "Echo",
     transport: Transport::Stream,
     detect,
-    parser: Some(|_| Box::new(Echo::new(&STREAM))),
+    parser: Some(|_| Box::new(Echo::new())),
     capture: Capture::Most,
     concurrent: true,
     proves_roles: false,
@@ -56,7 +57,7 @@ pub static DATAGRAM: Spec = Spec {
     title: "Echo in datagrams",
     transport: Transport::Datagram,
     detect,
-    parser: Some(|_| Box::new(Echo::new(&DATAGRAM))),
+    parser: Some(|_| Box::new(Echo::new())),
     capture: Capture::Heads,
     concurrent: true,
     proves_roles: false,
@@ -91,7 +92,6 @@ fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
 
 #[derive(Debug)]
 struct Echo {
-    protocol: &'static Spec,
     framers: [Framer; 2],
     /// Open requests, by the direction in which they travel.
     requests: [ById<u8, Box<Exchange>>; 2],
@@ -99,17 +99,8 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(protocol: &'static Spec) -> Self {
-        Self {
-            protocol,
-            framers: Default::default(),
-            requests: [ById::new(MAX_OPEN), ById::new(MAX_OPEN)],
-            broken: false,
-        }
-    }
-
-    fn unparsable(&self, reason: &'static str) -> Unparsable {
-        Unparsable { protocol: self.protocol, reason }
+    fn new() -> Self {
+        Self { framers: Default::default(), requests: [ById::new(MAX_OPEN), ById::new(MAX_OPEN)], broken: false }
     }
 
     /// A message's header has passed, or more of its payload.
@@ -203,10 +194,6 @@ impl Echo {
 }
 
 impl Parser for Echo {
-    fn protocol(&self) -> &'static Spec {
-        self.protocol
-    }
-
     fn bytes(
         &mut self,
         direction: Direction,
@@ -222,7 +209,7 @@ impl Parser for Echo {
                 Err(_no_message) => self.broken = true,
             }
         }
-        if self.broken { Err(self.unparsable(NO_MESSAGE)) } else { Ok(()) }
+        if self.broken { Err(NO_MESSAGE) } else { Ok(()) }
     }
 
     fn gap(
@@ -233,7 +220,7 @@ impl Parser for Echo {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
         if self.broken {
-            return Err(self.unparsable(NO_MESSAGE));
+            return Err(NO_MESSAGE);
         }
         match self.framers[direction as usize].gap(missing, at) {
             Some(step) => self.step(direction, step, found),
@@ -250,7 +237,7 @@ impl Parser for Echo {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
-        let Some(message) = Message::of_datagram(bytes, missing, at) else { return Err(self.unparsable(NO_MESSAGE)) };
+        let Some(message) = Message::of_datagram(bytes, missing, at) else { return Err(NO_MESSAGE) };
         self.step(direction, Step { message, is_new: true, is_over: true }, found);
         Ok(())
     }
@@ -276,7 +263,7 @@ impl Parser for Echo {
     }
 }
 
-const NO_MESSAGE: &str = "not a message";
+const NO_MESSAGE: Unparsable = Unparsable { reason: "not a message" };
 
 /// A server's requests are deliveries.
 fn facts(direction: Direction, message: &Message) -> Facts {

@@ -1,8 +1,8 @@
 //! TLS records (RFC 8446): recognised, not parsed.
 
-use crate::detect::{Looks, Sample};
-use crate::parser::Direction;
-use crate::registry::{Capture, Spec, Transport};
+use crate::moment::Direction;
+use crate::spec::{Capture, Spec, Transport};
+use crate::spec::{Looks, Sample};
 
 pub static SPEC: Spec = Spec {
     name: "tls",

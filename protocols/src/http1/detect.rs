@@ -1,8 +1,8 @@
 //! Recognizes HTTP/1 by its request line or status line.
 
 use super::head::{looks_like_request, looks_like_response};
-use crate::detect::{ENOUGH, Looks, Sample};
-use crate::parser::Direction;
+use crate::moment::Direction;
+use crate::spec::{ENOUGH, Looks, Sample};
 
 pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
     let looks = match direction {

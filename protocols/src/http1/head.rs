@@ -6,8 +6,8 @@
 
 use memchr::{memchr, memrchr};
 
-use super::body::Framing;
-use super::lines::Lines;
+use super::framing::Framing;
+use super::lines::{Lines, is_token_char};
 use crate::kit::looks::Looks;
 
 /// The largest limit that servers are configured with. nginx and Apache stop at 8 KiB to 32 KiB by default.
@@ -259,11 +259,6 @@ fn version(bytes: &[u8]) -> Option<u8> {
 
 fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_char(byte))
-}
-
-/// RFC 9110 5.6.2
-pub(super) fn is_token_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether an incomplete head may become a valid one. Looks only at its first bytes.

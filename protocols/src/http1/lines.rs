@@ -65,6 +65,11 @@ impl Lines {
     }
 }
 
+/// RFC 9110 5.6.2
+pub(super) fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

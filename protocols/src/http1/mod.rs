@@ -17,6 +17,7 @@
 
 mod body;
 mod detect;
+mod framing;
 mod head;
 mod incoming;
 mod lines;
@@ -33,7 +34,8 @@ use crate::kit::pieces::Content;
 use crate::{
     Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Spec, Transport, Unparsable,
 };
-use body::{Body, Framing};
+use body::Body;
+use framing::Framing;
 use head::{RequestHead, ResponseHead};
 use incoming::{NO_REQUEST_LINE, NO_STATUS_LINE};
 use lines::Lines;
@@ -139,7 +141,7 @@ impl Http1 {
         };
         result.map_err(|reason| {
             self.state = State::Broken(reason);
-            Unparsable { protocol: &SPEC, reason }
+            Unparsable { reason }
         })
     }
 
@@ -345,10 +347,6 @@ impl Http1 {
 }
 
 impl Parser for Http1 {
-    fn protocol(&self) -> &'static Spec {
-        &SPEC
-    }
-
     fn bytes(
         &mut self,
         direction: Direction,

@@ -13,7 +13,8 @@
 
 use std::borrow::Cow;
 
-use super::body::{Body, Framing, Hidden, Passed};
+use super::body::{Body, Hidden, Passed};
+use super::framing::Framing;
 use super::incoming::Incoming;
 use super::lines::Lines;
 use super::tail::{EndMark, Shown};

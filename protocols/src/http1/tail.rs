@@ -3,7 +3,7 @@
 //! So few bytes are no proof, because data may end like a message. If they can be data, the end is [`Shown::Perhaps`], and
 //! the next bytes decide.
 
-use super::head::is_token_char;
+use super::lines::is_token_char;
 use crate::kit::tail::Tail;
 
 /// How the end of a message will look.

@@ -1,7 +1,7 @@
 //! Recognizes PostgreSQL's protocol, at the start of a connection and in its middle.
 
-use crate::detect::{Looks, Sample};
-use crate::parser::Direction;
+use crate::moment::Direction;
+use crate::spec::{Looks, Sample};
 
 /// Longer statements exist, but a longer first message is more likely of another protocol.
 const LONGEST_MESSAGE: u32 = 64 << 20;

@@ -4,34 +4,13 @@ use std::sync::Arc;
 
 use super::message::{Message, split_string};
 use super::open::{Answer, Extended, Open, Request, Stage};
+use super::overflow::Group;
 use super::session::{Session, too_many};
+use super::statements::Unnamed;
 use crate::exchange::Finding;
 use crate::kit::in_order::Entry;
-use crate::parser::Moment;
-use crate::sql::{Dialect, Normalized};
-
-/// The last `Parse` of the unnamed statement, normalized.
-#[derive(Debug)]
-pub(super) struct Unnamed {
-    body: Box<[u8]>,
-    dialect: Dialect,
-    statement: Arc<Normalized>,
-}
-
-/// A group that finds no room, beyond [`LIMIT`](crate::kit::in_order::Open::LIMIT).
-#[derive(Debug, Default)]
-pub(super) struct Overflow {
-    pub(super) group: Option<Group>,
-    /// Its `Sync` is still to come. Until then no request is kept, because its answers could not be distinguished.
-    pub(super) unsynced: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Group {
-    start: Moment,
-    /// It prepares or describes a statement, so it is a request even without an `Execute`.
-    counts: bool,
-}
+use crate::moment::Moment;
+use crate::sql::Normalized;
 
 impl Session {
     pub(super) fn parse(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {

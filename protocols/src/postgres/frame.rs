@@ -5,7 +5,7 @@
 
 use super::message::{ANSWER, HEADER_LENGTH, Message, PACKET, PACKET_HEADER_LENGTH, Side, packet};
 use crate::kit::pieces::BytePiece;
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 /// The buffer keeps this capacity for the next message.
 const MAX_IDLE_BYTES: usize = 512;

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 /// One message.
 #[derive(Debug)]

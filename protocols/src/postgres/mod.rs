@@ -29,6 +29,7 @@ mod extended;
 mod frame;
 mod message;
 mod open;
+mod overflow;
 mod recovery;
 mod response;
 mod session;
@@ -39,8 +40,9 @@ use crate::exchange::{End, Finding, LossReason};
 use crate::kit::holes::{self, Released, ResponseHoles};
 use crate::kit::pieces::BytePiece;
 use crate::kit::tail::Tail;
-use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
-use crate::registry::{Capture, Spec, Transport};
+use crate::moment::{Close, Direction, Moment};
+use crate::parser::{Parser, Unparsable};
+use crate::spec::{Capture, Spec, Transport};
 use frame::{Framer, Hole};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
 use session::Session;
@@ -315,10 +317,6 @@ impl Postgres {
 }
 
 impl Parser for Postgres {
-    fn protocol(&self) -> &'static Spec {
-        &SPEC
-    }
-
     fn bytes(
         &mut self,
         direction: Direction,
@@ -393,5 +391,5 @@ impl Parser for Postgres {
 }
 
 fn unparsable(reason: &'static str) -> Unparsable {
-    Unparsable { protocol: &SPEC, reason }
+    Unparsable { reason }
 }

@@ -9,7 +9,7 @@ use super::statements::Proposed;
 use crate::exchange::{End, Exchange};
 use crate::facts::{Database, Facts, Namespace, Rows};
 use crate::kit::in_order;
-use crate::parser::{Direction, Moment};
+use crate::moment::{Direction, Moment};
 use crate::sql::{MAX_SUMMARY, Normalized};
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Entry, Matched};
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 impl Session {
     /// Responses passed whose messages are unknown. They are part of the answer to the first open request, and may be

@@ -9,7 +9,7 @@ use super::open::{Answer, Extended, Open, Request, Stage};
 use super::session::Session;
 use crate::exchange::{Begun, End, Finding, LossReason};
 use crate::kit::in_order::{self, Entry, InOrder};
-use crate::parser::{Direction, Moment};
+use crate::moment::{Direction, Moment};
 use crate::sql::Dialect;
 
 impl Session {

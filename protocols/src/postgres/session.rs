@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::extended::{Overflow, Unnamed};
 use super::frame::Partial;
 use super::message::{Message, frontend, split_string};
 use super::open::{Answer, Open, Request, Stage};
-use super::statements::Statements;
+use super::overflow::Overflow;
+use super::statements::{Statements, Unnamed};
 use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::InOrder;
-use crate::parser::{Direction, Moment};
+use crate::moment::{Direction, Moment};
 use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
 /// How much memory the statements of the open requests may take. Later requests are counted as lost.

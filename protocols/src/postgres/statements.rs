@@ -6,7 +6,15 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::message::MAX_NAME;
-use crate::sql::Normalized;
+use crate::sql::{Dialect, Normalized};
+
+/// The last `Parse` of the unnamed statement, normalized.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    pub(super) body: Box<[u8]>,
+    pub(super) dialect: Dialect,
+    pub(super) statement: Arc<Normalized>,
+}
 
 /// Prepared statements, or portals, by name. The next unnamed one replaces the unnamed one.
 #[derive(Debug, Default)]

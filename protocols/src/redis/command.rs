@@ -6,9 +6,9 @@
 use compact_str::CompactString;
 
 use super::frame::{Kind, Token};
-use super::subscriptions::Subscriptions;
+use super::subscriptions::{Confirmations, Subscriptions};
 use super::whole::WholeRequest;
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 /// The most arguments that a command's text shows. More would make too many different texts.
 const SHOWN: &str = " ? ? ? ? ? ? ? ?";
@@ -75,6 +75,15 @@ impl Request {
         }
         let (end, arguments) = (start.advanced(whole.length as u64), Some(whole.strings - 1));
         Self { start, end, head, arguments }
+    }
+
+    /// The confirmations that it waits for.
+    pub(super) fn confirmations(&self) -> Confirmations {
+        match (self.effect(), self.arguments) {
+            (Effect::Subscribe(subscriptions), Some(0) | None) => Confirmations::All(subscriptions),
+            (Effect::Subscribe(_), Some(channels)) => Confirmations::Left(channels),
+            _ => Confirmations::None,
+        }
     }
 
     pub(super) fn effect(&self) -> Effect {

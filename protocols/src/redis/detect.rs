@@ -1,7 +1,7 @@
 //! Recognizes RESP, the protocol of Redis.
 
-use crate::detect::{Looks, Sample};
-use crate::parser::Direction;
+use crate::moment::Direction;
+use crate::spec::{Looks, Sample};
 
 /// More arguments than any command has.
 const MOST_ARGUMENTS: u64 = 1 << 20;

@@ -3,20 +3,17 @@
 //! Strings are stepped over by their length, also through holes. Only the beginning of a line or string is kept. A hole
 //! anywhere else loses the framing. Attributes are skipped.
 
-use super::line::{is_reply_type, is_value, length};
+use super::line::{CR_LF, KEPT, is_reply_type, is_value, length};
 use super::whole::{plain_number, plain_string};
 use crate::kit::pieces::Content;
-use crate::parser::Moment;
+use crate::moment::Moment;
 
-/// How much of a line or string is kept. Command names, subcommands and error words are shorter.
-pub(super) const KEPT: usize = 64;
 /// The longest inline command that Redis accepts.
 const LONGEST_INLINE: usize = 64 << 10;
 /// The deepest nesting. Redis' own replies have a few levels.
 const DEEPEST: usize = 64;
 /// Twice the default of proto-max-bulk-len.
 pub(super) const LONGEST_STRING: u64 = 1 << 30;
-pub(super) const CR_LF: &[u8; 2] = b"\r\n";
 
 /// The direction, which decides the types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,9 @@
 //! The valid lines of RESP, by type.
 
+/// How much of a line or string is kept. Command names, subcommands and error words are shorter.
+pub(super) const KEPT: usize = 64;
+pub(super) const CR_LF: &[u8; 2] = b"\r\n";
+
 /// Whether a reply may begin with this byte.
 pub(super) fn is_reply_type(first: u8) -> bool {
     b"+-:$*_#,(!=%~>|".contains(&first)

@@ -12,7 +12,7 @@ use super::subscriptions::Confirmations;
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Answer, Matched};
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 /// What is known of the first bytes of a run of replies after the framing was lost.
 #[derive(Debug, Clone, Copy)]

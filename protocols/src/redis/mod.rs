@@ -30,8 +30,9 @@ use crate::exchange::Finding;
 use crate::kit::certainty::Client;
 use crate::kit::holes::{Hole, Released, ResponseHoles};
 use crate::kit::pieces::Content;
-use crate::parser::{Close, Direction, Moment, Parser, Unparsable};
-use crate::registry::{Capture, Spec, Transport};
+use crate::moment::{Close, Direction, Moment};
+use crate::parser::{Parser, Unparsable};
+use crate::spec::{Capture, Spec, Transport};
 use command::{Progress, Request, Requests};
 use frame::{Frames, Side, Step};
 use matching::Beginning;
@@ -187,7 +188,7 @@ impl Redis {
             return Ok(());
         }
         step(self).map_err(|reason| {
-            let unparsable = Unparsable { protocol: &SPEC, reason };
+            let unparsable = Unparsable { reason };
             self.broken = Some(unparsable);
             unparsable
         })
@@ -357,10 +358,6 @@ impl Redis {
 }
 
 impl Parser for Redis {
-    fn protocol(&self) -> &'static Spec {
-        &SPEC
-    }
-
     fn bytes(
         &mut self,
         direction: Direction,

@@ -5,7 +5,7 @@ use compact_str::CompactString;
 use super::UNKNOWN_ERROR;
 use super::frame::{Kind, Token};
 use super::subscriptions::Subscriptions;
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 /// A complete reply.
 #[derive(Debug)]

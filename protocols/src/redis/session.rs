@@ -14,7 +14,7 @@ use crate::facts::{self, Facts, Namespace};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{self, InOrder};
-use crate::parser::{Close, Direction, Moment};
+use crate::moment::{Close, Direction, Moment};
 
 /// The state of a connection.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Session {
 
     /// The request will be answered.
     pub(super) fn await_reply(&mut self, request: Request, found: &mut Vec<Finding>) {
-        let confirmations = Confirmations::of(&request);
+        let confirmations = request.confirmations();
         let is_endless = matches!(confirmations, Confirmations::All(_)) && !self.subscribed.is_known();
         if self.requests.is_lost() || is_endless {
             lose(&request, &mut self.database, &mut self.account, found);

@@ -1,7 +1,5 @@
 //! The confirmations that answer the SUBSCRIBE family, and their number.
 
-use super::command::{Effect, Request};
-
 /// The kinds of subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subscriptions {
@@ -69,15 +67,5 @@ impl Subscribed {
             Subscriptions::ShardChannels => 0,
         };
         subscriptions[of as usize] = left.saturating_sub(others);
-    }
-}
-
-impl Confirmations {
-    pub(super) fn of(request: &Request) -> Self {
-        match (request.effect(), request.arguments) {
-            (Effect::Subscribe(subscriptions), Some(0) | None) => Self::All(subscriptions),
-            (Effect::Subscribe(_), Some(channels)) => Self::Left(channels),
-            _ => Self::None,
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! The fast path for requests and strings that are complete in the input. They are borrowed.
 
-use super::frame::{CR_LF, KEPT};
+use super::line::{CR_LF, KEPT};
 
 /// A request that is complete in the input. Nearly all are.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) fn plain_string(bytes: &[u8]) -> Option<(&[u8], usize)> {
 
 /// The number after the type of a line, and the length of the line. `None` if it is incomplete or anything else.
 pub(super) fn plain_number(line: &[u8]) -> Option<(u64, usize)> {
-    /// The digits of [`LONGEST_STRING`](super::frame::LONGEST_STRING).
+    /// The digits of the longest string that Redis accepts.
     const MOST_DIGITS: usize = 10;
     let mut number = 0;
     for (at, &byte) in line.iter().enumerate().skip(1).take(MOST_DIGITS + 1) {

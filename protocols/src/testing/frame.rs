@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 
 use crate::kit::pieces::BytePiece;
-use crate::parser::Moment;
+use crate::moment::Moment;
 
 pub(super) const MAGIC: u8 = b'~';
 const HEADER_LENGTH: usize = 4;
