@@ -41,8 +41,8 @@ pub(crate) struct Options {
 /// Where a wrong result is worst and the tests need no kernel.
 const FILES: [&str; 3] = ["protocols/src/**", "engine/src/parent.rs", "engine/src/parent/**"];
 
-/// A mutant whose tests take longer counts as caught, because it hangs.
-const TEST_SECONDS: u32 = 120;
+/// A mutant whose tests take this many times as long as those of the unchanged code counts as hanging.
+const HANGS_AFTER: &str = "5";
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
@@ -77,7 +77,7 @@ impl Options {
     fn start(&self, output: &Path) -> Result<Child> {
         let mut command = shell::cargo_plugin(&MUTANTS.tool.path(&Cache::locate()?))?;
         command.args(["mutants", "--no-config", "--colors=never", "--shuffle", "--output"]).arg(output);
-        command.args(["--jobs", &self.jobs.to_string(), "--timeout", &TEST_SECONDS.to_string()]);
+        command.args(["--jobs", &self.jobs.to_string(), "--timeout-multiplier", HANGS_AFTER]);
         // Half of the time of a build goes into debug information.
         command.args(["--cargo-arg=--config", "--cargo-arg=profile.dev.debug=false"]);
         let files: Vec<&str> = match &self.files[..] {
