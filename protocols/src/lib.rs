@@ -39,6 +39,7 @@ pub mod facts;
 pub mod http1;
 pub mod http2;
 pub mod kit;
+pub mod memcached;
 pub mod moment;
 pub mod parser;
 pub mod postgres;

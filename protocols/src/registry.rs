@@ -3,13 +3,14 @@
 //! A protocol is a folder (or a file, if it is recognised but not parsed) with a `SPEC`, and a row here.
 
 use crate::spec::{NewParser, Spec};
-use crate::{http1, http2, postgres, redis, ssh, tls};
+use crate::{http1, http2, memcached, postgres, redis, ssh, tls};
 
 /// Every protocol that is recognised, in the order in which [detection](crate::detect) tries them.
 ///
 /// The order matters where the bytes of two protocols overlap: an inline command of Redis may look like the beginning
 /// of an HTTP/1 request.
-pub static PROTOCOLS: &[&Spec] = &[&http2::SPEC, &tls::SPEC, &ssh::SPEC, &http1::SPEC, &postgres::SPEC, &redis::SPEC];
+pub static PROTOCOLS: &[&Spec] =
+    &[&http2::SPEC, &tls::SPEC, &ssh::SPEC, &http1::SPEC, &postgres::SPEC, &redis::SPEC, &memcached::SPEC];
 
 /// The row of this name.
 ///

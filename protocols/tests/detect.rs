@@ -3,13 +3,14 @@
 mod chance;
 
 use onlooker_protocols::detect::{ENOUGH, Guess, Sample};
-use onlooker_protocols::{Direction, PROTOCOLS, Spec, Transport, detect, http1, postgres, redis};
+use onlooker_protocols::{Direction, PROTOCOLS, Spec, Transport, detect, http1, memcached, postgres, redis};
 use proptest::prelude::*;
 use rstest::rstest;
 
 use Direction::{ToClient, ToServer};
 const HTTP1: &Spec = &http1::SPEC;
 const POSTGRES: &Spec = &postgres::SPEC;
+const MEMCACHED: &Spec = &memcached::SPEC;
 const REDIS: &Spec = &redis::SPEC;
 
 /// Detects the protocol of a run's first bytes, with the table of all protocols.
@@ -58,6 +59,15 @@ const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 #[case::postgres_terminate(b"X\0\0\0\x04", false, POSTGRES, ToServer)]
 #[case::postgres_complete(COMMAND_COMPLETE, false, POSTGRES, ToClient)]
 #[case::postgres_parse_complete(PARSE_COMPLETE, false, POSTGRES, ToClient)]
+#[case::memcached_get(b"get a\r\n", true, MEMCACHED, ToServer)]
+#[case::memcached_multiget_of_keys_like_a_target(b"get / /a\r\n", true, MEMCACHED, ToServer)]
+#[case::memcached_set_in_the_middle(b"set a 0 60 5\r\nhello\r\n", false, MEMCACHED, ToServer)]
+#[case::memcached_meta(b"mg a v\r\n", true, MEMCACHED, ToServer)]
+#[case::memcached_version(b"version\r\n", true, MEMCACHED, ToServer)]
+#[case::memcached_value(b"VALUE a 0 5\r\n", false, MEMCACHED, ToClient)]
+#[case::memcached_stored(b"STORED\r\n", false, MEMCACHED, ToClient)]
+#[case::memcached_binary_get(b"\x80\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0a", false, MEMCACHED, ToServer)]
+#[case::memcached_binary_response(b"\x81\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", false, MEMCACHED, ToClient)]
 #[case::redis_command(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", true, REDIS, ToServer)]
 #[case::redis_command_in_the_middle(b"*2\r\n$3\r\nget\r\n$1\r\na\r\n", false, REDIS, ToServer)]
 #[case::redis_odd_command_at_the_start(b"*1\r\n$7\r\nmy.odd1\r\n", true, REDIS, ToServer)]
@@ -96,7 +106,6 @@ fn a_protocol_is_recognised_by_its_bytes(
 #[case::http_2_server(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x80", "http2")]
 #[case::ssh(b"SSH-2.0-OpenSSH_9.2\r\n", "ssh")]
 #[case::mysql(b"\x4a\0\0\0\x0a8.0.36\0", "unknown")]
-#[case::memcached(b"get key\r\n", "unknown")]
 #[case::kafka_metadata(b"\0\0\0\x14\0\x03\0\x01\0\0\0\x01\0\x04test\0\0\0\0", "unknown")]
 #[case::smtp(b"220 mail.example.com ESMTP\r\n", "unknown")]
 #[case::websocket(b"\x81\x85\x01\x02\x03\x04hello", "unknown")]

@@ -6,6 +6,7 @@
 mod app;
 mod collector;
 mod gunicorn;
+mod memcached;
 mod nginx;
 mod postgres;
 mod redis;
@@ -20,6 +21,7 @@ use crate::wait::{self, within};
 pub use self::app::{App, AppOptions};
 pub use self::collector::Collector;
 pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
+pub use self::memcached::Memcached;
 pub use self::nginx::{Nginx, Site};
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;

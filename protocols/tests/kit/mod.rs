@@ -9,6 +9,7 @@
 
 pub mod accounts;
 pub mod http1;
+pub mod memcached;
 pub mod postgres;
 pub mod recorded;
 pub mod redis;

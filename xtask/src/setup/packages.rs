@@ -27,6 +27,7 @@ struct Needed {
 const NEEDED: &[Needed] = &[
     Needed { program: "nginx", package: "nginx-light", is_here: on_path },
     Needed { program: "redis-server", package: "redis-server", is_here: on_path },
+    Needed { program: "memcached", package: "memcached", is_here: on_path },
     // Debian keeps it off PATH.
     Needed { program: "initdb", package: "postgresql", is_here: |_| postgres_programs().is_some() },
     Needed { program: "node", package: "nodejs", is_here: on_path },

@@ -1,0 +1,413 @@
+//! memcached: the text protocol with its meta commands, and the binary protocol.
+//!
+//! [`frame`] cuts each direction into heads and data, [`text`] and [`binary`] read the heads, and [`session`] matches
+//! responses with requests. [`Memcached`] here passes on what one finds to the other. Where a hole hides a boundary, it
+//! continues at the first piece of a run that can begin a message.
+//!
+//! - Keys and values are never kept: facts hold the operation, the number of keys and the error.
+//! - An item that is not found, exists already or is not stored is no error.
+//! - `noreply` commands and quiet requests without a response end with their last byte, and have no response.
+//! - `quit` and `shutdown` end the connection and are not reported.
+//!
+//! Memory is bounded to 2 MiB per connection: 512 bytes of each direction and 4096 open requests.
+
+mod binary;
+mod detect;
+mod frame;
+mod lane;
+mod matching;
+mod request;
+mod response;
+mod session;
+mod text;
+
+use crate::exchange::Finding;
+use crate::kit::certainty::Client;
+use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::kit::pieces::Content;
+use crate::moment::{Close, Direction, Moment};
+use crate::parser::{Parser, Unparsable};
+use crate::spec::{Capture, Spec, Transport};
+use frame::{Encoding, Step};
+use lane::{Lane, Sync};
+use matching::Beginning;
+use request::Request;
+use response::Response;
+use session::{Session, Unread};
+use text::Then;
+
+/// The row of memcached.
+pub static SPEC: Spec = Spec {
+    name: "memcached",
+    title: "memcached",
+    transport: Transport::Stream,
+    detect: detect::detect,
+    parser: Some(|from_start| Box::new(Memcached::new(from_start))),
+    capture: Capture::Heads,
+    concurrent: false,
+    proves_roles: false,
+};
+
+/// The parser of one connection to memcached.
+///
+/// It gives up ([`Unparsable`]) on responses that memcached does not have, on lengths that it does not allow, on data that
+/// does not end where its length says, and on lines without an end.
+#[derive(Debug)]
+pub struct Memcached {
+    requests: Lane,
+    responses: Lane,
+    /// The request whose data is on its way.
+    sending: Option<Request>,
+    /// The response whose data is on its way.
+    receiving: Option<Response>,
+    /// Items of the response on its way were seen. Then it is no error.
+    has_items: bool,
+    session: Session,
+    holes: ResponseHoles,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Followed,
+    /// `watch` was accepted: the server sends its log.
+    Switched,
+    Broken(&'static str),
+}
+
+impl Memcached {
+    /// `from_start`: the first bytes that come are the connection's first.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        Self {
+            requests: Lane::new(from_start),
+            responses: Lane::new(from_start),
+            sending: None,
+            receiving: None,
+            has_items: false,
+            session: Session::new(from_start),
+            holes: ResponseHoles::default(),
+            state: State::Followed,
+        }
+    }
+
+    fn content(
+        &mut self,
+        direction: Direction,
+        content: Content<'_>,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        if content.len() == 0 {
+            return self.follow(|_| Ok(()));
+        }
+        match (direction, content) {
+            (Direction::ToServer, Content::Bytes(_)) => {
+                let released = self.holes.request();
+                self.released(released, found)?;
+                self.follow(|this| this.request(content, at, found))
+            }
+            (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
+            (Direction::ToClient, _) => {
+                let is_ambiguous = self.holes.is_ambiguous(at);
+                let released = self.holes.response(at);
+                self.released(released, found)?;
+                match content {
+                    Content::Hole(missing) if is_ambiguous => self.holes.hold(missing, at),
+                    _ => self.follow(|this| this.response(content, at, Hole::Skipped, found))?,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A hole in the responses was held back, and it is known now what it is.
+    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+        let Some((missing, at, hole)) = released else { return Ok(()) };
+        self.follow(|this| this.response(Content::Hole(missing), at, hole, found))
+    }
+
+    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
+        let result = match self.state {
+            State::Followed => step(self),
+            State::Switched => Ok(()),
+            State::Broken(reason) => Err(reason),
+        };
+        result.map_err(|reason| {
+            self.state = State::Broken(reason);
+            Unparsable { reason }
+        })
+    }
+
+    fn request(
+        &mut self,
+        mut content: Content<'_>,
+        mut at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        if self.requests.enters(at.run) {
+            let last = self.requests.end.nanos.max(self.responses.end.nanos);
+            let is_lost = self.responses.sync == Sync::Lost;
+            let unread = is_lost.then(|| Unread { items: self.responses.cut_items.take(), end: self.responses.end });
+            self.session.request_run(at, last, unread, found);
+            if self.requests.sync != Sync::Locked {
+                let may_begin = matches!(content, Content::Bytes(bytes) if detect::may_begin_request(bytes));
+                self.requests.restart(if may_begin { Sync::Tentative } else { Sync::Lost });
+            }
+        }
+        self.requests.end = at.advanced(content.len());
+        while content.len() > 0 {
+            let lane = &mut self.requests;
+            if lane.sync == Sync::Lost {
+                self.session.unseen(at.run, found);
+                break;
+            }
+            let start = lane.frames.begun().unwrap_or(at);
+            let used = match lane.frames.step(content, at) {
+                Ok(Step::More(used)) => {
+                    if let Some(sending) = &mut self.sending {
+                        sending.end = at.advanced(used);
+                    }
+                    used
+                }
+                Ok(Step::Head(used, head)) => {
+                    let is_locked = lane.sync == Sync::Locked;
+                    match Request::of(&head, start, at.advanced(used)) {
+                        Ok((request, data)) if is_locked || !request.operation.is_empty() => {
+                            self.request_head(request, data, found);
+                        }
+                        Ok(_) | Err(_) if !is_locked => lane.restart(Sync::Lost),
+                        Ok(_) => {}
+                        Err(reason) => return Err(reason),
+                    }
+                    used
+                }
+                Ok(Step::Data(used, _)) => {
+                    if let Some(mut request) = self.sending.take() {
+                        request.end = at.advanced(used);
+                        self.session.asked(request, found);
+                    }
+                    used
+                }
+                Ok(Step::Lost) => {
+                    self.lose_requests(found);
+                    continue;
+                }
+                Err(_) if lane.sync == Sync::Tentative => {
+                    lane.restart(Sync::Lost);
+                    continue;
+                }
+                Err(reason) => return Err(reason),
+            };
+            at = at.advanced(used);
+            content = content.after(used);
+        }
+        Ok(())
+    }
+
+    /// The head of a request has passed. `data`: so many bytes follow it.
+    fn request_head(&mut self, request: Request, data: Option<(Encoding, u64)>, found: &mut Vec<Finding>) {
+        self.requests.sync = Sync::Locked;
+        if let Some((encoding, length)) = data {
+            self.requests.frames.data(encoding, length, true);
+        } else {
+            self.requests.frames.end();
+        }
+        if request.ends_connection() {
+            return;
+        }
+        self.session.begin(request.start, found);
+        if data.is_some() {
+            self.sending = Some(request);
+        } else {
+            self.session.asked(request, found);
+        }
+    }
+
+    /// A hole hides where the line or header on its way ends, and any number of requests.
+    fn lose_requests(&mut self, found: &mut Vec<Finding>) {
+        if let (Sync::Locked, Some(start)) = (self.requests.sync, self.requests.frames.begun()) {
+            self.session.begin_hidden(start, found);
+            found.push(Finding::CaptureMore(Direction::ToServer));
+        }
+        self.requests.restart(Sync::Lost);
+    }
+
+    fn response(
+        &mut self,
+        mut content: Content<'_>,
+        mut at: Moment,
+        hole: Hole,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        let overtook = self.session.requests.is_overtaken(at.run);
+        // The time of a hole is not its own if its record was lost: it is that of something before the request.
+        let of_lost_record = hole == Hole::Unrecorded || (overtook && matches!(content, Content::Hole(_)));
+        if overtook && !of_lost_record {
+            self.session.requests.observe(Client::Overtakes);
+        }
+        let enters = !of_lost_record && self.responses.enters(at.run);
+        if enters {
+            self.session.requests.response_run(at);
+        }
+        if enters && self.responses.sync != Sync::Locked {
+            let looks_right = matches!(content, Content::Bytes(bytes) if detect::may_begin_response(bytes));
+            let beginning = Beginning {
+                looks_right,
+                follows_lost_record: self.responses.after_lost_record,
+                continues: self.sending.is_some(),
+            };
+            let resumes = self.session.resume(at, beginning, found);
+            self.responses.restart(if resumes { Sync::Tentative } else { Sync::Lost });
+            self.has_items = false;
+        }
+        self.responses.after_lost_record = of_lost_record;
+        self.responses.end = at.advanced(content.len());
+        while content.len() > 0 && self.state == State::Followed {
+            let lane = &mut self.responses;
+            if lane.sync == Sync::Lost || self.session.requests.is_lost() {
+                lane.restart(Sync::Lost);
+                self.session.miss_responses(found);
+                break;
+            }
+            let start = lane.frames.begun().unwrap_or(at);
+            let (used, over) = match lane.frames.step(content, at) {
+                Ok(Step::More(used) | Step::Data(used, false)) => (used, None),
+                Ok(Step::Data(used, true)) => (used, self.receiving.take()),
+                Ok(Step::Head(used, head)) => {
+                    let end = at.advanced(used);
+                    match Response::of(&head, start, end) {
+                        Ok((response, encoding, then)) => (used, self.response_head(response, encoding, then)),
+                        Err(_) if lane.sync == Sync::Tentative => {
+                            lane.restart(Sync::Lost);
+                            continue;
+                        }
+                        Err(reason) => return Err(reason),
+                    }
+                }
+                Ok(Step::Lost) => {
+                    found.push(Finding::CaptureMore(Direction::ToClient));
+                    lane.cut_items = lane.frames.begun().filter(|_| self.has_items);
+                    lane.restart(Sync::Lost);
+                    continue;
+                }
+                Err(_) if lane.sync == Sync::Tentative => {
+                    lane.restart(Sync::Lost);
+                    continue;
+                }
+                Err(reason) => return Err(reason),
+            };
+            at = at.advanced(used);
+            content = content.after(used);
+            let Some(mut response) = over else { continue };
+            response.end = at;
+            self.has_items = false;
+            self.take(&response, of_lost_record, found);
+        }
+        Ok(())
+    }
+
+    /// The head of a response has passed. Returns the response if it is over.
+    fn response_head(&mut self, response: Response, encoding: Encoding, then: Then) -> Option<Response> {
+        let frames = &mut self.responses.frames;
+        // Empty data of the text protocol still has a line end.
+        let is_empty = |length| length == 0 && encoding == Encoding::Binary;
+        match then {
+            Then::End => {}
+            Then::Data(length) if is_empty(length) => {}
+            Then::Data(length) => {
+                frames.data(encoding, length, true);
+                self.receiving = Some(response);
+                return None;
+            }
+            Then::Item(length) if !is_empty(length) => {
+                frames.data(encoding, length, false);
+                self.has_items = true;
+                return None;
+            }
+            Then::Line | Then::Item(_) => {
+                frames.more();
+                self.has_items = true;
+                return None;
+            }
+        }
+        frames.end();
+        Some(response)
+    }
+
+    /// A response is complete.
+    fn take(&mut self, response: &Response, at_unknown_time: bool, found: &mut Vec<Finding>) {
+        if self.session.is_early()
+            && let Some(request) = self.sending.take()
+        {
+            // Refused before all of its data was sent.
+            self.session.asked(request, found);
+        }
+        let switches = response.error.is_none() && self.session.next_operation() == Some(text::WATCH);
+        if self.session.answered(response, at_unknown_time, found) {
+            self.responses.sync = Sync::Locked;
+            if switches {
+                self.finish(Close::Shutdown, response.end, found);
+                found.push(Finding::SwitchedProtocol);
+                self.state = State::Switched;
+            }
+        }
+    }
+
+    fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        let released = self.holes.end();
+        // What cannot be parsed is reported as lost below.
+        let _ = self.released(released, found);
+        if let Some(request) = self.sending.take() {
+            self.session.asked(request, found);
+        }
+        let is_broken = matches!(self.state, State::Broken(_));
+        self.session.close(why, at, self.under_way(), is_broken, found);
+    }
+
+    /// The first byte of the response on its way, and the moment just past the last one that was seen.
+    fn under_way(&self) -> Option<(Moment, Moment)> {
+        self.responses.frames.begun().map(|start| (start, self.responses.end))
+    }
+}
+
+impl Parser for Memcached {
+    fn bytes(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        self.content(direction, Content::Bytes(bytes), at, found)
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        missing: u64,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        self.content(direction, Content::Hole(missing), at, found)
+    }
+
+    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
+        // A client may stop sending and still read its responses.
+        if direction == Direction::ToClient {
+            self.finish(Close::Normal, at, found);
+        }
+    }
+
+    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.finish(why, at, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        self.session.give_up_before(oldest, at, self.under_way(), found);
+    }
+
+    fn open(&self) -> usize {
+        self.session.open()
+    }
+}
