@@ -8,7 +8,7 @@ use crate::build::{self, Profile};
 use crate::test::Tally;
 use crate::{Verb, lint, setup, test, vm};
 
-/// Set up, lint, run all tests, fuzz each target for a minute, run the demo, and check other kernels in QEMU (root).
+/// Set up, lint, run all tests, fuzz each target for 30 s, run the demo, and check other kernels in QEMU (root).
 ///
 /// The last line counts all tests, lint checks, fuzz targets, the demo and the checks of other kernels: `N passed, N failed, N skipped`.
 #[derive(Debug, clap::Args)]
