@@ -50,6 +50,7 @@ pub(super) struct Unread {
 impl in_order::Open for Group {
     /// Proxies and some clients send requests of several callers over one connection.
     const SHARED: bool = true;
+    const BATCHED: bool = true;
     /// Deeper pipelines are counted.
     const LIMIT: usize = 4096;
 

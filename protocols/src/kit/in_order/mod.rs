@@ -43,6 +43,8 @@ pub use responses::{Answer, Matched};
 pub trait Open {
     /// Whether callers that do not wait for one another commonly share a connection.
     const SHARED: bool;
+    /// Whether clients commonly send several requests before they read the responses.
+    const BATCHED: bool;
     /// How many entries are kept.
     const LIMIT: usize;
 

@@ -60,9 +60,10 @@ impl<R: Open> InOrder<R> {
     pub fn push_unseen(&mut self, counted: u64, run: u32) -> bool {
         match self.entries.back_mut() {
             Some(Entry::Unseen { state: state @ Unseen::Inferred, run: inferred, .. }) => {
-                // One request of the hole was answered. If the client sent it after another of the same run, it may have
-                // sent more of them in the run that follows.
-                *state = if *inferred == run { Unseen::Unanswered } else { Unseen::Answered };
+                // One request of the hole was answered. If a client that batches sent it after another of the same run, it
+                // may have sent more of them in the run that follows.
+                let may_hold_more = *inferred == run && (R::BATCHED || self.client >= Client::Batches);
+                *state = if may_hold_more { Unseen::Unanswered } else { Unseen::Answered };
                 return false;
             }
             Some(Entry::Unseen { reported, state, .. }) => {

@@ -173,7 +173,8 @@ impl<R: Open> InOrder<R> {
     pub fn infer_unseen(&mut self, response_run: u32) {
         if self.entries.is_empty() {
             let run = response_run.wrapping_sub(1);
-            if self.request_run == Some(run) {
+            // A request that was read by a call without a record looks the same: it is in no run of its own.
+            if R::BATCHED && self.request_run == Some(run) {
                 self.observe(Client::Batches);
             }
             self.entries.push_back(Entry::Unseen { reported: 0, run, state: Unseen::Inferred });

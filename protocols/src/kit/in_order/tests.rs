@@ -6,6 +6,7 @@ struct Request(Moment);
 
 impl Open for Request {
     const SHARED: bool = false;
+    const BATCHED: bool = true;
     const LIMIT: usize = 4;
 
     fn start(&self) -> Moment {
