@@ -124,7 +124,7 @@ fn calls(object: &ElfFile64<'_>, section: SectionIndex, code: &[u8], from: usize
 }
 
 /// The deepest chain of calls that begins at `place`: its functions, and their stack together.
-fn deepest<'a>(functions: &'a BTreeMap<Place, Function>, place: Place) -> (u32, Vec<&'a str>) {
+fn deepest(functions: &BTreeMap<Place, Function>, place: Place) -> (u32, Vec<&str>) {
     // An address may be a map's.
     let Some(function) = functions.get(&place) else { return (0, Vec::new()) };
     // The kernel refuses recursion, so this ends.
