@@ -3,13 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use onlooker_common::kind;
 use onlooker_common::connection::ConnectionChange;
 use onlooker_common::datagram::Datagram;
+use onlooker_common::decode::Event;
+use onlooker_common::kind;
 use onlooker_common::plaintext::{Plaintext, Tie};
 use onlooker_common::process::ProcessChange;
 use onlooker_common::segment::Segment;
-use onlooker_common::decode::Event;
 
 fuzz_target!(|input: &[u8]| {
     // The ring aligns its records to eight bytes.

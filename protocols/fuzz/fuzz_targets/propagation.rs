@@ -8,14 +8,17 @@ use libfuzzer_sys::fuzz_target;
 use onlooker_protocols::propagation::TraceContext;
 
 fuzz_target!(|input: &[u8]| {
-    let (parents, states): (Vec<&[u8]>, Vec<&[u8]>) =
-        input.split(|&byte| byte == b'\n').filter_map(|line| line.split_first().map(|(_, field)| (line[0], field))).fold(
-            (Vec::new(), Vec::new()),
-            |(mut parents, mut states), (kind, field)| {
-                if kind == b'p' { parents.push(field) } else { states.push(field) }
-                (parents, states)
-            },
-        );
+    let (parents, states): (Vec<&[u8]>, Vec<&[u8]>) = input
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| line.split_first().map(|(_, field)| (line[0], field)))
+        .fold((Vec::new(), Vec::new()), |(mut parents, mut states), (kind, field)| {
+            if kind == b'p' {
+                parents.push(field)
+            } else {
+                states.push(field)
+            }
+            (parents, states)
+        });
     let Some(context) = TraceContext::from_fields(parents.iter().copied(), states) else { return };
     assert_eq!(parents.len(), 1);
     assert!(context.trace_id != [0; 16] && context.span_id != [0; 8]);
