@@ -25,7 +25,7 @@ use crate::{Verb, setup, shell};
 /// Boot Debian's kernels in QEMU under software emulation and check Onlooker on each, or run a command there (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only this kernel, such as 6.12-cloud, with all checks; may be repeated. By default what CI checks.
+    /// Only this kernel, such as 6.12-cloud, with all checks; may be repeated. By default all checks on the cloud kernels.
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
     /// Take this agent instead of building one.

@@ -107,7 +107,8 @@ impl Session {
             Answer::Front => {}
             Answer::Reported => return true,
             Answer::Unseen { reported } => {
-                if !reported && !(self.unanswered && response.error.is_some()) {
+                let is_of_unanswered = self.unanswered && response.error.is_some();
+                if !reported && !is_of_unanswered {
                     found.push(Finding::Orphan(response.start));
                 }
                 return false;

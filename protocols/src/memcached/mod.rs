@@ -31,7 +31,7 @@ use crate::spec::{Capture, Spec, Transport};
 use frame::{Encoding, Step};
 use lane::{Lane, Sync};
 use matching::Beginning;
-use request::Request;
+use request::{Data, Request};
 use response::Response;
 use session::{Session, Unread};
 use text::Then;
@@ -206,7 +206,7 @@ impl Memcached {
     }
 
     /// The head of a request has passed. `data`: so many bytes follow it.
-    fn request_head(&mut self, request: Request, data: Option<(Encoding, u64)>, found: &mut Vec<Finding>) {
+    fn request_head(&mut self, request: Request, data: Option<Data>, found: &mut Vec<Finding>) {
         self.requests.sync = Sync::Locked;
         if let Some((encoding, length)) = data {
             self.requests.frames.data(encoding, length, true);

@@ -10,6 +10,9 @@ use super::response::Response;
 use super::text::Command;
 use crate::moment::Moment;
 
+/// The data behind a head: how it is written, and how many bytes it has.
+pub(super) type Data = (Encoding, u64);
+
 /// A request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -63,11 +66,7 @@ fn digest(bytes: &[u8]) -> u64 {
 
 impl Request {
     /// Reads the head of a request. With it comes the data that follows, if any does.
-    pub(super) fn of(
-        head: &Head<'_>,
-        start: Moment,
-        end: Moment,
-    ) -> Result<(Self, Option<(Encoding, u64)>), &'static str> {
+    pub(super) fn of(head: &Head<'_>, start: Moment, end: Moment) -> Result<(Self, Option<Data>), &'static str> {
         match head {
             Head::Line(line) => {
                 let command = Command::of(*line)?;

@@ -18,7 +18,7 @@ pub(crate) struct GuestKernel {
     pub(crate) extent: Extent,
 }
 
-/// Which checks CI runs on a kernel. All kernels together may take twelve minutes there.
+/// Which checks run on a kernel by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     AllChecks,
