@@ -78,7 +78,7 @@ impl End {
             run: self.run,
             role: self.role,
             tgid: self.tgid,
-            flags: u32::from(is_sent) * flag::EGRESS | u32::from(begins) * flag::BEGINS | flag::FROM_START,
+            flags: (u32::from(is_sent) * flag::EGRESS) | (u32::from(begins) * flag::BEGINS) | flag::FROM_START,
             ..Segment::default()
         }
     }
