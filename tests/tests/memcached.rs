@@ -30,8 +30,8 @@ fn both_sides_of_text_and_binary_commands_are_reported() -> Result<()> {
                   memcached server get by host db.system.name=memcached db.operation.batch.size=2
                 caching client add by thread db.system.name=memcached
                   memcached server add by host db.system.name=memcached
-                caching client incr error=CLIENT_ERROR by thread db.system.name=memcached db.response.status_code=CLIENT_ERROR
-                  memcached server incr error=CLIENT_ERROR by host db.system.name=memcached db.response.status_code=CLIENT_ERROR
+                caching client incr by thread error=CLIENT_ERROR db.system.name=memcached db.response.status_code=CLIENT_ERROR
+                  memcached server incr by host error=CLIENT_ERROR db.system.name=memcached db.response.status_code=CLIENT_ERROR
             curl client GET /binary -> 200
               caching server GET /binary -> 200 by host
                 caching client set by thread db.system.name=memcached
