@@ -69,7 +69,7 @@ impl fmt::Debug for Spec {
     }
 }
 
-/// With this many bytes there is an answer, never [`Guess::NeedMore`].
+/// With this many bytes there is an answer, never [`Guess::NeedMore`](crate::detect::Guess::NeedMore).
 pub const ENOUGH: usize = 256;
 
 /// The first bytes of a run or datagram, and what is known of them.

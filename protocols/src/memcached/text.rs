@@ -229,6 +229,11 @@ fn announced(word: &[u8]) -> Result<Option<u64>, &'static str> {
 fn data_length(word: &[u8]) -> Result<u64, &'static str> {
     const MOST_DIGITS: usize = 10;
     let is_number = !word.is_empty() && word.len() <= MOST_DIGITS && word.iter().all(u8::is_ascii_digit);
-    let length = word.iter().fold(0, |length, digit| length * 10 + u64::from(digit.wrapping_sub(b'0')));
-    if is_number && length <= LARGEST_DATA { Ok(length) } else { Err("data of an impossible length") }
+    if !is_number {
+        return Err(IMPOSSIBLE_LENGTH);
+    }
+    let length = word.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0'));
+    if length <= LARGEST_DATA { Ok(length) } else { Err(IMPOSSIBLE_LENGTH) }
 }
+
+const IMPOSSIBLE_LENGTH: &str = "data of an impossible length";

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::checks::{CHECKS, LOADED, Outcome};
 use crate::shell;
 
-/// Everything below this line is written by [`write`].
+/// Everything below this line is written by [`write()`].
 const MARK: &str = "<!-- Below: written by `cargo xtask vm --write`. -->";
 
 /// What is known of one kernel.
