@@ -128,6 +128,15 @@ fn a_response_that_may_be_several_requests_is_none(#[case] request: &str, #[case
 }
 
 #[test]
+fn open_quiet_requests_are_bounded_over_all_groups() {
+    let group = format!("{}mn\r\n", "mg a v q\r\n".repeat(99));
+    let outcome = play(&Talk::new().request(group.repeat(60)).closes(Close::Error(104)));
+    assert_eq!(outcome.begun(), 6000);
+    assert!(outcome.lost().contains(&LossReason::TooManyOpen));
+    assert!(outcome.exchanges().is_empty(), "{} exchanges", outcome.exchanges().len());
+}
+
+#[test]
 fn refused_data_ends_the_request() {
     let talk = Talk::new()
         .request("set k 0 0 9000000\r\n")

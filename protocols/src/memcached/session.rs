@@ -127,11 +127,14 @@ impl Session {
                 self.report(request, None, None, End::Complete, found);
             }
             _ if self.requests.is_lost() => self.lose(&request, LossReason::ResponseMissing, found),
-            _ if self.requests.is_full() || self.quiet.len() >= <Group as in_order::Open>::LIMIT => {
+            Answered::Always if self.requests.is_full() => {
                 self.lose(&request, LossReason::TooManyOpen, found);
-                if request.answered == Answered::Always {
-                    self.requests.push_reported(1, request.start.run);
-                }
+                self.requests.push_reported(1, request.start.run);
+            }
+            // Nothing would tell the response of a dropped quiet request from those of others.
+            _ if self.account.open() > <Group as in_order::Open>::LIMIT => {
+                self.lose(&request, LossReason::TooManyOpen, found);
+                self.lose_sync(found);
             }
             Answered::Unless { .. } => self.quiet.push(request),
             Answered::Always => {
