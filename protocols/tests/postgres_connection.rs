@@ -18,6 +18,81 @@ fn a_backslash_escapes_where_the_server_says_so() {
     assert_eq!(lines(&play(&talk)), ["SELECT | SELECT ?, ? | 1 rows"]);
 }
 
+/// The setting decides whether `hunter2` is in the first string or behind it.
+const AMBIGUOUS: &str = r"select 'it\'s hunter2', 'x'";
+const HIDDEN: &str = "select | select ?...";
+
+/// A session whose server reports its setting at the start.
+fn reporting(setting: &str) -> Talk {
+    let status = message(b'S', format!("standard_conforming_strings\0{setting}\0"));
+    Talk::new().request(startup()).response([message(b'R', [0; 4]), status, ready()].concat())
+}
+
+fn answer() -> [Vec<u8>; 3] {
+    [rows(1), done("SELECT 1"), ready()]
+}
+
+/// What is reported of the talk, heard from its start and from later on.
+fn shown(talk: &Talk) -> String {
+    format!("{:?} {:?}", play(talk).findings, join_late(talk).findings)
+}
+
+#[test]
+fn the_end_is_hidden_on_a_connection_older_than_onlooker() {
+    let talk = asks(Talk::new(), &[simple(AMBIGUOUS)], &answer());
+    assert_eq!(lines(&join_late(&talk)), [format!("{HIDDEN} | 1 rows")]);
+    let extended = [parse("", AMBIGUOUS), bind("", ""), execute("", 0), sync()];
+    let talk = asks(Talk::new(), &extended, &[parsed(), bound(), rows(1), done("SELECT 1"), ready()]);
+    assert_eq!(lines(&join_late(&talk)), [format!("{HIDDEN} | 1 rows")]);
+}
+
+#[test]
+fn the_end_is_hidden_if_the_answer_with_the_setting_was_lost() {
+    let status = message(b'S', "standard_conforming_strings\0off\0");
+    let off = [done("SET"), status, ready()].concat();
+    let sets = || reporting("on").request(simple("SET standard_conforming_strings = off"));
+    for hidden in 0..off.len() {
+        // Each byte is missing in turn, and everything behind it.
+        let talk = sets().response(&off[..hidden]).gap(Direction::ToClient, (off.len() - hidden) as u64);
+        let shown = shown(&asks(talk, &[simple(AMBIGUOUS)], &answer()));
+        assert!(!shown.contains("hunter2"), "from byte {hidden}: {shown}");
+    }
+    let shown = shown(&asks(sets().lost(Direction::ToClient, off), &[simple(AMBIGUOUS)], &answer()));
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[rstest]
+#[case::pipelined([simple("SET standard_conforming_strings = off"), simple(AMBIGUOUS)].concat())]
+#[case::extended([
+    parse("", "SELECT set_config('standard_conforming_strings', 'off', false)"), bind("", ""), execute("", 0),
+    parse("", AMBIGUOUS), bind("", ""), execute("", 0), sync(),
+].concat())]
+#[case::flushed([
+    parse("", "SELECT f()"), bind("", ""), execute("", 0), flush(),
+    parse("", AMBIGUOUS), bind("", ""), execute("", 0), sync(),
+].concat())]
+fn the_end_is_hidden_while_a_command_before_may_change_the_setting(#[case] requests: Vec<u8>) {
+    let shown = shown(&reporting("on").request(requests).closes(Close::ProcessExit));
+    assert!(shown.contains("select ?...") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn the_setting_is_known_while_nothing_can_have_changed_it() {
+    let talk = asks(reporting("on"), &[simple("SELECT 1")], &answer());
+    let talk = asks(talk, &[simple(r"SELECT 'C:\', a")], &answer());
+    let off = message(b'S', "standard_conforming_strings\0off\0");
+    let talk = asks(talk, &[simple("SET standard_conforming_strings = off")], &[done("SET"), off, ready()]);
+    let talk = asks(talk, &[simple(AMBIGUOUS)], &answer());
+    let expected = [
+        "SELECT | SELECT ? | 1 rows",
+        "SELECT | SELECT ?, a | 1 rows",
+        "SET | SET standard_conforming_strings = ?",
+        "select | select ?, ? | 1 rows",
+    ];
+    assert_eq!(lines(&play(&talk)), expected);
+    assert_eq!(lines(&play(&talk.byte_at_a_time())), expected);
+}
+
 #[rstest]
 #[case::ssl(80_877_103)]
 #[case::gssenc(80_877_104)]

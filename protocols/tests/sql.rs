@@ -21,7 +21,7 @@ fn mysql(sql: &str) -> Normalized {
 #[case::string("WHERE name = 'O''Brien'", "WHERE name = ?")]
 #[case::backslash_is_no_escape(r"WHERE path = 'C:\' AND b = 'x'", "WHERE path = ? AND b = ?")]
 #[case::escape_string(r"SELECT E'it\'s', e'a\\', n'x', B'01', X'AF', U&'\0041'", "SELECT ?, ?, ?, ?, ?, ?")]
-#[case::bytes_of_cockroachdb(r"SELECT b'it\'s secret', c", "SELECT ?, c")]
+#[case::bytes_of_cockroachdb(r"SELECT b'it\'s secret', c", "SELECT ?...")]
 #[case::string_continued("SELECT 'a'\n'b', 'a' \t\r\n 'b''c' 'd'", "SELECT ?, ? ?")]
 #[case::string_not_continued_in_a_line("SELECT 'a' 'b'", "SELECT ? ?")]
 #[case::escape_string_continued("SELECT E'a'\n'b\\' secret', c", "SELECT ?, c")]
@@ -106,6 +106,44 @@ fn mysql_has_its_own_quotes(#[case] sql: &str, #[case] text: &str) {
 fn backslashes_escape_where_strings_do_not_conform() {
     let sql = br"WHERE a = 'it\'s secret' AND b = 1";
     assert_eq!(&*normalize(sql, Extent::Whole, Dialect::PostgresEscaping).text, "WHERE a = ? AND b = ?");
+}
+
+/// A backslash escapes in one of two readings. Each text is what both have outside of literals.
+#[rstest]
+#[case::issue_7(r"select 'it\'s hunter2', 'x'", "select ?...")]
+#[case::next_statement(r"SET a.b = off; select 'it\'s hunter2'", "SET a.b = ?; select ?...")]
+#[case::end_of_a_path(r"SELECT a FROM t WHERE b = 'C:\' AND c = 'secret'", "SELECT a FROM t WHERE b = ?...")]
+#[case::doubled_quote(r"SELECT 'a\'' , secret, '''", "SELECT ?...")]
+#[case::doubled_backslash(r"SELECT 'a\\', b", "SELECT ?, b")]
+#[case::three_backslashes(r"SELECT 'a\\\', secret, '", "SELECT ?...")]
+#[case::other_escapes(r"SELECT 'a\nb\x', b", "SELECT ?, b")]
+#[case::continued("SELECT 'a'\n'b\\', secret, '", "SELECT ?...")]
+#[case::national(r"SELECT N'it\'s secret', n'x'", "SELECT ?...")]
+#[case::bits(r"SELECT B'\', secret, X'', '", "SELECT ?...")]
+#[case::unicode(r"SELECT U&'\', secret, '", "SELECT ?...")]
+#[case::escape_clause(r"SELECT a LIKE 'c' ESCAPE '\' OR d = 'secret'", "SELECT a LIKE ? ESCAPE ?...")]
+#[case::escape_string(r"SELECT E'it\'s', e'\\', b", "SELECT ?, ?, b")]
+#[case::dollar_quotes(r"SELECT $$it\'s$$, $a$\'$a$, b", "SELECT ?, ?, b")]
+#[case::string_in_dollar_quotes(r"SELECT $$ 'it\'s' $$, 'x', b", "SELECT ?, ?, b")]
+#[case::dollar_quotes_in_a_string(r"SELECT 'a\' $$ ', secret, $$', b", "SELECT ?...")]
+#[case::quoted_name(r#"SELECT "it\'s", 'x', b"#, r#"SELECT "it\'s", ?, b"#)]
+#[case::comments("SELECT a /* it\\'s */, b -- it\\'s\n, 'x'", "SELECT a , b , ?")]
+#[case::string_in_a_comment(r"SELECT 'a\' /* ', secret */", "SELECT ?...")]
+#[case::no_backslash("SELECT 'it''s', a FROM t", "SELECT ?, a FROM t")]
+#[case::backslash_at_the_end(r"SELECT 'a\", "SELECT ?")]
+fn what_depends_on_an_unknown_setting_is_hidden(#[case] sql: &str, #[case] text: &str) {
+    let normalized = normalize(sql.as_bytes(), Extent::Whole, Dialect::PostgresUnknown);
+    assert_eq!(&*normalized.text, text);
+    assert!(!normalized.summary.contains("secret"), "{}", normalized.summary);
+}
+
+#[rstest]
+#[case::escaping(Dialect::PostgresEscaping)]
+#[case::unknown(Dialect::PostgresUnknown)]
+fn an_escape_that_the_server_rejects_hides_what_follows(#[case] dialect: Dialect) {
+    for sql in [r"SELECT U&'it\'s secret'", r"SELECT B'\' secret'", r"SELECT x'\' secret'", r"SELECT b'\' secret'"] {
+        assert_eq!(&*normalize(sql.as_bytes(), Extent::Whole, dialect).text, "SELECT ?...", "{sql}");
+    }
 }
 
 #[rstest]
@@ -310,8 +348,47 @@ fn statement() -> impl Strategy<Value = String> {
     prop::collection::vec(prop_oneof![literal(), word.prop_map(str::to_owned)], 0..40).prop_map(|words| words.join(" "))
 }
 
+/// What distinguishes the two readings of a backslash, and a word of its own after each piece.
+fn ambiguous_statement() -> impl Strategy<Value = String> {
+    let other = ["''", "\n", "E'", "N'", "U&'", "b'", "X'", "$$", "$a$", "\"", "--", "/*", "*/"];
+    let piece = prop_oneof![
+        3 => Just("'"),
+        3 => Just("\\"),
+        2 => Just("\\'"),
+        1 => prop::sample::select(other.to_vec()),
+        1 => prop::sample::select(vec![",", "(", ")", ";", "SELECT", "FROM", "INSERT INTO", "JOIN", "IN ("]),
+    ];
+    let word = |(place, (piece, tight)): (usize, &(&str, bool))| {
+        if *tight { (*piece).to_owned() } else { format!("{piece} w{place}x ") }
+    };
+    prop::collection::vec((piece, any::<bool>()), 0..24)
+        .prop_map(move |pieces| format!("SELECT {}", pieces.iter().enumerate().map(word).collect::<String>()))
+}
+
+/// The words of [`ambiguous_statement`] in a text.
+fn words(text: &str) -> Vec<&str> {
+    let is_word = |word: &&str| word.starts_with('w') && word.ends_with('x');
+    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(is_word).collect()
+}
+
 proptest! {
     #![proptest_config(chance::config(chance::regressions!("sql")))]
+
+    /// A word that the text or the summary shows is in no literal of either reading.
+    #[test]
+    fn no_literal_of_either_reading_is_shown(sql in ambiguous_statement(), truncated: bool) {
+        let extent = if truncated { Extent::Truncated } else { Extent::Whole };
+        let [conforming, escaping, unknown] = [Dialect::Postgres, Dialect::PostgresEscaping, Dialect::PostgresUnknown]
+            .map(|dialect| normalize(sql.as_bytes(), extent, dialect));
+        for word in words(&unknown.text).into_iter().chain(words(&unknown.summary)) {
+            for reading in [&conforming, &escaping] {
+                prop_assert!(words(&reading.text).contains(&word), "{word} of {sql}: {unknown:?}, {reading:?}");
+            }
+        }
+        if !sql.contains("\\'") {
+            prop_assert_eq!(&unknown, &conforming);
+        }
+    }
 
     #[test]
     fn no_secret_is_left_at_any_cut(sql in statement(), cut in 0_usize..400) {
@@ -331,7 +408,7 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(sql in prop::collection::vec(any::<u8>(), 0..200), truncated: bool) {
         let extent = if truncated { Extent::Truncated } else { Extent::Whole };
-        for dialect in [Dialect::Postgres, Dialect::PostgresEscaping, Dialect::MySql] {
+        for dialect in [Dialect::Postgres, Dialect::PostgresEscaping, Dialect::PostgresUnknown, Dialect::MySql] {
             let normalized = normalize(&sql, extent, dialect);
             prop_assert!(normalized.summary.len() <= MAX_SUMMARY);
         }

@@ -12,7 +12,8 @@ fuzz_target!(|input: &[u8]| {
     let dialect = match flags & 3 {
         0 => Dialect::Postgres,
         1 => Dialect::PostgresEscaping,
-        _ => Dialect::MySql,
+        2 => Dialect::MySql,
+        _ => Dialect::PostgresUnknown,
     };
     let extent = if flags & 4 == 0 { Extent::Whole } else { Extent::Truncated };
 

@@ -75,6 +75,7 @@ impl Session {
     pub(super) fn execute(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         let portal = split_string(message.body);
         let statement = portal.and_then(|(portal, _)| self.portals.get(portal));
+        self.settings_may_change = true;
         let limit = portal.and_then(|(_, rest)| rest.first_chunk()).map_or(0, |&limit| u32::from_be_bytes(limit));
         if !self.extend_group(message.start, message.end, false, found) {
             if let Some(group) = self.overflow.group.take() {
@@ -173,15 +174,16 @@ impl Session {
 
     /// Normalizes the unnamed statement. Many clients parse the same one for each execution.
     fn normalize_unnamed(&mut self, body: &[u8]) -> Arc<Normalized> {
+        let dialect = self.dialect();
         if let Some(last) = &self.last_unnamed
             && *last.body == *body
-            && last.dialect == self.dialect
+            && last.dialect.is_none_or(|of_last| of_last == dialect)
         {
             return Arc::clone(&last.statement);
         }
         let statement = self.normalize(body);
-        self.last_unnamed =
-            Some(Unnamed { body: body.into(), dialect: self.dialect, statement: Arc::clone(&statement) });
+        let dialect = memchr::memchr(b'\\', body).map(|_| dialect);
+        self.last_unnamed = Some(Unnamed { body: body.into(), dialect, statement: Arc::clone(&statement) });
         statement
     }
 }

@@ -8,11 +8,14 @@ use crate::exchange::Finding;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Entry, Matched};
 use crate::moment::Moment;
+use crate::sql::Dialect;
 
 impl Session {
     /// Responses passed whose messages are unknown. They are part of the answer to the first open request, and may be
     /// all of the answers to all open requests.
     pub(super) fn unknown_response(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
+        // A ParameterStatus may be among them.
+        self.dialect = Dialect::PostgresUnknown;
         self.requests.note_response();
         if self.requests.client() == Client::Overtakes {
             self.abandon(start.run, found);

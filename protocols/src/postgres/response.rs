@@ -4,7 +4,7 @@ use compact_str::CompactString;
 
 use super::UNKNOWN_ERROR;
 use super::frame::Partial;
-use super::message::{Message, backend, command_tag, split_string, sqlstate};
+use super::message::{Message, backend, command_tag, sqlstate};
 use super::open::{Answer, Extended, Open, Request, Stage};
 use super::session::Session;
 use crate::exchange::{Begun, End, Finding, LossReason};
@@ -167,10 +167,18 @@ impl Session {
     }
 
     fn parameter(&mut self, body: &[u8]) {
-        if let Some((b"standard_conforming_strings", value)) = split_string(body) {
-            let conforming = !value.starts_with(b"off");
-            self.dialect = if conforming { Dialect::Postgres } else { Dialect::PostgresEscaping };
-        }
+        const SETTING: &[u8] = b"standard_conforming_strings\0";
+        let value = match body.strip_prefix(SETTING) {
+            Some(value) => value,
+            // A hole may hide the rest of the name.
+            None if SETTING.starts_with(body) => b"",
+            None => return,
+        };
+        self.dialect = match value {
+            b"on\0" => Dialect::Postgres,
+            b"off\0" => Dialect::PostgresEscaping,
+            _ => Dialect::PostgresUnknown,
+        };
     }
 
     fn error(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
@@ -216,6 +224,7 @@ impl Session {
             in_order::Answer::Unseen { .. } | in_order::Answer::Reported | in_order::Answer::Unknown => {}
         }
         self.skipping = false;
+        self.settings_may_change &= !self.requests.is_empty();
     }
 
     fn next_answer(&mut self, at: Moment, found: &mut Vec<Finding>) -> in_order::Answer {

@@ -33,6 +33,9 @@ pub(super) struct Session {
     pub(super) portals: Statements,
     pub(super) database: CompactString,
     pub(super) dialect: Dialect,
+    /// Statements may have run since the last `ReadyForQuery`. The server reports changed settings only there
+    /// (`ReportChangedGUCOptions` in PostgreSQL's guc.c).
+    pub(super) settings_may_change: bool,
     normalizer: Normalizer,
     pub(super) last_unnamed: Option<Unnamed>,
     /// A command of a pipeline failed, so the server skips all messages up to the next `Sync`.
@@ -58,7 +61,8 @@ impl Session {
             statements: Statements::default(),
             portals: Statements::default(),
             database: CompactString::default(),
-            dialect: Dialect::Postgres,
+            dialect: Dialect::PostgresUnknown,
+            settings_may_change: false,
             normalizer: Normalizer::default(),
             last_unnamed: None,
             skipping: false,
@@ -107,7 +111,10 @@ impl Session {
         let opened = self.opened.take() == Some(message.start.position);
         match message.kind {
             frontend::QUERY => self.query(message, opened, found),
-            frontend::FUNCTION_CALL => self.simple(Request::Function, message, opened, None, found),
+            frontend::FUNCTION_CALL => {
+                self.settings_may_change = true;
+                self.simple(Request::Function, message, opened, None, found);
+            }
             frontend::PARSE => self.parse(message, opened, found),
             frontend::BIND => self.bind(message, found),
             frontend::DESCRIBE => self.describe(message, found),
@@ -163,6 +170,7 @@ impl Session {
             None => {}
         }
         self.opened = None;
+        self.settings_may_change = true;
         // A Parse or Bind among them replaced these. Other names cannot be given again while they are in use.
         self.statements.remove(b"");
         self.portals.remove(b"");
@@ -173,6 +181,7 @@ impl Session {
 
     fn query(&mut self, message: &Message<'_>, opened: bool, found: &mut Vec<Finding>) {
         let statement = self.normalize(message.body);
+        self.settings_may_change = true;
         self.simple(Request::Query, message, opened, Some(statement), found);
     }
 
@@ -264,7 +273,12 @@ impl Session {
             Some((sql, _)) => (sql, Extent::Whole),
             None => (body, Extent::Truncated),
         };
-        Arc::new(self.normalizer.normalize(sql, extent, self.dialect))
+        Arc::new(self.normalizer.normalize(sql, extent, self.dialect()))
+    }
+
+    /// How the server will read the next statement.
+    pub(super) fn dialect(&self) -> Dialect {
+        if self.settings_may_change { Dialect::PostgresUnknown } else { self.dialect }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::sql::{Dialect, Normalized};
 #[derive(Debug)]
 pub(super) struct Unnamed {
     pub(super) body: Box<[u8]>,
-    pub(super) dialect: Dialect,
+    /// `None` if it reads the same in all dialects of PostgreSQL.
+    pub(super) dialect: Option<Dialect>,
     pub(super) statement: Arc<Normalized>,
 }
 

@@ -35,15 +35,32 @@ pub(super) struct Lexer<'a> {
     sql: &'a [u8],
     at: usize,
     dialect: Dialect,
+    is_ambiguous: bool,
+}
+
+/// What a backslash means in a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backslash {
+    /// It is a character as any other.
+    Plain,
+    /// It escapes the next byte.
+    Escapes,
+    /// It is unknown which of both.
+    Unknown,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, dialect: Dialect) -> Self {
-        Self { text, sql: text.as_bytes(), at: 0, dialect }
+        Self { text, sql: text.as_bytes(), at: 0, dialect, is_ambiguous: false }
     }
 
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.sql.len()
+    }
+
+    /// Whether the text can be read in two ways, and its end was hidden for that reason.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.is_ambiguous
     }
 
     pub(super) fn next(&mut self) -> Option<Token<'a>> {
@@ -61,8 +78,8 @@ impl<'a> Lexer<'a> {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word(),
             b'0'..=b'9' => self.number(),
             b'.' if self.peek(1).is_some_and(|byte| byte.is_ascii_digit()) => self.number(),
-            b'\'' => self.string(b'\'', self.dialect != Dialect::Postgres),
-            b'"' if mysql => self.string(b'"', true),
+            b'\'' => self.string(b'\'', self.backslash()),
+            b'"' if mysql => self.string(b'"', Backslash::Escapes),
             b'"' => self.quoted(b'"'),
             b'`' if mysql => self.quoted(b'`'),
             b'$' if mysql => self.word(),
@@ -148,14 +165,44 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// What a backslash means in a string without a prefix.
+    fn backslash(&self) -> Backslash {
+        match self.dialect {
+            Dialect::Postgres => Backslash::Plain,
+            Dialect::PostgresUnknown => Backslash::Unknown,
+            Dialect::PostgresEscaping | Dialect::MySql => Backslash::Escapes,
+        }
+    }
+
+    /// What a backslash means in a string that has no escapes in PostgreSQL. A program that escapes elsewhere may have
+    /// meant an escape, even if the server rejects it.
+    fn unescaped_backslash(&self) -> Backslash {
+        match self.dialect {
+            Dialect::Postgres => Backslash::Plain,
+            Dialect::PostgresEscaping | Dialect::PostgresUnknown => Backslash::Unknown,
+            Dialect::MySql => Backslash::Escapes,
+        }
+    }
+
     /// Moves past a string, from its opening quote. A doubled quote is part of the string. In PostgreSQL a string may
     /// continue on another line.
-    fn string(&mut self, quote: u8, escapes: bool) -> Kind {
+    ///
+    /// If it is unknown whether a backslash escapes a quote, what follows is in a string in one reading or the other. So
+    /// the string reaches to the end of the text.
+    fn string(&mut self, quote: u8, backslash: Backslash) -> Kind {
         self.at += 1;
         loop {
             let rest = self.rest();
-            let found = if escapes { memchr2(quote, b'\\', rest) } else { memchr(quote, rest) };
+            let found = match backslash {
+                Backslash::Plain => memchr(quote, rest),
+                Backslash::Escapes | Backslash::Unknown => memchr2(quote, b'\\', rest),
+            };
             if !self.advance(found) {
+                return Kind::Literal;
+            }
+            if backslash == Backslash::Unknown && self.rest().starts_with(&[b'\\', quote]) {
+                self.is_ambiguous = true;
+                self.at = self.sql.len();
                 return Kind::Literal;
             }
             if self.peek(0) == Some(quote) && self.peek(1) != Some(quote) {
@@ -270,16 +317,18 @@ impl<'a> Lexer<'a> {
     fn prefixed(&mut self, prefix: &[u8]) -> Option<Kind> {
         let mysql = self.dialect == Dialect::MySql;
         Some(match (prefix, self.peek(0)?) {
-            // Escapes, bits, hexadecimal, national characters, MySQL's _utf8mb4'...'. CockroachDB's b'...' has escapes, and
-            // PostgreSQL's bits have no backslashes, so that b'...' is read with escapes in both.
-            ([b'e' | b'E' | b'b'], b'\'') => self.string(b'\'', true),
-            ([b'B' | b'x' | b'X' | b'n' | b'N'], b'\'') => self.string(b'\'', self.dialect != Dialect::Postgres),
-            ([b'_', ..], quote @ (b'\'' | b'"')) if mysql => self.string(quote, true),
+            // Escapes, national characters, bits, hexadecimal, MySQL's _utf8mb4'...'.
+            ([b'e' | b'E'], b'\'') => self.string(b'\'', Backslash::Escapes),
+            ([b'n' | b'N'], b'\'') => self.string(b'\'', self.backslash()),
+            // PostgreSQL's bits have no escapes. CockroachDB's bytes have them.
+            ([b'b'], b'\'') if !mysql => self.string(b'\'', Backslash::Unknown),
+            ([b'b' | b'B' | b'x' | b'X'], b'\'') => self.string(b'\'', self.unescaped_backslash()),
+            ([b'_', ..], quote @ (b'\'' | b'"')) if mysql => self.string(quote, Backslash::Escapes),
             // Unicode escapes: U&'...' is a string, U&"..." is a name.
             ([b'u' | b'U'], b'&') if !mysql => match self.peek(1)? {
                 b'\'' => {
                     self.at += 1;
-                    self.string(b'\'', false)
+                    self.string(b'\'', self.unescaped_backslash())
                 }
                 b'"' => {
                     self.at += 1;

@@ -25,6 +25,9 @@ pub enum Dialect {
     Postgres,
     /// PostgreSQL with `standard_conforming_strings` off: a backslash escapes in every string.
     PostgresEscaping,
+    /// PostgreSQL whose `standard_conforming_strings` is unknown. Everything after a quote behind a backslash is hidden,
+    /// because it may be in a string.
+    PostgresUnknown,
     MySql,
 }
 
@@ -43,7 +46,7 @@ pub struct Normalized {
     /// - `?` replaces every literal, and the values of `SET` and `PASSWORD`, whatever their quotes;
     /// - comments are removed, and white space is one blank;
     /// - repeated elements of `IN (...)` and repeated rows of `VALUES` are dropped;
-    /// - `...` ends a truncated statement.
+    /// - `...` ends a statement that is truncated, or whose end is hidden because it can be read in two ways.
     pub text: Arc<str>,
     /// The operation in the statement's own spelling: `SELECT`, `insert`, `CREATE TABLE`. For `WITH`, the operation
     /// behind the common table expressions. Empty for several statements with different operations.
@@ -116,6 +119,7 @@ impl Normalizer {
             text.push(token);
             summary.push(token);
         }
+        let extent = if lexer.is_ambiguous() { Extent::Truncated } else { extent };
         let (operation, collection, summary) = summary.finish();
         Normalized { text: text.finish(extent), operation, collection, summary }
     }
