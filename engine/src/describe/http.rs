@@ -303,6 +303,7 @@ mod tests {
     #[case::patch("PATCH", "PATCH /a", "PATCH", "")]
     #[case::query("QUERY", "QUERY /a", "QUERY", "")]
     #[case::case_matters("GeT", "HTTP /a", "_OTHER", "GeT")]
+    #[case::lower_case("get", "HTTP /a", "_OTHER", "get")]
     #[case::webdav("PROPFIND", "HTTP /a", "_OTHER", "PROPFIND")]
     fn a_method_is_known_or_other(
         #[case] sent: &str,

@@ -4,11 +4,12 @@
 //! lines, odd methods. The scanner is our own for that reason, and because it reads a field name only until it is known
 //! to be none of the dozen that matter.
 
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
 use super::framing::Framing;
 use super::lines::{Lines, is_token_char};
 use crate::kit::looks::Looks;
+use crate::spec::ENOUGH;
 
 /// The largest limit that servers are configured with. nginx and Apache stop at 8 KiB to 32 KiB by default.
 pub(super) const MAX_LENGTH: usize = 64 * 1024;
@@ -118,6 +119,15 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
+/// Content types of a raw stream that takes over the connection, in Docker's API.
+const RAW_STREAMS: [&str; 2] = ["application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"];
+
+/// Whether the field says that a raw stream follows the head.
+pub(super) fn announces_raw_stream(field: &[u8]) -> bool {
+    value(field, "content-type")
+        .is_some_and(|kind| RAW_STREAMS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(kind)))
+}
+
 impl<'a> Fields<'a> {
     fn parse(head: &'a [u8], lines: &Lines) -> Self {
         let mut fields = Self::default();
@@ -216,19 +226,35 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// RFC 9112 3: method, target and minor version.
+/// RFC 9112 3: method, target and minor version. Servers accept any blanks between them, and any bytes in the target.
 fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], u8)> {
-    let line = line.trim_ascii_end();
-    let method_end = memchr(b' ', line).filter(|&end| end <= MAX_METHOD_LENGTH && is_token(&line[..end]))?;
-    let version_at = memrchr(b' ', line).filter(|&at| at > method_end)?;
-    let minor_version = version(&line[version_at + 1..])?;
-    let target = line[method_end + 1..version_at].trim_ascii();
-    if target.is_empty() { None } else { Some((&line[..method_end], target, minor_version)) }
+    let (rest, version_field) = line.trim_ascii_end().split_last_chunk::<VERSION_LENGTH>()?;
+    let minor_version = version(version_field)?;
+    let (method, target) = rest.split_at(method_length(rest)?);
+    // Without a blank before the version, `HTTP/1.1` is the end of the target.
+    if !target.last().is_some_and(is_blank) {
+        return None;
+    }
+    let target = target.trim_ascii();
+    if target.is_empty() { None } else { Some((method, target, minor_version)) }
+}
+
+const VERSION_LENGTH: usize = b"HTTP/1.1".len();
+
+/// RFC 9112 3: what may stand between the words of a request line.
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
+}
+
+/// The length of the method at the beginning, if a blank follows it.
+fn method_length(line: &[u8]) -> Option<usize> {
+    let length = line.iter().take(MAX_METHOD_LENGTH + 1).position(|&byte| !is_token_char(byte))?;
+    (length > 0 && is_blank(&line[length])).then_some(length)
 }
 
 /// RFC 9112 4: minor version and status.
 fn status_line(line: &[u8]) -> Option<(u8, u16)> {
-    let (version_field, rest) = line.split_at_checked(b"HTTP/1.1".len())?;
+    let (version_field, rest) = line.split_at_checked(VERSION_LENGTH)?;
     let minor_version = version(version_field)?;
     match *rest.trim_ascii_end() {
         [b' ', hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', ref reason @ ..]
@@ -257,17 +283,13 @@ fn version(bytes: &[u8]) -> Option<u8> {
     }
 }
 
-fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_char(byte))
-}
-
 /// Whether an incomplete head may become a valid one. Looks only at its first bytes.
 pub(super) fn may_be_request(bytes: &[u8]) -> bool {
-    let method = &bytes[..bytes.len().min(MAX_METHOD_LENGTH + 1)];
-    match memchr(b' ', method) {
-        Some(end) => is_token(&method[..end]),
-        None => method.len() <= MAX_METHOD_LENGTH && is_token(method),
-    }
+    method_length(bytes).is_some() || may_be_method(bytes)
+}
+
+fn may_be_method(bytes: &[u8]) -> bool {
+    bytes.len() <= MAX_METHOD_LENGTH && bytes.iter().all(|&byte| is_token_char(byte))
 }
 
 /// See [`may_be_request`].
@@ -276,30 +298,70 @@ pub(super) fn may_be_response(bytes: &[u8]) -> bool {
     bytes[..seen] == b"HTTP/1."[..seen]
 }
 
-/// Stricter than the parser, for bytes that may be anything: methods are upper-case, targets have no blanks.
+/// Whether the first bytes of a connection begin a request. The answer is final with [`ENOUGH`] bytes.
+///
+/// A complete line is judged as the parser does: no other protocol has a line that ends in `HTTP/1.1`. An incomplete line
+/// may become one. If it is long, it must be as clients usually write it.
+pub(super) fn begins_with_request(bytes: &[u8]) -> Looks {
+    let first = &bytes[empty_lines(bytes)..];
+    if method_length(first).is_none() {
+        return if may_be_method(first) && bytes.len() < ENOUGH { Looks::RightSoFar } else { Looks::Wrong };
+    }
+    if let Some(end) = memchr(b'\n', first) {
+        return if is_request_line(&first[..end]) { Looks::Right } else { Looks::Wrong };
+    }
+    match (bytes.len() < ENOUGH, is_usual(first)) {
+        (true, _) => Looks::RightSoFar,
+        (false, true) => Looks::Right,
+        (false, false) => Looks::Wrong,
+    }
+}
+
+/// Whether the first bytes of a run begin a request, if they may also be in the middle of anything. The answer is final with
+/// [`ENOUGH`] bytes.
+///
+/// The line must be as clients usually write it. If it is complete, one difference is allowed: a method in lower case, or
+/// any bytes in the target.
 pub(super) fn looks_like_request(bytes: &[u8]) -> Looks {
-    let method_end = bytes.iter().position(|byte| !(byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')));
-    match method_end {
-        None if bytes.len() <= MAX_METHOD_LENGTH => return Looks::RightSoFar,
-        Some(end) if (1..=MAX_METHOD_LENGTH).contains(&end) && bytes[end] == b' ' => {}
-        _ => return Looks::Wrong,
+    let first = &bytes[empty_lines(bytes)..];
+    match memchr(b'\n', first) {
+        Some(end) => match request_line(&first[..end]) {
+            Some((method, target, _)) if is_usual_method(method) || is_usual_target(target) => Looks::Right,
+            _ => Looks::Wrong,
+        },
+        None if !is_usual(first) => Looks::Wrong,
+        None if bytes.len() < ENOUGH => Looks::RightSoFar,
+        None => Looks::Right,
     }
-    let after_method = &bytes[method_end.unwrap_or_default() + 1..];
-    let Some(target_end) = after_method.iter().position(|&byte| byte <= b' ' || byte == 0x7f) else {
-        // A target begins with a path, `*`, a scheme or a host.
-        let begins = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'*' | b'[' | b'_');
-        return if after_method.first().is_none_or(begins) { Looks::RightSoFar } else { Looks::Wrong };
+}
+
+/// RFC 9112 2.2: empty lines before a request are ignored. Their length.
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
+}
+
+/// Whether an incomplete line is the beginning of one as clients usually write it.
+fn is_usual(line: &[u8]) -> bool {
+    let Some(method_end) = memchr(b' ', &line[..line.len().min(MAX_METHOD_LENGTH + 1)]) else {
+        return line.len() <= MAX_METHOD_LENGTH && is_usual_method(line);
     };
-    let rest = &after_method[target_end..];
-    let seen = rest.len().min(b" HTTP/1.".len());
-    if target_end == 0 || rest[..seen] != b" HTTP/1."[..seen] {
-        return Looks::Wrong;
-    }
-    match rest[seen..] {
-        [] | [b'0' | b'1'] | [b'0' | b'1', b'\r'] => Looks::RightSoFar,
-        [b'0' | b'1', b'\n', ..] | [b'0' | b'1', b'\r', b'\n', ..] => Looks::Right,
-        _ => Looks::Wrong,
-    }
+    let (method, target) = (&line[..method_end], &line[method_end + 1..]);
+    let target_end = target.iter().position(|&byte| byte <= b' ' || byte == 0x7f).unwrap_or(target.len());
+    let (target, version_field) = target.split_at(target_end);
+    // A target begins with a path, `*`, a scheme or a host.
+    let begins = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'*' | b'[' | b'_');
+    is_usual_method(method)
+        && (target.first().is_some_and(begins) || line.len() == method_end + 1)
+        && Looks::begins_with(version_field, b" HTTP/1.") != Looks::Wrong
+}
+
+fn is_usual_method(method: &[u8]) -> bool {
+    !method.is_empty() && method.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
+}
+
+/// A path without blanks and control characters.
+fn is_usual_target(target: &[u8]) -> bool {
+    target.starts_with(b"/") && target.iter().all(|&byte| byte > b' ' && byte != 0x7f)
 }
 
 /// See [`looks_like_request`].

@@ -6,13 +6,11 @@ use super::head;
 use super::lines::Lines;
 use crate::Direction;
 use crate::kit::looks::Looks;
+use crate::spec::ENOUGH;
 
 pub(super) const NO_REQUEST_LINE: &str = "not a request line";
 pub(super) const NO_STATUS_LINE: &str = "not a status line";
 const TOO_LONG: &str = "head too long";
-
-/// If this many bytes look like a head so far, they are taken for one.
-const ENOUGH: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -128,14 +126,16 @@ impl Incoming {
             self.restart();
         }
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(ENOUGH)]);
-        let looks = match self.looks(&self.bytes) {
-            Looks::RightSoFar if self.bytes.len() >= ENOUGH => Looks::Right,
-            looks => looks,
-        };
+        let looks = self.looks(&self.bytes);
         if looks != Looks::RightSoFar {
             self.bytes.truncate(held);
         }
         looks
+    }
+
+    /// Whether the heads are those of requests.
+    pub(super) fn is_of_requests(&self) -> bool {
+        self.direction == Direction::ToServer
     }
 
     pub(super) fn looks(&self, bytes: &[u8]) -> Looks {

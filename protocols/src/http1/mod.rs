@@ -58,8 +58,9 @@ pub static SPEC: Spec = Spec {
 
 /// The parser of one HTTP/1 connection.
 ///
-/// It is [`Unparsable`] if a head is invalid or longer than 64 KiB, or a chunk has no size or is longer than it. After a
-/// hole, bytes that are no head are skipped.
+/// It is [`Unparsable`] if its first request is invalid, or if a response is: its head is invalid or longer than 64 KiB, or
+/// a chunk has no size or is longer than it. Bytes that are no request are skipped if they follow a request, and so are
+/// bytes that are no head after a hole. The next message is then the next run that looks like one.
 #[derive(Debug)]
 pub struct Http1 {
     requests: Side,
@@ -278,6 +279,13 @@ impl Http1 {
             return Ok(());
         }
         let framing = parsed.framing(request.method() == "HEAD");
+        if framing == Framing::UntilClose
+            && request.method() == "POST"
+            && self.responses.lines().fields(&head).any(head::announces_raw_stream)
+        {
+            self.switch(found);
+            return Ok(());
+        }
         if request.method() == "CONNECT" {
             self.requests.leave_tunnel();
         } else if request.waits_to_send() {

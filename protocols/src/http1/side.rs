@@ -15,6 +15,7 @@ use std::borrow::Cow;
 
 use super::body::{Body, Hidden, Passed};
 use super::framing::Framing;
+use super::head;
 use super::incoming::Incoming;
 use super::lines::Lines;
 use super::tail::{EndMark, Shown};
@@ -32,6 +33,8 @@ pub(super) struct Side {
     end: Moment,
     /// The current head only looks like one. It may be in the middle of a message.
     by_looks: bool,
+    /// A valid head passed.
+    has_message: bool,
     /// The last message ended with this mark, which may be a part of its data.
     recognized: Option<EndMark>,
     /// The body may have ended unseen, so a run that begins like a message is one.
@@ -87,6 +90,7 @@ impl Side {
             start: Moment::default(),
             end: Moment::default(),
             by_looks: false,
+            has_message: false,
             recognized: None,
             may_be_over: false,
             held: Moment::default(),
@@ -115,10 +119,13 @@ impl Side {
         match (&mut self.state, piece.content()) {
             (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
             (State::Head, Content::Hole(_)) => Ok(self.hole_in_head(piece)),
-            (State::Body(body), Content::Bytes(bytes)) => {
-                let passed = body.bytes(bytes)?;
-                Ok(self.body_passed(passed, piece))
-            }
+            (State::Body(body), Content::Bytes(bytes)) => match body.bytes(bytes) {
+                Ok(passed) => Ok(self.body_passed(passed, piece)),
+                Err(reason) => {
+                    self.refuse(reason)?;
+                    Ok(self.drift(piece))
+                }
+            },
             (State::Body(body), Content::Hole(missing)) => match body.gap(missing) {
                 Ok(passed) => Ok(self.body_passed(passed, piece)),
                 Err(Hidden(mark)) => {
@@ -145,11 +152,14 @@ impl Side {
     /// Sets the framing of the body after the last head.
     pub(super) fn enter(&mut self, framing: Framing) {
         self.by_looks = false;
+        self.has_message = true;
         self.state = Body::new(framing).map_or(State::Head, State::Body);
     }
 
     /// Enters the tunnel of a CONNECT request. The response decides what it is.
     pub(super) fn enter_tunnel(&mut self) {
+        self.by_looks = false;
+        self.has_message = true;
         self.state = State::Tunnel { used: false };
     }
 
@@ -176,9 +186,10 @@ impl Side {
         }
     }
 
-    /// The last head is invalid.
+    /// The bytes are no head, or no part of a body. Servers answer the requests before such bytes, so those stay open.
     pub(super) fn refuse(&mut self, reason: &'static str) -> Result<(), &'static str> {
-        if !self.by_looks {
+        let follows_request = self.has_message && self.incoming.is_of_requests();
+        if !self.by_looks && !follows_request {
             return Err(reason);
         }
         self.lose_boundary(EndMark::Never);
@@ -249,8 +260,7 @@ impl Side {
     #[inline]
     fn head<'a>(&mut self, mut bytes: &'a [u8], piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
         if self.incoming.is_empty() {
-            // RFC 9112 2.2: empty lines before a message are ignored.
-            let empty_lines = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            let empty_lines = head::empty_lines(bytes);
             bytes = &bytes[empty_lines..];
             self.start = piece.advance(empty_lines as u64);
             if bytes.is_empty() {
@@ -373,7 +383,7 @@ impl Side {
             self.state = State::Head;
             // `bytes` is at most their length.
             held.drain(..bytes as usize);
-            let empty_lines = held.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            let empty_lines = head::empty_lines(&held);
             held.drain(..empty_lines);
             self.start = until.advanced(empty_lines as u64);
             self.incoming.begin_with(held);

@@ -91,7 +91,16 @@ impl<'a> Target<'a> {
         if !is_path && memchr::memchr(b'=', self.path).is_some() {
             return redact::query(self.path);
         }
-        redact::path(text(self.path, MAX_PATH_LENGTH))
+        // A target has no blanks and no control characters. What follows them may be fields or a query of something else.
+        let odd = self.path.iter().position(|&byte| byte <= b' ' || byte == 0x7f);
+        match odd.map(|odd| self.path.split_at(odd + 1)) {
+            Some((before, after)) if memchr::memchr(b'=', after).is_some() => {
+                let mut path = redact::path(text(before, MAX_PATH_LENGTH));
+                path.push_str(&redact::query(after));
+                path
+            }
+            _ => redact::path(text(self.path, MAX_PATH_LENGTH)),
+        }
     }
 }
 
