@@ -1,6 +1,6 @@
 //! Finds out which protocol a connection speaks, by the first bytes of its runs.
 
-use onlooker_protocols::detect::{Guess, Sample, detect};
+use onlooker_protocols::detect::{Guess, Sample, detect, detect_answered, may_be};
 use onlooker_protocols::{Direction, Moment, Parser, Spec, Transport};
 
 use crate::order::Way;
@@ -20,13 +20,22 @@ pub(crate) enum Content {
     Unparsed,
 }
 
-/// The run that is looked at.
+/// The run that is looked at, and an ambiguous one before it.
 #[derive(Debug, Default)]
 pub(crate) struct Undecided {
-    pieces: Vec<Piece>,
+    run: Run,
+    before: Option<Run>,
     attempts: u8,
     /// The run that was looked at without result. What is in the middle of it may look like anything.
     rejected: Option<(Way, u32)>,
+}
+
+/// The pieces of a run, from its first byte on.
+#[derive(Debug, Default)]
+struct Run {
+    pieces: Vec<Piece>,
+    /// Its first byte is the connection's.
+    from_start: bool,
 }
 
 /// Bytes, or a hole, on their way to the parser.
@@ -74,41 +83,50 @@ impl Undecided {
         if self.rejected == Some((way, at.run)) {
             return Decision::NeedMore;
         }
-        if self.pieces.last().is_some_and(|last| last.way != way || last.at.run != at.run) {
-            self.pieces.clear();
+        if self.run.pieces.last().is_some_and(|last| last.way != way || last.at.run != at.run) {
+            // It was ambiguous. The next run may tell what it is.
+            self.before = Some(std::mem::take(&mut self.run));
+            self.attempts += 1;
+            if self.attempts == ATTEMPTS {
+                return Decision::Unparsed(None);
+            }
         }
-        if missing > 0 && self.pieces.is_empty() {
+        if missing > 0 && self.run.pieces.is_empty() {
             return Decision::NeedMore;
         }
-        self.pieces.push(Piece { way, bytes: bytes.to_vec(), missing, at });
-        let (guess, from_start) = self.guess(table, known);
-        match guess {
+        self.run.from_start = known.from_start && self.before.is_none();
+        self.run.pieces.push(Piece { way, bytes: bytes.to_vec(), missing, at });
+        match self.guess(table, known) {
             Guess::NeedMore => Decision::NeedMore,
             Guess::Unparsed(protocol) => Decision::Unparsed(Some(protocol)),
             Guess::Protocol(protocol, direction) => match protocol.parser {
                 None => Decision::Unparsed(Some(protocol)),
-                Some(new_parser) => Decision::Parsed {
-                    protocol,
-                    parser: new_parser(from_start),
-                    direction,
-                    pieces: std::mem::take(&mut self.pieces),
-                },
+                Some(new_parser) => {
+                    let before = self.before.take().filter(|before| {
+                        let first = before.captured();
+                        may_be(protocol, direction.opposite(), &before.sample(known.other_direction(), &first))
+                    });
+                    let from_start = before.as_ref().map_or(self.run.from_start, |before| before.from_start);
+                    let mut pieces = before.map(|before| before.pieces).unwrap_or_default();
+                    pieces.append(&mut self.run.pieces);
+                    Decision::Parsed { protocol, parser: new_parser(from_start), direction, pieces }
+                }
             },
             Guess::Unknown => {
                 self.rejected = Some((way, at.run));
-                self.pieces.clear();
+                self.run.pieces.clear();
+                self.before = None;
                 self.attempts += 1;
                 if self.attempts == ATTEMPTS { Decision::Unparsed(None) } else { Decision::Rejected }
             }
         }
     }
 
-    /// The guess, and whether the parser may believe that it sees the connection's first byte.
-    fn guess(&self, table: &[&'static Spec], known: Known) -> (Guess, bool) {
-        let Known { direction, from_start, is_unix } = known;
-        let captured = self.pieces.iter().take_while(|piece| piece.missing == 0);
-        let first: Vec<u8> = captured.flat_map(|piece| piece.bytes.iter().copied()).collect();
-        let is_all = first.len() >= UNDECIDED_BYTES || self.pieces.iter().any(|piece| piece.missing > 0);
+    /// The guess. Clears `from_start` if the parser must not believe that it sees the connection's first byte.
+    fn guess(&mut self, table: &[&'static Spec], known: Known) -> Guess {
+        let Known { direction, is_unix, .. } = known;
+        let first = self.run.captured();
+        let is_all = first.len() >= UNDECIDED_BYTES || self.run.pieces.iter().any(|piece| piece.missing > 0);
         let guess_as = |direction, from_start| {
             let sample = Sample { transport: Transport::Stream, direction, from_start, bytes: &first };
             match detect(table, &sample) {
@@ -116,18 +134,50 @@ impl Undecided {
                 guess => guess,
             }
         };
-        let mut guess = (guess_as(direction, from_start), from_start);
-        if guess.0 == Guess::Unknown && from_start && is_unix {
-            guess = (guess_as(direction, false), false);
+        let mut guess = guess_as(direction, self.run.from_start);
+        if guess == Guess::Unknown && self.run.from_start && is_unix {
+            guess = guess_as(direction, false);
+            self.run.from_start = false;
         }
         // The role of a connection that was open before the agent started is a guess. Some requests prove it wrong.
-        if guess.0 == Guess::Unknown
+        if guess == Guess::Unknown
             && direction.is_some()
-            && let other @ Guess::Protocol(protocol, Direction::ToServer) = guess_as(None, guess.1)
+            && let other @ Guess::Protocol(protocol, Direction::ToServer) = guess_as(None, self.run.from_start)
             && protocol.proves_roles
         {
-            guess.0 = other;
+            guess = other;
         }
-        guess
+        match &self.before {
+            // A complete line that other protocols have as well.
+            Some(before) if guess == Guess::NeedMore && before.from_start && first.ends_with(b"\n") => {
+                let asked = before.captured();
+                let (asked, answered) =
+                    (before.sample(known.other_direction(), &asked), self.run.sample(direction, &first));
+                match detect_answered(table, &asked, &answered) {
+                    Guess::Protocol(protocol, direction) => Guess::Protocol(protocol, direction.opposite()),
+                    other => other,
+                }
+            }
+            _ => guess,
+        }
+    }
+}
+
+impl Run {
+    /// The bytes before the first hole.
+    fn captured(&self) -> Vec<u8> {
+        let captured = self.pieces.iter().take_while(|piece| piece.missing == 0);
+        captured.flat_map(|piece| piece.bytes.iter().copied()).collect()
+    }
+
+    fn sample<'a>(&self, direction: Option<Direction>, bytes: &'a [u8]) -> Sample<'a> {
+        Sample { transport: Transport::Stream, direction, from_start: self.from_start, bytes }
+    }
+}
+
+impl Known {
+    /// The direction of the runs before and after.
+    fn other_direction(self) -> Option<Direction> {
+        self.direction.map(Direction::opposite)
     }
 }

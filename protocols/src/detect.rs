@@ -15,7 +15,7 @@ pub enum Guess {
     Protocol(&'static Spec, Direction),
     /// The bytes are this protocol's, which has no parser.
     Unparsed(&'static Spec),
-    /// The bytes could be a known protocol's. Detect again with more of the run.
+    /// The bytes could be a known protocol's. Detect again with more of the run, or see [`detect_answered`].
     NeedMore,
     /// The bytes are no known protocol's.
     Unknown,
@@ -52,4 +52,41 @@ pub fn detect(table: &[&'static Spec], sample: &Sample<'_>) -> Guess {
         }
     }
     if more && sample.bytes.len() < ENOUGH { Guess::NeedMore } else { Guess::Unknown }
+}
+
+/// Finds the protocol in `table` of a connection whose first run, and the run that answers it, are both ambiguous. They
+/// prove a protocol if no other fits both.
+///
+/// ```
+/// use onlooker_protocols::detect::{Guess, Sample, detect, detect_answered};
+/// use onlooker_protocols::{Direction, PROTOCOLS, Transport, redis};
+///
+/// let first = Sample { transport: Transport::Stream, direction: None, from_start: true, bytes: b"select 1\r\n" };
+/// let second = Sample { from_start: false, bytes: b"+OK\r\n", ..first };
+/// assert_eq!([first, second].map(|sample| detect(PROTOCOLS, &sample)), [Guess::NeedMore; 2]);
+/// let guess = Guess::Protocol(&redis::SPEC, Direction::ToServer);
+/// assert_eq!(detect_answered(PROTOCOLS, &first, &second), guess);
+/// ```
+#[must_use]
+pub fn detect_answered(table: &[&'static Spec], first: &Sample<'_>, second: &Sample<'_>) -> Guess {
+    let both = [Direction::ToServer, Direction::ToClient].into_iter().flat_map(|direction| {
+        let fits = move |protocol: &&&'static Spec| {
+            may_be(protocol, direction, first) && may_be(protocol, direction.opposite(), second)
+        };
+        table.iter().filter(fits).map(move |&protocol| (protocol, direction))
+    });
+    let mut both = both.filter(|(protocol, _)| protocol.parser.is_some());
+    match (both.next(), both.next()) {
+        (Some((protocol, direction)), None) => Guess::Protocol(protocol, direction),
+        (Some(_), Some(_)) => Guess::NeedMore,
+        (None, _) => Guess::Unknown,
+    }
+}
+
+/// Whether the sample can be of this protocol and travel in this direction.
+#[must_use]
+pub fn may_be(protocol: &Spec, direction: Direction, sample: &Sample<'_>) -> bool {
+    protocol.transport == sample.transport
+        && sample.direction.is_none_or(|known| known == direction)
+        && (protocol.detect)(direction, sample) != Looks::Wrong
 }

@@ -7,10 +7,10 @@ use crate::{http1, http2, memcached, postgres, redis, ssh, tls};
 
 /// Every protocol that is recognised, in the order in which [detection](crate::detect) tries them.
 ///
-/// The order matters where the bytes of two protocols overlap: an inline command of Redis may look like the beginning
-/// of an HTTP/1 request.
+/// The order matters where the bytes of two protocols overlap: an inline command of Redis may look like a command of
+/// memcached.
 pub static PROTOCOLS: &[&Spec] =
-    &[&http2::SPEC, &tls::SPEC, &ssh::SPEC, &http1::SPEC, &postgres::SPEC, &redis::SPEC, &memcached::SPEC];
+    &[&http2::SPEC, &tls::SPEC, &ssh::SPEC, &http1::SPEC, &postgres::SPEC, &memcached::SPEC, &redis::SPEC];
 
 /// The row of this name.
 ///

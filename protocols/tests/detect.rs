@@ -73,7 +73,10 @@ const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 #[case::redis_odd_command_at_the_start(b"*1\r\n$7\r\nmy.odd1\r\n", true, REDIS, ToServer)]
 #[case::redis_inline(b"PING\r\n", true, REDIS, ToServer)]
 #[case::redis_inline_in_the_words_of_http(b"GET /key\r\n", true, REDIS, ToServer)]
-#[case::redis_ok(b"+OK\r\n", false, REDIS, ToClient)]
+#[case::redis_inline_auth(b"AUTH secret\r\n", true, REDIS, ToServer)]
+#[case::redis_inline_with_quotes(b"PUBLISH news \"a b\"\r\n", true, REDIS, ToServer)]
+#[case::redis_ok_and_more(b"+OK\r\n:1\r\n", false, REDIS, ToClient)]
+#[case::redis_pong(b"+PONG\r\n", false, REDIS, ToClient)]
 #[case::redis_error(b"-WRONGTYPE Operation against\r\n", false, REDIS, ToClient)]
 #[case::redis_integer(b":-12\r\n", false, REDIS, ToClient)]
 #[case::redis_string(b"$5\r\nhello\r\n", false, REDIS, ToClient)]
@@ -126,6 +129,155 @@ fn a_protocol_without_a_parser_is_named_or_unknown(#[case] first: &[u8], #[case]
 fn an_array_in_the_middle_is_recognised_only_with_its_direction(#[case] first: &[u8], #[case] direction: Direction) {
     assert_eq!(detect(None, false, first), Guess::Unknown);
     assert_eq!(detect(Some(direction), false, first), Guess::Protocol(REDIS, direction));
+}
+
+/// Such a line shows nothing alone. With the run before it, or the next, it does.
+#[rstest]
+#[case::reply_of_pop3_and_nats(b"+OK\r\n", false, ToClient)]
+#[case::error_of_pop3_and_nats(b"-ERR unknown\r\n", false, ToClient)]
+#[case::several(b"+OK\r\n+OK\r\n-ERR x\r\n", false, ToClient)]
+#[case::lower_case_word_of_beanstalkd(b"watch tube\r\n", true, ToServer)]
+#[case::lower_case(b"auth secret\r\n", true, ToServer)]
+#[case::word_of_pop3(b"QUIT\r\n", false, ToServer)]
+#[case::word_of_nats(b"PING\r\n", false, ToServer)]
+fn an_ambiguous_beginning_needs_a_second_message(
+    #[case] first: &[u8],
+    #[case] from_start: bool,
+    #[case] direction: Direction,
+) {
+    for known in [None, Some(direction)] {
+        assert_eq!(detect(known, from_start, first), Guess::NeedMore);
+    }
+}
+
+#[rstest]
+#[case::redis(b"set a 5\r\n", b"+OK\r\n", Guess::Protocol(REDIS, ToServer))]
+#[case::redis_error(b"auth secret\r\n", b"-ERR Client sent AUTH\r\n", Guess::Protocol(REDIS, ToServer))]
+#[case::beanstalkd(b"watch tube\r\n", b"WATCHING 2\r\n", Guess::Unknown)]
+#[case::pop3_whose_server_speaks_first(b"+OK\r\n", b"QUIT\r\n", Guess::Unknown)]
+#[case::both_incomplete(b"s", b"+", Guess::Protocol(REDIS, ToServer))]
+fn two_ambiguous_runs_are_of_the_protocol_that_fits_both(
+    #[case] first: &[u8],
+    #[case] second: &[u8],
+    #[case] guess: Guess,
+) {
+    let [first, second] = [(first, true), (second, false)].map(|(bytes, from_start)| Sample {
+        transport: Transport::Stream,
+        direction: None,
+        from_start,
+        bytes,
+    });
+    assert_eq!(detect::detect_answered(PROTOCOLS, &first, &second), guess);
+}
+
+/// First lines of protocols that are not followed, of the server or of the client.
+#[rstest]
+#[case::smtp("220 mail.example.com ESMTP Postfix\r\n")]
+#[case::smtp_multiline("220-mail.example.com ESMTP\r\n220 ready\r\n")]
+#[case::smtp_features("250-mail.example.com\r\n250-PIPELINING\r\n250 8BITMIME\r\n")]
+#[case::smtp_client("EHLO client.example.com\r\n")]
+#[case::lmtp_client("LHLO client.example.com\r\n")]
+#[case::ftp("220 (vsFTPd 3.0.5)\r\n")]
+#[case::ftp_client("USER anonymous\r\n")]
+#[case::ftp_login("331 Please specify the password.\r\n")]
+#[case::imap("* OK [CAPABILITY IMAP4rev1 LITERAL+] Dovecot ready.\r\n")]
+#[case::imap_preauth("* PREAUTH IMAP4rev1 server\r\n")]
+#[case::imap_client("a1 LOGIN bob hunter2\r\n")]
+#[case::imap_count("* 23 EXISTS\r\n* 0 RECENT\r\n")]
+#[case::imap_continuation("+ idling\r\n")]
+#[case::pop3("+OK Dovecot ready.\r\n")]
+#[case::pop3_timestamp("+OK POP3 server ready <1896.697170952@example.com>\r\n")]
+#[case::pop3_ok("+OK\r\n")]
+#[case::pop3_count("+OK 2 320\r\n")]
+#[case::pop3_error("-ERR no such message\r\n")]
+#[case::pop3_error_code("-ERR [AUTH] invalid login\r\n")]
+#[case::pop3_list("+OK 2 messages\r\n1 120\r\n2 200\r\n.\r\n")]
+#[case::pop3_pipelined("+OK\r\n+OK\r\n+OK 0 0\r\n")]
+#[case::pop3_client("USER bob\r\n")]
+#[case::pop3_client_capabilities("CAPA\r\n")]
+#[case::nntp("200 news.example.com InterNetNews ready\r\n")]
+#[case::managesieve("\"IMPLEMENTATION\" \"Dovecot Pigeonhole\"\r\n\"SIEVE\" \"fileinto\"\r\nOK\r\n")]
+#[case::nats("INFO {\"server_id\":\"NAB\",\"version\":\"2.10.9\",\"max_payload\":1048576} \r\n")]
+#[case::nats_client("CONNECT {\"verbose\":true,\"pedantic\":false}\r\nPING\r\n")]
+#[case::nats_ok("+OK\r\n+OK\r\n")]
+#[case::nats_pong("PONG\r\n")]
+#[case::nats_ok_pong("+OK\r\nPONG\r\n")]
+#[case::nats_error("-ERR 'Authorization Violation'\r\n")]
+#[case::nats_publish("PUB foo 5\r\nhello\r\n")]
+#[case::nats_subscribe("SUB foo 1\r\n")]
+#[case::nats_message("MSG foo 1 5\r\nhello\r\n")]
+#[case::beanstalkd_client("use tube\r\n")]
+#[case::beanstalkd_watch("watch tube\r\n")]
+#[case::beanstalkd_put("put 0 0 60 5\r\nhello\r\n")]
+#[case::beanstalkd_reserve("reserve\r\n")]
+#[case::beanstalkd_inserted("INSERTED 1\r\n")]
+#[case::beanstalkd_reserved("RESERVED 1 5\r\nhello\r\n")]
+#[case::gearman("workers\n")]
+#[case::irc("NICK bob\r\nUSER bob 0 * :Bob\r\n")]
+#[case::irc_server(":irc.example.com NOTICE * :*** Looking up your hostname\r\n")]
+#[case::stomp("CONNECT\naccept-version:1.2\nhost:a\n\n\0")]
+#[case::sip("INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TCP a\r\n")]
+#[case::rtsp("DESCRIBE rtsp://example.com/media RTSP/1.0\r\nCSeq: 1\r\n")]
+#[case::xmpp("<?xml version='1.0'?><stream:stream to='example.com'>")]
+#[case::vnc("RFB 003.008\n")]
+#[case::rsync("@RSYNCD: 31.0 sha512 sha256\n")]
+#[case::svn("( success ( 2 2 ( ) ( edit-pipeline svndiff1 ) ) ) ")]
+#[case::git("0032git-upload-pack /project.git\0host=example.com\0")]
+#[case::mpd("OK MPD 0.23.5\n")]
+#[case::dict("220 dictd 1.12.1 <auth.mime> <1@example.com>\r\n")]
+#[case::whois("example.com\r\n")]
+#[case::finger("bob\r\n")]
+#[case::gopher("/\r\n")]
+#[case::zookeeper("ruok")]
+#[case::graphite("servers.a.load 1.5 1700000000\n")]
+#[case::statsd("page.views:1|c\n")]
+#[case::syslog("<34>1 2003-10-11T22:14:15.003Z a su - ID47 - text\n")]
+#[case::clamav("zPING\0")]
+#[case::varnish("107 59      \nnxkzssjbtkfxjoqwpjkrfpqpxbbsmqbc\n\nAuthentication required.\n\n")]
+#[case::asterisk("Asterisk Call Manager/9.0.0\r\n")]
+#[case::amqp("AMQP\0\0\u{9}\u{1}")]
+#[case::mqtt("\u{10}\u{11}\0\u{4}MQTT\u{4}\u{2}\0\u{3c}\0\u{5}hello")]
+#[case::cassandra("\u{4}\0\0\0\u{5}\0\0\0\0")]
+#[case::tds("\u{12}\u{1}\0\u{2f}\0\0\u{1}\0\0\0\u{1a}\0\u{6}")]
+#[case::ldap("0\u{c}\u{2}\u{1}\u{1}`\u{7}\u{2}\u{1}\u{3}\u{4}\0")]
+#[case::mongodb("\u{3d}\0\0\0\u{1}\0\0\0\0\0\0\0\u{d4}\u{7}\0\0\0\0\0\0admin.$cmd\0")]
+#[case::kafka("\0\0\0\u{1a}\0\u{12}\0\u{3}\0\0\0\u{1}\0\u{4}test\0")]
+#[case::dns("\0\u{1d}\u{12}\u{34}\u{1}\0\0\u{1}\0\0\0\0\0\0\u{7}example\u{3}com\0\0\u{1}\0\u{1}")]
+fn a_foreign_line_is_of_no_known_protocol(#[case] line: &str) {
+    for from_start in [true, false] {
+        for direction in [None, Some(ToServer), Some(ToClient)] {
+            let guess = detect(direction, from_start, line.as_bytes());
+            assert!(matches!(guess, Guess::Unknown | Guess::NeedMore), "{guess:?} {direction:?} {from_start}");
+        }
+    }
+}
+
+/// Lines behind the first of protocols that are not followed.
+#[rstest]
+#[case::smtp_login("AUTH PLAIN AGJvYgBodW50ZXIy\r\n")]
+#[case::stan_ping_of_the_server("PING\r\nPONG\r\n")]
+#[case::irc_ping("PING :irc.example.com\r\n")]
+fn a_foreign_line_amid_a_connection_is_of_no_known_protocol(#[case] line: &str) {
+    for direction in [None, Some(ToServer), Some(ToClient)] {
+        let guess = detect(direction, false, line.as_bytes());
+        assert!(matches!(guess, Guess::Unknown | Guess::NeedMore), "{guess:?} {direction:?}");
+    }
+}
+
+/// The length is the first byte. So it may be any letter that begins a message of another protocol.
+#[test]
+fn a_greeting_of_mysql_is_of_no_known_protocol() {
+    for length in 0x20..=0xff {
+        let begin = [&[length, 0, 0, 0, 10][..], b"8.0.36\0\x08\0\0\0abcdefgh\0\xff\xff\xff\x02\0"].concat();
+        let greeting =
+            [&begin, &[0; 256][..usize::from(length) + 4 - begin.len().min(usize::from(length) + 4)]].concat();
+        for from_start in [true, false] {
+            for direction in [None, Some(ToServer), Some(ToClient)] {
+                let guess = detect(direction, from_start, &greeting);
+                assert!(matches!(guess, Guess::Unknown | Guess::NeedMore), "{guess:?} of {length} {direction:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -554,3 +554,63 @@ fn a_body_after_100_continue_continues_its_request() {
     server.deliver(&request);
     assert_eq!(server.reported.iter().filter(|reported| matches!(reported, Reported::Continued(..))).count(), 1);
 }
+
+/// The operation of each exchange with a database.
+fn operations(server: &ServerEnd) -> Vec<String> {
+    let mut operations = Vec::new();
+    for exchange in server.exchanges() {
+        if let Facts::Database(database) = &exchange.facts {
+            operations.push(database.operation.to_string());
+        }
+    }
+    operations
+}
+
+/// Plays lines of a client (`>`) and a server (`<`).
+fn dialogue(lines: &[&str]) -> ServerEnd {
+    let mut server = ServerEnd::new();
+    for line in lines {
+        let bytes = format!("{}\r\n", &line[1..]);
+        let operation = if line.starts_with('>') { server.reads(bytes) } else { server.writes(bytes) };
+        server.deliver(&operation);
+    }
+    server.changes(change::CLOSED, 0, 0);
+    server.wait();
+    server
+}
+
+#[test]
+fn inline_commands_of_redis_are_recognised_with_their_replies() {
+    let server = dialogue(&[">AUTH secret", "<+OK", ">PUBLISH news hello", "<:1"]);
+    assert_eq!(operations(&server), ["AUTH", "PUBLISH"]);
+    // Other protocols have such lines. The reply decides.
+    let server = dialogue(&[">auth secret", "<+OK", ">get a", "<$1\r\nx"]);
+    assert_eq!(operations(&server), ["AUTH", "GET"]);
+    let server = dialogue(&[">set a 5", "<+OK"]);
+    assert_eq!(operations(&server), ["SET"]);
+    let server = dialogue(&[">time", "<*2\r\n$1\r\n1\r\n$1\r\n2"]);
+    assert_eq!(operations(&server), ["TIME"]);
+}
+
+#[test]
+fn lines_that_redis_shares_with_other_protocols_are_not_taken_for_redis() {
+    for lines in [
+        &["<+OK ready", ">USER bob", "<+OK", ">PASS x", "<+OK", ">STAT", "<+OK 0 0", ">QUIT", "<+OK"][..],
+        &[
+            "<INFO {\"server_id\":\"a\"}",
+            ">CONNECT {}\r\nPING",
+            "<+OK\r\nPONG",
+            ">PUB a 1\r\nx",
+            "<+OK",
+            ">PING",
+            "<PONG",
+        ],
+        &["<220 mail ESMTP", ">EHLO a", "<250 mail", ">AUTH PLAIN AGI=", "<235 ok", ">QUIT", "<221 bye"],
+        &[">watch tube", "<WATCHING 2", ">reserve", "<RESERVED 1 1\r\nx", ">delete 1", "<DELETED"],
+    ] {
+        let server = dialogue(lines);
+        assert_eq!(operations(&server), [""; 0], "{lines:?}");
+        assert_eq!(server.counters.connections_unknown.get(), 1, "{lines:?}");
+        assert_eq!(server.counters.responses_without_request.get(), 0, "{lines:?}");
+    }
+}

@@ -10,11 +10,22 @@ use crate::spec::{Looks, Sample};
 pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
     match (direction, sample.bytes) {
         (Direction::ToServer, [binary::REQUEST, ..]) => header(sample.bytes),
+        // The response decides.
+        (Direction::ToServer, bytes) if !sample.from_start && is_of_beanstalkd(bytes) => Looks::RightSoFar,
         (Direction::ToServer, bytes) => command(bytes, sample.from_start || sample.direction.is_some()),
         // The server never speaks first.
         (Direction::ToClient, _) if sample.from_start => Looks::Wrong,
         (Direction::ToClient, [binary::RESPONSE, ..]) => header(sample.bytes),
         (Direction::ToClient, bytes) => reply(bytes),
+    }
+}
+
+/// Whether the line is a command of beanstalkd as well.
+fn is_of_beanstalkd(first: &[u8]) -> bool {
+    match first.strip_suffix(b"\r\n") {
+        Some(b"stats") => true,
+        Some(line) => line.strip_prefix(b"delete ").is_some_and(|id| id.iter().all(u8::is_ascii_digit)),
+        None => false,
     }
 }
 

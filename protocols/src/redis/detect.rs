@@ -1,5 +1,7 @@
 //! Recognizes RESP, the protocol of Redis.
 
+use super::line::{CR_LF, is_reply_type};
+use super::shapes::{may_be_name, shape};
 use crate::moment::Direction;
 use crate::spec::{Looks, Sample};
 
@@ -8,19 +10,11 @@ const MOST_ARGUMENTS: u64 = 1 << 20;
 /// The default of proto-max-bulk-len, the limit of a string.
 const LONGEST_STRING: u64 = 512 << 20;
 
-/// Inline commands of people and health checks. Only upper-case ones, because memcached's commands are lower-case.
-const INLINE: [&str; 14] = [
-    "PING", "GET", "SET", "DEL", "EXISTS", "INCR", "DECR", "KEYS", "INFO", "ECHO", "SELECT", "DBSIZE", "COMMAND",
-    "QUIT",
-];
-
 pub(super) fn detect(direction: Direction, sample: &Sample<'_>) -> Looks {
     match direction {
         Direction::ToServer => match sample.bytes {
             [b'*', rest @ ..] => command(rest, sample),
-            // In the middle of a connection a line may belong to any protocol.
-            _ if sample.from_start => inline(sample.bytes),
-            _ => Looks::Wrong,
+            line => inline(line, sample.from_start),
         },
         // The server never speaks first.
         Direction::ToClient if sample.from_start => Looks::Wrong,
@@ -62,94 +56,109 @@ fn command(rest: &[u8], sample: &Sample<'_>) -> Looks {
 /// Longer than the name of any command.
 const LONGEST_COMMAND: usize = 32;
 
-/// Commands that nearly every connection uses. Others are recognized when the direction is known.
-fn is_command(word: &[u8], arguments: u64) -> bool {
-    const WITH_ARGUMENTS: [&str; 40] = [
-        "GET",
-        "SET",
-        "DEL",
-        "MGET",
-        "MSET",
-        "SETEX",
-        "SETNX",
-        "EXISTS",
-        "EXPIRE",
-        "PEXPIRE",
-        "TTL",
-        "PTTL",
-        "INCR",
-        "INCRBY",
-        "DECR",
-        "HGET",
-        "HSET",
-        "HMGET",
-        "HMSET",
-        "HGETALL",
-        "HDEL",
-        "LPUSH",
-        "RPUSH",
-        "LPOP",
-        "RPOP",
-        "LRANGE",
-        "BLPOP",
-        "BRPOP",
-        "SADD",
-        "SREM",
-        "SMEMBERS",
-        "ZADD",
-        "ZRANGE",
-        "EVAL",
-        "EVALSHA",
-        "PUBLISH",
-        "SUBSCRIBE",
-        "XADD",
-        "XREADGROUP",
-        "CLIENT",
-    ];
-    const ALONE: [&str; 7] = ["PING", "MULTI", "EXEC", "INFO", "HELLO", "DBSIZE", "DISCARD"];
-    let is_among = |names: &[&str]| names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(word));
-    (arguments > 1 && is_among(&WITH_ARGUMENTS)) || is_among(&ALONE)
+/// Whether the command is one that nearly every connection uses. Others are recognized when the direction is known.
+fn is_command(word: &[u8], strings: u64) -> bool {
+    shape(word).is_some_and(|shape| shape.is_common && shape.fits(strings - 1))
 }
 
-fn inline(first: &[u8]) -> Looks {
-    let of_commands = first.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
-    let (word, rest) = first.split_at(of_commands);
-    if rest.is_empty() {
-        let begins = INLINE.iter().any(|name| name.as_bytes().starts_with(word));
-        return if begins { Looks::RightSoFar } else { Looks::Wrong };
-    }
-    if !INLINE.iter().any(|name| name.as_bytes() == word) || !matches!(rest[0], b' ' | b'\r' | b'\n') {
+/// A line with a command and its arguments.
+///
+/// Upper-case commands that begin a connection are Redis': the servers of other protocols with such lines speak first. In
+/// lower case, and in the middle of a connection, other protocols have such lines too. Then the reply decides.
+fn inline(first: &[u8], from_start: bool) -> Looks {
+    let end = memchr::memchr(b'\n', first);
+    let line = &first[..end.unwrap_or(first.len())];
+    if !line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r')) {
         return Looks::Wrong;
     }
-    let Some(end) = memchr::memchr(b'\n', rest) else { return Looks::RightSoFar };
-    let text = rest[..end].iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r'));
-    if text { Looks::Right } else { Looks::Wrong }
+    let name = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    if end.is_none() && name.len() == line.len() {
+        return if may_be_name(name) { Looks::RightSoFar } else { Looks::Wrong };
+    }
+    let Some(shape) = shape(name) else { return Looks::Wrong };
+    let arguments = line[name.len()..].trim_ascii();
+    // A server of NATS begins with `INFO {...}`, and a request of HTTP ends with its version.
+    let is_last_http = arguments.rsplit(u8::is_ascii_whitespace).next().is_some_and(|last| last.starts_with(b"HTTP/"));
+    if arguments.starts_with(b"{") || is_last_http {
+        return Looks::Wrong;
+    }
+    if end.is_none() {
+        return Looks::RightSoFar;
+    }
+    let words = arguments.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() as u64;
+    // With quotes, blanks do not separate all words.
+    let is_quoted = memchr::memchr2(b'"', b'\'', arguments).is_some();
+    match (shape.fits(words) || (is_quoted && words > 0), from_start && name.iter().all(u8::is_ascii_uppercase)) {
+        (false, _) => Looks::Wrong,
+        (true, true) => Looks::Right,
+        (true, false) => Looks::RightSoFar,
+    }
 }
 
-/// One line of any type of RESP2 or RESP3, from the middle of a connection.
-fn reply(first: &[u8]) -> Looks {
-    let Some((&kind, rest)) = first.split_first() else { return Looks::RightSoFar };
-    let Some(end) = memchr::memchr(b'\n', rest) else {
-        let known = b"+-:$*_#,(!=%~>".contains(&kind) && rest.iter().all(|&byte| matches!(byte, b' '..=b'~' | b'\r'));
-        return if known { Looks::RightSoFar } else { Looks::Wrong };
+/// The first message of RESP2 or RESP3, from the middle of a connection. If POP3 and NATS have it as well, the one behind it
+/// decides.
+fn reply(mut first: &[u8]) -> Looks {
+    while let Some((&kind, rest)) = first.split_first() {
+        let Some(end) = memchr::memchr(b'\n', rest) else {
+            let is_text = rest.iter().all(|&byte| matches!(byte, b' '..=b'~' | b'\r'));
+            return if is_reply_type(kind) && is_text { Looks::RightSoFar } else { Looks::Wrong };
+        };
+        let (line, rest) = (&rest[..end], &rest[end + 1..]);
+        match line.strip_suffix(b"\r").map_or(Fit::No, |line| fit(kind, line, rest)) {
+            Fit::No => return Looks::Wrong,
+            Fit::Surely => return Looks::Right,
+            Fit::AsInOthers => first = rest,
+        }
+    }
+    Looks::RightSoFar
+}
+
+/// Whether a line is a reply.
+enum Fit {
+    No,
+    /// In other protocols it is a reply as well.
+    AsInOthers,
+    Surely,
+}
+
+/// Judges the line of a reply. `rest` follows it.
+fn fit(kind: u8, line: &[u8], rest: &[u8]) -> Fit {
+    let is_number = |line: &[u8]| !line.is_empty() && line.len() <= 20 && line.iter().all(u8::is_ascii_digit);
+    let is_followed_by_value = |count: &[u8]| {
+        is_number(count) && (matches!(count, b"0") || rest.first().is_none_or(|&kind| is_reply_type(kind)))
     };
-    let Some(line) = rest[..end].strip_suffix(b"\r") else { return Looks::Wrong };
-    let digits = |line: &[u8]| !line.is_empty() && line.len() <= 20 && line.iter().all(u8::is_ascii_digit);
-    let right = match kind {
-        // An upper-case word: OK, QUEUED, ERR, WRONGTYPE, ...
+    let is_right = match kind {
+        b'+' if line == b"OK" => return Fit::AsInOthers,
+        b'-' if line.starts_with(b"ERR ") => return Fit::AsInOthers,
+        // An upper-case word: PONG, QUEUED, WRONGTYPE, ... Only POP3 has text after `+OK`.
         b'+' | b'-' => {
             let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-            word.len() > 1 && word.iter().all(u8::is_ascii_uppercase) && (kind == b'+' || line.len() > word.len())
+            let is_word = word.len() > 1 && word.iter().all(u8::is_ascii_uppercase);
+            is_word && !matches!(word, b"OK" | b"ERR") && (kind == b'+' || line.len() > word.len())
         }
-        b':' | b'(' => digits(line.strip_prefix(b"-").unwrap_or(line)),
-        b'$' | b'*' => digits(line) || line == b"-1",
-        b'!' | b'=' | b'%' | b'~' | b'>' => digits(line),
+        b':' | b'(' => is_number(line.strip_prefix(b"-").unwrap_or(line)),
+        b'$' | b'=' | b'!' => (kind == b'$' && line == b"-1") || is_string(line, rest),
+        b'*' => line == b"-1" || is_followed_by_value(line),
+        b'%' | b'~' | b'>' | b'|' => is_followed_by_value(line),
         b'_' => line.is_empty(),
         b'#' => matches!(line, b"t" | b"f"),
-        b',' => matches!(line, b"inf" | b"-inf" | b"nan") || line.iter().all(|byte| b"0123456789+-.eE".contains(byte)),
+        b',' => {
+            let digits = line.iter().any(u8::is_ascii_digit);
+            let is_decimal = digits && line.iter().all(|byte| b"0123456789+-.eE".contains(byte));
+            is_decimal || matches!(line, b"inf" | b"-inf" | b"nan")
+        }
         _ => false,
     };
-    if right { Looks::Right } else { Looks::Wrong }
+    if is_right { Fit::Surely } else { Fit::No }
+}
+
+/// Whether a string of this length ends where it must.
+fn is_string(length: &[u8], rest: &[u8]) -> bool {
+    let Some(length) = std::str::from_utf8(length).ok().and_then(|digits| digits.parse::<usize>().ok()) else {
+        return false;
+    };
+    length as u64 <= LONGEST_STRING
+        && rest.get(length..).is_none_or(|after| Looks::begins_with(after, CR_LF) != Looks::Wrong)
 }
 
 enum Number<'a> {

@@ -23,6 +23,7 @@ mod line;
 mod matching;
 mod reply;
 mod session;
+mod shapes;
 mod subscriptions;
 mod whole;
 
