@@ -22,9 +22,14 @@ pub mod change {
     /// Both directions ended. `error` is set if the end was not orderly. The process may still read the bytes up to
     /// `arrived`.
     pub const CLOSED: u32 = 5;
-    /// Follows `CLOSED` if bytes were unread then. The socket is gone, and those bytes will never be read.
+    /// Follows `CLOSED` if bytes were unread then. The socket is gone, and those bytes will never be read. Of an MPTCP
+    /// connection it has only the cookie.
     pub const DESTROYED: u32 = 6;
 }
+
+/// Added to [`ConnectionChange::arrived`] if bytes may have arrived that were not read, and their number is unknown. No
+/// socket holds so many.
+pub const UNKNOWN_ARRIVED: u64 = 1 << 40;
 
 /// Longest unix socket path (`sockaddr_un.sun_path`).
 pub const UNIX_PATH_BYTES: usize = 108;
@@ -63,7 +68,7 @@ pub struct ConnectionChange {
     pub path_length: u32,
     /// Position after the last byte that was received, and after the last byte that was sent. Both are 0 if there was none.
     pub next: [u64; 2],
-    /// Position after the last byte that arrived, whether it was read or not. TCP only.
+    /// Position after the last byte that arrived, whether it was read or not. TCP and MPTCP only.
     pub arrived: u64,
 }
 

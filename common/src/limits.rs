@@ -19,6 +19,9 @@ pub const LISTENERS: u32 = 16_384;
 /// Server connections whose requests are tracked by both kernel and agent, in processes that make calls.
 pub const REQUESTS: u32 = 65_536;
 
+/// MPTCP connections that are established and have not been used yet, of all processes.
+pub const MPTCP_HANDSHAKES: u32 = 4_096;
+
 /// Connections whose capture budget was raised.
 pub const RAISED: u32 = 16_384;
 

@@ -37,6 +37,8 @@ losses! {
     LengthOnly = "kernel_length_only_operations",
     /// Vectored operations with more buffers than are read. Their end is not captured.
     TooManyBuffers = "kernel_too_many_buffers",
+    /// MPTCP connections whose first byte was not seen. Their two ends on this host are not joined.
+    MptcpUnplaced = "kernel_mptcp_connections_unplaced",
     /// Messages of sendmmsg and recvmmsg. Only their length is recorded.
     MultipleMessages = "kernel_multiple_messages",
     /// Processes not selected because the table of processes was full: children of selected ones, or members of selected cgroups.

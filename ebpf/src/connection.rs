@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod identify;
+pub mod mptcp;
 pub mod positions;
 pub mod report;
 pub mod storage;

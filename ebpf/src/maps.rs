@@ -12,7 +12,7 @@ use onlooker_common::limits;
 use onlooker_common::losses::Loss;
 use onlooker_common::selection::{ListeningPort, SelectedCgroup, SelectedProcess, Waiting};
 
-use crate::state::connection::ConnectionState;
+use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::thread::ThreadState;
 
 /// The ring buffer of records for the agent.
@@ -47,6 +47,11 @@ pub static WAITING: LruHashMap<u64, Waiting, { limits::REQUESTS as usize }> = Lr
 /// By server connection, the position up to which every request is complete. Only the agent writes it.
 #[btf_map]
 pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap::new();
+
+/// MPTCP connections that are established and have not been used yet, by the address of the process's socket. Each
+/// handshake replaces an entry that an earlier socket at the same address left.
+#[btf_map]
+pub static MPTCP_HANDSHAKES: LruHashMap<u64, Handshake, { limits::MPTCP_HANDSHAKES as usize }> = LruHashMap::new();
 
 /// Connections with a raised capture budget, by cookie.
 #[btf_map]

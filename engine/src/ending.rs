@@ -49,7 +49,10 @@ impl Lifetime {
     /// The socket is gone: unread bytes will never be read.
     pub(crate) fn destroyed(&mut self, positions: [u64; 2]) {
         if let Some(ending) = &mut self.ending {
-            ending.positions = positions;
+            // Of MPTCP only the end is known then.
+            if positions != [0; 2] {
+                ending.positions = positions;
+            }
             ending.arrived = 0;
         }
     }

@@ -72,7 +72,13 @@ impl RawClient {
 
     /// Connects with a socket receive buffer of about `bytes`.
     pub fn open_with_receive_buffer(address: &str, bytes: i32) -> Result<Self> {
-        let stream = socket::connect_with_receive_buffer(address.parse()?, bytes);
+        let stream = socket::connect(address.parse()?, 0, Some(bytes));
+        Self::on(stream.with_context(|| format!("cannot connect to {address}"))?)
+    }
+
+    /// Connects with MPTCP.
+    pub fn open_mptcp(address: &str) -> Result<Self> {
+        let stream = socket::connect(address.parse()?, libc::IPPROTO_MPTCP, None);
         Self::on(stream.with_context(|| format!("cannot connect to {address}"))?)
     }
 

@@ -4,16 +4,23 @@ use std::io;
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// Connects with a receive buffer of `bytes`. It must be set before connecting, because that announces the window.
-pub(crate) fn connect_with_receive_buffer(address: SocketAddrV4, bytes: libc::c_int) -> io::Result<TcpStream> {
+/// Connects a stream socket of `protocol`, 0 for TCP. A receive buffer must be set before connecting, because that announces
+/// the window.
+pub(crate) fn connect(
+    address: SocketAddrV4,
+    protocol: libc::c_int,
+    receive_buffer: Option<libc::c_int>,
+) -> io::Result<TcpStream> {
     // SAFETY: socket takes any three integers.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new and owned by nothing else.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    set(&socket, libc::SO_RCVBUF, &bytes)?;
+    if let Some(bytes) = receive_buffer {
+        set(&socket, libc::SO_RCVBUF, &bytes)?;
+    }
     let peer = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: address.port().to_be(),

@@ -108,6 +108,12 @@ pub const PROBES: &[Probe] = &[
         Without::Less("bytes that sendfile sent are a hole"),
     ),
     fallback(
+        "mptcp_sendmsg",
+        "sock_send_length",
+        "every write to an MPTCP socket",
+        Without::Less("MPTCP connections are not traced"),
+    ),
+    fallback(
         "unix_stream_sendmsg",
         "sock_send_length",
         "every write to a unix stream socket",
@@ -120,6 +126,12 @@ pub const PROBES: &[Probe] = &[
         Without::Less("bytes that sendfile sent to unix sockets are not counted"),
     ),
     fallback("tcp_recvmsg", "sock_recv_length", "every read from a TCP socket", Without::Nothing),
+    fallback(
+        "mptcp_recvmsg",
+        "sock_recv_length",
+        "every read from an MPTCP socket",
+        Without::Less("MPTCP connections are not traced"),
+    ),
     fallback(
         "unix_stream_recvmsg",
         "sock_recv_length",

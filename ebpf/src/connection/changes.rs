@@ -5,6 +5,7 @@ use onlooker_common::connection::{change, role};
 use onlooker_common::limits::WAITING_SEND;
 use onlooker_common::selection::process_flag;
 
+use super::mptcp;
 use super::positions;
 use super::report::report;
 use super::storage;
@@ -27,6 +28,15 @@ pub fn state_changed(sock: Sock, old: i32, new: i32) {
         return;
     }
     let (old, new) = (old as u8, new as u8);
+    // Connections that a listener of MPTCP accepts may be plain TCP. They inherit the state of its subflow.
+    if new != tcp_state::LISTEN
+        && let Some(mptcp) = sock.mptcp()
+    {
+        if new == tcp_state::ESTABLISHED {
+            mptcp::established(mptcp, sock);
+        }
+        return;
+    }
     match new {
         tcp_state::SYN_SENT => connecting(sock),
         tcp_state::LISTEN => listening(sock),
@@ -39,7 +49,8 @@ pub fn state_changed(sock: Sock, old: i32, new: i32) {
         tcp_state::CLOSE_WAIT | tcp_state::CLOSING => {
             note(sock, Fins { sent: new == tcp_state::CLOSING, received: true });
         }
-        tcp_state::CLOSE => {
+        // A socket of MPTCP that is closed already is closed once more when the process closes it.
+        tcp_state::CLOSE if old != tcp_state::CLOSE => {
             // The TIME_WAIT state is another socket's, so this one goes from FIN_WAIT2 to CLOSE when the peer's FIN arrives. If
             // it goes there for another reason, the last byte that arrived is counted as a FIN; all of it was read then.
             if old == tcp_state::FIN_WAIT2 && sock.error() == 0 {
@@ -83,7 +94,10 @@ fn connecting(sock: Sock) {
 fn listening(sock: Sock) {
     let (tgid, _) = current_ids();
     let (port, _) = sock.ports();
-    process::listens(tgid, port);
+    // The subflow of a listener of MPTCP listens too, and its port is known.
+    if !sock.is_mptcp() {
+        process::listens(tgid, port);
+    }
     if Selected::find(tgid).is_some()
         && let Some(connection) = storage::of(sock)
     {
@@ -157,6 +171,10 @@ fn given_up(sock: Sock) {
 /// and the process closes the socket as a reaction.
 #[inline(always)]
 pub fn destroyed(sock: Sock) {
+    if let Some(mptcp) = sock.mptcp() {
+        mptcp::subflow_destroyed(mptcp);
+        return;
+    }
     let Some(connection) = storage::known(sock) else { return };
     if connection.outcome() == outcome::FAILED {
         tick::belongs_to_owner_of(connection.stream());

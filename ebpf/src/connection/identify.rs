@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use onlooker_common::connection::role;
 use onlooker_common::selection::ListeningPort;
 
+use super::mptcp;
 use crate::kernel::sock::{AF_UNIX, Sock};
 use crate::maps::LISTENERS;
 use crate::state::connection::Connection;
@@ -22,6 +23,7 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Dire
         stream.set(bit::NEW);
         connection.note(sock.fins());
     }
+    let is_placed = family != AF_UNIX && sock.is_mptcp() && mptcp::place(sock, connection, direction, length);
     match stream.role() {
         role::CLIENT => {}
         // Inherited from the socket that it was accepted from.
@@ -34,7 +36,8 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Dire
             if family != AF_UNIX && stream.role() == role::CLIENT {
                 stream.set(bit::GUESSED);
             }
-            let first = family == AF_UNIX || (direction == Direction::Ingress && sock.was_first_read(length));
+            let first =
+                family == AF_UNIX || is_placed || (direction == Direction::Ingress && sock.was_first_read(length));
             if first {
                 stream.set(bit::FROM_START);
             }

@@ -1,7 +1,10 @@
 //! Stream positions of sockets.
 //!
-//! A TCP position is the sequence number, extended to 64 bits. Unix sockets have no sequence numbers: their positions count
-//! from the first operation that was seen.
+//! A TCP position is the sequence number, extended to 64 bits. The sockets of MPTCP and unix connections have none: their
+//! operations are counted. MPTCP begins at the sequence numbers of the first subflow, see [`super::mptcp`]. Unix sockets begin
+//! at 0.
+
+use onlooker_common::connection::UNKNOWN_ARRIVED;
 
 use crate::kernel::sock::{AF_UNIX, Sequences, Sock};
 use crate::state::connection::Connection;
@@ -57,7 +60,10 @@ pub fn reached(sock: Sock, connection: Connection, family: u16) -> Reached {
             next: [extend(received, at.copied), extend(sent, at.write)],
             arrived: extend(received, at.arrived),
         },
-        _ => Reached { next: [received, sent], arrived: received },
+        _ => {
+            let unread = if sock.is_mptcp() && !sock.is_orphan() { UNKNOWN_ARRIVED } else { 0 };
+            Reached { next: [received, sent], arrived: received + unread }
+        }
     }
 }
 

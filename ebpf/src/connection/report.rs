@@ -12,6 +12,22 @@ use crate::maps::count;
 use crate::state::connection::Connection;
 use crate::state::stream::bit;
 
+/// Reports that the socket with this cookie is gone, and nothing else about it.
+#[inline(always)]
+pub fn destroyed(cookie: u64) {
+    let Some(mut entry) = emit::reserve::<ConnectionChange>() else { return count(Loss::RingFullConnection) };
+    // SAFETY: the record is plain old data, of which zeros are a value.
+    unsafe {
+        let record = entry.as_mut_ptr();
+        record.write_bytes(0, 1);
+        (*record).kind = kind::CONNECTION;
+        (*record).change = changes::DESTROYED;
+        (*record).time = bpf_ktime_get_ns();
+        (*record).cookie = cookie;
+    }
+    emit::submit(entry, true);
+}
+
 /// Reports a change, with everything that is known about the connection. Returns whether the ring had room.
 #[inline(never)]
 pub fn report(sock: Sock, connection: Connection, change: u32) -> bool {

@@ -39,6 +39,13 @@ pub fn tcp_sendmsg(ctx: FExitContext) -> i32 {
     0
 }
 
+/// (sk, msg, size)
+#[fexit(function = "mptcp_sendmsg")]
+pub fn mptcp_sendmsg(ctx: FExitContext) -> i32 {
+    record(&ctx, sock(&ctx), 0, Direction::Egress);
+    0
+}
+
 /// (sk, page, offset, size, flags)
 #[fexit(function = "tcp_sendpage")]
 pub fn tcp_sendpage(ctx: FExitContext) -> i32 {
@@ -49,6 +56,13 @@ pub fn tcp_sendpage(ctx: FExitContext) -> i32 {
 /// (sk, msg, len, flags, addr_len)
 #[fexit(function = "tcp_recvmsg")]
 pub fn tcp_recvmsg(ctx: FExitContext) -> i32 {
+    record(&ctx, sock(&ctx), ctx.arg(3), Direction::Ingress);
+    0
+}
+
+/// (sk, msg, len, flags, addr_len)
+#[fexit(function = "mptcp_recvmsg")]
+pub fn mptcp_recvmsg(ctx: FExitContext) -> i32 {
     record(&ctx, sock(&ctx), ctx.arg(3), Direction::Ingress);
     0
 }

@@ -13,6 +13,7 @@ pub const AF_UNIX: u16 = 1;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_MPTCP: u16 = 262;
 const SOCK_STREAM: u16 = 1;
 /// include/net/sock.h
 const RCV_SHUTDOWN: u8 = 1;
@@ -76,8 +77,8 @@ impl Sock {
 
     /// The socket's address, to be kept after the program has ended.
     #[inline(always)]
-    pub fn former(self) -> FormerSock {
-        FormerSock(self.0 as u64)
+    pub fn address(self) -> SockAddress {
+        SockAddress(self.0 as u64)
     }
 
     #[inline(always)]
@@ -92,17 +93,49 @@ impl Sock {
         unsafe { load(self.0, offset!(sock_family)) }.unwrap_or(0)
     }
 
-    /// Whether this is a TCP socket or a unix stream socket.
+    /// Whether this is a TCP, MPTCP or unix stream socket.
     #[inline(always)]
     pub fn is_stream(self, family: u16) -> bool {
         // SAFETY: offsets of u16 members of struct sock (sk_type and sk_protocol since 5.6).
         let (kind, protocol) =
             unsafe { (load::<u16>(self.0, offset!(sock_type)), load::<u16>(self.0, offset!(sock_protocol))) };
         match family {
-            AF_INET | AF_INET6 => protocol == Some(IPPROTO_TCP),
+            AF_INET | AF_INET6 => protocol == Some(IPPROTO_TCP) || protocol == Some(IPPROTO_MPTCP),
             AF_UNIX => kind == Some(SOCK_STREAM),
             _ => false,
         }
+    }
+
+    /// Whether this is the process's socket of an MPTCP connection. It has no sequence numbers.
+    #[inline(always)]
+    pub fn is_mptcp(self) -> bool {
+        // SAFETY: offset of a u16 of struct sock.
+        unsafe { load::<u16>(self.0, offset!(sock_protocol)) == Some(IPPROTO_MPTCP) }
+    }
+
+    /// The MPTCP socket whose subflow this TCP socket is. (The helper for this takes no argument of a tracing program.)
+    #[inline(always)]
+    pub fn mptcp(self) -> Option<SockAddress> {
+        let tcp = self.tcp()?;
+        let connection = offset!(subflow_connection);
+        if connection == MISSING {
+            return None;
+        }
+        // SAFETY: offsets of a bool of struct tcp_sock, and of an untyped pointer of the struct that it begins with.
+        let subflow = unsafe {
+            if load::<u8>(tcp, offset!(is_mptcp))? == 0 {
+                return None;
+            }
+            load::<u64>(tcp, offset!(subflow))?
+        };
+        probe::<u64>(subflow + u64::from(connection)).map(SockAddress)
+    }
+
+    /// Whether no process can use the socket any more, because the last descriptor is closed.
+    #[inline(always)]
+    pub fn is_orphan(self) -> bool {
+        // SAFETY: offset of a pointer to struct socket.
+        unsafe { load::<*const c_void>(self.0, offset!(sock_socket)) }.is_some_and(<*const c_void>::is_null)
     }
 
     /// Whether the kernel created the socket for itself, as for a network file system. Such a socket belongs to no process.
@@ -255,12 +288,38 @@ impl Sock {
     }
 }
 
-/// A socket that was used before. It may be freed by now, and its memory reused.
+/// The address of a socket. The socket may be freed by now, and its memory reused.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct FormerSock(u64);
+pub struct SockAddress(u64);
 
-impl FormerSock {
+impl SockAddress {
+    #[inline(always)]
+    pub fn value(self) -> u64 {
+        self.0
+    }
+
+    /// The socket's cookie, 0 if it has none yet.
+    #[inline(always)]
+    pub fn assigned_cookie(self) -> u64 {
+        self.read(offset!(sock_cookie)).unwrap_or(0)
+    }
+
+    /// As [`Sock::is_orphan`].
+    #[inline(always)]
+    pub fn is_orphan(self) -> bool {
+        self.read::<u64>(offset!(sock_socket)) == Some(0)
+    }
+
+    /// Whether a TCP connection has sent nothing, and has received what a read of `length` bytes returned and no more.
+    #[inline(always)]
+    pub fn has_only_received(self, length: u32) -> bool {
+        let (sent, received) = (self.read::<u64>(offset!(bytes_sent)), self.read::<u64>(offset!(bytes_received)));
+        // A FIN counts as a received byte.
+        let length = u64::from(length);
+        sent == Some(0) && (received == Some(length) || received == Some(length + 1))
+    }
+
     /// Whether it is still the socket with this cookie, and its connection can still be written to.
     #[inline(always)]
     pub fn is_connection(self, cookie: u64) -> bool {

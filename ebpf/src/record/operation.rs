@@ -11,7 +11,7 @@ use onlooker_common::losses::Loss;
 use onlooker_common::segment::flag;
 use onlooker_common::selection::process_flag;
 
-use crate::kernel::sock::FormerSock;
+use crate::kernel::sock::SockAddress;
 use crate::maps::{RAISED, RAISED_PROCESSES, any_raised, count};
 use crate::record::arguments::{Bytes, Source};
 use crate::record::capture;
@@ -23,7 +23,7 @@ use crate::work::owner::Worker;
 pub struct Operation<'moved> {
     pub worker: Worker,
     /// The socket that carries the stream.
-    pub socket: FormerSock,
+    pub socket: SockAddress,
     pub direction: Direction,
     /// The peer's FIN was read, and no bytes.
     pub fin: bool,

@@ -81,7 +81,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         connection.set_sending_since(0);
     }
     let is_discarded = direction == Direction::Ingress && flags & MSG_TRUNC != 0;
-    let operation = Operation { worker, socket: sock.former(), direction, fin, moved: &mut moved };
+    let operation = Operation { worker, socket: sock.address(), direction, fin, moved: &mut moved };
     operation.record(stream, SystemCall { process, task, is_discarded });
     if stream.is(bit::NEW) {
         stream.clear(bit::NEW);

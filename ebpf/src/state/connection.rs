@@ -2,7 +2,7 @@
 
 use super::shared::shared;
 use super::stream::{Stream, StreamState};
-use crate::kernel::sock::Fins;
+use crate::kernel::sock::{Fins, SockAddress};
 
 /// Values of `outcome`: how a call ended that has no response.
 pub mod outcome {
@@ -11,6 +11,16 @@ pub mod outcome {
     pub const GIVEN_UP: u8 = 1;
     /// The connection ended, or was never established. Its process will notice and close the socket.
     pub const FAILED: u8 = 2;
+}
+
+/// An MPTCP connection that is established: its first subflow, and the sequence numbers of the next byte that the subflow
+/// sends and receives.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Handshake {
+    pub subflow: SockAddress,
+    pub sends: u32,
+    pub receives: u32,
 }
 
 shared! {

@@ -4,7 +4,7 @@ use onlooker_common::owner::Owner;
 
 use super::owner::SharedOwner;
 use super::shared::shared;
-use crate::kernel::sock::FormerSock;
+use crate::kernel::sock::SockAddress;
 
 shared! {
     /// The state of a thread, in its local storage.
@@ -15,7 +15,7 @@ shared! {
         /// 1 once the response to `request` has begun, or if there will be none.
         answered, set_answered: u64;
         /// The socket that `request` was read from.
-        socket, set_socket: FormerSock;
+        socket, set_socket: SockAddress;
     }
     structs {
         /// The request that the thread read last. It stays after the response begins: a streaming response makes calls.

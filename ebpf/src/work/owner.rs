@@ -4,7 +4,7 @@ use onlooker_common::connection::role;
 use onlooker_common::owner::evidence;
 use onlooker_common::selection::process_flag;
 
-use crate::kernel::sock::FormerSock;
+use crate::kernel::sock::SockAddress;
 use crate::kernel::task::Task;
 use crate::process;
 use crate::selected::Selected;
@@ -37,7 +37,7 @@ impl Worker {
 
     /// Bytes moved on a stream at `position`. `begins`: a run begins with them.
     #[inline(always)]
-    pub fn moved(&self, stream: Stream, socket: FormerSock, direction: Direction, begins: bool, position: u64) {
+    pub fn moved(&self, stream: Stream, socket: SockAddress, direction: Direction, begins: bool, position: u64) {
         match (stream.role(), direction) {
             (role::SERVER, Direction::Ingress) => self.request_read(stream, socket, begins, position),
             (role::SERVER, Direction::Egress) => self.response_written(stream, begins),
@@ -48,7 +48,7 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn request_read(&self, stream: Stream, socket: FormerSock, begins: bool, position: u64) {
+    fn request_read(&self, stream: Stream, socket: SockAddress, begins: bool, position: u64) {
         if begins {
             choose_ids(stream, None);
             stream.set_message_position(position);

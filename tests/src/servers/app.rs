@@ -2,6 +2,7 @@
 //! prints `listening` when it does.
 
 use std::ffi::OsString;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -166,6 +167,24 @@ impl AppOptions {
         let mut process = ChildProcess::start(world, &launch, &mut command)?;
         process.wait_for_log(within(STARTS_WITHIN), "listening", 1)?;
         Ok(App { process, port })
+    }
+
+    /// Runs it to its end in the watched cgroup, without a port, and returns what it printed. Fails unless it succeeds.
+    ///
+    /// It may end before the agent can examine it. So it has its own name in the kernel, also if an interpreter runs it.
+    pub fn run(&self, world: &World) -> Result<String> {
+        let (program, arguments) = self.command(world)?;
+        let named = world.dir().join(&self.name);
+        if !named.exists() {
+            symlink(&program, &named).with_context(|| format!("cannot link {}", program.display()))?;
+        }
+        let mut command = world.command(named);
+        command
+            .args(arguments)
+            .args(&self.arguments)
+            .current_dir(machine::apps(self.language()))
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        Ok(String::from_utf8_lossy(&world.run(&mut command)?.stdout).into_owned())
     }
 
     /// The language. It names the folder in tests/apps, except for a test binary.

@@ -50,6 +50,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "the demo's trace is whole", program: Program::Demo, within: Duration::from_secs(600) },
     tests("every system call's bytes are reported or counted", "system_calls", "whatever_call_moves_it"),
     tests("unix sockets are traced", "sockets", "a_server_on_a_unix_socket"),
+    tests("MPTCP connections are traced", "mptcp", "an_mptcp_connection"),
     tests("pipelined requests are exported or counted", "http_limits", "pipelined_requests"),
 ];
 
