@@ -25,6 +25,9 @@ pub mod change {
     /// Follows `CLOSED` if bytes were unread then. The socket is gone, and those bytes will never be read. Of an MPTCP
     /// connection it has only the cookie.
     pub const DESTROYED: u32 = 6;
+    /// As `FINISHED`, and this end receives no more bytes: its process closed the connection or shut it down both ways, or
+    /// the peer had sent its FIN before.
+    pub const FINISHED_BOTH: u32 = 7;
 }
 
 /// Added to [`ConnectionChange::arrived`] if bytes may have arrived that were not read, and their number is unknown. No

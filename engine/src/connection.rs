@@ -323,7 +323,7 @@ impl Connection {
         if let (Some(direction), Content::Parsed(parser)) = (self.conversation.direction(way), &mut self.content) {
             parser.end(direction, at, &mut self.found);
         }
-        if self.lifetime.has_exited() {
+        if self.lifetime.ends_by_exit() {
             for finding in &mut self.found {
                 if let Finding::Exchange(exchange) = finding
                     && let End::Closed(why @ Close::Normal, _) = &mut exchange.end
@@ -355,6 +355,12 @@ impl Connection {
         if !self.order.is_holding() {
             self.end_way(Way::Sent, time, observer);
         }
+    }
+
+    /// This end sent its FIN at `time`, and receives no more.
+    pub(crate) fn finished_both(&mut self, time: u64, observer: &mut dyn Observer) {
+        self.lifetime.finished_both();
+        self.finished(time, observer);
     }
 
     /// The connection ends once its held segments have been delivered.

@@ -280,6 +280,7 @@ impl Connections {
         match record.change {
             change::SEEN => connection.introduce(record.tgid, addresses::of_connection(record), record.from_start != 0),
             change::FINISHED => connection.finished(record.time, observer),
+            change::FINISHED_BOTH => connection.finished_both(record.time, observer),
             change::DESTROYED => connection.destroyed(record.next),
             _ => connection.closed(why, record.time, record.next, record.arrived),
         }

@@ -7,6 +7,8 @@ use onlooker_protocols::Close;
 pub(crate) struct Lifetime {
     /// The process that used the connection last has ended.
     has_exited: bool,
+    /// Both directions were over before that process ended.
+    was_finished: bool,
     ending: Option<Ending>,
 }
 
@@ -33,6 +35,16 @@ impl Lifetime {
         self.has_exited
     }
 
+    /// Whether the end of its process ends the connection: the kernel closes the sockets of a process that ends.
+    pub(crate) fn ends_by_exit(&self) -> bool {
+        self.has_exited && !self.was_finished
+    }
+
+    /// This end sent its FIN and receives no more. If its process has ended, the kernel did that.
+    pub(crate) fn finished_both(&mut self) {
+        self.was_finished |= !self.has_exited;
+    }
+
     /// The connection ends once its held segments have been delivered.
     pub(crate) fn close(&mut self, why: Close, time: u64) {
         self.ending.get_or_insert(Ending { why, time, positions: [0; 2], arrived: 0 });
@@ -40,8 +52,7 @@ impl Lifetime {
 
     /// The kernel reports the end: where each way ended, and how far the received bytes may still be read.
     pub(crate) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2], arrived: u64) {
-        // The kernel closes the sockets of a process that ends.
-        let why = if why == Close::Normal && self.has_exited { Close::ProcessExit } else { why };
+        let why = if why == Close::Normal && self.ends_by_exit() { Close::ProcessExit } else { why };
         let arrived = if self.has_exited { 0 } else { arrived };
         self.ending = Some(Ending { why, time, positions, arrived });
     }

@@ -9,6 +9,7 @@ use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
 use onlooker_tests::times::expect_times;
 use onlooker_tests::wait::within;
 use onlooker_tests::{Recording, World, record_skip, spans};
+use rstest::rstest;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -55,6 +56,33 @@ fn a_connection_closed_without_a_response_is_an_error_on_both_sides() -> Result<
             curl client GET /silence error=connection_closed
               reused_fd server GET /silence by host error=connection_closed
             ",
+        )?;
+        Ok(())
+    })
+}
+
+#[rstest]
+#[case::closed("close", "connection_closed", "")]
+#[case::shut_down("shutdown", "connection_closed", "")]
+#[case::closed_by_the_kernel("exit", "process_exit", " onlooker.incomplete=process_exit")]
+fn a_client_that_closes_and_exits_at_once_closed_the_connection(
+    #[case] end: &str,
+    #[case] error: &str,
+    #[case] incomplete: &str,
+) -> Result<()> {
+    World::story(end, |world| {
+        let server = App::python("no_response").argument("wait").start(world)?;
+        let recording = Recording::start(world)?;
+        let client = App::python("raw_client").argument(&server.port().to_string());
+        client.argument("tcp").argument(end).argument("/hello").run(world)?;
+        recording.finish(2)?.expect_tree(
+            &["onlooker.incomplete"],
+            &format!(
+                "
+                raw_client client GET /hello error={error}{incomplete}
+                  no_response server GET /hello by host error=connection_closed
+                "
+            ),
         )?;
         Ok(())
     })

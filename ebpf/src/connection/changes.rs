@@ -44,7 +44,8 @@ pub fn state_changed(sock: Sock, old: i32, new: i32) {
         tcp_state::FIN_WAIT1 | tcp_state::LAST_ACK => {
             note(sock, Fins { sent: true, received: new == tcp_state::LAST_ACK });
             given_up(sock);
-            changed(sock, change::FINISHED);
+            // close() and shutdown() shut the directions down before the FIN is sent.
+            changed(sock, if sock.input_is_over() { change::FINISHED_BOTH } else { change::FINISHED });
         }
         tcp_state::CLOSE_WAIT | tcp_state::CLOSING => {
             note(sock, Fins { sent: new == tcp_state::CLOSING, received: true });

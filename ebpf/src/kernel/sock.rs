@@ -155,9 +155,9 @@ impl Sock {
         unsafe { load(self.0, offset!(sock_error)) }.unwrap_or(0)
     }
 
-    /// Whether the peer has ended its direction.
+    /// Whether no more bytes will be received: the peer has ended its direction, or the process has shut it down.
     #[inline(always)]
-    pub fn peer_finished(self) -> bool {
+    pub fn input_is_over(self) -> bool {
         // SAFETY: offset of a u8 of struct sock.
         unsafe { load::<u8>(self.0, offset!(sock_shutdown)) }.is_some_and(|bits| bits & RCV_SHUTDOWN != 0)
     }

@@ -53,7 +53,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         return;
     }
     let family = sock.family();
-    if !sock.is_stream(family) || sock.is_kernel_internal() || (fin && !sock.peer_finished()) {
+    if !sock.is_stream(family) || sock.is_kernel_internal() || (fin && !sock.input_is_over()) {
         return;
     }
     let Some(connection) = storage::of(sock) else { return };

@@ -331,6 +331,19 @@ fn a_request_whose_process_ends_is_told_with_that() {
 }
 
 #[test]
+fn a_connection_that_its_process_closed_before_it_ended_is_not_ended_by_the_exit() {
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.changes(change::FINISHED_BOTH, 0, 0);
+    server.connections.process_ended(SERVER, server.now, &mut server.reported);
+    server.changes(change::CLOSED, 0, 0);
+    server.wait();
+    let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
+    assert!(matches!(exchange.end, End::Closed(Close::Normal, _)), "{exchange:?}");
+}
+
+#[test]
 fn a_request_without_a_response_is_given_up_at_its_age_and_its_connection_goes_on() {
     let mut server = ServerEnd::new();
     let request = server.reads(GET);
