@@ -83,7 +83,7 @@ pub struct Tracing {
     /// Size of the buffer between kernel and agent, a power of two
     #[arg(long, value_name = "BYTES", default_value_t = limits::RING_BYTES, value_parser = ring_bytes, help_heading = "Recorder")]
     pub ring_bytes: u32,
-    /// Give up a request without a response after this many seconds
+    /// Requests are aged after this many seconds. Their end is awaited up to twelve times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Recorder")]
     pub request_age: u64,
     /// Maximum number of connections followed at a time

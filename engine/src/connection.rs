@@ -405,6 +405,11 @@ impl Connection {
         true
     }
 
+    /// When each open request began that began before `time`.
+    pub(crate) fn requests_before(&self, time: u64) -> impl Iterator<Item = u64> {
+        self.conversation.requests.begun_before(time)
+    }
+
     /// Stops waiting for requests that began before `oldest`.
     pub(crate) fn give_up_before(&mut self, oldest: u64, now: u64, observer: &mut dyn Observer) {
         if self.conversation.requests.oldest().is_some_and(|request| request.start.nanos < oldest)

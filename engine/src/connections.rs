@@ -51,6 +51,7 @@ use onlooker_protocols::Close;
 use rustc_hash::FxHashMap;
 
 use crate::addresses;
+use crate::aged::Aged;
 use crate::model::counters::Counters;
 use crate::observer::Observer;
 use crate::order::Held;
@@ -66,7 +67,7 @@ pub struct Limits {
     /// Nanoseconds for which a segment waits for the bytes before it. Longer than records overtake each other on their way
     /// out of the kernel, shorter than anybody waits for a trace.
     pub hold: u64,
-    /// Nanoseconds after which a request without a response is given up.
+    /// Nanoseconds after which a request is aged: see [`crate::aged`].
     pub request_age: u64,
 }
 
@@ -86,6 +87,7 @@ pub struct Connections {
     attention: Vec<u64>,
     limits: Limits,
     counters: Arc<Counters>,
+    aged: Aged,
     last_sweep: u64,
     /// Until then (time of segments) no connection is idle.
     full_until: u64,
@@ -104,6 +106,7 @@ impl Connections {
             attention: Vec::new(),
             limits,
             counters,
+            aged: Aged::default(),
             last_sweep: 0,
             full_until: 0,
         }
@@ -338,8 +341,12 @@ impl Connections {
         self.attention = attention;
         if now.saturating_sub(self.last_sweep) >= SWEEP_INTERVAL {
             self.last_sweep = now;
+            let age = self.limits.request_age;
+            let given_up_before = self.aged.look(self.connections.values(), age, now, &self.counters);
             for connection in self.connections.values_mut() {
-                connection.give_up_before(now.saturating_sub(self.limits.request_age), now, observer);
+                if let Some(oldest) = given_up_before {
+                    connection.give_up_before(oldest, now, observer);
+                }
                 connection.count_bytes();
             }
         }

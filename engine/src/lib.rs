@@ -11,6 +11,7 @@
 //! names are passed in. So it runs the same on a live host, on a capture file and in a test.
 
 mod addresses;
+pub mod aged;
 pub mod assemble;
 mod connection;
 pub mod connections;

@@ -45,6 +45,11 @@ impl OpenRequests {
         self.open.back().copied()
     }
 
+    /// When each request began that began before `time`, oldest first.
+    pub(crate) fn begun_before(&self, time: u64) -> impl Iterator<Item = u64> {
+        self.open.iter().map(|open| open.start.nanos).take_while(move |&nanos| nanos < time)
+    }
+
     /// Notes an operation with which a request may begin.
     pub(crate) fn note(&mut self, way: Way, segment: &Segment, is_plaintext: bool) {
         self.origins[way as usize].note(segment, is_plaintext);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use onlooker_tests::client::{RawClient, measure_until_return};
 use onlooker_tests::parents::judge;
-use onlooker_tests::servers::{App, Gunicorn, Nginx, Workers};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis, Workers};
 use onlooker_tests::times::expect_times;
 use onlooker_tests::wait::within;
 use onlooker_tests::{Recording, World, record_skip, spans};
@@ -147,22 +147,41 @@ fn the_span_of_a_request_ends_with_its_servers_process() -> Result<()> {
 }
 
 #[test]
-fn a_request_beyond_the_age_limit_is_exported_without_a_response_and_the_next_is_complete() -> Result<()> {
+fn an_exchange_that_lasts_longer_than_the_age_limit_has_its_real_end() -> Result<()> {
     World::story("aged", |world| {
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
+        let (postgres, redis) = (Postgres::start(world)?, Redis::start(world)?);
         let recording = Recording::start_with(world, &["--request-age", "1"])?;
         let mut client = RawClient::open(&app.address())?;
-        client.get("/slow/3000")?;
-        let (_, measured) = world.timed(|| client.get("/hello"))?;
-        let outcome = recording.finish(2)?;
-        expect_times(&outcome.spans[1..], &[measured])?;
-        outcome.expect_tree(
-            &["onlooker.incomplete"],
-            "
-            behaviours server GET /slow/{id} error=no_response onlooker.incomplete=aged
-            behaviours server GET /hello -> 200
-            ",
-        )?;
+        client.get("/hello")?;
+        let (_, slow) = world.timed(|| client.get("/slow/3000"))?;
+        postgres.execute("SELECT pg_sleep(3)")?;
+        let port = redis.port().to_string();
+        world.run(world.command("redis-cli").args(["-p", &port, "BLPOP", "nothing", "3"]))?;
+        let outcome = recording.finish(5)?;
+        expect_times(&outcome.spans[1..2], &[slow])?;
+        for span in &outcome.spans[1..] {
+            ensure!(span.status == "unset" && span.get("onlooker.incomplete").is_empty(), "{span:#?}");
+            ensure!(span.end - span.start >= Duration::from_secs(3).as_nanos() as u64, "{span:#?}");
+        }
+        let counted = ["requests_aged", "requests_given_up"].map(|name| outcome.summary.get(name));
+        ensure!(counted == [4, 0], "{}", outcome.summary);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_request_that_does_not_end_within_twelve_times_the_age_limit_is_no_error() -> Result<()> {
+    World::story("given up", |world| {
+        let server = App::python("hanging").start(world)?;
+        let recording = Recording::start_with(world, &["--request-age", "1"])?;
+        let mut client = RawClient::open(&server.address())?;
+        client.send("GET /hello HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
+        let outcome = recording.finish(1)?;
+        outcome.expect_tree(&["onlooker.incomplete"], "hanging server GET /hello onlooker.incomplete=aged\n")?;
+        let took = outcome.spans[0].end - outcome.spans[0].start;
+        ensure!((12_000_000_000..14_500_000_000).contains(&took), "it ends after {took} ns");
+        ensure!(outcome.summary.get("requests_given_up") == 1, "{}", outcome.summary);
         Ok(())
     })
 }

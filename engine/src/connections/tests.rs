@@ -7,6 +7,7 @@ use onlooker_protocols::facts::Namespace;
 use onlooker_protocols::{Direction, End, Exchange, Facts, LossReason, Lost, postgres, tls};
 
 use super::*;
+use crate::aged::{MAX_AWAITED, PATIENCE};
 use crate::model::errno::ECONNRESET;
 use crate::model::span::Role;
 use crate::observer::{Place, Report};
@@ -344,11 +345,28 @@ fn a_connection_that_its_process_closed_before_it_ended_is_not_ended_by_the_exit
 }
 
 #[test]
-fn a_request_without_a_response_is_given_up_at_its_age_and_its_connection_goes_on() {
+fn a_request_beyond_the_age_limit_has_its_real_end() {
     let mut server = ServerEnd::new();
     let request = server.reads(GET);
     server.deliver(&request);
-    server.now += Limits::default().request_age;
+    for _ in 0..3 {
+        server.now += Limits::default().request_age;
+        server.wait();
+    }
+    assert!(server.exchanges().is_empty(), "{:?}", server.reported);
+    let response = server.writes(OK);
+    server.deliver(&response);
+    assert_eq!(server.statuses(), [Some(200)]);
+    assert_eq!(server.exchanges()[0].response_end.map(|end| end.nanos), Some(server.now));
+    assert_eq!((server.counters.requests_aged.get(), server.counters.requests_given_up.get()), (1, 0));
+}
+
+#[test]
+fn a_request_is_given_up_after_a_multiple_of_the_age_limit_and_its_connection_goes_on() {
+    let mut server = ServerEnd::new();
+    let request = server.reads(GET);
+    server.deliver(&request);
+    server.now += PATIENCE * Limits::default().request_age;
     server.wait();
     let [exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
     assert!(matches!(exchange.end, End::Closed(Close::Aged, _)));
@@ -356,6 +374,26 @@ fn a_request_without_a_response_is_given_up_at_its_age_and_its_connection_goes_o
         server.deliver(&operation);
     }
     assert_eq!(server.statuses(), [None, Some(200)]);
+    assert_eq!((server.counters.requests_aged.get(), server.counters.requests_given_up.get()), (1, 1));
+}
+
+#[test]
+fn of_too_many_aged_requests_the_oldest_are_given_up() {
+    const TOO_MANY: u64 = 3;
+    let mut server = ServerEnd::new();
+    let all = MAX_AWAITED as u64 + TOO_MANY;
+    for cookie in 1..=all {
+        let Operation(read, bytes) = server.reads(GET);
+        let first = Segment { cookie, position: REQUESTS, flags: read.flags | flag::BEGINS, ..read };
+        server.deliver(&Operation(first, bytes));
+    }
+    server.now += Limits::default().request_age;
+    server.wait();
+    assert_eq!(server.exchanges().len() as u64, TOO_MANY);
+    let begun = server.exchanges().iter().map(|exchange| exchange.request_start.nanos).max();
+    assert_eq!(begun, Some(1_000_000 * (TOO_MANY + 1)), "the oldest");
+    let counters = &server.counters;
+    assert_eq!((counters.requests_aged.get(), counters.requests_given_up.get()), (all, TOO_MANY));
 }
 
 #[test]

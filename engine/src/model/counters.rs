@@ -115,6 +115,11 @@ counters! {
     responses_without_request,
     /// Requests that began.
     requests_begun,
+    /// Requests that lasted longer than `--request-age`. Their end is awaited up to twelve times as long.
+    requests_aged,
+    /// Requests whose end was awaited no longer, after twelve times `--request-age` or because too many were aged. Their spans
+    /// are marked as aged.
+    requests_given_up,
     /// Of these, requests known only from the hole that their lost record left. kernel_ring_full_requests or
     /// requests_lost_too_late counts the loss.
     requests_discarded,
