@@ -16,7 +16,6 @@ use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
 use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
-use crate::memory;
 use crate::watch::{LifecycleChange, SharedKernel, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
 use onlooker_engine::model::counters::{Counters, Line};
@@ -56,12 +55,27 @@ pub struct Agent {
 /// The counters of the agent: name, meaning, value.
 pub type Summary = Vec<Line>;
 
-impl Agent {
-    /// Loads, attaches and selects. After that, every request of a selected process is seen. To be called in a tokio
-    /// runtime.
-    pub fn start(tracing: &cli::Tracing, selectors: Selectors, output: Output) -> Result<Self> {
+/// The loaded and attached kernel side. It records nothing, because no process is selected.
+#[derive(Debug)]
+pub struct Prepared<'options> {
+    tracing: &'options cli::Tracing,
+    config: export::Config,
+    kernel: Kernel,
+}
+
+/// What is traced.
+#[derive(Debug)]
+pub enum Target {
+    /// Processes that match, running ones and later ones.
+    Matching(Selectors),
+    /// A process that waits to execute a command. No other process matches yet.
+    Command { pid: u32, selectors: Selectors },
+}
+
+impl<'options> Prepared<'options> {
+    /// Loads and attaches the kernel side. To be called in a tokio runtime.
+    pub fn new(tracing: &'options cli::Tracing) -> Result<Self> {
         let config = export::Config::from_env(&tracing.choices())?;
-        let counters = Arc::new(Counters::default());
         let mut kernel =
             Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
         for missing in &kernel.missing {
@@ -76,6 +90,13 @@ impl Agent {
             spawn_kernel_log(kernel.logger()?)?;
         }
         kernel.attach()?;
+        Ok(Self { tracing, config, kernel })
+    }
+
+    /// Selects. After that, every request of a selected process is seen. To be called in a tokio runtime.
+    pub fn start(self, target: Target, output: Output) -> Result<Agent> {
+        let Self { tracing, config, mut kernel } = self;
+        let counters = Arc::new(Counters::default());
         let ring = kernel.ring()?;
         let control = kernel.control()?;
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
@@ -84,9 +105,20 @@ impl Agent {
         let host = Arc::new(Host::read());
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
-        let mut watch = Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), counters.clone());
-        let selected = watch.scan().context("cannot scan the processes")?;
-        memory::give_back();
+        let watch =
+            |selectors| Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), counters.clone());
+        let (watch, selected) = match target {
+            Target::Matching(selectors) => {
+                let mut watch = watch(selectors);
+                let selected = watch.scan().context("cannot scan the processes")?;
+                (watch, selected)
+            }
+            Target::Command { pid, selectors } => {
+                let mut watch = watch(selectors);
+                watch.select_command(pid);
+                (watch, 1)
+            }
+        };
         let (sender, watching) = watch.start().context("cannot start the thread that follows processes")?;
         if !watching.has_examined(FIRST_EXAMINATION) {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
@@ -100,7 +132,7 @@ impl Agent {
         };
         let reading = clock::read().context("cannot read the clocks")?;
         let pipeline = Pipeline::new(machine, limits, reading, counters.clone());
-        Ok(Self {
+        Ok(Agent {
             kernel,
             ring,
             pipeline,
@@ -113,7 +145,9 @@ impl Agent {
             selected,
         })
     }
+}
 
+impl Agent {
     /// Runs until `stop` completes.
     pub async fn watch_until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
@@ -252,6 +286,8 @@ impl Machine {
 
     fn process(&mut self, process: &ProcessChange) {
         match process.change {
+            // An ended process may have had the pid of one that is selected because it moved.
+            lifecycle::MOVED => self.directory.executed(process.tgid, process.comm),
             lifecycle::EXEC => {
                 self.directory.executed(process.tgid, process.comm);
                 self.control.forget_process(process.tgid);

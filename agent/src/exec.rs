@@ -12,7 +12,7 @@ mod signals;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, PipeWriter, Read as _, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
@@ -38,6 +38,19 @@ pub enum FollowedBy {
     /// By descent: the kernel side selects children with their parents. `why` says why there is no cgroup. What the
     /// command leaves running is not reported.
     Descent { why: String },
+}
+
+/// A child that is being started. It enters its cgroup, which may take 10 ms, and then waits. If this is dropped, it ends.
+#[derive(Debug)]
+pub struct Starting {
+    report: PipeReader,
+    path: PathBuf,
+    /// Why there is no cgroup.
+    why: String,
+    signals: ForwardedSignals,
+    // Dropped before the cgroup, which can be removed only when the child has left it.
+    spawning: Spawning,
+    cgroup: Option<OwnCgroup>,
 }
 
 /// A child that waits to execute the command. If this is dropped, it never does.
@@ -87,18 +100,19 @@ impl CommandEnd {
     }
 }
 
-/// Starts a child that waits to execute `command`, a program and its arguments. To be called in a tokio runtime.
-pub fn start(command: &[OsString]) -> Result<Stopped, ExecError> {
+/// Starts a child that is going to wait before it executes `command`, a program and its arguments. To be called in a tokio
+/// runtime.
+pub fn start(command: &[OsString]) -> Result<Starting, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::NoCommand)?;
     let path = path::find(program, env::var_os("PATH").as_deref())?;
     let failed = |why| ExecError::Start { path: path.clone(), why };
 
-    let (mut cgroup, mut why) = match OwnCgroup::create() {
+    let (cgroup, why) = match OwnCgroup::create() {
         Ok(cgroup) => (Some(cgroup), String::new()),
         Err(error) => (None, error.to_string()),
     };
     let signals = ForwardedSignals::catch().map_err(failed)?;
-    let (mut report_in, report_out) = io::pipe().map_err(failed)?;
+    let (report, report_out) = io::pipe().map_err(failed)?;
     let (go_in, go) = io::pipe().map_err(failed)?;
     let gate = Gate {
         procs: cgroup.as_ref().map(OwnCgroup::open).transpose().map_err(failed)?,
@@ -122,24 +136,32 @@ pub fn start(command: &[OsString]) -> Result<Stopped, ExecError> {
             spawned
         })
         .map_err(failed)?;
-    let mut spawning = Spawning { go: Some(go), thread: Some(thread) };
+    let spawning = Spawning { go: Some(go), thread: Some(thread) };
+    Ok(Starting { report, path, why, signals, spawning, cgroup })
+}
 
-    let mut report = [0; Report::LENGTH];
-    if report_in.read_exact(&mut report).is_err() {
-        // There is no child, because fork failed.
-        return Err(failed(spawning.end().err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())));
+impl Starting {
+    /// Waits until the child waits.
+    pub fn stopped(self) -> Result<Stopped, ExecError> {
+        let Self { report: mut report_in, path, mut why, signals, mut spawning, mut cgroup } = self;
+        let mut report = [0; Report::LENGTH];
+        if report_in.read_exact(&mut report).is_err() {
+            // There is no child, because fork failed.
+            let why = spawning.end().err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            return Err(ExecError::Start { path, why });
+        }
+        let report = Report::from_bytes(report);
+        if report.error != 0 {
+            why = format!("cannot enter its cgroup: {}", io::Error::from_raw_os_error(report.error));
+            cgroup = None;
+        }
+        let followed = match &cgroup {
+            Some(cgroup) => FollowedBy::Cgroup(cgroup.path().to_owned()),
+            None => FollowedBy::Descent { why },
+        };
+        let process = Process::open(report.pid)?;
+        Ok(Stopped { process, path, followed, signals, spawning, cgroup })
     }
-    let report = Report::from_bytes(report);
-    if report.error != 0 {
-        why = format!("cannot enter its cgroup: {}", io::Error::from_raw_os_error(report.error));
-        cgroup = None;
-    }
-    let followed = match &cgroup {
-        Some(cgroup) => FollowedBy::Cgroup(cgroup.path().to_owned()),
-        None => FollowedBy::Descent { why },
-    };
-    let process = Process::open(report.pid)?;
-    Ok(Stopped { process, path, followed, signals, spawning, cgroup })
 }
 
 impl Stopped {

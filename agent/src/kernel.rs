@@ -6,6 +6,7 @@
 mod batch;
 pub mod capability;
 mod control;
+mod error;
 mod load;
 mod losses;
 pub mod offsets;
@@ -16,12 +17,14 @@ mod selection;
 #[cfg(test)]
 mod stack;
 pub mod tracefs;
+mod types;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
 
 pub use control::Control;
-pub use load::{Kernel, LoadError, Log, Options};
+pub use error::LoadError;
+pub use load::{Kernel, Log, Options};
 pub use losses::Losses;
 pub use selection::Selection;
 

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use onlooker::agent::{Agent, Summary};
+use onlooker::agent::{Prepared, Summary, Target};
 use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
 use onlooker::discover::select::Selectors;
-use onlooker::exec::{self, FollowedBy};
+use onlooker::exec::{self, ExecError, FollowedBy};
 use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::signals::is_ignored;
@@ -90,7 +90,7 @@ fn run(options: &Run) -> Result<ExitCode> {
         let hang_up = SignalKind::hangup();
         let mut hang_up = (reopens || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut print_counters = signal(SignalKind::user_defined1())?;
-        let mut agent = Agent::start(&options.tracing, selectors, Output::stdout())?;
+        let mut agent = Prepared::new(&options.tracing)?.start(Target::Matching(selectors), Output::stdout())?;
         print_line(&format!("ready: {} processes selected", agent.selected));
         let watched = loop {
             let mut request = Request::Stop;
@@ -143,23 +143,27 @@ fn summarise(summary: &Summary) {
 /// Traces a command from its first instruction. Returns its exit code, even if tracing fails later.
 fn run_command(options: &Exec) -> Result<ExitCode> {
     runtime()?.block_on(async {
-        let stopped = match exec::start(&options.command) {
+        let refused = |error: &ExecError| {
+            print_line(&format!("error: {error}"));
+            Ok(ExitCode::from(error.exit_code()))
+        };
+        let starting = match exec::start(&options.command) {
+            Ok(starting) => starting,
+            Err(error) => return refused(&error),
+        };
+        let prepared = Prepared::new(&options.tracing)?;
+        let stopped = match starting.stopped() {
             Ok(stopped) => stopped,
-            Err(error) => {
-                print_line(&format!("error: {error}"));
-                return Ok(ExitCode::from(error.exit_code()));
-            }
+            Err(error) => return refused(&error),
         };
         if let FollowedBy::Descent { why } = stopped.followed() {
             print_line(&format!("no cgroup of its own for the command ({why}); what it starts is followed by descent"));
         }
-        let mut agent = Agent::start(&options.tracing, stopped.selectors()?, Output::stderr())?;
+        let target = Target::Command { pid: stopped.pid(), selectors: stopped.selectors()? };
+        let mut agent = prepared.start(target, Output::stderr())?;
         let running = match stopped.release() {
             Ok(running) => running,
-            Err(error) => {
-                print_line(&format!("error: {error}"));
-                return Ok(ExitCode::from(error.exit_code()));
-            }
+            Err(error) => return refused(&error),
         };
         let mut end = std::pin::pin!(running.wait());
         let mut ended = None;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use onlooker_common::losses::Loss;
 use onlooker_common::process::lifecycle;
-use onlooker_common::selection::process_flag;
+use onlooker_common::selection::{interest, process_flag};
 use rustc_hash::FxHashMap;
 
 use self::callers::{Callers, Seen};
@@ -24,6 +24,7 @@ use crate::discover::select::Selectors;
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
 use crate::kernel::{Kernel, Losses, Selection};
+use crate::memory;
 use crate::runtimes::{Recogniser, Work};
 use onlooker_engine::model::counters::Counters;
 
@@ -101,11 +102,7 @@ impl Watch {
 
     /// Selects running processes, and returns how many are selected. The thread examines their services.
     pub fn scan(&mut self) -> Result<usize, Unreadable> {
-        for cgroup in self.selectors.cgroup_ids() {
-            if let Err(error) = self.selection.select_cgroup(cgroup) {
-                tracing::warn!(cgroup, %error, "cannot make the kernel select processes in the cgroup; they are selected a moment later");
-            }
-        }
+        self.report_what_selectors_need();
         let scan = self.selectors.scan()?;
         self.counters.processes_unreadable.add(scan.unreadable);
         let mut listeners = ListeningSockets::default();
@@ -114,6 +111,34 @@ impl Watch {
             self.unexamined.extend(selected.iter().map(Process::pid));
         }
         Ok(self.selection.selected().len())
+    }
+
+    /// Selects the process that is going to execute a command. No other process matches the selectors yet, so a scan would
+    /// find nothing.
+    pub fn select_command(&mut self, pid: u32) {
+        self.report_what_selectors_need();
+        if let Some(process) = self.select(pid, Since::Before, &mut ListeningSockets::default()) {
+            self.unexamined.push(process.pid());
+        }
+    }
+
+    /// Makes the kernel side report what the selectors need to know of processes that are not selected.
+    fn report_what_selectors_need(&mut self) {
+        let mut interest = self.selectors.interest();
+        for name in self.selectors.names() {
+            if let Err(error) = self.selection.report_name(name.beginning.as_bytes(), name.whole) {
+                tracing::warn!(name = name.beginning, %error, "cannot filter programs by name; all are examined");
+                interest |= interest::EXECS;
+            }
+        }
+        if let Err(error) = self.selection.set_interest(interest) {
+            tracing::warn!(%error, "cannot tell the kernel side what to report; only running processes are selected");
+        }
+        for cgroup in self.selectors.cgroup_ids() {
+            if let Err(error) = self.selection.select_cgroup(cgroup) {
+                tracing::warn!(cgroup, %error, "cannot make the kernel select processes in the cgroup");
+            }
+        }
     }
 
     /// Starts the thread. It ends when the sender is dropped.
@@ -129,6 +154,7 @@ impl Watch {
         self.examine_unexamined();
         // This fails only if the agent has given up waiting.
         let _ = report.send(());
+        memory::give_back();
         let start = Instant::now();
         let (mut next_check, mut next_scan, mut next_sweep) = (start, start, start + SWEEP_INTERVAL);
         let mut overflowed = false;

@@ -4,6 +4,7 @@
 //! a machine that becomes slower or faster does so for all of them. Nothing is written but the report on stdout.
 
 mod cpu;
+mod exec_start;
 mod nginx;
 mod parsers;
 mod pipeline;
@@ -31,12 +32,15 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The agent that traces nginx. By default the one beside this program
+    /// The agent that is measured. By default the one beside this program
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
     /// Be the process that the probes are measured on
     #[arg(long, hide = true)]
     load: bool,
+    /// Be the command whose start is measured
+    #[arg(long, hide = true)]
+    now: bool,
 }
 
 /// A part of the report.
@@ -60,6 +64,12 @@ const PARTS: &[Part] = &[
         about: "nginx under load, traced and not",
         needs_kernel: true,
         measure: |options| nginx::measure(options.agent.as_deref()),
+    },
+    Part {
+        name: "exec_start",
+        about: "Until a command of `onlooker exec` runs",
+        needs_kernel: true,
+        measure: |options| exec_start::measure(options.agent.as_deref()),
     },
     Part {
         name: "pipeline",
@@ -87,6 +97,9 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     if options.load {
         return probes::load::serve();
+    }
+    if options.now {
+        return exec_start::print_now();
     }
     // Ctrl-C must stop what was started too.
     wait::handle_signals()?;

@@ -10,6 +10,9 @@ pub const CENSUS: u32 = 16_384;
 /// Cgroups selected at once.
 pub const CGROUPS: u32 = 256;
 
+/// Beginnings of program names that select processes: as many as a command line has selectors.
+pub const NAMES: u32 = 1024;
+
 /// How many levels of a process's cgroup path are checked for a selected one. Kubernetes nests five levels.
 pub const CGROUP_DEPTH: i32 = 16;
 

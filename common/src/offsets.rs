@@ -79,7 +79,12 @@ offsets! {
     message_left: "msghdr"."msg_iter.count" => "start times of sends that wait for buffer space",
     cgroup_node: "cgroup"."kn" => "selecting a process as it enters a cgroup",
     node_id: "kernfs_node"."id" => "selecting a process as it enters a cgroup",
+    cgroup_parent: "cgroup"."self.parent" => "selecting a process as it enters a cgroup below a selected one",
+    css_cgroup: "cgroup_subsys_state"."cgroup" => "selecting a process as it enters a cgroup below a selected one",
     cgroup_root: "cgroup"."root" => "distinguishing cgroup v2 from v1",
     root_hierarchy: "cgroup_root"."hierarchy_id" => "distinguishing cgroup v2 from v1",
     task_comm: "task_struct"."comm" => "process names",
+    bprm_file: "linux_binprm"."file" => "selecting a process by its executable as it starts",
+    file_dentry: "file"."f_path.dentry" => "selecting a process by its executable as it starts",
+    dentry_name: "dentry"."d_name.name" => "selecting a process by its executable as it starts",
 }

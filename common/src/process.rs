@@ -2,15 +2,15 @@
 
 /// Values of [`ProcessChange::change`].
 pub mod lifecycle {
-    /// A process called execve. Reported for every process, because it may have to be selected.
+    /// A process called execve. It is selected, or the selectors need to know it (`selection::interest`).
     pub const EXEC: u32 = 1;
     /// A selected process ended.
     pub const EXIT: u32 = 2;
     /// A selected process forked. `other` is the child, which is now selected too.
     pub const FORK: u32 = 3;
-    /// A process began to listen on TCP port `other`. Reported for every process.
+    /// A process began to listen on TCP port `other`. It is selected, or the selectors need to know it.
     pub const LISTEN: u32 = 4;
-    /// A process was moved to another cgroup. Reported for every process.
+    /// A process was moved to another cgroup and is selected, perhaps because of that.
     pub const MOVED: u32 = 5;
     /// A selected process opened or used its first client connection.
     pub const CALLS: u32 = 6;

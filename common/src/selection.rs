@@ -19,6 +19,25 @@ pub mod process_flag {
     pub const MISCOUNTED: u64 = 1 << 5;
 }
 
+/// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.
+pub mod interest {
+    /// Every process that executes a program.
+    pub const EXECS: u32 = 1;
+    /// Processes that execute a program with a name of the `NAMES` map.
+    pub const NAMES: u32 = 1 << 1;
+    /// Processes in a cgroup of the `CGROUPS` map.
+    pub const CGROUPS: u32 = 1 << 2;
+    /// Every process that begins to listen on a TCP port.
+    pub const LISTENERS: u32 = 1 << 3;
+}
+
+/// The beginning of a program's file name, as long as the kernel's name of a process: 15 bytes and a NUL, or a shorter name
+/// padded with NUL. Key of the `NAMES` map.
+pub type ProgramName = [u8; PROGRAM_NAME_BYTES];
+
+/// `TASK_COMM_LEN` of include/linux/sched.h.
+pub const PROGRAM_NAME_BYTES: usize = 16;
+
 /// A selected process: value of the `PROCESSES` map, keyed by tgid.
 ///
 /// The agent inserts and removes entries. The kernel programs insert the children of selected processes.

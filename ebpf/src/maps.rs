@@ -4,13 +4,13 @@ use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_NO_PREALLOC,
     bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
 };
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use core::ptr;
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
-use onlooker_common::selection::{ListeningPort, SelectedCgroup, SelectedProcess, Waiting};
+use onlooker_common::selection::{ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::thread::ThreadState;
@@ -34,6 +34,14 @@ pub static PROCESSES: HashMap<u32, SelectedProcess, { limits::PROCESSES as usize
 /// Selected cgroups by id. A process that executes in one, or is moved into one, is selected at once.
 #[btf_map]
 pub static CGROUPS: HashMap<u64, SelectedCgroup, { limits::CGROUPS as usize }> = HashMap::new();
+
+/// Beginnings of the names of programs that may be selected.
+#[btf_map]
+pub static NAMES: LpmTrie<ProgramName, u32, { limits::NAMES as usize }> = LpmTrie::new();
+
+/// One word, bits of `common::selection::interest`: what the agent needs to know of processes that are not selected.
+#[btf_map]
+pub static INTEREST: Array<u32, 1> = Array::new();
 
 /// TCP ports that were listened on before the agent started.
 #[btf_map]
@@ -121,6 +129,13 @@ pub static THREADS: LocalStorage<ThreadState, { BPF_MAP_TYPE_TASK_STORAGE as usi
 pub fn any_raised() -> u32 {
     // SAFETY: a live word of the map, which the agent changes.
     ANY_RAISED.get_ptr(0).map_or(0, |any| unsafe { ptr::read_volatile(any) })
+}
+
+/// What the agent needs to know of processes that are not selected: bits of `common::selection::interest`.
+#[inline(always)]
+pub fn interests() -> u32 {
+    // SAFETY: a live word of the map, which the agent changes.
+    INTEREST.get_ptr(0).map_or(0, |interest| unsafe { ptr::read_volatile(interest) })
 }
 
 /// Counts one `loss` on this CPU.

@@ -1,6 +1,7 @@
 //! Changes of processes: which ones are selected, and which ones are reported.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_log_ebpf::debug;
@@ -8,11 +9,12 @@ use onlooker_common::kind;
 use onlooker_common::limits::CGROUP_DEPTH;
 use onlooker_common::losses::Loss;
 use onlooker_common::process::{ProcessChange, lifecycle};
-use onlooker_common::selection::{SelectedCgroup, SelectedProcess, process_flag};
+use onlooker_common::selection::{PROGRAM_NAME_BYTES, SelectedCgroup, SelectedProcess, interest, process_flag};
 
 use crate::emit;
+use crate::kernel::execution::Execution;
 use crate::kernel::task::{Cgroup, Task};
-use crate::maps::CGROUPS;
+use crate::maps::{CGROUPS, NAMES, interests};
 use crate::selected::Selected;
 
 #[inline(always)]
@@ -25,10 +27,25 @@ fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
 /// A process executes a program. If its cgroup or one above it is selected, the process is selected before the program's
 /// first instruction.
 #[inline(always)]
-pub fn executed(ctx: &impl EbpfContext, task: Task) {
-    if let Some(process) = Selected::find(task.tgid()) {
+pub fn executed(ctx: &impl EbpfContext, task: Task, execution: Execution) {
+    let tgid = task.tgid();
+    let known = Selected::find(tgid);
+    if let Some(process) = known {
         process.reset();
     }
+    let interests = interests();
+    let reported = known.is_some()
+        || interests & interest::EXECS != 0
+        || interests & interest::CGROUPS != 0 && select_by_cgroup(ctx, tgid)
+        || interests & interest::NAMES != 0 && has_a_name(task, execution);
+    if reported {
+        report(lifecycle::EXEC, tgid, 0, task.comm());
+    }
+}
+
+/// Selects the current process if its cgroup or one above it is selected.
+#[inline(always)]
+fn select_by_cgroup(ctx: &impl EbpfContext, tgid: u32) -> bool {
     for level in 0..CGROUP_DEPTH {
         // SAFETY: takes a number. Below the process's own level the result is 0.
         let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
@@ -36,20 +53,42 @@ pub fn executed(ctx: &impl EbpfContext, task: Task) {
             break;
         }
         if let Some(selected) = CGROUPS.get_ptr(cgroup) {
-            select(ctx, task.tgid(), selected);
-            break;
+            select(ctx, tgid, selected);
+            return true;
         }
     }
-    report(lifecycle::EXEC, task.tgid(), 0, task.comm());
+    false
 }
 
-/// A process is moved into a cgroup. Only that cgroup is checked here; the agent checks those above it.
+/// Whether the program's file, or the link or script that was executed, has one of the names that may be selected.
+#[inline(always)]
+fn has_a_name(task: Task, execution: Execution) -> bool {
+    const BITS: u32 = 8 * PROGRAM_NAME_BYTES as u32;
+    let is_listed = |name| NAMES.get(&Key::new(BITS, name)).is_some();
+    is_listed(task.comm()) || execution.file_name().is_none_or(is_listed)
+}
+
+/// A process is moved into a cgroup. If that or one above it is selected, the process is selected.
 #[inline(always)]
 pub fn moved(ctx: &impl EbpfContext, task: Task, into: Cgroup) {
-    if let Some(selected) = into.id().and_then(|cgroup| CGROUPS.get_ptr(cgroup)) {
-        select(ctx, task.tgid(), selected);
+    if interests() & interest::CGROUPS == 0 {
+        return;
     }
-    report(lifecycle::MOVED, task.tgid(), 0, task.comm());
+    let tgid = task.tgid();
+    let mut next = Some(into);
+    for _ in 0..CGROUP_DEPTH {
+        let Some(cgroup) = next else { break };
+        // A cgroup of version 1, in any case.
+        let Some(id) = cgroup.id() else { return };
+        if let Some(selected) = CGROUPS.get_ptr(id) {
+            select(ctx, tgid, selected);
+            break;
+        }
+        next = cgroup.parent();
+    }
+    if Selected::find(tgid).is_some() {
+        report(lifecycle::MOVED, tgid, 0, task.comm());
+    }
 }
 
 #[inline(always)]
@@ -68,7 +107,10 @@ fn select(ctx: &impl EbpfContext, tgid: u32, by: *const SelectedCgroup) {
 
 /// A process listens on a TCP port.
 #[inline(always)]
-pub fn listens(tgid: u32, port: u16) {
+pub fn listens(selected: bool, tgid: u32, port: u16) {
+    if !selected && interests() & interest::LISTENERS == 0 {
+        return;
+    }
     report(lifecycle::LISTEN, tgid, u32::from(port), Task::current().comm());
 }
 

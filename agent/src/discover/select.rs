@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use glob::{MatchOptions, Pattern};
+use onlooker_common::selection::interest;
 
 use super::cgroup::{self, CgroupError, Hierarchy};
 use super::process::{self, Identity, Process, Unreadable};
@@ -131,6 +132,14 @@ struct Executable {
     by_name: bool,
 }
 
+/// How the file name of every path begins that a selector matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameBeginning<'selector> {
+    pub beginning: &'selector str,
+    /// This is the whole name.
+    pub whole: bool,
+}
+
 /// The result of looking at all processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {
@@ -201,6 +210,25 @@ impl Selectors {
     #[must_use]
     pub fn match_cgroups(&self) -> bool {
         !self.cgroups.is_empty()
+    }
+
+    /// What the kernel side must report of processes that are not selected: bits of [`interest`].
+    ///
+    /// Children of selected processes and members of selected cgroups need no report, because the kernel side selects them.
+    #[must_use]
+    pub fn interest(&self) -> u32 {
+        let bit = |bit, needed| if needed { bit } else { 0 };
+        let ports = !self.ports.is_empty();
+        // A process may execute a program with a listening socket that it inherited.
+        bit(interest::EXECS, self.all || ports)
+            | bit(interest::NAMES, !self.executables.is_empty())
+            | bit(interest::CGROUPS, !self.cgroups.is_empty())
+            | bit(interest::LISTENERS, ports)
+    }
+
+    /// How the names of the programs begin that executable selectors may match.
+    pub fn names(&self) -> impl Iterator<Item = NameBeginning<'_>> {
+        self.executables.iter().map(Executable::name)
     }
 
     /// The kernel's ids of the selected cgroups, which are the inode numbers of their folders.
@@ -302,6 +330,19 @@ impl Executable {
             executables.push(parse(&Pattern::escape(target))?);
         }
         Ok(executables)
+    }
+
+    fn name(&self) -> NameBeginning<'_> {
+        /// Every pattern has one of them, and so have bracketed slashes.
+        const SPECIAL: [char; 4] = ['*', '?', '[', ']'];
+        let glob = self.glob.as_str();
+        let name = glob.rsplit_once('/').map_or(glob, |(_, name)| name);
+        match name.find(SPECIAL) {
+            None => NameBeginning { beginning: name, whole: true },
+            Some(at) if self.by_name => NameBeginning { beginning: &name[..at], whole: false },
+            // A star may match further folders.
+            Some(_) => NameBeginning { beginning: "", whole: false },
+        }
     }
 
     fn matches(&self, path: &Path) -> bool {

@@ -23,13 +23,17 @@ fn command(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
+fn stopped(words: &[&str]) -> Stopped {
+    start(&command(words)).unwrap().stopped().unwrap()
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn run(words: &[&str]) -> CommandEnd {
     let _no_signals = no_signals();
-    runtime().block_on(async { start(&command(words)).unwrap().release().unwrap().wait().await.unwrap() })
+    runtime().block_on(async { stopped(words).release().unwrap().wait().await.unwrap() })
 }
 
 #[rstest]
@@ -63,7 +67,8 @@ fn a_missing_interpreter_is_an_error_of_the_release() {
     let script = folder.path().join("server");
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
-    let error = runtime().block_on(async { start(&[script.into()]).unwrap().release().unwrap_err() });
+    let error =
+        runtime().block_on(async { start(&[script.into()]).unwrap().stopped().unwrap().release().unwrap_err() });
     assert_eq!(error.exit_code(), 127);
 }
 
@@ -91,7 +96,7 @@ fn the_command_waits_until_it_is_released() {
     let ran = folder.path().join("ran");
     let script = format!("echo $0 > {}", ran.display());
     runtime().block_on(async {
-        let stopped = start(&command(&["sh", "-c", &script, "name"])).unwrap();
+        let stopped = stopped(&["sh", "-c", &script, "name"]);
         let process = Process::open(stopped.pid()).unwrap();
         assert_eq!(process.executable().unwrap(), Process::myself().unwrap().executable().unwrap());
         assert!(stopped.selectors().unwrap().select(stopped.pid()).unwrap());
@@ -110,7 +115,7 @@ fn a_command_that_is_not_released_never_runs() {
     let folder = tempfile::tempdir().unwrap();
     let ran = folder.path().join("ran");
     runtime().block_on(async {
-        let mut stopped = start(&command(&["touch", ran.to_str().unwrap()])).unwrap();
+        let mut stopped = stopped(&["touch", ran.to_str().unwrap()]);
         assert_eq!(stopped.spawning.end().unwrap_err().raw_os_error(), Some(libc::ECANCELED));
         let FollowedBy::Cgroup(path) = stopped.followed() else { return };
         let folder = cgroup::Hierarchy::find().unwrap().folder(path);
@@ -130,7 +135,7 @@ fn a_daemon_of_the_command_is_reported_and_its_cgroup_kept() {
     let fifo = fifo.to_str().unwrap();
     let script = format!("mkfifo {fifo}; (read line < {fifo}) <&- >&- 2>&- &");
     runtime().block_on(async {
-        let stopped = start(&command(&["sh", "-c", &script])).unwrap();
+        let stopped = stopped(&["sh", "-c", &script]);
         let by_cgroup = matches!(stopped.followed(), FollowedBy::Cgroup(_));
         let end = stopped.release().unwrap().wait().await.unwrap();
         assert_eq!(end.exit_code(), 0);
@@ -157,7 +162,7 @@ fn signals_sent_to_the_agent_reach_the_command() {
     rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
     let script = format!("trap 'exit 9' USR1; echo ready >&{}; while :; do read line; done", writer.as_raw_fd());
     let end = runtime().block_on(async {
-        let running = start(&command(&["bash", "-c", &script])).unwrap().release().unwrap();
+        let running = stopped(&["bash", "-c", &script]).release().unwrap();
         let mut line = String::new();
         BufReader::new(&reader).read_line(&mut line).unwrap();
         rustix::process::kill_process(rustix::process::getpid(), Signal::USR1).unwrap();

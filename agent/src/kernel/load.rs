@@ -1,22 +1,28 @@
 //! Adapts the programs to the running kernel, loads them and attaches them.
 
 use std::error::Error;
-use std::io;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
+use rustc_hash::FxHashMap;
 
 use super::control::Control;
+use super::error::{LoadError, is_permission, not_loaded, why};
 use super::losses::Losses;
 use super::offsets::{self, MissingField};
 use super::probes::{self, Kind, PROBES, Probe, Without};
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
+use super::types::{KernelTypes, Named};
 
 /// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -36,34 +42,11 @@ impl Default for Options {
     }
 }
 
-/// Why the programs cannot run here.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error(
-        "cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
-    )]
-    Btf(String),
-    #[error(
-        "loading programs into the kernel is not permitted: {0}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE"
-    )]
-    NotPermitted(String),
-    #[error(
-        "the kernel's verifier rejected the program {program} ({reason}); please report this with the lines below\n{log}"
-    )]
-    Rejected { program: &'static str, reason: String, log: String },
-    #[error("cannot load the kernel programs: {0}")]
-    Load(String),
-    #[error("cannot attach the program {program}: {why}")]
-    Attach { program: &'static str, why: String },
-    #[error("{first}; nor can {other} replace {program}: {second}")]
-    NotReplaced { program: &'static str, first: Box<LoadError>, other: &'static str, second: Box<LoadError> },
-}
-
 /// The loaded programs. Dropping this detaches them all, and so does the end of the process.
 #[derive(Debug)]
 pub struct Kernel {
     ebpf: Ebpf,
-    /// The kernel's types, several MiB. Kept until the programs that need them are attached.
+    /// Ids of tracepoints and functions. Kept until the programs that need them are attached.
     btf: Option<Btf>,
     /// Members of kernel structs that this kernel does not have.
     pub missing: Vec<MissingField>,
@@ -85,15 +68,17 @@ enum Boundaries {
 impl Kernel {
     /// Creates the maps. Programs are loaded when they are attached.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
-        let types = btf_rs::Btf::from_file(VMLINUX_BTF).map_err(|error| LoadError::Btf(error.to_string()))?;
-        let (table, missing) = offsets::resolve(&types);
-        drop(types);
-        let btf = Btf::from_sys_fs().map_err(|error| LoadError::Btf(error.to_string()))?;
+        let failed = |error: std::io::Error| LoadError::Btf(error.to_string());
+        let types = spawn("types", read_types).map_err(failed)?;
+        // This parses all types of the kernel, too, whether it needs them or not. It takes as long as the rest of this function.
+        let mut loader = EbpfLoader::new();
+        let Types { offsets, missing, btf } = join(types).map_err(failed)??;
         let wake_bytes = u64::from(options.ring_bytes / 32);
         let log_level: u8 = if options.kernel_log { 5 } else { 0 };
-        let words = words(&table);
-        let ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+        let words = words(&offsets);
+        let ebpf = loader
+            // The object has no relocations for BTF.
+            .btf(None)
             .allow_unsupported_maps()
             .override_global("OFFSETS", words.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
@@ -119,19 +104,45 @@ impl Kernel {
     /// If a program without which nothing can be traced cannot be attached, nor those that replace it.
     pub fn attach(&mut self) -> Result<(), LoadError> {
         let Some(btf) = self.btf.take() else { return Ok(()) };
-        let rows = || PROBES.iter().filter(|probe| probe.replaces.is_none() && probe.kind != Kind::SystemCall);
+        let mut outcomes = self.load_first_choices(&btf);
         // The recorder comes last: changes of what it records are then seen from the beginning.
-        for probe in rows().filter(|probe| probe.without != Without::Nothing) {
-            if let Err(error) = self.attach_one(probe, &btf) {
-                self.lacks(probe, &error);
-            }
-        }
-        for probe in rows().filter(|probe| probe.without == Without::Nothing) {
-            if let Err(error) = self.attach_one(probe, &btf) {
-                self.replace(probe, &btf, error)?;
+        let (recorder, others): (Vec<_>, Vec<_>) = first_choices().partition(|probe| probe.without == Without::Nothing);
+        for probe in others.into_iter().chain(recorder) {
+            let loaded = outcomes.remove(probe.name).unwrap_or_else(|| Err(no_program(probe.name)));
+            match (loaded.and_then(|()| self.attach_loaded(probe)), probe.without) {
+                (Ok(()), _) => {}
+                (Err(error), Without::Nothing) => self.replace(probe, &btf, error)?,
+                (Err(error), Without::Less(_)) => self.lacks(probe, &error),
             }
         }
         Ok(())
+    }
+
+    /// Loads the programs that replace no other, several at a time: the verifier takes up to 50 ms for each.
+    fn load_first_choices(&mut self, btf: &Btf) -> FxHashMap<&'static str, Result<(), LoadError>> {
+        let mut programs: FxHashMap<_, _> = self.ebpf.programs_mut().collect();
+        let mut queue: Vec<_> =
+            first_choices().filter_map(|probe| Some((probe, programs.remove(probe.name)?))).collect();
+        // Those of the recorder take the longest. The queue is read from its end.
+        queue.sort_by_key(|(probe, _)| probe.without == Without::Nothing);
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(queue.len());
+        let (queue, outcomes) = (Mutex::new(queue), Mutex::new(FxHashMap::default()));
+        // Unlocked again before the program is loaded.
+        let next = || lock(&queue).pop();
+        let load = || {
+            while let Some((probe, program)) = next() {
+                let outcome = load_program(probe, program, btf);
+                lock(&outcomes).insert(probe.name, outcome);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // This thread loads what others do not.
+                let _ = thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, load);
+            }
+            load();
+        });
+        outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Attaches the programs that replace `probe`, which could not be attached because of `error`.
@@ -162,27 +173,19 @@ impl Kernel {
     }
 
     fn attach_one(&mut self, probe: &'static Probe, btf: &Btf) -> Result<(), LoadError> {
-        let Probe { name, kind, .. } = *probe;
-        let program = program_mut(&mut self.ebpf, name)?;
-        let outcome = match kind {
-            Kind::BtfTracepoint => {
-                <&mut BtfTracePoint>::try_from(&mut *program).and_then(|found| found.load(name, btf))
-            }
-            Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
-            Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
-        };
-        outcome.map_err(|error| not_loaded(name, error))?;
-        if let Ok(info) = program.info() {
-            // The verifier gives up at a million.
-            tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
-        }
-        let outcome = match kind {
+        load_program(probe, program_mut(&mut self.ebpf, probe.name)?, btf)?;
+        self.attach_loaded(probe)
+    }
+
+    fn attach_loaded(&mut self, probe: &'static Probe) -> Result<(), LoadError> {
+        let program = program_mut(&mut self.ebpf, probe.name)?;
+        let outcome = match probe.kind {
             Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
             Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
             // Attached by `attach_boundaries`, when it is needed.
             Kind::SystemCall => Ok(()),
         };
-        outcome.map_err(|error| LoadError::Attach { program: name, why: why(&error) })?;
+        outcome.map_err(|error| LoadError::Attach { program: probe.name, why: why(&error) })?;
         self.attached.push(probe);
         Ok(())
     }
@@ -256,8 +259,65 @@ pub(super) const TRACEFS: &str = "tracefs";
 /// Forwards the programs' diagnostics.
 pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
+/// What the programs need of the kernel's types.
+struct Types {
+    offsets: Offsets,
+    missing: Vec<MissingField>,
+    btf: Btf,
+}
+
+fn read_types() -> Result<Types, LoadError> {
+    let failed = |error: &dyn Error| LoadError::Btf(why(error));
+    let mut names = offsets::structs();
+    names.extend(PROBES.iter().filter_map(|probe| match probe.kind {
+        Kind::BtfTracepoint => Some((format!("btf_trace_{}", probe.name), Named::Typedef)),
+        Kind::Fexit => Some((probe.name.to_owned(), Named::Function)),
+        Kind::SystemCall => None,
+    }));
+    let types = KernelTypes::read(Path::new(VMLINUX_BTF), &names).map_err(|error| failed(&error))?;
+    let (offsets, missing) = offsets::resolve(&types);
+    let btf = Btf::parse(&types.reduced(), Endianness::default()).map_err(|error| failed(&error))?;
+    Ok(Types { offsets, missing, btf })
+}
+
+/// The programs that are attached at the start if they can be.
+fn first_choices() -> impl Iterator<Item = &'static Probe> {
+    PROBES.iter().filter(|probe| probe.replaces.is_none() && probe.kind != Kind::SystemCall)
+}
+
+fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), LoadError> {
+    let Probe { name, kind, .. } = *probe;
+    let outcome = match kind {
+        Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
+        Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
+        Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
+    };
+    outcome.map_err(|error| not_loaded(name, error))?;
+    if let Ok(info) = program.info() {
+        // The verifier gives up at a million.
+        tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
+    }
+    Ok(())
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+fn join<T>(thread: JoinHandle<T>) -> std::io::Result<T> {
+    thread.join().map_err(|_| std::io::Error::other("the thread that reads it panicked"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn no_program(name: &str) -> LoadError {
+    LoadError::Load(format!("the object has no program {name}"))
+}
+
 fn program_mut<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &str) -> Result<&'ebpf mut Program, LoadError> {
-    ebpf.program_mut(name).ok_or_else(|| LoadError::Load(format!("the object has no program {name}")))
+    ebpf.program_mut(name).ok_or_else(|| no_program(name))
 }
 
 fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<TracePointLink, LoadError> {
@@ -277,83 +337,4 @@ fn words(table: &Offsets) -> Vec<u32> {
     const WORDS: usize = size_of::<Offsets>() / size_of::<u32>();
     // SAFETY: Offsets is repr(C) and has only u32 fields.
     unsafe { std::mem::transmute::<Offsets, [u32; WORDS]>(*table) }.to_vec()
-}
-
-/// An error with its causes, in one line.
-fn why(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// Whether privileges are missing. The verifier uses EACCES for programs that it rejects, so only EPERM says so.
-fn is_permission(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-fn not_loaded(program: &'static str, error: ProgramError) -> LoadError {
-    match &error {
-        ProgramError::LoadError { io_error, verifier_log } => refused(program, io_error, &verifier_log.to_string()),
-        _ if is_permission(&error) => LoadError::NotPermitted(format!("{program}: {}", why(&error))),
-        _ => LoadError::Load(format!("{program}: {}", why(&error))),
-    }
-}
-
-/// The kernel refused to load a program.
-fn refused(program: &'static str, error: &io::Error, log: &str) -> LoadError {
-    if is_permission(error) {
-        LoadError::NotPermitted(format!("{program}: {error}"))
-    } else {
-        LoadError::Rejected { program, reason: error.to_string(), log: last_lines(log) }
-    }
-}
-
-/// The end of a verifier's log: it names the instruction that was rejected.
-fn last_lines(log: &str) -> String {
-    const SHOWN: usize = 20;
-    let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(SHOWN)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use rstest::rstest;
-
-    use super::{LoadError, refused};
-
-    #[rstest]
-    #[case::privileges(libc::EPERM, false)]
-    #[case::access_to_memory(libc::EACCES, true)]
-    #[case::stack_or_argument(libc::EINVAL, true)]
-    #[case::too_complex(libc::E2BIG, true)]
-    fn only_eperm_is_called_missing_privileges(#[case] errno: i32, #[case] is_rejected: bool) {
-        let error = refused("sock_send_length", &io::Error::from_raw_os_error(errno), "");
-        assert_eq!(matches!(error, LoadError::Rejected { .. }), is_rejected, "{error}");
-        assert_eq!(matches!(error, LoadError::NotPermitted(_)), !is_rejected, "{error}");
-    }
-
-    #[test]
-    fn a_rejection_shows_the_end_of_the_log() {
-        let log: String = (0..50).map(|line| format!("line {line}\n")).collect();
-        let shown = refused("sock_send_length", &io::Error::from_raw_os_error(libc::EINVAL), &log).to_string();
-        assert!(shown.contains("verifier rejected the program sock_send_length"), "{shown}");
-        assert!(shown.ends_with("line 49") && shown.contains("line 30\n") && !shown.contains("line 29\n"), "{shown}");
-    }
 }

@@ -1,10 +1,13 @@
 //! Selects processes in the kernel, and sets their flags.
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
-use onlooker_common::selection::{ListeningPort, SelectedProcess, census_slot, process_flag};
+use onlooker_common::selection::{
+    ListeningPort, PROGRAM_NAME_BYTES, ProgramName, SelectedProcess, census_slot, process_flag,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::map;
@@ -21,6 +24,8 @@ const BPF_EXIST: u64 = 2;
 pub struct Selection {
     processes: HashMap<MapData, u32, ProcessValue>,
     cgroups: HashMap<MapData, u64, CaptureValue>,
+    names: LpmTrie<MapData, ProgramName, u32>,
+    interest: Array<MapData, u32>,
     listeners: HashMap<MapData, ListenerKey, u32>,
     census: Array<MapData, i64>,
     /// What `census` has: numbers of processes by slot.
@@ -35,6 +40,8 @@ impl Selection {
         Ok(Self {
             processes: map(ebpf, "PROCESSES")?,
             cgroups: map(ebpf, "CGROUPS")?,
+            names: map(ebpf, "NAMES")?,
+            interest: map(ebpf, "INTEREST")?,
             listeners: map(ebpf, "LISTENERS")?,
             census: map(ebpf, "AGENTS_CENSUS")?,
             counts: FxHashMap::default(),
@@ -149,6 +156,19 @@ impl Selection {
         self.cgroups.insert(id, CaptureValue(self.capture), 0)
     }
 
+    /// Asks the kernel programs to report processes that execute a program whose file name begins with `beginning`, or is
+    /// `beginning` if `whole`. Longer names may be reported too.
+    pub fn report_name(&mut self, beginning: &[u8], whole: bool) -> Result<(), MapError> {
+        let (bits, name) = name_key(beginning, whole);
+        self.names.insert(&Key::new(bits, name), 1, 0)
+    }
+
+    /// Sets what the kernel programs report of processes that are not selected: bits of
+    /// [`interest`](onlooker_common::selection::interest).
+    pub fn set_interest(&mut self, interest: u32) -> Result<(), MapError> {
+        self.interest.set(0, interest, 0)
+    }
+
     /// Notes that a process listened on `port` before the agent started.
     pub fn listening(&mut self, network_namespace: u32, port: u16) -> Result<(), MapError> {
         self.listeners.insert(ListenerKey(ListeningPort { network_namespace, port: u32::from(port) }), 1, 0)
@@ -164,8 +184,40 @@ impl Selection {
     }
 }
 
+/// A name as the key of the map: how many of its bits count, and its bytes. The NUL after a whole name counts too. Names are
+/// compared as far as the kernel knows them.
+fn name_key(beginning: &[u8], whole: bool) -> (u32, ProgramName) {
+    let known = &beginning[..beginning.len().min(PROGRAM_NAME_BYTES - 1)];
+    let mut name = ProgramName::default();
+    name[..known.len()].copy_from_slice(known);
+    let ends = whole && known.len() == beginning.len();
+    (8 * (known.len() + usize::from(ends)) as u32, name)
+}
+
 impl std::fmt::Debug for Selection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Selection").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::whole(b"curl", true, 40, b"curl\0\0\0\0\0\0\0\0\0\0\0\0")]
+    #[case::beginning(b"python3", false, 56, b"python3\0\0\0\0\0\0\0\0\0")]
+    #[case::any(b"", false, 0, &[0; 16])]
+    #[case::as_long_as_known(b"postgres_export", true, 128, b"postgres_export\0")]
+    #[case::longer_than_known(b"postgres_exporter", true, 120, b"postgres_export\0")]
+    fn a_name_is_compared_as_far_as_the_kernel_knows_it(
+        #[case] beginning: &[u8],
+        #[case] whole: bool,
+        #[case] bits: u32,
+        #[case] name: &ProgramName,
+    ) {
+        assert_eq!(name_key(beginning, whole), (bits, *name));
     }
 }

@@ -1,6 +1,7 @@
 //! Processes that really run, and their entries in the kernel maps.
 
 use onlooker_common::capture::Capture;
+use onlooker_common::decode::Event;
 use onlooker_common::selection::process_flag::{CALLS, LOOP, SCHEDULER};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use onlooker_tests::wait::{until, within};
 
 use super::*;
 use crate::discover::select;
+use crate::kernel::ring::Ring;
 use crate::kernel::{self, LoadError};
 
 /// A program that prints a line when it runs, and ends when its stdin is closed.
@@ -64,6 +66,69 @@ fn watch(pids: &[u32]) -> Option<Watch> {
     let (selection, losses) = (kernel.selection(Capture::default()).unwrap(), kernel.losses().unwrap());
     let kernel = Arc::new(Mutex::new(Some(kernel)));
     Some(Watch::new(kernel, selection, losses, selectors, Arc::default(), Arc::default()))
+}
+
+/// The processes that the kernel side reported, in order, without repetition.
+fn reported(ring: &mut Ring, change: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    ring.drain(usize::MAX, |record| {
+        if let Ok(Event::Process(process)) = Event::decode(record)
+            && process.change == change
+        {
+            found.push(process.tgid);
+        }
+    });
+    found.dedup();
+    found
+}
+
+/// Before, every exec and every listen of the host was reported, which cost 30 us each.
+#[test]
+fn processes_that_no_selector_needs_are_not_reported() {
+    let mut shell = Running::shell("read line; exec cat");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let Some(mut watch) = watch(&[shell.pid()]) else { return };
+    let kernel = Arc::clone(&watch.kernel);
+    let mut ring = {
+        let mut kernel = kernel.lock().unwrap();
+        let kernel = kernel.as_mut().unwrap();
+        kernel.attach().unwrap();
+        kernel.ring().unwrap()
+    };
+    watch.scan().unwrap();
+    let others = || {
+        for _ in 0..20 {
+            assert!(Command::new("true").status().unwrap().success());
+        }
+        drop(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    };
+    others();
+    // cat prints the rest of the input.
+    shell.0.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
+    assert_eq!(shell.go_on(), "go on");
+    assert_eq!(reported(&mut ring, lifecycle::EXEC), [shell.pid()]);
+    assert_eq!(reported(&mut ring, lifecycle::LISTEN), [0_u32; 0]);
+
+    // With a name, programs with that name are reported, also if it is longer than the kernel's names of processes.
+    let folder = tempfile::tempdir().unwrap();
+    let (program, link) = (folder.path().join("onlooker-test-of-names"), folder.path().join("onlooker-link"));
+    std::fs::copy("/bin/true", &program).unwrap();
+    std::os::unix::fs::symlink("/bin/true", &link).unwrap();
+    let globs =
+        vec![program.to_str().unwrap().to_owned(), format!("*/{}", link.file_name().unwrap().to_str().unwrap())];
+    watch.selectors = Selectors::new(&select::Options { exe: globs, ..select::Options::default() }).unwrap();
+    watch.report_what_selectors_need();
+    others();
+    let started: Vec<u32> = [&program, &link]
+        .into_iter()
+        .map(|program| {
+            let mut child = Command::new(program).spawn().unwrap();
+            child.wait().unwrap();
+            child.id()
+        })
+        .collect();
+    assert_eq!(reported(&mut ring, lifecycle::EXEC), started);
 }
 
 fn change(change: u32, tgid: u32) -> LifecycleChange {

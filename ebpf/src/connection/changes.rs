@@ -95,13 +95,12 @@ fn connecting(sock: Sock) {
 fn listening(sock: Sock) {
     let (tgid, _) = current_ids();
     let (port, _) = sock.ports();
+    let selected = Selected::find(tgid).is_some();
     // The subflow of a listener of MPTCP listens too, and its port is known.
     if !sock.is_mptcp() {
-        process::listens(tgid, port);
+        process::listens(selected, tgid, port);
     }
-    if Selected::find(tgid).is_some()
-        && let Some(connection) = storage::of(sock)
-    {
+    if selected && let Some(connection) = storage::of(sock) {
         connection.stream().set_role(role::LISTENER);
     }
 }

@@ -5,6 +5,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
 use crate::connection::changes;
+use crate::kernel::execution::Execution;
 use crate::kernel::message;
 use crate::kernel::sock::Sock;
 use crate::kernel::task::{Cgroup, Task};
@@ -66,7 +67,8 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
 /// (task, old_pid, bprm)
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    process::executed(&ctx, task(&ctx, 0));
+    // SAFETY: the tracepoint's third argument is a `struct linux_binprm *`.
+    process::executed(&ctx, task(&ctx, 0), unsafe { Execution::new(ctx.arg::<*const c_void>(2)) });
     0
 }
 

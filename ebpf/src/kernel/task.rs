@@ -114,6 +114,19 @@ impl Cgroup {
         Self(cgroup)
     }
 
+    /// The cgroup that it is in. `None` for the root of a hierarchy.
+    #[inline(always)]
+    pub fn parent(self) -> Option<Self> {
+        // SAFETY: pointers to struct cgroup_subsys_state and to its struct cgroup.
+        unsafe {
+            let parent = load::<*const c_void>(self.0, offset!(cgroup_parent))?;
+            if parent.is_null() {
+                return None;
+            }
+            load::<*const c_void>(parent, offset!(css_cgroup)).map(Self)
+        }
+    }
+
     /// The cgroup's id: the inode number of its folder. `None` for version 1, whose hierarchies reuse the same numbers.
     #[inline(always)]
     pub fn id(self) -> Option<u64> {

@@ -30,6 +30,35 @@ fn an_executable_is_matched_by_a_glob(#[case] glob: &str, #[case] path: &str, #[
 }
 
 #[rstest]
+#[case::whole("/usr/sbin/nginx", "nginx", true)]
+#[case::in_any_folder("*/nginx", "nginx", true)]
+#[case::by_name("nginx", "nginx", true)]
+#[case::beginning("python3*", "python3", false)]
+#[case::any_end("*-server", "", false)]
+#[case::a_star_passes_slashes("/opt/shop*", "", false)]
+#[case::bracketed_slash("/opt/shop[/]api", "", false)]
+#[case::everything("*", "", false)]
+fn the_kernel_filters_by_how_names_of_matching_programs_begin(
+    #[case] glob: &str,
+    #[case] beginning: &str,
+    #[case] whole: bool,
+) {
+    let selectors = Selectors::new(&executables(&[glob])).unwrap();
+    assert_eq!(selectors.names().collect::<Vec<_>>(), [NameBeginning { beginning, whole }]);
+}
+
+#[test]
+fn the_kernel_reports_only_what_the_selectors_need() {
+    let of = |options| Selectors::new(&options).unwrap().interest();
+    assert_eq!(of(Options { pid: vec![std::os::unix::process::parent_id()], ..Options::default() }), 0);
+    assert_eq!(of(executables(&["nginx"])), interest::NAMES);
+    let port = Options { port: vec!["80".parse().unwrap()], ..Options::default() };
+    assert_eq!(of(port), interest::EXECS | interest::LISTENERS);
+    assert_eq!(of(Options { all: true, ..Options::default() }), interest::EXECS);
+    assert_eq!(Selectors::of_cgroup("/shop".into()).unwrap().interest(), interest::CGROUPS);
+}
+
+#[rstest]
 #[case::one("8080", Ok("8080"))]
 #[case::range("8000-8099", Ok("8000-8099"))]
 #[case::all("1-65535", Ok("1-65535"))]
