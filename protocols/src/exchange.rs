@@ -60,6 +60,10 @@ pub struct Exchange {
 pub enum End {
     /// The response was seen to its end.
     Complete,
+    /// The response was complete, but its last bytes passed in operations that were not recorded (splice, or a lost
+    /// record). Where they ended is known, by their length or the orderly end of the connection. When is not: `response_end`
+    /// has the time of the bytes before them, which is the earliest possible.
+    Unseen,
     /// The connection ended before the response did, or before it began: `response_start` says which. The moment is the
     /// connection's end.
     Closed(Close, Moment),

@@ -65,6 +65,52 @@ fn a_response_of_lost_framing_ends_at_the_latest_when_the_next_request_begins() 
     assert!(matches!(second.end, End::Closed(Close::Error(104), _)));
 }
 
+/// Splice out of a socket looks like a lost record: only positions show it. The earliest time is that of the bytes before.
+#[test]
+fn a_body_that_passed_unseen_ends_at_its_length() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n";
+    let begin = Talk::new().request(get("/1")).response(head).lost(ToClient, [b'x'; 9000]);
+    let goes_on = begin.clone().request(get("/2")).response(OK_EMPTY);
+    assert_eq!(reported(&play(&goes_on)), [("/1", Some(200)), ("/2", Some(200))]);
+    for talk in [goes_on, begin.clone(), begin.clone().end(ToClient), begin.closes(Close::Error(104))] {
+        let outcome = play(&talk);
+        let exchange = outcome.exchanges()[0];
+        let [Some(start), Some(end)] = [exchange.response_start, exchange.response_end] else { panic!("{outcome:?}") };
+        assert_eq!((end.position, end.nanos), (head.len() as u64 + 9000, start.nanos));
+        assert_eq!((exchange.end, http(exchange).response_body), (End::Unseen, Some(9000)));
+        assert_eq!(outcome.lost(), []);
+    }
+}
+
+#[test]
+fn a_body_of_which_too_little_passed_unseen_is_cut_off() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n";
+    let talk = Talk::new().request(get("/1")).response(head).lost(ToClient, [b'x'; 8999]).end(ToClient);
+    let outcome = play(&talk);
+    assert!(outcome.exchanges().iter().all(|exchange| matches!(exchange.end, End::Closed(Close::Normal, _))));
+}
+
+#[test]
+fn a_body_that_ends_with_the_connection_and_passed_unseen_ends_at_its_last_byte() {
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+    let talk = Talk::new().request(get("/1")).response(head).lost(ToClient, [b'x'; 9000]);
+    let outcome = play(&talk.clone().end(ToClient));
+    let [exchange] = outcome.exchanges()[..] else { panic!("{outcome:?}") };
+    assert_eq!((exchange.end, http(exchange).response_body), (End::Unseen, Some(9000)));
+    assert_eq!(exchange.response_end.unwrap().position, head.len() as u64 + 9000);
+    // Without the server's end, the rest may be missing.
+    let outcome = play(&talk);
+    assert!(outcome.exchanges().iter().all(|exchange| exchange.end != End::Unseen), "{outcome:?}");
+}
+
+#[test]
+fn a_request_whose_body_passed_unseen_has_its_response() {
+    let put = "PUT /1 HTTP/1.1\r\ncontent-length: 9000\r\n\r\n";
+    let talk = Talk::new().request(put).lost(ToServer, [b'x'; 9000]).response(OK_EMPTY);
+    let talk = talk.request(get("/2")).response(OK_EMPTY);
+    assert_eq!(reported(&play(&talk)), [("/1", Some(200)), ("/2", Some(200))]);
+}
+
 #[test]
 fn an_end_that_was_not_seen_has_no_time() {
     let talk = Talk::new()

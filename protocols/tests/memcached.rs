@@ -213,9 +213,10 @@ fn assert_true(what: &str, holed: &kit::Outcome, truth: &kit::Outcome) {
         assert!(real.is_some(), "{what}: no request begins at {start}: {exchange:#?}");
         let told = |exchange: &Exchange| {
             let facts = command(exchange);
-            (facts.operation.clone(), facts.status.clone(), facts.failed, exchange.response_end.map(|end| end.nanos))
+            (facts.operation.clone(), facts.status.clone(), facts.failed)
         };
         assert_eq!(Some(told(exchange)), real.map(told), "{what}");
+        kit::assert_same_end(what, exchange, real.unwrap());
     }
 }
 
@@ -227,6 +228,21 @@ fn adjacent_lost_records_make_nothing_untrue(#[values(1, 2, 3)] count: usize) {
         for (what, talk) in talk.losses_everywhere(count) {
             assert_true(&format!("{name}: {what}"), &play(&talk), &truth);
         }
+    }
+}
+
+/// Splice out of a socket looks like a lost record: only positions show it.
+#[test]
+fn a_binary_value_that_passed_unseen_ends_at_its_length() {
+    let ask = b"\x80\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0k";
+    let head = b"\x81\0\0\0\x04\0\0\0\0\0\0\x68\0\0\0\0\0\0\0\0\0\0\0\0flag";
+    for goes_on in [false, true] {
+        let talk = Talk::new().request(ask).response(head).lost(ToClient, [b'x'; 100]);
+        let talk = if goes_on { talk.request(ask).response(head).response([b'x'; 100]) } else { talk.end(ToClient) };
+        let outcome = play(&talk);
+        assert_eq!(lines(&outcome)[0], "get | unseen");
+        assert_eq!((outcome.exchanges().len(), outcome.lost()), (1 + usize::from(goes_on), vec![]));
+        assert_eq!(outcome.exchanges()[0].response_end.unwrap().position, head.len() as u64 + 100);
     }
 }
 

@@ -183,7 +183,17 @@ fn a_query_that_was_open_at_the_end_is_reported(#[case] response: &[Vec<u8>], #[
 #[test]
 fn the_servers_reason_for_ending_a_session_is_reported() {
     let talk = session().request(simple("SELECT 1")).response(error("57P01")).end(Direction::ToClient);
-    assert_eq!(lines(&play(&talk)), ["SELECT | SELECT ? | 57P01 | closed"]);
+    let outcome = play(&talk);
+    assert_eq!(lines(&outcome), ["SELECT | SELECT ? | 57P01"]);
+    let [Some(start), Some(end)] = [outcome.exchanges()[0].response_start, outcome.exchanges()[0].response_end] else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (start.nanos, end.nanos),
+        (start.nanos, start.nanos),
+        "it ends at its last byte, not with the connection"
+    );
+    assert_eq!(end.position - start.position, error("57P01").len() as u64);
 }
 
 #[rstest]

@@ -7,7 +7,7 @@ use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 use crate::model::attributes::Attributes;
 use crate::model::errno;
 
-/// Why a span ends where it does although its exchange may not have: `aged`, `process_exit` or `shutdown`.
+/// Why a span ends where it does although its exchange may not have: `aged`, `process_exit`, `shutdown` or `unseen_end`.
 pub const ONLOOKER_INCOMPLETE: &str = "onlooker.incomplete";
 
 /// What the end of the connection did to an exchange.
@@ -21,7 +21,11 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn of(exchange: &Exchange) -> Self {
-        let End::Closed(why, _) = exchange.end else { return Self::default() };
+        let why = match exchange.end {
+            End::Complete => return Self::default(),
+            End::Unseen => return Self { failure: None, incomplete: Some("unseen_end") },
+            End::Closed(why, _) => why,
+        };
         let has_response = exchange.response_start.is_some();
         let failed = |error, unanswered, cut| Some((error, if has_response { cut } else { unanswered }));
         match why {
@@ -155,5 +159,6 @@ mod tests {
     #[test]
     fn a_complete_exchange_has_no_failure() {
         assert_eq!(outcome(End::Complete, true), Outcome::default());
+        assert_eq!(outcome(End::Unseen, true), Outcome { failure: None, incomplete: Some("unseen_end") });
     }
 }

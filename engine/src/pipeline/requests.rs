@@ -176,12 +176,12 @@ impl<S: Surroundings> Requests<S> {
         let start = exchange.request_start.nanos;
         let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
         let end = match exchange.end {
-            End::Complete => last,
+            End::Complete | End::Unseen => last,
             // The time after the last byte belongs to the exchange only while a response was awaited.
             End::Closed(_, closed) => closed.nanos.max(last),
         }
         .max(start);
-        let complete = matches!(exchange.end, End::Complete);
+        let complete = matches!(exchange.end, End::Complete | End::Unseen);
         let Some(node) = self.parents.finish(place, exchange.request_start.position, end, complete) else {
             debug_assert!(false, "{place:?} has no request at {:?}", exchange.request_start);
             return;

@@ -380,7 +380,7 @@ impl Parser for Http1 {
         if direction == Direction::ToClient {
             self.release_last(found);
             if self.state == State::Following && self.responses.ends_with_connection() {
-                self.pairing.end_with_connection(found);
+                self.pairing.end_with_connection(self.responses.is_until_close(), found);
             }
             self.pairing.close(Close::Normal, at, self.state != State::Following, found);
         }

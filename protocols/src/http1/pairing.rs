@@ -216,14 +216,8 @@ impl Pairing {
 
     /// The end of the response was seen, or stepped over.
     pub(super) fn end_body(&mut self, found: &mut Vec<Finding>) {
-        let Response::UnderWay { end, .. } = self.response else { return };
-        self.requests.relock();
-        if end == BodyEnd::PerhapsUnrecorded {
-            self.response = Response::Awaited;
-            if let Some(request) = self.requests.pop_front().and_then(Entry::into_open) {
-                self.account.lose(request.exchange.request_start, LossReason::ResponseMissing, found);
-            }
-        } else {
+        if self.response != Response::Awaited {
+            self.requests.relock();
             self.finish(found);
         }
     }
@@ -246,14 +240,15 @@ impl Pairing {
 /// The end of the connection, and aged requests.
 impl Pairing {
     /// The server ended the connection in order, and with it a response that ends so (RFC 9112 6.3, 8). Where a hole
-    /// hides its framing, everything that passed was part of it, unless another response can have been.
-    pub(super) fn end_with_connection(&mut self, found: &mut Vec<Finding>) {
+    /// hides its framing, everything that passed was part of it, unless another response can have been. `is_framed`: its
+    /// head says that it ends so.
+    pub(super) fn end_with_connection(&mut self, is_framed: bool, found: &mut Vec<Finding>) {
+        let is_only = self.requests.len() == 1 && self.requests.client() == Client::Waits;
         let is_complete = match self.response {
             Response::UnderWay { end: BodyEnd::Ahead, .. } => true,
-            Response::UnderWay { end: BodyEnd::Perhaps, .. } => {
-                self.requests.len() == 1 && self.requests.client() == Client::Waits
-            }
-            Response::UnderWay { end: BodyEnd::PerhapsUnrecorded, .. } | Response::Awaited => false,
+            Response::UnderWay { end: BodyEnd::Perhaps, .. } => is_only,
+            Response::UnderWay { end: BodyEnd::PerhapsUnrecorded, .. } => is_only && is_framed,
+            Response::Awaited => false,
         };
         if is_complete {
             self.finish(found);
@@ -316,7 +311,8 @@ impl Response {
                 http.response_body = http.response_body.or(announced);
             }
         }
-        exchange.end = End::Complete;
+        let is_unseen = matches!(self, Self::UnderWay { end: BodyEnd::PerhapsUnrecorded, .. });
+        exchange.end = if is_unseen { End::Unseen } else { End::Complete };
         account.report(exchange, found);
     }
 

@@ -137,9 +137,9 @@ impl Session {
                 let finished = self.requests.finish(response.end.run).and_then(in_order::Entry::into_open);
                 let Some(Group { quiet, request, .. }) = finished else { return false };
                 self.finish_quiet(quiet, None, at_unknown_time, found);
-                if is_trusted && !at_unknown_time {
+                if is_trusted {
                     let answer = Some((response.start, response.end));
-                    self.report(request, answer, response.error.as_ref(), End::Complete, found);
+                    self.report(request, answer, response.error.as_ref(), ending(at_unknown_time), found);
                 } else {
                     self.lose(&request, LossReason::ResponseMissing, found);
                 }
@@ -167,11 +167,15 @@ impl Session {
             }
         }
         let Some((request, response)) = answered else { return };
-        if is_trusted && !at_unknown_time {
+        if is_trusted {
             let answer = Some((response.start, response.end));
-            self.report(request, answer, response.error.as_ref(), End::Complete, found);
+            self.report(request, answer, response.error.as_ref(), ending(at_unknown_time), found);
         } else {
             self.lose(&request, LossReason::ResponseMissing, found);
         }
     }
+}
+
+fn ending(at_unknown_time: bool) -> End {
+    if at_unknown_time { End::Unseen } else { End::Complete }
 }

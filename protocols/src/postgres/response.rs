@@ -9,7 +9,7 @@ use super::open::{Answer, Extended, Open, Request, Stage};
 use super::session::Session;
 use crate::exchange::{Begun, End, Finding, LossReason};
 use crate::kit::in_order::{self, Entry, InOrder};
-use crate::moment::{Direction, Moment};
+use crate::moment::{Close, Direction, Moment};
 use crate::sql::Dialect;
 
 impl Session {
@@ -71,8 +71,13 @@ impl Session {
                 return;
             }
             open.skipped |= *skipping && open.answer != Answer::Whole;
+            // The server gives its reason, and closes the connection without a `ReadyForQuery`.
+            let is_whole = open.answer == Answer::Whole && !open.error_code.is_empty();
             match end {
                 Ok(_) if may_be_answered => account.lose(open.start, LossReason::ResponseMissing, found),
+                Ok(End::Closed(Close::Normal, _)) if is_whole => {
+                    account.report(Box::new(open.exchange(End::Complete, database)), found);
+                }
                 Ok(end) => account.report(Box::new(open.exchange(end, database)), found),
                 Err(reason) => account.lose(open.start, reason, found),
             }

@@ -9,7 +9,7 @@ use super::command::{Effect, Silence};
 use super::reply::{Reply, Said, Simple};
 use super::session::{Open, Session};
 use super::subscriptions::Confirmations;
-use crate::exchange::Finding;
+use crate::exchange::{End, Finding};
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Answer, Matched};
 use crate::moment::Moment;
@@ -112,7 +112,7 @@ impl Session {
             }
             // The last confirmation of the front was not recognized.
             if !is_confirmation && let Some((_, end)) = self.requests.front().and_then(|front| front.answer) {
-                self.finish(end.run, CompactString::default(), found);
+                self.finish(end.run, CompactString::default(), End::Complete, found);
                 continue;
             }
             if self.requests.overlaps(reply.end.run) {
@@ -152,11 +152,8 @@ impl Session {
                 _ => {}
             }
         }
-        if at_unknown_time {
-            self.finish_at_unknown_time(reply.end.run, found);
-        } else {
-            self.finish(reply.end.run, reply.error.clone(), found);
-        }
+        let end = if at_unknown_time { End::Unseen } else { End::Complete };
+        self.finish(reply.end.run, reply.error.clone(), end, found);
     }
 
     /// Whether the reply answers no request.

@@ -198,22 +198,15 @@ impl Session {
 /// What becomes of requests.
 impl Session {
     /// The first open request has its reply, which ended in `run`.
-    pub(super) fn finish(&mut self, run: u32, error: CompactString, found: &mut Vec<Finding>) {
+    pub(super) fn finish(&mut self, run: u32, error: CompactString, end: End, found: &mut Vec<Finding>) {
         let is_trusted = self.requests.is_trusted();
         let Some(open) = self.requests.finish(run).and_then(in_order::Entry::into_open) else { return };
         // Some of its confirmations may be among the replies that were not captured.
         let is_counted = !open.waits_for_confirmation() || !self.requests.may_be_answered(open.request.start.position);
         if is_trusted && is_counted {
-            self.report(open.request, open.answer, error, End::Complete, found);
+            self.report(open.request, open.answer, error, end, found);
         } else {
             lose(&open.request, &mut self.database, &mut self.account, found);
-        }
-    }
-
-    /// The first open request has its reply, and the time of the reply is unknown.
-    pub(super) fn finish_at_unknown_time(&mut self, run: u32, found: &mut Vec<Finding>) {
-        if let Some(open) = self.requests.finish(run).and_then(in_order::Entry::into_open) {
-            self.account.lose(open.request.start, LossReason::ResponseMissing, found);
         }
     }
 

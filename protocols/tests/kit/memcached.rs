@@ -27,6 +27,7 @@ pub fn line(exchange: &Exchange) -> String {
     let keys = facts.batch_size.map(|keys| format!("{keys} keys")).unwrap_or_default();
     let end = match (exchange.end, exchange.response_end) {
         (End::Complete, Some(_)) => "",
+        (End::Unseen, _) => "unseen",
         (End::Complete, None) => "silent",
         (End::Closed(..), Some(_)) => "cut off",
         (End::Closed(..), None) => "unanswered",

@@ -17,7 +17,7 @@ pub mod script;
 
 use accounts::Accounts;
 use onlooker_protocols::facts::Database;
-use onlooker_protocols::{Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Spec, Unparsable};
+use onlooker_protocols::{Close, Direction, End, Exchange, Finding, LossReason, Moment, Parser, Spec, Unparsable};
 
 /// The time of the first piece. Each later step passes one millisecond after the one before.
 pub const FIRST_NANOS: u64 = 1_000_000;
@@ -31,6 +31,17 @@ pub fn parser(protocol: &Spec, from_start: bool) -> Box<dyn Parser> {
 /// The status code of a command that failed, or a mark where it was not captured.
 pub fn reported_error(facts: &Database) -> &str {
     if facts.failed && facts.status.is_empty() { "_OTHER" } else { &facts.status }
+}
+
+/// Asserts that an exchange ends as the real one does. If its end was not seen, only the earliest time of it is known.
+pub fn assert_same_end(what: &str, reported: &Exchange, real: &Exchange) {
+    if reported.end != End::Unseen {
+        assert_eq!((reported.response_end, reported.end), (real.response_end, real.end), "{what}: {reported:#?}");
+        return;
+    }
+    let [Some(seen), Some(meant)] = [reported.response_end, real.response_end] else { panic!("{what}: {reported:#?}") };
+    assert_eq!((seen.position, real.end), (meant.position, End::Complete), "{what}: {reported:#?}");
+    assert!(seen.nanos <= meant.nanos, "{what}: {reported:#?}");
 }
 
 /// One conversation on one connection.

@@ -31,6 +31,7 @@ pub fn line(exchange: &Exchange) -> String {
     };
     let end = match (exchange.end, exchange.response_end) {
         (End::Complete, Some(_)) => "",
+        (End::Unseen, _) => "unseen",
         (End::Complete, None) => "silent",
         (End::Closed(..), Some(_)) => "cut off",
         (End::Closed(..), None) => "unanswered",
