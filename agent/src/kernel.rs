@@ -26,7 +26,7 @@ pub use control::Control;
 pub use error::LoadError;
 pub use load::{Kernel, Log, Options};
 pub use losses::Losses;
-pub use selection::Selection;
+pub use selection::{BY_PORT, Selection};
 
 /// Takes a map out of the object. Each map has one user.
 fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {

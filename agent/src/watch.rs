@@ -19,11 +19,11 @@ use rustc_hash::FxHashMap;
 
 use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
-use crate::discover::process::{Process, Unreadable};
+use crate::discover::process::{ExecImage, Process, Unreadable};
 use crate::discover::select::Selectors;
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
-use crate::kernel::{Kernel, Losses, Selection};
+use crate::kernel::{BY_PORT, Kernel, Losses, Selection};
 use crate::memory;
 use crate::runtimes::{Recogniser, Work};
 use onlooker_engine::model::counters::Counters;
@@ -107,6 +107,7 @@ impl Watch {
         self.counters.processes_unreadable.add(scan.unreadable);
         let mut listeners = ListeningSockets::default();
         for pid in scan.selected {
+            self.promote(pid);
             let selected = self.select_with_children(pid, Since::Before, &mut listeners);
             self.unexamined.extend(selected.iter().map(Process::pid));
         }
@@ -133,6 +134,9 @@ impl Watch {
         }
         if let Err(error) = self.selection.set_interest(interest) {
             tracing::warn!(%error, "cannot tell the kernel side what to report; only running processes are selected");
+        }
+        if let Err(error) = self.selection.select_ports(self.selectors.ports()) {
+            tracing::warn!(%error, "cannot store the ports in the kernel map; services that are started with a listening socket are not traced");
         }
         for cgroup in self.selectors.cgroup_ids() {
             if let Err(error) = self.selection.select_cgroup(cgroup) {
@@ -205,6 +209,9 @@ impl Watch {
                     // the namespace may have been read even earlier.
                     let namespace = Process::open(tgid).and_then(|process| process.network_namespace());
                     namespace.into_iter().for_each(|namespace| self.listening(namespace, port));
+                    if self.selectors.select_listening(tgid, port) {
+                        self.promote(tgid);
+                    }
                 } else if self.selectors.select_listening(tgid, port) {
                     self.select_and_examine(tgid, Since::Before);
                 }
@@ -239,7 +246,12 @@ impl Watch {
     /// Applies the selectors to a process that executed a program or moved to another cgroup.
     fn judge(&mut self, tgid: u32, since: Since) {
         match self.selectors.select(tgid) {
-            Ok(true) => self.select_and_examine(tgid, since),
+            Ok(true) => {
+                self.promote(tgid);
+                self.select_and_examine(tgid, since);
+            }
+            // A service manager passes its sockets on, and this program has none of the ports.
+            Ok(false) if self.is_other_service(tgid) => self.selection.deselect(tgid),
             // A child of a selected process stays selected whatever it executes. Its flags may be different now.
             Ok(false) if self.selection.flags(tgid).is_some() => self.select_and_examine(tgid, since),
             Ok(false) => {}
@@ -248,6 +260,14 @@ impl Watch {
                 tracing::debug!(pid = tgid, %error, "cannot apply the selectors");
             }
         }
+    }
+
+    /// Whether a process is a candidate only because a service manager started it.
+    fn is_other_service(&self, tgid: u32) -> bool {
+        self.selection.flags(tgid).is_some_and(|flags| flags & process_flag::CANDIDATE != 0)
+            && Process::open(tgid)
+                .and_then(|process| Process::open(process.parent()))
+                .is_ok_and(|parent| parent.is_service_manager())
     }
 
     fn listening(&mut self, namespace: u64, port: u16) {
@@ -273,18 +293,72 @@ impl Watch {
         let mut next = 0;
         while !was_selected && let Some(parent) = selected.get(next) {
             next += 1;
-            for child in parent.children() {
+            // Of what a service manager started, those are selected that hold the socket.
+            let children = if parent.is_service_manager() { Vec::new() } else { parent.children() };
+            let standing = self.selection.flags(parent.pid()).unwrap_or_default() & BY_PORT;
+            let image = if standing == 0 { None } else { parent.exec_image() };
+            for child in children {
                 if child != std::process::id() && self.selection.flags(child).is_none() {
-                    selected.extend(self.select(child, Since::Before, listeners));
+                    selected.extend(self.select_child(child, standing, image.as_ref(), listeners));
                 }
             }
         }
         selected
     }
 
-    /// Selects a process. Returns it if it exists and runs a program of its own.
+    /// Selects a process that a selector matches, or that is selected. Returns it if it exists and runs a program of its own.
     fn select(&mut self, tgid: u32, since: Since, listeners: &mut ListeningSockets) -> Option<Process> {
         let process = Process::open(tgid).ok()?;
+        let known = self.selection.flags(tgid).map(|known| known & BY_PORT);
+        let standing = known.unwrap_or_else(|| self.standing(&process));
+        self.select_as(process, since, standing, listeners)
+    }
+
+    /// How far a process is selected that a selector matches: see [`Selection::stand`].
+    fn standing(&self, process: &Process) -> u64 {
+        if self.selectors.ports().next().is_none() || self.selectors.match_without_ports(process) {
+            0
+        } else if process.is_service_manager() {
+            process_flag::CANDIDATE
+        } else {
+            process_flag::PORT_HOLDER
+        }
+    }
+
+    /// A selector matches a process that may be selected already, as a child of another.
+    fn promote(&mut self, tgid: u32) {
+        if self.selection.flags(tgid).is_some_and(|flags| flags & BY_PORT != 0)
+            && let Ok(process) = Process::open(tgid)
+        {
+            self.selection.stand(tgid, self.standing(&process));
+        }
+    }
+
+    /// Selects an existing child of a process with this standing, which executed `image`.
+    fn select_child(
+        &mut self,
+        tgid: u32,
+        standing: u64,
+        image: Option<&ExecImage>,
+        listeners: &mut ListeningSockets,
+    ) -> Option<Process> {
+        let process = Process::open(tgid).ok()?;
+        let standing = match standing {
+            process_flag::PORT_HOLDER if process.exec_image().as_ref() != image => process_flag::CANDIDATE,
+            standing => standing,
+        };
+        self.select_as(process, Since::Before, standing, listeners)
+    }
+
+    /// Selects a process. `standing`: see [`Selection::stand`].
+    fn select_as(
+        &mut self,
+        process: Process,
+        since: Since,
+        standing: u64,
+        listeners: &mut ListeningSockets,
+    ) -> Option<Process> {
+        let tgid = process.pid();
         for (namespace, port) in listeners.new_ports(&process) {
             self.listening(namespace, port);
         }
@@ -292,9 +366,10 @@ impl Watch {
         let is_my_fork = process.is_my_fork();
         let flags = if is_my_fork { 0 } else { self.flags_of(&process) };
         let selected = match since {
-            Since::Before => self.selection.select(tgid, flags),
-            Since::Exec => self.selection.select_anew(tgid, flags),
+            Since::Before => self.selection.select(tgid, flags | standing),
+            Since::Exec => self.selection.select_anew(tgid, flags | standing),
         };
+        self.selection.stand(tgid, standing);
         if let Err(error) = selected {
             self.counters.processes_not_selected.add(1);
             tracing::warn!(pid = tgid, %error, "cannot select the process");

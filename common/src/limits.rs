@@ -13,6 +13,9 @@ pub const CGROUPS: u32 = 256;
 /// Beginnings of program names that select processes: as many as a command line has selectors.
 pub const NAMES: u32 = 1024;
 
+/// Words of the set of selected ports: a bit for each.
+pub const PORT_WORDS: u32 = (1 << 16) / 64;
+
 /// How many levels of a process's cgroup path are checked for a selected one. Kubernetes nests five levels.
 pub const CGROUP_DEPTH: i32 = 16;
 

@@ -15,6 +15,11 @@ pub mod process_flag {
     pub const SCHEDULER: u64 = 1 << 3;
     /// The agent selected the process and counts it in its census.
     pub const BY_AGENT: u64 = 1 << 4;
+    /// Selected by a port, and has not used a connection of a selected port yet. Its forks have the flag too.
+    pub const PORT_HOLDER: u64 = 1 << 6;
+    /// Executed a program as a `PORT_HOLDER`: perhaps the service that accepts on the port, perhaps another one. Nothing of it
+    /// is recorded until it uses a connection of a selected port.
+    pub const CANDIDATE: u64 = 1 << 7;
     /// The count of runnable requests is wrong, so that a tick proves nothing any more.
     pub const MISCOUNTED: u64 = 1 << 5;
 }

@@ -30,6 +30,16 @@ pub unsafe fn swap(word: *mut u64, value: u64) -> u64 {
     value
 }
 
+/// Clears all but `bits` in `word`.
+///
+/// # Safety
+/// As for `fetch_add`.
+#[inline(always)]
+pub unsafe fn and(word: *mut u64, bits: u64) {
+    // SAFETY: as in `fetch_add`.
+    unsafe { asm!("lock *(u64 *)({word} + 0) &= {bits}", word = in(reg) word, bits = in(reg) bits) };
+}
+
 /// Sets `bits` in `word`.
 ///
 /// # Safety

@@ -8,4 +8,5 @@ pub mod identify;
 pub mod mptcp;
 pub mod positions;
 pub mod report;
+pub mod selected_port;
 pub mod storage;

@@ -43,6 +43,10 @@ pub static NAMES: LpmTrie<ProgramName, u32, { limits::NAMES as usize }> = LpmTri
 #[btf_map]
 pub static INTEREST: Array<u32, 1> = Array::new();
 
+/// A bit for each selected port.
+#[btf_map]
+pub static PORTS: Array<u64, { limits::PORT_WORDS as usize }> = Array::new();
+
 /// TCP ports that were listened on before the agent started.
 #[btf_map]
 pub static LISTENERS: HashMap<ListeningPort, u32, { limits::LISTENERS as usize }> = HashMap::new();

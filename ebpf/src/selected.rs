@@ -16,7 +16,8 @@ impl Selected {
     /// The process `tgid`, if it is selected.
     #[inline(always)]
     pub fn find(tgid: u32) -> Option<Self> {
-        if is_counted(CENSUS.get_ptr(census_slot(tgid))) || is_counted(AGENTS_CENSUS.get_ptr(census_slot(tgid))) {
+        // The agent may remove a process that a program counted: its own count is then negative.
+        if counted(CENSUS.get_ptr(census_slot(tgid))) + counted(AGENTS_CENSUS.get_ptr(census_slot(tgid))) != 0 {
             PROCESSES.get_ptr_mut(tgid).map(Self)
         } else {
             None
@@ -60,6 +61,12 @@ impl Selected {
         unsafe { atomic::or(&raw mut (*self.0).flags, flag) };
     }
 
+    #[inline(always)]
+    pub fn clear(self, flag: u64) {
+        // SAFETY: as in `set`.
+        unsafe { atomic::and(&raw mut (*self.0).flags, !flag) };
+    }
+
     /// Requests in flight that do not wait for the answer to a call.
     #[inline(always)]
     pub fn runnable(self) -> i64 {
@@ -81,7 +88,11 @@ impl Selected {
     pub fn reset(self) {
         // SAFETY: a live value of the map. The process has one thread, which runs this.
         unsafe {
-            (*self.0).flags &= process_flag::BY_AGENT;
+            let holder = (*self.0).flags & process_flag::PORT_HOLDER != 0;
+            (*self.0).flags &= process_flag::BY_AGENT | process_flag::CANDIDATE;
+            if holder {
+                (*self.0).flags |= process_flag::CANDIDATE;
+            }
             (*self.0).runnable = 0;
         }
     }
@@ -110,9 +121,9 @@ impl Selected {
 }
 
 #[inline(always)]
-fn is_counted(slot: Option<*const i64>) -> bool {
+fn counted(slot: Option<*const i64>) -> i64 {
     // SAFETY: a live word of the map.
-    slot.is_some_and(|slot| unsafe { ptr::read_volatile(slot) } != 0)
+    slot.map_or(0, |slot| unsafe { ptr::read_volatile(slot) })
 }
 
 #[inline(always)]

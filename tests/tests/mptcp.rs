@@ -143,7 +143,7 @@ fn an_mptcp_connection_that_is_closed_ends_its_request() -> Result<()> {
 }
 
 #[test]
-fn the_ends_of_an_mptcp_connection_from_before_the_agent_are_not_joined() -> Result<()> {
+fn the_ends_of_mptcp_connections_from_before_the_agent_are_not_joined() -> Result<()> {
     if !has_mptcp() {
         return Ok(());
     }

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::RawClient;
 use onlooker_tests::load::Load;
 use onlooker_tests::machine::find_program;
-use onlooker_tests::servers::{Gunicorn, Nginx, Postgres, Redis, Site, Workers};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis, Site, Workers};
 use onlooker_tests::spans::Span;
 use onlooker_tests::wait::{self, within};
-use onlooker_tests::{Outcome, Port, Recording, World};
+use onlooker_tests::{Outcome, Port, Recording, World, record_skip};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -119,6 +119,52 @@ fn a_process_is_selected_with_its_workers_running_and_later() -> Result<()> {
         expect_exactly(recording, expected, 0)?;
         Ok(())
     })
+}
+
+/// Starts a process that holds a listening socket on `port`, and two services: one that it passes the socket to, and another.
+fn activator(world: &World, port: &Port, other: &Port, when: &str) -> Result<App> {
+    let [port, other] = [port, other].map(ToString::to_string);
+    App::python("activator").argument(&port).argument(&other).argument(when).start(world)
+}
+
+/// Requests both services, and stops the agent. Fails unless exactly the spans of the service on `port` are exported, with
+/// the first request.
+fn expect_only_the_service(recording: Recording, port: &Port, other: &Port) -> Result<()> {
+    let expected = request(&port.address(), "/service")?;
+    // It starts when the service is started.
+    wait::until(within(PATIENCE), "the other service", || Ok(RawClient::open(&other.address()).ok()))?;
+    request(&other.address(), "/other")?;
+    expect_exactly(recording, expected, 0).map(drop)
+}
+
+#[test]
+fn a_port_selects_the_service_that_accepts_and_no_other_child_of_the_process_that_holds_it() -> Result<()> {
+    World::story("running", |world| {
+        let (port, other) = (Port::claim()?, Port::claim()?);
+        let _activator = activator(world, &port, &other, "at-once")?;
+        RawClient::open(&port.address())?.get("/before")?;
+        let recording = Recording::start_selecting(world, &["--port", &port.to_string()])?;
+        expect_only_the_service(recording, &port, &other)
+    })
+}
+
+#[test]
+fn a_port_selects_a_service_that_is_started_later_with_its_first_request() -> Result<()> {
+    for when in ["on-demand", "systemd", "systemd-socket-activate"] {
+        if when == "systemd-socket-activate" && find_program(when).is_none() {
+            record_skip(&format!("{when} is not installed"));
+            continue;
+        }
+        World::story(when, |world| {
+            let (port, other) = (Port::claim()?, Port::claim()?);
+            let mut recording = Recording::start_selecting(world, &["-vv", "--port", &port.to_string()])?;
+            let mut activator = activator(world, &port, &other, when)?;
+            let selected = format!("selected pid={}", activator.process().pid());
+            recording.agent().wait_for_log(within(PATIENCE), &selected)?;
+            expect_only_the_service(recording, &port, &other)
+        })?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -16,6 +16,10 @@ use procfs::ProcError;
 use procfs::process::StatFlags;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+/// Programs that hold listening sockets for services that they start later, and start services that have nothing to do with
+/// each other.
+const SERVICE_MANAGERS: [&str; 1] = ["systemd"];
+
 /// A command line may have 6 MiB. A Java class path of hundreds of KiB stands before the name of the main class.
 const ARGUMENTS_READ_BYTES: u64 = 1 << 20;
 const ENVIRONMENT_READ_BYTES: u64 = 1 << 20;
@@ -140,6 +144,16 @@ impl Process {
             let first_ends = matches!(stat.state, 'Z' | 'X') || stat.flags & StatFlags::PF_EXITING.bits() != 0;
             !first_ends || stat.num_threads > 1
         })
+    }
+
+    /// Whether it is a service manager: it listens for services that it starts, and does not accept.
+    #[must_use]
+    pub fn is_service_manager(&self) -> bool {
+        SERVICE_MANAGERS.contains(&self.comm())
+            && self.executable().is_ok_and(|path| {
+                let name = path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+                name.is_some_and(|name| SERVICE_MANAGERS.contains(&name))
+            })
     }
 
     /// Whether it is a child of the agent that has not yet executed the program it was started for.

@@ -293,6 +293,18 @@ impl Selectors {
         }
     }
 
+    /// The ports that are selected.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().flat_map(|range| range.first.get()..=range.last.get())
+    }
+
+    /// Whether a selector other than a port matches.
+    #[must_use]
+    pub fn match_without_ports(&self, process: &Process) -> bool {
+        let others = Self { ports: Vec::new(), ..self.clone() };
+        others.facts(process, &mut ListeningSockets::default()).is_ok_and(|facts| others.matches(&facts))
+    }
+
     /// Whether a process is selected because it began to listen on a TCP port.
     #[must_use]
     pub fn select_listening(&self, pid: u32, port: u16) -> bool {

@@ -15,6 +15,8 @@ use super::plain::{CaptureValue, ListenerKey, ProcessValue};
 
 /// Flags that follow from the program that runs. They are set anew when the process executes another.
 const OF_PROGRAM: u64 = process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER;
+/// Flags of processes that only a port selects.
+pub const BY_PORT: u64 = process_flag::PORT_HOLDER | process_flag::CANDIDATE;
 /// include/uapi/linux/bpf.h: fails with EEXIST if the entry exists.
 const BPF_NOEXIST: u64 = 1;
 /// The same: fails with ENOENT if the entry does not exist.
@@ -27,6 +29,7 @@ pub struct Selection {
     names: LpmTrie<MapData, ProgramName, u32>,
     interest: Array<MapData, u32>,
     listeners: HashMap<MapData, ListenerKey, u32>,
+    ports: Array<MapData, u64>,
     census: Array<MapData, i64>,
     /// What `census` has: numbers of processes by slot.
     counts: FxHashMap<u32, i64>,
@@ -43,6 +46,7 @@ impl Selection {
             names: map(ebpf, "NAMES")?,
             interest: map(ebpf, "INTEREST")?,
             listeners: map(ebpf, "LISTENERS")?,
+            ports: map(ebpf, "PORTS")?,
             census: map(ebpf, "AGENTS_CENSUS")?,
             counts: FxHashMap::default(),
             counted: FxHashSet::default(),
@@ -62,7 +66,7 @@ impl Selection {
     /// afterwards that it exists.
     pub fn select(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
-            Some(known) => self.change(tgid, known, known.flags | flags),
+            Some(known) => self.change(tgid, known, known.flags | flags & !BY_PORT),
             None => self.insert(tgid, flags),
         }
     }
@@ -70,7 +74,7 @@ impl Selection {
     /// Selects a process that has executed a program. Flags of its former program are cleared.
     pub fn select_anew(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
-            Some(known) => self.change(tgid, known, known.flags & !OF_PROGRAM | flags),
+            Some(known) => self.change(tgid, known, known.flags & !OF_PROGRAM | flags & !BY_PORT),
             None => self.insert(tgid, flags),
         }
     }
@@ -79,8 +83,21 @@ impl Selection {
     pub fn add(&mut self, tgid: u32, flags: u64) {
         if let Some(known) = self.process(tgid) {
             // Gone already if the process has ended.
-            let _ = self.change(tgid, known, known.flags | flags);
+            let _ = self.change(tgid, known, known.flags | flags & !BY_PORT);
         }
+    }
+
+    /// Changes how far a process is selected, if that says more than is known. `standing` is `PORT_HOLDER`, `CANDIDATE` or 0: a
+    /// selector other than a port matches.
+    pub fn stand(&mut self, tgid: u32, standing: u64) {
+        let Some(known) = self.process(tgid) else { return };
+        let flags = match standing {
+            process_flag::CANDIDATE => return,
+            process_flag::PORT_HOLDER if known.flags & process_flag::CANDIDATE == 0 => return,
+            _ => known.flags & !BY_PORT | standing,
+        };
+        // Gone already if the process has ended.
+        let _ = self.change(tgid, known, flags);
     }
 
     fn change(&mut self, tgid: u32, known: SelectedProcess, flags: u64) -> Result<(), MapError> {
@@ -101,15 +118,21 @@ impl Selection {
         }
         match self.process(tgid) {
             // A kernel program selected it first.
-            Some(known) if inserted.is_err() => self.change(tgid, known, known.flags | flags & !process_flag::BY_AGENT),
+            Some(known) if inserted.is_err() => {
+                self.change(tgid, known, known.flags | flags & !(process_flag::BY_AGENT | BY_PORT))
+            }
             _ => inserted,
         }
     }
 
     pub fn deselect(&mut self, tgid: u32) {
-        // Gone already if the process has ended.
-        let _ = self.processes.remove(&tgid);
-        self.ended(tgid);
+        // Gone already if the process has ended. Then a kernel program that had counted the process has lowered its count.
+        let removed = self.processes.remove(&tgid).is_ok();
+        if self.counted.contains(&tgid) {
+            self.ended(tgid);
+        } else if removed {
+            let _ = self.count(tgid, -1);
+        }
     }
 
     /// A process ended, and a kernel program removed it.
@@ -167,6 +190,18 @@ impl Selection {
     /// [`interest`](onlooker_common::selection::interest).
     pub fn set_interest(&mut self, interest: u32) -> Result<(), MapError> {
         self.interest.set(0, interest, 0)
+    }
+
+    /// Selects ports: candidates that use their connections are recorded from then on.
+    pub fn select_ports(&mut self, ports: impl Iterator<Item = u16>) -> Result<(), MapError> {
+        let mut words = [0_u64; limits::PORT_WORDS as usize];
+        for port in ports {
+            words[usize::from(port / 64)] |= 1 << (port % 64);
+        }
+        for (index, word) in (0..).zip(words).filter(|&(_, word)| word != 0) {
+            self.ports.set(index, word, 0)?;
+        }
+        Ok(())
     }
 
     /// Notes that a process listened on `port` before the agent started.

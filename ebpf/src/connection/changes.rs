@@ -80,10 +80,13 @@ fn connecting(sock: Sock) {
     // A socket that was disconnected can be connected again: that is a new connection.
     connection.reset();
     let stream = connection.stream();
+    stream.set_role(role::CLIENT);
+    if process.has(process_flag::CANDIDATE) {
+        return;
+    }
     stream.set_cookie(sock.cookie());
     stream.set_tgid(tgid);
     stream.set_flags(bit::FROM_START);
-    stream.set_role(role::CLIENT);
     process::calls(process, tgid);
     Worker { process, task: Task::current(), tgid, tid }.connection_opened(stream);
     // The addresses are reported with the first operation, because the local port is not chosen yet.

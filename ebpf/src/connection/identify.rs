@@ -49,9 +49,15 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Dire
 /// The role on a TCP connection that was opened unseen: server if something listens on its local port, otherwise client.
 #[inline(always)]
 fn inet_role(sock: Sock) -> u8 {
+    if is_listened_on(sock) { role::SERVER } else { role::CLIENT }
+}
+
+/// Whether something is known to listen on the local port.
+#[inline(always)]
+pub fn is_listened_on(sock: Sock) -> bool {
     let (port, _) = sock.ports();
     let listening = ListeningPort { network_namespace: sock.network_namespace(), port: u32::from(port) };
-    if LISTENERS.get_ptr(listening).is_some() { role::SERVER } else { role::CLIENT }
+    LISTENERS.get_ptr(listening).is_some()
 }
 
 /// An accepted unix socket has its listener's address. The socket that connected has none, but its peer has. If both have

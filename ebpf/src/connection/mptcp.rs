@@ -15,7 +15,7 @@ use super::report;
 use crate::kernel::sock::{Fins, Sock, SockAddress};
 use crate::maps::{MPTCP_HANDSHAKES, count};
 use crate::state::connection::{Connection, Handshake};
-use crate::state::stream::Direction;
+use crate::state::stream::{Direction, bit};
 
 /// The handshake of a subflow of `mptcp` is complete. No byte has moved on the subflow.
 #[inline(always)]
@@ -38,7 +38,8 @@ pub fn place(sock: Sock, connection: Connection, direction: Direction, length: u
         // SAFETY: a live value of the map.
         let Handshake { subflow, sends, receives } = unsafe { *handshake };
         // Who has opened or accepted the connection uses it first. Otherwise the process may have been selected later.
-        let is_first = matches!(stream.role(), role::CLIENT | role::LISTENER)
+        let is_first = (stream.role() == role::CLIENT && stream.is(bit::FROM_START))
+            || stream.role() == role::LISTENER
             || (direction == Direction::Ingress && subflow.has_only_received(length));
         // The connection may never be used again. An entry that is gone already was evicted.
         let _ = MPTCP_HANDSHAKES.remove(key);

@@ -6,7 +6,7 @@
 use onlooker_common::connection::{change, role};
 use onlooker_common::segment::flag;
 
-use crate::connection::{changes, identify, positions, report, storage};
+use crate::connection::{changes, identify, positions, report, selected_port, storage};
 use crate::kernel::sock::{AF_UNIX, Sock};
 use crate::kernel::task::Task;
 use crate::process;
@@ -45,6 +45,9 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     if direction == Direction::Ingress && flags & (MSG_OOB | MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return;
     }
+    if selected_port::is_unrecorded(process, sock) {
+        return;
+    }
     let worker = Worker { process, task, tgid, tid };
     // Nothing was read: perhaps the peer's FIN.
     let fin = result == 0 && direction == Direction::Ingress;
@@ -62,6 +65,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     let first = !stream.is(bit::IDENTIFIED);
     if first {
         identify::identify(sock, connection, family, direction, length);
+        selected_port::first_use(process, sock);
         if stream.role() == role::CLIENT {
             process::calls(process, tgid);
         }
