@@ -17,6 +17,14 @@ fn mysql(sql: &str) -> Normalized {
 #[rstest]
 #[case::numbers("SELECT 1, -2, 3.5, .5, 1e10, 1.5E-3, 0xFF, 1_000", "SELECT ?, -?, ?, ?, ?, ?, ?, ?")]
 #[case::numbers_in_names("SELECT t1.c2 FROM t1", "SELECT t1.c2 FROM t1")]
+#[case::keyword_behind_a_number(
+    "WHERE id=1AND b=1.5or c=2e5IS NULL ORDER BY 1desc LIMIT 1OFFSET 2",
+    "WHERE id=?AND b=?or c=?IS NULL ORDER BY ?desc LIMIT ?OFFSET ?"
+)]
+#[case::exponent_or_keyword(
+    "SELECT CASE WHEN a THEN 1else 2end, 0xAND, 1secret",
+    "SELECT CASE WHEN a THEN ?else ?end, ?, ?"
+)]
 #[case::expression("SELECT 1+2, a-1, b/3", "SELECT ?+?, a-?, b/?")]
 #[case::string("WHERE name = 'O''Brien'", "WHERE name = ?")]
 #[case::backslash_is_no_escape(r"WHERE path = 'C:\' AND b = 'x'", "WHERE path = ? AND b = ?")]
@@ -170,6 +178,11 @@ fn an_escape_that_the_server_rejects_hides_what_follows(#[case] dialect: Dialect
     "VALUES (?) ON CONFLICT (a) DO UPDATE SET b = ?, c = ?"
 )]
 #[case::functions_stay("SELECT f(1, 1), (1), (1)", "SELECT f(?, ?), (?), (?)")]
+#[case::any_of_an_array("WHERE id = ANY(ARRAY[1,2,3]) AND a[1] = 2", "WHERE id = ANY(ARRAY[?]) AND a[?] = ?")]
+#[case::arrays_of_any_length("WHERE id = ANY (ARRAY ['a', 'b']::text[])", "WHERE id = ANY (ARRAY [?]::text[])")]
+#[case::array_of_placeholders("SELECT array[$1, $2], array[a, b]", "SELECT array[$1], array[a, b]")]
+#[case::array_of_arrays("SELECT ARRAY[[1, 2], [3, 4]], 5", "SELECT ARRAY[[?, ?]], ?")]
+#[case::array_of_a_query("SELECT ARRAY(SELECT 1, 1)", "SELECT ARRAY(SELECT ?, ?)")]
 fn lists_are_folded(#[case] sql: &str, #[case] text: &str) {
     assert_eq!(&*postgres(sql).text, text);
 }
@@ -238,7 +251,80 @@ fn lists_are_folded(#[case] sql: &str, #[case] text: &str) {
 )]
 #[case::create_table("CREATE TABLE IF NOT EXISTS s.t (id int PRIMARY KEY, name text)", "CREATE TABLE s.t", "s.t")]
 #[case::create_table_as("CREATE TEMP TABLE t AS SELECT * FROM u", "CREATE TABLE t SELECT u", "t")]
-#[case::create_view("CREATE OR REPLACE VIEW v AS SELECT * FROM t", "CREATE VIEW v SELECT t", "v")]
+#[case::view_is_not_run("CREATE OR REPLACE TEMP VIEW v (a) AS SELECT * FROM t", "CREATE VIEW v", "v")]
+#[case::view_with("CREATE VIEW v AS WITH x AS (SELECT * FROM t) SELECT * FROM x; SELECT 1", "CREATE VIEW v SELECT", "")]
+#[case::materialized_view_is_run(
+    "CREATE MATERIALIZED VIEW v AS SELECT * FROM t",
+    "CREATE MATERIALIZED VIEW v SELECT t",
+    "v"
+)]
+#[case::refresh("REFRESH MATERIALIZED VIEW CONCURRENTLY mv", "REFRESH MATERIALIZED VIEW mv", "mv")]
+#[case::insert_with("INSERT INTO t (a) WITH x AS (SELECT * FROM u) SELECT * FROM x", "INSERT t SELECT u SELECT", "t")]
+#[case::cursor_with("DECLARE c CURSOR FOR WITH x AS (SELECT * FROM t) SELECT * FROM x", "DECLARE SELECT t SELECT", "t")]
+#[case::prepare_with("PREPARE p AS WITH x AS (SELECT * FROM t) SELECT * FROM x", "PREPARE SELECT t SELECT", "t")]
+#[case::table_as_with(
+    "CREATE TABLE c AS WITH x AS (SELECT * FROM t) SELECT * FROM x",
+    "CREATE TABLE c SELECT t SELECT",
+    "c"
+)]
+#[case::with_of_its_own_name("WITH t AS (SELECT * FROM t) SELECT * FROM t", "SELECT t SELECT", "t")]
+#[case::with_in_a_subquery("SELECT * FROM (WITH x AS (SELECT 1) SELECT * FROM x) y, x", "SELECT SELECT SELECT x", "x")]
+#[case::quoted_with("WITH \"x\" AS (SELECT 1) SELECT * FROM x", "SELECT SELECT", "")]
+#[case::merge_within(
+    "WITH f AS (MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE RETURNING a) SELECT * FROM f",
+    "MERGE t s SELECT",
+    "t"
+)]
+#[case::copy_delete("COPY (DELETE FROM t USING u WHERE a = 1 RETURNING a) TO STDOUT", "COPY DELETE t u", "t")]
+#[case::named_as_keywords(
+    "SELECT * FROM temp, rows r, set s JOIN if ON true JOIN exists e ON true, unlogged",
+    "SELECT temp rows set if exists unlogged",
+    "temp"
+)]
+#[case::table_named_temp("INSERT INTO temp SELECT * FROM temporary", "INSERT temp SELECT temporary", "temp")]
+#[case::table_named_set("UPDATE set SET a = 1", "UPDATE set", "set")]
+#[case::table_named_values("INSERT INTO values VALUES (1)", "INSERT values", "values")]
+#[case::tables_named_if("DROP TABLE if, exists; DROP TABLE IF EXISTS t", "DROP TABLE if exists DROP TABLE t", "")]
+#[case::table_named_exists("ALTER TABLE exists ADD COLUMN a int", "ALTER TABLE exists", "exists")]
+#[case::select_into("SELECT a INTO TEMP t FROM u", "SELECT t u", "t")]
+#[case::select_into_table("SELECT a INTO UNLOGGED TABLE t FROM u", "SELECT t u", "t")]
+#[case::select_into_temp("SELECT a INTO temp FROM u", "SELECT temp u", "temp")]
+#[case::rows_from("SELECT * FROM ROWS FROM (f(), g()) x, t", "SELECT t", "t")]
+#[case::keyword_as_label("SELECT 1 AS from, a AS select, t.from, t.order FROM t", "SELECT t", "t")]
+#[case::join_using("DELETE FROM t USING a JOIN b USING (id) WHERE t.x = a.x", "DELETE t a b", "t")]
+#[case::table_statement("SELECT * FROM (TABLE t) x UNION TABLE u", "SELECT TABLE t TABLE u", "t")]
+#[case::create_user("CREATE USER x WITH PASSWORD 'secret'", "CREATE USER x", "")]
+#[case::create_role("CREATE ROLE x LOGIN IN ROLE y", "CREATE ROLE x", "")]
+#[case::alter_user("ALTER USER x VALID UNTIL 'y'", "ALTER USER x", "")]
+#[case::drop_users("DROP USER IF EXISTS x, \"Y\"", "DROP USER x \"Y\"", "")]
+#[case::user_mapping("CREATE USER MAPPING IF NOT EXISTS FOR x SERVER y", "CREATE USER MAPPING", "")]
+#[case::user_named_mapping("CREATE USER mapping", "CREATE USER mapping", "")]
+#[case::create_rule(
+    "CREATE RULE r AS ON UPDATE TO t DO INSTEAD (DELETE FROM u; SELECT * FROM v)",
+    "CREATE RULE r t",
+    ""
+)]
+#[case::create_trigger(
+    "CREATE TRIGGER g BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+    "CREATE TRIGGER g t",
+    ""
+)]
+#[case::create_event_trigger(
+    "CREATE EVENT TRIGGER g ON ddl_command_start EXECUTE FUNCTION f()",
+    "CREATE EVENT TRIGGER g",
+    ""
+)]
+#[case::create_policy("CREATE POLICY p ON t USING (a IN (SELECT b FROM u))", "CREATE POLICY p t", "")]
+#[case::create_unnamed_index("CREATE INDEX ON ONLY t (a)", "CREATE INDEX t", "")]
+#[case::create_function(
+    "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END FROM t; SELECT 2; END; SELECT 3",
+    "CREATE FUNCTION f SELECT",
+    ""
+)]
+#[case::text_search("CREATE TEXT SEARCH CONFIGURATION c (PARSER = p)", "CREATE TEXT SEARCH CONFIGURATION c", "")]
+#[case::operator_class("CREATE OPERATOR CLASS o FOR TYPE t USING btree AS STORAGE u", "CREATE OPERATOR CLASS o", "")]
+#[case::operator("CREATE OPERATOR === (LEFTARG = a, FUNCTION = f)", "CREATE OPERATOR", "")]
+#[case::explain_create("EXPLAIN CREATE TABLE c AS SELECT * FROM t", "EXPLAIN CREATE TABLE c SELECT t", "c")]
 #[case::create_index("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a, b)", "CREATE INDEX i t", "")]
 #[case::drop("DROP TABLE IF EXISTS a, b CASCADE", "DROP TABLE a b", "a")]
 #[case::alter("ALTER TABLE t ADD COLUMN a int DEFAULT 1", "ALTER TABLE t", "t")]

@@ -279,9 +279,10 @@ impl<'a> Lexer<'a> {
     }
 
     /// Digits and all characters that adjoin them: `1_000`, `1.5e-3`, `0xFF`, also if no database accepts them. In
-    /// PostgreSQL a dollar behind a number begins a string.
+    /// PostgreSQL a dollar behind a number begins a string, and until version 14 a keyword may follow directly.
     fn number(&mut self) -> Kind {
         let mysql = self.dialect == Dialect::MySql;
+        let start = self.at;
         let hexadecimal = self.peek(0) == Some(b'0') && matches!(self.peek(1), Some(b'x' | b'X'));
         let mut last = b'0';
         while let Some(byte) = self.peek(0) {
@@ -293,20 +294,44 @@ impl<'a> Lexer<'a> {
             last = byte;
             self.at += 1;
         }
+        if !mysql && last.is_ascii_alphabetic() {
+            self.at = self.keyword_in(start).unwrap_or(self.at);
+        }
         Kind::Literal
+    }
+
+    /// The position of the keyword that adjoins the number at `start`.
+    #[cold]
+    fn keyword_in(&self, start: usize) -> Option<usize> {
+        let digits = |at: usize| {
+            let is_digit = |&&byte: &&u8| byte.is_ascii_digit() || byte == b'_';
+            at + self.sql.get(at..).unwrap_or_default().iter().take_while(is_digit).count()
+        };
+        let mut end = digits(start);
+        if self.sql.get(end) == Some(&b'.') {
+            end = digits(end + 1);
+        }
+        let exponent = match self.sql.get(end..)? {
+            [b'e' | b'E', b'+' | b'-', b'0'..=b'9', ..] => end + 2,
+            [b'e' | b'E', b'0'..=b'9', ..] => end + 1,
+            _ => end,
+        };
+        let end = if exponent > end { digits(exponent) } else { end };
+        let word = self.sql.get(end..)?;
+        let length = word.iter().take_while(|&&byte| is_word(byte)).count();
+        (length > 0 && follows_number(Packed::new(word, length).keyword())).then_some(end)
     }
 
     fn word(&mut self) -> Kind {
         let rest = self.rest();
-        let mut packed = Packed::default();
-        let length = rest.iter().take_while(|&&byte| is_word(byte)).inspect(|&&byte| packed.push(byte)).count();
+        let length = rest.iter().take_while(|&&byte| is_word(byte)).count();
         self.at += length;
         if let Some(b'\'' | b'"' | b'&') = self.peek(0)
             && let Some(prefixed) = self.prefixed(&rest[..length])
         {
             return prefixed;
         }
-        match packed.keyword() {
+        match Packed::new(rest, length).keyword() {
             // OTel semconv, "Sanitization of db.query.text": booleans are literals.
             Keyword::True | Keyword::False => Kind::Literal,
             keyword => Kind::Word(keyword),
@@ -339,6 +364,43 @@ impl<'a> Lexer<'a> {
             _ => return None,
         })
     }
+}
+
+/// Whether a number may stand directly before the keyword.
+fn follows_number(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::And
+            | Keyword::As
+            | Keyword::Asc
+            | Keyword::Between
+            | Keyword::Desc
+            | Keyword::Else
+            | Keyword::End
+            | Keyword::Except
+            | Keyword::Fetch
+            | Keyword::For
+            | Keyword::From
+            | Keyword::Group
+            | Keyword::Having
+            | Keyword::Ilike
+            | Keyword::In
+            | Keyword::Intersect
+            | Keyword::Is
+            | Keyword::Like
+            | Keyword::Limit
+            | Keyword::Not
+            | Keyword::Offset
+            | Keyword::On
+            | Keyword::Or
+            | Keyword::Order
+            | Keyword::Returning
+            | Keyword::Then
+            | Keyword::Union
+            | Keyword::When
+            | Keyword::Where
+            | Keyword::Window
+    )
 }
 
 fn is_word(byte: u8) -> bool {

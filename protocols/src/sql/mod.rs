@@ -45,7 +45,7 @@ pub struct Normalized {
     /// The normalised statement:
     /// - `?` replaces every literal, and the values of `SET` and `PASSWORD`, whatever their quotes;
     /// - comments are removed, and white space is one blank;
-    /// - repeated elements of `IN (...)` and repeated rows of `VALUES` are dropped;
+    /// - repeated elements of `IN (...)` and `ARRAY[...]` and repeated rows of `VALUES` are dropped;
     /// - `...` ends a statement that is truncated, or whose end is hidden because it can be read in two ways.
     pub text: Arc<str>,
     /// The operation in the statement's own spelling: `SELECT`, `insert`, `CREATE TABLE`. For `WITH`, the operation

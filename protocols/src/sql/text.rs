@@ -1,6 +1,6 @@
 //! Writes a statement without its literals and without repeated list elements.
 //!
-//! `IN (1, 2, 3)` and `VALUES (1, 'a'), (2, 'b')` would yield a different text for every length of the list. So an element
+//! `IN (1, 2, 3)`, `ARRAY[1, 2, 3]` and `VALUES (1, 'a'), (2, 'b')` would yield a different text for every length of the list. So an element
 //! is removed again if its shape equals that of the element before. A shape is the element's tokens, with all values
 //! alike.
 
@@ -18,6 +18,7 @@ const MAX_IDLE_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) struct Text<'w> {
     written: &'w mut String,
+    /// Of parentheses and brackets.
     depth: u32,
     /// The list that the word before this token begins.
     announced: Option<Form>,
@@ -29,6 +30,8 @@ pub(super) struct Text<'w> {
 enum Form {
     /// `IN (element, element)`
     Elements,
+    /// `ARRAY[element, element]`
+    Array,
     /// `VALUES (row), (row)`
     Rows,
 }
@@ -36,7 +39,7 @@ enum Form {
 #[derive(Debug)]
 struct List {
     form: Form,
-    /// Depth of parentheses at which its elements are separated.
+    /// Depth at which its elements are separated.
     depth: u32,
     /// Length of the text before the comma in front of this element.
     begin: usize,
@@ -65,10 +68,11 @@ impl<'w> Text<'w> {
         let announced = self.announced.take();
         match token.kind {
             Kind::Word(Keyword::In) => self.announced = Some(Form::Elements),
+            Kind::Word(Keyword::Array) => self.announced = Some(Form::Array),
             Kind::Word(Keyword::Values) => self.announced = Some(Form::Rows),
             // A query in place of a list. Its commas separate columns, not values.
             Kind::Word(Keyword::Select | Keyword::With) => self.list = None,
-            Kind::Mark(b')') => self.depth = self.depth.saturating_sub(1),
+            Kind::Mark(b')' | b']') => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
         let taken_back = self.list.is_some() && self.before_writing(token.kind);
@@ -82,8 +86,9 @@ impl<'w> Text<'w> {
         if self.list.is_some() {
             self.after_writing(token);
         }
-        if token.kind == Kind::Mark(b'(') {
-            if let (Some(form), None) = (announced, &self.list) {
+        if let Kind::Mark(mark @ (b'(' | b'[')) = token.kind {
+            let begins = announced.filter(|form| (*form == Form::Array) == (mark == b'['));
+            if let (Some(form), None) = (begins, &self.list) {
                 let depth = if form == Form::Rows { self.depth } else { self.depth + 1 };
                 self.list = Some(List { form, depth, begin: self.written.len(), shape: Shape::EMPTY, before: None });
             }
@@ -114,8 +119,10 @@ impl<'w> Text<'w> {
         let Some(list) = &mut self.list else { return false };
         let mut taken_back = false;
         match (list.form, next) {
-            (Form::Elements, Kind::Mark(b',')) if self.depth == list.depth => taken_back = self.end_element(),
-            (Form::Elements, Kind::Mark(b')')) if self.depth < list.depth => {
+            (Form::Elements | Form::Array, Kind::Mark(b',')) if self.depth == list.depth => {
+                taken_back = self.end_element();
+            }
+            (Form::Elements | Form::Array, Kind::Mark(b')' | b']')) if self.depth < list.depth => {
                 taken_back = self.end_element();
                 self.list = None;
             }
@@ -138,7 +145,9 @@ impl<'w> Text<'w> {
         let Some(list) = &mut self.list else { return };
         let between = self.depth == list.depth;
         match (list.form, token.kind) {
-            (Form::Elements, Kind::Mark(b',')) | (Form::Rows, Kind::Mark(b'(')) if between => list.shape = Shape::EMPTY,
+            (Form::Elements | Form::Array, Kind::Mark(b',')) | (Form::Rows, Kind::Mark(b'(')) if between => {
+                list.shape = Shape::EMPTY;
+            }
             (Form::Rows, Kind::Mark(b')')) if between => {
                 self.end_element();
             }

@@ -1,11 +1,13 @@
 //! Interprets a word by its place: as a verb, the beginning of a clause, or a name.
 
-use super::{Expects, Summary, Target, Verb};
+use super::definition::{Definition, Rest};
+use super::names::{Target, is_reserved};
+use super::{Before, Expects, Summary, Verb};
 use crate::sql::keyword::Keyword;
 
 impl Summary {
-    pub(super) fn word(&mut self, word: &str, keyword: Keyword, after_distinct: bool) {
-        if self.expected(word, keyword) {
+    pub(super) fn word(&mut self, word: &str, keyword: Keyword, before: Before) {
+        if self.statement.expects != Expects::Nothing && self.expected(word, keyword) {
             return;
         }
         let may_begin = !self.level().begun;
@@ -13,128 +15,153 @@ impl Summary {
         if may_begin && self.verb(word, keyword) {
             return;
         }
-        self.clause(word, keyword, after_distinct);
+        self.clause(word, keyword, before);
     }
 
     /// Takes the word if it is what is expected. Returns whether it is.
     fn expected(&mut self, word: &str, keyword: Keyword) -> bool {
         match self.statement.expects {
-            Expects::Nothing => false,
-            Expects::Expression if keyword == Keyword::Recursive => true,
+            Expects::Nothing => return false,
+            Expects::Expression if keyword == Keyword::Recursive => self.level().recursive = true,
             Expects::Expression => {
                 self.statement.expects = Expects::Nothing;
                 self.add_expression(word);
-                true
             }
             Expects::Transaction => {
                 self.statement.expects = Expects::Nothing;
                 if keyword == Keyword::Transaction {
                     self.extend_operation(word);
                 }
-                true
             }
-            Expects::ObjectType => {
-                self.object_type(word, keyword);
-                true
-            }
-            Expects::Name(_) if is_noise_before_name(keyword) => true,
-            Expects::Name(_) if matches!(keyword, Keyword::Select | Keyword::Values | Keyword::With) => {
-                self.statement.expects = Expects::Nothing;
-                false
-            }
-            // FROM ROWS FROM (...), INTO OUTFILE '...'
-            Expects::Name(_)
-                if matches!(
-                    keyword,
-                    Keyword::Rows | Keyword::Outfile | Keyword::Dumpfile | Keyword::Set | Keyword::Where
-                ) =>
-            {
-                self.statement.expects = Expects::Nothing;
-                false
-            }
-            Expects::Name(target) => {
+            Expects::ObjectType => self.object_type(word, keyword),
+            Expects::OperatorType => self.operator_type(word, keyword),
+            Expects::Name(target) => return self.expected_name(word, keyword, target),
+        }
+        true
+    }
+
+    fn expected_name(&mut self, word: &str, keyword: Keyword, target: Target) -> bool {
+        match keyword {
+            Keyword::Only | Keyword::Lateral | Keyword::Concurrently | Keyword::Into => return true,
+            // FROM (VALUES ...), FROM (TABLE t)
+            Keyword::Values | Keyword::Table if target == Target::Source && !self.level().begun => {}
+            Keyword::Table if target != Target::Source => return true,
+            Keyword::Authorization if target.is_defined() => return true,
+            _ if target.is_defined() && self.is_unnamed_index(keyword) => return true,
+            keyword if is_reserved(keyword) => {}
+            _ => {
                 self.statement.expects = Expects::Nothing;
                 self.begin();
-                self.begin_name(word, target);
-                true
+                self.begin_name(word, keyword, target);
+                return true;
             }
+        }
+        self.expect_nothing();
+        false
+    }
+
+    /// What was expected did not come.
+    pub(super) fn expect_nothing(&mut self) {
+        match std::mem::take(&mut self.statement.expects) {
+            Expects::Name(target) if target.is_defined() => self.end_definition(),
+            Expects::ObjectType | Expects::OperatorType => self.end_definition(),
+            _ => {}
         }
     }
 
     /// Takes the first word of a statement or parenthesis if it is a verb. Returns whether it is.
     fn verb(&mut self, word: &str, keyword: Keyword) -> bool {
-        // In parentheses, only a common table expression can change data. Elsewhere the word is a function's name.
-        let may_change = self.depth == 0 || self.levels.get(self.depth - 1).is_some_and(|outer| outer.with);
-        let (verb, expects) = match keyword {
-            Keyword::Select => (Verb::Select, Expects::Nothing),
+        // In parentheses, only a common table expression and COPY can change data. Elsewhere the word is a function's name.
+        let may_change = self.depth == 0 || self.outer().is_some_and(|outer| outer.with || outer.verb == Verb::Copy);
+        let mut verb = Verb::Other;
+        let expects = match keyword {
+            Keyword::Select | Keyword::Values => Expects::Nothing,
             Keyword::Insert | Keyword::Replace | Keyword::Update | Keyword::Delete | Keyword::Merge if !may_change => {
                 return false;
             }
-            Keyword::Insert | Keyword::Replace => (Verb::Insert, Expects::Name(Target::Table)),
-            Keyword::Update => (Verb::Update, Expects::Name(Target::Table)),
-            Keyword::Delete => (Verb::DeleteOrMerge, Expects::Nothing),
-            Keyword::Merge => (Verb::DeleteOrMerge, Expects::Name(Target::Table)),
-            Keyword::Values => (Verb::Other, Expects::Nothing),
+            Keyword::Insert | Keyword::Replace => {
+                verb = Verb::Insert;
+                Expects::Name(Target::Table)
+            }
+            Keyword::Update | Keyword::Merge | Keyword::Table => Expects::Name(Target::Table),
+            Keyword::Delete => Expects::Nothing,
             Keyword::With => {
-                let level = self.level();
-                level.with = true;
-                // The statement's verb follows the expressions.
-                level.begun = false;
-                self.statement.expects = Expects::Expression;
+                self.begin_expressions();
                 return true;
             }
             _ if self.depth > 0 || self.level().with => return false,
-            Keyword::Create | Keyword::Alter | Keyword::Drop => (Verb::Define, Expects::ObjectType),
-            Keyword::Truncate | Keyword::Lock | Keyword::Table | Keyword::Copy => {
-                (Verb::Other, Expects::Name(Target::Table))
+            Keyword::Create | Keyword::Alter | Keyword::Drop | Keyword::Refresh => {
+                self.statement.definition = Definition::of(keyword);
+                Expects::ObjectType
             }
-            Keyword::Call => (Verb::Other, Expects::Name(Target::Other)),
-            Keyword::Grant | Keyword::Revoke => (Verb::Privilege, Expects::Nothing),
-            Keyword::Prepare => (Verb::Prepare, Expects::Nothing),
-            Keyword::Start => (Verb::Other, Expects::Transaction),
+            Keyword::Truncate | Keyword::Lock => Expects::Name(Target::Table),
+            Keyword::Copy => {
+                verb = Verb::Copy;
+                Expects::Name(Target::Table)
+            }
+            Keyword::Call => Expects::Name(Target::Other),
+            Keyword::Start => Expects::Transaction,
             // The options of EXPLAIN. The explained statement follows.
             Keyword::Analyze | Keyword::Analyse | Keyword::Verbose if self.statement.outermost => {
                 self.level().begun = false;
                 return true;
             }
-            _ => (Verb::Other, Expects::Nothing),
+            _ => Expects::Nothing,
         };
-        self.statement.verb = verb;
         self.statement.expects = expects;
+        self.statement.rest = match keyword {
+            Keyword::Prepare => Rest::Query(Keyword::As),
+            Keyword::Declare => Rest::Query(Keyword::For),
+            // The verbs that follow are privileges.
+            Keyword::Grant | Keyword::Revoke => Rest::Skipped,
+            _ => Rest::Follows,
+        };
         self.add_operation(word);
+        if self.level().with {
+            self.complete_expressions();
+        }
         let level = self.level();
+        level.verb = verb;
         level.with = false;
-        level.awaits_from =
-            matches!(verb, Verb::Select | Verb::Update | Verb::DeleteOrMerge) && keyword != Keyword::Merge;
-        level.lists_tables = verb == Verb::Update || matches!(keyword, Keyword::Truncate | Keyword::Lock);
+        level.awaits_from = matches!(keyword, Keyword::Select | Keyword::Update | Keyword::Delete);
+        level.awaits_using = matches!(keyword, Keyword::Delete | Keyword::Merge);
+        level.awaits_query = verb == Verb::Insert;
+        level.lists = match keyword {
+            Keyword::Update => Some(Target::Source),
+            Keyword::Truncate | Keyword::Lock => Some(Target::Table),
+            _ => None,
+        };
         level.begun = keyword != Keyword::Explain;
         true
     }
 
     /// A keyword in the middle of a statement.
-    fn clause(&mut self, word: &str, keyword: Keyword, after_distinct: bool) {
-        let verb = self.statement.verb;
-        if verb == Verb::Privilege {
-            return;
-        }
+    fn clause(&mut self, word: &str, keyword: Keyword, before: Before) {
         match keyword {
-            // SELECT always begins a query: after UNION, AS, INSERT INTO t (...).
+            // SELECT always begins a query: after UNION, INSERT INTO t (...).
             Keyword::Select => {
                 self.verb(word, keyword);
             }
-            // IS DISTINCT FROM is a comparison.
-            Keyword::From if self.level().awaits_from && !after_distinct => {
+            Keyword::With if self.level().awaits_query => self.begin_expressions(),
+            Keyword::Values if self.level().verb == Verb::Insert => self.level().awaits_query = false,
+            Keyword::Values | Keyword::Table if self.level().awaits_query => {
+                self.verb(word, keyword);
+            }
+            Keyword::From if self.level().awaits_from && before != Before::Distinct => {
                 self.level().awaits_from = false;
                 self.list_tables();
             }
             Keyword::Join => self.statement.expects = Expects::Name(Target::Source),
-            Keyword::Using if verb == Verb::DeleteOrMerge && self.depth == 0 => self.list_tables(),
-            Keyword::Into if self.level().awaits_from => self.statement.expects = Expects::Name(Target::Table),
-            Keyword::On if verb == Verb::DefineOn => {
-                self.statement.verb = Verb::Define;
-                self.statement.expects = Expects::Name(Target::Other);
+            Keyword::Using if self.level().awaits_using => {
+                self.level().awaits_using = false;
+                self.list_tables();
             }
-            Keyword::As if verb == Verb::Prepare => self.level().begun = false,
+            Keyword::Into if self.level().awaits_from => self.statement.expects = Expects::Name(Target::Into),
+            Keyword::Union | Keyword::Intersect | Keyword::Except => {
+                let level = self.level();
+                level.lists = None;
+                level.awaits_query = true;
+            }
             Keyword::Where
             | Keyword::Group
             | Keyword::Order
@@ -144,80 +171,24 @@ impl Summary {
             | Keyword::Fetch
             | Keyword::Set
             | Keyword::Returning
-            | Keyword::Union
-            | Keyword::Intersect
-            | Keyword::Except
             | Keyword::Window
             | Keyword::For
-            | Keyword::Values
-            | Keyword::When => {
-                self.level().lists_tables = false;
-            }
+            | Keyword::When => self.level().lists = None,
             _ => {}
         }
     }
 
+    /// Begins the common table expressions of a `WITH`. The statement's verb follows them.
+    fn begin_expressions(&mut self) {
+        let level = self.level();
+        level.with = true;
+        level.recursive = false;
+        level.begun = false;
+        self.statement.expects = Expects::Expression;
+    }
+
     fn list_tables(&mut self) {
-        self.level().lists_tables = true;
+        self.level().lists = Some(Target::Source);
         self.statement.expects = Expects::Name(Target::Source);
     }
-
-    /// The words between `CREATE` and a name.
-    fn object_type(&mut self, word: &str, keyword: Keyword) {
-        self.statement.expects = match keyword {
-            Keyword::Or
-            | Keyword::Replace
-            | Keyword::Temp
-            | Keyword::Temporary
-            | Keyword::Global
-            | Keyword::Local
-            | Keyword::Unlogged
-            | Keyword::Unique
-            | Keyword::Recursive
-            | Keyword::Constraint => Expects::ObjectType,
-            // MATERIALIZED VIEW, FOREIGN TABLE, EVENT TRIGGER: the type has two words.
-            Keyword::Materialized | Keyword::Foreign | Keyword::Event => {
-                self.extend_operation(word);
-                Expects::ObjectType
-            }
-            Keyword::Table | Keyword::View => {
-                self.extend_operation(word);
-                self.level().lists_tables = self.statement.operation.eq_ignore_ascii_case("DROP TABLE");
-                Expects::Name(Target::Table)
-            }
-            // Users and settings are no targets.
-            Keyword::User | Keyword::Role | Keyword::Group | Keyword::System | Keyword::Default => {
-                self.extend_operation(word);
-                Expects::Nothing
-            }
-            _ => {
-                if matches!(keyword, Keyword::Index | Keyword::Trigger | Keyword::Policy | Keyword::Rule) {
-                    self.statement.verb = Verb::DefineOn;
-                }
-                self.extend_operation(word);
-                Expects::Name(Target::Other)
-            }
-        };
-    }
-}
-
-/// Whether the keyword can precede a name that is expected.
-fn is_noise_before_name(keyword: Keyword) -> bool {
-    matches!(
-        keyword,
-        Keyword::Only
-            | Keyword::Lateral
-            | Keyword::Table
-            | Keyword::Into
-            | Keyword::If
-            | Keyword::Not
-            | Keyword::Exists
-            | Keyword::Concurrently
-            | Keyword::Ignore
-            | Keyword::LowPriority
-            | Keyword::Temp
-            | Keyword::Temporary
-            | Keyword::Unlogged
-            | Keyword::On
-    )
 }
