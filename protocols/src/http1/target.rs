@@ -87,6 +87,14 @@ impl<'a> Target<'a> {
 
     fn redacted_path(&self) -> CompactString {
         let is_path = self.path.starts_with(b"/");
+        // Nearly every path needs no other look.
+        if is_path
+            && self.path.len() <= MAX_PATH_LENGTH
+            && all(self.path, |byte| matches!(byte, b'!'..=b'~') && byte != b';' && byte != b'%')
+            && let Ok(path) = std::str::from_utf8(self.path)
+        {
+            return CompactString::new(path);
+        }
         // A target of no valid form (RFC 9112 3.2) with values may be a query without its question mark.
         if !is_path && memchr::memchr(b'=', self.path).is_some() {
             return redact::query(self.path);
@@ -133,11 +141,16 @@ fn text(bytes: &[u8], limit: usize) -> CompactString {
 
 /// Whether all bytes are printable ASCII.
 fn is_printable(bytes: &[u8]) -> bool {
-    let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
+    all(bytes, |byte| matches!(byte, b' '..=b'~'))
+}
+
+/// Whether all bytes fit.
+#[inline(always)]
+fn all(bytes: &[u8], fits: impl Fn(u8) -> bool) -> bool {
     let (eights, rest) = bytes.as_chunks::<8>();
     // Eight at a time without a branch compiles to a few instructions.
-    eights.iter().all(|eight| eight.iter().fold(true, |all, byte| all & is_printable(byte)))
-        && rest.iter().all(is_printable)
+    eights.iter().all(|eight| eight.iter().fold(true, |all, &byte| all & fits(byte)))
+        && rest.iter().all(|&byte| fits(byte))
 }
 
 #[cold]
