@@ -25,8 +25,10 @@ const MAX_UNANSWERED: usize = 4096;
 pub(super) struct Joins {
     /// Cookie of the other end.
     other_end: FxHashMap<u64, u64>,
-    /// Requests whose other end has not been seen.
+    /// Requests whose other end has not been seen. Empty until `has_calls`.
     unjoined: FxHashMap<Numbers, NodeId>,
+    /// A call was seen that can be joined by its numbers. Where processes only serve, nothing has to be found.
+    has_calls: bool,
     /// Calls that ended without a response before their other end was seen, and until when each waits for it.
     unanswered: VecDeque<(u64, NodeId)>,
 }
@@ -84,6 +86,13 @@ impl Joins {
             return;
         }
         let (sequence, opposite) = (position as u32, origin.opposite as u32);
+        if !self.has_calls {
+            if place.role == Role::Server {
+                return wait(tree, id, (place.role, sequence, opposite));
+            }
+            self.has_calls = true;
+            self.unjoined.extend(tree.ledger.nodes().filter_map(|(id, node)| Some((node.unjoined?, id))));
+        }
         match self.unjoined.remove(&(place.role.other(), sequence, opposite)) {
             Some(found) => {
                 if let Some(node) = tree.get_mut(found) {
@@ -96,9 +105,7 @@ impl Joins {
             None => {
                 let numbers = (place.role, sequence, opposite);
                 self.unjoined.insert(numbers, id);
-                if let Some(node) = tree.get_mut(id) {
-                    node.unjoined = Some(numbers);
-                }
+                wait(tree, id, numbers);
             }
         }
     }
@@ -106,6 +113,13 @@ impl Joins {
     fn connect(&mut self, one: u64, other: u64) {
         self.other_end.insert(one, other);
         self.other_end.insert(other, one);
+    }
+}
+
+/// The node waits for its other end.
+fn wait(tree: &mut Tree, id: NodeId, numbers: Numbers) {
+    if let Some(node) = tree.get_mut(id) {
+        node.unjoined = Some(numbers);
     }
 }
 

@@ -94,6 +94,13 @@ impl Ledger {
         self.entries.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
     }
 
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.entries.iter().map(|(slot, Slot { generation, node, .. })| {
+            // It fitted when the node was inserted.
+            (NodeId { slot: slot as u32, generation: *generation }, node)
+        })
+    }
+
     pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
         self.entry(id).map(|entry| &entry.node)
     }

@@ -254,6 +254,22 @@ fn a_parent_found_after_the_trace_was_exported_is_a_link() {
 }
 
 #[test]
+fn requests_that_were_read_before_the_first_call_was_recorded_are_joined() {
+    let mut parents = Parents::default();
+    let others: Vec<_> =
+        (0..3).map(|n| parents.begin(server(10 + n, APP), &begun(90, 90 + n), Some(&origin(90 + n, 0)))).collect();
+    let answer = parents.begin(server(3, APP), &begun(50, 105), Some(&origin(50, 0)));
+    let call = parents.begin(client(2, PROXY), &begun(50, 110), Some(&origin(50, 0)));
+    let answer = settle(&mut parents, answer, 105, 130);
+    let call = settle(&mut parents, call, 110, 131);
+    assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
+    for other in others {
+        assert_eq!(settle(&mut parents, other, 90, 140).parent, None);
+    }
+    assert!(parents.is_empty());
+}
+
+#[test]
 fn ends_of_a_unix_socket_join_if_they_count_alike() {
     let joined = |opposite| {
         let mut parents = Parents::default();
