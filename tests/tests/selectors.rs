@@ -168,6 +168,34 @@ fn a_port_selects_a_service_that_is_started_later_with_its_first_request() -> Re
 }
 
 #[test]
+fn a_port_selects_workers_that_use_its_connections_running_and_later() -> Result<()> {
+    let cluster = App::node("cluster");
+    if let Some(reason) = cluster.skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("workers", |world| {
+        let [running, later] = [Port::claim()?, Port::claim()?];
+        let gunicorn = Gunicorn::app("behaviours").workers(Workers::Sync).processes(2).start(world)?;
+        let address = gunicorn.address();
+        let (_, port) = address.rsplit_once(':').context("it listens on a port")?;
+        let _running = cluster.clone().argument(&running.to_string()).start(world)?;
+        let ports = [port.to_owned(), running.to_string(), later.to_string()];
+        let options: Vec<_> = ports.iter().flat_map(|port| ["--port", port]).collect();
+        let recording = Recording::start_selecting(world, &options)?;
+        let _later = cluster.argument(&later.to_string()).start(world)?;
+        let probes = probe_until_selected(&recording, &later.address())?;
+        let expected = [
+            request(&gunicorn.address(), "/items")?,
+            request(&running.address(), "/running")?,
+            request(&later.address(), "/later")?,
+        ];
+        expect_exactly(recording, expected.concat(), probes)?;
+        Ok(())
+    })
+}
+
+#[test]
 fn a_port_selects_backends_that_only_hold_an_accepted_connection() -> Result<()> {
     World::story("backends", |world| {
         let (postgres, redis) = (Postgres::start(world)?, Redis::start(world)?);
