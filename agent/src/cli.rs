@@ -34,6 +34,9 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Exec {
+    /// Run the command as this user, with its groups and its HOME, USER, LOGNAME and SHELL. Needs root
+    #[arg(short, long, value_name = "NAME")]
+    pub user: Option<String>,
     #[command(flatten)]
     pub tracing: Tracing,
     /// The command and its arguments. It keeps its input and output, and its exit code is returned

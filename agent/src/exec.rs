@@ -9,6 +9,7 @@ mod gate;
 mod own_cgroup;
 mod path;
 mod signals;
+mod user;
 
 use std::env;
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub use self::error::{ExecError, FAILED_ITSELF};
 use self::gate::{Gate, Report};
 use self::own_cgroup::OwnCgroup;
 use self::signals::ForwardedSignals;
+pub use self::user::User;
 use crate::discover::process::Process;
 use crate::discover::select::Selectors;
 
@@ -101,8 +103,8 @@ impl CommandEnd {
 }
 
 /// Starts a child that is going to wait before it executes `command`, a program and its arguments. To be called in a tokio
-/// runtime.
-pub fn start(command: &[OsString]) -> Result<Starting, ExecError> {
+/// runtime. The command runs as `user`, or else as the agent's own.
+pub fn start(command: &[OsString], user: Option<User>) -> Result<Starting, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::NoCommand)?;
     let path = path::find(program, env::var_os("PATH").as_deref())?;
     let failed = |why| ExecError::Start { path: path.clone(), why };
@@ -114,16 +116,19 @@ pub fn start(command: &[OsString]) -> Result<Starting, ExecError> {
     let signals = ForwardedSignals::catch().map_err(failed)?;
     let (report, report_out) = io::pipe().map_err(failed)?;
     let (go_in, go) = io::pipe().map_err(failed)?;
+    // The standard library resets SIGPIPE to its default, as a shell does. It leaves all other signals as they are.
+    let mut child = Command::new(&path);
+    child.arg0(program).args(arguments);
+    if let Some(user) = &user {
+        child.envs(user.environment());
+    }
     let gate = Gate {
         procs: cgroup.as_ref().map(OwnCgroup::open).transpose().map_err(failed)?,
         report: report_out,
         go: go_in,
         go_elsewhere: go.as_raw_fd(),
+        user,
     };
-
-    // The standard library resets SIGPIPE to its default, as a shell does. It leaves all other signals as they are.
-    let mut child = Command::new(&path);
-    child.arg0(program).args(arguments);
     // SAFETY: between fork and exec, `pass` only makes system calls. It neither allocates nor locks.
     unsafe { child.pre_exec(move || gate.pass()) };
     // `spawn` returns when the command executes, so it gets a thread of its own.

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use onlooker::agent::{Prepared, Summary, Target};
 use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
 use onlooker::discover::select::Selectors;
-use onlooker::exec::{self, ExecError, FollowedBy};
+use onlooker::exec::{self, ExecError, FollowedBy, User};
 use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::signals::is_ignored;
@@ -147,7 +147,8 @@ fn run_command(options: &Exec) -> Result<ExitCode> {
             print_line(&format!("error: {error}"));
             Ok(ExitCode::from(error.exit_code()))
         };
-        let starting = match exec::start(&options.command) {
+        let user = options.user.as_deref().map(User::named).transpose();
+        let starting = match user.and_then(|user| exec::start(&options.command, user)) {
             Ok(starting) => starting,
             Err(error) => return refused(&error),
         };

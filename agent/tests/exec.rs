@@ -85,6 +85,33 @@ fn an_ignored_signal_stays_ignored_for_the_command() {
     assert!(!ignored(libc::SIG_DFL));
 }
 
+/// What `program` prints, without the newline at its end.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// Before, `sudo onlooker exec` could run a command only as root.
+#[test]
+fn a_command_runs_as_another_user_with_its_groups_and_environment() {
+    let script = "id -u; id -g; id -G; echo $HOME $USER $LOGNAME $SHELL $KEPT";
+    let found = printed(exec(&["--user", "nobody"], &["sh", "-c", script]).env("KEPT", "kept"));
+    let id = |option| printed(Command::new("id").args([option, "nobody"]));
+    let entry = printed(Command::new("getent").args(["passwd", "nobody"]));
+    let [.., home, shell] = entry.split(':').collect::<Vec<_>>()[..] else { panic!("{entry}") };
+    let (uid, gid, groups) = (id("-u"), id("-g"), id("-G"));
+    assert_eq!(found, format!("{uid}\n{gid}\n{groups}\n{home} nobody nobody {shell} kept"));
+}
+
+#[test]
+fn an_unknown_user_is_an_error_before_the_command() {
+    let output = exec(&["--user", "onlooker-no-such-user"], &["echo", "ran"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("cannot run the command as `onlooker-no-such-user`: there is no such user"));
+    assert!(output.stdout.is_empty());
+}
+
 /// Makes the cgroup hierarchy read-only, as in most containers.
 fn without_cgroup(exec: &mut Command) {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();

@@ -17,6 +17,8 @@ pub enum ExecError {
     NoCommand,
     #[error("cannot run `{command}`: no such command in PATH")]
     NotInPath { command: String },
+    #[error("cannot run the command as `{name}`: {why}")]
+    User { name: String, why: String },
     #[error("cannot run {path}: {why}", path = path.display())]
     NotExecutable { path: PathBuf, why: io::Error },
     #[error("cannot start {path}: {why}", path = path.display())]
@@ -35,7 +37,7 @@ impl ExecError {
             Self::NotInPath { .. } => NOT_FOUND,
             Self::NotExecutable { why, .. } if why.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::NotExecutable { .. } => NOT_EXECUTABLE,
-            Self::NoCommand | Self::Start { .. } | Self::Follow(_) | Self::Wait(_) => FAILED_ITSELF,
+            Self::NoCommand | Self::User { .. } | Self::Start { .. } | Self::Follow(_) | Self::Wait(_) => FAILED_ITSELF,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::RawFd;
 
+use super::user::User;
+
 /// What the child needs between fork and exec.
 pub(super) struct Gate {
     /// `cgroup.procs` of the cgroup to enter.
@@ -12,6 +14,8 @@ pub(super) struct Gate {
     pub(super) go: PipeReader,
     /// The child's copy of the agent's end of `go`. The child closes it, so that the agent's end is the only one.
     pub(super) go_elsewhere: RawFd,
+    /// Whom the command runs as, if not as the agent.
+    pub(super) user: Option<User>,
 }
 
 impl Gate {
@@ -32,11 +36,13 @@ impl Gate {
         loop {
             match rustix::io::read(&self.go, &mut go) {
                 Err(rustix::io::Errno::INTR) => {}
-                Ok(1) if go == [Self::GO] => return Ok(()),
+                Ok(1) if go == [Self::GO] => break,
                 // The agent has ended or given up.
                 _ => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             }
         }
+        // Only now, because the agent's user may enter the cgroup and another may not.
+        self.user.as_ref().map_or(Ok(()), User::become_it)
     }
 }
 

@@ -24,7 +24,7 @@ fn command(words: &[&str]) -> Vec<OsString> {
 }
 
 fn stopped(words: &[&str]) -> Stopped {
-    start(&command(words)).unwrap().stopped().unwrap()
+    start(&command(words), None).unwrap().stopped().unwrap()
 }
 
 fn runtime() -> Runtime {
@@ -55,7 +55,7 @@ fn the_exit_code_is_that_of_the_command(#[case] script: &str, #[case] code: u8) 
 #[case::not_executable(&["/etc/passwd"], 126, "cannot run /etc/passwd: Permission denied")]
 fn a_command_that_cannot_run_is_one_clear_error(#[case] words: &[&str], #[case] code: u8, #[case] message: &str) {
     let _in_runtime = runtime();
-    let error = start(&command(words)).unwrap_err();
+    let error = start(&command(words), None).unwrap_err();
     assert_eq!(error.exit_code(), code);
     assert!(error.to_string().starts_with(message), "{error}");
 }
@@ -68,7 +68,7 @@ fn a_missing_interpreter_is_an_error_of_the_release() {
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
     let error =
-        runtime().block_on(async { start(&[script.into()]).unwrap().stopped().unwrap().release().unwrap_err() });
+        runtime().block_on(async { start(&[script.into()], None).unwrap().stopped().unwrap().release().unwrap_err() });
     assert_eq!(error.exit_code(), 127);
 }
 
