@@ -352,13 +352,19 @@ impl Process {
     /// None if there is no such file, or it is longer than `limit`.
     #[must_use]
     pub fn read_inside(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
+        let file = self.open_inside(path)?;
+        (file.metadata().ok()?.len() <= limit).then(|| read_at_most(file, limit).ok())?
+    }
+
+    /// Opens a regular file at `path`, which is resolved within the process's root, including links.
+    #[must_use]
+    pub fn open_inside(&self, path: &Path) -> Option<File> {
         let root = self.proc.open_relative_flags("root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC).ok()?;
         // NONBLOCK: opening a pipe or a device must not wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let file = File::from(rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve).ok()?);
-        let metadata = file.metadata().ok()?;
-        (metadata.is_file() && metadata.len() <= limit).then(|| read_at_most(file, limit).ok())?
+        file.metadata().ok()?.is_file().then_some(file)
     }
 
     /// Whether there is a file or folder at `path`, which is resolved within the process's root.

@@ -103,6 +103,7 @@ impl Member {
                 let text = process.read_inside(path, MANIFEST_BYTES)?;
                 Some(String::from_utf8_lossy(&text).into_owned())
             },
+            open: &|path| process.open_inside(path),
             exists: &|path| process.exists_inside(path),
             contains_runtime: program.in_executable,
         };

@@ -1,8 +1,7 @@
 //! The JVM. A service is named after its Spring application name, its jar without the version, or its main class.
 
 mod argument_files;
-
-use std::path::Path;
+mod spring;
 
 use compact_str::{CompactString, format_compact};
 
@@ -80,7 +79,8 @@ fn service_name(launch: &Launch<'_>) -> ServiceName {
     if let Some(name) = given {
         return ServiceName::of(name);
     }
-    if let Some(name) = configured(launch) {
+    let jar_path = main.and_then(|(main, _)| if let Main::Jar(path) = main { Some(path) } else { None });
+    if let Some(name) = spring::configured(launch, jar_path) {
         return ServiceName::of(&name);
     }
     match main {
@@ -146,20 +146,6 @@ fn started(launch: &Launch<'_>, class: &str) -> ServiceName {
         }
         _ => ServiceName::of(simple),
     }
-}
-
-/// `spring.application.name` in the files that Spring reads beside an unpacked application.
-fn configured(launch: &Launch<'_>) -> Option<String> {
-    let folder = launch.working_directory?;
-    ["config/application.properties", "application.properties", "BOOT-INF/classes/application.properties"]
-        .into_iter()
-        .filter_map(|file| (launch.read)(&folder.join(Path::new(file))))
-        .find_map(|text| {
-            let line = text.lines().find_map(|line| line.trim_start().strip_prefix("spring.application.name"))?;
-            let name = line.trim_start().strip_prefix(['=', ':'])?.trim();
-            // A placeholder depends on what cannot be seen from outside.
-            (!name.is_empty() && !name.contains("${")).then(|| name.to_owned())
-        })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! are read for what they say about that, and never shown. Nothing here touches /proc: the caller fills the [`Launch`].
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use compact_str::CompactString;
@@ -30,6 +31,8 @@ pub struct Launch<'a> {
     pub variables: &'a Variables,
     /// Reads a small text file in the process's root. None if there is no such file.
     pub read: &'a dyn Fn(&Path) -> Option<String>,
+    /// Opens a regular file in the process's root.
+    pub open: &'a dyn Fn(&Path) -> Option<File>,
     /// Whether there is a file or folder at a path in the process's root.
     pub exists: &'a dyn Fn(&Path) -> bool,
     /// The executable contains the runtime, though it has another name. So it may be the interpreter, renamed.
@@ -167,6 +170,7 @@ mod tests {
             working_directory: None,
             variables: &[],
             read: &|_| None,
+            open: &|_| None,
             exists: &|_| false,
             contains_runtime: false,
         }

@@ -1,5 +1,6 @@
 //! Launches for the tests of the rows.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::launch::{Launch, ServiceName};
@@ -27,6 +28,31 @@ pub(super) fn named_in(
     files: &[(&str, &str)],
     variables: &[(&'static str, &str)],
 ) -> ServiceName {
+    name(runtime, executable, started_by, command, folder, files, variables, &|_| None)
+}
+
+/// As [`named`], with a function that opens files.
+pub(super) fn named_with_open(
+    runtime: &Runtime,
+    executable: &str,
+    command: &[&str],
+    folder: &str,
+    open: &dyn Fn(&Path) -> Option<File>,
+) -> ServiceName {
+    name(runtime, executable, None, command, folder, &[], &[], open)
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a part of the launch that a test may state")]
+fn name(
+    runtime: &Runtime,
+    executable: &str,
+    started_by: Option<&str>,
+    command: &[&str],
+    folder: &str,
+    files: &[(&str, &str)],
+    variables: &[(&'static str, &str)],
+    open: &dyn Fn(&Path) -> Option<File>,
+) -> ServiceName {
     let arguments: Vec<String> = command.iter().map(|argument| (*argument).to_owned()).collect();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     assert!(variables.iter().all(|(name, _)| runtime.variables.contains(name)), "{runtime:?} reads {variables:?}");
@@ -39,6 +65,7 @@ pub(super) fn named_in(
         working_directory: Some(Path::new(folder)),
         variables: &variables,
         read: &read,
+        open,
         exists: &|path| read(path).is_some(),
         contains_runtime: !runtime.is_named(file_name(executable.as_ref())),
     })
