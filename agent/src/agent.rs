@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
-use onlooker_common::process::{ProcessChange, lifecycle};
+use onlooker_common::process::{Execution, ProcessChange, lifecycle};
 use tokio::io::unix::AsyncFd;
 
 use crate::cli;
@@ -16,6 +16,7 @@ use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
 use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
+use crate::undecided::{Taken, Undecided};
 use crate::watch::{LifecycleChange, SharedKernel, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
 use onlooker_engine::model::counters::{Counters, Line};
@@ -40,6 +41,7 @@ pub struct Agent {
     kernel: SharedKernel,
     ring: Ring,
     pipeline: Pipeline<Machine>,
+    undecided: Undecided,
     exporting: Exporting,
     losses: Losses,
     counters: Arc<Counters>,
@@ -119,7 +121,8 @@ impl<'options> Prepared<'options> {
                 (watch, 1)
             }
         };
-        let (sender, watching) = watch.start().context("cannot start the thread that follows processes")?;
+        let (undecided, verdicts) = Undecided::new(counters.clone());
+        let (sender, watching) = watch.start(verdicts).context("cannot start the thread that follows processes")?;
         if !watching.has_examined(FIRST_EXAMINATION) {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
         }
@@ -136,6 +139,7 @@ impl<'options> Prepared<'options> {
             kernel,
             ring,
             pipeline,
+            undecided,
             exporting,
             losses,
             counters,
@@ -173,7 +177,17 @@ impl Agent {
         if missed != std::mem::replace(&mut self.missed, missed) {
             pipeline.surroundings().directory.forget();
         }
-        let records = self.ring.drain(MOST, |record| pipeline.record(record));
+        let undecided = &mut self.undecided;
+        let records = self.ring.drain(MOST, |record| match undecided.take(record) {
+            Taken::GoesOn => pipeline.record(record),
+            Taken::Waits => {}
+            Taken::Asks(execution) => {
+                if !pipeline.surroundings().request_decision(execution) {
+                    undecided.give_up(execution.change.tgid);
+                }
+            }
+        });
+        undecided.decide(monotonic(), |record| pipeline.record(record));
         // If there are more records, those that seem to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
         if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
@@ -188,7 +202,7 @@ impl Agent {
         pipeline.surroundings().report_completions();
         match records {
             MOST => Left::Records,
-            0 if !pipeline.is_busy() => Left::Nothing,
+            0 if !pipeline.is_busy() && !undecided.is_waiting() => Left::Nothing,
             _ => Left::Waiting,
         }
     }
@@ -213,6 +227,11 @@ impl Agent {
         // Records of earlier operations may still be in the ring.
         let now = monotonic();
         while self.process_records() == Left::Records && self.pipeline.latest() < now {}
+        let decided_by = Instant::now() + LAST_ANSWERS;
+        while self.undecided.is_waiting() && Instant::now() < decided_by {
+            std::thread::sleep(Duration::from_millis(1));
+            self.undecided.decide(monotonic(), |record| self.pipeline.record(record));
+        }
         let mut shipment = self.exporting.shipment();
         self.pipeline.shutdown(monotonic(), |finished| shipment.add(finished));
         let answers_by = Instant::now() + LAST_ANSWERS;
@@ -279,6 +298,10 @@ struct Machine {
 }
 
 impl Machine {
+    fn request_decision(&self, execution: &Execution) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.request_decision(execution))
+    }
+
     /// Passes on to the kernel side which requests are complete.
     fn report_completions(&mut self) {
         self.counters.completions_not_reported.add(self.control.flush());
@@ -291,6 +314,12 @@ impl Machine {
             lifecycle::EXEC => {
                 self.directory.executed(process.tgid, process.comm);
                 self.control.forget_process(process.tgid);
+            }
+            // The thread that follows processes has decided about it.
+            lifecycle::EXEC_UNDECIDED => {
+                self.directory.executed(process.tgid, process.comm);
+                self.control.forget_process(process.tgid);
+                return;
             }
             lifecycle::FORK => self.directory.forked(process.tgid, process.other),
             lifecycle::EXIT => {

@@ -16,4 +16,5 @@ mod percent;
 mod presentable;
 pub mod runtimes;
 pub mod signals;
+pub mod undecided;
 pub mod watch;

@@ -7,25 +7,29 @@
 mod callers;
 mod messages;
 
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use onlooker_common::losses::Loss;
-use onlooker_common::process::lifecycle;
+use onlooker_common::process::{Execution, lifecycle};
 use onlooker_common::selection::{interest, process_flag};
 use rustc_hash::FxHashMap;
 
 use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
 use crate::discover::process::{ExecImage, Process, Unreadable};
-use crate::discover::select::Selectors;
+use crate::discover::select::{Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
 use crate::kernel::{BY_PORT, Kernel, Losses, Selection};
 use crate::memory;
 use crate::runtimes::{Recogniser, Work};
+use crate::undecided::Verdict;
 use onlooker_engine::model::counters::Counters;
 
 pub use self::messages::{LifecycleChange, WatchSender};
@@ -125,6 +129,7 @@ impl Watch {
 
     /// Makes the kernel side report what the selectors need to know of processes that are not selected.
     fn report_what_selectors_need(&mut self) {
+        self.selection.forget_verdicts();
         let mut interest = self.selectors.interest();
         for name in self.selectors.names() {
             if let Err(error) = self.selection.report_name(name.beginning.as_bytes(), name.whole) {
@@ -146,15 +151,17 @@ impl Watch {
     }
 
     /// Starts the thread. It ends when the sender is dropped.
-    pub fn start(self) -> std::io::Result<(WatchSender, WatchThread)> {
+    ///
+    /// Decisions about processes go to `verdicts`.
+    pub fn start(self, verdicts: Sender<Verdict>) -> std::io::Result<(WatchSender, WatchThread)> {
         let (sender, receiver) = messages::channel(Arc::clone(&self.counters));
         let (report, progress) = mpsc::channel();
         let thread = WatchThread { stop: Arc::clone(&self.stop), missed: Arc::clone(&self.missed), progress };
-        std::thread::Builder::new().name("watch".to_owned()).spawn(move || self.run(&receiver, &report))?;
+        std::thread::Builder::new().name("watch".to_owned()).spawn(move || self.run(&receiver, &report, &verdicts))?;
         Ok((sender, thread))
     }
 
-    fn run(mut self, messages: &WatchReceiver, report: &Sender<()>) {
+    fn run(mut self, messages: &WatchReceiver, report: &Sender<()>, verdicts: &Sender<Verdict>) {
         self.examine_unexamined();
         // This fails only if the agent has given up waiting.
         let _ = report.send(());
@@ -167,6 +174,10 @@ impl Watch {
             match messages.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(WatchMessage::ServiceRequested(pending)) => self.services.answer(&pending),
                 Ok(WatchMessage::ProcessChanged(change)) => self.changed(change),
+                Ok(WatchMessage::Undecided(execution)) => {
+                    // This fails only when the agent ends.
+                    let _ = verdicts.send(self.decide(&execution));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -218,6 +229,7 @@ impl Watch {
             }
             lifecycle::FORK => {
                 self.services.forked(tgid, other);
+                self.selection.confirm(other);
                 // The parent may have forked before its flags were known.
                 if let Some(&flags) = self.flags.get(&tgid)
                     && self.selection.flags(other).is_some()
@@ -235,6 +247,36 @@ impl Watch {
             }
             _ => {}
         }
+    }
+
+    /// Decides whether a process is selected that executed a program.
+    fn decide(&mut self, execution: &Execution) -> Verdict {
+        let tgid = execution.change.tgid;
+        self.forget(tgid);
+        self.services.executed(tgid);
+        let path = CStr::from_bytes_until_nul(&execution.path).map_or(&execution.path[..], CStr::to_bytes);
+        let judgement = self.selectors.judge_execution(tgid, Path::new(OsStr::from_bytes(path)));
+        let matches = match judgement {
+            Judgement::Certain(selected) => {
+                self.selection.remember(execution.executable, selected);
+                selected
+            }
+            Judgement::ByPath(selected) => selected,
+            Judgement::Unknown => {
+                self.counters.processes_ended_undecided.add(1);
+                false
+            }
+        };
+        if matches {
+            self.select_and_examine(tgid, Since::Exec);
+        } else {
+            self.selection.reject(tgid);
+            // Another selector may match.
+            self.judge(tgid, Since::Exec);
+        }
+        self.add_if_caller(tgid);
+        let selected = matches || self.selection.flags(tgid).is_some();
+        Verdict { tgid, selected }
     }
 
     /// Forgets what is known about a process that executed a program or ended.
@@ -456,6 +498,8 @@ impl Watch {
             }
         }
         self.selection.sweep();
+        // Files may have been renamed.
+        self.selection.forget_verdicts();
         let selection = &self.selection;
         self.flags.retain(|tgid, _| selection.flags(*tgid).is_some());
     }

@@ -140,7 +140,8 @@ fn parsing() -> Result<f64> {
     let mut take = |record: &[u8]| match Event::decode(record) {
         Ok(Event::Segment(segment, captured)) => connections.segment(segment, captured, &mut parsed),
         Ok(Event::Connection(connection)) => connections.change(connection, &mut parsed),
-        Ok(Event::Process(_) | Event::Plaintext(..) | Event::Tie(_) | Event::Datagram(..)) | Err(_) => {}
+        Ok(Event::Process(_) | Event::Execution(_) | Event::Plaintext(..) | Event::Tie(_) | Event::Datagram(..))
+        | Err(_) => {}
     };
     records.connections().for_each(&mut take);
     let mut batches = Vec::with_capacity(BATCHES);

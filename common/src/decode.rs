@@ -6,7 +6,7 @@ use crate::connection::ConnectionChange;
 use crate::datagram::Datagram;
 use crate::kind;
 use crate::plaintext::{Plaintext, Tie};
-use crate::process::ProcessChange;
+use crate::process::{Execution, ProcessChange};
 use crate::segment::Segment;
 
 /// One record, borrowed from the ring. Slices are the captured bytes.
@@ -18,6 +18,7 @@ pub enum Event<'ring> {
     Datagram(&'ring Datagram, &'ring [u8]),
     Connection(&'ring ConnectionChange),
     Process(&'ring ProcessChange),
+    Execution(&'ring Execution),
 }
 
 /// The bytes are not a record: the kernel programs and the agent are of different builds, or memory is corrupt.
@@ -53,6 +54,7 @@ impl<'ring> Event<'ring> {
             }
             kind::CONNECTION => Ok(Event::Connection(header(bytes)?.0)),
             kind::PROCESS => Ok(Event::Process(header(bytes)?.0)),
+            kind::EXECUTION => Ok(Event::Execution(header(bytes)?.0)),
             _ => Err(Malformed),
         }
     }

@@ -12,3 +12,5 @@ pub const PLAINTEXT: u32 = 4;
 pub const TIE: u32 = 5;
 /// A socket operation moved one datagram: [`Datagram`](crate::datagram::Datagram), then its captured bytes.
 pub const DATAGRAM: u32 = 6;
+/// A process executed a program that may be selected: [`Execution`](crate::process::Execution).
+pub const EXECUTION: u32 = 7;

@@ -1,6 +1,6 @@
 //! Every capacity of the kernel programs, with its reason.
 
-/// Processes selected at once. An entry has 24 bytes; all are preallocated, because tracing programs may not allocate.
+/// Processes selected at once. An entry has 40 bytes; all are preallocated, because tracing programs may not allocate.
 pub const PROCESSES: u32 = 16_384;
 
 /// Slots of the census of selected processes: a power of two. With a thousand selected processes, 6 % of the others share
@@ -15,6 +15,15 @@ pub const NAMES: u32 = 1024;
 
 /// Words of the set of selected ports: a bit for each.
 pub const PORT_WORDS: u32 = (1 << 16) / 64;
+
+/// Executables for which it is remembered whether they are selected.
+pub const VERDICTS: u32 = 4096;
+
+/// How long a process is recorded without a decision. The agent decides within a millisecond, unless the host is busy.
+pub const UNDECIDED_NANOS: u64 = 1_000_000_000;
+
+/// How many bytes of such a process are recorded.
+pub const UNDECIDED_BYTES: i64 = 1 << 20;
 
 /// How many levels of a process's cgroup path are checked for a selected one. Kubernetes nests five levels.
 pub const CGROUP_DEPTH: i32 = 16;

@@ -85,6 +85,11 @@ offsets! {
     root_hierarchy: "cgroup_root"."hierarchy_id" => "distinguishing cgroup v2 from v1",
     task_comm: "task_struct"."comm" => "process names",
     bprm_file: "linux_binprm"."file" => "selecting a process by its executable as it starts",
+    bprm_path: "linux_binprm"."filename" => "selecting a process by its executable as it starts",
+    file_inode: "file"."f_inode" => "selecting a process by its executable as it starts",
+    inode_number: "inode"."i_ino" => "selecting a process by its executable as it starts",
+    inode_super: "inode"."i_sb" => "selecting a process by its executable as it starts",
+    super_device: "super_block"."s_dev" => "selecting a process by its executable as it starts",
     file_dentry: "file"."f_path.dentry" => "selecting a process by its executable as it starts",
     dentry_name: "dentry"."d_name.name" => "selecting a process by its executable as it starts",
 }

@@ -1,5 +1,7 @@
 //! Changes of a process.
 
+use crate::selection::Executable;
+
 /// Values of [`ProcessChange::change`].
 pub mod lifecycle {
     /// A process called execve. It is selected, or the selectors need to know it (`selection::interest`).
@@ -14,6 +16,8 @@ pub mod lifecycle {
     pub const MOVED: u32 = 5;
     /// A selected process opened or used its first client connection.
     pub const CALLS: u32 = 6;
+    /// A process called execve, and the agent has to decide whether it is selected. Only in an [`Execution`](super::Execution).
+    pub const EXEC_UNDECIDED: u32 = 7;
 }
 
 /// A process changed.
@@ -34,4 +38,23 @@ pub struct ProcessChange {
     pub comm: [u8; 16],
 }
 
+/// How much of the path is recorded that execve was given, with the NUL at its end.
+pub const EXECUTED_PATH_BYTES: usize = 128;
+
+/// A process executed a program, and the agent has to decide whether it is selected.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Execution {
+    /// Its kind is [`kind::EXECUTION`](crate::kind::EXECUTION), and its change `EXEC_UNDECIDED`.
+    pub change: ProcessChange,
+    pub executable: Executable,
+    /// The path that execve was given, as far as there is room.
+    pub path: [u8; EXECUTED_PATH_BYTES],
+}
+
 const _: () = assert!(size_of::<ProcessChange>() == 40);
+const _: () = assert!(size_of::<Execution>() == 192);

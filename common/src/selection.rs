@@ -22,6 +22,8 @@ pub mod process_flag {
     pub const CANDIDATE: u64 = 1 << 7;
     /// The count of runnable requests is wrong, so that a tick proves nothing any more.
     pub const MISCOUNTED: u64 = 1 << 5;
+    /// The process is recorded, within bounds, until the agent decides whether it is selected.
+    pub const UNDECIDED: u64 = 1 << 8;
 }
 
 /// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.
@@ -34,6 +36,45 @@ pub mod interest {
     pub const CGROUPS: u32 = 1 << 2;
     /// Every process that begins to listen on a TCP port.
     pub const LISTENERS: u32 = 1 << 3;
+}
+
+/// Value of the `INTEREST` map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Bits of [`interest`].
+    pub what: u32,
+    /// How much is captured of a process that is selected by its executable.
+    pub capture: Capture,
+}
+
+/// Values of the `NAMES` map.
+pub mod name {
+    /// Programs with the name are reported.
+    pub const REPORTED: u32 = 1;
+    /// They are also recorded until it is decided whether they are selected.
+    pub const RECORDED: u32 = 2;
+}
+
+/// An executed file and the path that it was executed by: key of the `VERDICTS` map.
+///
+/// Executable selectors match both the file's path and the path that was given, which may be that of a link or a script.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Executable {
+    pub inode: u64,
+    pub device: u64,
+    pub path_hash: u64,
+}
+
+/// Values of the `VERDICTS` map.
+pub mod verdict {
+    pub const SELECTED: u32 = 1;
+    pub const NOT_SELECTED: u32 = 2;
 }
 
 /// The beginning of a program's file name, as long as the kernel's name of a process: 15 bytes and a NUL, or a shorter name
@@ -55,6 +96,9 @@ pub struct SelectedProcess {
     /// Bytes captured per run on the request side, and on the response side.
     pub request_capture: u32,
     pub response_capture: u32,
+    /// While it is undecided: when recording stops (kernel monotonic), and how many more bytes may be recorded.
+    pub undecided_until: u64,
+    pub undecided_bytes: i64,
 }
 
 /// The process's slot in the census. Processes that share a slot are distinguished by the `PROCESSES` map.
@@ -87,6 +131,6 @@ pub struct ListeningPort {
     pub port: u32,
 }
 
-const _: () = assert!(size_of::<SelectedProcess>() == 24);
+const _: () = assert!(size_of::<SelectedProcess>() == 40);
 const _: () = assert!(size_of::<Waiting>() == 24);
 const _: () = assert!(size_of::<ListeningPort>() == 8);

@@ -10,7 +10,9 @@ use core::ptr;
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
-use onlooker_common::selection::{ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting};
+use onlooker_common::selection::{
+    Executable, Interest, ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting,
+};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::thread::ThreadState;
@@ -39,9 +41,13 @@ pub static CGROUPS: HashMap<u64, SelectedCgroup, { limits::CGROUPS as usize }> =
 #[btf_map]
 pub static NAMES: LpmTrie<ProgramName, u32, { limits::NAMES as usize }> = LpmTrie::new();
 
-/// One word, bits of `common::selection::interest`: what the agent needs to know of processes that are not selected.
+/// What the agent needs to know of processes that are not selected.
 #[btf_map]
-pub static INTEREST: Array<u32, 1> = Array::new();
+pub static INTEREST: Array<Interest, 1> = Array::new();
+
+/// Whether executables are selected: values of `common::selection::verdict`. Only the agent writes it.
+#[btf_map]
+pub static VERDICTS: LruHashMap<Executable, u32, { limits::VERDICTS as usize }> = LruHashMap::new();
 
 /// A bit for each selected port.
 #[btf_map]
@@ -139,7 +145,7 @@ pub fn any_raised() -> u32 {
 #[inline(always)]
 pub fn interests() -> u32 {
     // SAFETY: a live word of the map, which the agent changes.
-    INTEREST.get_ptr(0).map_or(0, |interest| unsafe { ptr::read_volatile(interest) })
+    INTEREST.get_ptr(0).map_or(0, |interest| unsafe { ptr::read_volatile(&raw const (*interest).what) })
 }
 
 /// Counts one `loss` on this CPU.

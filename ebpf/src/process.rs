@@ -6,15 +6,17 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_log_ebpf::debug;
 use onlooker_common::kind;
-use onlooker_common::limits::CGROUP_DEPTH;
+use onlooker_common::limits::{CGROUP_DEPTH, UNDECIDED_BYTES, UNDECIDED_NANOS};
 use onlooker_common::losses::Loss;
-use onlooker_common::process::{ProcessChange, lifecycle};
-use onlooker_common::selection::{PROGRAM_NAME_BYTES, SelectedCgroup, SelectedProcess, interest, process_flag};
+use onlooker_common::process::{self, ProcessChange, lifecycle};
+use onlooker_common::selection::{
+    PROGRAM_NAME_BYTES, SelectedCgroup, SelectedProcess, interest, name, process_flag, verdict,
+};
 
 use crate::emit;
-use crate::kernel::execution::Execution;
+use crate::kernel::execution::{ExecutedPath, Execution};
 use crate::kernel::task::{Cgroup, Task};
-use crate::maps::{CGROUPS, NAMES, interests};
+use crate::maps::{CGROUPS, INTEREST, NAMES, VERDICTS, count, interests};
 use crate::selected::Selected;
 
 #[inline(always)]
@@ -24,23 +26,102 @@ fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
     emit::send(&ProcessChange { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess)
 }
 
-/// A process executes a program. If its cgroup or one above it is selected, the process is selected before the program's
-/// first instruction.
+/// A process executes a program. If it is known to be selected, it is selected before the program's first instruction.
 #[inline(always)]
 pub fn executed(ctx: &impl EbpfContext, task: Task, execution: Execution) {
     let tgid = task.tgid();
-    let known = Selected::find(tgid);
+    let known = Selected::known(tgid);
     if let Some(process) = known {
         process.reset();
     }
     let interests = interests();
-    let reported = known.is_some()
-        || interests & interest::EXECS != 0
-        || interests & interest::CGROUPS != 0 && select_by_cgroup(ctx, tgid)
-        || interests & interest::NAMES != 0 && has_a_name(task, execution);
+    let is_decided = known.is_some_and(|process| !process.has(process_flag::UNDECIDED));
+    let mut reported = known.is_some() || interests & interest::EXECS != 0;
+    if !is_decided && interests & interest::CGROUPS != 0 && select_by_cgroup(ctx, tgid) {
+        reported = true;
+    } else if !is_decided && interests & interest::NAMES != 0 {
+        match by_executable(task, execution, known) {
+            ByExecutable::Selected => reported = true,
+            // It is reported with what the agent needs to decide.
+            ByExecutable::Undecided => return,
+            ByExecutable::NotSelected => {}
+        }
+    }
     if reported {
         report(lifecycle::EXEC, tgid, 0, task.comm());
     }
+}
+
+/// What is known about a process by its executable.
+enum ByExecutable {
+    Selected,
+    NotSelected,
+    /// The agent has been asked.
+    Undecided,
+}
+
+/// Selects a process if its executable is known to be selected. If that is unknown, the agent is asked, and the process is
+/// recorded until it answers.
+#[inline(always)]
+fn by_executable(task: Task, execution: Execution, known: Option<Selected>) -> ByExecutable {
+    let Some(how) = listed(task, execution) else { return ByExecutable::NotSelected };
+    let Some(path) = execution.path() else { return ByExecutable::NotSelected };
+    let Some(executable) = execution.executable(&path) else { return ByExecutable::NotSelected };
+    // SAFETY: a live value of the map, which the agent changes.
+    let verdict = VERDICTS.get_ptr(executable).map_or(0, |verdict| unsafe { *verdict });
+    if verdict == verdict::NOT_SELECTED {
+        return ByExecutable::NotSelected;
+    }
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let (tgid, until) = (task.tgid(), now + UNDECIDED_NANOS);
+    let flags = if verdict == verdict::SELECTED { 0 } else { process_flag::UNDECIDED };
+    match known {
+        Some(process) if flags == 0 => process.decide(),
+        Some(process) => process.extend(until),
+        None if flags == 0 || how == name::RECORDED => {
+            let Some(interest) = INTEREST.get_ptr(0) else { return ByExecutable::NotSelected };
+            // SAFETY: a live value of the map, which the agent changes.
+            let capture = unsafe { (*interest).capture };
+            Selected::insert(
+                tgid,
+                SelectedProcess {
+                    flags,
+                    runnable: 0,
+                    request_capture: capture.request,
+                    response_capture: capture.response,
+                    undecided_until: until,
+                    undecided_bytes: UNDECIDED_BYTES,
+                },
+            );
+        }
+        None => {}
+    }
+    if flags == 0 {
+        return ByExecutable::Selected;
+    }
+    let change = ProcessChange {
+        kind: kind::EXECUTION,
+        change: lifecycle::EXEC_UNDECIDED,
+        time: now,
+        tgid,
+        other: 0,
+        comm: task.comm(),
+    };
+    match emit::reserve::<process::Execution>() {
+        Some(mut entry) => {
+            // SAFETY: every field of the record is written. It is plain old data, and the path has as many bytes.
+            unsafe {
+                let record = entry.as_mut_ptr();
+                (*record).change = change;
+                (*record).executable = executable;
+                (&raw mut (*record).path).cast::<ExecutedPath>().write_unaligned(path);
+            }
+            emit::submit(entry, true);
+        }
+        None => count(Loss::RingFullProcess),
+    }
+    ByExecutable::Undecided
 }
 
 /// Selects the current process if its cgroup or one above it is selected.
@@ -60,12 +141,12 @@ fn select_by_cgroup(ctx: &impl EbpfContext, tgid: u32) -> bool {
     false
 }
 
-/// Whether the program's file, or the link or script that was executed, has one of the names that may be selected.
+/// What the map has for the name of the link or script that was executed, or else of the program's file.
 #[inline(always)]
-fn has_a_name(task: Task, execution: Execution) -> bool {
+fn listed(task: Task, execution: Execution) -> Option<u32> {
     const BITS: u32 = 8 * PROGRAM_NAME_BYTES as u32;
-    let is_listed = |name| NAMES.get(&Key::new(BITS, name)).is_some();
-    is_listed(task.comm()) || execution.file_name().is_none_or(is_listed)
+    let of = |name| NAMES.get(&Key::new(BITS, name)).copied();
+    of(task.comm()).or_else(|| of(execution.file_name()?))
 }
 
 /// A process is moved into a cgroup. If that or one above it is selected, the process is selected.
@@ -93,13 +174,19 @@ pub fn moved(ctx: &impl EbpfContext, task: Task, into: Cgroup) {
 
 #[inline(always)]
 fn select(ctx: &impl EbpfContext, tgid: u32, by: *const SelectedCgroup) {
-    if Selected::find(tgid).is_some() {
-        return;
+    if let Some(process) = Selected::known(tgid) {
+        return process.decide();
     }
     // SAFETY: a live value of the map.
     let capture = unsafe { *by };
-    let process =
-        SelectedProcess { flags: 0, runnable: 0, request_capture: capture.request, response_capture: capture.response };
+    let process = SelectedProcess {
+        flags: 0,
+        runnable: 0,
+        request_capture: capture.request,
+        response_capture: capture.response,
+        undecided_until: 0,
+        undecided_bytes: 0,
+    };
     if Selected::insert(tgid, process) {
         debug!(ctx, "process {} selected by its cgroup", tgid);
     }
@@ -141,7 +228,7 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
 #[inline(always)]
 pub fn exited(ctx: &impl EbpfContext, task: Task) {
     let tgid = task.tgid();
-    let Some(process) = Selected::find(tgid) else { return };
+    let Some(process) = Selected::known(tgid) else { return };
     // The kernel lowers the count before this tracepoint. If the count cannot be read, the leader's end stands for it.
     let last = match task.live_threads() {
         Some(live) => live == 0,

@@ -1,7 +1,9 @@
 //! Selected processes: those whose socket operations are recorded.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use core::ptr;
+use onlooker_common::limits::UNDECIDED_BYTES;
 use onlooker_common::losses::Loss;
 use onlooker_common::selection::{SelectedProcess, census_slot, process_flag};
 
@@ -13,9 +15,16 @@ use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, count};
 pub struct Selected(*mut SelectedProcess);
 
 impl Selected {
-    /// The process `tgid`, if it is selected.
+    /// The process `tgid`, if it is selected. Also if that is undecided, as long as it may be recorded.
     #[inline(always)]
     pub fn find(tgid: u32) -> Option<Self> {
+        let process = Self::known(tgid)?;
+        if process.has(process_flag::UNDECIDED) && !process.may_be_recorded() { None } else { Some(process) }
+    }
+
+    /// The process `tgid`, if the map has it.
+    #[inline(always)]
+    pub fn known(tgid: u32) -> Option<Self> {
         // The agent may remove a process that a program counted: its own count is then negative.
         if counted(CENSUS.get_ptr(census_slot(tgid))) + counted(AGENTS_CENSUS.get_ptr(census_slot(tgid))) != 0 {
             PROCESSES.get_ptr_mut(tgid).map(Self)
@@ -47,6 +56,37 @@ impl Selected {
         if PROCESSES.remove(tgid).is_ok() && !by_agent {
             count_in_census(tgid, -1);
         }
+    }
+
+    #[inline(always)]
+    fn may_be_recorded(self) -> bool {
+        // SAFETY: a live value of the map; the helper has no arguments.
+        unsafe { (*self.0).undecided_bytes > 0 && bpf_ktime_get_ns() < (*self.0).undecided_until }
+    }
+
+    /// Counts bytes that were recorded of an undecided process.
+    #[inline(always)]
+    pub fn recorded(self, bytes: u32) {
+        if self.has(process_flag::UNDECIDED) {
+            // SAFETY: a live, aligned value of the map.
+            unsafe { atomic::fetch_add(&raw mut (*self.0).undecided_bytes, -i64::from(bytes)) };
+        }
+    }
+
+    /// The process executed another program that may be selected, so that its bounds begin again.
+    #[inline(always)]
+    pub fn extend(self, until: u64) {
+        // SAFETY: a live value of the map.
+        unsafe {
+            (*self.0).undecided_until = until;
+            (*self.0).undecided_bytes = UNDECIDED_BYTES;
+        }
+    }
+
+    /// The process is selected from now on.
+    #[inline(always)]
+    pub fn decide(self) {
+        self.clear(process_flag::UNDECIDED);
     }
 
     #[inline(always)]
@@ -89,7 +129,7 @@ impl Selected {
         // SAFETY: a live value of the map. The process has one thread, which runs this.
         unsafe {
             let holder = (*self.0).flags & process_flag::PORT_HOLDER != 0;
-            (*self.0).flags &= process_flag::BY_AGENT | process_flag::CANDIDATE;
+            (*self.0).flags &= process_flag::BY_AGENT | process_flag::CANDIDATE | process_flag::UNDECIDED;
             if holder {
                 (*self.0).flags |= process_flag::CANDIDATE;
             }

@@ -272,6 +272,9 @@ impl Connections {
             change::CONNECTED => return self.counters.connections_opened.add(1),
             _ => {}
         }
+        if record.change == change::SEEN && record.from_start == 0 {
+            self.counters.connections_begun_unseen.add(1);
+        }
         let stream = self.plaintexts.of_socket(record.cookie);
         let known = if record.change == change::SEEN {
             self.connection(record.cookie, record.time, observer)

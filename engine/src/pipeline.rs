@@ -143,6 +143,7 @@ impl<S: Surroundings> Pipeline<S> {
                 }
             }
             Ok(Event::Process(process)) => self.process(process),
+            Ok(Event::Execution(execution)) => self.process(&execution.change),
             Err(_malformed) => self.counters.events_malformed.add(1),
         }
     }

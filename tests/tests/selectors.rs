@@ -98,6 +98,45 @@ fn an_executable_is_selected_running_and_later() -> Result<()> {
     })
 }
 
+/// Before, 27 to 42 of 50 were reported, and the others were not counted.
+#[test]
+fn every_one_shot_client_is_seen_from_its_first_connection() -> Result<()> {
+    World::story("one-shot clients", |world| {
+        // Names of their own, so that the pattern concerns no other program of this machine.
+        let client = world.dir().join("onlooker-one-shot-client");
+        let script = world.dir().join("onlooker-one-shot-script");
+        let server = world.dir().join("onlooker-one-shot-server");
+        let (curl, nginx) = (find_program("curl").context("no curl")?, find_program("nginx").context("no nginx")?);
+        let install = |program: &std::path::Path, to: &std::path::Path| {
+            // A new file each time.
+            fs::copy(program, to.with_extension("new"))?;
+            fs::rename(to.with_extension("new"), to)
+        };
+        install(&curl, &client)?;
+        install(&nginx, &server)?;
+        fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", curl.display()))?;
+        fs::set_permissions(&script, fs::metadata(&client)?.permissions())?;
+        let site = hello("site").program(server).start(world)?;
+        let glob = |kind: &str| format!("{}/onlooker-one-shot-{kind}", world.dir().display());
+        let globs = [glob("client"), "onlooker-one-shot-s*".to_owned()];
+        let recording = Recording::start_selecting(world, &["--exe", &globs[0], "--exe", &globs[1]])?;
+        for number in 0..50 {
+            if number == 25 {
+                install(&curl, &client)?;
+            }
+            let mut command = world.command(if number % 10 == 9 { &script } else { &client });
+            command.args(["--silent", "--noproxy", "*", &format!("http://{}/{number}", site.address())]);
+            world.run(&mut command)?;
+        }
+        let outcome = recording.finish(100)?;
+        for kind in ["client", "server"] {
+            let spans = outcome.spans.iter().filter(|span| span.kind == kind).count();
+            ensure!(spans == 50, "{spans} of 50 {kind} spans");
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_process_is_selected_with_its_workers_running_and_later() -> Result<()> {
     World::story("by process", |world| {

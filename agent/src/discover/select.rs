@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -140,6 +141,16 @@ pub struct NameBeginning<'selector> {
     pub whole: bool,
 }
 
+/// Whether an executable selector matches a process that executed a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The process itself was seen.
+    Certain(bool),
+    /// It was gone. The path that it was executed by says so.
+    ByPath(bool),
+    Unknown,
+}
+
 /// The result of looking at all processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {
@@ -248,7 +259,7 @@ impl Selectors {
         self.all
             || facts.identity.is_some_and(|process| self.processes.contains(&process) || self.trees.contains(&process))
             || facts.ancestors.iter().any(|ancestor| self.trees.contains(ancestor))
-            || facts.executables.iter().any(|path| self.executables.iter().any(|executable| executable.matches(path)))
+            || self.match_executables(&facts.executables)
             || facts.ports.iter().any(|port| self.ports.iter().any(|range| range.contains(*port)))
             || facts.cgroup.iter().any(|path| self.cgroups.iter().any(|cgroup| cgroup::contains(cgroup, path)))
     }
@@ -263,12 +274,8 @@ impl Selectors {
         if facts.kernel_thread || self.all {
             return Ok(facts);
         }
-        if !self.executables.is_empty()
-            && let Some(path) = process.executable()?
-        {
-            facts.executables.extend(process::inside(&path, &process.root()?).filter(|inside| *inside != path));
-            facts.executables.extend(process.started_by().filter(|started| *started != path));
-            facts.executables.push(path);
+        if !self.executables.is_empty() {
+            facts.executables = executables(process)?;
         }
         if !self.cgroups.is_empty() {
             facts.cgroup = cgroup::path_in(&process.cgroups()?);
@@ -303,6 +310,36 @@ impl Selectors {
     pub fn match_without_ports(&self, process: &Process) -> bool {
         let others = Self { ports: Vec::new(), ..self.clone() };
         others.facts(process, &mut ListeningSockets::default()).is_ok_and(|facts| others.matches(&facts))
+    }
+
+    fn match_executables(&self, paths: &[PathBuf]) -> bool {
+        paths.iter().any(|path| self.executables.iter().any(|executable| executable.matches(path)))
+    }
+
+    /// Whether an executable selector matches a process that executed the program at `path`, which may be cut off. The
+    /// process may have ended or executed another program since.
+    #[must_use]
+    pub fn judge_execution(&self, pid: u32, path: &Path) -> Judgement {
+        let given = path.as_os_str().as_bytes();
+        let is_same = |process: &Process| {
+            process.started_by().is_none_or(|started| started.as_os_str().as_bytes().starts_with(given))
+        };
+        if let Ok(process) = Process::open(pid)
+            && is_same(&process)
+            && let Ok(executables) = executables(&process)
+            // An ending process has none.
+            && !executables.is_empty()
+        {
+            return Judgement::Certain(self.match_executables(&executables));
+        }
+        let target = if path.is_absolute() { path.canonicalize().ok() } else { None };
+        let is_found = target.is_some();
+        let executables: Vec<_> = target.into_iter().chain([path.to_owned()]).collect();
+        match self.match_executables(&executables) {
+            true => Judgement::ByPath(true),
+            false if is_found => Judgement::ByPath(false),
+            false => Judgement::Unknown,
+        }
     }
 
     /// Whether a process is selected because it began to listen on a TCP port.
@@ -364,6 +401,16 @@ impl Executable {
         whole
             || self.by_name && path.file_name().is_some_and(|name| self.glob.matches_path_with(name.as_ref(), options))
     }
+}
+
+/// The paths of the executable, which are none if the process has ended: see [`ProcessFacts::executables`].
+fn executables(process: &Process) -> Result<Vec<PathBuf>, Unreadable> {
+    let Some(path) = process.executable()? else { return Ok(Vec::new()) };
+    let mut executables = Vec::with_capacity(3);
+    executables.extend(process::inside(&path, &process.root()?).filter(|inside| *inside != path));
+    executables.extend(process.started_by().filter(|started| *started != path));
+    executables.push(path);
+    Ok(executables)
 }
 
 fn ancestors(process: &Process) -> Vec<Identity> {

@@ -2,7 +2,7 @@
 
 use aya::Pod;
 use onlooker_common::capture::Capture;
-use onlooker_common::selection::{ListeningPort, SelectedProcess};
+use onlooker_common::selection::{Executable, Interest, ListeningPort, SelectedProcess};
 
 macro_rules! plain {
     ($($name:ident: $of:ty;)+) => {
@@ -20,4 +20,6 @@ plain! {
     ProcessValue: SelectedProcess;
     ListenerKey: ListeningPort;
     CaptureValue: Capture;
+    ExecutableKey: Executable;
+    InterestValue: Interest;
 }

@@ -6,12 +6,13 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::selection::{
-    ListeningPort, PROGRAM_NAME_BYTES, ProgramName, SelectedProcess, census_slot, process_flag,
+    Executable, Interest, ListeningPort, PROGRAM_NAME_BYTES, ProgramName, SelectedProcess, census_slot, name,
+    process_flag, verdict,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::map;
-use super::plain::{CaptureValue, ListenerKey, ProcessValue};
+use super::plain::{CaptureValue, ExecutableKey, InterestValue, ListenerKey, ProcessValue};
 
 /// Flags that follow from the program that runs. They are set anew when the process executes another.
 const OF_PROGRAM: u64 = process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER;
@@ -27,7 +28,8 @@ pub struct Selection {
     processes: HashMap<MapData, u32, ProcessValue>,
     cgroups: HashMap<MapData, u64, CaptureValue>,
     names: LpmTrie<MapData, ProgramName, u32>,
-    interest: Array<MapData, u32>,
+    interest: Array<MapData, InterestValue>,
+    verdicts: HashMap<MapData, ExecutableKey, u32>,
     listeners: HashMap<MapData, ListenerKey, u32>,
     ports: Array<MapData, u64>,
     census: Array<MapData, i64>,
@@ -45,6 +47,7 @@ impl Selection {
             cgroups: map(ebpf, "CGROUPS")?,
             names: map(ebpf, "NAMES")?,
             interest: map(ebpf, "INTEREST")?,
+            verdicts: map(ebpf, "VERDICTS")?,
             listeners: map(ebpf, "LISTENERS")?,
             ports: map(ebpf, "PORTS")?,
             census: map(ebpf, "AGENTS_CENSUS")?,
@@ -66,7 +69,7 @@ impl Selection {
     /// afterwards that it exists.
     pub fn select(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
-            Some(known) => self.change(tgid, known, known.flags | flags & !BY_PORT),
+            Some(known) => self.change(tgid, known, known.flags & !process_flag::UNDECIDED | given(known, flags)),
             None => self.insert(tgid, flags),
         }
     }
@@ -74,7 +77,10 @@ impl Selection {
     /// Selects a process that has executed a program. Flags of its former program are cleared.
     pub fn select_anew(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
-            Some(known) => self.change(tgid, known, known.flags & !OF_PROGRAM | flags & !BY_PORT),
+            Some(known) => {
+                let kept = known.flags & !(OF_PROGRAM | process_flag::UNDECIDED);
+                self.change(tgid, known, kept | given(known, flags))
+            }
             None => self.insert(tgid, flags),
         }
     }
@@ -119,7 +125,8 @@ impl Selection {
         match self.process(tgid) {
             // A kernel program selected it first.
             Some(known) if inserted.is_err() => {
-                self.change(tgid, known, known.flags | flags & !(process_flag::BY_AGENT | BY_PORT))
+                let kept = known.flags & !process_flag::UNDECIDED;
+                self.change(tgid, known, kept | given(known, flags & !process_flag::BY_AGENT))
             }
             _ => inserted,
         }
@@ -165,7 +172,8 @@ impl Selection {
     /// The flags of a process, if it is selected.
     #[must_use]
     pub fn flags(&self, tgid: u32) -> Option<u64> {
-        self.process(tgid).map(|known| known.flags & !process_flag::BY_AGENT)
+        let decided = self.process(tgid).filter(|known| known.flags & process_flag::UNDECIDED == 0);
+        decided.map(|known| known.flags & !process_flag::BY_AGENT)
     }
 
     /// The selected processes.
@@ -183,13 +191,46 @@ impl Selection {
     /// `beginning` if `whole`. Longer names may be reported too.
     pub fn report_name(&mut self, beginning: &[u8], whole: bool) -> Result<(), MapError> {
         let (bits, name) = name_key(beginning, whole);
-        self.names.insert(&Key::new(bits, name), 1, 0)
+        // Programs of any name are not recorded before they are known to be selected.
+        let how = if bits == 0 { name::REPORTED } else { name::RECORDED };
+        self.names.insert(&Key::new(bits, name), how, 0)
     }
 
     /// Sets what the kernel programs report of processes that are not selected: bits of
     /// [`interest`](onlooker_common::selection::interest).
     pub fn set_interest(&mut self, interest: u32) -> Result<(), MapError> {
-        self.interest.set(0, interest, 0)
+        self.interest.set(0, InterestValue(Interest { what: interest, capture: self.capture }), 0)
+    }
+
+    /// Makes the kernel programs select every process that executes this, or not.
+    pub fn remember(&mut self, executable: Executable, selected: bool) {
+        let verdict = if selected { verdict::SELECTED } else { verdict::NOT_SELECTED };
+        // Without the entry, the agent is asked again.
+        let _ = self.verdicts.insert(ExecutableKey(executable), verdict, 0);
+    }
+
+    /// Forgets which executables are selected: the selectors changed, or files may have been renamed.
+    pub fn forget_verdicts(&mut self) {
+        let known: Vec<_> = self.verdicts.keys().filter_map(Result::ok).collect();
+        for executable in known {
+            let _ = self.verdicts.remove(&executable);
+        }
+    }
+
+    /// An undecided process is selected, because the process that forked it is.
+    pub fn confirm(&mut self, tgid: u32) {
+        if let Some(known) = self.process(tgid)
+            && known.flags & process_flag::UNDECIDED != 0
+        {
+            let _ = self.change(tgid, known, known.flags & !process_flag::UNDECIDED);
+        }
+    }
+
+    /// An undecided process is not selected: nothing more is recorded of it.
+    pub fn reject(&mut self, tgid: u32) {
+        if self.process(tgid).is_some_and(|known| known.flags & process_flag::UNDECIDED != 0) {
+            self.deselect(tgid);
+        }
     }
 
     /// Selects ports: candidates that use their connections are recorded from then on.
@@ -217,6 +258,11 @@ impl Selection {
         let Capture { request, response } = self.capture;
         SelectedProcess { request_capture: request, response_capture: response, ..process }
     }
+}
+
+/// The flags that a selected process is given. How far a port selects it is decided by [`Selection::stand`], or now.
+fn given(known: SelectedProcess, flags: u64) -> u64 {
+    if known.flags & process_flag::UNDECIDED == 0 { flags & !BY_PORT } else { flags }
 }
 
 /// A name as the key of the map: how many of its bits count, and its bytes. The NUL after a whole name counts too. Names are

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use onlooker_common::process::Execution;
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::service::PendingService;
 
@@ -25,6 +26,8 @@ pub struct LifecycleChange {
 pub(super) enum WatchMessage {
     ProcessChanged(LifecycleChange),
     ServiceRequested(PendingService),
+    /// A process whose records wait until it is known whether it is selected.
+    Undecided(Box<Execution>),
 }
 
 /// The sending end.
@@ -55,6 +58,17 @@ impl WatchSender {
             self.counters.process_changes_missed.add(1);
             self.overflowed.store(true, Relaxed);
         }
+    }
+
+    /// Requests the decision about a process. False if there is no room; a later scan makes up for it.
+    #[must_use]
+    pub fn request_decision(&self, execution: &Execution) -> bool {
+        let sent = self.sender.try_send(WatchMessage::Undecided(Box::new(*execution))).is_ok();
+        if !sent {
+            self.counters.process_changes_missed.add(1);
+            self.overflowed.store(true, Relaxed);
+        }
+        sent
     }
 
     /// Requests the service of a process. False if there is no room.

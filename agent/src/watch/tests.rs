@@ -128,7 +128,45 @@ fn processes_that_no_selector_needs_are_not_reported() {
             child.id()
         })
         .collect();
-    assert_eq!(reported(&mut ring, lifecycle::EXEC), started);
+    let undecided = executions(&mut ring);
+    assert_eq!(undecided.iter().map(|execution| execution.change.tgid).collect::<Vec<_>>(), started);
+
+    // Once it is decided, the kernel side knows the program, until the selectors change.
+    for execution in &undecided {
+        watch.selection.remember(execution.executable, execution.change.tgid == started[0]);
+    }
+    let run = |program: &Path| Command::new(program).status().unwrap();
+    run(&program);
+    run(&link);
+    assert_eq!(executions(&mut ring).len(), 0);
+    // A new file at the same path.
+    std::fs::copy("/bin/false", program.with_extension("new")).unwrap();
+    std::fs::rename(program.with_extension("new"), &program).unwrap();
+    run(&program);
+    assert_eq!(executions(&mut ring).len(), 1);
+    watch.report_what_selectors_need();
+    run(&link);
+    assert_eq!(executions(&mut ring).len(), 1);
+}
+
+fn executions(ring: &mut Ring) -> Vec<Execution> {
+    let mut found = Vec::new();
+    ring.drain(usize::MAX, |record| {
+        if let Ok(Event::Execution(execution)) = Event::decode(record) {
+            found.push(*execution);
+        }
+    });
+    found
+}
+
+#[test]
+fn an_ended_process_is_judged_by_the_path_that_it_was_executed_by() {
+    let globs = vec!["onlooker-short-lived".to_owned()];
+    let selectors = Selectors::new(&select::Options { exe: globs, ..select::Options::default() }).unwrap();
+    let judge = |path: &str| selectors.judge_execution(0x7fff_fff0, Path::new(path));
+    assert_eq!(judge("/no/such/folder/onlooker-short-lived"), Judgement::ByPath(true));
+    assert_eq!(judge("/bin/true"), Judgement::ByPath(false));
+    assert_eq!(judge("./something"), Judgement::Unknown);
 }
 
 fn change(change: u32, tgid: u32) -> LifecycleChange {
@@ -250,7 +288,7 @@ fn the_thread_answers_requests_and_can_be_stopped() {
     let shell = Running::shell("read line");
     let Some(mut watch) = watch(&[shell.pid()]) else { return };
     watch.scan().unwrap();
-    let (sender, thread) = watch.start().unwrap();
+    let (sender, thread) = watch.start(mpsc::channel().0).unwrap();
     assert!(thread.has_examined(Duration::from_secs(10)));
     let mut directory = crate::enrich::Directory::new(Arc::default());
     let pending = directory.service_of(shell.pid(), |pending| sender.request_service(pending));

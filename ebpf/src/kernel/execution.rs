@@ -3,10 +3,16 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use core::ffi::c_void;
 
-use onlooker_common::selection::{PROGRAM_NAME_BYTES, ProgramName};
+use onlooker_common::process::EXECUTED_PATH_BYTES;
+use onlooker_common::selection::{Executable, PROGRAM_NAME_BYTES, ProgramName};
 
 use super::member::load;
 use crate::globals::offset;
+
+/// The path that execve was given, as words.
+pub type ExecutedPath = [u64; WORDS];
+
+const WORDS: usize = EXECUTED_PATH_BYTES / size_of::<u64>();
 
 /// A `struct linux_binprm`.
 #[derive(Clone, Copy)]
@@ -18,6 +24,37 @@ impl Execution {
     #[inline(always)]
     pub unsafe fn new(bprm: *const c_void) -> Self {
         Self(bprm)
+    }
+
+    /// The path that execve was given, as far as there is room. The rest is NUL.
+    #[inline(always)]
+    pub fn path(self) -> Option<ExecutedPath> {
+        let mut path = [0; WORDS];
+        // SAFETY: a pointer to the path. The helper writes no more than the size of `path`, and ends it with a NUL.
+        let length = unsafe {
+            let at = load::<*const c_void>(self.0, offset!(bprm_path))?;
+            bpf_probe_read_kernel_str(path.as_mut_ptr().cast(), EXECUTED_PATH_BYTES as u32, at)
+        };
+        if length > 0 { Some(path) } else { None }
+    }
+
+    /// The executed file, with the path that it was executed by.
+    #[inline(always)]
+    pub fn executable(self, path: &ExecutedPath) -> Option<Executable> {
+        // FNV-1a, by words.
+        let mut path_hash = 0xcbf2_9ce4_8422_2325_u64;
+        for word in path {
+            path_hash = (path_hash ^ *word).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        // SAFETY: pointers to struct file, struct inode and struct super_block, an unsigned long and a dev_t of theirs.
+        unsafe {
+            let file = load::<*const c_void>(self.0, offset!(bprm_file))?;
+            let inode = load::<*const c_void>(file, offset!(file_inode))?;
+            let number = load::<u64>(inode, offset!(inode_number))?;
+            let filesystem = load::<*const c_void>(inode, offset!(inode_super))?;
+            let device = load::<u32>(filesystem, offset!(super_device))?;
+            Some(Executable { inode: number, device: u64::from(device), path_hash })
+        }
     }
 
     /// The name of the executable's file: of a script, the interpreter's. The process's own name is that of the script or

@@ -8,7 +8,7 @@ use onlooker_common::capture::{Capture, raised};
 use onlooker_common::connection::role;
 use onlooker_common::limits::{LARGEST_CAPTURE, OPERATION_CAPTURE};
 use onlooker_common::losses::Loss;
-use onlooker_common::segment::flag;
+use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::process_flag;
 
 use crate::kernel::sock::SockAddress;
@@ -58,7 +58,10 @@ impl Operation<'_> {
         // SAFETY: no arguments.
         self.moved.time = unsafe { bpf_ktime_get_ns() };
         match capture::segment(self.moved, stream, source, wanted) {
-            Some(captured) => stream.set_budget(stream.budget().saturating_sub(captured)),
+            Some(captured) => {
+                stream.set_budget(stream.budget().saturating_sub(captured));
+                process.recorded(captured + size_of::<Segment>() as u32);
+            }
             None => count(if begins && request_side { Loss::RingFullRequest } else { Loss::RingFullSegment }),
         }
     }

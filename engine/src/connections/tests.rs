@@ -54,6 +54,8 @@ struct ServerEnd {
     run: u32,
     egress: bool,
     now: u64,
+    /// Whether the kernel side saw its beginning.
+    from_start: bool,
 }
 
 /// One operation, before it is delivered.
@@ -71,6 +73,7 @@ impl ServerEnd {
             run: 0,
             egress: false,
             now: 1_000_000,
+            from_start: true,
         }
     }
 
@@ -127,7 +130,7 @@ impl ServerEnd {
             error,
             family: 2,
             role: role::SERVER,
-            from_start: 1,
+            from_start: u8::from(self.from_start),
             local_port: 80,
             remote_port: 50_000,
             local_address: [0; 16],
@@ -183,6 +186,15 @@ impl ServerEnd {
 
 const GET: &[u8] = b"GET /users/7 HTTP/1.1\r\nhost: a\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+
+#[test]
+fn a_connection_that_began_unseen_is_counted() {
+    for (from_start, counted) in [(true, 0), (false, 1)] {
+        let mut end = ServerEnd { from_start, ..ServerEnd::new() };
+        end.changes(change::SEEN, 0, 0);
+        assert_eq!(end.counters.connections_begun_unseen.get(), counted);
+    }
+}
 
 #[test]
 fn a_request_and_its_response_are_an_exchange() {

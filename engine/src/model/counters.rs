@@ -77,6 +77,10 @@ counters! {
     events_malformed,
     /// Processes that could not be judged, because /proc did not show what they are.
     processes_unreadable,
+    /// Processes that ended before it was known whether they match a selector. They are not traced.
+    processes_ended_undecided,
+    /// Records dropped because it was not known in time whether their process is selected.
+    records_dropped_undecided,
     /// Changes of processes that were not looked at, because too many came at once. All processes were looked at later.
     process_changes_missed,
     /// Processes that matched a selector and could not be selected.
@@ -91,6 +95,8 @@ counters! {
     connections_seen,
     /// Connections that selected processes opened.
     connections_opened,
+    /// Connections whose beginning was not recorded, because their process was not traced then. Earlier requests are missing.
+    connections_begun_unseen,
     /// Segments dropped because their connection was one too many to follow.
     connections_over_limit,
     /// Idle connections dropped to make room. The spans of their later requests have no addresses.
