@@ -15,6 +15,7 @@ use crate::model::span::{Address, Role};
 use crate::observer::{Observer, Report};
 use crate::order::{Order, Way};
 use crate::pieces::pieces;
+use crate::preamble::{Outcome, Preamble};
 
 /// A connection that is followed: a socket's bytes, or a plaintext stream.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Connection {
     /// Something passed whose protocol is unknown.
     has_unknown: bool,
     order: Order,
+    preamble: Preamble,
     content: Content,
     lifetime: Lifetime,
     found: Vec<Finding>,
@@ -50,6 +52,7 @@ impl Connection {
             is_underway: false,
             has_unknown: false,
             order: Order::default(),
+            preamble: Preamble::default(),
             content: Content::Undecided(Undecided::default()),
             lifetime: Lifetime::default(),
             found: Vec::new(),
@@ -77,6 +80,15 @@ impl Connection {
     pub(crate) fn set_ends(&mut self, (role, local, peer): (Option<Role>, Address, Address)) {
         self.conversation.role = self.conversation.role.or(role);
         self.conversation.set_ends(local, peer);
+    }
+
+    /// The client that a proxy named, if one did.
+    pub(crate) fn named_client(&self) -> Option<Address> {
+        self.conversation.client.clone()
+    }
+
+    pub(crate) fn set_client(&mut self, client: Option<Address>) {
+        self.conversation.set_client(client);
     }
 
     /// What is known of both ends.
@@ -234,7 +246,44 @@ impl Connection {
 
     fn piece(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
         self.conversation.uncounted_bytes += bytes.len() as u64 + missing;
-        self.take(way, bytes, missing, at, observer);
+        if self.preamble.is_over(bytes) {
+            self.take(way, bytes, missing, at, observer);
+        } else {
+            self.begin(way, bytes, missing, at, observer);
+        }
+    }
+
+    /// Takes a piece of the connection's beginning, which may be a PROXY header.
+    #[cold]
+    fn begin(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
+        let from_start = self.from_start && !self.is_underway && self.stream.is_none();
+        if !from_start || self.conversation.direction(way) == Some(Direction::ToClient) {
+            // Whatever was held is no header, because its other end speaks.
+            let held = match std::mem::replace(&mut self.preamble, Preamble::Over) {
+                Preamble::Held(pieces) => pieces,
+                _ => Vec::new(),
+            };
+            for Piece { way, bytes, missing, at } in held {
+                self.take(way, &bytes, missing, at, observer);
+            }
+            return self.take(way, bytes, missing, at, observer);
+        }
+        let own = match self.preamble.take(way, bytes, missing, at) {
+            Outcome::Taken => {
+                self.has_unknown = true;
+                Vec::new()
+            }
+            Outcome::Released(pieces) => pieces,
+            Outcome::Rest(piece) => vec![piece],
+            Outcome::Header(way, client, rest) => {
+                self.conversation.role = Some(if way == Way::Received { Role::Server } else { Role::Client });
+                self.conversation.set_client(client.map(Address::from));
+                Vec::from_iter(rest)
+            }
+        };
+        for Piece { way, bytes, missing, at } in own {
+            self.take(way, &bytes, missing, at, observer);
+        }
     }
 
     fn take(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {

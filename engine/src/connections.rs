@@ -173,9 +173,10 @@ impl Connections {
         let Some(Released { id, held }) = self.plaintexts.tie(stream, cookie) else { return };
         if let Some(socket) = self.connections.get_mut(&cookie) {
             socket.carries_plaintext(time, observer);
-            let ends = socket.known_ends();
+            let (ends, client) = (socket.known_ends(), socket.named_client());
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.set_ends(ends);
+                connection.set_client(client);
             }
         }
         for Held { segment, captured } in held {
@@ -208,6 +209,7 @@ impl Connections {
             let mut connection = Connection::plaintext(socket.unwrap_or(id), *stream, self.counters.clone());
             if let Some(socket) = socket.and_then(|socket| self.connections.get(&socket)) {
                 connection.set_ends(socket.known_ends());
+                connection.set_client(socket.named_client());
             }
             self.connections.insert(id, connection);
         }

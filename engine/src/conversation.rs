@@ -19,6 +19,8 @@ pub(crate) struct Conversation {
     pub(crate) role: Option<Role>,
     pub(crate) local: Address,
     pub(crate) peer: Address,
+    /// The client that a PROXY header names. The peer is its proxy then.
+    pub(crate) client: Option<Address>,
     /// The same, as spans share them: made for the first exchange.
     ends: Option<Arc<Ends>>,
     is_datagram: bool,
@@ -37,6 +39,7 @@ impl Conversation {
             role: None,
             local: Address::Unknown,
             peer: Address::Unknown,
+            client: None,
             ends: None,
             is_datagram: false,
             protocol: None,
@@ -57,6 +60,11 @@ impl Conversation {
         self.ends = None;
     }
 
+    pub(crate) fn set_client(&mut self, client: Option<Address>) {
+        self.client = client;
+        self.ends = None;
+    }
+
     /// The role that the kernel or the content shows; that of a client while it is unknown.
     pub(crate) fn role(&self) -> Role {
         self.role.unwrap_or(Role::Client)
@@ -67,7 +75,9 @@ impl Conversation {
         let role = self.role();
         let known = self.ends.take().filter(|ends| ends.role == role);
         let new = if self.is_datagram { Ends::of_datagrams } else { Ends::new };
-        let ends = known.unwrap_or_else(|| Arc::new(new(role, self.local.clone(), self.peer.clone())));
+        let ends = known.unwrap_or_else(|| {
+            Arc::new(new(role, self.local.clone(), self.peer.clone()).for_client(self.client.clone()))
+        });
         Arc::clone(self.ends.insert(ends))
     }
 
@@ -113,9 +123,10 @@ impl Conversation {
     pub(crate) fn report(&mut self, finding: Finding, in_hole: bool, observer: &mut dyn Observer) {
         match finding {
             Finding::Begun(begun) => {
+                let is_alone = self.requests.is_empty();
                 self.requests.begin(begun.direction, begun.start);
-                let origin = self.way(begun.direction).and_then(|way| self.requests.origin(way, begun.start.position));
-                let place = self.place(begun.direction);
+                let (place, way) = (self.place(begun.direction), self.way(begun.direction));
+                let origin = way.and_then(|way| self.requests.origin(way, begun.start.position, is_alone));
                 observer.observe(place, Report::Begun { begun: &begun, origin });
                 if self.requests.becomes_pipelined() {
                     // One run holds several responses. The bytes captured of a run for one response would cut the others.

@@ -29,6 +29,7 @@ pub mod parent;
 mod pieces;
 pub mod pipeline;
 mod plaintext;
+mod preamble;
 pub mod protobuf;
 pub mod route;
 #[cfg(any(test, feature = "testing"))]

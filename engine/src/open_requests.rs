@@ -65,9 +65,9 @@ impl OpenRequests {
         self.unreported[way as usize] = hole.at.position..hole.at.position + hole.bytes;
     }
 
-    /// The operation that the byte at `position` came with.
-    pub(crate) fn origin(&self, way: Way, position: u64) -> Option<&Origin> {
-        self.origins[way as usize].of(position)
+    /// The run in which a request begins at `position`. `is_alone`: no other request is open.
+    pub(crate) fn origin(&mut self, way: Way, position: u64, is_alone: bool) -> Option<&Origin> {
+        self.origins[way as usize].begin(position, is_alone)
     }
 
     /// Whether a lost record hides the byte at `position`.

@@ -64,26 +64,38 @@ const MAX_REMEMBERED: usize = 32;
 
 /// The latest runs of one way, in stream order.
 #[derive(Debug, Default)]
-pub(crate) struct Origins(VecDeque<Origin>);
+pub(crate) struct Origins {
+    runs: VecDeque<Origin>,
+    /// Position of the latest run in which a request began.
+    begun: Option<u64>,
+}
 
 impl Origins {
     /// Notes an operation. Later operations of the same run have the same origin.
     pub(crate) fn note(&mut self, segment: &Segment, is_plaintext: bool) {
         let begins = segment.flags & flag::BEGINS != 0;
-        if begins || self.0.back().is_none_or(|last| last.ids != segment.message) {
+        if begins || self.runs.back().is_none_or(|last| last.ids != segment.message) {
             self.push(Origin::of(segment, is_plaintext));
         }
     }
 
     pub(crate) fn push(&mut self, origin: Origin) {
-        if self.0.len() == MAX_REMEMBERED {
-            self.0.pop_front();
+        if self.runs.len() == MAX_REMEMBERED {
+            self.runs.pop_front();
         }
-        self.0.push_back(origin);
+        self.runs.push_back(origin);
     }
 
-    /// The run that holds the byte at `position`.
-    pub(crate) fn of(&self, position: u64) -> Option<&Origin> {
-        self.0.iter().rev().find(|origin| origin.position <= position)
+    /// The run in which a request begins at `position`. `is_alone`: no other request is open.
+    ///
+    /// A run begins with its first request. What comes before that, and belongs to no request, does not count: a PROXY
+    /// header, empty lines.
+    pub(crate) fn begin(&mut self, position: u64, is_alone: bool) -> Option<&Origin> {
+        let origin = self.runs.iter_mut().rev().find(|origin| origin.position <= position)?;
+        if is_alone && self.begun != Some(origin.position) {
+            origin.position = position;
+        }
+        self.begun = Some(origin.position);
+        Some(origin)
     }
 }

@@ -44,6 +44,7 @@ pub mod moment;
 pub mod parser;
 pub mod postgres;
 pub mod propagation;
+pub mod proxied;
 pub mod redact;
 pub mod redis;
 pub mod registry;

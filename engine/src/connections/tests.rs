@@ -677,3 +677,73 @@ fn lines_that_redis_shares_with_other_protocols_are_not_taken_for_redis() {
         assert_eq!(server.counters.responses_without_request.get(), 0, "{lines:?}");
     }
 }
+
+const PROXY_LINE: &[u8] = b"PROXY TCP4 203.0.113.7 198.51.100.1 56324 443\r\n";
+const PROXY_BINARY: &[u8] =
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\xcb\x00\x71\x07\xc6\x33\x64\x01\xdc\x04\x01\xbb\x01\0\x02h2";
+const PROXY_LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+const STARTUP: &[u8] = b"\0\0\0\x16\0\x03\0\0user\0postgres\0\0";
+
+/// The exchanges of a server that reads these pieces, and then answers.
+fn exchanges_behind(pieces: &[&[u8]], answer: &[u8]) -> usize {
+    let mut server = ServerEnd::new();
+    for piece in pieces {
+        let operation = server.reads(piece);
+        server.deliver(&operation);
+    }
+    let operation = server.writes(answer);
+    server.deliver(&operation);
+    server.changes(change::CLOSED, 0, 0);
+    server.wait();
+    assert_eq!(server.counters.responses_without_request.get(), 0);
+    assert_eq!(server.counters.connections_unknown.get(), 0);
+    server.exchanges().len()
+}
+
+#[test]
+fn requests_of_every_protocol_behind_a_proxy_header_are_followed() {
+    let refusal = b"E\0\0\0\x16SFATAL\0C28P01\0Mx\0\0";
+    let asked: [(&[u8], &[u8]); 5] = [
+        (GET, OK),
+        (STARTUP, refusal),
+        (b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"),
+        (b"PING\r\n", b"+PONG\r\n"),
+        (b"get a\r\n", b"END\r\n"),
+    ];
+    for header in [PROXY_LINE, PROXY_BINARY, PROXY_LOCAL] {
+        for (request, answer) in asked {
+            let whole = [header, request].concat();
+            assert_eq!(exchanges_behind(&[&whole], answer), 1, "{header:?} {request:?}");
+            assert_eq!(exchanges_behind(&[header, request], answer), 1, "{header:?} {request:?}");
+            for cut in 1..whole.len() {
+                let (first, second) = whole.split_at(cut);
+                // A parser of the beginning of a request is no matter of the header.
+                if cut <= header.len() {
+                    assert_eq!(exchanges_behind(&[first, second], answer), 1, "{cut} of {header:?} {request:?}");
+                }
+            }
+            let single: Vec<&[u8]> = header.chunks(1).chain([request]).collect();
+            assert_eq!(exchanges_behind(&single, answer), 1, "{header:?} {request:?}");
+        }
+    }
+}
+
+#[test]
+fn a_header_of_which_the_rest_is_not_captured_is_stepped_over() {
+    let long = [&PROXY_BINARY[..14], &[2, 0], &PROXY_BINARY[16..28], &[0; 500]].concat();
+    let mut server = ServerEnd::new();
+    let operation = server.operation(false, &long, 100);
+    server.deliver(&operation);
+    for operation in [server.reads(GET), server.writes(OK)] {
+        server.deliver(&operation);
+    }
+    assert_eq!(server.statuses(), [Some(200)]);
+}
+
+#[test]
+fn what_begins_like_a_proxy_header_and_is_none_is_followed() {
+    let request: &[u8] = b"PROXY /a HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(exchanges_behind(&[&request[..3], &request[3..]], OK), 1);
+    let request: &[u8] = b"\r\nGET /a HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(exchanges_behind(&[&request[..1], &request[1..]], OK), 1);
+}

@@ -59,7 +59,7 @@ fn attributes_of(ends: &Ends) -> [Attributes; 2] {
     let [mut server, mut others] = <[Attributes; 2]>::default();
     set_end(SERVER_ADDRESS, SERVER_PORT, ends.server(), &mut server);
     if ends.role == Role::Server {
-        set_end(CLIENT_ADDRESS, CLIENT_PORT, &ends.peer, &mut others);
+        set_end(CLIENT_ADDRESS, CLIENT_PORT, ends.client(), &mut others);
     }
     set_end(NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT, &ends.peer, &mut others);
     set_end(NETWORK_LOCAL_ADDRESS, NETWORK_LOCAL_PORT, &ends.local, &mut others);
@@ -145,6 +145,21 @@ pub(super) mod tests {
         "server.address=10.0.0.2 server.port=8080 client.address=10.0.0.1 client.port=50000 \
          network.peer.address=10.0.0.1 network.peer.port=50000 network.local.address=10.0.0.2 network.local.port=8080 \
          network.transport=tcp network.type=ipv4"
+    )]
+    #[case::server_behind_a_proxy(
+        tcp(Role::Server).for_client(Some(inet("203.0.113.7:56324"))),
+        "server.address=10.0.0.2 server.port=8080 client.address=203.0.113.7 client.port=56324 \
+         network.peer.address=10.0.0.1 network.peer.port=50000 network.local.address=10.0.0.2 network.local.port=8080 \
+         network.transport=tcp network.type=ipv4"
+    )]
+    #[case::server_behind_a_proxy_whose_client_has_a_unix_socket(
+        Ends::new(Role::Server, Address::Unknown, inet("10.0.0.1:5")).for_client(Some(Address::Unix("@client".into()))),
+        "client.address=@client network.peer.address=10.0.0.1 network.peer.port=5 network.transport=tcp network.type=ipv4"
+    )]
+    #[case::proxy(
+        tcp(Role::Client).for_client(Some(inet("203.0.113.7:56324"))),
+        "server.address=10.0.0.2 server.port=8080 network.peer.address=10.0.0.2 network.peer.port=8080 \
+         network.local.address=10.0.0.1 network.local.port=50000 network.transport=tcp network.type=ipv4"
     )]
     #[case::mapped(
         Ends::new(Role::Server, inet("[::ffff:10.0.0.2]:80"), inet("[::ffff:10.0.0.1]:5")),

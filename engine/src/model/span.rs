@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
+use onlooker_protocols::proxied::Client;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
 
 use super::attributes::Attributes;
@@ -82,12 +83,23 @@ pub enum Address {
     Unknown,
 }
 
+impl From<Client> for Address {
+    fn from(client: Client) -> Self {
+        match client {
+            Client::Inet(address) => Self::Inet(address),
+            Client::Unix(path) => Self::Unix(path),
+        }
+    }
+}
+
 /// The two ends of a connection, seen from the traced process.
 #[derive(Debug)]
 pub struct Ends {
     pub role: Role,
     pub local: Address,
     pub peer: Address,
+    /// The client that a proxy at the other end named.
+    named_client: Option<Address>,
     is_datagram: bool,
     described: OnceLock<[Attributes; 2]>,
 }
@@ -95,13 +107,28 @@ pub struct Ends {
 impl Ends {
     #[must_use]
     pub fn new(role: Role, local: Address, peer: Address) -> Self {
-        Self { role, local, peer, is_datagram: false, described: OnceLock::new() }
+        Self { role, local, peer, named_client: None, is_datagram: false, described: OnceLock::new() }
     }
 
     /// The ends of a datagram flow.
     #[must_use]
     pub fn of_datagrams(role: Role, local: Address, peer: Address) -> Self {
         Self { is_datagram: true, ..Self::new(role, local, peer) }
+    }
+
+    /// The same with the client that a proxy named, if one did.
+    #[must_use]
+    pub fn for_client(self, named_client: Option<Address>) -> Self {
+        Self { named_client, ..self }
+    }
+
+    /// The client: the one that a proxy named, or else the client's end of the connection.
+    #[must_use]
+    pub fn client(&self) -> &Address {
+        self.named_client.as_ref().unwrap_or(match self.role {
+            Role::Client => &self.local,
+            Role::Server => &self.peer,
+        })
     }
 
     #[must_use]

@@ -4,3 +4,4 @@ mod concurrent;
 mod datagrams;
 mod kit;
 mod plaintext;
+mod proxied;
