@@ -237,7 +237,7 @@ impl Parents {
         Some(settled)
     }
 
-    /// Replaces a parent that will have no span by the parent's own parent.
+    /// Replaces a parent that will have no span by the parent's own parent. The weaker evidence counts.
     fn skip_abandoned(&mut self, id: NodeId) {
         while let Some((parent, rung)) = self.tree.parent(id)
             && self.tree.get(parent).is_some_and(|parent| parent.is_abandoned)

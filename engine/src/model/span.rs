@@ -39,7 +39,7 @@ pub struct Parent {
     pub remote: bool,
 }
 
-/// How a parent was found: a rung of the ladder, and the value of `onlooker.parent.evidence`.
+/// How a parent was found: a rung of the ladder, and the value of `onlooker.parent.evidence`. The strongest is the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Evidence {
     /// A traceparent header in the request.
@@ -48,12 +48,12 @@ pub enum Evidence {
     Host,
     /// The thread that read the request made the call before it responded.
     Thread,
+    /// Both carry the same request id.
+    CorrelationId,
     /// The call was the first message on a connection that was opened for this request.
     Connect,
     /// The event loop's current tick belonged to this request, and no other request was runnable.
     Tick,
-    /// Both carry the same request id.
-    CorrelationId,
     /// No other request was in flight in the process.
     OnlyCandidate,
 }
@@ -65,9 +65,9 @@ impl Evidence {
             Self::Wire => "wire",
             Self::Host => "host",
             Self::Thread => "thread",
+            Self::CorrelationId => "correlation-id",
             Self::Connect => "connect",
             Self::Tick => "tick",
-            Self::CorrelationId => "correlation-id",
             Self::OnlyCandidate => "only-candidate",
         }
     }
@@ -174,4 +174,19 @@ pub struct Description {
     pub name: String,
     pub status: Status,
     pub attributes: Attributes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weaker_evidence_is_greater() {
+        use Evidence::{Connect, CorrelationId, Host, OnlyCandidate, Thread, Tick, Wire};
+        let certain = [Wire, Host, Thread];
+        let likely = [CorrelationId, Connect, Tick, OnlyCandidate];
+        assert!(certain.iter().all(|certain| likely.iter().all(|likely| certain < likely)));
+        // The order of docs/architecture.md.
+        assert!(likely.is_sorted());
+    }
 }
