@@ -20,6 +20,7 @@ use onlooker_tests::{Agent, Summary, World, agent_binary};
 use self::collector::Collector;
 use crate::cpu;
 use crate::not_interrupted;
+use crate::probes;
 use crate::report::{Aim, Row};
 use crate::statistics::median;
 
@@ -83,6 +84,8 @@ struct Measurement<'w> {
     wrk: PathBuf,
     nginx: Nginx,
     worker: u32,
+    /// What an empty pair of tracepoint programs adds to an operation, in microseconds: the unit that machines share.
+    pair: f64,
     collector: Collector,
     fastest: Loads,
     paced: Loads,
@@ -92,6 +95,7 @@ struct Measurement<'w> {
 impl<'w> Measurement<'w> {
     fn begin(world: &'w World, agent: PathBuf) -> Result<Self> {
         cpu::leave_to_the_measured()?;
+        let pair = probes::empty_pair()? / 1e3;
         let wrk = find_program("wrk").context("wrk is not installed: run `cargo xtask setup`")?;
         let site = "location / { default_type text/plain; return 200 'hello, world'; }
         location = /status { stub_status; }";
@@ -101,7 +105,7 @@ impl<'w> Measurement<'w> {
         cpu::measure_there(worker)?;
         let collector = Collector::start()?;
         let (fastest, paced) = Default::default();
-        Ok(Self { world, agent, wrk, nginx, worker, collector, fastest, paced, account: Account::default() })
+        Ok(Self { world, agent, wrk, nginx, worker, pair, collector, fastest, paced, account: Account::default() })
     }
 
     fn rounds(mut self) -> Result<Vec<Row>> {
@@ -199,7 +203,9 @@ impl<'w> Measurement<'w> {
                     .beside(loads.bare(|load| load.per_second), "of untraced")
                     .aim(Aim::AtLeast(at_least)),
                 Row::new(format!("{name}: nginx's CPU per request, untraced"), loads.bare(|load| load.nginx), "µs"),
-                Row::new(format!("{name}: nginx's CPU per request, tracing adds"), added, "µs").aim(Aim::AtMost(1.0)),
+                Row::new(format!("{name}: nginx's CPU per request, tracing adds"), added, "µs")
+                    .beside(self.pair, "pairs")
+                    .aim(Aim::AtMost(1.0)),
                 Row::new(format!("{name}: the agent's CPU per request"), loads.traced(|load| load.agent), "µs")
                     .aim(Aim::AtMost(2.0)),
             ]);

@@ -51,6 +51,20 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
     Ok(rows(&least))
 }
 
+/// What an empty pair adds to an operation on loopback TCP, in nanoseconds.
+pub(crate) fn empty_pair() -> Result<f64> {
+    let mut load = Load::start()?;
+    let mut least = Least::default();
+    let operation = Operation::TcpConversation;
+    for _ in 0..ROUNDS {
+        least.note(Condition::Bare, operation, load.measure(operation, &mut || {})?);
+        let pair = EmptyPair::attach()?;
+        least.note(Condition::EmptyPair, operation, load.measure(operation, &mut || {})?);
+        drop(pair);
+    }
+    Ok(least.added(Condition::EmptyPair, operation))
+}
+
 fn round(load: &mut Load, least: &mut Least) -> Result<()> {
     let nothing = &mut || {};
     for operation in load::ALL {
