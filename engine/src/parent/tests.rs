@@ -523,3 +523,40 @@ fn the_threads_of_an_event_loop_that_has_ended_proved_nothing() {
     parents.advance(u64::MAX);
     assert!(parents.ladder.loops.is_empty());
 }
+
+#[test]
+fn of_concurrent_requests_of_a_run_none_is_the_owner_of_a_call() {
+    let concurrent = Place { in_order: false, ..server(1, APP) };
+    let owned = owned(9, (1, 0), evidence::THREAD);
+    // The second has ended, the first and the third are open.
+    let mut parents = Parents::default();
+    let requests = [0, 10, 20].map(|position| {
+        let run = Origin { position: 0, ..origin(0, 0) };
+        parents.begin(concurrent, &begun(position, 100), Some(&run))
+    });
+    finish(&mut parents, requests[1], 110);
+    let call = parents.begin(client(2, APP), &begun(9, 150), Some(&owned));
+    assert_eq!(settle(&mut parents, call, 150, 170).parent, None);
+}
+
+#[test]
+fn a_node_is_never_below_itself() {
+    let mut parents = Parents::default();
+    let [request, call, answer] = chain(&mut parents, None, None);
+    for below in [request, call, answer] {
+        assert!(!parents.tree.set_parent(request, below, Evidence::Thread));
+    }
+    assert_eq!(parents.tree.parent(request), None);
+}
+
+#[test]
+fn an_exchange_has_only_two_ends() {
+    let mut parents = Parents::default();
+    let [_, call, answer] = chain(&mut parents, None, None);
+    // A second request at the same place of the server's connection.
+    let again = parents.begin(server(3, APP), &begun(50, 106), Some(&origin(50, 0)));
+    assert_eq!(settle(&mut parents, again, 106, 120).parent, None);
+    let call = settle(&mut parents, call, 110, 131);
+    let answer = settle(&mut parents, answer, 105, 130);
+    assert_eq!(answer.parent.map(|parent| parent.span_id), Some(call.span_id));
+}
