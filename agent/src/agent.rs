@@ -187,9 +187,9 @@ impl Agent {
                 }
             }
         });
-        undecided.decide(monotonic(), |record| pipeline.record(record));
         // If there are more records, those that seem to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
+        undecided.decide(now, |record| pipeline.record(record));
         if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
             self.clock_read = now;
             match clock::read() {

@@ -119,7 +119,10 @@ fn by_executable(task: Task, execution: Execution, known: Option<Selected>) -> B
             }
             emit::submit(entry, true);
         }
-        None => count(Loss::RingFullProcess),
+        None => {
+            count(Loss::RingFullProcess);
+            Selected::stop_undecided(tgid);
+        }
     }
     ByExecutable::Undecided
 }
@@ -221,7 +224,9 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
         return;
     }
     debug!(ctx, "process {} selected as a child of {}", child, parent);
-    report(lifecycle::FORK, parent, child, [0; 16]);
+    if !report(lifecycle::FORK, parent, child, [0; 16]) {
+        Selected::stop_undecided(child);
+    }
 }
 
 /// A thread ends. A selected process ends with its last thread.

@@ -83,6 +83,15 @@ impl Selected {
         }
     }
 
+    /// Records nothing more of a process that is undecided: the agent does not know that its records must wait.
+    #[inline(always)]
+    pub fn stop_undecided(tgid: u32) {
+        if let Some(process) = Self::known(tgid) {
+            // SAFETY: a live value of the map. It matters only while the process is undecided.
+            unsafe { (*process.0).undecided_bytes = 0 };
+        }
+    }
+
     /// The process is selected from now on.
     #[inline(always)]
     pub fn decide(self) {
