@@ -5,3 +5,4 @@ mod datagrams;
 mod kit;
 mod plaintext;
 mod proxied;
+mod unseen;
