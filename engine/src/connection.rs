@@ -470,6 +470,19 @@ impl Connection {
         }
     }
 
+    /// Tells the parser the time, if it may hold a request back.
+    pub(crate) fn pass_time(&mut self, now: u64, observer: &mut dyn Observer) {
+        if !self.conversation.requests.is_empty()
+            && let Content::Parsed(parser) = &mut self.content
+        {
+            parser.pass_time(now, &mut self.found);
+            if !self.found.is_empty() {
+                let at = self.order.moment(Way::Sent, now);
+                self.report(at, observer);
+            }
+        }
+    }
+
     /// Ends the connection at once, and forgets it.
     pub(crate) fn end(mut self, why: Close, time: u64, observer: &mut dyn Observer) {
         if !self.advance(u64::MAX, 0, observer) {

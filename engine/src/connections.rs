@@ -352,6 +352,7 @@ impl Connections {
                 if let Some(oldest) = given_up_before {
                     connection.give_up_before(oldest, now, observer);
                 }
+                connection.pass_time(now, observer);
                 connection.count_bytes();
             }
         }

@@ -86,6 +86,10 @@ pub trait Parser: Send + std::fmt::Debug {
     /// [aged](Close::Aged) at `at`. If their responses still come, they belong to no request. Other requests stay open.
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>);
 
+    /// Notes that it is `now` (nanoseconds, as in [`Moment`]), though nothing may have passed. A parser that waits for the
+    /// next request before it reports the last one stops waiting after a time.
+    fn pass_time(&mut self, _now: u64, _found: &mut Vec<Finding>) {}
+
     /// The number of requests that have begun and are not yet reported.
     fn open(&self) -> usize;
 }

@@ -220,12 +220,7 @@ fn a_prepared_statement_is_found_by_its_name() {
     let talk = asks(talk, &[bind("", "s"), execute("", 0), sync()], &[error("26000"), ready()]);
     assert_eq!(
         lines(&play(&talk)),
-        [
-            "PREPARE SELECT t | SELECT a FROM t",
-            "SELECT t | SELECT a FROM t | 57014",
-            "SELECT t | SELECT a FROM t | 0 rows",
-            "26000",
-        ]
+        ["SELECT t | SELECT a FROM t | 57014 | prepared", "SELECT t | SELECT a FROM t | 0 rows", "26000",]
     );
 }
 

@@ -15,6 +15,8 @@ use super::network;
 use super::outcome::Outcome;
 use crate::model::span::{Description, Ends};
 
+/// The span includes the round trip that prepared its statement.
+const PREPARED: &str = "onlooker.db.prepared";
 /// `error.type` of an error without a code: the conventions' fallback.
 const OTHER_ERROR: &str = "_OTHER";
 
@@ -34,6 +36,9 @@ pub(super) fn describe(facts: &Database, outcome: &Outcome, ends: &Ends, descrip
     attributes.set_known(DB_QUERY_TEXT, &facts.text);
     if let Some(size) = facts.batch_size {
         attributes.set_count(DB_OPERATION_BATCH_SIZE, size.into());
+    }
+    if facts.prepared {
+        attributes.set_flag(PREPARED, true);
     }
     if let Some(Rows::Returned(rows)) = facts.rows {
         attributes.set_count(DB_RESPONSE_RETURNED_ROWS, rows);

@@ -129,6 +129,8 @@ counters! {
     /// Of these, requests known only from the hole that their lost record left. kernel_ring_full_requests or
     /// requests_lost_too_late counts the loss.
     requests_discarded,
+    /// Requests that prepared a statement and are part of the span of its execution.
+    requests_folded,
     /// Requests given up because bytes of their head were not captured.
     requests_lost_head_missing,
     /// Requests given up because their response was not captured.

@@ -191,6 +191,9 @@ impl<S: Surroundings> Requests<S> {
             let until = exchange.request_end.position;
             self.notify(place.cookie, Notice::Completed { cookie: place.cookie, until });
         }
+        if exchange.facts.as_database().is_some_and(|database| database.prepared) {
+            self.counters.requests_folded.add(1);
+        }
         let service = self.surroundings.service(place.tgid);
         self.settling.push_back(Settling { due: end + SETTLE, node, service, ends, start, end, exchange });
     }

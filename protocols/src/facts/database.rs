@@ -31,6 +31,8 @@ pub struct Database {
     pub rows: Option<Rows>,
     /// The number of operations that the request holds, where it is a batch.
     pub batch_size: Option<u32>,
+    /// The request includes the round trip that prepared its statement.
+    pub prepared: bool,
 }
 
 /// The database within the server (`db.namespace`).

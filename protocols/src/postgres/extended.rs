@@ -91,6 +91,9 @@ impl Session {
                 *extended = Extended { stage: Stage::Executed, due: 0, limit, ..*extended };
             }
         }
+        if self.preparation.is_some() {
+            self.fold_preparation();
+        }
         self.begin(found);
     }
 

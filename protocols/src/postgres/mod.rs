@@ -11,7 +11,8 @@
 //! - An `Execute`. It begins with the first message since the last `Execute`, `Flush` or `Sync`: its `Parse` or its
 //!   `Bind`. It ends with its own answer (`CommandComplete`, `EmptyQueryResponse`, `PortalSuspended`, `ErrorResponse`),
 //!   or with `ReadyForQuery` if a `Sync` follows it.
-//! - A `Parse`, or the `Describe` of a statement, without an `Execute`: `PREPARE`.
+//! - A `Parse`, or the `Describe` of a statement, without an `Execute`: `PREPARE`. If its execution is the next message, it
+//!   is a [part](preparation) of that exchange.
 //! - A `FunctionCall`.
 //! - A refused connection: `CONNECT`. It is announced when it is refused. One that succeeds is not reported.
 //!
@@ -30,6 +31,7 @@ mod frame;
 mod message;
 mod open;
 mod overflow;
+mod preparation;
 mod recovery;
 mod response;
 mod session;
@@ -228,7 +230,7 @@ impl Postgres {
             // The packet decides the form of the answer.
             self.frontend.lose();
             self.backend.lose();
-            self.session.lose_requests(end);
+            self.session.lose_requests(end, found);
             return;
         }
         match self.frontend.gap(missing, at) {
@@ -242,7 +244,7 @@ impl Postgres {
                 if let Some(message) = message {
                     self.session.request(&message, found);
                 }
-                self.session.lose_requests(end);
+                self.session.lose_requests(end, found);
             }
             Hole::Lost => {}
         }
@@ -383,6 +385,10 @@ impl Parser for Postgres {
 
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
         self.session.give_up_before(oldest, self.ending(Close::Aged, at), found);
+    }
+
+    fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
+        self.session.release_preparation_at(now, found);
     }
 
     fn open(&self) -> usize {

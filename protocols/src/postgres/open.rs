@@ -27,6 +27,8 @@ pub(super) struct Open {
     pub(super) statement: Option<Arc<Normalized>>,
     /// The memory of the statement, if it came with this request.
     pub(super) held_bytes: usize,
+    /// The round trip that prepared its statement, if it is a part of this request.
+    pub(super) preparation: Option<Box<Exchange>>,
     /// The name that its `Parse` gives, valid only if that succeeds.
     pub(super) prepares: Option<Box<Proposed>>,
     pub(super) answer: Answer,
@@ -110,6 +112,7 @@ impl Open {
             is_reported: false,
             statement: None,
             held_bytes: 0,
+            preparation: None,
             prepares: None,
             answer: Answer::Awaited,
             skipped: false,
@@ -155,7 +158,7 @@ impl Open {
     pub(super) fn exchange(&self, end: End, database: &CompactString) -> Exchange {
         Exchange {
             direction: Direction::ToServer,
-            request_start: self.start,
+            request_start: self.preparation.as_ref().map_or(self.start, |preparation| preparation.request_start),
             request_end: self.request_end,
             response_start: self.response.map(|(start, _)| start),
             response_end: self.response.map(|(_, end)| end),
@@ -191,6 +194,7 @@ impl Open {
             skipped: self.skipped,
             rows,
             batch_size: None,
+            prepared: self.preparation.is_some(),
         }
     }
 }

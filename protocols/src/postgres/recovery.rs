@@ -14,6 +14,9 @@ impl Session {
     /// Responses passed whose messages are unknown. They are part of the answer to the first open request, and may be
     /// all of the answers to all open requests.
     pub(super) fn unknown_response(&mut self, start: Moment, end: Moment, found: &mut Vec<Finding>) {
+        if self.requests.is_empty() {
+            self.release_preparation(found);
+        }
         // A ParameterStatus may be among them.
         self.dialect = Dialect::PostgresUnknown;
         self.requests.note_response();

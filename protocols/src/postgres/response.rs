@@ -6,6 +6,7 @@ use super::UNKNOWN_ERROR;
 use super::frame::Partial;
 use super::message::{Message, backend, command_tag, sqlstate};
 use super::open::{Answer, Extended, Open, Request, Stage};
+use super::preparation::lose;
 use super::session::Session;
 use crate::exchange::{Begun, End, Finding, LossReason};
 use crate::kit::in_order::{self, Entry, InOrder};
@@ -16,6 +17,10 @@ impl Session {
     pub(super) fn response(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
         self.settle_unseen(message.start.run, found);
         if !is_asynchronous(message.kind) {
+            if self.requests.is_empty() {
+                // Something was executed unseen.
+                self.release_preparation(found);
+            }
             self.requests.note_response();
             self.requests.infer_unseen(message.start.run);
         }
@@ -56,14 +61,15 @@ impl Session {
             && open.answer == Answer::Whole
         {
             let run = open.response.map_or(0, |(_, end)| end.run);
-            if let Some((open, is_trusted)) = self.take_front(run) {
-                self.report(&open, is_trusted, found);
+            if let Some((mut open, is_trusted)) = self.take_front(run) {
+                self.report(&mut open, is_trusted, found);
             }
         }
     }
 
     /// Reports every open request at the end of the connection.
     pub(super) fn close(&mut self, end: Result<End, LossReason>, found: &mut Vec<Finding>) {
+        self.release_preparation(found);
         let Self { requests, account, held_bytes, database, skipping, .. } = self;
         requests.close(|mut open, may_be_answered| {
             *held_bytes -= open.held_bytes;
@@ -74,25 +80,26 @@ impl Session {
             // The server gives its reason, and closes the connection without a `ReadyForQuery`.
             let is_whole = open.answer == Answer::Whole && !open.error_code.is_empty();
             match end {
-                Ok(_) if may_be_answered => account.lose(open.start, LossReason::ResponseMissing, found),
+                Ok(_) if may_be_answered => lose(account, &mut open, LossReason::ResponseMissing, found),
                 Ok(End::Closed(Close::Normal, _)) if is_whole => {
                     account.report(Box::new(open.exchange(End::Complete, database)), found);
                 }
                 Ok(end) => account.report(Box::new(open.exchange(end, database)), found),
-                Err(reason) => account.lose(open.start, reason, found),
+                Err(reason) => lose(account, &mut open, reason, found),
             }
         });
     }
 
     /// Reports the requests that began before `oldest`. Their responses are still to come.
     pub(super) fn give_up_before(&mut self, oldest: u64, end: Result<End, LossReason>, found: &mut Vec<Finding>) {
+        self.release_preparation(found);
         let Self { requests, account, database, .. } = self;
         requests.give_up_before(oldest, |mut open, may_be_answered| {
             if open.is_open() {
                 match end {
-                    Ok(_) if may_be_answered => account.lose(open.start, LossReason::ResponseMissing, found),
+                    Ok(_) if may_be_answered => lose(account, &mut open, LossReason::ResponseMissing, found),
                     Ok(end) => account.report(Box::new(open.exchange(end, database)), found),
-                    Err(reason) => account.lose(open.start, reason, found),
+                    Err(reason) => lose(account, &mut open, reason, found),
                 }
                 open.is_reported = true;
             }
@@ -196,8 +203,8 @@ impl Session {
                 // A connection that is refused is reported. One that succeeds is not.
                 open.begun = true;
                 self.account.begin(Begun::plain(Direction::ToServer, open.start), found);
-                if let Some((open, is_trusted)) = self.take_front(message.end.run) {
-                    self.report(&open, is_trusted, found);
+                if let Some((mut open, is_trusted)) = self.take_front(message.end.run) {
+                    self.report(&mut open, is_trusted, found);
                 }
             }
             Request::Extended(_) => {
@@ -251,7 +258,7 @@ impl Session {
             };
         open.skipped = self.skipping && !is_answered;
         if !(is_answered || open.skipped) {
-            self.account.lose(open.start, LossReason::ResponseMissing, found);
+            lose(&mut self.account, &mut open, LossReason::ResponseMissing, found);
             return;
         }
         open.touch(ready.start, ready.end);
@@ -259,7 +266,7 @@ impl Session {
             self.statements.withdraw(proposed);
         }
         open.settle_stage();
-        self.report(&open, is_trusted, found);
+        self.report(&mut open, is_trusted, found);
     }
 
     /// Takes the first request, whose response ended in `run`, and whether that response is surely its own. `None` if it was
@@ -271,11 +278,12 @@ impl Session {
         open.is_open().then_some((open, is_trusted))
     }
 
-    fn report(&mut self, open: &Open, is_trusted: bool, found: &mut Vec<Finding>) {
+    fn report(&mut self, open: &mut Open, is_trusted: bool, found: &mut Vec<Finding>) {
         if is_trusted {
-            self.account.report(Box::new(open.exchange(End::Complete, &self.database)), found);
+            let exchange = Box::new(open.exchange(End::Complete, &self.database));
+            self.report_or_hold(open, exchange, found);
         } else {
-            self.account.lose(open.start, LossReason::ResponseMissing, found);
+            lose(&mut self.account, open, LossReason::ResponseMissing, found);
         }
     }
 
@@ -285,10 +293,10 @@ impl Session {
         found: &'s mut Vec<Finding>,
     ) -> (&'s mut InOrder<Open>, impl FnMut(Open) + 's) {
         let Self { requests, account, held_bytes, .. } = self;
-        let lost = move |open: Open| {
+        let lost = move |mut open: Open| {
             *held_bytes -= open.held_bytes;
             if open.is_open() {
-                account.lose(open.start, LossReason::ResponseMissing, found);
+                lose(account, &mut open, LossReason::ResponseMissing, found);
             }
         };
         (requests, lost)

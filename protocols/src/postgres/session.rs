@@ -12,6 +12,7 @@ use super::frame::Partial;
 use super::message::{Message, frontend, split_string};
 use super::open::{Answer, Open, Request, Stage};
 use super::overflow::Overflow;
+use super::preparation::Preparation;
 use super::statements::{Statements, Unnamed};
 use crate::exchange::{Begun, Finding, LossReason, Lost};
 use crate::kit::account::Account;
@@ -43,6 +44,7 @@ pub(super) struct Session {
     /// The client copies data in. The server ignores `Sync` and `Flush` until it is done.
     pub(super) copying: bool,
     pub(super) overflow: Overflow,
+    pub(super) preparation: Option<Preparation>,
     /// Where the current message began, if its request is open already.
     opened: Option<u64>,
 }
@@ -68,6 +70,7 @@ impl Session {
             skipping: false,
             copying: false,
             overflow: Overflow::default(),
+            preparation: None,
             opened: None,
         }
     }
@@ -108,6 +111,9 @@ impl Session {
     }
 
     pub(super) fn request(&mut self, message: &Message<'_>, found: &mut Vec<Finding>) {
+        if self.preparation.is_some() {
+            self.follow_preparation(message, found);
+        }
         let opened = self.opened.take() == Some(message.start.position);
         match message.kind {
             frontend::QUERY => self.query(message, opened, found),
@@ -139,6 +145,7 @@ impl Session {
         let opened = self.opened == Some(start.position);
         match kind {
             frontend::QUERY | frontend::FUNCTION_CALL | frontend::PARSE if !opened => {
+                self.release_preparation(found);
                 self.opened = Some(start.position);
                 match kind {
                     frontend::QUERY => self.open_simple(Request::Query, start, end, None, found),
@@ -158,7 +165,8 @@ impl Session {
     }
 
     /// A hole hides the beginning of a message, and any number of other messages.
-    pub(super) fn lose_requests(&mut self, end: Moment) {
+    pub(super) fn lose_requests(&mut self, end: Moment, found: &mut Vec<Finding>) {
+        self.release_preparation(found);
         match self.building() {
             Some(open) if open.begun => {
                 open.request_end = end;

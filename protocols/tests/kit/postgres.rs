@@ -2,7 +2,7 @@
 
 use onlooker_protocols::facts::{Database, Rows};
 use onlooker_protocols::postgres::Postgres;
-use onlooker_protocols::{End, Exchange, Facts, Moment};
+use onlooker_protocols::{Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Unparsable};
 
 use super::{Outcome, Talk, reported_error};
 
@@ -14,6 +14,54 @@ pub fn join_late(talk: &Talk) -> Outcome {
     talk.play(Box::new(Postgres::new(false)))
 }
 
+/// Every preparation is reported by itself, because much time passes after each piece.
+pub fn play_apart(talk: &Talk) -> Outcome {
+    talk.play(Box::new(Late(Postgres::new(true))))
+}
+
+#[derive(Debug)]
+struct Late(Postgres);
+
+impl Parser for Late {
+    fn bytes(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        let result = self.0.bytes(direction, bytes, at, found);
+        self.0.pass_time(u64::MAX, found);
+        result
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        missing: u64,
+        at: Moment,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), Unparsable> {
+        self.0.gap(direction, missing, at, found)
+    }
+
+    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
+        self.0.end(direction, at, found);
+    }
+
+    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.0.close(why, at, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        self.0.give_up_before(oldest, at, found);
+    }
+
+    fn open(&self) -> usize {
+        self.0.open()
+    }
+}
+
 pub fn query(exchange: &Exchange) -> &Database {
     match &exchange.facts {
         Facts::Database(query) if query.system == "postgresql" => query,
@@ -21,13 +69,14 @@ pub fn query(exchange: &Exchange) -> &Database {
     }
 }
 
-/// One line for one exchange: `summary | text | rows | error`, without empty parts.
+/// One line for one exchange: `summary | text | rows | error | marks`, without empty parts.
 pub fn line(exchange: &Exchange) -> String {
-    let Database { text, summary, rows, skipped, .. } = query(exchange);
+    let Database { text, summary, rows, skipped, prepared, .. } = query(exchange);
     let rows = rows.map(|rows| format!("{} rows", Rows::count(rows))).unwrap_or_default();
     let skipped = if *skipped { "skipped" } else { "" };
+    let prepared = if *prepared { "prepared" } else { "" };
     let end = if exchange.end == End::Complete { "" } else { "closed" };
-    [summary.as_str(), &**text, &rows, reported_error(query(exchange)), skipped, end]
+    [summary.as_str(), &**text, &rows, reported_error(query(exchange)), skipped, prepared, end]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()

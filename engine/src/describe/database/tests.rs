@@ -172,6 +172,13 @@ fn only_returned_rows_are_exported(#[case] rows: Rows, #[case] exported: bool) {
 }
 
 #[test]
+fn a_span_that_includes_its_preparation_says_so() {
+    let is_marked = |database| of_client(database).attributes.said().contains(&"onlooker.db.prepared=true".to_owned());
+    assert!(is_marked(Database { prepared: true, ..select() }));
+    assert!(!is_marked(select()));
+}
+
+#[test]
 fn a_batch_has_a_size() {
     let span = of_client(Database { batch_size: Some(3), ..select() });
     assert!(span.attributes.said().contains(&"db.operation.batch.size=3".to_owned()));
