@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use onlooker_common::capture::Capture;
+use onlooker_common::capture::{Capture, HEADS};
 use onlooker_common::limits;
 use onlooker_common::process::{Execution, ProcessChange, lifecycle};
 use tokio::io::unix::AsyncFd;
@@ -22,6 +22,7 @@ use onlooker_engine::connections::Limits;
 use onlooker_engine::model::counters::{Counters, Line};
 use onlooker_engine::model::service::PendingService;
 use onlooker_engine::pipeline::{Notice, Pipeline, Surroundings};
+use onlooker_protocols::Capture as Wanted;
 
 /// How long exporters may take to deliver the remaining spans when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -78,8 +79,7 @@ impl<'options> Prepared<'options> {
     /// Loads and attaches the kernel side. To be called in a tokio runtime.
     pub fn new(tracing: &'options cli::Tracing) -> Result<Self> {
         let config = export::Config::from_env(&tracing.choices())?;
-        let mut kernel =
-            Kernel::load(&kernel::Options { ring_bytes: tracing.ring_bytes, kernel_log: tracing.kernel_log })?;
+        let mut kernel = Kernel::load(&tracing.kernel_options())?;
         for missing in &kernel.missing {
             tracing::warn!(
                 structure = missing.structure,
@@ -341,19 +341,23 @@ impl Surroundings for Machine {
     }
 
     fn take(&mut self, notice: Notice<'_>) {
-        let raised = match notice {
+        let changed = match notice {
             Notice::Completed { cookie, until } => {
                 self.control.completed(cookie, until);
                 return;
             }
-            Notice::CaptureMore { cookie } => {
-                let capture = Capture { request: limits::LARGEST_CAPTURE, response: limits::LARGEST_CAPTURE };
-                self.control.raise(cookie, capture)
+            Notice::CaptureMore { cookie } => self.control.lift_limit(cookie),
+            Notice::CaptureLess { cookie, direction, capture } => {
+                let bytes = match capture {
+                    Wanted::Heads => HEADS,
+                    Wanted::Most => limits::LARGEST_CAPTURE,
+                };
+                self.control.limit(cookie, direction, bytes)
             }
             Notice::CaptureMoreOf { tgid, direction } => self.control.raise_process(tgid, direction),
             Notice::Forgotten { cookie } => return self.control.forget(cookie),
             Notice::ProcessChanged(process) => return self.process(process),
         };
-        self.counters.captures_not_raised.add(u64::from(raised.is_err()));
+        self.counters.captures_not_raised.add(u64::from(changed.is_err()));
     }
 }

@@ -8,6 +8,7 @@ use onlooker_common::limits;
 
 use crate::discover::select;
 use crate::export;
+use crate::kernel;
 
 /// Traces unmodified services from the kernel and exports OpenTelemetry traces.
 #[derive(Debug, Parser)]
@@ -75,11 +76,15 @@ pub struct Tracing {
     /// Rename the file to PATH.1 before it becomes larger than this, and begin a new one
     #[arg(long, value_name = "BYTES", requires = "file", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Export")]
     pub file_max_bytes: Option<u64>,
-    /// Bytes captured per run of requests on a connection, 256 to 65536
+    /// Bytes captured per run of short messages on a connection, at least 256
+    #[arg(long, value_name = "BYTES", default_value_t = limits::RUN_CAPTURE, help_heading = "Recorder",
+          value_parser = clap::value_parser!(u32).range(256..))]
+    pub run_capture: u32,
+    /// Bytes captured per run of requests that are long, 256 to 65536
     #[arg(long, value_name = "BYTES", default_value_t = limits::REQUEST_CAPTURE, help_heading = "Recorder",
           value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
     pub request_capture: u32,
-    /// Bytes captured per run of responses on a connection, 256 to 65536
+    /// Bytes captured per run of responses that are long, 256 to 65536
     #[arg(long, value_name = "BYTES", default_value_t = limits::RESPONSE_CAPTURE, help_heading = "Recorder",
           value_parser = clap::value_parser!(u32).range(256..=i64::from(limits::LARGEST_CAPTURE)))]
     pub response_capture: u32,
@@ -98,6 +103,12 @@ pub struct Tracing {
 }
 
 impl Tracing {
+    #[must_use]
+    pub fn kernel_options(&self) -> kernel::Options {
+        let Self { ring_bytes, run_capture, kernel_log, .. } = *self;
+        kernel::Options { ring_bytes, run_capture, kernel_log }
+    }
+
     #[must_use]
     pub fn choices(&self) -> export::Choices {
         let file = self.file.clone().map(|path| export::SpanFile { path, max_bytes: self.file_max_bytes });

@@ -37,20 +37,24 @@ pub const REQUESTS: u32 = 65_536;
 /// MPTCP connections that are established and have not been used yet, of all processes.
 pub const MPTCP_HANDSHAKES: u32 = 4_096;
 
-/// Connections whose capture budget was raised.
-pub const RAISED: u32 = 16_384;
+/// Connections whose capture is limited, because their messages are long.
+pub const LIMITED: u32 = 65_536;
 
-/// Processes whose capture budget was raised, because their header blocks are longer than the default budget.
+/// Processes whose header blocks are longer than the default budget.
 pub const RAISED_PROCESSES: u32 = 1_024;
 
 /// Default size of the ring buffer. At 300,000 operations a second of 300 bytes it holds 90 ms, nine times the interval
 /// at which the agent reads it.
 pub const RING_BYTES: u32 = 8 << 20;
 
-/// Bytes captured of a run on the request side: more than the header block of most requests, and most SQL statements.
+/// Bytes captured of a run while more may wait: 10,000 pipelined requests of 400 bytes. It is half of the default ring.
+pub const RUN_CAPTURE: u32 = 4 << 20;
+
+/// Bytes captured of a run on the request side, if its messages are long: more than the header block of most requests, and
+/// most SQL statements.
 pub const REQUEST_CAPTURE: u32 = 8 << 10;
 
-/// Bytes captured of a run on the response side: its header block.
+/// Bytes captured of a run on the response side, if its messages are long: a header block.
 pub const RESPONSE_CAPTURE: u32 = 1 << 10;
 
 /// The same, after a response's header block was longer. Cookies and security policies make them long.
@@ -60,11 +64,15 @@ pub const RAISED_RESPONSE_CAPTURE: u32 = 8 << 10;
 /// with an operation, and the size of a chunk is usually there.
 pub const OPERATION_CAPTURE: u32 = 256;
 
-/// The most bytes that one operation can capture: the largest size class. It also bounds a header block.
+/// The most bytes of a run that are captured if its messages are long. It also bounds a header block.
 pub const LARGEST_CAPTURE: u32 = 64 << 10;
+
+/// The most bytes in one record. A longer operation is recorded in several. It is a power of two, and the largest size
+/// class: a record takes all of its class in the ring.
+pub const RECORD_CAPTURE: u32 = 8 << 10;
 
 /// A shorter send does not wait for buffer space: the smallest send buffer holds more (`tcp_wmem`, 16 KiB by default).
 pub const WAITING_SEND: u64 = 16 << 10;
 
-/// Buffers of one vectored operation that are read. IOV_MAX is 1024, and servers use a few.
-pub const BUFFERS: u32 = 64;
+/// Buffers of one vectored operation: `UIO_MAXIOV` of include/uapi/linux/uio.h. The kernel accepts no more.
+pub const BUFFERS: u32 = 1024;

@@ -35,8 +35,6 @@ losses! {
     CompatSyscall = "kernel_compat_syscalls",
     /// Socket operations whose system call does not show the bytes (sendfile, splice, io_uring). Only their length is recorded.
     LengthOnly = "kernel_length_only_operations",
-    /// Vectored operations with more buffers than are read. Their end is not captured.
-    TooManyBuffers = "kernel_too_many_buffers",
     /// MPTCP connections whose first byte was not seen. Their two ends on this host are not joined.
     MptcpUnplaced = "kernel_mptcp_connections_unplaced",
     /// Messages of sendmmsg and recvmmsg. Only their length is recorded.

@@ -93,7 +93,7 @@ pub struct SelectedProcess {
     pub flags: u64,
     /// Requests in flight that do not wait for the answer to a call. Above 1, a tick proves nothing.
     pub runnable: i64,
-    /// Bytes captured per run on the request side, and on the response side.
+    /// Bytes captured per run of long messages, on the request side and on the response side.
     pub request_capture: u32,
     pub response_capture: u32,
     /// While it is undecided: when recording stops (kernel monotonic), and how many more bytes may be recorded.

@@ -1,6 +1,6 @@
 //! The only writer to the ring.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use core::mem::MaybeUninit;
@@ -27,6 +27,19 @@ pub fn submit<T: 'static>(entry: RingBufEntry<T>, look: bool) {
     entry.submit(u64::from(flags));
 }
 
+/// Whether most of the ring waits for the agent. The last quarter is for heads: thousands of records.
+#[inline(always)]
+pub fn is_filling_up() -> bool {
+    query(BPF_RB_AVAIL_DATA) > query(BPF_RB_RING_SIZE) / 4 * 3
+}
+
+#[inline(always)]
+fn query(what: u32) -> u64 {
+    let ring = ptr::from_ref(&EVENTS).cast_mut().cast();
+    // SAFETY: the map of records.
+    unsafe { bpf_ringbuf_query(ring, u64::from(what)) }
+}
+
 #[inline(always)]
 fn reader_needs_waking(look: bool) -> bool {
     let Some(state) = READER.get_ptr_mut(0) else { return false };
@@ -38,8 +51,7 @@ fn reader_needs_waking(look: bool) -> bool {
                 true
             }
             reader::AWAKE if look => {
-                let ring = ptr::from_ref(&EVENTS).cast_mut().cast();
-                let much = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) >= wake_bytes();
+                let much = query(BPF_RB_AVAIL_DATA) >= wake_bytes();
                 if much {
                     ptr::write_volatile(state, reader::CALLED);
                 }

@@ -12,6 +12,10 @@ pub static OFFSETS: Offsets = Offsets::MISSING;
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 256 << 10;
 
+/// Bytes captured of a run on a connection without a limit.
+#[unsafe(no_mangle)]
+static RUN_CAPTURE: u32 = onlooker_common::limits::RUN_CAPTURE;
+
 /// Reads a global. The compiler does not know its value; the verifier does.
 #[inline(always)]
 pub fn constant<T: Copy>(of: *const T) -> T {
@@ -26,6 +30,12 @@ macro_rules! offset {
     };
 }
 pub(crate) use offset;
+
+/// Bytes captured of a run on a connection without a limit.
+#[inline(always)]
+pub fn run_capture() -> u32 {
+    constant(&raw const RUN_CAPTURE)
+}
 
 /// Bytes that may wait in the ring before the agent is woken.
 #[inline(always)]

@@ -71,17 +71,17 @@ pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap
 #[btf_map]
 pub static MPTCP_HANDSHAKES: LruHashMap<u64, Handshake, { limits::MPTCP_HANDSHAKES as usize }> = LruHashMap::new();
 
-/// Connections with a raised capture budget, by cookie.
+/// Connections whose capture is limited, by cookie.
 #[btf_map]
-pub static RAISED: HashMap<u64, Capture, { limits::RAISED as usize }> = HashMap::new();
+pub static LIMITED: HashMap<u64, Capture, { limits::LIMITED as usize }> = HashMap::new();
 
-/// Processes with a raised capture budget, by tgid.
+/// Processes with longer header blocks than usual, by tgid.
 #[btf_map]
 pub static RAISED_PROCESSES: HashMap<u32, Capture, { limits::RAISED_PROCESSES as usize }> = HashMap::new();
 
-/// One word, bits of `common::capture::raised`: which of the two tables has entries. An empty table is not read.
+/// One word, bits of `common::capture::any`: which of the two tables has entries. An empty table is not read.
 #[btf_map]
-pub static ANY_RAISED: Array<u32, 1> = Array::new();
+pub static ANY_CAPTURE: Array<u32, 1> = Array::new();
 
 /// Counters by `Loss`.
 #[btf_map]
@@ -134,11 +134,11 @@ pub static CONNECTIONS: LocalStorage<
 pub static THREADS: LocalStorage<ThreadState, { BPF_MAP_TYPE_TASK_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }> =
     LocalStorage::new();
 
-/// Which tables of raised budgets have entries: bits of `common::capture::raised`.
+/// Which tables of captures have entries: bits of `common::capture::any`.
 #[inline(always)]
-pub fn any_raised() -> u32 {
+pub fn any_capture() -> u32 {
     // SAFETY: a live word of the map, which the agent changes.
-    ANY_RAISED.get_ptr(0).map_or(0, |any| unsafe { ptr::read_volatile(any) })
+    ANY_CAPTURE.get_ptr(0).map_or(0, |any| unsafe { ptr::read_volatile(any) })
 }
 
 /// What the agent needs to know of processes that are not selected: bits of `common::selection::interest`.

@@ -109,9 +109,9 @@ struct Gathering {
     /// Room for captured bytes, minus one. All its binary digits are 1.
     mask: u64,
     iovecs: u64,
-    /// Bytes that the operation moved, and how many bytes of its beginning are wanted.
-    length: u64,
-    wanted: u64,
+    /// Bytes of the record, and how many bytes of its beginning are wanted.
+    length: u32,
+    wanted: u32,
 }
 
 /// The loop's progress. It is kept in the record, behind the captured bytes, because the verifier knows no values there:
@@ -120,13 +120,14 @@ struct Gathering {
 #[derive(Clone, Copy)]
 struct Progress {
     captured: u64,
+    /// Bytes of the record that were passed. Negative, as an `i64`, before the record's first byte.
     passed: u64,
     tail_length: u64,
 }
 
 /// Results of a `bpf_loop` callback: continue, or leave the loop.
-const CONTINUE: i64 = 0;
-const LEAVE: i64 = 1;
+pub const CONTINUE: i64 = 0;
+pub const LEAVE: i64 = 1;
 
 /// Gathers from the `index`th buffer.
 extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
@@ -137,22 +138,27 @@ extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
         return LEAVE;
     };
     let Progress { captured, passed, .. } = *progress;
-    let left = gathering.length.wrapping_sub(passed);
-    let here = if iovec.length < left { iovec.length } else { left };
+    // Bytes of the buffer that are in the records before.
+    let before = if (passed as i64) < 0 { passed.wrapping_neg() } else { 0 };
+    let before = if before < iovec.length { before } else { iovec.length };
+    let (base, available, passed) = (iovec.base + before, iovec.length - before, passed.wrapping_add(before));
+    let (length, wanted) = (u64::from(gathering.length), u64::from(gathering.wanted));
+    let left = length.wrapping_sub(passed);
+    let here = if available < left { available } else { left };
     if here == 0 {
+        progress.passed = passed;
         return CONTINUE;
     }
     let mut take = 0;
     // Contiguous so far, and more is wanted.
-    if captured == passed && captured < gathering.wanted {
-        let room = gathering.wanted - captured;
+    if captured == passed && captured < wanted {
+        let room = wanted - captured;
         take = if here < room { here } else { room };
         let at = opaque(captured) & gathering.mask;
         let bounded = opaque(take) & gathering.mask;
         // SAFETY: both are less than the room, and the record has twice the room.
-        let failed = unsafe {
-            bpf_probe_read_user(gathering.into.add(at as usize).cast(), bounded as u32, iovec.base as *mut _)
-        };
+        let failed =
+            unsafe { bpf_probe_read_user(gathering.into.add(at as usize).cast(), bounded as u32, base as *mut _) };
         if failed != 0 {
             count(Loss::UserReadFailed);
             return LEAVE;
@@ -160,17 +166,18 @@ extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
     }
     progress.captured = captured + take;
     progress.passed = passed + here;
-    if passed + here < gathering.length {
+    if passed + here < length {
         return CONTINUE;
     }
-    if captured + take < gathering.length {
-        progress.tail_length = u64::from(tail(gathering.tail_into, iovec.base, here));
+    if captured + take < length {
+        progress.tail_length = u64::from(tail(gathering.tail_into, base, here));
     }
     LEAVE
 }
 
-/// Gathers up to `wanted` bytes of the beginning of an operation, and its tail. The operation moved `length` bytes through
-/// `buffers` iovecs. Returns how many bytes of the beginning and of the tail were read.
+/// Gathers up to `wanted` bytes of the beginning of a record, and its tail. The record has `length` bytes of an operation,
+/// after the first `before` bytes, which passed through `buffers` iovecs. Returns how many bytes of the beginning and of
+/// the tail were read.
 ///
 /// `into` must have room for `2 * N` bytes, of which less than `N` are used: that is how the verifier knows that no write
 /// ends beyond it. `N` must be a power of two, and more than `wanted`. For `tail_into` see [`tail`].
@@ -180,21 +187,19 @@ pub fn gather<const N: usize>(
     tail_into: *mut u8,
     iovecs: u64,
     buffers: u64,
-    length: u64,
-    wanted: u64,
+    before: u64,
+    length: u32,
+    wanted: u32,
 ) -> (u32, u8) {
     // SAFETY: the last bytes of the 2 * N, aligned because the record and N are. No capture reaches them.
     let progress = unsafe { into.add(2 * N - size_of::<Progress>()).cast::<Progress>() };
     // SAFETY: as above.
-    unsafe { progress.write(Progress { captured: 0, passed: 0, tail_length: 0 }) };
+    unsafe { progress.write(Progress { captured: 0, passed: before.wrapping_neg(), tail_length: 0 }) };
     let mut gathering = Gathering { into, tail_into, progress, mask: N as u64 - 1, iovecs, length, wanted };
     let most = if buffers < u64::from(BUFFERS) { buffers as u32 } else { BUFFERS };
     // SAFETY: the callback takes the index and a Gathering.
     unsafe { bpf_loop(most, gather_one as *mut c_void, (&raw mut gathering).cast(), 0) };
     // SAFETY: as above.
-    let Progress { captured, passed, tail_length } = unsafe { progress.read_volatile() };
-    if passed < length && buffers > u64::from(BUFFERS) {
-        count(Loss::TooManyBuffers);
-    }
+    let Progress { captured, tail_length, .. } = unsafe { progress.read_volatile() };
     (captured as u32, tail_length as u8)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use onlooker_common::connection::role;
 use onlooker_common::plaintext::StreamKey;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Capture, Close, Direction, End, Finding, Moment, Spec};
+use onlooker_protocols::{Close, Direction, End, Finding, Moment, Spec};
 
 use crate::content::{Content, Decision, Known, Piece, Undecided};
 use crate::conversation::Conversation;
@@ -214,6 +214,7 @@ impl Connection {
         for (bytes, missing, at) in pieces(segment, captured).into_iter().flatten() {
             self.piece(way, bytes, missing, at, observer);
         }
+        self.conversation.captured(way, captured.len(), observer);
         if begins && self.conversation.direction(way) == Some(Direction::ToServer) {
             self.continue_newest(segment, observer);
         }
@@ -340,9 +341,6 @@ impl Connection {
                 let is_server = (direction == Direction::ToServer) == (way == Way::Received);
                 self.conversation.role = Some(if is_server { Role::Server } else { Role::Client });
                 self.conversation.speaks(protocol);
-                if protocol.capture == Capture::Most {
-                    observer.observe(self.conversation.place(direction), Report::CaptureMore(None));
-                }
                 for Piece { way, bytes, missing, at } in pieces {
                     self.take(way, &bytes, missing, at, observer);
                 }

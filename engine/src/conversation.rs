@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use onlooker_protocols::{Direction, Finding, LossReason, Spec};
+use onlooker_protocols::{Capture, Direction, Finding, LossReason, Spec};
 
+use crate::lengths::Lengths;
 use crate::model::counters::Counters;
 use crate::model::span::{Address, Ends, Role};
 use crate::observer::{Observer, Place, Report};
@@ -28,6 +29,7 @@ pub(crate) struct Conversation {
     /// Bytes that passed and are not yet added to the protocol's counter.
     pub(crate) uncounted_bytes: u64,
     pub(crate) requests: OpenRequests,
+    lengths: Lengths,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -45,6 +47,7 @@ impl Conversation {
             protocol: None,
             uncounted_bytes: 0,
             requests: OpenRequests::default(),
+            lengths: Lengths::default(),
             counters,
         }
     }
@@ -119,27 +122,53 @@ impl Conversation {
         Place { cookie: self.cookie, tgid: self.tgid, role, in_order }
     }
 
+    /// Notes that bytes of a run were captured, and reports if they are too many of one message.
+    #[inline]
+    pub(crate) fn captured(&mut self, way: Way, bytes: usize, observer: &mut dyn Observer) {
+        let direction = self.direction(way);
+        if self.lengths.capture(way, direction, bytes) && !self.requests.was_pipelined() {
+            let capture = match self.protocol {
+                // A request that is hidden may not be counted, so there is room for a short pipeline.
+                Some(protocol) if direction == Some(Direction::ToServer) && protocol.parser.is_some() => Capture::Most,
+                Some(protocol) => protocol.capture,
+                None => Capture::Heads,
+            };
+            let place = self.place(direction.unwrap_or(Direction::ToServer));
+            observer.observe(place, Report::CaptureLess(direction, capture));
+        }
+    }
+
+    /// A message in this direction begins or ends.
+    fn pass_message(&mut self, direction: Direction) {
+        if let Some(way) = self.way(direction) {
+            self.lengths.pass(way);
+        }
+    }
+
     /// Reports one finding. `in_hole`: the parser just received a hole that a lost record left.
     pub(crate) fn report(&mut self, finding: Finding, in_hole: bool, observer: &mut dyn Observer) {
         match finding {
             Finding::Begun(begun) => {
                 let is_alone = self.requests.is_empty();
                 self.requests.begin(begun.direction, begun.start);
+                self.pass_message(begun.direction);
                 let (place, way) = (self.place(begun.direction), self.way(begun.direction));
                 let origin = way.and_then(|way| self.requests.origin(way, begun.start.position, is_alone));
                 observer.observe(place, Report::Begun { begun: &begun, origin });
                 if self.requests.becomes_pipelined() {
-                    // One run holds several responses. The bytes captured of a run for one response would cut the others.
+                    // Its runs hold several messages. A limit would hide the later ones.
                     observer.observe(place, Report::CaptureMore(None));
                 }
             }
             Finding::Exchange(exchange) => {
                 let place = self.place(exchange.direction);
                 let open = self.requests.end(exchange.direction, exchange.request_start);
+                self.pass_message(exchange.direction.opposite());
                 observer.observe(place, Report::Ended { exchange, ends: self.ends(), open });
             }
             Finding::Lost(lost) => {
                 self.requests.end(lost.direction, lost.start);
+                self.pass_message(lost.direction.opposite());
                 let is_unreported =
                     self.way(lost.direction).is_some_and(|way| self.requests.is_unreported(way, lost.start.position));
                 let report = match lost.reason {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use onlooker_common::owner::MessageIds;
-use onlooker_protocols::{Begun, Direction, Exchange, Lost, Moment};
+use onlooker_protocols::{Begun, Capture, Direction, Exchange, Lost, Moment};
 
 use crate::model::span::{Ends, Role};
 use crate::origin::Origin;
@@ -38,9 +38,13 @@ pub enum Report<'a> {
     Lost(Lost),
     /// A request is known only from the hole that its lost record left. The loss was counted where it happened.
     Discarded { start: Moment },
-    /// More of the connection's later runs should be captured. With a direction: messages in this direction are longer
-    /// than what is captured, which is likely on all connections of the process.
+    /// More of later runs should be captured. With a direction: message heads in this direction are longer than what is
+    /// captured, which is likely on all connections of the process. Without: the connection is pipelined, so its runs
+    /// should be captured whole.
     CaptureMore(Option<Direction>),
+    /// No more than this should be captured of later runs in the direction: messages are long, or are not parsed. Without a
+    /// direction: in both, because the role is unknown.
+    CaptureLess(Option<Direction>, Capture),
     /// The connection is forgotten. This is its last report, unless it is used again.
     Forgotten,
 }

@@ -85,6 +85,11 @@ impl OpenRequests {
         self.open.len() > 1 && !std::mem::replace(&mut self.was_pipelined, true)
     }
 
+    /// Whether several requests were ever open at once.
+    pub(crate) fn was_pipelined(&self) -> bool {
+        self.was_pipelined
+    }
+
     /// The request is over. It is nearly always the oldest. Returns how many others of its direction are open.
     pub(crate) fn end(&mut self, direction: Direction, start: Moment) -> usize {
         let ended = OpenRequest { direction, start };

@@ -8,8 +8,11 @@
 use onlooker_common::segment::{Segment, flag};
 use onlooker_protocols::Moment;
 
-/// Segments held per connection: more than are ever under way at once.
-const MAX_HELD: usize = 64;
+/// Segments held per connection: more than are ever under way at once. One long operation takes several hundred.
+const MAX_HELD: usize = 1024;
+
+/// Their captured bytes. It is twice what is captured of a run.
+const MAX_HELD_BYTES: usize = 8 << 20;
 
 /// The way of bytes, seen from the traced process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,7 @@ impl Way {
 pub(crate) struct Order {
     ways: [Progress; 2],
     held: Vec<Held>,
+    held_bytes: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -111,6 +115,7 @@ impl Order {
     }
 
     pub(crate) fn hold(&mut self, segment: &Segment, captured: &[u8]) {
+        self.held_bytes += captured.len();
         self.held.push(Held { segment: *segment, captured: captured.to_vec() });
     }
 
@@ -119,21 +124,27 @@ impl Order {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.held.len() >= MAX_HELD
+        self.held.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES
+    }
+
+    fn take(&mut self, index: usize) -> Held {
+        let held = self.held.swap_remove(index);
+        self.held_bytes -= held.captured.len();
+        held
     }
 
     /// Takes a held segment that is next. `requests` is the way of requests, if it is known.
     pub(crate) fn take_next(&mut self, requests: Option<Way>) -> Option<Held> {
         let index = self.held.iter().position(|held| self.is_next(&held.segment));
         let index = index.or_else(|| self.first_of_two_that_wait_for_each_other(requests?))?;
-        Some(self.held.swap_remove(index))
+        Some(self.take(index))
     }
 
     /// Takes the oldest held segment, if it has waited for `hold`.
     pub(crate) fn take_overdue(&mut self, now: u64, hold: u64) -> Option<Held> {
         let index = (0..self.held.len()).min_by_key(|&index| self.held[index].segment.time)?;
         let is_overdue = now.saturating_sub(self.held[index].segment.time) >= hold;
-        is_overdue.then(|| self.held.swap_remove(index))
+        is_overdue.then(|| self.take(index))
     }
 
     /// Each of two segments saw the other: one thread read a response before another returned from sending its request.

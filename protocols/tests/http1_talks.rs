@@ -7,6 +7,7 @@ use kit::http1::*;
 use kit::{FIRST_NANOS, Talk};
 use onlooker_protocols::facts::Http;
 use onlooker_protocols::http1::Http1;
+use onlooker_protocols::kit::in_order::DEEPEST_PIPELINE;
 use onlooker_protocols::{Close, Direction, End, Exchange, Finding, LossReason, Moment};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -92,17 +93,17 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn pipelined_requests_beyond_the_limit_are_counted_and_later_ones_are_reported() {
     let mut talk = Talk::new();
-    for _ in 0..262 {
+    for _ in 0..DEEPEST_PIPELINE + 6 {
         talk = talk.request(GET);
     }
-    for _ in 0..262 {
+    for _ in 0..DEEPEST_PIPELINE + 6 {
         talk = talk.response(OK_3);
     }
     let outcome = play(&talk.request("GET /next HTTP/1.1\r\n\r\n").response(OK_3));
     assert_eq!(outcome.lost(), [LossReason::TooManyOpen; 6]);
     assert_eq!(outcome.orphans(), 0);
-    assert_eq!(outcome.exchanges().len(), 257);
-    assert_eq!(http(outcome.exchanges()[256]).path, "/next");
+    assert_eq!(outcome.exchanges().len(), DEEPEST_PIPELINE + 1);
+    assert_eq!(http(outcome.exchanges()[DEEPEST_PIPELINE]).path, "/next");
 }
 
 #[test]

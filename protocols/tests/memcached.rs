@@ -130,8 +130,8 @@ fn a_response_that_may_be_several_requests_is_none(#[case] request: &str, #[case
 #[test]
 fn open_quiet_requests_are_bounded_over_all_groups() {
     let group = format!("{}mn\r\n", "mg a v q\r\n".repeat(99));
-    let outcome = play(&Talk::new().request(group.repeat(60)).closes(Close::Error(104)));
-    assert_eq!(outcome.begun(), 6000);
+    let outcome = play(&Talk::new().request(group.repeat(200)).closes(Close::Error(104)));
+    assert_eq!(outcome.begun(), 20_000);
     assert!(outcome.lost().contains(&LossReason::TooManyOpen));
     assert!(outcome.exchanges().is_empty(), "{} exchanges", outcome.exchanges().len());
 }

@@ -6,6 +6,7 @@ mod kit;
 use kit::Talk;
 use kit::postgres::*;
 use onlooker_protocols::facts::Namespace;
+use onlooker_protocols::kit::in_order::DEEPEST_PIPELINE;
 use onlooker_protocols::postgres::Postgres;
 use onlooker_protocols::{Direction, LossReason, Moment, Parser};
 use proptest::prelude::*;
@@ -307,27 +308,27 @@ fn prepared_statements_beyond_the_limit_are_evicted_and_counted() {
 
 #[test]
 fn requests_beyond_the_limit_are_counted_and_the_others_are_matched() {
-    let total = 5000;
+    let total = DEEPEST_PIPELINE + 1000;
     let queries = simple("SELECT 1").repeat(total);
     let answers = [rows(1), done("SELECT 1"), ready()].concat();
     let talk = session().request(queries).response(answers.repeat(total));
     let talk = asks(talk, &[simple("SELECT a FROM t")], &[error("42P01"), ready()]);
     let outcome = play(&talk);
     let lost = outcome.lost();
-    assert_eq!((lost.len(), lost[0]), (total - 4096, LossReason::TooManyOpen));
+    assert_eq!((lost.len(), lost[0]), (1000, LossReason::TooManyOpen));
     assert_eq!(lines(&outcome).last().unwrap(), "SELECT t | SELECT a FROM t | 42P01");
-    assert_eq!((outcome.exchanges().len(), outcome.begun()), (4096 + 1, total + 1));
+    assert_eq!((outcome.exchanges().len(), outcome.begun()), (DEEPEST_PIPELINE + 1, total + 1));
 }
 
 #[test]
 fn executes_beyond_the_limit_are_counted_and_the_others_are_matched() {
-    let total = 5000;
+    let total = DEEPEST_PIPELINE + 1000;
     let request = [parse("", "SELECT 1"), [bind("", ""), execute("", 0)].concat().repeat(total), sync()].concat();
     let answers = [bound(), rows(1), done("SELECT 1")].concat().repeat(total);
     let talk = session().request(request).response([parsed(), answers, ready()].concat());
     let talk = asks(talk, &[simple("SELECT a FROM t")], &[error("42P01"), ready()]);
     let outcome = play(&talk);
-    assert_eq!(outcome.lost(), vec![LossReason::TooManyOpen; total - 4096]);
+    assert_eq!(outcome.lost(), vec![LossReason::TooManyOpen; 1000]);
     assert_eq!(lines(&outcome).last().unwrap(), "SELECT t | SELECT a FROM t | 42P01");
 }
 

@@ -46,6 +46,15 @@ pub fn java(least: u32) -> Option<PathBuf> {
     installed.filter(|(version, _)| *version >= least).min().map(|(_, java)| java)
 }
 
+/// The oldest JDK that runs tests/apps/java/Batch.java.
+pub const JDBC_JAVA: u32 = 11;
+
+/// The JDBC driver of PostgreSQL, where Debian's package libpostgresql-jdbc-java puts it.
+#[must_use]
+pub fn jdbc_driver() -> Option<PathBuf> {
+    Some(PathBuf::from("/usr/share/java/postgresql.jar")).filter(|driver| driver.is_file())
+}
+
 fn java_version(release: &str) -> Option<u32> {
     let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=\""))?;
     version.split(['.', '"', '-']).next()?.parse().ok()
@@ -73,7 +82,7 @@ pub(crate) fn require_file(path: PathBuf) -> Result<PathBuf> {
 }
 
 /// The folder of the test applications in one language: `tests/apps/LANGUAGE`.
-pub(crate) fn apps(language: &str) -> PathBuf {
+pub fn apps(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(language)
 }
 

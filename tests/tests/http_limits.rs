@@ -11,6 +11,9 @@ use onlooker_tests::{Curl, Recording, World};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Captures of each run what is captured where messages are long: 8 KiB of requests and 1 KiB of responses.
+const SHORT_RUNS: &[&str] = &["--run-capture", "256"];
+
 #[test]
 fn a_response_without_a_length_ends_with_its_connection() -> Result<()> {
     World::story("until close", |world| {
@@ -34,7 +37,7 @@ fn pipelined_requests_beyond_the_capture_are_exported_or_counted() -> Result<()>
     const REQUESTS: usize = 40;
     World::story("long pipeline", |world| {
         let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, SHORT_RUNS)?;
         let mut client = RawClient::open(&nginx.address())?;
         let padding = "x".repeat(500);
         let request = |number| format!("GET /{number} HTTP/1.1\r\nHost: shop.test\r\nX-Padding: {padding}\r\n\r\n");
@@ -53,12 +56,12 @@ fn pipelined_requests_beyond_the_capture_are_exported_or_counted() -> Result<()>
 fn after_a_head_longer_than_the_capture_more_is_captured() -> Result<()> {
     World::story("long heads", |world| {
         let server = App::python("no_content").argument("127.0.0.1").start(world)?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, SHORT_RUNS)?;
         let mut client = RawClient::open(&server.address())?;
         let fields: String = (0..15).map(|number| format!("X-Field-{number}: {}\r\n", "x".repeat(1000))).collect();
         let long = format!("GET /long HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n");
         let mut sent = 0;
-        // After the first long request the agent raises the capture limit of the connection, but only for later requests.
+        // After the first long request the agent raises the budget of the process, but only for later requests.
         wait::until(within(PATIENCE), "span of a long request", || {
             sent += 1;
             client.exchange(&long)?;
@@ -78,7 +81,7 @@ fn a_response_head_longer_than_the_capture_keeps_status_and_time() -> Result<()>
         let app = Gunicorn::app("behaviours").workers(Workers::Threads(4)).start(world)?;
         // The worker's threads start with its first requests, which delays reading them.
         RawClient::open(&app.address())?.get("/hello")?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, SHORT_RUNS)?;
         let mut client = RawClient::open(&app.address())?;
         let mut measured: Vec<Measured> = Vec::new();
         for _ in 0..8 {

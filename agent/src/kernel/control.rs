@@ -1,4 +1,4 @@
-//! What the agent writes back about connections: which requests are complete, and whose capture budget is raised.
+//! What the agent writes back about connections: which requests are complete, and how much is captured of them.
 //!
 //! Writing a map takes a system call, which costs half as much as everything else that is done for a request. So entries
 //! are collected and written together. The agent remembers what it wrote, and removes nothing that it did not write: for
@@ -6,7 +6,7 @@
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
-use onlooker_common::capture::{Capture, raised};
+use onlooker_common::capture::{Capture, any};
 use onlooker_common::limits;
 use onlooker_protocols::Direction;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -18,17 +18,17 @@ use super::plain::CaptureValue;
 /// The maps that the agent writes while connections are open.
 pub struct Control {
     completed: HashMap<MapData, u64, u64>,
-    raised: HashMap<MapData, u64, CaptureValue>,
+    limited: HashMap<MapData, u64, CaptureValue>,
     raised_processes: HashMap<MapData, u32, CaptureValue>,
-    any_raised: Array<MapData, u32>,
+    any_capture: Array<MapData, u32>,
     /// Positions up to which requests are complete, by connection: not written yet.
     pending: FxHashMap<u64, u64>,
     /// Connections that `completed` has.
     written: FxHashSet<u64>,
     /// Those of them that ended, and whose entries are to be removed.
     ended: Vec<u64>,
-    /// What `raised` has.
-    raises: FxHashMap<u64, Capture>,
+    /// What `limited` has.
+    limits: FxHashMap<u64, Capture>,
     /// What `raised_processes` has.
     process_raises: FxHashMap<u32, Capture>,
 }
@@ -37,13 +37,13 @@ impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
             completed: map(ebpf, "COMPLETED")?,
-            raised: map(ebpf, "RAISED")?,
+            limited: map(ebpf, "LIMITED")?,
             raised_processes: map(ebpf, "RAISED_PROCESSES")?,
-            any_raised: map(ebpf, "ANY_RAISED")?,
+            any_capture: map(ebpf, "ANY_CAPTURE")?,
             pending: FxHashMap::default(),
             written: FxHashSet::default(),
             ended: Vec::new(),
-            raises: FxHashMap::default(),
+            limits: FxHashMap::default(),
             process_raises: FxHashMap::default(),
         })
     }
@@ -74,14 +74,29 @@ impl Control {
         failed.len() as u64
     }
 
-    /// Raises the capture budget of a connection.
-    pub fn raise(&mut self, cookie: u64, capture: Capture) -> Result<(), MapError> {
-        if self.raises.get(&cookie) == Some(&capture) {
+    /// Limits the capture of a connection in one direction, or in both.
+    pub fn limit(&mut self, cookie: u64, direction: Option<Direction>, bytes: u32) -> Result<(), MapError> {
+        let before = self.limits.get(&cookie).copied().unwrap_or_default();
+        let capture = match direction {
+            Some(Direction::ToServer) => Capture { request: bytes, ..before },
+            Some(Direction::ToClient) => Capture { response: bytes, ..before },
+            None => Capture { request: bytes, response: bytes },
+        };
+        if capture == before {
             return Ok(());
         }
-        self.raised.insert(cookie, CaptureValue(capture), 0)?;
-        self.raises.insert(cookie, capture);
-        if self.raises.len() == 1 { self.write_any_raised() } else { Ok(()) }
+        self.limited.insert(cookie, CaptureValue(capture), 0)?;
+        self.limits.insert(cookie, capture);
+        if self.limits.len() == 1 { self.write_any_capture() } else { Ok(()) }
+    }
+
+    /// Lifts the limit of a connection, if it has one.
+    pub fn lift_limit(&mut self, cookie: u64) -> Result<(), MapError> {
+        if self.limits.remove(&cookie).is_none() {
+            return Ok(());
+        }
+        self.limited.remove(&cookie)?;
+        if self.limits.is_empty() { self.write_any_capture() } else { Ok(()) }
     }
 
     /// Raises the capture budget of all connections of a process in one direction, each time further.
@@ -98,22 +113,22 @@ impl Control {
         }
         self.raised_processes.insert(tgid, CaptureValue(capture), 0)?;
         self.process_raises.insert(tgid, capture);
-        self.write_any_raised()
+        self.write_any_capture()
     }
 
     /// The process ended, or executes another program.
     pub fn forget_process(&mut self, tgid: u32) {
         if self.process_raises.remove(&tgid).is_some() {
             let _ = self.raised_processes.remove(&tgid);
-            let _ = self.write_any_raised();
+            let _ = self.write_any_capture();
         }
     }
 
-    fn write_any_raised(&mut self) -> Result<(), MapError> {
+    fn write_any_capture(&mut self) -> Result<(), MapError> {
         let bit = |bit, is_empty| if is_empty { 0 } else { bit };
-        let connections = bit(raised::CONNECTIONS, self.raises.is_empty());
-        let processes = bit(raised::PROCESSES, self.process_raises.is_empty());
-        self.any_raised.set(0, connections | processes, 0)
+        let limited = bit(any::LIMITED, self.limits.is_empty());
+        let raised = bit(any::RAISED_PROCESSES, self.process_raises.is_empty());
+        self.any_capture.set(0, limited | raised, 0)
     }
 
     /// The connection ended.
@@ -123,13 +138,8 @@ impl Control {
         if self.written.remove(&cookie) {
             self.ended.push(cookie);
         }
-        if self.raises.remove(&cookie).is_some() {
-            let _ = self.raised.remove(&cookie);
-            if self.raises.is_empty() {
-                // If the word stays set, it only costs lookups.
-                let _ = self.write_any_raised();
-            }
-        }
+        // If the word stays set, it only costs lookups.
+        let _ = self.lift_limit(cookie);
     }
 }
 
@@ -149,7 +159,7 @@ mod tests {
 
     #[test]
     fn entries_of_ended_connections_are_removed() {
-        let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, kernel_log: false }) {
+        let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, ..Options::default() }) {
             Err(LoadError::NotPermitted(why)) => return record_skip(&why),
             loaded => loaded.unwrap(),
         };
@@ -182,22 +192,23 @@ mod tests {
     }
 
     #[test]
-    fn the_word_says_whether_any_connection_has_a_raised_budget() {
-        let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, kernel_log: false }) {
+    fn the_word_says_whether_any_connection_has_a_limit() {
+        let mut kernel = match Kernel::load(&Options { ring_bytes: 4096, ..Options::default() }) {
             Err(LoadError::NotPermitted(why)) => return record_skip(&why),
             loaded => loaded.unwrap(),
         };
         let mut control = kernel.control().unwrap();
-        let any = |control: &Control| control.any_raised.get(&0, 0).unwrap();
-        let more = Capture { request: 65_536, response: 65_536 };
-        for cookie in [1, 1, 2] {
-            control.raise(cookie, more).unwrap();
+        let any = |control: &Control| control.any_capture.get(&0, 0).unwrap();
+        for (cookie, direction) in [(1, None), (1, None), (2, Some(Direction::ToClient)), (3, None)] {
+            control.limit(cookie, direction, 1).unwrap();
         }
-        assert_eq!((any(&control), control.raised.keys().count()), (1, 2));
+        assert_eq!((any(&control), control.limited.keys().count()), (1, 3));
+        assert_eq!(control.limited.get(&2, 0).unwrap().0, Capture { request: 0, response: 1 });
         control.forget(1);
+        control.lift_limit(3).unwrap();
         assert_eq!(any(&control), 1);
         control.forget(2);
-        control.forget(3);
-        assert_eq!((any(&control), control.raised.keys().count()), (0, 0));
+        control.forget(4);
+        assert_eq!((any(&control), control.limited.keys().count()), (0, 0));
     }
 }

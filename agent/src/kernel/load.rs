@@ -32,13 +32,15 @@ pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Options {
     /// Size of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
+    /// Bytes captured of a run on a connection without a limit.
+    pub run_capture: u32,
     /// Whether the programs write diagnostics.
     pub kernel_log: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: limits::RING_BYTES, kernel_log: false }
+        Self { ring_bytes: limits::RING_BYTES, run_capture: limits::RUN_CAPTURE, kernel_log: false }
     }
 }
 
@@ -82,6 +84,7 @@ impl Kernel {
             .allow_unsupported_maps()
             .override_global("OFFSETS", words.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
+            .override_global("RUN_CAPTURE", &options.run_capture, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT")))

@@ -55,7 +55,7 @@ impl Drop for Running {
 
 /// A watch of these processes, with a kernel side that records nothing yet. None without the privileges to load it.
 fn watch(pids: &[u32]) -> Option<Watch> {
-    let mut kernel = match Kernel::load(&kernel::Options { ring_bytes: 4096, kernel_log: false }) {
+    let mut kernel = match Kernel::load(&kernel::Options { ring_bytes: 4096, ..kernel::Options::default() }) {
         Err(LoadError::NotPermitted(why)) => {
             record_skip(&why);
             return None;

@@ -1,29 +1,104 @@
-//! Writes a record to the ring, with as many of the operation's bytes as are wanted.
+//! Writes an operation to the ring, with as many of its bytes as are wanted.
+//!
+//! One record holds up to `RECORD_CAPTURE` bytes. A longer capture becomes several records, each of which looks like an
+//! operation of its own. So a run of short messages is captured whole at a cost per byte that is near that of the copy.
 //!
 //! `capture_segment` is a global function: the verifier checks it once, by itself. If it were inlined, the verifier would
 //! check it again for every path that leads to it.
 
+use aya_ebpf::helpers::generated::bpf_loop;
+use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use onlooker_common::limits::LARGEST_CAPTURE;
-use onlooker_common::segment::Segment;
+use onlooker_common::limits::RECORD_CAPTURE;
+use onlooker_common::losses::Loss;
+use onlooker_common::segment::{Segment, flag};
 
 use crate::emit;
+use crate::maps::count;
 use crate::record::arguments::Bytes;
 use crate::record::form::{self, Header, Moved};
 use crate::state::stream::{Stream, StreamState};
-use crate::user;
+use crate::user::{self, CONTINUE, LEAVE};
 
 /// Records a socket operation with up to `wanted` of its first bytes. Returns how many were captured, or `None` if the ring
 /// was full.
 #[inline(always)]
-pub fn segment(moved: &Moved, stream: Stream, source: Bytes, wanted: u32) -> Option<u32> {
+pub fn segment(moved: &mut Moved, stream: Stream, source: Bytes, wanted: u32) -> Option<u32> {
+    let most = if source.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
+    if wanted > most && !source.is_nowhere() {
+        return several(moved, stream, source, wanted);
+    }
     let captured = capture_segment(moved, stream.as_ptr(), source.at, source.buffers, wanted);
     if captured == NO_ROOM { None } else { Some(captured) }
 }
 
 /// More than can be captured.
 const NO_ROOM: u32 = u32::MAX;
+
+/// A vectored operation uses half the room of a record: see `user::gather`.
+const VECTOR_CAPTURE: u32 = RECORD_CAPTURE / 2;
+
+/// The most records of one operation: more than `RUN_CAPTURE` needs.
+const RECORDS: u32 = 16_384;
+
+/// What is left of an operation that takes several records.
+#[repr(C)]
+struct Rest {
+    moved: *mut Moved,
+    stream: *mut StreamState,
+    at: u64,
+    buffers: u64,
+    /// Bytes that are not recorded yet, and how many of them are wanted.
+    length: u32,
+    wanted: u32,
+}
+
+#[inline(always)]
+fn several(moved: &mut Moved, stream: Stream, source: Bytes, wanted: u32) -> Option<u32> {
+    let length = moved.length;
+    moved.added_later = moved.added;
+    moved.added = 0;
+    let Bytes { at, buffers } = source;
+    let mut rest = Rest { moved, stream: stream.as_ptr(), at, buffers, length, wanted };
+    // SAFETY: the callback takes the index and a Rest.
+    unsafe { bpf_loop(RECORDS, one_of_several as *mut c_void, (&raw mut rest).cast(), 0) };
+    // SAFETY: a local that the helper changes.
+    let left = unsafe { (&raw const rest.wanted).read_volatile() };
+    if left == wanted { None } else { Some(wanted - left) }
+}
+
+/// Writes the next record of an operation.
+extern "C" fn one_of_several(_index: u32, rest: *mut Rest) -> i64 {
+    // SAFETY: called by `several` with its own struct, which points to live values.
+    let (rest, moved) = unsafe { (&mut *rest, &mut *(*rest).moved) };
+    // See `Capture::vector`.
+    let most = if rest.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
+    let is_last = rest.wanted <= most;
+    let wanted = at_most(rest.wanted, most);
+    let length = if is_last { rest.length } else { wanted };
+    moved.length = length;
+    if is_last {
+        moved.added = moved.added_later;
+    }
+    if capture_segment(moved, rest.stream, rest.at, rest.buffers, wanted) == NO_ROOM {
+        if moved.before > 0 {
+            count(Loss::RingFullSegment);
+        }
+        return LEAVE;
+    }
+    rest.wanted -= wanted;
+    rest.length -= length;
+    if rest.buffers == 0 {
+        rest.at += u64::from(length);
+    }
+    moved.before += u64::from(length);
+    moved.position += u64::from(length);
+    // Only the first record begins a run, and only its first byte passed when the operation began.
+    moved.flags &= !flag::BEGINS;
+    moved.began = 0;
+    if is_last { LEAVE } else { CONTINUE }
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -96,8 +171,7 @@ impl<H: Header> Capture<H> {
             0..=64 => self.buffer_class::<64>(from, wanted),
             65..=256 => self.buffer_class::<256>(from, wanted),
             257..=1024 => self.buffer_class::<1024>(from, wanted),
-            1025..=8192 => self.buffer_class::<8192>(from, wanted),
-            _ => self.buffer_class::<{ LARGEST_CAPTURE as usize }>(from, wanted),
+            _ => self.buffer_class::<{ RECORD_CAPTURE as usize }>(from, wanted),
         }
     }
 
@@ -128,10 +202,9 @@ impl<H: Header> Capture<H> {
         match wanted {
             0..=256 => self.vector_class::<256, 512>(iovecs, count, at_most(wanted, 255)),
             257..=1024 => self.vector_class::<1024, 2048>(iovecs, count, at_most(wanted, 1023)),
-            1025..=8192 => self.vector_class::<8192, 16384>(iovecs, count, at_most(wanted, 8191)),
             _ => {
-                const LARGEST: usize = LARGEST_CAPTURE as usize;
-                self.vector_class::<LARGEST, { 2 * LARGEST }>(iovecs, count, at_most(wanted, LARGEST_CAPTURE - 1))
+                const LARGEST: usize = VECTOR_CAPTURE as usize;
+                self.vector_class::<LARGEST, { 2 * LARGEST }>(iovecs, count, at_most(wanted, VECTOR_CAPTURE - 1))
             }
         }
     }
@@ -151,8 +224,9 @@ impl<H: Header> Capture<H> {
                 (&raw mut (*segment).tail).cast(),
                 iovecs,
                 count,
-                u64::from(self.length),
-                u64::from(wanted),
+                (*self.moved).before,
+                self.length,
+                wanted,
             );
             (*segment).captured = captured;
             (*segment).tail_length = tail;

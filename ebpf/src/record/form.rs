@@ -27,9 +27,14 @@ pub struct Moved {
     pub unit_kind: u32,
     pub length: u32,
     pub flags: u32,
-    pub added: u32,
+    /// Bytes that Onlooker added behind this record.
+    pub added: u16,
+    /// The same behind the operation's last record, if this is not the last.
+    pub added_later: u16,
     pub tgid: u32,
     pub tid: u32,
+    /// Bytes of the operation that are in the records before.
+    pub before: u64,
 }
 
 impl Moved {
@@ -46,14 +51,16 @@ impl Moved {
             unit_kind: unit.kind,
             length,
             flags: 0,
-            added: u32::from(place.added),
+            added: place.added,
+            added_later: 0,
             tgid,
             tid,
+            before: 0,
         }
     }
 }
 
-const _: () = assert!(size_of::<Moved>() == 80);
+const _: () = assert!(size_of::<Moved>() == 88);
 
 /// The header of a record with captured bytes.
 ///
@@ -90,7 +97,7 @@ pub unsafe fn write<H: Header>(header: *mut H, moved: *const Moved, stream: Stre
         (*segment).flags = (*moved).flags;
         (*segment).role = stream.role();
         (*segment).tail_length = 0;
-        (*segment).added = (*moved).added as u16;
+        (*segment).added = (*moved).added;
         (*segment)._pad = 0;
         (*segment).tgid = (*moved).tgid;
         (*segment).tid = (*moved).tid;

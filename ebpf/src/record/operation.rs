@@ -4,15 +4,17 @@
 //! Onlooker added, and where the bytes are.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use onlooker_common::capture::{Capture, raised};
+use onlooker_common::capture::{Capture, any};
 use onlooker_common::connection::role;
-use onlooker_common::limits::{LARGEST_CAPTURE, OPERATION_CAPTURE};
+use onlooker_common::limits::OPERATION_CAPTURE;
 use onlooker_common::losses::Loss;
 use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::process_flag;
 
+use crate::emit;
+use crate::globals::run_capture;
 use crate::kernel::sock::SockAddress;
-use crate::maps::{RAISED, RAISED_PROCESSES, any_raised, count};
+use crate::maps::{LIMITED, RAISED_PROCESSES, any_capture, count};
 use crate::record::arguments::{Bytes, Source};
 use crate::record::capture;
 use crate::record::form::Moved;
@@ -45,9 +47,9 @@ impl Operation<'_> {
         }
         let request_side = stream.role() == role::UNKNOWN || (stream.role() == role::SERVER) != egress;
         if begins {
-            stream.set_budget(self.budget(stream, request_side));
+            stream.set_captured(0);
         }
-        let wanted = if self.fin { 0 } else { self.wanted(stream.budget()) };
+        let wanted = if self.fin { 0 } else { self.wanted(stream, request_side) };
         let source = if wanted == 0 { Bytes::NOWHERE } else { source.bytes() };
         self.moved.flags |= (u32::from(egress) * flag::EGRESS)
             | (u32::from(begins) * flag::BEGINS)
@@ -59,39 +61,39 @@ impl Operation<'_> {
         self.moved.time = unsafe { bpf_ktime_get_ns() };
         match capture::segment(self.moved, stream, source, wanted) {
             Some(captured) => {
-                stream.set_budget(stream.budget().saturating_sub(captured));
+                stream.set_captured(stream.captured().saturating_add(captured));
                 process.recorded(captured + size_of::<Segment>() as u32);
             }
             None => count(if begins && request_side { Loss::RingFullRequest } else { Loss::RingFullSegment }),
         }
     }
 
-    /// How many bytes of the run that begins may be captured.
+    /// How many bytes of this operation are wanted. Most operations are so short that all of them are.
     #[inline(always)]
-    fn budget(&self, stream: Stream, request_side: bool) -> u32 {
+    fn wanted(&self, stream: Stream, request_side: bool) -> u32 {
+        let length = self.moved.length;
         let process = self.worker.process;
-        let budget = if request_side { process.request_capture() } else { process.response_capture() };
-        let any = any_raised();
-        if any == 0 {
-            return budget;
+        let heads = if request_side { process.request_capture() } else { process.response_capture() };
+        let captured = stream.captured();
+        if length <= OPERATION_CAPTURE || (captured <= heads && length <= heads - captured) {
+            return length;
         }
-        let raise = |budget: u32, by: Option<*const Capture>| {
-            // SAFETY: a live value of one of the maps.
-            let raised = by.map_or(0, |by| unsafe { if request_side { (*by).request } else { (*by).response } });
-            if raised > budget { raised } else { budget }
-        };
-        let of_connection = if any & raised::CONNECTIONS != 0 { RAISED.get_ptr(stream.cookie()) } else { None };
-        let of_process = if any & raised::PROCESSES != 0 { RAISED_PROCESSES.get_ptr(self.worker.tgid) } else { None };
-        raise(raise(budget, of_connection), of_process)
+        let left = self.most(stream, request_side, heads).saturating_sub(captured);
+        let wanted = if left > OPERATION_CAPTURE { left } else { OPERATION_CAPTURE };
+        if wanted < length { wanted } else { length }
     }
 
-    /// How many bytes of this operation are wanted: what is left of the run's budget, and always a few.
+    /// How many bytes of the run may be captured. `heads` is the process's budget.
     #[inline(always)]
-    fn wanted(&self, budget: u32) -> u32 {
-        let mut wanted = if budget > OPERATION_CAPTURE { budget } else { OPERATION_CAPTURE };
-        if wanted > LARGEST_CAPTURE {
-            wanted = LARGEST_CAPTURE;
-        }
-        if wanted < self.moved.length { wanted } else { self.moved.length }
+    fn most(&self, stream: Stream, request_side: bool, heads: u32) -> u32 {
+        // SAFETY: a live value of one of the maps.
+        let side = |of: *const Capture| unsafe { if request_side { (*of).request } else { (*of).response } };
+        let tables = any_capture();
+        let limit = if tables & any::LIMITED != 0 { LIMITED.get_ptr(stream.cookie()).map_or(0, side) } else { 0 };
+        let most = if limit == 0 && !emit::is_filling_up() { run_capture() } else { limit };
+        let is_raised = tables & any::RAISED_PROCESSES != 0;
+        let raised = if is_raised { RAISED_PROCESSES.get_ptr(self.worker.tgid).map_or(0, side) } else { 0 };
+        let least = if raised > heads { raised } else { heads };
+        if most > least { most } else { least }
     }
 }

@@ -83,8 +83,8 @@ shared! {
         /// The thread that read or wrote the first byte of the message.
         thread, set_thread: u32;
         run, set_run: u32;
-        /// Bytes of this run that may still be captured.
-        budget, set_budget: u32;
+        /// Bytes of this run that were captured.
+        captured, set_captured: u32;
         /// The process that used it last.
         tgid, set_tgid: u32;
         /// The process that counts the request in flight.

@@ -25,6 +25,7 @@ enum Reported {
     Exchange(Box<Exchange>),
     Lost(Lost),
     CaptureMore(Direction),
+    CaptureLess(Option<Direction>),
     Continued(u64, u64),
     Other,
     Forgotten(u64),
@@ -38,6 +39,7 @@ impl Observer for Vec<Reported> {
             Report::Ended { exchange, .. } => Reported::Exchange(exchange),
             Report::Lost(lost) => Reported::Lost(lost),
             Report::CaptureMore(Some(direction)) => Reported::CaptureMore(direction),
+            Report::CaptureLess(direction, _) => Reported::CaptureLess(direction),
             Report::CaptureMore(None) | Report::Discarded { .. } => Reported::Other,
             Report::Forgotten => Reported::Forgotten(place.cookie),
         });
@@ -569,6 +571,47 @@ fn a_head_longer_than_the_capture_asks_for_more() {
     server.deliver(&response);
     server.wait();
     assert!(!server.reported.iter().any(|reported| matches!(reported, Reported::CaptureMore(Direction::ToServer))));
+}
+
+/// The directions in which captures were to be limited, after a response of 100,000 bytes to each run of `requests`.
+fn limited_by_long_responses(requests: &[u8], runs: usize) -> Vec<Option<Direction>> {
+    let mut server = ServerEnd::new();
+    for _ in 0..runs {
+        let request = server.reads(requests);
+        server.deliver(&request);
+        let head = server.writes("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");
+        server.deliver(&head);
+        for _ in 0..10 {
+            let body = server.writes([b'x'; 10_000]);
+            server.deliver(&body);
+        }
+    }
+    let limited = |reported: &Reported| match reported {
+        Reported::CaptureLess(direction) => Some(*direction),
+        _ => None,
+    };
+    server.reported.iter().filter_map(limited).collect()
+}
+
+#[test]
+fn a_long_message_limits_the_capture_of_its_direction_once() {
+    assert_eq!(limited_by_long_responses(GET, 3), [Some(Direction::ToClient)]);
+}
+
+#[test]
+fn a_pipelined_connection_is_captured_whole_whatever_is_long() {
+    assert_eq!(limited_by_long_responses(&GET.repeat(2), 3), []);
+}
+
+#[test]
+fn short_messages_limit_nothing_however_many_they_are() {
+    let mut server = ServerEnd::new();
+    for _ in 0..10_000 {
+        for operation in [server.reads(GET), server.writes(OK)] {
+            server.deliver(&operation);
+        }
+    }
+    assert!(!server.reported.iter().any(|reported| matches!(reported, Reported::CaptureLess(_))));
 }
 
 #[test]

@@ -89,7 +89,7 @@ counters! {
     listeners_not_registered,
     /// Completed requests that could not be passed to the kernel programs.
     completions_not_reported,
-    /// Connections and processes for which the kernel programs could not be asked to capture more.
+    /// Connections and processes for which the kernel programs could not be asked to capture more, or less.
     captures_not_raised,
     /// Connections that were followed.
     connections_seen,

@@ -234,11 +234,12 @@ impl<S: Surroundings> Observer for Requests<S> {
                 self.counters.requests_discarded.add(1);
                 self.abandon(place, start.position);
             }
-            Report::CaptureMore(direction) => {
-                self.notify(place.cookie, Notice::CaptureMore { cookie: place.cookie });
-                if let Some(direction) = direction {
-                    self.surroundings.take(Notice::CaptureMoreOf { tgid: place.tgid, direction });
-                }
+            Report::CaptureMore(None) => self.notify(place.cookie, Notice::CaptureMore { cookie: place.cookie }),
+            Report::CaptureMore(Some(direction)) => {
+                self.surroundings.take(Notice::CaptureMoreOf { tgid: place.tgid, direction });
+            }
+            Report::CaptureLess(direction, capture) => {
+                self.notify(place.cookie, Notice::CaptureLess { cookie: place.cookie, direction, capture });
             }
             Report::Forgotten => {
                 self.parents.connection_ended(place.cookie);

@@ -1,7 +1,7 @@
 //! What the pipeline needs from outside, and reports there.
 
 use onlooker_common::process::ProcessChange;
-use onlooker_protocols::Direction;
+use onlooker_protocols::{Capture, Direction};
 
 use crate::model::service::PendingService;
 
@@ -19,8 +19,10 @@ pub trait Surroundings {
 pub enum Notice<'a> {
     /// Every request that was received on the connection and begins before `until` is complete.
     Completed { cookie: u64, until: u64 },
-    /// More of the connection's later runs should be captured.
+    /// The connection's runs should be captured whole.
     CaptureMore { cookie: u64 },
+    /// No more than this should be captured of the connection's runs in the direction, or in both.
+    CaptureLess { cookie: u64, direction: Option<Direction>, capture: Capture },
     /// Messages of the process that travel in this direction are longer than what is captured of them.
     CaptureMoreOf { tgid: u32, direction: Direction },
     /// The connection is over.

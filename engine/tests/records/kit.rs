@@ -31,7 +31,9 @@ impl Surroundings for OneService {
     }
 
     fn take(&mut self, notice: Notice<'_>) {
-        if let Notice::Completed { cookie, .. } | Notice::CaptureMore { cookie } = notice {
+        if let Notice::Completed { cookie, .. } | Notice::CaptureMore { cookie } | Notice::CaptureLess { cookie, .. } =
+            notice
+        {
             assert!(cookie < 1 << 63, "no socket has this cookie: {notice:?}");
         }
     }

@@ -12,8 +12,8 @@
 //! If a hole hides where a message ends, the last bytes of an operation show the end, and the beginning of a run shows
 //! the next message.
 //!
-//! Memory is bounded. A head that comes in parts takes at most 128 KiB per direction. At most 256 requests are open, and
-//! each takes 400 bytes as a rule and 6 KiB at most.
+//! Memory is bounded to about 16 MiB. A head that comes in parts takes at most 128 KiB per direction. At most 16,384
+//! requests are open. Each takes 400 bytes and its texts, which are no longer than its head.
 
 mod body;
 mod detect;

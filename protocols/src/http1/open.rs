@@ -20,8 +20,6 @@ pub(super) struct Open {
 impl in_order::Open for Open {
     const SHARED: bool = false;
     const BATCHED: bool = false;
-    /// Deeper than any client pipelines.
-    const LIMIT: usize = 256;
 
     fn start(&self) -> Moment {
         self.exchange.request_start

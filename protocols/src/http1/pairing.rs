@@ -15,6 +15,12 @@ use crate::kit::certainty::Client;
 use crate::kit::in_order::{Answer, Entry, InOrder, Matched};
 use crate::{Begun, Close, Direction, End, Finding, LossReason, Moment};
 
+/// This many requests may be open however long they are. An open request holds 6 KiB at most.
+const FEW: usize = 256;
+
+/// The bytes of the stream over which more requests may be open. It bounds the memory of their texts.
+const MAX_OPEN_BYTES: u64 = 8 << 20;
+
 #[derive(Debug)]
 pub(super) struct Pairing {
     requests: InOrder<Open>,
@@ -70,12 +76,23 @@ impl Pairing {
         let start = begun.start;
         self.account.begin(begun, found);
         self.end_request();
-        if self.requests.is_full() {
+        if self.is_full(start) {
             self.requests.push_reported(1, start.run);
             self.account.lose(start, LossReason::TooManyOpen, found);
         } else {
             self.requests.push(request);
         }
+    }
+
+    /// Whether there is no room for a request that begins at `start`.
+    fn is_full(&self, start: Moment) -> bool {
+        let spans_too_much = || {
+            let oldest = self.requests.entries().find_map(Entry::open);
+            oldest.is_some_and(|oldest| {
+                start.position.wrapping_sub(oldest.exchange.request_start.position) > MAX_OPEN_BYTES
+            })
+        };
+        self.requests.is_full() || (self.requests.len() >= FEW && spans_too_much())
     }
 
     /// Requests may have passed unseen before the one that follows in `run`.

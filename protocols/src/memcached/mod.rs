@@ -9,7 +9,7 @@
 //! - `noreply` commands and quiet requests without a response end with their last byte, and have no response.
 //! - `quit` and `shutdown` end the connection and are not reported.
 //!
-//! Memory is bounded to 2 MiB per connection: 512 bytes of each direction and 4096 open requests.
+//! Memory is bounded to 8 MiB per connection: 512 bytes of each direction and 16,384 open requests.
 
 mod binary;
 mod detect;

@@ -51,8 +51,6 @@ impl in_order::Open for Group {
     /// Proxies and some clients send requests of several callers over one connection.
     const SHARED: bool = true;
     const BATCHED: bool = true;
-    /// Deeper pipelines are counted.
-    const LIMIT: usize = 4096;
 
     fn start(&self) -> Moment {
         self.request.start

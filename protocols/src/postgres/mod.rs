@@ -22,7 +22,7 @@
 //! If the middle of a response was not captured, parsing resumes at its `ReadyForQuery`. That ends an operation, so it is
 //! among the last bytes, which are always captured.
 //!
-//! Memory is bounded to about 3 MiB: 8.5 KiB of a message, 4096 open requests with 512 KiB of SQL, 1024 names of prepared
+//! Memory is bounded to about 12 MiB: 8.5 KiB of a message, 16,384 open requests with 4 MiB of SQL, 1024 names of prepared
 //! statements and 1024 of portals, each with 512 KiB of SQL.
 
 mod detect;

@@ -89,8 +89,6 @@ pub(super) enum Stage {
 impl in_order::Open for Open {
     const SHARED: bool = false;
     const BATCHED: bool = true;
-    /// Later requests are counted as lost.
-    const LIMIT: usize = 4096;
 
     fn start(&self) -> Moment {
         self.start

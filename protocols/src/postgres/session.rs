@@ -22,7 +22,7 @@ use crate::moment::{Direction, Moment};
 use crate::sql::{Dialect, Extent, Normalized, Normalizer};
 
 /// How much memory the statements of the open requests may take. Later requests are counted as lost.
-const MAX_HELD_BYTES: usize = 512 * 1024;
+const MAX_HELD_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(super) struct Session {

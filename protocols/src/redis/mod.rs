@@ -13,7 +13,7 @@
 //! A request begins once its name is known. If a hole hides the end of a reply, the request is still reported when the
 //! client sends more, provided that it was the only open one and the reply an array. An array is no error.
 //!
-//! Memory is bounded to 2 MiB: 64 bytes of a value, and 4096 open requests.
+//! Memory is bounded to 8 MiB: 64 bytes of a value, and 16,384 open requests.
 
 mod command;
 mod database;

@@ -51,8 +51,6 @@ pub(super) struct Unread {
 impl in_order::Open for Open {
     const SHARED: bool = true;
     const BATCHED: bool = true;
-    /// Deeper pipelines are counted.
-    const LIMIT: usize = 4096;
 
     fn start(&self) -> Moment {
         self.request.start

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use onlooker_ebpf_build::Cache;
-use onlooker_tests::machine::{find_program, postgres_programs};
+use onlooker_tests::machine::{JDBC_JAVA, find_program, java, jdbc_driver, postgres_programs};
 
 use super::{Part, debian, python};
 use crate::shell;
@@ -35,6 +35,11 @@ const NEEDED: &[Needed] = &[
     Needed { program: "wrk", package: "wrk", is_here: on_path },
     Needed { program: "ip", package: "iproute2", is_here: on_path },
     Needed { program: "python3", package: "python3", is_here: on_path },
+    Needed {
+        program: "PostgreSQL's JDBC driver",
+        package: "libpostgresql-jdbc-java",
+        is_here: |_| needs_no_jdbc_driver(),
+    },
     // A module of the standard library that Debian packages separately. Virtual environments need it.
     Needed { program: "ensurepip", package: "python3-venv", is_here: is_python_module },
 ];
@@ -59,6 +64,11 @@ fn make_ready(_: &Cache) -> Result<()> {
 
 fn on_path(program: &str) -> bool {
     find_program(program).is_some()
+}
+
+/// Without a JVM, the test that needs the driver is skipped. So it is on other systems, where its place is unknown.
+fn needs_no_jdbc_driver() -> bool {
+    jdbc_driver().is_some() || java(JDBC_JAVA).is_none() || !debian::is_here()
 }
 
 fn is_python_module(module: &str) -> bool {

@@ -39,6 +39,9 @@ use crate::Moment;
 pub use entry::{Entry, Unseen};
 pub use responses::{Answer, Matched};
 
+/// How many requests may be open on a connection. Some drivers send a batch of 10,000 before they read a response.
+pub const DEEPEST_PIPELINE: usize = 16_384;
+
 /// An open request.
 pub trait Open {
     /// Whether callers that do not wait for one another commonly share a connection.
@@ -46,7 +49,7 @@ pub trait Open {
     /// Whether clients commonly send several requests before they read the responses.
     const BATCHED: bool;
     /// How many entries are kept.
-    const LIMIT: usize;
+    const LIMIT: usize = DEEPEST_PIPELINE;
 
     /// Its first byte.
     fn start(&self) -> Moment;
