@@ -3,6 +3,7 @@
 //! [`Kernel::load`] adapts the programs to the running kernel, and [`Kernel::attach`] loads and attaches them. Records come
 //! out of the [`ring`]. What is written back goes through [`Selection`] and [`Control`]. [`probes`] is the table of programs.
 
+mod backlog;
 mod batch;
 pub mod capability;
 mod control;

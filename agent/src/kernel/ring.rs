@@ -9,15 +9,21 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
+use super::backlog::Backlog;
+
 /// How long records may wait in the ring during traffic.
 const BATCH_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the agent sleeps without traffic. It is the longest that a record waits if its wake-up came between the last
 /// read and the sleep.
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// If this many records were processed and there are more, the others are copied out of the ring. Usually fewer wait.
+const BETWEEN_SWEEPS: usize = 1024;
+
 /// The consuming end of the ring.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
+    backlog: Backlog,
     /// The state of this reader, for the kernel programs.
     state: Array<MapData, u32>,
 }
@@ -30,19 +36,38 @@ impl Ring {
         // SAFETY: the map owns its descriptor and keeps it open and the same until it is dropped, with the AsyncFd.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| MapError::IoError(std::io::Error::other(error)))?;
-        Ok(Self { ring, state: take("READER")?.try_into()? })
+        Ok(Self { ring, backlog: Backlog::default(), state: take("READER")?.try_into()? })
     }
 
     /// Passes records to `each` until none is left, or until `most` were passed. Returns how many were passed.
     pub fn drain(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut records = 0;
-        while records < most
-            && let Some(record) = self.ring.get_mut().next()
-        {
-            each(&record);
+        while records < most && self.pass(&mut each) {
             records += 1;
+            if records % BETWEEN_SWEEPS == 0 {
+                self.sweep();
+            }
         }
         records
+    }
+
+    /// Passes the oldest record to `each`. Returns false if there is none.
+    fn pass(&mut self, each: &mut impl FnMut(&[u8])) -> bool {
+        if self.backlog.pop(&mut *each) {
+            return true;
+        }
+        let Some(record) = self.ring.get_mut().next() else { return false };
+        each(&record);
+        true
+    }
+
+    /// Makes room in the ring.
+    fn sweep(&mut self) {
+        while !self.backlog.is_full()
+            && let Some(record) = self.ring.get_mut().next()
+        {
+            self.backlog.push(&record);
+        }
     }
 
     /// Waits until it is worth reading again. `busy`: the last read found records.
