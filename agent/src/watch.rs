@@ -4,6 +4,7 @@
 //! thread may wait forever. Then only the kernel selects new processes (children of selected ones), spans of processes
 //! that were not examined have the kernel's name of the process, and the agent ends without this thread.
 
+mod by_port;
 mod callers;
 mod messages;
 
@@ -20,9 +21,10 @@ use onlooker_common::process::{Execution, lifecycle};
 use onlooker_common::selection::{interest, process_flag};
 use rustc_hash::FxHashMap;
 
+use self::by_port::Children;
 use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
-use crate::discover::process::{ExecImage, Process, Unreadable};
+use crate::discover::process::{Process, Unreadable};
 use crate::discover::select::{Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
@@ -38,6 +40,8 @@ pub use self::messages::{LifecycleChange, WatchSender};
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two scans of all processes. When changes are missed, the host is busy.
 const SCAN_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is checked whether processes that a port selects accept on it.
+const PROMOTION_INTERVAL: Duration = Duration::from_secs(5);
 /// How often selected processes are checked for having ended. The kernel reports nearly all ends.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -168,6 +172,7 @@ impl Watch {
         memory::give_back();
         let start = Instant::now();
         let (mut next_check, mut next_scan, mut next_sweep) = (start, start, start + SWEEP_INTERVAL);
+        let mut next_promotion = start + PROMOTION_INTERVAL;
         let mut overflowed = false;
         while !self.stop.load(Relaxed) {
             let due = self.callers.next_look().map_or(next_check, |caller| caller.min(next_check));
@@ -196,6 +201,10 @@ impl Watch {
                 overflowed = false;
                 self.losses_handled = lost;
                 self.rescan();
+            }
+            if now >= next_promotion {
+                next_promotion = now + PROMOTION_INTERVAL;
+                self.promote_children();
             }
             if now >= next_sweep {
                 next_sweep = now + SWEEP_INTERVAL;
@@ -268,6 +277,7 @@ impl Watch {
             }
         };
         if matches {
+            self.promote(tgid);
             self.select_and_examine(tgid, Since::Exec);
         } else {
             self.selection.reject(tgid);
@@ -304,14 +314,6 @@ impl Watch {
         }
     }
 
-    /// Whether a process is a candidate only because a service manager started it.
-    fn is_other_service(&self, tgid: u32) -> bool {
-        self.selection.flags(tgid).is_some_and(|flags| flags & process_flag::CANDIDATE != 0)
-            && Process::open(tgid)
-                .and_then(|process| Process::open(process.parent()))
-                .is_ok_and(|parent| parent.is_service_manager())
-    }
-
     fn listening(&mut self, namespace: u64, port: u16) {
         // The kernel numbers namespaces with 32 bits. The inode number is the same.
         let Ok(namespace) = u32::try_from(namespace) else { return };
@@ -337,11 +339,14 @@ impl Watch {
             next += 1;
             // Of what a service manager started, those are selected that hold the socket.
             let children = if parent.is_service_manager() { Vec::new() } else { parent.children() };
-            let standing = self.selection.flags(parent.pid()).unwrap_or_default() & BY_PORT;
-            let image = if standing == 0 { None } else { parent.exec_image() };
+            let by_port = Children::of(parent, self.selection.flags(parent.pid()).unwrap_or_default());
             for child in children {
-                if child != std::process::id() && self.selection.flags(child).is_none() {
-                    selected.extend(self.select_child(child, standing, image.as_ref(), listeners));
+                if child != std::process::id()
+                    && self.selection.flags(child).is_none()
+                    && let Ok(child) = Process::open(child)
+                {
+                    let standing = by_port.standing(&child);
+                    selected.extend(self.select_as(child, Since::Before, standing, listeners));
                 }
             }
         }
@@ -354,42 +359,6 @@ impl Watch {
         let known = self.selection.flags(tgid).map(|known| known & BY_PORT);
         let standing = known.unwrap_or_else(|| self.standing(&process));
         self.select_as(process, since, standing, listeners)
-    }
-
-    /// How far a process is selected that a selector matches: see [`Selection::stand`].
-    fn standing(&self, process: &Process) -> u64 {
-        if self.selectors.ports().next().is_none() || self.selectors.match_without_ports(process) {
-            0
-        } else if process.is_service_manager() {
-            process_flag::CANDIDATE
-        } else {
-            process_flag::PORT_HOLDER
-        }
-    }
-
-    /// A selector matches a process that may be selected already, as a child of another.
-    fn promote(&mut self, tgid: u32) {
-        if self.selection.flags(tgid).is_some_and(|flags| flags & BY_PORT != 0)
-            && let Ok(process) = Process::open(tgid)
-        {
-            self.selection.stand(tgid, self.standing(&process));
-        }
-    }
-
-    /// Selects an existing child of a process with this standing, which executed `image`.
-    fn select_child(
-        &mut self,
-        tgid: u32,
-        standing: u64,
-        image: Option<&ExecImage>,
-        listeners: &mut ListeningSockets,
-    ) -> Option<Process> {
-        let process = Process::open(tgid).ok()?;
-        let standing = match standing {
-            process_flag::PORT_HOLDER if process.exec_image().as_ref() != image => process_flag::CANDIDATE,
-            standing => standing,
-        };
-        self.select_as(process, Since::Before, standing, listeners)
     }
 
     /// Selects a process. `standing`: see [`Selection::stand`].

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use onlooker_tests::client::RawClient;
-use onlooker_tests::servers::App;
+use onlooker_tests::servers::{App, AppOptions};
 use onlooker_tests::{Curl, Recording, World, record_skip};
 use rstest::rstest;
 
@@ -22,7 +22,7 @@ fn has_mptcp() -> bool {
 fn get(world: &World, server: &App, protocol: &str, end: &str, paths: &[&str]) -> Result<String> {
     let port = server.port().to_string();
     let arguments = [&[port.as_str(), protocol, end], paths].concat();
-    let client = arguments.into_iter().fold(App::python("raw_client"), |client, argument| client.argument(argument));
+    let client = arguments.into_iter().fold(App::python("raw_client"), AppOptions::argument);
     client.run(world)
 }
 

@@ -2,7 +2,7 @@
 
 use onlooker_common::capture::Capture;
 use onlooker_common::decode::Event;
-use onlooker_common::selection::process_flag::{CALLS, LOOP, SCHEDULER};
+use onlooker_common::selection::process_flag::{CALLS, CANDIDATE, LOOP, PORT_HOLDER, SCHEDULER};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
@@ -223,6 +223,37 @@ print(os.read(read, 9).decode(), flush=True); sys.stdin.read()";
     let Some(mut watch) = watch(&[forking.pid()]) else { return };
     assert_eq!(watch.scan().unwrap(), 3);
     assert!(watch.selection.flags(grandchild).is_some());
+}
+
+#[test]
+fn what_runs_below_a_process_that_accepts_on_the_port_is_selected_with_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The shell's child executes another program. The listening socket is this process's alone.
+    let shell = Running::shell("sleep 1000 & echo $!; wait");
+    let child = |shell: &Running| Process::open(shell.pid()).unwrap().children().first().copied();
+    let child = until(within(Duration::from_secs(10)), "the child", || Ok(child(&shell))).unwrap();
+    until(within(Duration::from_secs(10)), "its exec", || {
+        Ok(Process::open(child).is_ok_and(|process| process.comm() == "sleep").then_some(()))
+    })
+    .unwrap();
+    let Some(mut watch) = watch(&[shell.pid()]) else { return };
+    let options = select::Options { port: vec![port.to_string().parse().unwrap()], ..select::Options::default() };
+    watch.selectors = Selectors::new(&options).unwrap();
+    watch.select_with_children(shell.pid(), Since::Before, &mut ListeningSockets::default());
+    let flags = |watch: &Watch| [shell.pid(), child].map(|tgid| watch.selection.flags(tgid).unwrap());
+    assert_eq!(flags(&watch), [PORT_HOLDER, CANDIDATE]);
+    watch.promote_children();
+    assert_eq!(flags(&watch), [PORT_HOLDER, CANDIDATE], "nothing has been accepted");
+    // As the kernel programs do when the shell uses a connection of the port.
+    watch.selection.stand(shell.pid(), 0);
+    watch.promote_children();
+    assert_eq!(flags(&watch), [0, 0]);
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
 }
 
 #[test]

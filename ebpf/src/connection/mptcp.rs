@@ -22,9 +22,8 @@ use crate::state::stream::{Direction, bit};
 pub fn established(mptcp: SockAddress, subflow: Sock) {
     if let Some(at) = subflow.sequences(Fins { sent: false, received: false }) {
         let handshake = Handshake { subflow: subflow.address(), sends: at.write, receives: at.copied };
-        if MPTCP_HANDSHAKES.insert(mptcp.value(), handshake, 0).is_err() {
-            count(Loss::MptcpUnplaced);
-        }
+        // Without the entry the connection is counted when it is used first.
+        let _ = MPTCP_HANDSHAKES.insert(mptcp.value(), handshake, 0);
     }
 }
 
