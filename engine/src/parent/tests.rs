@@ -405,6 +405,7 @@ fn a_call_whose_client_gave_up_is_joined_when_the_server_reads_it() {
     give_up(&mut parents, call, 200);
     let call = parents.settle(call, 100, 200, false).expect("the node is there");
     // It waited in the server's queue for long.
+    parents.advance(2_900_000_000);
     let answer = parents.begin(server(2, APP), &begun(50, 3_000_000_000), Some(&origin(50, 0)));
     let answer = settle(&mut parents, answer, 3_000_000_000, 3_000_000_500);
     assert_eq!(answer.parent, Some(Parent { span_id: call.span_id, evidence: Evidence::Host, remote: false }));
@@ -559,4 +560,49 @@ fn an_exchange_has_only_two_ends() {
     let call = settle(&mut parents, call, 110, 131);
     let answer = settle(&mut parents, answer, 105, 130);
     assert_eq!(answer.parent.map(|parent| parent.span_id), Some(call.span_id));
+}
+
+#[test]
+fn requests_are_kept_until_they_are_settled() {
+    let mut parents = Parents::default();
+    let requests = [1, 2].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, 0))));
+    assert_eq!((parents.len(), parents.is_empty()), (2, false));
+    settle(&mut parents, requests[0], 100, 110);
+    assert_eq!(parents.len(), 1);
+    settle(&mut parents, requests[1], 100, 110);
+    assert_eq!((parents.len(), parents.is_empty()), (0, true));
+}
+
+#[test]
+fn ids_that_the_kernel_did_not_choose_are_unique() {
+    let mut parents = Parents::default();
+    let [one, other] = [1, 2].map(|cookie| {
+        let id = parents.begin(server(cookie, APP), &begun(0, 100), None);
+        settle(&mut parents, id, 100, 110)
+    });
+    assert_ne!(one.span_id, other.span_id);
+    assert_ne!(one.trace_id, other.trace_id);
+}
+
+#[test]
+fn a_request_that_is_over_does_not_hide_that_several_were_open() {
+    let mut parents = Parents::default();
+    let [first, second, _third] =
+        [1, 2, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, 0))));
+    settle(&mut parents, first, 100, 110);
+    let call = parents.begin(client(9, APP), &begun(0, 120), Some(&origin(7, 0)));
+    settle(&mut parents, second, 100, 130);
+    assert_eq!(settle(&mut parents, call, 120, 140).parent, None, "the second or the third request's");
+}
+
+#[test]
+fn a_request_that_was_abandoned_is_no_candidate() {
+    let mut parents = Parents::default();
+    let [_lost, only] = [1, 2].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, 0))));
+    parents.abandon(server(1, APP), 0);
+    let call = parents.begin(client(9, APP), &begun(0, 120), Some(&origin(7, 0)));
+    let call = settle(&mut parents, call, 120, 140);
+    let only = settle(&mut parents, only, 100, 150);
+    let parent = Parent { span_id: only.span_id, evidence: Evidence::OnlyCandidate, remote: false };
+    assert_eq!(call.parent, Some(parent));
 }
