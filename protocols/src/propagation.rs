@@ -1,4 +1,4 @@
-//! The trace context that requests carry (W3C Trace Context, level 1).
+//! The trace context that requests carry (W3C Trace Context, level 2).
 //!
 //! The recommendation is strict about malformed values, and so is this module. A `traceparent` that is not well-formed, or
 //! that occurs twice, is ignored. A `tracestate` is ignored without a well-formed `traceparent`.
@@ -121,22 +121,11 @@ fn is_member(member: &[u8]) -> bool {
     is_key(&member[..equals]) && is_value(&member[equals + 1..])
 }
 
-/// key = simple-key / tenant-id "@" system-id
+/// key = ( lcalpha / DIGIT ) 0*255( keychar ), in which keychar may be "@" (level 2, 3.3.1.3.1). All keys of level 1 are such
+/// keys.
 fn is_key(key: &[u8]) -> bool {
-    let of_key =
-        |part: &[u8]| part.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/'));
-    match key.iter().position(|&byte| byte == b'@') {
-        None => (1..=256).contains(&key.len()) && key[0].is_ascii_lowercase() && of_key(key),
-        Some(at) => {
-            let (tenant, system) = (&key[..at], &key[at + 1..]);
-            (1..=241).contains(&tenant.len())
-                && (tenant[0].is_ascii_lowercase() || tenant[0].is_ascii_digit())
-                && of_key(tenant)
-                && (1..=14).contains(&system.len())
-                && system[0].is_ascii_lowercase()
-                && of_key(system)
-        }
-    }
+    let of_key = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
+    (1..=256).contains(&key.len()) && (key[0].is_ascii_lowercase() || key[0].is_ascii_digit()) && key.iter().all(of_key)
 }
 
 /// value = 0*255(chr) nblk-chr. Blanks at the end were trimmed with the member.
@@ -207,15 +196,17 @@ mod tests {
     #[case::tenant(&["0a_*/-@system-1=x"], "0a_*/-@system-1=x")]
     #[case::blank_within_a_value(&["foo=a b"], "foo=a b")]
     #[case::upper_case_key(&["Foo=1"], "")]
-    #[case::key_begins_with_a_digit(&["1foo=1"], "")]
+    #[case::key_begins_with_a_digit(&["1foo=1"], "1foo=1")]
+    #[case::key_begins_with_an_underscore(&["_foo=1"], "")]
     #[case::no_value(&["foo="], "")]
     #[case::no_equals(&["foo"], "")]
     #[case::two_equals(&["foo=1=2"], "")]
     #[case::blank_before_equals(&["foo =1"], "")]
-    #[case::no_system(&["foo@=1"], "")]
-    #[case::two_ats(&["foo@bar@baz=1"], "")]
-    #[case::no_tenant(&["@foo=1"], "")]
-    #[case::system_too_long(&["t@a12345678901234=1"], "")]
+    #[case::issue_7(&["foo@=1,bar=2"], "foo@=1,bar=2")]
+    #[case::at_sign_at_the_end(&["foo@=1"], "foo@=1")]
+    #[case::two_at_signs(&["foo@bar@baz=1"], "foo@bar@baz=1")]
+    #[case::at_sign_first(&["@foo=1"], "")]
+    #[case::long_name_behind_an_at_sign(&["t@a12345678901234=1"], "t@a12345678901234=1")]
     #[case::control_in_value(&["foo=a\tb"], "")]
     #[case::one_bad_spoils_all(&["foo=1,bar"], "")]
     fn a_tracestate_is_combined_or_ignored(#[case] states: &[&str], #[case] combined: &str) {
