@@ -606,3 +606,54 @@ fn a_request_that_was_abandoned_is_no_candidate() {
     let parent = Parent { span_id: only.span_id, evidence: Evidence::OnlyCandidate, remote: false };
     assert_eq!(call.parent, Some(parent));
 }
+
+#[test]
+fn a_call_that_was_sent_long_after_a_read_is_not_what_was_read() {
+    let joined = |sent| {
+        let mut parents = Parents::default();
+        let answer = parents.begin(server(3, APP), &begun(50, 100), Some(&origin(50, 0)));
+        let call = parents.begin(client(2, PROXY), &begun(50, sent), Some(&origin(50, 0)));
+        settle(&mut parents, call, sent, sent + 10);
+        settle(&mut parents, answer, 100, sent + 10).parent.is_some()
+    };
+    assert!(joined(500_000_000), "the client's write returned late");
+    assert!(!joined(1_500_000_000));
+}
+
+#[test]
+fn a_request_that_is_over_does_not_take_the_place_of_one_with_the_same_numbers() {
+    let mut parents = Parents::default();
+    // From now on requests wait for their other ends.
+    let other = parents.begin(client(1, PROXY), &begun(70, 90), Some(&origin(70, 0)));
+    settle(&mut parents, other, 90, 95);
+    let over = parents.begin(server(2, APP), &begun(50, 100), Some(&origin(50, 0)));
+    settle(&mut parents, over, 100, 110);
+    let call = parents.begin(client(3, PROXY), &begun(50, 200), Some(&origin(50, 0)));
+    let answer = parents.begin(server(4, APP), &begun(50, 205), Some(&origin(50, 0)));
+    let answer = settle(&mut parents, answer, 205, 210);
+    let call = settle(&mut parents, call, 200, 215);
+    assert_eq!(answer.parent.map(|parent| parent.span_id), Some(call.span_id));
+}
+
+#[test]
+fn a_call_that_nobody_reads_is_forgotten_in_the_end() {
+    let mut parents = Parents::default();
+    let call = parents.begin(client(1, PROXY), &begun(50, 100), Some(&origin(50, 0)));
+    give_up(&mut parents, call, 200);
+    parents.settle(call, 100, 200, false).expect("the node is there");
+    parents.advance(10_000_000_199);
+    assert_eq!(parents.len(), 1);
+    parents.advance(10_000_000_200);
+    assert_eq!(parents.len(), 0);
+}
+
+#[test]
+fn a_call_belongs_to_its_request_although_a_newer_one_has_come() {
+    let mut parents = Parents::default();
+    let first = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    parents.begin(server(1, APP), &begun(40, 120), Some(&origin(40, 0)));
+    let call = parents.begin(client(2, APP), &begun(9, 130), Some(&owned(9, (1, 0), evidence::THREAD)));
+    let call = settle(&mut parents, call, 130, 140);
+    let first = settle(&mut parents, first, 100, 150);
+    assert_eq!(call.parent.map(|parent| parent.span_id), Some(first.span_id));
+}
