@@ -96,6 +96,9 @@ fn line(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// Reads the client of one address family.
+type ReadClient = fn(&[u8]) -> Option<Client>;
+
 /// Version 2. Additional values (TLVs) follow the addresses and are skipped.
 fn binary(bytes: &[u8]) -> Parsed {
     const VERSION: u8 = 0x20;
@@ -108,7 +111,7 @@ fn binary(bytes: &[u8]) -> Parsed {
     let [.., command, family, high, low] = *fixed;
     let announced = usize::from(u16::from_be_bytes([high, low]));
     let length = (FIXED_LENGTH + announced) as u64;
-    let (size, read): (usize, fn(&[u8]) -> Option<Client>) = match (command & 0xf, family >> 4) {
+    let (size, read): (_, ReadClient) = match (command & 0xf, family >> 4) {
         _ if command & 0xf0 != VERSION => return Parsed::NoHeader,
         (LOCAL, _) => (0, |_| None),
         (PROXY, INET) => (2 * (4 + 2), inet),

@@ -216,7 +216,7 @@ fn assert_true(what: &str, holed: &kit::Outcome, truth: &kit::Outcome) {
             (facts.operation.clone(), facts.status.clone(), facts.failed)
         };
         assert_eq!(Some(told(exchange)), real.map(told), "{what}");
-        kit::assert_same_end(what, exchange, real.unwrap());
+        kit::assert_same_end(what, exchange, real.expect("asserted above"));
     }
 }
 

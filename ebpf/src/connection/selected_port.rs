@@ -49,7 +49,7 @@ fn is_accepted_on(sock: Sock) -> bool {
     let (port, _) = sock.ports();
     let bit = 1 << (port & 63);
     // SAFETY: a live word of the map.
-    if !PORTS.get_ptr(u32::from(port) >> 6).is_some_and(|word| unsafe { *word } & bit != 0) {
+    if PORTS.get_ptr(u32::from(port) >> 6).is_none_or(|word| unsafe { *word } & bit == 0) {
         return false;
     }
     match storage::known(sock).map(|connection| connection.stream().role()) {
