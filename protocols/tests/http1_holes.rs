@@ -351,3 +351,30 @@ mod from_the_middle {
         assert_eq!(outcome.lost(), [LossReason::ResponseMissing]);
     }
 }
+
+/// The response was under way when its request was given up. Another request is first when more of it comes.
+#[test]
+fn the_rest_of_a_response_to_an_aged_request_belongs_to_no_other() {
+    let talk = Talk::new()
+        .request("GET /a.txt HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        .response("HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 21 Nov 2026 12")
+        .gap(ToClient, 158)
+        .response("es: bytes\r\n\r\nhi\n")
+        .request("HEAD /a.txt HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: curl")
+        .age()
+        .request("\nAccept: */*\r\n\r\n")
+        .response("HTTP/1.1 2&0 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 21=Nov 2026 12")
+        .gap(ToClient, 155)
+        .response("anges: bytes\r\n\r\n")
+        .request("GET /echo?token=secret&x=1 HTTP/1.1\r\nHost: shop.te: Sat, ")
+        .lost(ToServer, [0; 1000])
+        .lost(ToClient, [0; 1000])
+        .gap(ToClient, 30)
+        .response(": keep-alive\r\n\r\n")
+        .request("GET /missing HTTP/1.1\r\nHost: shop.td Permanently\r\nServer: nginx/1.")
+        .lost(ToServer, [0; 1000])
+        .gap(ToServer, 1000)
+        .response("e: Sat,</body>\r\n</html>\r\n");
+    // Playing it checks that no response ends that never began.
+    talk.play(Box::new(Http1::new(true)));
+}

@@ -246,7 +246,7 @@ impl Http1 {
                     self.response_head_hidden(&seen, start, until, found);
                     self.pairing.received(until, None, self.body_end(hole));
                 }
-                Step::Over => self.pairing.finish(found),
+                Step::Over => self.pairing.end_body_early(found),
                 Step::Passed { until, content, ended: false } => {
                     self.pairing.received(until, content, self.body_end(hole));
                 }

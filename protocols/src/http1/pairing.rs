@@ -211,10 +211,23 @@ impl Pairing {
         if content.is_none() {
             self.miss_response();
         }
+        self.forget_response_of_another();
         let Response::UnderWay { end, .. } = &mut self.response else { return };
         *end = ending;
         if let Some(front) = self.requests.front_mut() {
             front.received(until, content);
+        }
+    }
+
+    /// The request of the response that is under way may have been reported as aged, and have left the queue since.
+    fn forget_response_of_another(&mut self) {
+        let is_of_first = match self.requests.entry(0) {
+            Some(Entry::Open(first)) => first.exchange.response_start.is_some(),
+            Some(Entry::Reported { .. }) => true,
+            Some(Entry::Unseen { .. }) | None => false,
+        };
+        if !is_of_first {
+            self.response = Response::Awaited;
         }
     }
 
@@ -233,8 +246,17 @@ impl Pairing {
 
     /// The end of the response was seen, or stepped over.
     pub(super) fn end_body(&mut self, found: &mut Vec<Finding>) {
+        self.forget_response_of_another();
         if self.response != Response::Awaited {
             self.requests.relock();
+            self.finish(found);
+        }
+    }
+
+    /// A message begins in place of the rest of the response.
+    pub(super) fn end_body_early(&mut self, found: &mut Vec<Finding>) {
+        self.forget_response_of_another();
+        if self.response != Response::Awaited {
             self.finish(found);
         }
     }
@@ -260,6 +282,7 @@ impl Pairing {
     /// hides its framing, everything that passed was part of it, unless another response can have been. `is_framed`: its
     /// head says that it ends so.
     pub(super) fn end_with_connection(&mut self, is_framed: bool, found: &mut Vec<Finding>) {
+        self.forget_response_of_another();
         let is_only = self.requests.len() == 1 && self.requests.client() == Client::Waits;
         let is_complete = match self.response {
             Response::UnderWay { end: BodyEnd::Ahead, .. } => true,
