@@ -8,7 +8,7 @@ use onlooker_common::datagram::Datagram;
 use onlooker_common::decode::Event;
 use onlooker_common::kind;
 use onlooker_common::plaintext::{Plaintext, Tie};
-use onlooker_common::process::ProcessChange;
+use onlooker_common::process::{Execution, ProcessChange};
 use onlooker_common::segment::Segment;
 
 fuzz_target!(|input: &[u8]| {
@@ -50,6 +50,10 @@ fuzz_target!(|input: &[u8]| {
         Event::Connection(connection) => {
             assert_eq!(connection.kind, kind::CONNECTION);
             size_of::<ConnectionChange>()
+        }
+        Event::Execution(execution) => {
+            assert_eq!(execution.change.kind, kind::EXECUTION);
+            size_of::<Execution>()
         }
         Event::Process(process) => {
             assert_eq!(process.kind, kind::PROCESS);
