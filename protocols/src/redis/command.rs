@@ -96,8 +96,8 @@ impl Request {
     }
 
     /// The operation (`GET`, `CONFIG SET`), and the text: the same with a `?` for each argument.
-    pub(super) fn into_texts(self) -> (CompactString, CompactString) {
-        let mut operation = self.head.name;
+    pub(super) fn take_texts(&mut self) -> (CompactString, CompactString) {
+        let mut operation = std::mem::take(&mut self.head.name);
         if operation.is_empty() {
             return (operation.clone(), operation);
         }

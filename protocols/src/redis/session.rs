@@ -198,14 +198,26 @@ impl Session {
     /// The first open request has its reply, which ended in `run`.
     pub(super) fn finish(&mut self, run: u32, error: CompactString, end: End, found: &mut Vec<Finding>) {
         let is_trusted = self.requests.is_trusted();
-        let Some(open) = self.requests.finish(run).and_then(in_order::Entry::into_open) else { return };
+        let database = self.database.number();
+        // The request is read in its place: it is too large to be moved about.
+        let (start, is_waiting) = match self.requests.front() {
+            Some(open) => (open.request.start, open.waits_for_confirmation()),
+            None => {
+                self.requests.finish(run);
+                return;
+            }
+        };
         // Some of its confirmations may be among the replies that were not captured.
-        let is_counted = !open.waits_for_confirmation() || !self.requests.may_be_answered(open.request.start.position);
-        if is_trusted && is_counted {
-            self.report(open.request, open.answer, error, end, found);
-        } else {
-            lose(&open.request, &mut self.database, &mut self.account, found);
+        let is_counted = !is_waiting || !self.requests.may_be_answered(start.position);
+        if let Some(open) = self.requests.front_mut() {
+            if is_trusted && is_counted {
+                let exchange = exchange(&mut open.request, open.answer, database, error, end);
+                self.account.report(exchange, found);
+            } else {
+                lose(&open.request, &mut self.database, &mut self.account, found);
+            }
         }
+        self.requests.finish(run);
     }
 
     /// The queue, and the function that reports the requests it loses.
@@ -243,13 +255,13 @@ impl Session {
 
     fn report(
         &mut self,
-        request: Request,
+        mut request: Request,
         answer: Option<(Moment, Moment)>,
         error_code: CompactString,
         end: End,
         found: &mut Vec<Finding>,
     ) {
-        let exchange = exchange(request, answer, self.database.number(), error_code, end);
+        let exchange = exchange(&mut request, answer, self.database.number(), error_code, end);
         self.account.report(exchange, found);
     }
 
@@ -263,7 +275,7 @@ impl Session {
         found: &mut Vec<Finding>,
     ) {
         let Self { requests, account, database, .. } = self;
-        requests.give_up_before(oldest, |open, may_be_answered| {
+        requests.give_up_before(oldest, |mut open, may_be_answered| {
             if may_be_answered {
                 lose(&open.request, database, account, found);
                 return None;
@@ -273,7 +285,8 @@ impl Session {
             }
             let answer = open.answer.or_else(|| under_way.take());
             let end = End::Closed(Close::Aged, at);
-            account.report(exchange(open.request, answer, database.number(), CompactString::default(), end), found);
+            let exchange = exchange(&mut open.request, answer, database.number(), CompactString::default(), end);
+            account.report(exchange, found);
             None
         });
     }
@@ -290,7 +303,7 @@ impl Session {
     ) {
         let Self { requests, account, database, .. } = self;
         let is_locked = requests.is_locked();
-        requests.close(|open, may_be_answered| {
+        requests.close(|mut open, may_be_answered| {
             let start = open.request.start;
             if is_broken {
                 account.lose(start, LossReason::Unparsable, found);
@@ -300,7 +313,8 @@ impl Session {
                 let is_earlier = |(answer, _): &(Moment, Moment)| is_locked || start.run < answer.run;
                 let answer = open.answer.or_else(|| under_way.take().filter(is_earlier));
                 let end = End::Closed(why, at);
-                account.report(exchange(open.request, answer, database.number(), CompactString::default(), end), found);
+                let exchange = exchange(&mut open.request, answer, database.number(), CompactString::default(), end);
+                account.report(exchange, found);
             }
         });
     }
@@ -315,7 +329,7 @@ fn lose(request: &Request, database: &mut Database, account: &mut Account, found
 }
 
 fn exchange(
-    request: Request,
+    request: &mut Request,
     answer: Option<(Moment, Moment)>,
     database: Option<u32>,
     error_code: CompactString,
@@ -323,7 +337,7 @@ fn exchange(
 ) -> Box<Exchange> {
     let (response_start, response_end) = answer.unzip();
     let (request_start, request_end) = (request.start, request.end);
-    let (operation, text) = request.into_texts();
+    let (operation, text) = request.take_texts();
     let failed = !error_code.is_empty();
     let facts = Facts::Database(facts::Database {
         system: "redis",
