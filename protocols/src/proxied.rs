@@ -68,7 +68,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Version 1. Nothing else begins like it, but a line that is invalid is nobody's header.
+/// Version 1. Nothing else begins like it, but an invalid line is no header.
 fn line(bytes: &[u8]) -> Parsed {
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(LONGEST_LINE)]) else {
         return if bytes.len() < LONGEST_LINE { Parsed::NeedMore } else { Parsed::NoHeader };

@@ -178,7 +178,7 @@ enum Ends {
     Chunked,
     /// Rules 4.2 and 8: with the connection.
     Connection,
-    /// Rules 4.3 and 5: nobody knows. The server answers and closes the connection.
+    /// Rules 4.3 and 5: unknown. The server answers and closes the connection.
     Unknown,
 }
 

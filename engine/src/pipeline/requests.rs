@@ -181,7 +181,7 @@ impl<S: Surroundings> Requests<S> {
             End::Closed(_, closed) => closed.nanos.max(last),
         }
         .max(start);
-        // The end of an unseen response is the earliest possible, and proves nothing to the other end.
+        // The end of an unseen response is the earliest possible. The other end may have seen a later one.
         let complete = matches!(exchange.end, End::Complete);
         let Some(node) = self.parents.finish(place, exchange.request_start.position, end, complete) else {
             debug_assert!(false, "{place:?} has no request at {:?}", exchange.request_start);
