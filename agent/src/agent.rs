@@ -103,12 +103,14 @@ impl<'options> Prepared<'options> {
         let control = kernel.control()?;
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
         let (selection, losses) = (kernel.selection(capture)?, kernel.losses()?);
+        let units = kernel.unit_sources()?;
         let exporting = export::start(&config, output, counters.clone())?;
         let host = Arc::new(Host::read());
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
-        let watch =
-            |selectors| Watch::new(kernel.clone(), selection, its_losses, selectors, host.clone(), counters.clone());
+        let watch = |selectors| {
+            Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone())
+        };
         let (watch, selected) = match target {
             Target::Matching(selectors) => {
                 let mut watch = watch(selectors);

@@ -19,6 +19,7 @@ mod selection;
 mod stack;
 pub mod tracefs;
 mod types;
+mod units;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
@@ -28,6 +29,7 @@ pub use error::LoadError;
 pub use load::{Kernel, Log, Options};
 pub use losses::Losses;
 pub use selection::{BY_PORT, Selection};
+pub use units::UnitSources;
 
 /// Takes a map out of the object. Each map has one user.
 fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {

@@ -4,6 +4,7 @@
 //! `discover` and `watch` select processes.
 
 pub mod agent;
+pub mod attach;
 pub mod cli;
 pub mod clock;
 pub mod discover;

@@ -24,11 +24,12 @@ use rustc_hash::FxHashMap;
 use self::by_port::Children;
 use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
+use crate::attach::Units;
 use crate::discover::process::{Process, Unreadable};
 use crate::discover::select::{Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
-use crate::kernel::{BY_PORT, Kernel, Losses, Selection};
+use crate::kernel::{BY_PORT, Kernel, Losses, Selection, UnitSources};
 use crate::memory;
 use crate::runtimes::{Recogniser, Work};
 use crate::undecided::Verdict;
@@ -57,6 +58,7 @@ pub struct Watch {
     selectors: Selectors,
     services: Services,
     recogniser: Arc<Recogniser>,
+    units: Units,
     counters: Arc<Counters>,
     /// Selected processes whose services are not examined yet.
     unexamined: Vec<u32>,
@@ -84,6 +86,7 @@ impl Watch {
     pub fn new(
         kernel: SharedKernel,
         selection: Selection,
+        units: UnitSources,
         losses: Losses,
         selectors: Selectors,
         host: Arc<Host>,
@@ -96,6 +99,7 @@ impl Watch {
             losses,
             selectors,
             services: Services::new(host, Arc::clone(&recogniser)),
+            units: Units::start(units, Arc::clone(&recogniser), Arc::clone(&counters)),
             recogniser,
             counters,
             unexamined: Vec::new(),
@@ -238,6 +242,7 @@ impl Watch {
             }
             lifecycle::FORK => {
                 self.services.forked(tgid, other);
+                self.units.forked(tgid, other);
                 self.selection.confirm(other);
                 // The parent may have forked before its flags were known.
                 if let Some(&flags) = self.flags.get(&tgid)
@@ -394,6 +399,9 @@ impl Watch {
         tracing::debug!(pid = tgid, comm = process.comm(), flags, "selected");
         if flags != 0 {
             self.flags.insert(tgid, flags);
+        }
+        if !is_my_fork {
+            self.units.runs(tgid);
         }
         (!is_my_fork).then_some(process)
     }

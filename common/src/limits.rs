@@ -1,6 +1,6 @@
 //! Every capacity of the kernel programs, with its reason.
 
-/// Processes selected at once. An entry has 40 bytes; all are preallocated, because tracing programs may not allocate.
+/// Processes selected at once. An entry has 96 bytes; all are preallocated, because tracing programs may not allocate.
 pub const PROCESSES: u32 = 16_384;
 
 /// Slots of the census of selected processes: a power of two. With a thousand selected processes, 6 % of the others share
@@ -33,6 +33,13 @@ pub const LISTENERS: u32 = 16_384;
 
 /// Server connections whose requests are tracked by both kernel and agent, in processes that make calls.
 pub const REQUESTS: u32 = 65_536;
+
+/// Processes whose unit of work is read.
+pub const UNIT_SOURCES: u32 = 4_096;
+
+/// Units of work (goroutines, virtual threads, tasks) whose request is known, of all processes. The one that was used least
+/// lately is forgotten; what it calls then has no owner.
+pub const UNITS: u32 = 32_768;
 
 /// MPTCP connections that are established and have not been used yet, of all processes.
 pub const MPTCP_HANDSHAKES: u32 = 4_096;

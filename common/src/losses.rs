@@ -31,6 +31,8 @@ losses! {
     NoTaskStorage = "kernel_no_task_storage",
     /// Captures that failed because the process's memory could not be read.
     UserReadFailed = "kernel_user_reads_failed",
+    /// Socket operations recorded without their unit of work because the process's memory could not be read.
+    UnitUnread = "kernel_units_unread",
     /// Socket operations of 32-bit system calls. Only their length is recorded.
     CompatSyscall = "kernel_compat_syscalls",
     /// Socket operations whose system call does not show the bytes (sendfile, splice, io_uring). Only their length is recorded.

@@ -74,6 +74,7 @@ offsets! {
     task_flags: "task_struct"."flags" => "detecting io_uring workers",
     task_pid: "task_struct"."pid" => "processes",
     task_tgid: "task_struct"."tgid" => "processes",
+    task_thread_pointer: "task_struct"."thread.fsbase" => "units of work that thread-local storage names",
     task_signal: "task_struct"."signal" => "detecting a process's end",
     signal_live: "signal_struct"."live" => "detecting a process's end",
     message_left: "msghdr"."msg_iter.count" => "start times of sends that wait for buffer space",

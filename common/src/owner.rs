@@ -42,4 +42,12 @@ pub mod evidence {
     pub const CONNECT: u32 = 2;
     /// The event loop's current tick belongs to this request, and no other request of the process was runnable.
     pub const TICK: u32 = 3;
+    /// The goroutine, or the one that started it, worked on this request.
+    pub const GOROUTINE: u32 = 4;
+    /// The virtual thread worked on this request.
+    pub const VIRTUAL_THREAD: u32 = 5;
+    /// The task (a context of Python, a task of tokio) worked on this request.
+    pub const TASK: u32 = 6;
+    /// The asynchronous operation of Node was born while this request was worked on.
+    pub const ASYNC_ID: u32 = 7;
 }

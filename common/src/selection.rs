@@ -2,6 +2,7 @@
 
 use crate::capture::Capture;
 use crate::limits;
+use crate::unit::UnitSource;
 
 /// Bits of [`SelectedProcess::flags`].
 pub mod process_flag {
@@ -99,6 +100,8 @@ pub struct SelectedProcess {
     /// While it is undecided: when recording stops (kernel monotonic), and how many more bytes may be recorded.
     pub undecided_until: u64,
     pub undecided_bytes: i64,
+    /// How its unit of work is read. Only the kernel programs write it: they copy it from the `UNIT_SOURCES` map.
+    pub unit: UnitSource,
 }
 
 /// The process's slot in the census. Processes that share a slot are distinguished by the `PROCESSES` map.
@@ -131,6 +134,6 @@ pub struct ListeningPort {
     pub port: u32,
 }
 
-const _: () = assert!(size_of::<SelectedProcess>() == 40);
+const _: () = assert!(size_of::<SelectedProcess>() == 96);
 const _: () = assert!(size_of::<Waiting>() == 24);
 const _: () = assert!(size_of::<ListeningPort>() == 8);

@@ -10,9 +10,11 @@ use core::ptr;
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
+use onlooker_common::owner::Owner;
 use onlooker_common::selection::{
     Executable, Interest, ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting,
 };
+use onlooker_common::unit::{UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::thread::ThreadState;
@@ -65,6 +67,19 @@ pub static WAITING: LruHashMap<u64, Waiting, { limits::REQUESTS as usize }> = Lr
 /// By server connection, the position up to which every request is complete. Only the agent writes it.
 #[btf_map]
 pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap::new();
+
+/// How units of work are read, by tgid. The agent adds entries; the kernel programs remove those of processes that ended or
+/// execute another program.
+#[btf_map]
+pub static UNIT_SOURCES: HashMap<u32, UnitSource, { limits::UNIT_SOURCES as usize }> = HashMap::new();
+
+/// One word. The agent changes it after it changed `UNIT_SOURCES`.
+#[btf_map]
+pub static UNIT_GENERATION: Array<u32, 1> = Array::new();
+
+/// The request that a unit of work works on.
+#[btf_map]
+pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHashMap::new();
 
 /// MPTCP connections that are established and have not been used yet, by the address of the process's socket. Each
 /// handshake replaces an entry that an earlier socket at the same address left.
@@ -139,6 +154,13 @@ pub static THREADS: LocalStorage<ThreadState, { BPF_MAP_TYPE_TASK_STORAGE as usi
 pub fn any_capture() -> u32 {
     // SAFETY: a live word of the map, which the agent changes.
     ANY_CAPTURE.get_ptr(0).map_or(0, |any| unsafe { ptr::read_volatile(any) })
+}
+
+/// Changes whenever `UNIT_SOURCES` has changed.
+#[inline(always)]
+pub fn unit_generation() -> u32 {
+    // SAFETY: a live word of the map, which the agent changes.
+    UNIT_GENERATION.get_ptr(0).map_or(0, |generation| unsafe { ptr::read_volatile(generation) })
 }
 
 /// What the agent needs to know of processes that are not selected: bits of `common::selection::interest`.

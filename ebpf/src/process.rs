@@ -12,6 +12,7 @@ use onlooker_common::process::{self, ProcessChange, lifecycle};
 use onlooker_common::selection::{
     PROGRAM_NAME_BYTES, SelectedCgroup, SelectedProcess, interest, name, process_flag, verdict,
 };
+use onlooker_common::unit::{self, SOURCE_WORDS, UnitSource};
 
 use crate::emit;
 use crate::kernel::execution::{ExecutedPath, Execution};
@@ -32,7 +33,7 @@ pub fn executed(ctx: &impl EbpfContext, task: Task, execution: Execution) {
     let tgid = task.tgid();
     let known = Selected::known(tgid);
     if let Some(process) = known {
-        process.reset();
+        process.reset(tgid);
     }
     let interests = interests();
     let is_decided = known.is_some_and(|process| !process.has(process_flag::UNDECIDED));
@@ -92,6 +93,7 @@ fn by_executable(task: Task, execution: Execution, known: Option<Selected>) -> B
                     response_capture: capture.response,
                     undecided_until: until,
                     undecided_bytes: UNDECIDED_BYTES,
+                    unit: UnitSource { kind: unit::NONE, generation: 0, words: [0; SOURCE_WORDS] },
                 },
             );
         }
@@ -189,6 +191,7 @@ fn select(ctx: &impl EbpfContext, tgid: u32, by: *const SelectedCgroup) {
         response_capture: capture.response,
         undecided_until: 0,
         undecided_bytes: 0,
+        unit: UnitSource { kind: unit::NONE, generation: 0, words: [0; SOURCE_WORDS] },
     };
     if Selected::insert(tgid, process) {
         debug!(ctx, "process {} selected by its cgroup", tgid);

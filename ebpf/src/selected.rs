@@ -6,9 +6,10 @@ use core::ptr;
 use onlooker_common::limits::UNDECIDED_BYTES;
 use onlooker_common::losses::Loss;
 use onlooker_common::selection::{SelectedProcess, census_slot, process_flag};
+use onlooker_common::unit::{self, SOURCE_WORDS, UnitSource};
 
 use crate::atomic;
-use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, count};
+use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, UNIT_SOURCES, count, unit_generation};
 
 /// A selected process, in place in the map.
 #[derive(Clone, Copy)]
@@ -52,6 +53,7 @@ impl Selected {
     #[inline(always)]
     pub fn remove(self, tgid: u32) {
         let by_agent = self.has(process_flag::BY_AGENT);
+        let _ = UNIT_SOURCES.remove(tgid);
         // The agent may have removed it first.
         if PROCESSES.remove(tgid).is_ok() && !by_agent {
             count_in_census(tgid, -1);
@@ -98,6 +100,27 @@ impl Selected {
         self.clear(process_flag::UNDECIDED);
     }
 
+    /// How the process's unit of work is read.
+    #[inline(always)]
+    pub fn unit_source(self, tgid: u32) -> *const UnitSource {
+        // SAFETY: live values of the maps. Copied word by word: a copy of the struct would go over the stack. Two CPUs that
+        // copy at the same time copy the same words.
+        unsafe {
+            let own = &raw mut (*self.0).unit;
+            let generation = unit_generation();
+            if (*own).generation != generation {
+                if let Some(source) = UNIT_SOURCES.get_ptr(tgid) {
+                    for word in 0..SOURCE_WORDS {
+                        (*own).words[word] = (*source).words[word];
+                    }
+                    ptr::write_volatile(&raw mut (*own).kind, (*source).kind);
+                }
+                ptr::write_volatile(&raw mut (*own).generation, generation);
+            }
+            own
+        }
+    }
+
     #[inline(always)]
     pub fn has(self, flag: u64) -> bool {
         // SAFETY: a live value of the map.
@@ -132,9 +155,10 @@ impl Selected {
         }
     }
 
-    /// Forgets what was learnt about the process: it executes another program.
+    /// Forgets what was learnt about the process `tgid`: it executes another program.
     #[inline(always)]
-    pub fn reset(self) {
+    pub fn reset(self, tgid: u32) {
+        let _ = UNIT_SOURCES.remove(tgid);
         // SAFETY: a live value of the map. The process has one thread, which runs this.
         unsafe {
             let holder = (*self.0).flags & process_flag::PORT_HOLDER != 0;
@@ -143,6 +167,7 @@ impl Selected {
                 (*self.0).flags |= process_flag::CANDIDATE;
             }
             (*self.0).runnable = 0;
+            (*self.0).unit.kind = unit::NONE;
         }
     }
 

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// Evidence on which a parent is certain: see docs/parents.md.
-pub(crate) const CERTAIN: [&str; 7] = ["wire", "host", "thread", "goroutine", "task", "async-id", "responder"];
+pub(crate) const CERTAIN: [&str; 8] =
+    ["wire", "host", "goroutine", "virtual-thread", "task", "async-id", "thread", "responder"];
 
 /// An exported span, with its service.
 #[derive(Debug, Clone, PartialEq, Eq)]

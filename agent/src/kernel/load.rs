@@ -23,6 +23,7 @@ use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
 use super::types::{KernelTypes, Named};
+use super::units::UnitSources;
 
 /// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -243,6 +244,11 @@ impl Kernel {
     /// What is written back about processes: which are selected, and how much of them is captured. Can be taken once.
     pub fn selection(&mut self, capture: Capture) -> Result<Selection, LoadError> {
         Selection::take(&mut self.ebpf, capture).map_err(|error| LoadError::Load(error.to_string()))
+    }
+
+    /// How units of work are read. Can be taken once.
+    pub fn unit_sources(&mut self) -> Result<UnitSources, LoadError> {
+        UnitSources::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
     }
 
     /// The programs' loss counters.

@@ -3,6 +3,7 @@
 use aya::Pod;
 use onlooker_common::capture::Capture;
 use onlooker_common::selection::{Executable, Interest, ListeningPort, SelectedProcess};
+use onlooker_common::unit::UnitSource;
 
 macro_rules! plain {
     ($($name:ident: $of:ty;)+) => {
@@ -22,4 +23,5 @@ plain! {
     CaptureValue: Capture;
     ExecutableKey: Executable;
     InterestValue: Interest;
+    UnitSourceValue: UnitSource;
 }

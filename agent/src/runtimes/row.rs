@@ -8,6 +8,7 @@ use compact_str::CompactString;
 use super::compiled;
 use super::launch::{Launch, ServiceName};
 use super::paths::{file_name, without_version};
+use crate::attach::UnitOfWork;
 
 /// One runtime: an interpreter, a virtual machine, a compiler's standard library, or a server that is its own runtime.
 pub struct Runtime {
@@ -30,9 +31,8 @@ pub struct Runtime {
     pub work: Work,
     /// Exceptions to `work`. The first whose condition holds is taken.
     pub work_exceptions: &'static [(When, Work)],
-    /// The unit of work that the kernel side reads from the process besides its thread: one of the constants of
-    /// [`onlooker_common::unit`].
-    pub unit_of_work: Option<u32>,
+    /// The unit of work that the kernel programs read from the process besides its thread.
+    pub unit_of_work: Option<UnitOfWork>,
     /// Whether it runs programs with names of their own, so that its own name says nothing about the service.
     pub interprets: bool,
     /// Names the service of a process whose executable is the runtime's own or one of `hosts`. All others are named

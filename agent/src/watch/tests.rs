@@ -64,8 +64,9 @@ fn watch(pids: &[u32]) -> Option<Watch> {
     };
     let selectors = Selectors::new(&select::Options { pid: pids.to_vec(), ..select::Options::default() }).unwrap();
     let (selection, losses) = (kernel.selection(Capture::default()).unwrap(), kernel.losses().unwrap());
+    let units = kernel.unit_sources().unwrap();
     let kernel = Arc::new(Mutex::new(Some(kernel)));
-    Some(Watch::new(kernel, selection, losses, selectors, Arc::default(), Arc::default()))
+    Some(Watch::new(kernel, selection, units, losses, selectors, Arc::default(), Arc::default()))
 }
 
 /// The processes that the kernel side reported, in order, without repetition.

@@ -70,6 +70,13 @@ impl Task {
         unsafe { load(self.0.cast(), offset!(task_pid)) }.unwrap_or(0)
     }
 
+    /// The address of the thread's thread-local storage: the base of fs on x86-64. `None` if it is unknown.
+    #[inline(always)]
+    pub fn thread_pointer(self) -> Option<u64> {
+        // SAFETY: an unsigned long of struct thread_struct on x86-64.
+        unsafe { load::<u64>(self.0.cast(), offset!(task_thread_pointer)) }.filter(|&pointer| pointer != 0)
+    }
+
     /// How many threads of the task's process are alive.
     #[inline(always)]
     pub fn live_threads(self) -> Option<u32> {

@@ -16,7 +16,7 @@ use crate::record::operation::Operation;
 use crate::selected::Selected;
 use crate::state::stream::{Direction, bit};
 use crate::work::owner::Worker;
-use crate::work::units::thread;
+use crate::work::units::{self, thread};
 
 /// include/linux/socket.h
 const MSG_OOB: i32 = 1;
@@ -75,7 +75,8 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         stream.set(bit::ANNOUNCED);
     }
     let place = positions::place(sock, connection, family, direction, length, first);
-    let mut moved = Moved::new(length, place, thread::unit(process, tid), tgid, tid);
+    units::note(process, task, tgid, tid, stream);
+    let mut moved = Moved::new(length, place, stream.current_unit(), tgid, tid);
     if family == AF_UNIX {
         moved.flags = flag::UNIX;
         moved.peer = unix_peer(sock);

@@ -2,9 +2,12 @@
 
 use onlooker_common::owner::{MessageIds, Owner};
 
+use core::ptr;
+
 use super::owner::{SharedIds, SharedOwner};
 use super::shared::shared;
 use crate::atomic;
+use crate::work::units::Unit;
 
 /// Bits of a stream's `flags`.
 pub mod bit {
@@ -80,11 +83,18 @@ shared! {
         id_mask, set_id_mask: u64;
         /// The state of the generator of its ids.
         id_seed, set_id_seed: u64;
+        /// The unit of work that used it last: its two words.
+        unit, set_unit: u64;
+        unit_more, set_unit_more: u64;
+        /// Client: the first word of the unit that wrote the message; 0 if it is unknown.
+        writer, set_writer: u64;
         /// The thread that read or wrote the first byte of the message.
         thread, set_thread: u32;
         run, set_run: u32;
         /// Bytes of this run that were captured.
         captured, set_captured: u32;
+        /// One of `common::unit`: the kind of the unit that used it last.
+        unit_kind, set_unit_kind: u32;
         /// The process that used it last.
         tgid, set_tgid: u32;
         /// The process that counts the request in flight.
@@ -94,6 +104,7 @@ shared! {
         role, set_role: u8;
         /// Direction of the last operation.
         last, set_last: u8;
+        pad, set_pad: u32;
     }
     structs {
         /// Client: the message's owner. Before the first message: the request that the connection was opened for.
@@ -104,6 +115,31 @@ shared! {
 }
 
 impl Stream {
+    /// Notes the unit of work that uses it now.
+    #[inline(always)]
+    pub fn used_by(self, kind: u32, words: [u64; 2]) {
+        self.set_unit_kind(kind);
+        self.set_unit(words[0]);
+        self.set_unit_more(words[1]);
+    }
+
+    /// The unit of work that uses it now. Read from memory, because the verifier would check everything that follows once for
+    /// each way in which the unit can be found.
+    #[inline(always)]
+    pub fn current_unit(self) -> Unit {
+        let state = self.as_ptr();
+        // SAFETY: members of a live value.
+        unsafe {
+            Unit {
+                kind: ptr::read_volatile(&raw const (*state).unit_kind),
+                words: [
+                    ptr::read_volatile(&raw const (*state).unit),
+                    ptr::read_volatile(&raw const (*state).unit_more),
+                ],
+            }
+        }
+    }
+
     #[inline(always)]
     pub fn is(self, bit: u16) -> bool {
         self.flags() & bit != 0

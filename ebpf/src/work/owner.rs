@@ -11,7 +11,7 @@ use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Direction, Stream, bit};
 use crate::state::thread::Thread;
-use crate::work::units::thread;
+use crate::work::units::{self, Unit, thread};
 use crate::work::waiting::{self, is_only_runnable, is_open};
 
 /// A thread of a selected process.
@@ -62,6 +62,7 @@ impl Worker {
         for owner in [thread.request(), thread.tick()] {
             owner.set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
         }
+        units::works_on(self.tgid, stream.current_unit(), thread.request());
         thread.set_answered(0);
         thread.set_socket(socket);
     }
@@ -81,17 +82,18 @@ impl Worker {
         }
     }
 
-    /// A message's owner is found at the beginning of its run, or when another thread writes to a connection that threads
-    /// share.
+    /// A message's owner is found at the beginning of its run, or when another unit writes to a connection that units share.
     #[inline(always)]
     fn call_sent(&self, stream: Stream, begins: bool, position: u64) {
-        if !begins && (stream.thread() == self.tid || self.in_loop()) {
+        let unit = stream.current_unit();
+        if !begins && stream.writer() == unit.words[0] {
             return;
         }
+        stream.set_writer(unit.words[0]);
         process::calls(self.process, self.tgid);
         // The owner waited for the connection until now.
         waiting::call_ends(stream, self.process);
-        let found = thread::state(self.task).is_some_and(|thread| self.find_owner(thread, stream));
+        let found = thread::state(self.task).is_some_and(|thread| self.find_owner(thread, stream, unit));
         if found {
             stream.clear(bit::GUESSED);
             choose_ids(stream, Some(stream.owner()));
@@ -107,8 +109,12 @@ impl Worker {
 
     /// Sets the stream's owner to that of the message now sent. Returns whether one was found.
     #[inline(always)]
-    fn find_owner(&self, thread: Thread, stream: Stream) -> bool {
+    fn find_owner(&self, thread: Thread, stream: Stream, unit: Unit) -> bool {
         let in_loop = self.in_loop();
+        if let Some((owner, evidence)) = units::open_request_of(self.tgid, unit) {
+            stream.owner().copy_with_evidence(owner, evidence);
+            return true;
+        }
         if !in_loop && is_open(thread.request()) && thread.may_still_respond() {
             stream.owner().copy_with_evidence(thread.request(), evidence::THREAD);
             return true;
@@ -130,6 +136,12 @@ impl Worker {
     pub fn connection_opened(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
         let in_loop = self.in_loop();
+        units::note(self.process, self.task, self.tgid, self.tid, stream);
+        if let Some((owner, _)) = units::open_request_of(self.tgid, stream.current_unit()) {
+            stream.owner().copy(owner);
+            waiting::call_begins(stream, self.process);
+            return;
+        }
         let owner = if in_loop { thread.tick() } else { thread.request() };
         if is_open(owner) && (!in_loop || is_only_runnable(owner, self.process)) {
             stream.owner().copy(owner);

@@ -1,6 +1,17 @@
 //! Units of work: what executes one request's work. Each kind of unit has a file.
 
+pub mod go;
 pub mod thread;
+
+use onlooker_common::owner::evidence;
+use onlooker_common::unit::{self, UnitKey};
+
+use crate::kernel::task::Task;
+use crate::maps::UNITS;
+use crate::selected::Selected;
+use crate::state::owner::SharedOwner;
+use crate::state::stream::Stream;
+use crate::work::waiting::is_open;
 
 /// A unit of work, as records name it.
 #[derive(Clone, Copy)]
@@ -8,4 +19,66 @@ pub struct Unit {
     /// One of `common::unit`.
     pub kind: u32,
     pub words: [u64; 2],
+}
+
+/// Notes in the stream which unit uses it in the current system call. Where the runtime has none of its own, it is the
+/// thread.
+#[inline(always)]
+pub fn note(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
+    let source = process.unit_source(tgid);
+    // SAFETY: a live value of the map, which other CPUs may write.
+    let kind = unsafe { core::ptr::read_volatile(&raw const (*source).kind) };
+    let words = match kind {
+        unit::GOROUTINE => go::read(source, task),
+        _ => None,
+    };
+    match words {
+        Some(words) => stream.used_by(kind, words),
+        None => {
+            let Unit { kind, words } = thread::unit(process, tid);
+            stream.used_by(kind, words);
+        }
+    }
+}
+
+/// The evidence that a unit of this kind gives. `None` for units that prove nothing by themselves.
+#[inline(always)]
+fn evidence(kind: u32) -> Option<u32> {
+    match kind {
+        unit::GOROUTINE => Some(evidence::GOROUTINE),
+        unit::VIRTUAL_THREAD => Some(evidence::VIRTUAL_THREAD),
+        unit::PYTHON_CONTEXT | unit::TOKIO_TASK => Some(evidence::TASK),
+        unit::ASYNC_ID => Some(evidence::ASYNC_ID),
+        _ => None,
+    }
+}
+
+/// A process's unit reads a request: it works on that from now on.
+#[inline(always)]
+pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
+    if evidence(unit.kind).is_some() {
+        // SAFETY: a live value. If the kernel has no room, it forgets another unit.
+        let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*request.as_ptr(), 0) };
+    }
+}
+
+/// An open request that a process's unit works on, and the evidence that this is so.
+#[inline(always)]
+pub fn open_request_of(tgid: u32, unit: Unit) -> Option<(SharedOwner, u32)> {
+    let evidence = evidence(unit.kind)?;
+    let mut found = open_request(tgid, unit.kind, unit.words[0]);
+    if found.is_none() && unit.kind == unit::GOROUTINE {
+        // It works for the goroutine that started it.
+        found = open_request(tgid, unit.kind, unit.words[1]);
+    }
+    Some((found?, evidence))
+}
+
+#[inline(always)]
+fn open_request(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
+    let request = UNITS.get_ptr_mut(UnitKey { tgid, kind, id })?;
+    // SAFETY: a live value of the map. Between this and its use the kernel may give its place to another unit, when it has no
+    // room left and has not seen this one for longest.
+    let request = unsafe { SharedOwner::within(request) };
+    is_open(request).then_some(request)
 }

@@ -85,6 +85,9 @@ counters! {
     process_changes_missed,
     /// Processes that matched a selector and could not be selected.
     processes_not_selected,
+    /// Processes whose unit of work is not read, because it is not known where their runtime has it. Fewer of their calls have
+    /// parents.
+    units_unread,
     /// Listening ports that could not be passed to the kernel programs. Their connections count as calls.
     listeners_not_registered,
     /// Completed requests that could not be passed to the kernel programs.

@@ -46,6 +46,14 @@ pub enum Evidence {
     Wire,
     /// Both ends of the connection are on this host: the server received the very bytes that the client sent.
     Host,
+    /// The goroutine that made the call, or the one that started it, read the request.
+    Goroutine,
+    /// The virtual thread that made the call read the request.
+    VirtualThread,
+    /// The task that made the call serves the request: a context of Python, a task of tokio.
+    Task,
+    /// The asynchronous operation that made the call was born while Node worked on the request.
+    AsyncId,
     /// The thread that read the request made the call before it responded.
     Thread,
     /// Both carry the same request id.
@@ -59,11 +67,21 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// Whether a parent by this evidence is certain. All others are likely.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        self <= Self::Thread
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Wire => "wire",
             Self::Host => "host",
+            Self::Goroutine => "goroutine",
+            Self::VirtualThread => "virtual-thread",
+            Self::Task => "task",
+            Self::AsyncId => "async-id",
             Self::Thread => "thread",
             Self::CorrelationId => "correlation-id",
             Self::Connect => "connect",
@@ -182,10 +200,14 @@ mod tests {
 
     #[test]
     fn weaker_evidence_is_greater() {
-        use Evidence::{Connect, CorrelationId, Host, OnlyCandidate, Thread, Tick, Wire};
-        let certain = [Wire, Host, Thread];
+        use Evidence::{
+            AsyncId, Connect, CorrelationId, Goroutine, Host, OnlyCandidate, Task, Thread, Tick, VirtualThread, Wire,
+        };
+        let certain = [Wire, Host, Goroutine, VirtualThread, Task, AsyncId, Thread];
         let likely = [CorrelationId, Connect, Tick, OnlyCandidate];
         assert!(certain.iter().all(|certain| likely.iter().all(|likely| certain < likely)));
+        assert!(certain.iter().all(|evidence| evidence.is_certain()));
+        assert!(!likely.iter().any(|evidence| evidence.is_certain()));
         // The order of docs/architecture.md.
         assert!(likely.is_sorted());
     }

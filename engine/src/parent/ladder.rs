@@ -111,7 +111,7 @@ impl Ladder {
             }
             tree.clear_parent(id);
         }
-        if rung == Some(Evidence::Wire) {
+        if rung.is_some_and(Evidence::is_certain) {
             return;
         }
         if has_context

@@ -108,11 +108,15 @@ impl Owned {
             evidence::THREAD => Evidence::Thread,
             evidence::CONNECT => Evidence::Connect,
             evidence::TICK => Evidence::Tick,
+            evidence::GOROUTINE => Evidence::Goroutine,
+            evidence::VIRTUAL_THREAD => Evidence::VirtualThread,
+            evidence::TASK => Evidence::Task,
+            evidence::ASYNC_ID => Evidence::AsyncId,
             _ => return None,
         };
         // In an event loop, later operations of a run may be other requests' work. The kernel speaks of the operation that
-        // began the run.
-        let is_meant = rung == Evidence::Thread || position < origin.end;
+        // began the run. Where it knows the unit of work, it reports the operations of another unit anew.
+        let is_meant = rung.is_certain() || position < origin.end;
         (cookie != 0 && is_meant).then_some(Self { cookie, run: ids.span_id, rung })
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use opentelemetry::trace::{SpanId, SpanKind, Status};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use onlooker_engine::model::span::{Evidence, Span};
+use onlooker_engine::model::span::Span;
 
 /// The form of the lines.
 #[derive(Debug, Clone, Copy)]
@@ -224,16 +224,11 @@ fn name(row: &Row<'_>) -> String {
     };
     let mut text = format!("{}{kind} {}", row.branches, clean(&span.name));
     if let Some(parent) = &span.parent
-        && !certain(parent.evidence)
+        && !parent.evidence.is_certain()
     {
         let _ = write!(text, " ({}?)", parent.evidence.as_str());
     }
     text
-}
-
-/// Whether the evidence is certain. The console marks parents by other evidence.
-fn certain(evidence: Evidence) -> bool {
-    matches!(evidence, Evidence::Wire | Evidence::Host | Evidence::Thread)
 }
 
 /// The error of a span, empty if it has none.
@@ -304,6 +299,8 @@ mod tests {
 
     use opentelemetry::KeyValue;
     use rstest::rstest;
+
+    use onlooker_engine::model::span::Evidence;
 
     use super::*;
     use onlooker_engine::model::service::Service;

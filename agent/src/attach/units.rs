@@ -1,0 +1,173 @@
+//! Finds where processes have their units of work, and makes the kernel programs read them.
+//!
+//! This runs on a thread of its own, because it reads executables of up to 100 MB.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use onlooker_common::unit::UnitSource;
+use onlooker_engine::model::counters::Counters;
+
+use crate::discover::process::Process;
+use crate::kernel::UnitSources;
+use crate::runtimes::Recogniser;
+
+/// How many messages may wait for the thread.
+const QUEUE: usize = 8192;
+/// The pause before a runtime that has not started up is looked at again. It doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// How often it is looked at: for 40 seconds in all.
+const LOOKS: u32 = 12;
+
+/// A runtime's unit of work: a column of the table of runtimes.
+#[derive(Debug, Clone, Copy)]
+pub struct UnitOfWork {
+    /// One of the constants of [`onlooker_common::unit`].
+    pub kind: u32,
+    /// Finds out how the unit of a process is read. What it finds must be checked against the process: wrong offsets look
+    /// plausible.
+    pub find: fn(&Process) -> Result<UnitSource, Unread>,
+}
+
+/// Why the unit of work of a process is not read. The text is shown to users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// The runtime has not started up.
+    NotYet(String),
+    /// It will not be known later either.
+    Unknown(String),
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotYet(why) | Self::Unknown(why)) = self;
+        f.write_str(why)
+    }
+}
+
+enum Message {
+    Runs { tgid: u32 },
+    Forked { parent: u32, child: u32 },
+}
+
+/// Passes processes to the thread.
+#[derive(Debug)]
+pub struct Units {
+    sender: Option<SyncSender<Message>>,
+    counters: Arc<Counters>,
+}
+
+impl Units {
+    /// Starts the thread. It ends when this is dropped.
+    #[must_use]
+    pub fn start(sources: UnitSources, recogniser: Arc<Recogniser>, counters: Arc<Counters>) -> Self {
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
+        let finder = Finder { sources, recogniser, counters: Arc::clone(&counters), queue: VecDeque::new() };
+        let thread = std::thread::Builder::new().name("units".to_owned()).spawn(move || finder.run(&receiver));
+        if let Err(error) = &thread {
+            tracing::warn!(%error, "cannot start the thread that finds units of work; calls of event loops have fewer parents");
+        }
+        Self { sender: thread.is_ok().then_some(sender), counters }
+    }
+
+    /// A selected process runs a program.
+    pub fn runs(&self, tgid: u32) {
+        self.send(Message::Runs { tgid });
+    }
+
+    /// A selected process forked. The kernel programs read the child's unit like the parent's, if they know how by then.
+    pub fn forked(&self, parent: u32, child: u32) {
+        self.send(Message::Forked { parent, child });
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(sender) = &self.sender
+            && sender.try_send(message).is_err()
+        {
+            self.counters.units_unread.add(1);
+        }
+    }
+}
+
+/// The state of the thread.
+struct Finder {
+    sources: UnitSources,
+    recogniser: Arc<Recogniser>,
+    counters: Arc<Counters>,
+    /// Processes that are looked at again.
+    queue: VecDeque<Look>,
+}
+
+/// A look at a process that is due.
+struct Look {
+    tgid: u32,
+    due: Instant,
+    /// How many looks came before.
+    before: u32,
+}
+
+impl Finder {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let next = self.queue.iter().map(|look| look.due).min();
+            let message = match next {
+                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => messages.recv().map_err(RecvTimeoutError::from),
+            };
+            match message {
+                Ok(Message::Runs { tgid }) => {
+                    self.queue.retain(|look| look.tgid != tgid);
+                    self.look(Look { tgid, due: Instant::now(), before: 0 });
+                }
+                Ok(Message::Forked { parent, child }) => {
+                    if self.queue.iter().any(|look| look.tgid == parent) {
+                        self.queue.push_back(Look { tgid: child, due: Instant::now(), before: 0 });
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            while let Some(at) = self.queue.iter().position(|look| look.due <= now) {
+                if let Some(look) = self.queue.remove(at) {
+                    self.look(look);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, Look { tgid, before, .. }: Look) {
+        let Ok(process) = Process::open(tgid) else { return };
+        let runtime = self.recogniser.recognise(&process).runtime;
+        let Some(unit) = runtime.unit_of_work else { return };
+        let image = process.exec_image();
+        let found = (unit.find)(&process);
+        // It may have executed another program meanwhile.
+        if image.is_none() || process.exec_image() != image {
+            return;
+        }
+        match found {
+            Ok(source) => {
+                tracing::debug!(pid = tgid, runtime = runtime.name, ?source, "the unit of work is read");
+                if let Err(error) = self.sources.set(tgid, source) {
+                    self.unread(tgid, runtime.name, &error);
+                } else if process.exec_image() != image {
+                    self.sources.remove(tgid);
+                }
+            }
+            Err(Unread::NotYet(_)) if before + 1 < LOOKS => {
+                let due = Instant::now() + FIRST_PAUSE * 2_u32.pow(before);
+                self.queue.push_back(Look { tgid, due, before: before + 1 });
+            }
+            Err(why) => self.unread(tgid, runtime.name, &why),
+        }
+    }
+
+    fn unread(&self, tgid: u32, runtime: &str, why: &dyn fmt::Display) {
+        self.counters.units_unread.add(1);
+        tracing::info!(pid = tgid, runtime, %why, "the unit of work is not read; calls may have no parent");
+    }
+}
