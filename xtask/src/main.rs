@@ -11,6 +11,7 @@ mod mutants;
 mod run;
 mod setup;
 mod shell;
+mod sql_check;
 mod test;
 mod vm;
 
@@ -54,6 +55,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<ci::Options>("ci"),
     Entry::of::<fuzz::Options>("fuzz"),
     Entry::of::<mutants::Options>("mutants"),
+    Entry::of::<sql_check::Options>("sql-check"),
     Entry::of::<bench::Options>("bench"),
     Entry::of::<vm::Options>("vm"),
 ];
