@@ -9,6 +9,7 @@ pub mod capability;
 mod control;
 mod error;
 mod load;
+mod loader;
 mod losses;
 pub mod offsets;
 mod plain;

@@ -130,9 +130,7 @@ impl Watch {
     /// find nothing.
     pub fn select_command(&mut self, pid: u32) {
         self.report_what_selectors_need();
-        if let Some(process) = self.select(pid, Since::Before, &mut ListeningSockets::default()) {
-            self.unexamined.push(process.pid());
-        }
+        self.select(pid, Since::Before, &mut ListeningSockets::default());
     }
 
     /// Makes the kernel side report what the selectors need to know of processes that are not selected.

@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint};
-use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use aya::{Btf, Ebpf, Endianness};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
@@ -16,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::control::Control;
 use super::error::{LoadError, is_permission, not_loaded, why};
+use super::loader;
 use super::losses::Losses;
 use super::offsets::{self, MissingField};
 use super::probes::{self, Kind, PROBES, Probe, Without};
@@ -72,16 +74,20 @@ impl Kernel {
     /// Creates the maps. Programs are loaded when they are attached.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
         let failed = |error: std::io::Error| LoadError::Btf(error.to_string());
-        let types = spawn("types", read_types).map_err(failed)?;
-        // This parses all types of the kernel, too, whether it needs them or not. It takes as long as the rest of this function.
-        let mut loader = EbpfLoader::new();
-        let Types { offsets, missing, btf } = join(types).map_err(failed)??;
+        let (sender, offsets) = mpsc::channel();
+        let types = spawn("types", move || read_types(&sender)).map_err(failed)?;
+        // Meanwhile: aya finds out once what the kernel can do, by trying.
+        let _ = aya::features();
+        let mut loader = loader::without_types();
+        // The ids of the same types are found while the maps are created.
+        let Ok((offsets, missing)) = offsets.recv() else {
+            join(types).map_err(failed)??;
+            return Err(LoadError::Btf("the kernel's types were not read".to_owned()));
+        };
         let wake_bytes = u64::from(options.ring_bytes / 32);
         let log_level: u8 = if options.kernel_log { 5 } else { 0 };
         let words = words(&offsets);
         let ebpf = loader
-            // The object has no relocations for BTF.
-            .btf(None)
             .allow_unsupported_maps()
             .override_global("OFFSETS", words.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
@@ -92,6 +98,7 @@ impl Kernel {
             .map_err(|error| {
                 if is_permission(&error) { LoadError::NotPermitted(why(&error)) } else { LoadError::Load(why(&error)) }
             })?;
+        let btf = join(types).map_err(failed)??;
         Ok(Self {
             ebpf,
             btf: Some(btf),
@@ -268,14 +275,8 @@ pub(super) const TRACEFS: &str = "tracefs";
 /// Forwards the programs' diagnostics.
 pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
-/// What the programs need of the kernel's types.
-struct Types {
-    offsets: Offsets,
-    missing: Vec<MissingField>,
-    btf: Btf,
-}
-
-fn read_types() -> Result<Types, LoadError> {
+/// Reads the kernel's types: sends the offsets that the programs need, and returns the ids to attach to.
+fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf, LoadError> {
     let failed = |error: &dyn Error| LoadError::Btf(why(error));
     let mut names = offsets::structs();
     names.extend(PROBES.iter().filter_map(|probe| match probe.kind {
@@ -284,9 +285,9 @@ fn read_types() -> Result<Types, LoadError> {
         Kind::SystemCall => None,
     }));
     let types = KernelTypes::read(Path::new(VMLINUX_BTF), &names).map_err(|error| failed(&error))?;
-    let (offsets, missing) = offsets::resolve(&types);
-    let btf = Btf::parse(&types.reduced(), Endianness::default()).map_err(|error| failed(&error))?;
-    Ok(Types { offsets, missing, btf })
+    // This fails only if loading has failed.
+    let _ = found.send(offsets::resolve(&types));
+    Btf::parse(&types.reduced(), Endianness::default()).map_err(|error| failed(&error))
 }
 
 /// The programs that are attached at the start if they can be.
