@@ -19,6 +19,10 @@ use onlooker_common::unit::{UnitKey, UnitSource};
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::thread::ThreadState;
 
+/// Memory for an entry is allocated when the agent inserts it: for large maps that have few entries, and that programs only
+/// read. Otherwise making the map takes milliseconds.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
 /// The ring buffer of records for the agent.
 #[btf_map]
 pub static EVENTS: RingBuf<u64, { limits::RING_BYTES as usize }> = RingBuf::new();
@@ -55,9 +59,9 @@ pub static VERDICTS: LruHashMap<Executable, u32, { limits::VERDICTS as usize }> 
 #[btf_map]
 pub static PORTS: Array<u64, { limits::PORT_WORDS as usize }> = Array::new();
 
-/// TCP ports that were listened on before the agent started.
+/// TCP ports that were listened on before the agent started. Only the agent writes it.
 #[btf_map]
-pub static LISTENERS: HashMap<ListeningPort, u32, { limits::LISTENERS as usize }> = HashMap::new();
+pub static LISTENERS: HashMap<ListeningPort, u32, { limits::LISTENERS as usize }, ON_DEMAND> = HashMap::new();
 
 /// Calls in flight of the requests of event loops, by the request's connection. If an entry is evicted, the process's count
 /// of runnable requests is wrong, and the process is marked as miscounted.
@@ -86,9 +90,9 @@ pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHa
 #[btf_map]
 pub static MPTCP_HANDSHAKES: LruHashMap<u64, Handshake, { limits::MPTCP_HANDSHAKES as usize }> = LruHashMap::new();
 
-/// Connections whose capture is limited, by cookie.
+/// Connections whose capture is limited, by cookie. Only the agent writes it.
 #[btf_map]
-pub static LIMITED: HashMap<u64, Capture, { limits::LIMITED as usize }> = HashMap::new();
+pub static LIMITED: HashMap<u64, Capture, { limits::LIMITED as usize }, ON_DEMAND> = HashMap::new();
 
 /// Processes with longer header blocks than usual, by tgid.
 #[btf_map]

@@ -16,6 +16,18 @@ use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, UNIT_SOURCES, count, unit_ge
 pub struct Selected(*mut SelectedProcess);
 
 impl Selected {
+    /// # Safety
+    /// `process` must be a live value of the map, or null.
+    #[inline(always)]
+    pub unsafe fn new(process: *mut SelectedProcess) -> Option<Self> {
+        if process.is_null() { None } else { Some(Self(process)) }
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut SelectedProcess {
+        self.0
+    }
+
     /// The process `tgid`, if it is selected. Also if that is undecided, as long as it may be recorded.
     #[inline(always)]
     pub fn find(tgid: u32) -> Option<Self> {

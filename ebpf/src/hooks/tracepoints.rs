@@ -89,7 +89,6 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
 /// (dst_cgrp, path, task, threadgroup)
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: the tracepoint's first argument is a `struct cgroup *`.
-    process::moved(&ctx, task(&ctx, 2), unsafe { Cgroup::new(ctx.arg::<*const c_void>(0)) });
+    process::moved(&ctx, task(&ctx, 2), Cgroup::new(ctx.arg::<*const c_void>(0)));
     0
 }

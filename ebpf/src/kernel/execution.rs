@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use onlooker_common::process::EXECUTED_PATH_BYTES;
 use onlooker_common::selection::{Executable, PROGRAM_NAME_BYTES, ProgramName};
 
-use super::member::load;
+use super::member::{at, pointer};
 use crate::globals::offset;
 
 /// The path that execve was given, as words.
@@ -32,8 +32,8 @@ impl Execution {
         let mut path = [0; WORDS];
         // SAFETY: a pointer to the path. The helper writes no more than the size of `path`, and ends it with a NUL.
         let length = unsafe {
-            let at = load::<*const c_void>(self.0, offset!(bprm_path))?;
-            bpf_probe_read_kernel_str(path.as_mut_ptr().cast(), EXECUTED_PATH_BYTES as u32, at)
+            let from = pointer(self.0, offset!(bprm_path))?;
+            bpf_probe_read_kernel_str(path.as_mut_ptr().cast(), EXECUTED_PATH_BYTES as u32, from as *const c_void)
         };
         if length > 0 { Some(path) } else { None }
     }
@@ -46,15 +46,13 @@ impl Execution {
         for word in path {
             path_hash = (path_hash ^ *word).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        // SAFETY: pointers to struct file, struct inode and struct super_block, an unsigned long and a dev_t of theirs.
-        unsafe {
-            let file = load::<*const c_void>(self.0, offset!(bprm_file))?;
-            let inode = load::<*const c_void>(file, offset!(file_inode))?;
-            let number = load::<u64>(inode, offset!(inode_number))?;
-            let filesystem = load::<*const c_void>(inode, offset!(inode_super))?;
-            let device = load::<u32>(filesystem, offset!(super_device))?;
-            Some(Executable { inode: number, device: u64::from(device), path_hash })
-        }
+        // Pointers to struct file, struct inode and struct super_block, an unsigned long and a dev_t of theirs.
+        let file = pointer(self.0, offset!(bprm_file))?;
+        let inode = at::<u64>(file, offset!(file_inode))?;
+        let number = at::<u64>(inode, offset!(inode_number))?;
+        let filesystem = at::<u64>(inode, offset!(inode_super))?;
+        let device = at::<u32>(filesystem, offset!(super_device))?;
+        Some(Executable { inode: number, device: u64::from(device), path_hash })
     }
 
     /// The name of the executable's file: of a script, the interpreter's. The process's own name is that of the script or
@@ -65,10 +63,10 @@ impl Execution {
         // SAFETY: pointers to struct file and struct dentry, and to the dentry's name. The helper writes no more than the
         // size of `name`, and ends it with a NUL.
         let length = unsafe {
-            let file = load::<*const c_void>(self.0, offset!(bprm_file))?;
-            let dentry = load::<*const c_void>(file, offset!(file_dentry))?;
-            let at = load::<*const c_void>(dentry, offset!(dentry_name))?;
-            bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), PROGRAM_NAME_BYTES as u32, at)
+            let file = pointer(self.0, offset!(bprm_file))?;
+            let dentry = at::<u64>(file, offset!(file_dentry))?;
+            let from = at::<u64>(dentry, offset!(dentry_name))?;
+            bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), PROGRAM_NAME_BYTES as u32, from as *const c_void)
         };
         if length > 0 { Some(name) } else { None }
     }

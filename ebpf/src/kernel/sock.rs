@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use onlooker_common::offsets::MISSING;
 
-use super::member::{load, probe};
+use super::member::{at, load, pointer, probe};
 use super::unix::UnixSock;
 use crate::globals::offset;
 
@@ -134,19 +134,18 @@ impl Sock {
     /// Whether no process can use the socket any more, because the last descriptor is closed.
     #[inline(always)]
     pub fn is_orphan(self) -> bool {
-        // SAFETY: offset of a pointer to struct socket.
-        unsafe { load::<*const c_void>(self.0, offset!(sock_socket)) }.is_some_and(<*const c_void>::is_null)
+        self.address().is_orphan()
     }
 
     /// Whether the kernel created the socket for itself, as for a network file system. Such a socket belongs to no process.
     #[inline(always)]
     pub fn is_kernel_internal(self) -> bool {
-        // SAFETY: offsets of a pointer to struct socket, and of one to struct file in that.
-        let file = unsafe {
-            let socket = load::<*const c_void>(self.0, offset!(sock_socket));
-            socket.and_then(|socket| load::<*const c_void>(socket, offset!(socket_file)))
-        };
-        file.is_some_and(<*const c_void>::is_null)
+        // A pointer to struct socket, and one to struct file in that.
+        match self.address().read::<u64>(offset!(sock_socket)) {
+            Some(0) => true,
+            Some(socket) => at::<u64>(socket, offset!(socket_file)) == Some(0),
+            None => false,
+        }
     }
 
     #[inline(always)]
@@ -164,11 +163,8 @@ impl Sock {
 
     #[inline(always)]
     pub fn network_namespace(self) -> u32 {
-        // SAFETY: possible_net_t is one pointer to struct net, whose ns.inum is an unsigned int.
-        unsafe {
-            let Some(net) = load::<*const c_void>(self.0, offset!(sock_net)) else { return 0 };
-            load(net, offset!(net_inode)).unwrap_or(0)
-        }
+        // possible_net_t is one pointer to struct net, whose ns.inum is an unsigned int.
+        pointer(self.0, offset!(sock_net)).and_then(|net| at(net, offset!(net_inode))).unwrap_or(0)
     }
 
     /// Local and remote port, in host byte order.
@@ -347,6 +343,6 @@ impl SockAddress {
 
     #[inline(always)]
     fn read<T: Copy>(self, offset: u32) -> Option<T> {
-        if offset == MISSING { None } else { probe(self.0 + u64::from(offset)) }
+        at(self.0, offset)
     }
 }

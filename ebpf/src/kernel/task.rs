@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use onlooker_common::offsets::MISSING;
 
-use super::member::load;
+use super::member::{at, load, pointer};
 use crate::globals::offset;
 
 /// include/linux/sched.h: an `io_uring` worker of a process.
@@ -80,11 +80,8 @@ impl Task {
     /// How many threads of the task's process are alive.
     #[inline(always)]
     pub fn live_threads(self) -> Option<u32> {
-        // SAFETY: a pointer to struct signal_struct, and its atomic_t.
-        unsafe {
-            let signal = load::<*const c_void>(self.0.cast(), offset!(task_signal))?;
-            load(signal, offset!(signal_live))
-        }
+        // A pointer to struct signal_struct, and its atomic_t.
+        pointer(self.0.cast(), offset!(task_signal)).and_then(|signal| at(signal, offset!(signal_live)))
     }
 
     #[inline(always)]
@@ -109,42 +106,34 @@ pub fn current_ids() -> (u32, u32) {
     ((both >> 32) as u32, both as u32)
 }
 
-/// A cgroup, of version 2 or 1.
+/// The address of a cgroup, of version 2 or 1.
 #[derive(Clone, Copy)]
-pub struct Cgroup(*const c_void);
+pub struct Cgroup(u64);
 
 impl Cgroup {
-    /// # Safety
-    /// `cgroup` must be a `struct cgroup *` argument of the running program.
+    /// `cgroup` is a `struct cgroup *`.
     #[inline(always)]
-    pub unsafe fn new(cgroup: *const c_void) -> Self {
-        Self(cgroup)
+    pub fn new(cgroup: *const c_void) -> Self {
+        Self(cgroup as u64)
     }
 
     /// The cgroup that it is in. `None` for the root of a hierarchy.
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
-        // SAFETY: pointers to struct cgroup_subsys_state and to its struct cgroup.
-        unsafe {
-            let parent = load::<*const c_void>(self.0, offset!(cgroup_parent))?;
-            if parent.is_null() {
-                return None;
-            }
-            load::<*const c_void>(parent, offset!(css_cgroup)).map(Self)
-        }
+        // Pointers to struct cgroup_subsys_state and to its struct cgroup.
+        let parent = at::<u64>(self.0, offset!(cgroup_parent)).filter(|&parent| parent != 0)?;
+        at(parent, offset!(css_cgroup)).map(Self)
     }
 
     /// The cgroup's id: the inode number of its folder. `None` for version 1, whose hierarchies reuse the same numbers.
     #[inline(always)]
     pub fn id(self) -> Option<u64> {
-        // SAFETY: pointers to struct cgroup_root and struct kernfs_node, an int and a u64 of theirs.
-        unsafe {
-            let root = load::<*const c_void>(self.0, offset!(cgroup_root))?;
-            if load::<i32>(root, offset!(root_hierarchy))? != 0 {
-                return None;
-            }
-            let node = load::<*const c_void>(self.0, offset!(cgroup_node))?;
-            load(node, offset!(node_id))
+        // Pointers to struct cgroup_root and struct kernfs_node, an int and a u64 of theirs.
+        let root = at::<u64>(self.0, offset!(cgroup_root))?;
+        if at::<i32>(root, offset!(root_hierarchy))? != 0 {
+            return None;
         }
+        let node = at::<u64>(self.0, offset!(cgroup_node))?;
+        at(node, offset!(node_id))
     }
 }

@@ -18,7 +18,7 @@ use crate::maps::{LIMITED, RAISED_PROCESSES, any_capture, count};
 use crate::record::arguments::{Bytes, Source};
 use crate::record::capture;
 use crate::record::form::Moved;
-use crate::state::stream::{Direction, Stream, bit};
+use crate::state::stream::{Direction, Stream, StreamState, bit};
 use crate::work::owner::Worker;
 
 /// One operation on a stream.
@@ -78,22 +78,38 @@ impl Operation<'_> {
         if length <= OPERATION_CAPTURE || (captured <= heads && length <= heads - captured) {
             return length;
         }
-        let left = self.most(stream, request_side, heads).saturating_sub(captured);
-        let wanted = if left > OPERATION_CAPTURE { left } else { OPERATION_CAPTURE };
-        if wanted < length { wanted } else { length }
+        wanted_of_long_run(&raw const *self.moved, stream.as_ptr(), heads, u32::from(request_side))
     }
+}
 
-    /// How many bytes of the run may be captured. `heads` is the process's budget.
-    #[inline(always)]
-    fn most(&self, stream: Stream, request_side: bool, heads: u32) -> u32 {
-        // SAFETY: a live value of one of the maps.
-        let side = |of: *const Capture| unsafe { if request_side { (*of).request } else { (*of).response } };
-        let tables = any_capture();
-        let limit = if tables & any::LIMITED != 0 { LIMITED.get_ptr(stream.cookie()).map_or(0, side) } else { 0 };
-        let most = if limit == 0 && !emit::is_filling_up() { run_capture() } else { limit };
-        let is_raised = tables & any::RAISED_PROCESSES != 0;
-        let raised = if is_raised { RAISED_PROCESSES.get_ptr(self.worker.tgid).map_or(0, side) } else { 0 };
-        let least = if raised > heads { raised } else { heads };
-        if most > least { most } else { least }
+/// How many bytes of an operation are wanted, if it does not fit into `heads`, the process's budget for a run.
+///
+/// This is a global function: the verifier checks it once, by itself, and not for every path that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn wanted_of_long_run(moved: *const Moved, stream: *mut StreamState, heads: u32, request_side: u32) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    let Some(stream) = (unsafe { Stream::new(stream) }) else { return 0 };
+    if moved.is_null() {
+        return 0;
     }
+    // SAFETY: a live value of the caller.
+    let (length, tgid) = unsafe { ((*moved).length, (*moved).tgid) };
+    let left = most(stream, tgid, heads, request_side != 0).saturating_sub(stream.captured());
+    let wanted = if left > OPERATION_CAPTURE { left } else { OPERATION_CAPTURE };
+    if wanted < length { wanted } else { length }
+}
+
+/// How many bytes of the run may be captured. `heads` is the process's budget.
+#[inline(always)]
+fn most(stream: Stream, tgid: u32, heads: u32, request_side: bool) -> u32 {
+    // SAFETY: a live value of one of the maps.
+    let side = |of: *const Capture| unsafe { if request_side { (*of).request } else { (*of).response } };
+    let tables = any_capture();
+    let limit = if tables & any::LIMITED != 0 { LIMITED.get_ptr(stream.cookie()).map_or(0, side) } else { 0 };
+    let most = if limit == 0 && !emit::is_filling_up() { run_capture() } else { limit };
+    let is_raised = tables & any::RAISED_PROCESSES != 0;
+    let raised = if is_raised { RAISED_PROCESSES.get_ptr(tgid).map_or(0, side) } else { 0 };
+    let least = if raised > heads { raised } else { heads };
+    if most > least { most } else { least }
 }

@@ -56,14 +56,19 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         return;
     }
     let family = sock.family();
-    if !sock.is_stream(family) || sock.is_kernel_internal() || (fin && !sock.input_is_over()) {
+    if !sock.is_stream(family) || (fin && !sock.input_is_over()) {
         return;
     }
+    // Read once more, because the verifier knows the value by now. It would check all that follows for each family.
+    let family = sock.family();
     let Some(connection) = storage::of(sock) else { return };
     let stream = connection.stream();
     let length = result as u32;
     let first = !stream.is(bit::IDENTIFIED);
     if first {
+        if sock.is_kernel_internal() {
+            return;
+        }
         identify::identify(sock, connection, family, direction, length);
         selected_port::first_use(process, sock);
         if stream.role() == role::CLIENT {
@@ -75,7 +80,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         stream.set(bit::ANNOUNCED);
     }
     let place = positions::place(sock, connection, family, direction, length, first);
-    units::note(process, task, tgid, tid, stream);
+    units::note(process, tgid, tid, stream);
     let mut moved = Moved::new(length, place, stream.current_unit(), tgid, tid);
     if family == AF_UNIX {
         moved.flags = flag::UNIX;
@@ -87,7 +92,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     }
     let is_discarded = direction == Direction::Ingress && flags & MSG_TRUNC != 0;
     let operation = Operation { worker, socket: sock.address(), direction, fin, moved: &mut moved };
-    operation.record(stream, SystemCall { process, task, is_discarded });
+    operation.record(stream, SystemCall { process, is_discarded });
     if stream.is(bit::NEW) {
         stream.clear(bit::NEW);
         changes::closed_before(sock);

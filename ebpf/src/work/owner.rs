@@ -136,7 +136,7 @@ impl Worker {
     pub fn connection_opened(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
         let in_loop = self.in_loop();
-        units::note(self.process, self.task, self.tgid, self.tid, stream);
+        units::note(self.process, self.tgid, self.tid, stream);
         if let Some((owner, _)) = units::open_request_of(self.tgid, stream.current_unit()) {
             stream.owner().copy(owner);
             waiting::call_begins(stream, self.process);

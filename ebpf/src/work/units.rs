@@ -4,13 +4,14 @@ pub mod go;
 pub mod thread;
 
 use onlooker_common::owner::evidence;
+use onlooker_common::selection::SelectedProcess;
 use onlooker_common::unit::{self, UnitKey};
 
 use crate::kernel::task::Task;
 use crate::maps::UNITS;
 use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
-use crate::state::stream::Stream;
+use crate::state::stream::{Stream, StreamState};
 use crate::work::waiting::is_open;
 
 /// A unit of work, as records name it.
@@ -23,8 +24,27 @@ pub struct Unit {
 
 /// Notes in the stream which unit uses it in the current system call. Where the runtime has none of its own, it is the
 /// thread.
+///
+/// Finding it is left to a global function, which the verifier checks once, by itself. It would check inlined code again for
+/// every path that leads to it.
 #[inline(always)]
-pub fn note(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
+pub fn note(process: Selected, tgid: u32, tid: u32, stream: Stream) {
+    note_unit(process.as_ptr(), stream.as_ptr(), tgid, tid);
+}
+
+/// The result means nothing: a global function must have one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_unit(process: *mut SelectedProcess, stream: *mut StreamState, tgid: u32, tid: u32) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    if let (Some(process), Some(stream)) = unsafe { (Selected::new(process), Stream::new(stream)) } {
+        note_in(process, Task::current(), tgid, tid, stream);
+    }
+    0
+}
+
+#[inline(always)]
+fn note_in(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
     let source = process.unit_source(tgid);
     // SAFETY: a live value of the map, which other CPUs may write.
     let kind = unsafe { core::ptr::read_volatile(&raw const (*source).kind) };
