@@ -1,5 +1,24 @@
-//! What is found inside of selected processes, and attached to them.
+//! Looks into selected processes from outside: which binaries they have mapped, where a symbol is in their memory, what
+//! their memory holds, and how their unit of work is read.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mappings` | lists the memory mappings of a process, and the binaries whose code it has mapped |
+//! | `binary` | remembers what was found in a binary |
+//! | `symbols` | finds a symbol in the tables of a binary |
+//! | `memory` | reads the memory of a process |
+//! | `units` | makes the kernel programs read the units of work of processes |
+//!
+//! A process controls its mappings, its files and its memory. So every read has a limit, an unexpected file has no symbols,
+//! and whoever uses a value checks it.
 
+mod binary;
+mod mappings;
+mod memory;
+mod symbols;
 pub mod units;
 
+pub use binary::{Mapped, Symbol};
+pub use mappings::{Mapping, executables, mappings};
+pub use memory::Memory;
 pub use units::{UnitOfWork, Units, Unread};

@@ -1,20 +1,23 @@
 //! The Onlooker agent: from kernel events to exported spans, strictly forward.
 //!
 //! `kernel` records Events; `onlooker_engine` turns them into spans; `enrich` adds the service of each; `export` sends them.
-//! `discover` and `watch` select processes.
+//! `discover` and `watch` select processes. `attach` reads what the kernel programs must know of a process.
 
 pub mod agent;
 pub mod attach;
 pub mod cli;
 pub mod clock;
 pub mod discover;
+mod elf;
 pub mod enrich;
 pub mod exec;
 pub mod export;
+mod file_version;
 pub mod kernel;
 mod memory;
 mod percent;
 mod presentable;
+mod recent;
 pub mod runtimes;
 pub mod signals;
 pub mod undecided;

@@ -9,17 +9,16 @@
 //! | `row` | the columns of the table |
 //! | `table` | the rows, and the look-ups by name and by library |
 //! | `recognise` | judges a process by the table |
-//! | `elf`, `executable` | reads the marks of an executable |
+//! | `executable` | reads the marks of an executable |
 //! | `launch`, `arguments`, `paths` | what service names are read from |
 //!
 //! The table of TLS libraries belongs beside this folder, as `tls_libraries`: its rows have names and marks too, and
-//! `elf` reads those of a library like those of an executable.
+//! `crate::elf` reads those of a library like those of an executable.
 
 mod arguments;
 mod beam;
 mod compiled;
 mod dotnet;
-mod elf;
 mod executable;
 mod go;
 mod javascript;

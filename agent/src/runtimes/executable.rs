@@ -4,8 +4,8 @@ use std::fs::File;
 
 use compact_str::CompactString;
 
-use super::elf::Elf;
 use super::row::{Mark, Runtime, Version, When, Work};
+use crate::elf::Elf;
 
 /// How much of a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,19 +5,18 @@
 //! Executables are read once.
 
 use std::cell::OnceCell;
-use std::collections::VecDeque;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use compact_str::CompactString;
-use rustc_hash::FxHashMap;
 
 use super::executable::{self, Depth, Executable, Marked};
 use super::paths::file_name;
 use super::row::{Runtime, Version, When, Work};
 use super::table::{self, NATIVE, RUNTIMES};
 use crate::discover::process::Process;
+use crate::file_version::FileVersion;
+use crate::recent::Recent;
 
 /// How many executables are remembered: more than run on a host at a time. One that is forgotten is read again.
 const EXECUTABLES_KEPT: usize = 1024;
@@ -38,24 +37,8 @@ pub struct Program {
 /// Recognises programs, and remembers what was found in each executable.
 #[derive(Debug, Default)]
 pub struct Recogniser {
-    executables: Mutex<Executables>,
-}
-
-#[derive(Debug, Default)]
-struct Executables {
-    found: FxHashMap<FileVersion, Executable>,
-    /// From the first that was read to the last.
-    order: VecDeque<FileVersion>,
-}
-
-/// A file's content, as far as the file system can distinguish it from an earlier one, and how much of it was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct FileVersion {
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    length: u64,
-    depth: Depth,
+    /// By file and by how much of it was read.
+    executables: Mutex<Recent<(FileVersion, Depth), Executable, EXECUTABLES_KEPT>>,
 }
 
 impl Recogniser {
@@ -82,28 +65,13 @@ impl Recogniser {
 
     fn executable(&self, process: &Process, depth: Depth) -> Executable {
         let Ok(file) = process.open_executable() else { return Executable::default() };
-        let Ok(metadata) = file.metadata() else { return Executable::default() };
-        let version = FileVersion {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            length: metadata.len(),
-            depth,
-        };
+        let Ok(version) = FileVersion::of(&file) else { return Executable::default() };
         let lock = || self.executables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(executable) = lock().found.get(&version) {
+        if let Some(executable) = lock().get(&(version, depth)) {
             return executable.clone();
         }
         let executable = executable::examine(&file, depth, RUNTIMES);
-        let mut executables = lock();
-        if executables.found.insert(version, executable.clone()).is_none() {
-            executables.order.push_back(version);
-        }
-        if executables.order.len() > EXECUTABLES_KEPT
-            && let Some(oldest) = executables.order.pop_front()
-        {
-            executables.found.remove(&oldest);
-        }
+        lock().insert((version, depth), executable.clone());
         executable
     }
 }

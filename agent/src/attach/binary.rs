@@ -1,0 +1,146 @@
+//! Binaries that processes have mapped, and what was found in them.
+//!
+//! What was found is remembered by file version, not by build id: whoever makes a file chooses its build id, and a crafted
+//! file must not decide where another process is read or probed.
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+use super::mappings::Mapping;
+use super::symbols::{Definition, Tables};
+use crate::elf::Elf;
+use crate::file_version::FileVersion;
+use crate::recent::Recent;
+
+/// More binaries than are mapped on a host with many containers. One that is forgotten is read again.
+const BINARIES_KEPT: usize = 4096;
+
+static KNOWN: LazyLock<Mutex<Recent<FileVersion, Arc<Binary>, BINARIES_KEPT>>> = LazyLock::new(Mutex::default);
+
+/// A binary that a process has mapped.
+#[derive(Debug)]
+pub struct Mapped {
+    /// Opens the file from here, as long as the process has it mapped.
+    pub path: PathBuf,
+    /// Its path in the process's mount namespace. For a deleted file, the path it had. A memfd's begins with `/memfd:`.
+    pub name: String,
+    /// The linker's id of the content, if it has one. Anybody may have written it.
+    pub build_id: Option<Vec<u8>>,
+    /// What is added to an address in the file to get the address in the process.
+    pub bias: u64,
+    binary: Arc<Binary>,
+    tables: OnceCell<Tables>,
+}
+
+/// A function or variable in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Symbol {
+    /// In the process.
+    pub address: u64,
+    /// In the file. None for a variable without an initial value.
+    pub offset_in_file: Option<u64>,
+    /// In bytes. Zero if it is unknown.
+    pub size: u64,
+}
+
+/// A binary, whichever process has mapped it.
+#[derive(Debug)]
+struct Binary {
+    version: FileVersion,
+    /// The definitions that were looked for. Their names are constants of this program, so they are few.
+    found: Mutex<FxHashMap<String, Option<(Definition, Option<u64>)>>>,
+    build_id: Option<Vec<u8>>,
+}
+
+impl Mapped {
+    /// Finds the definition of a function or variable. The first of the tables that has it counts: dynamic symbols, then
+    /// the full symbol table.
+    #[must_use]
+    pub fn symbol(&self, name: &str) -> Option<Symbol> {
+        let found = self.binary.found().get(name).copied();
+        let found = match found {
+            Some(found) => found,
+            None => {
+                let file = self.open()?;
+                let elf = Elf::open(&file)?;
+                let found = self.tables.get_or_init(|| Tables::read(&elf)).find(name);
+                let found = found.map(|definition| (definition, elf.offset_of(definition.address)));
+                self.binary.found().insert(name.to_owned(), found);
+                found
+            }
+        };
+        found.map(|(definition, offset_in_file)| Symbol {
+            address: definition.address.wrapping_add(self.bias),
+            offset_in_file,
+            size: definition.size,
+        })
+    }
+
+    /// Opens the file. None if the process has ended or unmapped it.
+    pub(super) fn open(&self) -> Option<File> {
+        let file = File::open(&self.path).ok()?;
+        // Another process may have the pid now.
+        (FileVersion::of(&file).ok()? == self.binary.version).then_some(file)
+    }
+
+    /// Whether it is the same binary at the same place.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.binary.version == other.binary.version && self.bias == other.bias
+    }
+}
+
+impl Binary {
+    fn found(&self) -> MutexGuard<'_, FxHashMap<String, Option<(Definition, Option<u64>)>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The binary in `file`, of which a process has mapped code by `mapping`. None if it is no ELF file of this machine, or
+/// has no code there.
+pub(super) fn mapped(path: PathBuf, file: &File, mapping: &Mapping) -> Option<Mapped> {
+    let elf = Elf::open(file).filter(Elf::is_native)?;
+    let bias = elf.load_bias(mapping.start, mapping.offset)?;
+    let version = FileVersion::of(file).ok()?;
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let binary = known().get(&version).cloned();
+    let binary = binary.unwrap_or_else(|| {
+        let binary = Arc::new(Binary { version, found: Mutex::default(), build_id: elf.build_id() });
+        known().insert(version, Arc::clone(&binary));
+        binary
+    });
+    let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).to_owned();
+    Some(Mapped { path, name, build_id: binary.build_id.clone(), bias, binary, tables: OnceCell::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Memory, executables};
+    use super::*;
+    use crate::discover::process::Process;
+
+    #[unsafe(no_mangle)]
+    static ONLOOKER_TEST_VARIABLE: u64 = 0x0123_4567_89ab_cdef;
+
+    #[test]
+    fn a_symbol_is_at_its_address_in_the_process_and_in_the_file() {
+        let process = Process::myself().unwrap();
+        let found = executables(&process).unwrap();
+        let own = std::env::current_exe().unwrap();
+        let own = found.iter().find(|mapped| own == PathBuf::from(&mapped.name)).unwrap();
+        for _ in 0..2 {
+            let symbol = own.symbol("ONLOOKER_TEST_VARIABLE").unwrap();
+            assert_eq!(symbol.address, std::ptr::from_ref(&ONLOOKER_TEST_VARIABLE).addr() as u64);
+            assert_eq!(symbol.size, 8);
+            let memory = Memory::open(&process).unwrap();
+            assert_eq!(memory.read::<u64>(symbol.address).unwrap(), ONLOOKER_TEST_VARIABLE);
+            assert_eq!(own.symbol("onlooker_has_no_such_symbol"), None);
+        }
+        let libc = found.iter().find(|mapped| mapped.name.contains("libc.so")).unwrap();
+        assert!(libc.symbol("getpid").is_some_and(|symbol| symbol.offset_in_file.is_some() && symbol.size > 0));
+        assert!(libc.build_id.is_some());
+    }
+}
