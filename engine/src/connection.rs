@@ -211,6 +211,9 @@ impl Connection {
         if self.conversation.carries_requests(way) {
             self.conversation.requests.note(way, segment, self.stream.is_some());
         }
+        if way == Way::Sent && self.conversation.direction(way) == Some(Direction::ToClient) {
+            self.conversation.response_written(segment, observer);
+        }
         for (bytes, missing, at) in pieces(segment, captured).into_iter().flatten() {
             self.piece(way, bytes, missing, at, observer);
         }

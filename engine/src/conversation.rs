@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use onlooker_common::segment::{Segment, flag};
 use onlooker_protocols::{Capture, Direction, Finding, LossReason, Spec};
 
 use crate::lengths::Lengths;
@@ -10,6 +11,7 @@ use crate::model::span::{Address, Ends, Role};
 use crate::observer::{Observer, Place, Report};
 use crate::open_requests::OpenRequests;
 use crate::order::Way;
+use crate::unit::Unit;
 
 /// Turns what a parser finds into reports, with the place and the ends of each request.
 #[derive(Debug)]
@@ -138,6 +140,20 @@ impl Conversation {
         }
     }
 
+    /// Notes an operation with bytes of responses, and reports who responds. Where requests are concurrent, it is known only
+    /// at the end of an exchange which request a response belonged to.
+    pub(crate) fn response_written(&mut self, segment: &Segment, observer: &mut dyn Observer) {
+        let unit = Unit::of(segment);
+        self.requests.note_response(segment.position, unit);
+        if let Some(unit) = unit
+            && segment.flags & flag::BEGINS != 0
+            && let Some(oldest) = self.requests.oldest().filter(|oldest| oldest.direction == Direction::ToServer)
+            && let place @ Place { in_order: true, .. } = self.place(oldest.direction)
+        {
+            observer.observe(place, Report::Responded { start: oldest.start, unit, nanos: segment.time });
+        }
+    }
+
     /// A message in this direction begins or ends.
     fn pass_message(&mut self, direction: Direction) {
         if let Some(way) = self.way(direction) {
@@ -162,6 +178,13 @@ impl Conversation {
             }
             Finding::Exchange(exchange) => {
                 let place = self.place(exchange.direction);
+                if place.role == Role::Server
+                    && let Some(begun) = exchange.response_start
+                    && let Some(unit) = self.requests.responder(begun.position)
+                {
+                    let report = Report::Responded { start: exchange.request_start, unit, nanos: begun.nanos };
+                    observer.observe(place, report);
+                }
                 let open = self.requests.end(exchange.direction, exchange.request_start);
                 self.pass_message(exchange.direction.opposite());
                 observer.observe(place, Report::Ended { exchange, ends: self.ends(), open });

@@ -35,3 +35,4 @@ pub mod protobuf;
 pub mod route;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod unit;

@@ -7,6 +7,7 @@ use onlooker_protocols::{Begun, Capture, Direction, Exchange, Lost, Moment};
 
 use crate::model::span::{Ends, Role};
 use crate::origin::Origin;
+use crate::unit::Unit;
 
 /// Receives what connections report, in the order in which it happened on each.
 pub trait Observer {
@@ -32,6 +33,9 @@ pub enum Report<'a> {
     Begun { begun: &'a Begun, origin: Option<&'a Origin> },
     /// More of the request that began at `start` comes in another run, with these ids.
     Continued { start: Moment, ids: &'a MessageIds },
+    /// `unit` wrote the first byte of the response to the request that began at `start`. It may be reported twice: a unit
+    /// may write `100 Continue` and another one the response.
+    Responded { start: Moment, unit: Unit, nanos: u64 },
     /// A request is over. `open` others that travel in its direction are not.
     Ended { exchange: Box<Exchange>, ends: Arc<Ends>, open: usize },
     /// A request that had begun cannot be reported truthfully.

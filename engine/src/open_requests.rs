@@ -8,6 +8,7 @@ use onlooker_protocols::{Direction, Moment};
 
 use crate::order::{Hole, Way};
 use crate::origin::{Origin, Origins};
+use crate::unit::Unit;
 
 /// Open requests, oldest first, with the origins of their bytes.
 #[derive(Debug, Default)]
@@ -19,7 +20,13 @@ pub(crate) struct OpenRequests {
     /// Per way, the latest positions that no segment reported.
     unreported: [Range<u64>; 2],
     was_pipelined: bool,
+    /// The units that wrote the latest responses, each with the position of its first byte. Consecutive writes by one unit
+    /// are one entry.
+    responders: VecDeque<(u64, Option<Unit>)>,
 }
+
+/// Entries of [`OpenRequests::responders`]: as many responses as are usually behind one another in a pipeline.
+const MAX_RESPONDERS: usize = 32;
 
 /// A request, identified by its direction and its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +65,23 @@ impl OpenRequests {
     /// Notes a datagram with which a request may begin.
     pub(crate) fn note_datagram(&mut self, way: Way, origin: Origin) {
         self.origins[way as usize].push(origin);
+    }
+
+    /// Notes the unit that wrote a part of the responses, if it is known.
+    pub(crate) fn note_response(&mut self, position: u64, unit: Option<Unit>) {
+        if self.responders.back().and_then(|&(_, last)| last) == unit {
+            return;
+        }
+        if self.responders.len() == MAX_RESPONDERS {
+            self.responders.pop_front();
+        }
+        self.responders.push_back((position, unit));
+    }
+
+    /// The unit that wrote the byte of a response at `position`.
+    pub(crate) fn responder(&self, position: u64) -> Option<Unit> {
+        let written = self.responders.iter().rev().find(|&&(from, _)| from <= position);
+        written.and_then(|&(_, unit)| unit)
     }
 
     /// Notes a hole in which a request may have begun.

@@ -6,6 +6,8 @@ use onlooker_common::datagram::Datagram;
 use onlooker_common::owner::{MessageIds, Owner};
 use onlooker_common::segment::{Segment, flag};
 
+use crate::unit::Unit;
+
 /// The operation that began a run of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -20,6 +22,8 @@ pub struct Origin {
     /// The ids that the kernel gave to the message.
     pub ids: MessageIds,
     pub tgid: u32,
+    /// The unit of work that performed the operation, if the kernel programs read one.
+    pub unit: Option<Unit>,
     /// Cookie of the other end of a unix socket, 0 while it is unknown.
     pub peer: u64,
     /// The other end does not know these positions. True of unix sockets, datagrams and plaintext.
@@ -37,6 +41,7 @@ impl Origin {
             owner: segment.owner,
             ids: segment.message,
             tgid: segment.tgid,
+            unit: Unit::of(segment),
             peer: segment.peer,
             has_private_positions: is_plaintext || segment.flags & flag::UNIX != 0,
             from_start: segment.flags & flag::FROM_START != 0,
@@ -52,6 +57,7 @@ impl Origin {
             owner: datagram.owner,
             ids: datagram.message,
             tgid: datagram.tgid,
+            unit: None,
             peer: 0,
             has_private_positions: true,
             from_start: false,

@@ -25,6 +25,7 @@
 //!     owner,
 //!     ids,
 //!     tgid: 42,
+//!     unit: None,
 //!     peer: 0,
 //!     has_private_positions: false,
 //!     from_start: true,
@@ -49,6 +50,7 @@ mod join;
 mod ladder;
 mod ledger;
 mod node;
+mod responder;
 mod tree;
 
 use compact_str::CompactString;
@@ -58,6 +60,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 use crate::model::span::{Evidence, Parent, Role};
 use crate::observer::Place;
 use crate::origin::Origin;
+use crate::unit::Unit;
 use join::Joins;
 use ladder::Ladder;
 use node::{Link, Node};
@@ -98,6 +101,8 @@ pub struct Parents {
     ladder: Ladder,
     /// When the first request that was seen began; 0 before.
     began: u64,
+    /// The time, as of the latest call of [`Self::advance`].
+    now: u64,
     /// Reused from call to call.
     path: Vec<NodeId>,
 }
@@ -118,6 +123,7 @@ impl Parents {
 
     /// Lets time pass until `now`.
     pub fn advance(&mut self, now: u64) {
+        self.now = now;
         self.ladder.advance(now);
         while let Some(id) = self.joins.overdue(now) {
             self.remove(id);
@@ -144,6 +150,12 @@ impl Parents {
         if let Some(owner) = owner {
             ladder::link_to_owner(&mut self.tree, id, &owner, begun.start.nanos);
         }
+        let unit = origin.and_then(|origin| origin.unit);
+        match (place.role, unit) {
+            (Role::Server, _) => self.ladder.responders.request_begins(&self.tree, id, unit),
+            (Role::Client, Some(unit)) => self.ladder.responders.call_begins(&mut self.tree, id, unit),
+            (Role::Client, None) => {}
+        }
         if let Some(origin) = origin {
             self.joins.join(&mut self.tree, id, place, begun.start.position, origin);
         }
@@ -157,10 +169,18 @@ impl Parents {
         }
     }
 
+    /// At `nanos` the unit wrote the first byte of the response to the request that began at `position`.
+    pub fn responds(&mut self, place: Place, position: u64, unit: Unit, nanos: u64) {
+        if let Some(id) = self.find(place, position) {
+            self.ladder.responders.responds(&mut self.tree, id, unit, nanos);
+        }
+    }
+
     /// The request that began at `position` ended at `nanos`. `complete`: it ended with the last byte of its response. It
     /// is to be settled a moment later.
     pub fn finish(&mut self, place: Place, position: u64, nanos: u64, complete: bool) -> Option<NodeId> {
         let id = self.find(place, position)?;
+        self.ladder.responders.request_ends(&self.tree, id, nanos);
         self.tree.ledger.end(id, nanos, complete).then_some(id)
     }
 
@@ -171,6 +191,7 @@ impl Parents {
         if let Some(node) = self.tree.get_mut(id) {
             node.is_abandoned = true;
         }
+        self.ladder.responders.request_ends(&self.tree, id, self.now);
         self.remove(id);
         Abandoned { was_parent }
     }
@@ -195,10 +216,18 @@ impl Parents {
         self.tree.ledger.find(place.cookie, place.role, position)
     }
 
+    /// Whether more will be known later than `by`: the request is a call, or belongs to one, whose owner is found by the
+    /// response to a request that is still open.
+    #[must_use]
+    pub fn is_undecided(&self, id: NodeId, by: u64) -> bool {
+        self.ladder.is_undecided(&self.tree, id, by)
+    }
+
     /// Decides where the request stands in its trace, and forgets it unless others need it. `answered`: a response to it was
     /// seen.
     pub fn settle(&mut self, id: NodeId, start: u64, end: u64, answered: bool) -> Option<Settled> {
         self.tree.get(id)?;
+        self.ladder.responders.judge(&self.tree, id);
         self.ladder.choose_parent(&mut self.tree, id);
         self.skip_abandoned(id);
         let (start, end) = join::bounds(&self.tree, id, start, end);
@@ -287,6 +316,7 @@ impl Parents {
     }
 
     fn remove(&mut self, id: NodeId) {
+        self.ladder.responders.forget(&self.tree, id);
         self.joins.forget(&mut self.tree, id);
         self.tree.remove(id);
     }

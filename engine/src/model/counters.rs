@@ -152,6 +152,9 @@ counters! {
     spans_left_to_sdk,
     /// Parents found after the trace had been exported under another id. They are span links.
     parents_found_late,
+    /// Spans settled before it was known who responded to the requests that may own them: after five seconds, or because too
+    /// many spans waited.
+    parents_not_awaited,
     /// Spans of processes that could not be examined in time. Their service has the kernel's name of the process.
     spans_of_unknown_service,
     /// Spans handed to the exporters.

@@ -56,6 +56,8 @@ pub enum Evidence {
     AsyncId,
     /// The thread that read the request made the call before it responded.
     Thread,
+    /// The unit of work that made the call wrote the response to this request, and to no other request that was open.
+    Responder,
     /// Both carry the same request id.
     CorrelationId,
     /// The call was the first message on a connection that was opened for this request.
@@ -70,7 +72,7 @@ impl Evidence {
     /// Whether a parent by this evidence is certain. All others are likely.
     #[must_use]
     pub fn is_certain(self) -> bool {
-        self <= Self::Thread
+        self <= Self::Responder
     }
 
     #[must_use]
@@ -83,6 +85,7 @@ impl Evidence {
             Self::Task => "task",
             Self::AsyncId => "async-id",
             Self::Thread => "thread",
+            Self::Responder => "responder",
             Self::CorrelationId => "correlation-id",
             Self::Connect => "connect",
             Self::Tick => "tick",
@@ -201,9 +204,10 @@ mod tests {
     #[test]
     fn weaker_evidence_is_greater() {
         use Evidence::{
-            AsyncId, Connect, CorrelationId, Goroutine, Host, OnlyCandidate, Task, Thread, Tick, VirtualThread, Wire,
+            AsyncId, Connect, CorrelationId, Goroutine, Host, OnlyCandidate, Responder, Task, Thread, Tick,
+            VirtualThread, Wire,
         };
-        let certain = [Wire, Host, Goroutine, VirtualThread, Task, AsyncId, Thread];
+        let certain = [Wire, Host, Goroutine, VirtualThread, Task, AsyncId, Thread, Responder];
         let likely = [CorrelationId, Connect, Tick, OnlyCandidate];
         assert!(certain.iter().all(|certain| likely.iter().all(|likely| certain < likely)));
         assert!(certain.iter().all(|evidence| evidence.is_certain()));

@@ -6,7 +6,8 @@ use rustc_hash::FxHashMap;
 use super::id::NodeId;
 use super::ledger::Found;
 use super::node::{Contested, Link, Node, Owned};
-use super::tree::Tree;
+use super::responder::Responders;
+use super::tree::{DEEPEST, Tree};
 use crate::model::span::{Evidence, Role};
 
 /// How long it is remembered that a process that ended ran an event loop: longer than calls wait to be settled.
@@ -19,6 +20,7 @@ pub(super) struct Ladder {
     pub(super) loops: FxHashMap<u32, u64>,
     /// Some of them have ended.
     has_ended_loops: bool,
+    pub(super) responders: Responders,
 }
 
 impl Ladder {
@@ -33,10 +35,12 @@ impl Ladder {
             *until = nanos;
             self.has_ended_loops = true;
         }
+        self.responders.process_ended(tgid, nanos);
     }
 
     /// Forgets event loops that ended long ago.
     pub(super) fn advance(&mut self, now: u64) {
+        self.responders.advance(now);
         if self.has_ended_loops {
             self.has_ended_loops = false;
             self.loops.retain(|_, until| {
@@ -50,6 +54,27 @@ impl Ladder {
     /// Whether the process ran an event loop at `nanos`.
     fn ran_loop(&self, tgid: u32, nanos: u64) -> bool {
         self.loops.get(&tgid).is_some_and(|&until| nanos <= until)
+    }
+
+    /// Whether it will be known later than `by` where the node belongs: it is a call, or belongs to one, that waits for a
+    /// response.
+    pub(super) fn is_undecided(&self, tree: &Tree, id: NodeId, by: u64) -> bool {
+        if self.responders.is_idle() {
+            return false;
+        }
+        let mut at = Some(id);
+        for _ in 0..DEEPEST {
+            let Some((id, node)) = at.and_then(|id| Some((id, tree.get(id)?))) else { return false };
+            let parent = tree.parent(id);
+            let is_certain = parent.is_some_and(|(_, rung)| {
+                rung.is_certain() && (rung != Evidence::Thread || !self.ran_loop(node.tgid, node.start))
+            });
+            if !is_certain && self.responders.is_undecided(tree, node, by) {
+                return true;
+            }
+            at = parent.map(|(parent, _)| parent);
+        }
+        false
     }
 
     /// Moves the node to the highest rung that holds.
@@ -101,15 +126,23 @@ impl Ladder {
             Link::Node(..) | Link::Remote => {}
         }
         let Some(node) = tree.get(id) else { return };
+        let responder = self.responders.owner(tree, node);
         let contested = node.contested;
         let (has_context, has_correlation) = (node.wire.is_some(), node.correlation.is_some());
-        let rung = tree.parent(id).map(|(_, rung)| rung);
-        if rung == Some(Evidence::Thread) {
-            // A thread proves nothing in a process that turned out to run an event loop.
-            if !self.ran_loop(tgid, start) {
-                return;
-            }
+        if let Some((parent, Evidence::Responder)) = tree.parent(id)
+            && responder != Some(parent)
+        {
+            // The unit turned out to have responded to another request as well.
             tree.clear_parent(id);
+            if let Some(owner) = owner {
+                link_to_owner(tree, id, &owner, start);
+            }
+        }
+        let mut rung = tree.parent(id).map(|(_, rung)| rung);
+        if rung == Some(Evidence::Thread) && self.ran_loop(tgid, start) {
+            // A thread proves nothing in a process that turned out to run an event loop.
+            tree.clear_parent(id);
+            rung = None;
         }
         if rung.is_some_and(Evidence::is_certain) {
             return;
@@ -119,6 +152,8 @@ impl Ladder {
             && let Found::One(parent) = only_request(tree, id, passes_on)
         {
             tree.set_parent(id, parent, Evidence::Wire);
+        } else if let Some(parent) = responder {
+            tree.set_parent(id, parent, Evidence::Responder);
         } else if has_correlation
             && !contested.correlation
             && let Found::One(parent) = only_request(tree, id, has_same_correlation)

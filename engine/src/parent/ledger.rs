@@ -6,13 +6,14 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::id::NodeId;
-use super::node::{Link, Node};
+use super::node::{Link, Node, Responder};
 use crate::model::span::Role;
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// The number of nodes that need this one: calls made for it, its other end, a node that found it late.
+    /// The number of nodes that need this one: calls made for it, or perhaps made for it, its other end, a node that found
+    /// it late.
     holders: u32,
     /// Its index among the requests of its process, if it has one there.
     process_slot: u32,
@@ -162,6 +163,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a request of the process is open now.
+    pub(super) fn has_open(&self, tgid: u32) -> bool {
+        self.by_process.get(&tgid).is_some_and(|requests| requests.open > 0)
+    }
+
     /// Whether several requests of the process are open now.
     pub(super) fn has_several(&self, tgid: u32) -> bool {
         self.by_process.get(&tgid).is_some_and(|requests| requests.open > 1)
@@ -220,14 +226,14 @@ impl Ledger {
     }
 
     /// Removes the node if it is settled and nothing holds it. Returns the nodes that it held.
-    pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
+    pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 3] {
         match self.entry(id) {
             Some(entry) if entry.node.settled && entry.holders == 0 => self.remove(id),
-            _ => [None; 2],
+            _ => [None; 3],
         }
     }
 
-    fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 2] {
+    fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 3] {
         let Slot { node, process_slot, .. } = self.entries.remove(id.slot as usize);
         if let Some(siblings) = self.by_connection.get_mut(&(node.cookie, node.role)) {
             // It is nearly always the oldest: what ends first is settled first.
@@ -256,6 +262,10 @@ impl Ledger {
             Link::Node(parent, _) => Some(parent),
             Link::None | Link::Remote => None,
         };
-        [parent, node.late]
+        let responder = match node.work.map(|work| work.responder) {
+            Some(Responder::One(request)) => Some(request),
+            _ => None,
+        };
+        [parent, node.late, responder]
     }
 }

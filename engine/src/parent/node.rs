@@ -11,6 +11,7 @@ use super::id::NodeId;
 use crate::model::span::{Evidence, Role};
 use crate::observer::Place;
 use crate::origin::Origin;
+use crate::unit::Unit;
 
 /// A request in flight, or one that ended a moment ago. There are thousands at a time, so rare fields are boxed.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Node {
     pub(super) correlation: Option<Box<str>>,
     /// The request whose work it is, as the kernel says.
     pub(super) owner: Option<Owned>,
+    /// What is known of its unit of work, if that is more than a thread.
+    pub(super) work: Option<Box<UnitWork>>,
     pub(super) link: Link,
     /// A parent that was found too late.
     pub(super) late: Option<NodeId>,
@@ -89,6 +92,26 @@ pub(super) struct Contested {
     pub(super) process: bool,
     pub(super) context: bool,
     pub(super) correlation: bool,
+}
+
+/// The unit of work that made a call, or that responded to a request.
+#[derive(Debug)]
+pub(super) struct UnitWork {
+    pub(super) unit: Unit,
+    /// Of a request: when its response began.
+    pub(super) responded: Option<u64>,
+    /// Of a call: the requests that its unit responded to. They were open when the call began.
+    pub(super) responder: Responder,
+    /// Of a call: a request was open in the process when the call began.
+    pub(super) may_have_owner: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Responder {
+    None,
+    /// The request is held.
+    One(NodeId),
+    Several,
 }
 
 /// A request that the kernel names as the owner of a call.
@@ -151,6 +174,7 @@ impl Node {
             wire: begun.context.clone().map(Box::new),
             correlation: begun.correlation.as_deref().map(Box::from),
             owner: origin.and_then(|origin| Owned::of(origin, begun.start.position)),
+            work: None,
             link: Link::None,
             late: None,
             joined: None,

@@ -4,6 +4,8 @@ use onlooker_protocols::{Direction, Moment};
 
 use super::*;
 
+mod responder;
+
 const PROXY: u32 = 10;
 const APP: u32 = 20;
 
@@ -24,6 +26,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
         owner: Owner::default(),
         ids: ids(position),
         tgid: 0,
+        unit: None,
         peer: 0,
         has_private_positions: false,
         from_start: true,

@@ -27,6 +27,16 @@ const SETTLE: u64 = 50_000_000;
 /// Nanoseconds for which it then waits for its service. A span is to be exported within a second of its end.
 const PATIENCE: u64 = 500_000_000;
 
+/// Nanoseconds for which a span may wait for the responses to requests that may be its owner. A response that comes later
+/// finds the span exported.
+const RESPONSES_AWAITED: u64 = 5_000_000_000;
+
+/// Exchanges that may wait for such responses. Others are settled with what is known.
+const MOST_UNDECIDED: usize = 16_384;
+
+/// Nanoseconds between two looks at the exchanges that wait for responses.
+const LOOK: u64 = 10_000_000;
+
 /// Exchanges that may wait for their service. Others get the fallback.
 const MOST_WAITING: usize = 16_384;
 
@@ -37,6 +47,10 @@ pub(super) struct Requests<S> {
     parents: Parents,
     clock: Clock,
     settling: VecDeque<Settling>,
+    /// Exchanges whose owner is known once other requests have responses.
+    undecided: Vec<Settling>,
+    /// When these are looked at again.
+    next_look: u64,
     /// Exchanges that wait for their service.
     waiting: Vec<Settling>,
     routes: ServiceRoutes,
@@ -66,6 +80,8 @@ impl<S: Surroundings> Requests<S> {
             parents: Parents::default(),
             clock: Clock::new(reading),
             settling: VecDeque::new(),
+            undecided: Vec::new(),
+            next_look: 0,
             waiting: Vec::new(),
             routes: ServiceRoutes::default(),
             calling: FxHashSet::default(),
@@ -102,7 +118,7 @@ impl<S: Surroundings> Requests<S> {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        !self.settling.is_empty() || self.waits_for_services()
+        !self.settling.is_empty() || !self.undecided.is_empty() || self.waits_for_services()
     }
 
     pub(super) fn waits_for_services(&self) -> bool {
@@ -114,12 +130,15 @@ impl<S: Surroundings> Requests<S> {
         self.parents.advance(by);
         while self.settling.front().is_some_and(|settling| settling.due <= by) {
             let Some(settling) = self.settling.pop_front() else { break };
-            if settling.service.service().is_some() || self.waiting.len() >= MOST_WAITING {
-                self.settle(settling, &mut made);
+            let is_undecided = self.parents.is_undecided(settling.node, by);
+            if is_undecided && self.undecided.len() < MOST_UNDECIDED {
+                self.undecided.push(settling);
             } else {
-                self.waiting.push(settling);
+                self.counters.parents_not_awaited.add(u64::from(is_undecided));
+                self.settle_with_service(settling, &mut made);
             }
         }
+        self.settle_decided(by, &mut made);
         if self.waiting.is_empty() {
             return;
         }
@@ -128,6 +147,35 @@ impl<S: Surroundings> Requests<S> {
         };
         for settling in self.waiting.extract_if(.., over).collect::<Vec<_>>() {
             self.settle(settling, &mut made);
+        }
+    }
+
+    /// Settles what has waited for responses until `by`, if its owner is known or will not be.
+    fn settle_decided(&mut self, by: u64, made: &mut impl FnMut(Finished<'_>)) {
+        if self.undecided.is_empty() || by < self.next_look {
+            return;
+        }
+        self.next_look = by.saturating_add(LOOK);
+        let (parents, counters) = (&self.parents, &self.counters);
+        let is_over = |settling: &mut Settling| {
+            if !parents.is_undecided(settling.node, by) {
+                return true;
+            }
+            let is_over = settling.due.saturating_add(RESPONSES_AWAITED) <= by;
+            counters.parents_not_awaited.add(u64::from(is_over));
+            is_over
+        };
+        for settling in self.undecided.extract_if(.., is_over).collect::<Vec<_>>() {
+            self.settle_with_service(settling, made);
+        }
+    }
+
+    /// Settles the exchange as soon as its service is known.
+    fn settle_with_service(&mut self, settling: Settling, made: &mut impl FnMut(Finished<'_>)) {
+        if settling.service.service().is_some() || self.waiting.len() >= MOST_WAITING {
+            self.settle(settling, made);
+        } else {
+            self.waiting.push(settling);
         }
     }
 
@@ -228,6 +276,7 @@ impl<S: Surroundings> Observer for Requests<S> {
         match report {
             Report::Begun { begun, origin } => self.begin(place, begun, origin),
             Report::Continued { start, ids } => self.parents.goes_on(place, start.position, ids.span_id),
+            Report::Responded { start, unit, nanos } => self.parents.responds(place, start.position, unit, nanos),
             Report::Ended { exchange, ends, open } => self.end(place, exchange, ends, open),
             Report::Lost(lost) => self.lose(place, &lost),
             Report::Discarded { start } => {

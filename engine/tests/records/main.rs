@@ -5,4 +5,5 @@ mod datagrams;
 mod kit;
 mod plaintext;
 mod proxied;
+mod responder;
 mod unseen;

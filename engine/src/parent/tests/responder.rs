@@ -1,0 +1,300 @@
+//! Calls whose owner is found by who wrote the response.
+
+use onlooker_common::unit;
+use rstest::rstest;
+
+use super::*;
+
+const SETTLE: u64 = 50_000_000;
+
+fn unit_of(kind: u32, id: u64) -> Unit {
+    Unit { tgid: APP, kind, id }
+}
+
+fn goroutine(id: u64) -> Unit {
+    unit_of(unit::GOROUTINE, id)
+}
+
+fn context(id: u64) -> Unit {
+    unit_of(unit::PYTHON_CONTEXT, id)
+}
+
+/// An application whose requests and calls each have a connection of their own.
+#[derive(Default)]
+struct App {
+    parents: Parents,
+    connections: u64,
+}
+
+impl App {
+    fn begin(&mut self, role: Role, unit: Option<Unit>, nanos: u64) -> NodeId {
+        self.connections += 1;
+        let place = Place { cookie: self.connections, tgid: APP, role, in_order: true };
+        // Numbers that no other connection has.
+        let position = self.connections * 1_000;
+        self.parents.begin(place, &begun(position, nanos), Some(&Origin { unit, ..origin(position, 0) }))
+    }
+
+    /// An application whose units have responded to the requests that they made calls for.
+    fn trusted(unit: fn(u64) -> Unit) -> Self {
+        let mut app = Self::default();
+        for n in 1..10 {
+            let request = app.reads(n);
+            let call = app.calls(unit(n), n);
+            app.answers(request, unit(n), n);
+            app.settled(call);
+            app.settled(request);
+        }
+        app
+    }
+
+    /// The event loop reads a request.
+    fn reads(&mut self, nanos: u64) -> NodeId {
+        self.begin(Role::Server, None, nanos)
+    }
+
+    fn calls(&mut self, unit: Unit, nanos: u64) -> NodeId {
+        self.begin(Role::Client, Some(unit), nanos)
+    }
+
+    fn responds(&mut self, request: NodeId, unit: Unit, nanos: u64) {
+        let (place, position) = place(&self.parents, request);
+        self.parents.responds(place, position, unit, nanos);
+    }
+
+    fn ends(&mut self, node: NodeId, nanos: u64) {
+        finish(&mut self.parents, node, nanos);
+    }
+
+    /// Responds, and ends the request with that.
+    fn answers(&mut self, request: NodeId, unit: Unit, nanos: u64) {
+        self.responds(request, unit, nanos);
+        self.ends(request, nanos);
+    }
+
+    fn waits(&self, node: NodeId, by: u64) -> bool {
+        self.parents.is_undecided(node, by)
+    }
+
+    fn settled(&mut self, node: NodeId) -> Settled {
+        self.parents.settle(node, 0, 0, true).expect("it is there")
+    }
+
+    fn is_child(&mut self, call: NodeId, request: NodeId) -> bool {
+        let request = self.parents.tree.get(request).map(|request| request.span_id);
+        let parent = self.settled(call).parent;
+        parent.is_some_and(|parent| Some(parent.span_id) == request && parent.evidence == Evidence::Responder)
+    }
+}
+
+#[rstest]
+#[case::goroutines(goroutine)]
+#[case::contexts(context)]
+fn a_call_belongs_to_the_request_that_its_unit_responds_to(#[case] unit: fn(u64) -> Unit) {
+    let mut app = App::trusted(unit);
+    let requests = [app.reads(100), app.reads(101)];
+    let calls = [app.calls(unit(1), 110), app.calls(unit(2), 111)];
+    for call in calls {
+        app.ends(call, 120);
+        assert!(app.waits(call, 120 + SETTLE), "nothing has responded");
+    }
+    app.answers(requests[1], unit(2), 200);
+    assert!(!app.waits(calls[1], 200 + SETTLE), "the other request does not matter");
+    assert!(app.is_child(calls[1], requests[1]));
+    assert!(app.waits(calls[0], 200 + SETTLE));
+    app.answers(requests[0], unit(1), 300);
+    assert!(app.waits(calls[0], 300), "the unit may respond to another request at once");
+    assert!(!app.waits(calls[0], 300 + SETTLE));
+    assert!(app.is_child(calls[0], requests[0]));
+    for request in requests {
+        app.settled(request);
+    }
+    assert!(app.parents.is_empty() && app.parents.ladder.responders.is_idle(), "nothing is kept");
+}
+
+#[test]
+fn a_call_for_several_requests_at_once_has_no_owner() {
+    let mut app = App::default();
+    let requests = [app.reads(100), app.reads(101)];
+    let call = app.calls(goroutine(7), 110);
+    for request in requests {
+        app.answers(request, goroutine(7), 200);
+    }
+    assert!(!app.waits(call, 200));
+    assert_eq!(app.settled(call).parent, None);
+    for request in requests {
+        app.settled(request);
+    }
+    assert!(app.parents.is_empty());
+}
+
+#[test]
+fn a_unit_that_responds_to_nothing_is_awaited_until_all_open_requests_are_over() {
+    let mut app = App::default();
+    let answered = app.reads(100);
+    let aborted = app.reads(101);
+    let call = app.calls(goroutine(7), 110);
+    let later = app.reads(111);
+    app.answers(answered, goroutine(1), 200);
+    assert!(app.waits(call, 300));
+    give_up(&mut app.parents, aborted, 250);
+    assert!(!app.waits(call, 300), "a request that began later cannot own it");
+    assert_eq!(app.settled(call).parent, None);
+    app.answers(later, goroutine(7), 400);
+}
+
+#[test]
+fn requests_that_were_open_before_the_first_unit_was_seen_are_awaited() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    let other = app.reads(101);
+    let call = app.calls(goroutine(1), 110);
+    app.answers(other, goroutine(2), 120);
+    assert!(app.waits(call, 200));
+    app.answers(request, goroutine(1), 200);
+    assert!(app.is_child(call, request));
+}
+
+#[rstest]
+#[case::goroutine(goroutine, true)]
+// Another context may have the address by then.
+#[case::context(context, false)]
+fn a_call_made_while_the_response_streams_belongs_to_its_request(
+    #[case] unit: fn(u64) -> Unit,
+    #[case] is_proof: bool,
+) {
+    let mut app = App::trusted(unit);
+    let streaming = app.reads(100);
+    app.responds(streaming, unit(1), 105);
+    let call = app.calls(unit(1), 110);
+    assert!(!app.waits(call, 120), "no other request is open");
+    let other = app.reads(109);
+    assert!(app.waits(call, 120));
+    // It is not awaited any longer.
+    assert_eq!(app.is_child(call, streaming), is_proof);
+    app.answers(other, unit(2), 130);
+    let call = app.calls(unit(1), 140);
+    app.ends(streaming, 150);
+    assert!(app.is_child(call, streaming));
+}
+
+#[test]
+fn pipelined_requests_are_worked_on_in_their_order() {
+    let mut parents = Parents::default();
+    let requests =
+        [0, 40].map(|position| parents.begin(server(1, APP), &begun(position, 100), Some(&origin(position, 0))));
+    let made = |at| Origin { unit: Some(goroutine(7)), ..origin(at, 0) };
+    let call = parents.begin(client(2, APP), &begun(900, 110), Some(&made(900)));
+    for position in [0, 40] {
+        parents.responds(server(1, APP), position, goroutine(7), 120);
+    }
+    let call = parents.settle(call, 0, 0, true).expect("it is there");
+    let first = parents.tree.get(requests[0]).map(|first| first.span_id);
+    assert_eq!(call.parent.map(|parent| parent.span_id), first);
+}
+
+#[test]
+fn a_response_may_be_recorded_before_the_call() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    app.answers(request, goroutine(1), 200);
+    let call = app.calls(goroutine(1), 110);
+    assert!(app.is_child(call, request));
+    let late = app.calls(goroutine(1), 201);
+    assert_eq!(app.settled(late).parent, None, "the request was over");
+}
+
+#[rstest]
+#[case::goroutines_are_numbered(goroutine, true)]
+#[case::contexts_are_addresses(context, false)]
+fn where_units_do_not_respond_an_address_proves_nothing(#[case] unit: fn(u64) -> Unit, #[case] is_proof: bool) {
+    let mut app = App::trusted(unit);
+    let exchange = |app: &mut App, at: u64, responder: u64| {
+        let request = app.reads(at);
+        let call = app.calls(unit(1), at + 10);
+        app.ends(call, at + 15);
+        app.answers(request, unit(responder), at + 20);
+        let is_child = app.is_child(call, request);
+        app.settled(request);
+        is_child
+    };
+    let at = |n: u64| n * 1_000;
+    assert!(exchange(&mut app, at(1), 1));
+    for n in 2..5 {
+        assert!(!exchange(&mut app, at(n), 9), "a context of its own responds");
+    }
+    assert_eq!(exchange(&mut app, at(5), 1), is_proof);
+    // They respond from now on.
+    for n in 6..200 {
+        exchange(&mut app, at(n), 1);
+    }
+    assert!(exchange(&mut app, at(200), 1));
+}
+
+#[test]
+fn requests_that_are_aborted_do_not_make_addresses_doubtful() {
+    let mut app = App::trusted(context);
+    for n in 1..100 {
+        let request = app.reads(n * 1_000);
+        let call = app.calls(context(1), n * 1_000 + 10);
+        give_up(&mut app.parents, request, n * 1_000 + 20);
+        assert_eq!(app.settled(call).parent, None);
+        app.settled(request);
+    }
+    let request = app.reads(500_000);
+    let call = app.calls(context(1), 500_010);
+    app.answers(request, context(1), 500_020);
+    assert!(app.is_child(call, request));
+}
+
+#[test]
+fn what_a_call_led_to_waits_with_it_so_that_the_trace_is_one() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    let call = app.calls(goroutine(1), 110);
+    let (_, position) = place(&app.parents, call);
+    let received = app.parents.begin(server(50, PROXY), &begun(position, 112), Some(&origin(position, 0)));
+    app.ends(received, 120);
+    app.ends(call, 121);
+    assert!(app.waits(received, 130 + SETTLE), "its trace is that of the call's owner");
+    app.answers(request, goroutine(1), 200);
+    assert!(!app.waits(received, 200 + SETTLE));
+    let traces = [received, call, request].map(|node| app.settled(node).trace_id);
+    assert_eq!(traces, [traces[0]; 3]);
+    assert!(app.parents.is_empty());
+}
+
+#[test]
+fn a_call_of_a_thread_does_not_wait() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    app.calls(goroutine(1), 105);
+    let call = app.begin(Role::Client, None, 110);
+    assert!(!app.waits(call, 120));
+    app.answers(request, goroutine(1), 130);
+    assert_ne!(app.settled(call).parent.map(|parent| parent.evidence), Some(Evidence::Responder));
+}
+
+#[test]
+fn addresses_prove_nothing_before_some_calls_were_judged() {
+    let mut app = App::default();
+    let found = (1..20).filter(|n| {
+        let request = app.reads(n * 1_000);
+        let call = app.calls(context(1), n * 1_000 + 10);
+        app.answers(request, context(1), n * 1_000 + 20);
+        let is_child = app.is_child(call, request);
+        app.settled(request);
+        is_child
+    });
+    assert_eq!(found.count(), 11, "the first eight count only");
+}
+
+#[test]
+fn a_process_that_executed_another_program_begins_anew() {
+    let mut app = App::trusted(context);
+    app.parents.process_ended(APP, 120);
+    let request = app.reads(200);
+    let call = app.calls(context(1), 210);
+    app.answers(request, context(1), 220);
+    assert!(!app.is_child(call, request));
+}
