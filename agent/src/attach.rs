@@ -7,6 +7,7 @@
 //! | `binary` | remembers what was found in a binary |
 //! | `symbols` | finds a symbol in the tables of a binary |
 //! | `memory` | reads the memory of a process |
+//! | `runtimes` | find how the unit of work of each runtime is read |
 //! | `units` | makes the kernel programs read the units of work of processes |
 //!
 //! A process controls its mappings, its files and its memory. So every read has a limit, an unexpected file has no symbols,
@@ -15,6 +16,7 @@
 mod binary;
 mod mappings;
 mod memory;
+pub(crate) mod runtimes;
 mod symbols;
 pub mod units;
 

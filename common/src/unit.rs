@@ -46,3 +46,14 @@ pub struct UnitKey {
 }
 
 const _: () = assert!(size_of::<UnitKey>() == 16);
+
+/// The words of [`UnitSource`] for contexts of Python.
+pub mod python {
+    /// Where a thread has its block of values of `pthread_getspecific`: the distance from the thread pointer to a pointer to
+    /// the block. 0 if the block is behind the thread pointer itself.
+    pub const BLOCK: usize = 0;
+    /// The distance from the block, or from the thread pointer, to the pointer to the thread's `PyThreadState`.
+    pub const SLOT: usize = 1;
+    /// The offset of `context` in `PyThreadState`.
+    pub const CONTEXT: usize = 2;
+}

@@ -60,6 +60,21 @@ fn java_version(release: &str) -> Option<u32> {
     version.split(['.', '"', '-']).next()?.parse().ok()
 }
 
+/// Finds the interpreter of a version of Python, such as 3.12: on PATH, or among those that pyenv installed.
+#[must_use]
+pub fn python(version: &str) -> Option<PathBuf> {
+    let name = format!("python{version}");
+    let versions = Path::new(
+        &env::var_os("PYENV_ROOT")
+            .map_or_else(|| Path::new(&env::var_os("HOME").unwrap_or_default()).join(".pyenv"), PathBuf::from),
+    )
+    .join("versions");
+    let installed =
+        fs::read_dir(versions).into_iter().flatten().flatten().map(|entry| entry.path().join("bin").join(&name));
+    // A program on PATH may be one that chooses a version.
+    installed.filter(|python| python.is_file()).max().or_else(|| find_program(&name))
+}
+
 /// The folder of the Python environment for tests/apps/python. It may not exist.
 pub fn python_environment() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("python"))

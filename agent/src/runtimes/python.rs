@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use compact_str::format_compact;
+use onlooker_common::unit;
 
 use super::arguments::{option, positional};
 use super::launch::{CommandLine, Launch, ServiceName};
 use super::paths::{file_name, project, stem};
 use super::row::{Mark, Runtime, Version};
+use crate::attach::{UnitOfWork, runtimes};
 
 pub(super) const PYTHON: Runtime = Runtime {
     name: "python",
@@ -21,6 +23,7 @@ pub(super) const PYTHON: Runtime = Runtime {
     variables: &["FLASK_APP", "DJANGO_SETTINGS_MODULE", GUNICORN_CMD_ARGS],
     sdk_language: Some("python"),
     runtime_name: Some("cpython"),
+    unit_of_work: Some(UnitOfWork { kind: unit::PYTHON_CONTEXT, find: runtimes::python::find }),
     ..Runtime::COMPILED
 };
 
@@ -30,6 +33,7 @@ pub(super) const PYPY: Runtime = Runtime {
     libraries: &["libpypy"],
     hints: &[],
     runtime_name: Some("pypy"),
+    unit_of_work: None,
     ..PYTHON
 };
 

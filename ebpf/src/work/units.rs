@@ -1,6 +1,7 @@
 //! Units of work: what executes one request's work. Each kind of unit has a file.
 
 pub mod go;
+pub mod python;
 pub mod thread;
 
 use onlooker_common::owner::evidence;
@@ -50,6 +51,7 @@ fn note_in(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
     let kind = unsafe { core::ptr::read_volatile(&raw const (*source).kind) };
     let words = match kind {
         unit::GOROUTINE => go::read(source, task),
+        unit::PYTHON_CONTEXT => python::read(source, task),
         _ => None,
     };
     match words {
@@ -61,13 +63,15 @@ fn note_in(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
     }
 }
 
-/// The evidence that a unit of this kind gives. `None` for units that prove nothing by themselves.
+/// The evidence that a unit of this kind gives. `None` for units that prove nothing by themselves, or only afterwards: Python's
+/// event loops read a request in a context of the connection and work on it in another one, whose address may have been that
+/// of a context of a closed connection.
 #[inline(always)]
 fn evidence(kind: u32) -> Option<u32> {
     match kind {
         unit::GOROUTINE => Some(evidence::GOROUTINE),
         unit::VIRTUAL_THREAD => Some(evidence::VIRTUAL_THREAD),
-        unit::PYTHON_CONTEXT | unit::TOKIO_TASK => Some(evidence::TASK),
+        unit::TOKIO_TASK => Some(evidence::TASK),
         unit::ASYNC_ID => Some(evidence::ASYNC_ID),
         _ => None,
     }

@@ -24,6 +24,8 @@ pub struct AppOptions {
     environment: Vec<(String, String)>,
     /// The oldest version of the language's runtime that it needs. Used for Java only.
     min_version: u32,
+    /// The version of Python that runs it, if that is not the environment's.
+    python: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,13 +107,26 @@ impl App {
 
 impl AppOptions {
     fn new(language: Language, name: &str) -> Self {
-        Self { language, name: name.to_owned(), arguments: Vec::new(), environment: Vec::new(), min_version: 0 }
+        Self {
+            language,
+            name: name.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            min_version: 0,
+            python: None,
+        }
     }
 
     /// Requires a JDK of at least this version.
     #[must_use]
     pub fn min_jdk(self, min_version: u32) -> Self {
         Self { min_version, ..self }
+    }
+
+    /// Runs it by this version of Python, such as 3.12, which has no packages.
+    #[must_use]
+    pub fn by_python(self, version: &str) -> Self {
+        Self { python: Some(version.to_owned()), ..self }
     }
 
     /// Adds an argument after the port.
@@ -139,7 +154,11 @@ impl AppOptions {
                     .is_none()
                     .then(|| format!("no JDK of version {} or newer is installed", self.min_version));
             }
-            Language::Python | Language::TestBinary => return None,
+            Language::Python => {
+                let version = self.python.as_ref().filter(|version| machine::python(version).is_none())?;
+                return Some(format!("Python {version} is not installed"));
+            }
+            Language::TestBinary => return None,
         };
         machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
     }
@@ -208,7 +227,12 @@ impl AppOptions {
                 (java, vec![format!("{name}.java").into()])
             }
             Language::Python => {
-                let python = require_file(machine::python_environment()?.join("bin/python"))?;
+                let python = match &self.python {
+                    Some(version) => {
+                        machine::python(version).with_context(|| format!("Python {version} is not installed"))?
+                    }
+                    None => require_file(machine::python_environment()?.join("bin/python"))?,
+                };
                 (python, vec![format!("{name}.py").into()])
             }
             Language::Go => (self.build(world)?, Vec::new()),

@@ -1,0 +1,3 @@
+//! How the units of work of each runtime are found.
+
+pub(crate) mod python;
