@@ -31,6 +31,7 @@ mod pieces;
 pub mod pipeline;
 mod plaintext;
 mod preamble;
+mod prefetch;
 pub mod protobuf;
 pub mod route;
 #[cfg(any(test, feature = "testing"))]

@@ -196,6 +196,12 @@ impl Parents {
         Abandoned { was_parent }
     }
 
+    /// Prepares for [`Self::settle`].
+    #[inline]
+    pub fn prefetch(&self, id: NodeId) {
+        self.tree.ledger.prefetch(id);
+    }
+
     /// The connection is over.
     pub fn connection_ended(&mut self, cookie: u64) {
         self.joins.connection_ended(cookie);

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
 use super::id::NodeId;
 use super::node::{Link, Node, Responder};
 use crate::model::span::Role;
+use crate::prefetch::prefetch;
 
 #[derive(Debug)]
 struct Slot {
+    /// [`VACANT`] if there is no node.
     generation: u32,
     /// The number of nodes that need this one: calls made for it, or perhaps made for it, its other end, a node that found
     /// it late.
@@ -19,6 +20,9 @@ struct Slot {
     process_slot: u32,
     node: Node,
 }
+
+/// The generation of a slot without a node.
+const VACANT: u32 = 0;
 
 /// How long a process may go on with a request whose client gave up. Nothing shows when it is done.
 const ABANDONED_WORK: u64 = 1_000_000_000;
@@ -35,8 +39,10 @@ struct Sibling {
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: Slab<Slot>,
-    next_generation: u32,
+    slots: Vec<Slot>,
+    /// The slots without a node. The one that was used last is the last: it is still in the cache.
+    vacant: Vec<u32>,
+    generation: u32,
     /// Requests that were sent, or received, on a connection, in the order of their positions.
     by_connection: FxHashMap<(u64, Role), VecDeque<Sibling>>,
     by_process: FxHashMap<u32, Serving>,
@@ -62,15 +68,16 @@ pub(super) enum Found {
 
 impl Ledger {
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len() - self.vacant.len()
     }
 
     pub(super) fn insert(&mut self, node: Node) -> NodeId {
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let generation = self.next_generation;
+        self.generation = self.generation.wrapping_add(1).max(VACANT + 1);
+        let generation = self.generation;
         let Node { cookie, role, tgid, position, .. } = node;
-        let vacant = self.entries.vacant_entry();
-        let slot = u32::try_from(vacant.key()).expect("fewer than four billion nodes fit into memory");
+        let vacant = self.vacant.pop();
+        // Fewer than four billion nodes fit into memory.
+        let slot = vacant.unwrap_or_else(|| self.slots.len() as u32);
         let id = NodeId { slot, generation };
         let mut process_slot = NO_PROCESS_SLOT;
         if role == Role::Server {
@@ -79,7 +86,11 @@ impl Ledger {
             requests.all.push(id);
             requests.open += 1;
         }
-        vacant.insert(Slot { generation, holders: 0, process_slot, node });
+        let new = Slot { generation, holders: 0, process_slot, node };
+        match self.slots.get_mut(slot as usize) {
+            Some(vacant) => *vacant = new,
+            None => self.slots.push(new),
+        }
         let siblings = self.by_connection.entry((cookie, role)).or_default();
         // The newest is nearly always the last.
         let at = siblings.iter().rposition(|sibling| sibling.position <= position).map_or(0, |index| index + 1);
@@ -87,27 +98,35 @@ impl Ledger {
         id
     }
 
-    fn entry(&self, id: NodeId) -> Option<&Slot> {
-        self.entries.get(id.slot as usize).filter(|entry| entry.generation == id.generation)
+    #[inline]
+    fn slot(&self, id: NodeId) -> Option<&Slot> {
+        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 
-    fn entry_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
-        self.entries.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
+    #[inline]
+    fn slot_mut(&mut self, id: NodeId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    /// Begins to load a node into the cache.
+    #[inline]
+    pub(super) fn prefetch(&self, id: NodeId) {
+        if let Some(slot) = self.slots.get(id.slot as usize) {
+            prefetch(slot);
+        }
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        self.entries.iter().map(|(slot, Slot { generation, node, .. })| {
-            // It fitted when the node was inserted.
-            (NodeId { slot: slot as u32, generation: *generation }, node)
-        })
+        let with_node = self.slots.iter().zip(0..).filter(|(slot, _)| slot.generation != VACANT);
+        with_node.map(|(Slot { generation, node, .. }, slot)| (NodeId { slot, generation: *generation }, node))
     }
 
     pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
-        self.entry(id).map(|entry| &entry.node)
+        self.slot(id).map(|slot| &slot.node)
     }
 
     pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
-        self.entry_mut(id).map(|entry| &mut entry.node)
+        self.slot_mut(id).map(|slot| &mut slot.node)
     }
 
     /// The requests that began at `position`, the latest first. It is nearly always the newest of the connection.
@@ -214,58 +233,65 @@ impl Ledger {
     }
 
     pub(super) fn hold(&mut self, id: NodeId) {
-        if let Some(entry) = self.entry_mut(id) {
-            entry.holders += 1;
+        if let Some(slot) = self.slot_mut(id) {
+            slot.holders += 1;
         }
     }
 
     pub(super) fn release(&mut self, id: NodeId) {
-        if let Some(entry) = self.entry_mut(id) {
-            entry.holders = entry.holders.saturating_sub(1);
+        if let Some(slot) = self.slot_mut(id) {
+            slot.holders = slot.holders.saturating_sub(1);
         }
     }
 
     /// Removes the node if it is settled and nothing holds it. Returns the nodes that it held.
     pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 3] {
-        match self.entry(id) {
-            Some(entry) if entry.node.settled && entry.holders == 0 => self.remove(id),
+        match self.slot(id) {
+            Some(slot) if slot.node.settled && slot.holders == 0 => self.remove(id),
             _ => [None; 3],
         }
     }
 
     fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 3] {
-        let Slot { node, process_slot, .. } = self.entries.remove(id.slot as usize);
-        if let Some(siblings) = self.by_connection.get_mut(&(node.cookie, node.role)) {
+        let Some(slot) = self.slot_mut(id) else { return [None; 3] };
+        slot.generation = VACANT;
+        let process_slot = slot.process_slot;
+        let node = &mut slot.node;
+        let (cookie, role, tgid, is_open) = (node.cookie, node.role, node.tgid, node.end.is_none());
+        let parent = match node.link {
+            Link::Node(parent, _) => Some(parent),
+            Link::None | Link::Remote => None,
+        };
+        let responder = match node.work.as_ref().map(|work| work.responder) {
+            Some(Responder::One(request)) => Some(request),
+            _ => None,
+        };
+        let held = [parent, node.late, responder];
+        node.free();
+        self.vacant.push(id.slot);
+        if let Some(siblings) = self.by_connection.get_mut(&(cookie, role)) {
             // It is nearly always the oldest: what ends first is settled first.
             if let Some(at) = siblings.iter().position(|sibling| sibling.id == id) {
                 siblings.remove(at);
             }
             if siblings.is_empty() {
-                self.by_connection.remove(&(node.cookie, node.role));
+                self.by_connection.remove(&(cookie, role));
             }
         }
-        if node.end.is_none() && node.role == Role::Server {
-            self.close(node.tgid);
+        if is_open && role == Role::Server {
+            self.close(tgid);
         }
         if process_slot != NO_PROCESS_SLOT
-            && let Some(requests) = self.by_process.get_mut(&node.tgid)
+            && let Some(requests) = self.by_process.get_mut(&tgid)
         {
             requests.all.swap_remove(process_slot as usize);
             if let Some(&moved) = requests.all.get(process_slot as usize) {
-                self.entries[moved.slot as usize].process_slot = process_slot;
+                self.slots[moved.slot as usize].process_slot = process_slot;
             }
             if requests.all.is_empty() {
-                self.by_process.remove(&node.tgid);
+                self.by_process.remove(&tgid);
             }
         }
-        let parent = match node.link {
-            Link::Node(parent, _) => Some(parent),
-            Link::None | Link::Remote => None,
-        };
-        let responder = match node.work.map(|work| work.responder) {
-            Some(Responder::One(request)) => Some(request),
-            _ => None,
-        };
-        [parent, node.late, responder]
+        held
     }
 }

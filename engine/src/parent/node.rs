@@ -186,6 +186,14 @@ impl Node {
         }
     }
 
+    /// Frees what it has on the heap.
+    pub(super) fn free(&mut self) {
+        self.wire = None;
+        self.correlation = None;
+        self.work = None;
+        self.trace.trace_state = None;
+    }
+
     /// Whether it was open at `nanos`, as far as is known.
     pub(super) fn in_flight_at(&self, nanos: u64) -> bool {
         self.start <= nanos && self.end.is_none_or(|end| nanos <= end)
