@@ -94,6 +94,8 @@ pub struct Pipeline<S> {
     /// Records taken since they were last counted.
     events: u64,
     latest: u64,
+    /// The process that was last seen to run an event loop. Nothing has happened to any process since.
+    loop_of: Option<u32>,
 }
 
 impl<S: Surroundings> Pipeline<S> {
@@ -106,6 +108,7 @@ impl<S: Surroundings> Pipeline<S> {
             counters,
             events: 0,
             latest: 0,
+            loop_of: None,
         }
     }
 
@@ -150,13 +153,14 @@ impl<S: Surroundings> Pipeline<S> {
 
     fn sees(&mut self, time: u64, tgid: u32, flags: u32) {
         self.latest = self.latest.max(time);
-        if flags & flag::LOOP != 0 {
+        if flags & flag::LOOP != 0 && self.loop_of.replace(tgid) != Some(tgid) {
             self.requests.runs_loop(tgid);
         }
     }
 
     fn process(&mut self, process: &ProcessChange) {
         self.latest = self.latest.max(process.time);
+        self.loop_of = None;
         if process.change == lifecycle::EXIT {
             self.connections.process_ended(process.tgid, process.time, &mut self.requests);
             self.datagrams.process_ended(process.tgid, process.time, &mut self.requests);
@@ -188,6 +192,12 @@ impl<S: Surroundings> Pipeline<S> {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.requests.is_busy()
+    }
+
+    /// Whether processes make calls. Their surroundings need to know soon which requests are complete.
+    #[must_use]
+    pub fn has_callers(&self) -> bool {
+        self.requests.has_callers()
     }
 
     /// Whether something waits only for its service.

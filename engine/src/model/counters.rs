@@ -10,8 +10,11 @@ use onlooker_protocols::{PROTOCOLS, Spec};
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    #[inline]
     pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
+        if n > 0 {
+            self.0.fetch_add(n, Relaxed);
+        }
     }
 
     pub fn get(&self) -> u64 {

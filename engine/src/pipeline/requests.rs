@@ -12,7 +12,7 @@ use super::surroundings::{Notice, Surroundings};
 use crate::describe::{self, describe};
 use crate::model::clock::{Clock, Reading};
 use crate::model::counters::Counters;
-use crate::model::service::PendingService;
+use crate::model::service::{PendingService, Service};
 use crate::model::sink::Finished;
 use crate::model::span::{Description, Ends, Role, Span};
 use crate::observer::{Observer, Place, Report};
@@ -40,6 +40,12 @@ const LOOK: u64 = 10_000_000;
 /// Exchanges that may wait for their service. Others get the fallback.
 const MOST_WAITING: usize = 16_384;
 
+/// Room for this many exchanges is kept when none is left. The rest of a burst's memory is given back.
+const KEPT: usize = 1024;
+
+/// A node has left the cache while its exchange waited. It is loaded while so many exchanges before it are settled.
+const AHEAD: usize = 4;
+
 /// Every request that is not a span yet.
 #[derive(Debug)]
 pub(super) struct Requests<S> {
@@ -58,10 +64,15 @@ pub(super) struct Requests<S> {
     calling: FxHashSet<u32>,
     /// The memory of the last description, for the next.
     description: Description,
+    /// The service of the last span. It is nearly always that of the next one.
+    last_service: Option<Arc<Service>>,
+    /// Requests that have begun since they were last counted. The counters are shared with other threads.
+    begun: u64,
     counters: Arc<Counters>,
 }
 
-/// An exchange that is over and waits to be settled.
+/// An exchange that is over and waits to be settled. It is not boxed: these are read in the order in which they were
+/// written, so they need no allocation each, and the processor loads the next one by itself.
 #[derive(Debug)]
 struct Settling {
     due: u64,
@@ -70,7 +81,7 @@ struct Settling {
     ends: Arc<Ends>,
     start: u64,
     end: u64,
-    exchange: Box<Exchange>,
+    exchange: Exchange,
 }
 
 impl<S: Surroundings> Requests<S> {
@@ -86,6 +97,8 @@ impl<S: Surroundings> Requests<S> {
             routes: ServiceRoutes::default(),
             calling: FxHashSet::default(),
             description: Description::default(),
+            last_service: None,
+            begun: 0,
             counters,
         }
     }
@@ -121,23 +134,43 @@ impl<S: Surroundings> Requests<S> {
         !self.settling.is_empty() || !self.undecided.is_empty() || self.waits_for_services()
     }
 
+    /// Whether processes make calls.
+    pub(super) fn has_callers(&self) -> bool {
+        !self.calling.is_empty()
+    }
+
     pub(super) fn waits_for_services(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// Settles what is due at `by`, if its service is known or has been waited for until `now`.
     pub(super) fn settle_due(&mut self, by: u64, now: u64, mut made: impl FnMut(Finished<'_>)) {
+        self.counters.requests_begun.add(std::mem::take(&mut self.begun));
         self.parents.advance(by);
-        while self.settling.front().is_some_and(|settling| settling.due <= by) {
-            let Some(settling) = self.settling.pop_front() else { break };
-            let is_undecided = self.parents.is_undecided(settling.node, by);
+        let mut settling = std::mem::take(&mut self.settling);
+        while let Some(first) = settling.front()
+            && first.due <= by
+        {
+            if let Some(ahead) = settling.get(AHEAD) {
+                self.parents.prefetch(ahead.node);
+            }
+            let is_undecided = self.parents.is_undecided(first.node, by);
             if is_undecided && self.undecided.len() < MOST_UNDECIDED {
-                self.undecided.push(settling);
+                self.undecided.extend(settling.pop_front());
+                continue;
+            }
+            self.counters.parents_not_awaited.add(u64::from(is_undecided));
+            if self.awaits_service(first) {
+                self.waiting.extend(settling.pop_front());
             } else {
-                self.counters.parents_not_awaited.add(u64::from(is_undecided));
-                self.settle_with_service(settling, &mut made);
+                self.settle(first, &mut made);
+                settling.pop_front();
             }
         }
+        if settling.is_empty() {
+            settling.shrink_to(KEPT);
+        }
+        self.settling = settling;
         self.settle_decided(by, &mut made);
         if self.waiting.is_empty() {
             return;
@@ -146,7 +179,7 @@ impl<S: Surroundings> Requests<S> {
             settling.service.service().is_some() || settling.due.saturating_add(PATIENCE) <= now
         };
         for settling in self.waiting.extract_if(.., over).collect::<Vec<_>>() {
-            self.settle(settling, &mut made);
+            self.settle(&settling, &mut made);
         }
     }
 
@@ -166,21 +199,21 @@ impl<S: Surroundings> Requests<S> {
             is_over
         };
         for settling in self.undecided.extract_if(.., is_over).collect::<Vec<_>>() {
-            self.settle_with_service(settling, made);
+            if self.awaits_service(&settling) {
+                self.waiting.push(settling);
+            } else {
+                self.settle(&settling, made);
+            }
         }
     }
 
-    /// Settles the exchange as soon as its service is known.
-    fn settle_with_service(&mut self, settling: Settling, made: &mut impl FnMut(Finished<'_>)) {
-        if settling.service.service().is_some() || self.waiting.len() >= MOST_WAITING {
-            self.settle(settling, made);
-        } else {
-            self.waiting.push(settling);
-        }
+    /// Whether the exchange has to wait for its service, and may.
+    fn awaits_service(&self, settling: &Settling) -> bool {
+        settling.service.service().is_none() && self.waiting.len() < MOST_WAITING
     }
 
-    fn settle(&mut self, settling: Settling, made: &mut impl FnMut(Finished<'_>)) {
-        let Settling { node, service, ends, start, end, exchange, .. } = settling;
+    fn settle(&mut self, settling: &Settling, made: &mut impl FnMut(Finished<'_>)) {
+        let &Settling { node, ref service, ref ends, start, end, ref exchange, .. } = settling;
         let answered = exchange.response_start.is_some();
         let Some(settled) = self.parents.settle(node, start, end, answered) else { return };
         if settled.found_late {
@@ -191,8 +224,11 @@ impl<S: Surroundings> Requests<S> {
             return;
         }
         self.counters.spans_of_unknown_service.add(u64::from(!service.is_answered()));
-        let service = Arc::clone(service.service().unwrap_or_else(|| service.give_up()));
-        describe(&exchange, &ends, self.routes.of(&service), &mut self.description);
+        let service = service.service().unwrap_or_else(|| service.give_up());
+        // Changing the count of references takes longer than comparing.
+        let last = self.last_service.take().filter(|last| Arc::ptr_eq(last, service));
+        let service = last.unwrap_or_else(|| Arc::clone(service));
+        describe(exchange, ends, self.routes.of(&service), &mut self.description);
         let Description { name, status, attributes } = std::mem::take(&mut self.description);
         let (start, end) = self.clock.wall(settled.start, settled.end);
         let span = Span {
@@ -200,7 +236,7 @@ impl<S: Surroundings> Requests<S> {
             span_id: settled.span_id,
             parent: settled.parent,
             trace_state: settled.trace_state,
-            kind: describe::kind(&exchange, ends.role),
+            kind: describe::kind(exchange, ends.role),
             name,
             start,
             end,
@@ -209,12 +245,13 @@ impl<S: Surroundings> Requests<S> {
             links: settled.link.into_iter().collect(),
             service,
         };
-        made(Finished { span: &span, exchange: &exchange, ends: &ends });
+        made(Finished { span: &span, exchange, ends });
         self.description = Description { name: span.name, status: span.status, attributes: span.attributes };
+        self.last_service = Some(span.service);
     }
 
     fn begin(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>) {
-        self.counters.requests_begun.add(1);
+        self.begun += 1;
         let tgid = origin.map_or(place.tgid, |origin| origin.tgid);
         self.parents.begin(Place { tgid, ..place }, begun, origin);
     }
@@ -243,6 +280,7 @@ impl<S: Surroundings> Requests<S> {
             self.counters.requests_folded.add(1);
         }
         let service = self.surroundings.service(place.tgid);
+        let exchange = *exchange;
         self.settling.push_back(Settling { due: end + SETTLE, node, service, ends, start, end, exchange });
     }
 
