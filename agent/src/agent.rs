@@ -15,7 +15,8 @@ use crate::clock;
 use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
-use crate::kernel::{self, Control, Kernel, Losses, ring::Ring};
+use crate::kernel::ring::{Patience, Ring};
+use crate::kernel::{self, Control, Kernel, Losses};
 use crate::undecided::{Taken, Undecided};
 use crate::watch::{LifecycleChange, SharedKernel, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
@@ -159,10 +160,15 @@ impl Agent {
         let mut stop = std::pin::pin!(stop);
         loop {
             let left = self.process_records();
+            let patience = match left {
+                Left::Nothing => Patience::Idle,
+                _ if self.pipeline.has_callers() => Patience::Prompt,
+                _ => Patience::Relaxed,
+            };
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 () = tokio::task::yield_now(), if left == Left::Records => {}
-                waited = self.ring.wait(left == Left::Waiting), if left != Left::Records => {
+                waited = self.ring.wait(patience), if left != Left::Records => {
                     waited.context("cannot wait for records of the kernel")?;
                 }
             }
