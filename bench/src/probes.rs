@@ -5,6 +5,7 @@
 //! busy machine is idle for a millisecond now and then.
 
 mod empty_pair;
+mod inside;
 pub(crate) mod load;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use onlooker_common::limits;
 use tokio::runtime::{self, Runtime};
 
 use self::empty_pair::EmptyPair;
+use self::inside::Statistics;
 use self::load::{Load, Operation};
 use crate::cpu;
 use crate::not_interrupted;
@@ -36,6 +38,8 @@ enum Condition {
     EmptyPair,
     /// The recorder, while the process is not selected.
     NotSelected,
+    /// The same, as the time within the programs.
+    NotSelectedInside,
     Traced,
     /// Also the tracepoints where event loops wait. The agent attaches them while a selected process needs them.
     Boundaries,
@@ -80,6 +84,11 @@ fn round(load: &mut Load, least: &mut Least) -> Result<()> {
     for operation in load::ALL {
         least.note(Condition::NotSelected, operation, load.measure(operation, nothing)?);
     }
+    for operation in load::ON_SOCKETS {
+        let statistics = Statistics::enable()?;
+        load.measure(operation, nothing)?;
+        least.note(Condition::NotSelectedInside, operation, statistics.per_run()?);
+    }
     recorder.select(load.pid())?;
     for operation in load::ALL {
         least.note(Condition::Traced, operation, load.measure(operation, &mut || recorder.drain())?);
@@ -105,6 +114,8 @@ fn rows(least: &Least) -> Vec<Row> {
                 .beside(pair, "pairs")
                 .aim(Aim::AtMost(0.5)),
         );
+        let inside = least.of(Condition::NotSelectedInside, operation);
+        rows.push(Row::new(format!("{name}: not selected, of that within the program"), inside, "ns"));
     }
     let other = Operation::Other;
     let name = other.describe();
