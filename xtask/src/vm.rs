@@ -16,7 +16,7 @@ use onlooker_ebpf_build::Cache;
 use onlooker_tests::wait::{self, PATIENCE_FACTOR};
 
 use self::checks::{Built, CHECKS, Check, LOAD_ONLY, Outcome, Results};
-use self::kernels::{Extent, GuestKernel, KERNELS, Unpacked};
+use self::kernels::{GuestKernel, KERNELS, Unpacked};
 use self::report::Row;
 use crate::build::{self, Profile};
 use crate::test::Tally;
@@ -25,7 +25,7 @@ use crate::{Verb, setup, shell};
 /// Boot Debian's kernels in QEMU under software emulation and check Onlooker on each, or run a command there (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only this kernel, such as 6.12-cloud, with all checks; may be repeated. By default all checks on the cloud kernels.
+    /// Only this kernel, such as 6.12-cloud; may be repeated.
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
     /// Take this agent instead of building one.
@@ -64,9 +64,7 @@ impl Verb for Options {
         wait::handle_signals()?;
         let mut rows = Vec::new();
         for kernel in chosen {
-            // A kernel that is named gets all checks.
-            let checks = if self.kernels.is_empty() { default_checks(kernel) } else { CHECKS };
-            rows.push(check_in_guest(kernel, checks, &built)?);
+            rows.push(check_in_guest(kernel, CHECKS, &built)?);
         }
         if self.write {
             rows.push(check_here(&built)?);
@@ -167,13 +165,6 @@ pub(crate) fn check_in_ci(agent: PathBuf, tally: &mut Tally) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn default_checks(kernel: &GuestKernel) -> &'static [Check] {
-    match kernel.extent {
-        Extent::AllChecks => CHECKS,
-        Extent::LoadOnly => LOAD_ONLY,
-    }
 }
 
 fn say(kernel: &str, outcome: &Outcome) {

@@ -15,22 +15,14 @@ pub(crate) struct GuestKernel {
     pub(crate) version: &'static str,
     /// What the package's name ends with.
     pub(crate) flavour: &'static str,
-    pub(crate) extent: Extent,
-}
-
-/// Which checks run on a kernel by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    AllChecks,
-    LoadOnly,
 }
 
 /// Debian's generic and cloud kernels have the same source and differ in configuration.
 pub(crate) const KERNELS: [GuestKernel; 4] = [
-    GuestKernel { name: "6.1-cloud", version: "6.1", flavour: "cloud-amd64", extent: Extent::AllChecks },
-    GuestKernel { name: "6.1", version: "6.1", flavour: "amd64", extent: Extent::LoadOnly },
-    GuestKernel { name: "6.12-cloud", version: "6.12", flavour: "cloud-amd64", extent: Extent::AllChecks },
-    GuestKernel { name: "6.12", version: "6.12", flavour: "amd64", extent: Extent::LoadOnly },
+    GuestKernel { name: "6.1-cloud", version: "6.1", flavour: "cloud-amd64" },
+    GuestKernel { name: "6.1", version: "6.1", flavour: "amd64" },
+    GuestKernel { name: "6.12-cloud", version: "6.12", flavour: "cloud-amd64" },
+    GuestKernel { name: "6.12", version: "6.12", flavour: "amd64" },
 ];
 
 impl GuestKernel {
