@@ -7,20 +7,26 @@
 //! | `binary` | remembers what was found in a binary |
 //! | `symbols` | finds a symbol in the tables of a binary |
 //! | `memory` | reads the memory of a process |
-//! | `runtimes` | find how the unit of work of each runtime is read |
+//! | `probes` | attaches kernel programs to functions of processes |
+//! | `runtimes` | finds where each runtime has its unit of work |
+//! | `description` | describes a process for users |
 //! | `units` | makes the kernel programs read the units of work of processes |
 //!
 //! A process controls its mappings, its files and its memory. So every read has a limit, an unexpected file has no symbols,
 //! and whoever uses a value checks it.
 
 mod binary;
+mod description;
 mod mappings;
 mod memory;
+mod probes;
 pub(crate) mod runtimes;
 mod symbols;
 pub mod units;
 
 pub use binary::{Mapped, Symbol};
+pub use description::Description;
 pub use mappings::{Mapping, executables, mappings};
 pub use memory::Memory;
+pub use probes::Function;
 pub use units::{UnitOfWork, Units, Unread};

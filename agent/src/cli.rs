@@ -55,6 +55,9 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Doctor {
+    /// Describe this process instead: its runtime, and how the unit of work is read that identifies the request of a call
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -22,15 +22,20 @@ pub mod tracefs;
 mod types;
 mod units;
 
+use std::sync::{Arc, Mutex};
+
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
 
 pub use control::Control;
 pub use error::LoadError;
-pub use load::{Kernel, Log, Options};
+pub use load::{FunctionLink, Kernel, Log, Options};
 pub use losses::Losses;
 pub use selection::{BY_PORT, Selection};
 pub use units::UnitSources;
+
+/// The kernel side, while it is loaded. It is locked only while something is attached or detached.
+pub type SharedKernel = Arc<Mutex<Option<Kernel>>>;
 
 /// Takes a map out of the object. Each map has one user.
 fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use onlooker::agent::{Prepared, Summary, Target};
+use onlooker::attach::Description;
 use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
+use onlooker::discover::process::Process;
 use onlooker::discover::select::Selectors;
 use onlooker::exec::{self, ExecError, FollowedBy, User};
 use onlooker::export::Output;
 use onlooker::kernel::capability::{self, Report, Verdict};
+use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::Targets;
@@ -198,6 +201,17 @@ fn run_command(options: &Exec) -> Result<ExitCode> {
 }
 
 fn doctor(options: &Doctor) -> Result<ExitCode> {
+    if let Some(pid) = options.pid {
+        let description = Description::of(&Process::open(pid)?, &Recogniser::default());
+        let mut out = std::io::stdout().lock();
+        if options.json {
+            serde_json::to_writer_pretty(&mut out, &description)?;
+            writeln!(out)?;
+        } else {
+            writeln!(out, "{description}")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     // The ring is registered with the event loop even if nothing is read from it.
     let report = runtime()?.block_on(async { capability::examine() });
     let mut out = std::io::stdout().lock();

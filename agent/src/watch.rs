@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use onlooker_common::losses::Loss;
@@ -29,7 +29,7 @@ use crate::discover::process::{Process, Unreadable};
 use crate::discover::select::{Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
-use crate::kernel::{BY_PORT, Kernel, Losses, Selection, UnitSources};
+use crate::kernel::{BY_PORT, Losses, Selection, SharedKernel, UnitSources};
 use crate::memory;
 use crate::runtimes::{Recogniser, Work};
 use crate::undecided::Verdict;
@@ -45,9 +45,6 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 const PROMOTION_INTERVAL: Duration = Duration::from_secs(5);
 /// How often selected processes are checked for having ended. The kernel reports nearly all ends.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The kernel side, while it is loaded. It is locked only while something is attached or detached.
-pub type SharedKernel = Arc<Mutex<Option<Kernel>>>;
 
 /// Follows processes, after it is started.
 #[derive(Debug)]
@@ -93,13 +90,14 @@ impl Watch {
         counters: Arc<Counters>,
     ) -> Self {
         let recogniser = Arc::new(Recogniser::default());
+        let units = Units::start(units, Arc::clone(&kernel), Arc::clone(&recogniser), Arc::clone(&counters));
         Self {
             kernel,
             selection,
             losses,
             selectors,
             services: Services::new(host, Arc::clone(&recogniser)),
-            units: Units::start(units, Arc::clone(&recogniser), Arc::clone(&counters)),
+            units,
             recogniser,
             counters,
             unexamined: Vec::new(),
@@ -256,6 +254,7 @@ impl Watch {
                 self.forget(tgid);
                 self.selection.ended(tgid);
                 self.services.ended(tgid);
+                self.units.ended(tgid);
             }
             _ => {}
         }

@@ -5,15 +5,19 @@
 //! busy machine is idle for a millisecond now and then.
 
 mod empty_pair;
+mod goroutine;
 mod inside;
 pub(crate) mod load;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onlooker::kernel::{self, Kernel, Selection, ring::Ring};
+use onlooker::attach;
+use onlooker::discover::process::Process;
+use onlooker::kernel::{self, FunctionLink, Kernel, Selection, UnitSources, ring::Ring};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use tokio::runtime::{self, Runtime};
@@ -41,6 +45,8 @@ enum Condition {
     /// The same, as the time within the programs.
     NotSelectedInside,
     Traced,
+    /// Also its goroutine is read, and a uprobe is attached to the function.
+    WithUnit,
     /// Also the tracepoints where event loops wait. The agent attaches them while a selected process needs them.
     Boundaries,
 }
@@ -93,6 +99,11 @@ fn round(load: &mut Load, least: &mut Least) -> Result<()> {
     for operation in load::ALL {
         least.note(Condition::Traced, operation, load.measure(operation, &mut || recorder.drain())?);
     }
+    let observed = recorder.read_unit(load)?;
+    for operation in load::ON_SOCKETS.into_iter().chain([Operation::Function]) {
+        least.note(Condition::WithUnit, operation, load.measure(operation, &mut || recorder.drain())?);
+    }
+    drop(observed);
     recorder.kernel.attach_boundaries();
     let other = Operation::Other;
     least.note(Condition::Boundaries, other, load.measure(other, &mut || recorder.drain())?);
@@ -109,6 +120,10 @@ fn rows(least: &Least) -> Vec<Row> {
         rows.push(Row::new(format!("{name}: bare"), least.of(Condition::Bare, operation), "ns"));
         rows.push(Row::new(format!("{name}: an empty pair adds"), pair, "ns"));
         rows.push(Row::new(format!("{name}: traced adds"), traced, "ns").beside(pair, "pairs").aim(Aim::AtMost(2.5)));
+        let unit = least.of(Condition::WithUnit, operation) - least.of(Condition::Traced, operation);
+        rows.push(
+            Row::new(format!("{name}: a goroutine adds"), unit, "ns").beside(pair, "pairs").aim(Aim::AtMost(0.25)),
+        );
         rows.push(
             Row::new(format!("{name}: not selected adds"), not_selected, "ns")
                 .beside(pair, "pairs")
@@ -128,6 +143,9 @@ fn rows(least: &Least) -> Vec<Row> {
         Row::new(format!("{name}: the recorder adds"), recorder, "ns").beside(pair, "pairs").aim(Aim::AtMost(NOTHING)),
     );
     rows.push(Row::new(format!("{name}: event loops' boundaries add"), boundaries, "ns").beside(pair, "pairs"));
+    let function = Operation::Function;
+    let name = "a request of Go's net/http client: the uprobe adds";
+    rows.push(Row::new(name.to_owned(), least.added(Condition::WithUnit, function), "ns").beside(pair, "pairs"));
     rows
 }
 
@@ -155,6 +173,7 @@ struct Recorder {
     // Fields are dropped in this order. The runtime must be last, because the others need it.
     ring: Ring,
     selection: Selection,
+    units: UnitSources,
     kernel: Kernel,
     _runtime: Runtime,
 }
@@ -168,15 +187,26 @@ impl Recorder {
         let ring = kernel.ring()?;
         let capture = Capture { request: limits::REQUEST_CAPTURE, response: limits::RESPONSE_CAPTURE };
         let mut selection = kernel.selection(capture)?;
+        let units = kernel.unit_sources()?;
         let namespace = fs::metadata("/proc/self/ns/net").context("cannot look at the network namespace")?.ino();
         selection.listening(u32::try_from(namespace).context("the kernel numbers namespaces with 32 bits")?, port)?;
         kernel.attach()?;
         drop(inside);
-        Ok(Self { ring, selection, kernel, _runtime: runtime })
+        Ok(Self { ring, selection, units, kernel, _runtime: runtime })
     }
 
     fn select(&mut self, pid: u32) -> Result<()> {
         self.selection.select(pid, 0).context("cannot select the load")
+    }
+
+    /// Reads the goroutine of the load, and observes its function until the result is dropped.
+    fn read_unit(&mut self, load: &Load) -> Result<FunctionLink> {
+        self.units.set(load.pid(), load.unit()).context("cannot read the load's goroutine")?;
+        let mappings = attach::mappings(&Process::open(load.pid())?)?;
+        let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&load.function()));
+        let mapping = mapping.context("the load has mapped its function")?;
+        let offset = load.function() - mapping.start + mapping.offset;
+        Ok(self.kernel.attach_function("go_round_trip", Path::new(&mapping.name), offset, load.pid())?)
     }
 
     fn drain(&mut self) {

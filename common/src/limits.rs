@@ -41,6 +41,10 @@ pub const UNIT_SOURCES: u32 = 4_096;
 /// lately is forgotten; what it calls then has no owner.
 pub const UNITS: u32 = 32_768;
 
+/// Calls whose owner was announced before another unit of work sends them, of all processes. They are sent within
+/// microseconds.
+pub const ANNOUNCED_CALLS: u32 = 8_192;
+
 /// MPTCP connections that are established and have not been used yet, of all processes.
 pub const MPTCP_HANDSHAKES: u32 = 4_096;
 

@@ -35,6 +35,44 @@ pub struct UnitSource {
 
 const _: () = assert!(size_of::<UnitSource>() == 56);
 
+/// The words of a [`UnitSource`] for [`GOROUTINE`].
+pub mod go {
+    /// Where the pointer to the running `g` is, relative to the thread pointer (modulo 2^64). 0: the register that holds it
+    /// in Go's code is read.
+    pub const G: usize = 0;
+    /// The offset of `goid` in a `g`.
+    pub const GOID: usize = 1;
+    /// The offset of `parentGoid` in a `g`. 0 where Go has no such member (before 1.21).
+    pub const PARENT_GOID: usize = 2;
+    /// The offset of `conn` in net/http's `persistConn`, and those of the descriptor, `family` and `sotype` in net's `netFD`. 0 if
+    /// they are unknown.
+    pub const HTTP_CLIENT: usize = 3;
+    /// The largest id when the agent looked at the process. A goroutine of that time may have been started for a request that is
+    /// not known, so its starter is not read.
+    pub const OLD: usize = 4;
+
+    /// Four offsets as one word.
+    #[must_use]
+    pub const fn pack(offsets: [u16; 4]) -> u64 {
+        let [a, b, c, d] = offsets;
+        a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48
+    }
+
+    /// The offsets of a word.
+    #[must_use]
+    pub const fn unpack(word: u64) -> [u64; 4] {
+        [word & 0xffff, (word >> 16) & 0xffff, (word >> 32) & 0xffff, word >> 48]
+    }
+}
+
+/// A socket of a process by its file descriptor: key of the `ANNOUNCED_CALLS` map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Descriptor {
+    pub tgid: u32,
+    pub descriptor: u32,
+}
+
 /// A unit of work of a process: key of the `UNITS` map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -3,3 +3,4 @@
 mod epoll;
 mod fexit;
 mod tracepoints;
+mod uprobes;

@@ -14,7 +14,7 @@ use onlooker_common::owner::Owner;
 use onlooker_common::selection::{
     Executable, Interest, ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting,
 };
-use onlooker_common::unit::{UnitKey, UnitSource};
+use onlooker_common::unit::{Descriptor, UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::thread::ThreadState;
@@ -84,6 +84,10 @@ pub static UNIT_GENERATION: Array<u32, 1> = Array::new();
 /// The request that a unit of work works on.
 #[btf_map]
 pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHashMap::new();
+
+/// The owner of the next call on a connection, which another unit of work will send.
+#[btf_map]
+pub static ANNOUNCED_CALLS: LruHashMap<Descriptor, Owner, { limits::ANNOUNCED_CALLS as usize }> = LruHashMap::new();
 
 /// MPTCP connections that are established and have not been used yet, by the address of the process's socket. Each
 /// handshake replaces an entry that an earlier socket at the same address left.

@@ -48,6 +48,12 @@ fn read<T: Copy>(from: u64) -> Option<T> {
     }
 }
 
+/// A value at an address that may be no good. A failure is not counted.
+#[inline(always)]
+pub fn peek<T: Copy>(at: u64) -> Option<T> {
+    read(at)
+}
+
 /// A word of a process's own structs, from which its unit of work follows. The caller knows that the address is good.
 #[inline(always)]
 pub fn word<T: Copy>(at: u64) -> Option<T> {

@@ -13,6 +13,7 @@
 //!
 //! From then on the threads of that process prove nothing.
 
+pub mod announced;
 pub mod owner;
 pub mod tick;
 pub mod units;

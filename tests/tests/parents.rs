@@ -206,9 +206,60 @@ fn asyncio_with_responses_written_by_tasks_of_their_own() -> Result<()> {
     verdicts.iter().try_for_each(|verdict| verdict.expect_no_certain_wrong().map(drop))
 }
 
+/// A Go program whose goroutines show the request of each call.
+fn goroutines(program: &str, app: &AppOptions) -> Result<()> {
+    for ((in_flight, _), verdict) in ROUNDS.iter().zip(two_calls(program, app)?) {
+        match in_flight {
+            // The first requests may come before the agent has found the goroutines.
+            1 => verdict.expect_all_right()?,
+            _ => verdict.expect_all_right_by("goroutine")?,
+        };
+    }
+    Ok(())
+}
+
 #[test]
 fn go_with_a_full_connection_pool() -> Result<()> {
-    expect_event_loop(&two_calls("Go net/http server and client, MaxConnsPerHost 10", &App::go("caller"))?)
+    goroutines("Go net/http server and client, MaxConnsPerHost 10", &App::go("caller"))
+}
+
+#[test]
+fn go_without_cgo() -> Result<()> {
+    goroutines("the same without cgo", &App::go("caller").without_cgo())
+}
+
+#[test]
+fn go_without_symbols() -> Result<()> {
+    goroutines("the same, stripped (`-s -w`)", &App::go("caller").go_arguments(&["-ldflags=-s -w"]).without_cgo())
+}
+
+#[test]
+fn go_without_symbols_at_any_address_with_cgo() -> Result<()> {
+    let app = App::go("caller").go_arguments(&["-buildmode=pie", "-ldflags=-s -w"]);
+    goroutines("the same, stripped, PIE with cgo", &app)
+}
+
+#[test]
+fn go_1_24() -> Result<()> {
+    let app = App::go("caller").go_release("go1.24.13").go_arguments(&["-ldflags=-s -w"]).without_cgo();
+    goroutines("the same, Go 1.24, stripped", &app)
+}
+
+#[test]
+fn go_1_25() -> Result<()> {
+    let app = App::go("caller").go_release("go1.25.12").go_arguments(&["-ldflags=-s -w"]).without_cgo();
+    goroutines("the same, Go 1.25, stripped", &app)
+}
+
+#[test]
+fn go_1_27() -> Result<()> {
+    let app = App::go("caller").go_release("go1.27.4").go_arguments(&["-ldflags=-s -w"]).without_cgo();
+    goroutines("the same, Go 1.27, stripped", &app)
+}
+
+#[test]
+fn go_whose_goroutines_write_their_calls_themselves() -> Result<()> {
+    goroutines("Go net/http server, own client, 10 connections", &App::go("caller_direct"))
 }
 
 #[test]

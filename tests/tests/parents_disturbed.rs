@@ -1,6 +1,7 @@
 //! Parents under load when clients abort requests, and when the agent starts while requests are in flight.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use onlooker_tests::client::now;
@@ -8,6 +9,7 @@ use onlooker_tests::load::Load;
 use onlooker_tests::parents::{Verdict, judge, number_of};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, wait_for_no_connections};
 use onlooker_tests::spans::Span;
+use onlooker_tests::wait::within;
 use onlooker_tests::{Curl, Recording, World, record_skip};
 
 /// Starts the application `caller` and the backend that it calls. Returns none if it cannot run on this machine.
@@ -192,6 +194,34 @@ fn calls_after_a_100_continue_belong_to_the_request() -> Result<()> {
                   delayed server GET /b/{id} -> 200 by host
             ",
         )?;
+        Ok(())
+    })
+}
+
+/// The goroutine was started by a request, whose connection then carries others.
+#[test]
+fn a_goroutine_that_outlives_its_request_does_not_belong_to_later_ones() -> Result<()> {
+    const REQUESTS: Range<u64> = 100..130;
+    const POLLS: usize = 40;
+    World::story("goroutine in the background", |world| {
+        let Some((mut app, backend)) = start_caller(world, &App::go("poller"))? else { return Ok(()) };
+        let recording = Recording::start(world)?;
+        let answered = Load::on(&app.address(), "/r").run(REQUESTS)?.answered.len();
+        app.process().wait_for_log(within(Duration::from_secs(30)), "done", 1)?;
+        let spans = recording.finish(answered + 2 * (answered + POLLS))?.spans;
+        let polls = spans.iter().filter(|span| span.kind == "client" && span.get("url.full").ends_with("/poll/x"));
+        let first = spans.iter().find(|span| span.get("url.path") == format!("/r/{}", REQUESTS.start));
+        let first = first.map(|span| span.span_id.as_str());
+        let (mut all, mut wrong) = (0, Vec::new());
+        for poll in polls {
+            all += 1;
+            // The first poll may begin while the request that started the goroutine is open.
+            if poll.get("onlooker.parent.evidence") == "goroutine" && poll.parent.as_deref() != first {
+                wrong.push(poll.line(&[], true));
+            }
+        }
+        ensure!(all == POLLS, "{all} of {POLLS} polls have a span");
+        ensure!(wrong.is_empty(), "polls of later requests: {wrong:?}");
         Ok(())
     })
 }

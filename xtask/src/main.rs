@@ -6,6 +6,7 @@ mod build_ebpf;
 mod ci;
 mod demo;
 mod fuzz;
+mod go_offsets;
 mod lint;
 mod mutants;
 mod run;
@@ -54,6 +55,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<lint::Options>("lint"),
     Entry::of::<ci::Options>("ci"),
     Entry::of::<fuzz::Options>("fuzz"),
+    Entry::of::<go_offsets::Options>("go-offsets"),
     Entry::of::<mutants::Options>("mutants"),
     Entry::of::<sql_check::Options>("sql-check"),
     Entry::of::<bench::Options>("bench"),

@@ -134,6 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_executable_is_read_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sleep");
+        std::fs::copy("/bin/sleep", &path).unwrap();
+        let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
+        // Another file is at its path from now on.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "no ELF file").unwrap();
+        let found = executables(&Process::open(child.id()).unwrap());
+        let opens =
+            found.iter().flatten().find(|mapped| Path::new(&mapped.name) == path).map(|own| own.open().is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(opens, Some(true), "{found:?}");
+    }
+
+    #[test]
     fn the_agent_has_mapped_its_own_executable() {
         let process = Process::myself().unwrap();
         let path = std::env::current_exe().unwrap();

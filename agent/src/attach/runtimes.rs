@@ -1,3 +1,4 @@
-//! How the units of work of each runtime are found.
+//! How the unit of work of each runtime is found.
 
+pub(crate) mod go;
 pub(crate) mod python;

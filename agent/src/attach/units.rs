@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use onlooker_common::unit::UnitSource;
 use onlooker_engine::model::counters::Counters;
 
+use super::probes::Probes;
 use crate::discover::process::Process;
-use crate::kernel::UnitSources;
+use crate::kernel::{SharedKernel, UnitSources};
 use crate::runtimes::Recogniser;
 
 /// How many messages may wait for the thread.
@@ -50,6 +51,7 @@ impl fmt::Display for Unread {
 
 enum Message {
     Runs { tgid: u32 },
+    Ended { tgid: u32 },
     Forked { parent: u32, child: u32 },
 }
 
@@ -63,9 +65,15 @@ pub struct Units {
 impl Units {
     /// Starts the thread. It ends when this is dropped.
     #[must_use]
-    pub fn start(sources: UnitSources, recogniser: Arc<Recogniser>, counters: Arc<Counters>) -> Self {
+    pub fn start(
+        sources: UnitSources,
+        kernel: SharedKernel,
+        recogniser: Arc<Recogniser>,
+        counters: Arc<Counters>,
+    ) -> Self {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
-        let finder = Finder { sources, recogniser, counters: Arc::clone(&counters), queue: VecDeque::new() };
+        let probes = Probes::new(kernel);
+        let finder = Finder { sources, probes, recogniser, counters: Arc::clone(&counters), queue: VecDeque::new() };
         let thread = std::thread::Builder::new().name("units".to_owned()).spawn(move || finder.run(&receiver));
         if let Err(error) = &thread {
             tracing::warn!(%error, "cannot start the thread that finds units of work; calls of event loops have fewer parents");
@@ -83,6 +91,14 @@ impl Units {
         self.send(Message::Forked { parent, child });
     }
 
+    /// A selected process ended.
+    pub fn ended(&self, tgid: u32) {
+        // If the message is lost, what is attached stays until the agent ends. It has no effect any more.
+        if let Some(sender) = &self.sender {
+            let _ = sender.try_send(Message::Ended { tgid });
+        }
+    }
+
     fn send(&self, message: Message) {
         if let Some(sender) = &self.sender
             && sender.try_send(message).is_err()
@@ -95,6 +111,7 @@ impl Units {
 /// The state of the thread.
 struct Finder {
     sources: UnitSources,
+    probes: Probes,
     recogniser: Arc<Recogniser>,
     counters: Arc<Counters>,
     /// Processes that are looked at again.
@@ -120,12 +137,17 @@ impl Finder {
             match message {
                 Ok(Message::Runs { tgid }) => {
                     self.queue.retain(|look| look.tgid != tgid);
+                    self.probes.detach(tgid);
                     self.look(Look { tgid, due: Instant::now(), before: 0 });
                 }
                 Ok(Message::Forked { parent, child }) => {
                     if self.queue.iter().any(|look| look.tgid == parent) {
                         self.queue.push_back(Look { tgid: child, due: Instant::now(), before: 0 });
                     }
+                }
+                Ok(Message::Ended { tgid }) => {
+                    self.queue.retain(|look| look.tgid != tgid);
+                    self.probes.detach(tgid);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -156,6 +178,9 @@ impl Finder {
                     self.unread(tgid, runtime.name, &error);
                 } else if process.exec_image() != image {
                     self.sources.remove(tgid);
+                } else if let Some(functions) = runtime.functions {
+                    let failed = self.probes.attach(tgid, &functions(&process));
+                    self.counters.functions_not_observed.add(failed);
                 }
             }
             Err(Unread::NotYet(_)) if before + 1 < LOOKS => {

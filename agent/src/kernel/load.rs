@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::programs::trace_point::TracePointLink;
-use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint};
+use aya::programs::uprobe::{UProbeLink, UProbeScope};
+use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint, UProbe};
 use aya::{Btf, Ebpf, Endianness};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
@@ -196,8 +197,8 @@ impl Kernel {
         let outcome = match probe.kind {
             Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
             Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
-            // Attached by `attach_boundaries`, when it is needed.
-            Kind::SystemCall => Ok(()),
+            // Attached when it is needed: by `attach_boundaries` and `attach_function`.
+            Kind::SystemCall | Kind::Function => Ok(()),
         };
         outcome.map_err(|error| LoadError::Attach { program: probe.name, why: why(&error) })?;
         self.attached.push(probe);
@@ -241,6 +242,29 @@ impl Kernel {
         self.boundaries = Boundaries::Detached;
     }
 
+    /// Attaches a program to the function at `offset` of the file at `path`, as far as the process `pid` executes it.
+    ///
+    /// # Errors
+    /// If the program cannot be loaded, or the file has no instruction there.
+    pub fn attach_function(
+        &mut self,
+        name: &'static str,
+        path: &Path,
+        offset: u64,
+        pid: u32,
+    ) -> Result<FunctionLink, LoadError> {
+        let failed = |error: ProgramError| LoadError::Attach { program: name, why: why(&error) };
+        let program = <&mut UProbe>::try_from(program_mut(&mut self.ebpf, name)?).map_err(failed)?;
+        match program.load() {
+            // It was attached before.
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(not_loaded(name, error)),
+        }
+        let scope = UProbeScope::OneProcess(NonZero::new(pid).ok_or_else(|| no_program(name))?);
+        let link = program.attach(offset, path, scope).and_then(|link| program.take_link(link)).map_err(failed)?;
+        Ok(FunctionLink(link))
+    }
+
     /// The ring buffer. Can be taken once.
     pub fn ring(&mut self) -> Result<Ring, LoadError> {
         Ring::take(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
@@ -272,6 +296,10 @@ impl Kernel {
     }
 }
 
+/// Keeps a program attached to a function. Dropping it detaches the program.
+#[derive(Debug)]
+pub struct FunctionLink(#[expect(dead_code, reason = "held to stay attached")] UProbeLink);
+
 /// The name under which `unavailable` has a tracefs that cannot be read.
 pub(super) const TRACEFS: &str = "tracefs";
 
@@ -285,7 +313,7 @@ fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf,
     names.extend(PROBES.iter().filter_map(|probe| match probe.kind {
         Kind::BtfTracepoint => Some((format!("btf_trace_{}", probe.name), Named::Typedef)),
         Kind::Fexit => Some((probe.name.to_owned(), Named::Function)),
-        Kind::SystemCall => None,
+        Kind::SystemCall | Kind::Function => None,
     }));
     let types = KernelTypes::read(Path::new(VMLINUX_BTF), &names).map_err(|error| failed(&error))?;
     // This fails only if loading has failed.
@@ -295,7 +323,7 @@ fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf,
 
 /// The programs that are attached at the start if they can be.
 fn first_choices() -> impl Iterator<Item = &'static Probe> {
-    PROBES.iter().filter(|probe| probe.replaces.is_none() && probe.kind != Kind::SystemCall)
+    PROBES.iter().filter(|probe| probe.replaces.is_none() && !matches!(probe.kind, Kind::SystemCall | Kind::Function))
 }
 
 fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), LoadError> {
@@ -304,6 +332,7 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
         Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
+        Kind::Function => <&mut UProbe>::try_from(&mut *program).and_then(UProbe::load),
     };
     outcome.map_err(|error| not_loaded(name, error))?;
     if let Ok(info) = program.info() {

@@ -10,6 +10,8 @@ pub enum Kind {
     /// To a system call's tracepoint. Attached only while an event loop needs it, because every system call of the host
     /// then costs a little more.
     SystemCall,
+    /// To a function of a selected process, in which it was found. Other processes do not notice.
+    Function,
 }
 
 impl Kind {
@@ -20,6 +22,7 @@ impl Kind {
             Self::BtfTracepoint => "BTF tracepoint",
             Self::Fexit => "fexit",
             Self::SystemCall => "system call",
+            Self::Function => "uprobe",
         }
     }
 }
@@ -180,6 +183,15 @@ pub const PROBES: &[Probe] = &[
     boundary("sys_enter_ppoll"),
     boundary("sys_enter_select"),
     boundary("sys_enter_pselect6"),
+    Probe {
+        name: "go_round_trip",
+        kind: Kind::Function,
+        part: "Go",
+        observes: "`net/http.(*persistConn).roundTrip`: a goroutine that gives a request to a connection",
+        needs: "uprobes",
+        replaces: None,
+        without: Without::Less("calls of Go's net/http client have no parent by `goroutine`"),
+    },
 ];
 
 /// The programs that take the place of `name` if it cannot be loaded.
@@ -221,6 +233,7 @@ mod tests {
             Kind::BtfTracepoint => "tp_btf",
             Kind::Fexit => "fexit",
             Kind::SystemCall => "tracepoint",
+            Kind::Function => "uprobe",
         };
         let rows: BTreeSet<_> = PROBES.iter().map(|probe| (section(probe.kind), probe.name)).collect();
         assert_eq!(rows, programs);

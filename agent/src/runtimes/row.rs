@@ -8,7 +8,8 @@ use compact_str::CompactString;
 use super::compiled;
 use super::launch::{Launch, ServiceName};
 use super::paths::{file_name, without_version};
-use crate::attach::UnitOfWork;
+use crate::attach::{Function, UnitOfWork, Unread};
+use crate::discover::process::Process;
 
 /// One runtime: an interpreter, a virtual machine, a compiler's standard library, or a server that is its own runtime.
 pub struct Runtime {
@@ -33,6 +34,10 @@ pub struct Runtime {
     pub work_exceptions: &'static [(When, Work)],
     /// The unit of work that the kernel programs read from the process besides its thread.
     pub unit_of_work: Option<UnitOfWork>,
+    /// How it is known where a process has its unit of work, for users.
+    pub unit_origin: Option<fn(&Process) -> Result<String, Unread>>,
+    /// Finds functions of a process that show which unit of work a call belongs to.
+    pub functions: Option<fn(&Process) -> Vec<Function>>,
     /// Whether it runs programs with names of their own, so that its own name says nothing about the service.
     pub interprets: bool,
     /// Names the service of a process whose executable is the runtime's own or one of `hosts`. All others are named
@@ -116,6 +121,8 @@ impl Runtime {
         work: Work::ThreadUntilProvenOtherwise,
         work_exceptions: &[],
         unit_of_work: None,
+        unit_origin: None,
+        functions: None,
         interprets: false,
         service_name: compiled::service_name,
         hosts: &[],

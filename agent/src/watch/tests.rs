@@ -5,6 +5,7 @@ use onlooker_common::decode::Event;
 use onlooker_common::selection::process_flag::{CALLS, CANDIDATE, LOOP, PORT_HOLDER, SCHEDULER};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use onlooker_tests::record_skip;
 use onlooker_tests::wait::{until, within};
@@ -12,7 +13,7 @@ use onlooker_tests::wait::{until, within};
 use super::*;
 use crate::discover::select;
 use crate::kernel::ring::Ring;
-use crate::kernel::{self, LoadError};
+use crate::kernel::{self, Kernel, LoadError};
 
 /// A program that prints a line when it runs, and ends when its stdin is closed.
 struct Running(Child);

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use onlooker_common::unit::{UnitSource, go};
+
+use super::goroutine::{self, Goroutine};
 use crate::cpu;
 use crate::statistics::least;
 
@@ -39,16 +42,19 @@ pub(crate) enum Operation {
     TcpConversation,
     /// A system call without sockets: getppid.
     Other,
+    /// A function call: what Go's net/http client does once per request.
+    Function,
 }
 
 pub(crate) const ON_SOCKETS: [Operation; 4] =
     [Operation::UnixOneWay, Operation::UnixConversation, Operation::TcpOneWay, Operation::TcpConversation];
-pub(crate) const ALL: [Operation; 5] = [
+pub(crate) const ALL: [Operation; 6] = [
     Operation::UnixOneWay,
     Operation::UnixConversation,
     Operation::TcpOneWay,
     Operation::TcpConversation,
     Operation::Other,
+    Operation::Function,
 ];
 
 impl Operation {
@@ -59,6 +65,7 @@ impl Operation {
             Self::TcpOneWay => "loopback TCP, one way",
             Self::TcpConversation => "loopback TCP, in turns",
             Self::Other => "getppid",
+            Self::Function => "roundTrip",
         }
     }
 
@@ -75,6 +82,8 @@ pub(crate) struct Load {
     commands: Option<ChildStdin>,
     results: Receiver<io::Result<String>>,
     port: u16,
+    unit: UnitSource,
+    function: u64,
 }
 
 impl Load {
@@ -91,9 +100,16 @@ impl Load {
         let (sender, results) = channel();
         // The thread ends with the load, whose pipe is then closed.
         thread::spawn(move || lines.map_while(|line| sender.send(line).ok()).for_each(drop));
-        let mut load = Self { child, commands, results, port: 0 };
+        let unit = UnitSource::default();
+        let mut load = Self { child, commands, results, port: 0, unit, function: 0 };
         cpu::measure_there(load.pid())?;
-        load.port = load.result(&mut || {})?.parse().context("the load prints its port first")?;
+        let first = load.result(&mut || {})?;
+        let mut words = first.split(' ').map(str::parse::<u64>);
+        let mut next = || words.next().and_then(Result::ok).context("the load prints numbers first");
+        load.port = u16::try_from(next()?)?;
+        load.function = next()?;
+        load.unit = goroutine::source();
+        load.unit.words[go::G] = next()?;
         Ok(load)
     }
 
@@ -104,6 +120,16 @@ impl Load {
     /// The listening port of its TCP connection.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How its goroutine is read.
+    pub(crate) fn unit(&self) -> UnitSource {
+        self.unit
+    }
+
+    /// The address of the function that [`Operation::Function`] calls.
+    pub(crate) fn function(&self) -> u64 {
+        self.function
     }
 
     /// The time of one operation in the best window, in nanoseconds. `meanwhile` is called every millisecond.
@@ -145,7 +171,9 @@ pub(crate) fn serve() -> Result<()> {
     let mut tcp = Ends::new(client, server);
 
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", address.port())?;
+    let running = Goroutine::run();
+    let function = goroutine::round_trip as extern "C" fn() as usize;
+    writeln!(out, "{} {function} {}", address.port(), goroutine::source().words[go::G])?;
     for command in io::stdin().lines() {
         let command = command?;
         let nanos = match Operation::named(&command).with_context(|| format!("unknown command \"{command}\""))? {
@@ -153,6 +181,12 @@ pub(crate) fn serve() -> Result<()> {
             Operation::UnixConversation => best(|| unix.conversation())?,
             Operation::TcpOneWay => best(|| tcp.one_way())?,
             Operation::TcpConversation => best(|| tcp.conversation())?,
+            Operation::Function => best(|| {
+                for _ in 0..OPERATIONS_PER_ROUND {
+                    running.call();
+                }
+                Ok(())
+            })?,
             Operation::Other => best(|| {
                 for _ in 0..OPERATIONS_PER_ROUND {
                     // SAFETY: getppid has no arguments and no effect.

@@ -41,3 +41,23 @@ pub unsafe fn system_call(registers: *const pt_regs) -> Option<(u64, [u64; 3])> 
         Some(((*registers).orig_rax, [(*registers).rdi, (*registers).rsi, (*registers).rdx]))
     }
 }
+
+/// What holds the running `g` in Go's code (`REGISTER_ABI` in Go's ABI specification), and the stack pointer.
+///
+/// # Safety
+/// `registers` must be what `bpf_task_pt_regs` returned in the running program, or the context of a uprobe.
+#[inline(always)]
+pub unsafe fn goroutine(registers: *const pt_regs) -> (u64, u64) {
+    // SAFETY: members of x86-64's pt_regs, which is part of the ABI.
+    unsafe { ((*registers).r14, (*registers).rsp) }
+}
+
+/// The first integer argument of a Go function that begins.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe.
+#[inline(always)]
+pub unsafe fn first_go_argument(registers: *const pt_regs) -> u64 {
+    // SAFETY: a member of x86-64's pt_regs, which is part of the ABI.
+    unsafe { (*registers).rax }
+}

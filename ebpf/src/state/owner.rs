@@ -71,6 +71,12 @@ impl SharedOwner {
     }
 
     #[inline(always)]
+    pub fn evidence(self) -> u32 {
+        // SAFETY: a member of a live value.
+        unsafe { (*self.0).evidence }
+    }
+
+    #[inline(always)]
     pub fn set_evidence(self, evidence: u32) {
         // SAFETY: a member of a live value.
         unsafe { (*self.0).evidence = evidence };

@@ -3,6 +3,7 @@
 use onlooker_common::connection::role;
 use onlooker_common::owner::evidence;
 use onlooker_common::selection::process_flag;
+use onlooker_common::unit;
 
 use crate::kernel::sock::SockAddress;
 use crate::kernel::task::Task;
@@ -11,6 +12,7 @@ use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Direction, Stream, bit};
 use crate::state::thread::Thread;
+use crate::work::announced;
 use crate::work::units::{self, Unit, thread};
 use crate::work::waiting::{self, is_only_runnable, is_open};
 
@@ -111,6 +113,12 @@ impl Worker {
     #[inline(always)]
     fn find_owner(&self, thread: Thread, stream: Stream, unit: Unit) -> bool {
         let in_loop = self.in_loop();
+        // The connection's own goroutine sends what another one announced.
+        if unit.kind == unit::GOROUTINE
+            && let Some(found) = announced::take(self.tgid, self.task, stream.owner(), evidence::GOROUTINE)
+        {
+            return found;
+        }
         if let Some((owner, evidence)) = units::open_request_of(self.tgid, unit) {
             stream.owner().copy_with_evidence(owner, evidence);
             return true;

@@ -90,19 +90,30 @@ pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
 #[inline(always)]
 pub fn open_request_of(tgid: u32, unit: Unit) -> Option<(SharedOwner, u32)> {
     let evidence = evidence(unit.kind)?;
-    let mut found = open_request(tgid, unit.kind, unit.words[0]);
-    if found.is_none() && unit.kind == unit::GOROUTINE {
-        // It works for the goroutine that started it.
-        found = open_request(tgid, unit.kind, unit.words[1]);
+    let mut found = request_of(tgid, unit.kind, unit.words[0]);
+    if found.is_none() && unit.kind == unit::GOROUTINE && unit.words[1] != 0 {
+        found = inherit(tgid, unit);
     }
-    Some((found?, evidence))
+    found.filter(|&request| is_open(request)).map(|request| (request, evidence))
 }
 
 #[inline(always)]
-fn open_request(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
+fn request_of(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
     let request = UNITS.get_ptr_mut(UnitKey { tgid, kind, id })?;
     // SAFETY: a live value of the map. Between this and its use the kernel may give its place to another unit, when it has no
     // room left and has not seen this one for longest.
-    let request = unsafe { SharedOwner::within(request) };
-    is_open(request).then_some(request)
+    Some(unsafe { SharedOwner::within(request) })
+}
+
+/// A goroutine is seen for the first time. It works for the request that the goroutine that started it works on now, and never
+/// for a later one: a goroutine in the background outlives the request that started it. Its own children inherit nothing.
+#[inline(always)]
+fn inherit(tgid: u32, unit: Unit) -> Option<SharedOwner> {
+    let parent =
+        request_of(tgid, unit.kind, unit.words[1]).filter(|request| request.evidence() != evidence::GOROUTINE)?;
+    // SAFETY: a live value.
+    let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*parent.as_ptr(), 0) };
+    let own = request_of(tgid, unit.kind, unit.words[0])?;
+    own.set_evidence(evidence::GOROUTINE);
+    Some(own)
 }

@@ -91,6 +91,8 @@ counters! {
     /// Processes whose unit of work is not read, because it is not known where their runtime has it. Fewer of their calls have
     /// parents.
     units_unread,
+    /// Functions of selected processes that could not be observed. Fewer of their calls have parents.
+    functions_not_observed,
     /// Listening ports that could not be passed to the kernel programs. Their connections count as calls.
     listeners_not_registered,
     /// Completed requests that could not be passed to the kernel programs.

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use onlooker_ebpf_build::Cache;
@@ -26,6 +27,16 @@ pub struct AppOptions {
     min_version: u32,
     /// The version of Python that runs it, if that is not the environment's.
     python: Option<String>,
+    go: GoBuild,
+}
+
+/// How a Go program is built.
+#[derive(Debug, Clone, Default)]
+struct GoBuild {
+    /// A release such as `go1.24.13`. Otherwise the installed one.
+    toolchain: Option<&'static str>,
+    arguments: &'static [&'static str],
+    without_cgo: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +125,7 @@ impl AppOptions {
             environment: Vec::new(),
             min_version: 0,
             python: None,
+            go: GoBuild::default(),
         }
     }
 
@@ -127,6 +139,27 @@ impl AppOptions {
     #[must_use]
     pub fn by_python(self, version: &str) -> Self {
         Self { python: Some(version.to_owned()), ..self }
+    }
+
+    /// Builds a Go program by this release.
+    #[must_use]
+    pub fn go_release(mut self, release: &'static str) -> Self {
+        self.go.toolchain = Some(release);
+        self
+    }
+
+    /// Builds a Go program with these arguments for `go build`.
+    #[must_use]
+    pub fn go_arguments(mut self, arguments: &'static [&'static str]) -> Self {
+        self.go.arguments = arguments;
+        self
+    }
+
+    /// Builds a Go program without C code.
+    #[must_use]
+    pub fn without_cgo(mut self) -> Self {
+        self.go.without_cgo = true;
+        self
     }
 
     /// Adds an argument after the port.
@@ -160,7 +193,14 @@ impl AppOptions {
             }
             Language::TestBinary => return None,
         };
-        machine::find_program(program).is_none().then(|| format!("{program} is not installed"))
+        if machine::find_program(program).is_none() {
+            return Some(format!("{program} is not installed"));
+        }
+        let release = self.go.toolchain?;
+        let mut go = Command::new(program);
+        let found = go.arg("version").env("GOTOOLCHAIN", release).env("GOPROXY", "off").output();
+        let found = found.is_ok_and(|output| output.status.success());
+        (!found).then(|| format!("{release} is not installed: run `GOTOOLCHAIN={release} go version`"))
     }
 
     /// Starts it and waits until it listens.
@@ -246,10 +286,12 @@ impl AppOptions {
         let mut go = world.command(require_program("go")?);
         go.args(["build", "-o"])
             .arg(&binary)
+            .args(self.go.arguments)
             .arg(format!("{}.go", self.name))
             .current_dir(machine::apps(self.language()))
             .env("GOCACHE", Cache::locate()?.dir().join("go-build"))
-            .env("GOTOOLCHAIN", "local");
+            .env("GOTOOLCHAIN", self.go.toolchain.unwrap_or("local"))
+            .env("CGO_ENABLED", if self.go.without_cgo { "0" } else { "1" });
         world.run_unwatched(&mut go).with_context(|| format!("cannot compile {}.go", self.name))?;
         Ok(binary)
     }

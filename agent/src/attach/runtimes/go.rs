@@ -1,0 +1,116 @@
+//! Goroutines: where the running goroutine's id is, and which function ties net/http's calls to goroutines.
+//!
+//! Offsets of struct members come from the executable's debug information, otherwise from a table by release. Wrong offsets
+//! look plausible, so they are checked against the process: all goroutines must have different ids, the first must have id 1,
+//! and a goroutine that it started must name it.
+
+pub(crate) mod build_information;
+mod dwarf;
+mod goroutines;
+mod members;
+mod offsets;
+mod pclntab;
+
+use std::fs::File;
+use std::path::Path;
+
+use onlooker_common::unit::{self, UnitSource, go};
+
+use self::members::{Members, Origin};
+use crate::attach::{Function, Mapped, Memory, Unread, executables};
+use crate::discover::process::Process;
+use crate::elf::Elf;
+
+/// The method by which a goroutine makes net/http send a request on a connection. The connection's own goroutine writes it.
+const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
+
+/// Finds out how the goroutine of a process is read.
+pub(crate) fn find(process: &Process) -> Result<UnitSource, Unread> {
+    let program = Program::open(process)?;
+    let file = program.mapped.open().ok_or_else(gone)?;
+    let elf = Elf::open(&file).ok_or_else(gone)?;
+    let (members, origin) = program.members(&file)?;
+    let goid = members.goid().ok_or_else(|| unknown("its goroutines have no id"))?;
+    let parent_goid = members.parent_goid();
+    let largest = goroutines::largest_id(&elf, &program.mapped, &program.memory, goid, parent_goid)?;
+    let mut words = [0; unit::SOURCE_WORDS];
+    // The only thread-local variable of Go's runtime is the running goroutine. It is directly below the thread pointer. A
+    // stripped executable without C code does not declare it. If C code has variables there too, the register that holds the
+    // goroutine is read.
+    words[go::G] = if elf.thread_local_length() <= 8 { 8_u64.wrapping_neg() } else { 0 };
+    words[go::GOID] = goid;
+    words[go::PARENT_GOID] = parent_goid.unwrap_or(0);
+    words[go::OLD] = largest;
+    words[go::HTTP_CLIENT] = members.http_client().map_or(0, go::pack);
+    tracing::debug!(pid = process.pid(), release = %program.release, ?origin, goid, parent_goid, "goroutines are read");
+    Ok(UnitSource { kind: unit::GOROUTINE, words, ..UnitSource::default() })
+}
+
+/// The functions that show which goroutine a call belongs to, if the process has them.
+pub(crate) fn functions(process: &Process) -> Vec<Function> {
+    let find = || {
+        let program = Program::open(process).ok()?;
+        let file = program.mapped.open()?;
+        let elf = Elf::open(&file)?;
+        program.members(&file).ok()?.0.http_client()?;
+        let offset = match program.mapped.symbol(ROUND_TRIP) {
+            Some(symbol) => symbol.offset_in_file?,
+            None => elf.offset_of(pclntab::function(&elf, &program.mapped, &program.memory, ROUND_TRIP)?)?,
+        };
+        Some(Function { program: "go_round_trip", path: program.mapped.path.clone(), offset })
+    };
+    find().into_iter().collect()
+}
+
+/// How the offsets of a process are known, for users.
+pub(crate) fn describe(process: &Process) -> Result<String, Unread> {
+    let program = Program::open(process)?;
+    let file = program.mapped.open().ok_or_else(gone)?;
+    let (_, origin) = program.members(&file)?;
+    let from = match origin {
+        Origin::DebugInformation => "the executable's debug information",
+        Origin::Table => "the table of Go releases",
+    };
+    Ok(format!("{}, offsets from {from}", program.release))
+}
+
+/// A process whose executable is a Go program.
+struct Program {
+    mapped: Mapped,
+    memory: Memory,
+    release: String,
+}
+
+impl Program {
+    fn open(process: &Process) -> Result<Self, Unread> {
+        let unreadable =
+            |error: &dyn std::fmt::Display| Unread::Unknown(format!("the process cannot be read: {error}"));
+        let path = process.executable().map_err(|error| unreadable(&error))?.unwrap_or_default();
+        let found = executables(process).map_err(|error| unreadable(&error))?;
+        let mapped = found.into_iter().find(|mapped| Path::new(&mapped.name) == path).ok_or_else(gone)?;
+        let memory = Memory::open(process).map_err(|error| unreadable(&error))?;
+        let file = mapped.open().ok_or_else(gone)?;
+        let elf = Elf::open(&file).ok_or_else(gone)?;
+        let information = elf.section_bytes(build_information::SECTION);
+        let release = build_information::release(&information)
+            .ok_or_else(|| unknown("it does not contain its Go release, or was built by Go 1.17 or earlier"))?;
+        Ok(Self { mapped, memory, release: release.into() })
+    }
+
+    fn members(&self, file: &File) -> Result<(Members, Origin), Unread> {
+        members::find(file, &self.release).ok_or_else(|| {
+            Unread::Unknown(format!(
+                "{} is not in the table of releases, and it has no debug information",
+                self.release
+            ))
+        })
+    }
+}
+
+fn gone() -> Unread {
+    unknown("its executable cannot be read any more")
+}
+
+fn unknown(why: &str) -> Unread {
+    Unread::Unknown(why.to_owned())
+}

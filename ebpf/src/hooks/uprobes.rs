@@ -1,0 +1,3 @@
+//! Functions of user programs. Each is attached to selected processes only.
+
+mod go;
