@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::RawClient;
-use onlooker_tests::servers::Nginx;
+use onlooker_tests::servers::{App, Nginx};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Recording, World, agent_binary, as_nobody};
+use onlooker_tests::{Recording, World, agent_binary, as_nobody, record_skip};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,6 +73,26 @@ fn doctor_reports_that_tracing_works() -> Result<()> {
         ensure!(report["kernel"] == fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(), "{report:#}");
         for finding in ["privileges", "btf", "lockdown", "load", "recorder"] {
             ensure!(verdict(&report, finding) == "works", "{finding} in {report:#}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn doctor_reports_how_the_unit_of_work_of_a_process_is_read() -> Result<()> {
+    let app = App::go("caller");
+    if let Some(reason) = app.skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("doctor --pid", |world| {
+        let stripped = app.clone().go_arguments(&["-ldflags=-s -w"]);
+        for (app, origin) in [(&app, "the executable's debug information"), (&stripped, "the table of Go releases")] {
+            let mut app = app.start(world)?;
+            let pid = app.process().pid().to_string();
+            let finished = Finished::run(world, &mut onlooker(world, &["doctor", "--pid", &pid])?)?;
+            let read = finished.code == Some(0) && finished.stdout.contains("unit     goroutine: go1.");
+            ensure!(read && finished.stdout.contains(&format!("offsets from {origin}")), "{}", finished.stdout);
         }
         Ok(())
     })
