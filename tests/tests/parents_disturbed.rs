@@ -217,7 +217,7 @@ fn a_goroutine_that_outlives_its_request_does_not_belong_to_later_ones() -> Resu
             all += 1;
             // The first poll may begin while the request that started the goroutine is open.
             if poll.get("onlooker.parent.evidence") == "goroutine" && poll.parent.as_deref() != first {
-                wrong.push(poll.line(&[], true));
+                wrong.push((poll.start, poll.parent.clone()));
             }
         }
         ensure!(all == POLLS, "{all} of {POLLS} polls have a span");
