@@ -3,8 +3,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `mappings` | lists the memory mappings of a process, and the binaries whose code it has mapped |
-//! | `binary` | remembers what was found in a binary |
+//! | `mappings` | lists the memory mappings of a process, and opens the mapped files |
+//! | `binary` | lists the binaries whose code a process has mapped, and remembers what was found in them |
 //! | `symbols` | finds a symbol in the tables of a binary |
 //! | `memory` | reads the memory of a process |
 //! | `probes` | attaches kernel programs to functions of processes |
@@ -24,9 +24,9 @@ pub(crate) mod runtimes;
 mod symbols;
 pub mod units;
 
-pub use binary::{Mapped, Symbol};
+pub use binary::{Mapped, Symbol, executables};
 pub use description::Description;
-pub use mappings::{Mapping, executables, mappings};
+pub use mappings::{Mapping, mappings};
 pub use memory::Memory;
 pub use probes::Function;
 pub use units::{UnitOfWork, Units, Unread};

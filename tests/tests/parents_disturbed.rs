@@ -204,7 +204,7 @@ fn a_goroutine_that_outlives_its_request_does_not_belong_to_later_ones() -> Resu
     const REQUESTS: Range<u64> = 100..130;
     const POLLS: usize = 40;
     World::story("goroutine in the background", |world| {
-        let Some((mut app, backend)) = start_caller(world, &App::go("poller"))? else { return Ok(()) };
+        let Some((mut app, _backend)) = start_caller(world, &App::go("poller"))? else { return Ok(()) };
         let recording = Recording::start(world)?;
         let answered = Load::on(&app.address(), "/r").run(REQUESTS)?.answered.len();
         app.process().wait_for_log(within(Duration::from_secs(30)), "done", 1)?;

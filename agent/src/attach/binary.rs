@@ -1,23 +1,28 @@
-//! Binaries that processes have mapped, and what was found in them.
+//! The binaries whose code processes have mapped, and what was found in them.
 //!
 //! What was found is remembered by file version, not by build id: whoever makes a file chooses its build id, and a crafted
 //! file must not decide where another process is read or probed.
 
 use std::cell::OnceCell;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use super::mappings::Mapping;
+use super::mappings::{Mapping, mappings, open};
 use super::symbols::{Definition, Tables};
+use crate::discover::process::Process;
 use crate::elf::Elf;
 use crate::file_version::FileVersion;
 use crate::recent::Recent;
 
 /// More binaries than are mapped on a host with many containers. One that is forgotten is read again.
 const BINARIES_KEPT: usize = 4096;
+
+/// A JVM with many agents has a hundred libraries.
+const BINARIES_READ: usize = 1024;
 
 static KNOWN: LazyLock<Mutex<Recent<FileVersion, Arc<Binary>, BINARIES_KEPT>>> = LazyLock::new(Mutex::default);
 
@@ -88,7 +93,7 @@ impl Mapped {
     }
 
     /// Whether it is the same binary at the same place.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         self.binary.version == other.binary.version && self.bias == other.bias
     }
 }
@@ -99,9 +104,32 @@ impl Binary {
     }
 }
 
+/// The binaries whose code a process has mapped: its executable and its libraries, each once, by address.
+///
+/// Libraries that are loaded later are missing. A file that cannot be read, or is no ELF file of this machine, is left out.
+///
+/// # Errors
+/// If the process has ended or may not be read.
+pub fn executables(process: &Process) -> io::Result<Vec<Mapped>> {
+    let mut found: Vec<Mapped> = Vec::new();
+    let mappings = mappings(process)?;
+    for mapping in mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0) {
+        if found.len() == BINARIES_READ {
+            break;
+        }
+        let Some((path, file)) = open(process, mapping) else { continue };
+        let Some(mapped) = mapped(path, &file, mapping) else { continue };
+        // A library may split its code into several mappings.
+        if !found.iter().any(|other| other.is_same(&mapped)) {
+            found.push(mapped);
+        }
+    }
+    Ok(found)
+}
+
 /// The binary in `file`, of which a process has mapped code by `mapping`. None if it is no ELF file of this machine, or
 /// has no code there.
-pub(super) fn mapped(path: PathBuf, file: &File, mapping: &Mapping) -> Option<Mapped> {
+fn mapped(path: PathBuf, file: &File, mapping: &Mapping) -> Option<Mapped> {
     let elf = Elf::open(file).filter(Elf::is_native)?;
     let bias = elf.load_bias(mapping.start, mapping.offset)?;
     let version = FileVersion::of(file).ok()?;
@@ -118,9 +146,10 @@ pub(super) fn mapped(path: PathBuf, file: &File, mapping: &Mapping) -> Option<Ma
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Memory, executables};
+    use std::path::Path;
+
+    use super::super::Memory;
     use super::*;
-    use crate::discover::process::Process;
 
     #[unsafe(no_mangle)]
     static ONLOOKER_TEST_VARIABLE: u64 = 0x0123_4567_89ab_cdef;
@@ -142,5 +171,32 @@ mod tests {
         let libc = found.iter().find(|mapped| mapped.name.contains("libc.so")).unwrap();
         assert!(libc.symbol("getpid").is_some_and(|symbol| symbol.offset_in_file.is_some() && symbol.size > 0));
         assert!(libc.build_id.is_some());
+    }
+
+    #[test]
+    fn a_deleted_executable_is_read_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sleep");
+        std::fs::copy("/bin/sleep", &path).unwrap();
+        let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
+        // Another file is at its path from now on.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "no ELF file").unwrap();
+        let found = executables(&Process::open(child.id()).unwrap());
+        let opens =
+            found.iter().flatten().find(|mapped| Path::new(&mapped.name) == path).map(|own| own.open().is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(opens, Some(true), "{found:?}");
+    }
+
+    #[test]
+    fn the_agent_has_mapped_its_own_executable() {
+        let process = Process::myself().unwrap();
+        let path = std::env::current_exe().unwrap();
+        let found = executables(&process).unwrap();
+        let own = found.iter().filter(|mapped| Path::new(&mapped.name) == path).count();
+        assert_eq!(own, 1, "{found:?}");
+        assert!(found.iter().any(|mapped| mapped.name.contains("libc.so")), "{found:?}");
     }
 }

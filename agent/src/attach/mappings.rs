@@ -1,4 +1,4 @@
-//! Lists the memory mappings of a process, and the binaries whose code it has mapped.
+//! Lists the memory mappings of a process, and opens the mapped files.
 //!
 //! A mapped file is opened through /proc/PID/map_files. So it is the file that the process has mapped, whether it is in
 //! another mount namespace, deleted, replaced, or a memfd. Where the agent may not follow these links, the file is opened by
@@ -9,13 +9,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::binary::{self, Mapped};
 use crate::discover::process::Process;
 
 /// Of a process with more mappings, the first are read: the executable, and what was mapped first below the stack.
 const MAPS_READ_BYTES: u64 = 8 << 20;
-/// A JVM with many agents has a hundred libraries.
-const BINARIES_READ: usize = 1024;
 
 /// One memory mapping of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,31 +65,8 @@ pub fn mappings(process: &Process) -> io::Result<Vec<Mapping>> {
     Ok(found)
 }
 
-/// The binaries whose code a process has mapped: its executable and its libraries, each once, by address.
-///
-/// Libraries that are loaded later are missing. A file that cannot be read, or is no ELF file of this machine, is left out.
-///
-/// # Errors
-/// If the process has ended or may not be read.
-pub fn executables(process: &Process) -> io::Result<Vec<Mapped>> {
-    let mut found: Vec<Mapped> = Vec::new();
-    let mappings = mappings(process)?;
-    for mapping in mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0) {
-        if found.len() == BINARIES_READ {
-            break;
-        }
-        let Some((path, file)) = open(process, mapping) else { continue };
-        let Some(mapped) = binary::mapped(path, &file, mapping) else { continue };
-        // A library may split its code into several mappings.
-        if !found.iter().any(|other| other.is_same(&mapped)) {
-            found.push(mapped);
-        }
-    }
-    Ok(found)
-}
-
 /// Opens the file of a mapping. Returns a path that it can be opened by again.
-fn open(process: &Process, mapping: &Mapping) -> Option<(PathBuf, File)> {
+pub(super) fn open(process: &Process, mapping: &Mapping) -> Option<(PathBuf, File)> {
     let proc = Path::new("/proc").join(process.pid().to_string());
     let link = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
     // No device is mapped as code and opened here: mapping one has a device's name.
@@ -131,32 +105,5 @@ mod tests {
     #[case::nonsense("x-y r--p z 00:00 -\n", None)]
     fn a_line_of_maps_is_a_mapping(#[case] line: &str, #[case] expected: Option<Mapping>) {
         assert_eq!(Mapping::parse(line), expected);
-    }
-
-    #[test]
-    fn a_deleted_executable_is_read_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sleep");
-        std::fs::copy("/bin/sleep", &path).unwrap();
-        let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
-        // Another file is at its path from now on.
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, "no ELF file").unwrap();
-        let found = executables(&Process::open(child.id()).unwrap());
-        let opens =
-            found.iter().flatten().find(|mapped| Path::new(&mapped.name) == path).map(|own| own.open().is_some());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(opens, Some(true), "{found:?}");
-    }
-
-    #[test]
-    fn the_agent_has_mapped_its_own_executable() {
-        let process = Process::myself().unwrap();
-        let path = std::env::current_exe().unwrap();
-        let found = executables(&process).unwrap();
-        let own = found.iter().filter(|mapped| Path::new(&mapped.name) == path).count();
-        assert_eq!(own, 1, "{found:?}");
-        assert!(found.iter().any(|mapped| mapped.name.contains("libc.so")), "{found:?}");
     }
 }

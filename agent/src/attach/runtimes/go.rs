@@ -9,6 +9,7 @@ mod dwarf;
 mod goroutines;
 mod members;
 mod offsets;
+mod origin;
 mod pclntab;
 
 use std::fs::File;
@@ -16,7 +17,8 @@ use std::path::Path;
 
 use onlooker_common::unit::{self, UnitSource, go};
 
-use self::members::{Members, Origin};
+use self::members::Members;
+use self::origin::Origin;
 use crate::attach::{Function, Mapped, Memory, Unread, executables};
 use crate::discover::process::Process;
 use crate::elf::Elf;
@@ -98,7 +100,7 @@ impl Program {
     }
 
     fn members(&self, file: &File) -> Result<(Members, Origin), Unread> {
-        members::find(file, &self.release).ok_or_else(|| {
+        origin::find(file, &self.release).ok_or_else(|| {
             Unread::Unknown(format!(
                 "{} is not in the table of releases, and it has no debug information",
                 self.release
