@@ -33,13 +33,17 @@ const MAX_PER_UNIT: usize = 4096;
 const REMEMBERED: u64 = 20_000_000_000;
 
 /// Where units follow each other at one address, the rung holds while at least this share of the calls have a responder.
-const TRUSTED: (u32, u32) = (15, 16);
+const TRUSTED: (u32, u32) = (63, 64);
 
-/// Calls that must have been counted before. Under load, half of the calls may have the wrong responder by chance.
+/// Calls that must have been counted before. Under load, a quarter of the calls may have the wrong responder by chance.
 const COUNTED_FIRST: u32 = 8;
 
 /// Calls that are counted before the counts are halved.
-const WINDOW: u32 = 128;
+const WINDOW: u32 = 512;
+
+/// How long after the first unit was seen calls are not counted if the process had connections before. They may belong to
+/// requests that it read before the agent started.
+const UNSEEN_REQUESTS: u64 = 500_000_000;
 
 /// The calls and responses of units.
 #[derive(Debug, Default)]
@@ -67,6 +71,8 @@ struct Process {
     /// Calls that could be judged, and how many of them have a responder.
     judged: u32,
     found: u32,
+    /// When the first unit was seen.
+    since: u64,
     /// When the process ended; 0 before.
     ended: u64,
 }
@@ -75,7 +81,7 @@ impl Responders {
     /// A request was received. `unit` read it.
     pub(super) fn request_begins(&mut self, tree: &Tree, id: NodeId, unit: Option<Unit>) {
         let Some(node) = tree.get(id) else { return };
-        if unit.is_some() && self.sees_units(tree, node.tgid) {
+        if unit.is_some() && self.sees_units(tree, node.tgid, node.start) {
             return;
         }
         if !self.processes.is_empty()
@@ -87,8 +93,9 @@ impl Responders {
 
     /// The unit made a call.
     pub(super) fn call_begins(&mut self, tree: &mut Tree, id: NodeId, unit: Unit) {
-        self.sees_units(tree, unit.tgid);
         let may_have_owner = tree.ledger.has_open(unit.tgid);
+        let Some(start) = tree.get(id).map(|node| node.start) else { return };
+        self.sees_units(tree, unit.tgid, start);
         let Some(node) = tree.get_mut(id) else { return };
         node.work = Some(Box::new(UnitWork { unit, responded: None, responder: Responder::None, may_have_owner }));
         let written = self.units.entry(unit).or_default();
@@ -111,7 +118,7 @@ impl Responders {
         } else if node.work.as_ref().is_some_and(|work| work.unit == unit) {
             return;
         }
-        self.sees_units(tree, tgid);
+        self.sees_units(tree, tgid, nanos);
         if let Some(process) = self.processes.get_mut(&tgid) {
             process.is_answered(start, id);
         }
@@ -198,6 +205,10 @@ impl Responders {
         let Some(work) = call.work.as_deref().filter(|work| work.unit.is_reused()) else { return };
         let has_unanswered = self.has_unanswered(call);
         let Some(process) = self.processes.get_mut(&call.tgid) else { return };
+        let is_first = call.start < process.since.saturating_add(UNSEEN_REQUESTS);
+        if is_first && tree.ledger.had_others(call.tgid, call.start) {
+            return;
+        }
         let is_found = match work.responder {
             Responder::One(_) => true,
             Responder::None => {
@@ -238,11 +249,11 @@ impl Responders {
     }
 
     /// A unit was seen in the process. The first time, notes the requests that are open. Returns whether it did.
-    fn sees_units(&mut self, tree: &Tree, tgid: u32) -> bool {
+    fn sees_units(&mut self, tree: &Tree, tgid: u32, nanos: u64) -> bool {
         if self.processes.get(&tgid).is_some_and(|process| process.ended == 0) {
             return false;
         }
-        let mut process = Process::default();
+        let mut process = Process { since: nanos, ..Process::default() };
         for (id, node) in tree.ledger.requests_of(tgid).filter(|(_, node)| node.end.is_none() && node.work.is_none()) {
             process.request_begins(node.start, id);
         }

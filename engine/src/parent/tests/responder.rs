@@ -276,6 +276,27 @@ fn a_call_of_a_thread_does_not_wait() {
 }
 
 #[test]
+fn calls_for_requests_from_before_the_agent_do_not_make_addresses_doubtful() {
+    const LATER: u64 = 1_000_000_000;
+    let mut app = App::default();
+    let before = app.reads(LATER);
+    let unseen = Origin { from_start: false, ..origin(77, 0) };
+    let unseen_id = app.parents.begin(server(77, APP), &begun(77, LATER), Some(&unseen));
+    let call = app.calls(context(99), LATER + 1);
+    app.answers(before, context(98), LATER + 2);
+    give_up(&mut app.parents, unseen_id, LATER + 2);
+    assert_eq!(app.settled(call).parent, None);
+    let found = (0..20).filter(|n| {
+        let at = 2 * LATER + n * 1_000;
+        let request = app.reads(at);
+        let call = app.calls(context(1), at);
+        app.answers(request, context(1), at);
+        app.is_child(call, request)
+    });
+    assert_eq!(found.count(), 12);
+}
+
+#[test]
 fn addresses_prove_nothing_before_some_calls_were_judged() {
     let mut app = App::default();
     let found = (1..20).filter(|n| {
