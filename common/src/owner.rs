@@ -50,4 +50,6 @@ pub mod evidence {
     pub const TASK: u32 = 6;
     /// The asynchronous operation of Node was born while this request was worked on.
     pub const ASYNC_ID: u32 = 7;
+    /// The process was started by a thread that worked on this request, and that waits for it.
+    pub const FORK: u32 = 8;
 }

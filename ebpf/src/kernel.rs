@@ -9,3 +9,4 @@ pub mod message;
 pub mod sock;
 pub mod task;
 pub mod unix;
+pub mod wait;

@@ -19,6 +19,7 @@ use crate::kernel::execution::{ExecutedPath, Execution};
 use crate::kernel::task::{Cgroup, Task};
 use crate::maps::{CGROUPS, INTEREST, NAMES, VERDICTS, count, interests};
 use crate::selected::Selected;
+use crate::work::fork;
 
 #[inline(always)]
 fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
@@ -217,8 +218,8 @@ pub fn calls(process: Selected, tgid: u32) {
 
 /// A process forks. A child of a selected process is selected before it runs.
 #[inline(always)]
-pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
-    let (parent, child) = (parent.tgid(), child.tgid());
+pub fn forked(ctx: &impl EbpfContext, forking: Task, forked: Task) {
+    let (parent, child) = (forking.tgid(), forked.tgid());
     if parent == child {
         return;
     }
@@ -226,6 +227,7 @@ pub fn forked(ctx: &impl EbpfContext, parent: Task, child: Task) {
     if !Selected::insert(child, process.for_child()) {
         return;
     }
+    fork::forked(process, forking, forked);
     debug!(ctx, "process {} selected as a child of {}", child, parent);
     if !report(lifecycle::FORK, parent, child, [0; 16]) {
         Selected::stop_undecided(child);

@@ -2,8 +2,9 @@
 //!
 //! A request read on a server connection becomes the owner of the calls made for it. In this order:
 //! 1. `thread`: the request that the thread read last, in processes whose threads answer one request at a time.
-//! 2. `connect`: for a connection's first message, the request that the connection was opened for.
-//! 3. `tick`: the owner of the event loop's current tick, if no other request of the process is runnable.
+//! 2. `fork`: the request of the thread that started the process, while it waits for the process.
+//! 3. `connect`: for a connection's first message, the request that the connection was opened for.
+//! 4. `tick`: the owner of the event loop's current tick, if no other request of the process is runnable.
 //!
 //! Without proof the owner stays unknown. A process shows that it runs an event loop when one of its threads:
 //! - reads another request while it owes a response,
@@ -14,6 +15,7 @@
 //! From then on the threads of that process prove nothing.
 
 pub mod announced;
+pub mod fork;
 pub mod owner;
 pub mod tick;
 pub mod units;

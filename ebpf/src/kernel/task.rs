@@ -13,6 +13,8 @@ use crate::globals::offset;
 
 /// include/linux/sched.h: an `io_uring` worker of a process.
 const PF_IO_WORKER: u32 = 0x0000_0010;
+/// The same file.
+const TASK_RUNNING: u32 = 0;
 
 /// A task.
 #[derive(Clone, Copy)]
@@ -75,6 +77,20 @@ impl Task {
     pub fn thread_pointer(self) -> Option<u64> {
         // SAFETY: an unsigned long of struct thread_struct on x86-64.
         unsafe { load::<u64>(self.0.cast(), offset!(task_thread_pointer)) }.filter(|&pointer| pointer != 0)
+    }
+
+    /// The thread that forked the task's process. If that has ended, another process's thread.
+    #[inline(always)]
+    pub fn parent(self) -> Option<Self> {
+        // SAFETY: a pointer to struct task_struct, which is never null.
+        unsafe { load::<*mut task_struct>(self.0.cast(), offset!(task_parent)) }.map(Self)
+    }
+
+    /// Whether the task runs or waits for a processor, and for nothing else.
+    #[inline(always)]
+    pub fn is_runnable(self) -> bool {
+        // SAFETY: an unsigned int of struct task_struct.
+        unsafe { load::<u32>(self.0.cast(), offset!(task_state)) }.is_some_and(|state| state == TASK_RUNNING)
     }
 
     /// How many threads of the task's process are alive.

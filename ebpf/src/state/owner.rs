@@ -61,8 +61,7 @@ impl SharedOwner {
 
     #[inline(always)]
     pub fn copy(self, from: Self) {
-        // SAFETY: a member of a live value.
-        self.set(from.cookie(), from.position(), from.ids(), unsafe { (*from.0).evidence });
+        self.set(from.cookie(), from.position(), from.ids(), from.evidence());
     }
 
     #[inline(always)]

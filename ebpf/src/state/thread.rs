@@ -16,12 +16,16 @@ shared! {
         answered, set_answered: u64;
         /// The socket that `request` was read from.
         socket, set_socket: SockAddress;
+        /// When it was started for `started_for`.
+        started_at, set_started_at: u64;
     }
     structs {
         /// The request that the thread read last. It stays after the response begins: a streaming response makes calls.
         request: Owner as SharedOwner;
         /// The owner of the event loop's current tick.
         tick: Owner as SharedOwner;
+        /// The request that the thread which forked worked on. The first thread of a process only.
+        started_for: Owner as SharedOwner;
     }
 }
 

@@ -13,6 +13,7 @@ use crate::state::owner::SharedOwner;
 use crate::state::stream::{Direction, Stream, bit};
 use crate::state::thread::Thread;
 use crate::work::announced;
+use crate::work::fork;
 use crate::work::units::{self, Unit, thread};
 use crate::work::waiting::{self, is_only_runnable, is_open};
 
@@ -125,6 +126,10 @@ impl Worker {
         }
         if !in_loop && is_open(thread.request()) && thread.may_still_respond() {
             stream.owner().copy_with_evidence(thread.request(), evidence::THREAD);
+            return true;
+        }
+        if let Some(request) = fork::request(self.task, thread) {
+            stream.owner().copy(request);
             return true;
         }
         if !stream.is(bit::SENT) && is_open(stream.owner()) {

@@ -3,6 +3,7 @@
 //! In an event loop the tick proves an owner only while exactly one request is runnable.
 
 use onlooker_common::losses::Loss;
+use onlooker_common::owner::evidence;
 use onlooker_common::selection::{Waiting, process_flag};
 
 use crate::atomic;
@@ -54,7 +55,8 @@ pub fn request_ends(stream: Stream) {
 #[inline(always)]
 pub fn call_begins(stream: Stream, process: Selected) {
     let owner = stream.owner();
-    if !owner.is_known() || !process.has(process_flag::LOOP) {
+    // A child process does not count its parent's requests.
+    if !owner.is_known() || owner.evidence() == evidence::FORK || !process.has(process_flag::LOOP) {
         return;
     }
     let known = match WAITING.get_ptr_mut(owner.cookie()) {

@@ -13,15 +13,14 @@ use crate::maps::{THREADS, count};
 use crate::selected::Selected;
 use crate::state::thread::Thread;
 
-/// The state of the current task's thread. `None` if the kernel could not allocate it.
+/// The state of a task's thread, which must be the current one or not running yet. `None` if the kernel could not allocate it.
 #[inline(always)]
-pub fn state(current: Task) -> Option<Thread> {
-    // SAFETY: the task is the current one. The map's value is a ThreadState, for which zeros are valid. Only this thread
-    // uses it, and it lives as long as the thread.
+pub fn state(task: Task) -> Option<Thread> {
+    // SAFETY: the map's value is a ThreadState, for which zeros are valid. It lives as long as the thread.
     let thread = unsafe {
         let state = bpf_task_storage_get(
             THREADS.as_ptr(),
-            current.as_ptr(),
+            task.as_ptr(),
             ptr::null_mut(),
             u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
         );
@@ -31,6 +30,13 @@ pub fn state(current: Task) -> Option<Thread> {
         count(Loss::NoTaskStorage);
     }
     thread
+}
+
+/// What is remembered of any task's thread. If it is not the current one, it may change at any time.
+#[inline(always)]
+pub fn known(task: Task) -> Option<Thread> {
+    // SAFETY: as above.
+    unsafe { Thread::new(bpf_task_storage_get(THREADS.as_ptr(), task.as_ptr(), ptr::null_mut(), 0).cast()) }
 }
 
 /// The thread as a unit of work. In a process with an event loop the unit is unknown.

@@ -1,0 +1,78 @@
+//! Children that a thread started for its request and waits for.
+//!
+//! A handler may fork, or run a program, and wait for it. Then the child works for the handler's request. That is proven while
+//! each process above the child, up to the thread that forked for the request, waits for the one below: for its end, or for
+//! what it writes to its standard output or standard error. A child that goes on by itself proves nothing: a daemon, or a
+//! worker that takes other requests' work from a queue.
+
+use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use onlooker_common::owner::evidence;
+use onlooker_common::selection::process_flag;
+
+use crate::kernel::task::Task;
+use crate::selected::Selected;
+use crate::state::owner::SharedOwner;
+use crate::state::thread::{Thread, ThreadState};
+use crate::work::units::thread;
+use crate::work::waiting::is_open;
+
+/// Processes from the child to the thread that forked for the request: of `sh -c 'a | b'` there are two. Scripts nest.
+const GENERATIONS: u32 = 4;
+
+/// For so long after the fork the thread above may be on its way to wait: it is runnable and does not wait for anything else.
+const STARTING: u64 = 100_000_000;
+
+/// The current thread forks. The child works for the request that the thread works on.
+#[inline(always)]
+pub fn forked(process: Selected, current: Task, child: Task) {
+    let Some(thread) = thread::known(current) else { return };
+    let works = !process.has(process_flag::LOOP) && thread.owes_response() && is_open(thread.request());
+    let request = if works { thread.request() } else { thread.started_for() };
+    if !request.is_known() {
+        return;
+    }
+    let Some(child) = thread::state(child) else { return };
+    child.started_for().copy_with_evidence(request, evidence::FORK);
+    // SAFETY: no arguments.
+    child.set_started_at(unsafe { bpf_ktime_get_ns() });
+}
+
+/// The request that the current thread was started for, if that is proven.
+#[inline(always)]
+pub fn request(current: Task, thread: Thread) -> Option<SharedOwner> {
+    let request = thread.started_for();
+    (request.is_known() && is_awaited(current.as_ptr(), thread.as_ptr()) != 0).then_some(request)
+}
+
+/// Whether each process above waits for the one below, up to a thread that owes the response to the request.
+#[inline(never)]
+fn is_awaited(current: *mut task_struct, state: *mut ThreadState) -> u64 {
+    // SAFETY: the current task, and the state in its storage.
+    let (mut below, thread) = unsafe { (Task::new(current.cast()), Thread::new(state)) };
+    let Some(mut thread) = thread else { return 0 };
+    let request = thread.started_for();
+    for _ in 0..GENERATIONS {
+        let Some(above) = below.parent() else { return 0 };
+        if !waits(above, below, thread) {
+            return 0;
+        }
+        let Some(upper) = thread::known(above) else { return 0 };
+        if upper.request().is_same_request(request) {
+            return u64::from(upper.owes_response());
+        }
+        if !upper.started_for().is_same_request(request) {
+            return 0;
+        }
+        below = above;
+        thread = upper;
+    }
+    0
+}
+
+#[inline(always)]
+fn waits(above: Task, below: Task, state_below: Thread) -> bool {
+    // SAFETY: no arguments.
+    let is_starting = || unsafe { bpf_ktime_get_ns() } < state_below.started_at() + STARTING && above.is_runnable();
+    above.waits_for(below) || is_starting()
+}
