@@ -1,5 +1,8 @@
-//! What a process's environment says about its service. Nothing else of it is kept.
+//! What a process's environment says about its service, and about the span that it was started for. Nothing else of it is kept.
 
+use std::sync::Arc;
+
+use onlooker_protocols::propagation::TraceContext;
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 
 use crate::percent;
@@ -11,7 +14,7 @@ const ATTRIBUTES_KEPT: usize = 128;
 /// The longest OTEL_RESOURCE_ATTRIBUTES that is used. It stays in memory as long as the process is remembered.
 const ATTRIBUTES_BYTES: usize = 16 << 10;
 
-/// The variables that describe a service.
+/// The variables that describe a service and its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Environment {
     /// OTEL_SERVICE_NAME, or else `service.name` in OTEL_RESOURCE_ATTRIBUTES.
@@ -20,6 +23,8 @@ pub(super) struct Environment {
     pub(super) attributes: Vec<(String, String)>,
     /// OTEL_RESOURCE_ATTRIBUTES was discarded. The OpenTelemetry specification requires this if any part is malformed.
     pub(super) malformed: bool,
+    /// TRACEPARENT and TRACESTATE, if they are well-formed: the span that the process was started for.
+    pub(super) started_by: Option<Arc<TraceContext>>,
     /// The variables that rows of the table of runtimes read.
     pub(super) runtime: Vec<(&'static str, String)>,
 }
@@ -29,7 +34,7 @@ impl Environment {
     #[must_use]
     pub(super) fn parse(block: &[u8]) -> Self {
         let mut environment = Self::default();
-        let mut attributes = None;
+        let (mut attributes, mut traceparent, mut tracestate) = (None, None, None);
         for variable in block.split(|&byte| byte == 0) {
             let Some((name, value)) = split_once(variable, b'=').filter(|(_, value)| !value.is_empty()) else {
                 continue;
@@ -38,9 +43,13 @@ impl Environment {
             match name {
                 b"OTEL_SERVICE_NAME" => first(&mut environment.service_name, value),
                 b"OTEL_RESOURCE_ATTRIBUTES" => first(&mut attributes, value),
+                // OpenTelemetry specification, "Environment Variables as Context Propagation Carriers". BAGGAGE is not used.
+                b"TRACEPARENT" => traceparent = traceparent.or(Some(value)),
+                b"TRACESTATE" => tracestate = tracestate.or(Some(value)),
                 _ => environment.keep_for_runtime(name, value),
             }
         }
+        environment.started_by = TraceContext::from_fields(traceparent, tracestate).map(Arc::new);
         match resource_attributes(&attributes.unwrap_or_default()) {
             Some(attributes) => environment.attributes = attributes,
             None => environment.malformed = true,
@@ -93,6 +102,26 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    const PARENT: &str = "TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\0";
+
+    #[rstest]
+    #[case::alone(PARENT.to_owned(), Some(""))]
+    #[case::with_state(format!("TRACESTATE=rojo=1,congo=2\0{PARENT}"), Some("rojo=1,congo=2"))]
+    #[case::baggage_is_ignored(format!("BAGGAGE=user=secret\0{PARENT}"), Some(""))]
+    #[case::the_first_counts(format!("{PARENT}TRACEPARENT=other\0"), Some(""))]
+    #[case::malformed("TRACEPARENT=00-0af7-b7ad-01\0".to_owned(), None)]
+    #[case::zero(PARENT.replace("b7ad6b7169203331", "0000000000000000"), None)]
+    #[case::malformed_state(format!("{PARENT}TRACESTATE=no\0"), Some(""))]
+    #[case::lower_case_names_are_others(PARENT.to_lowercase(), None)]
+    #[case::empty("TRACEPARENT=\0".to_owned(), None)]
+    fn a_process_is_started_for_a_span(#[case] block: String, #[case] state: Option<&str>) {
+        let started_by = Environment::parse(block.as_bytes()).started_by;
+        assert_eq!(started_by.as_ref().map(|context| context.tracestate.as_str()), state);
+        if let Some(context) = started_by {
+            assert_eq!(context.span_id, 0xb7ad_6b71_6920_3331_u64.to_be_bytes());
+        }
+    }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

@@ -16,6 +16,7 @@ use super::{ENDED_KEPT, PROCESSES_KEPT};
 use crate::discover::process::{Identity, Process, Unreadable};
 use crate::runtimes::Recogniser;
 use onlooker_engine::model::service::{PendingService, Service, UnknownService};
+use onlooker_protocols::propagation::TraceContext;
 
 /// The services of the host's processes.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ struct Known {
     /// The start time is 0 for a child that is not examined yet. It has its parent's service.
     identity: Identity,
     service: Arc<Service>,
+    /// The span that it was started for, as its environment says.
+    started_by: Option<Arc<TraceContext>>,
 }
 
 /// The service of a process that ended before it could be examined.
@@ -65,7 +68,9 @@ impl Services {
     /// Answers a request for a service.
     pub fn answer(&mut self, pending: &PendingService) {
         let (pid, comm) = pending.process();
-        pending.set(self.of(pid, comm));
+        let service = self.of(pid, comm);
+        let started_by = self.processes.get(&pid).and_then(|known| known.started_by.clone());
+        pending.set_started(service, started_by);
     }
 
     /// The service of a process. `comm` is the kernel's name of it, which is used if it has ended and was never examined.
@@ -87,7 +92,7 @@ impl Services {
         }
         let identity = Identity { pid, started: 0 };
         let service = self.service(Instance::by_comm(identity, comm), resource::of_unexamined);
-        self.remember(identity, &service);
+        self.remember(identity, &service, None);
         service
     }
 
@@ -99,15 +104,16 @@ impl Services {
             return None;
         }
         let service = self.service(instance, |host, instance| resource::of(host, instance, &members));
-        self.remember(process.identity(), &service);
+        let started_by = members.last().and_then(|own| own.environment.started_by.clone());
+        self.remember(process.identity(), &service, started_by);
         Some(service)
     }
 
     /// A process forked. A child that ends before it is examined has its parent's service.
     pub fn forked(&mut self, parent: u32, child: u32) {
         if let Some(known) = self.processes.get(&parent) {
-            let service = Arc::clone(&known.service);
-            self.remember(Identity { pid: child, started: 0 }, &service);
+            let (service, started_by) = (Arc::clone(&known.service), known.started_by.clone());
+            self.remember(Identity { pid: child, started: 0 }, &service, started_by);
         }
     }
 
@@ -147,8 +153,8 @@ impl Services {
         service
     }
 
-    fn remember(&mut self, identity: Identity, service: &Arc<Service>) {
-        let known = Known { identity, service: Arc::clone(service) };
+    fn remember(&mut self, identity: Identity, service: &Arc<Service>, started_by: Option<Arc<TraceContext>>) {
+        let known = Known { identity, service: Arc::clone(service), started_by };
         let before = self.processes.insert(identity.pid, known);
         if before.is_none_or(|before| before.identity != identity) {
             self.order.push_back(identity);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
+use onlooker_protocols::propagation::TraceContext;
 use opentelemetry_sdk::Resource;
 
 /// A service instance: a process, or the processes of one server (its workers).
@@ -30,6 +31,8 @@ struct Pending {
     comm: CompactString,
     unknown: Arc<dyn UnknownService>,
     answer: OnceLock<Arc<Service>>,
+    /// The trace context in the process's environment. It is set before the answer.
+    started_by: OnceLock<Arc<TraceContext>>,
     /// The service of spans that could not wait for the answer.
     fallback: OnceLock<Arc<Service>>,
 }
@@ -38,7 +41,8 @@ impl PendingService {
     /// `comm` is the kernel's name of the process, empty if that is unknown.
     #[must_use]
     pub fn new(pid: u32, comm: CompactString, unknown: Arc<dyn UnknownService>) -> Self {
-        Self(Arc::new(Pending { pid, comm, unknown, answer: OnceLock::new(), fallback: OnceLock::new() }))
+        let (answer, started_by, fallback) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Pending { pid, comm, unknown, answer, started_by, fallback }))
     }
 
     /// A service that is known from the start.
@@ -76,7 +80,23 @@ impl PendingService {
         (self.0.pid, &self.0.comm)
     }
 
-    /// Answers. Only the first answer counts.
+    /// The trace context that the process was started with, if that is known and there is one.
+    #[must_use]
+    pub fn started_by(&self) -> Option<&Arc<TraceContext>> {
+        self.0.started_by.get()
+    }
+
+    /// Answers, with the trace context that the process was started with. Only the first answer counts.
+    pub fn set_started(&self, service: Arc<Service>, started_by: Option<Arc<TraceContext>>) {
+        if let Some(context) = started_by
+            && !self.is_answered()
+        {
+            let _ = self.0.started_by.set(context);
+        }
+        self.set(service);
+    }
+
+    /// Answers for a process that was started without a trace context. Only the first answer counts.
     pub fn set(&self, service: Arc<Service>) {
         let _ = self.0.answer.set(service);
     }

@@ -252,11 +252,24 @@ fn a_process_that_executes_another_program_is_another_service() {
 }
 
 #[test]
+fn a_process_is_answered_with_the_span_that_it_was_started_for() {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut services = services();
+    for (variable, is_started) in [("TRACEPARENT", true), ("OTHER", false)] {
+        let shell = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env(variable, parent));
+        let pending = PendingService::new(shell.pid(), "sh".into(), Arc::new(Host::default()));
+        assert_eq!(pending.started_by(), None);
+        services.answer(&pending);
+        assert_eq!(pending.started_by().is_some(), is_started);
+    }
+}
+
+#[test]
 fn a_process_with_a_reused_pid_is_examined() {
     let mut services = services();
     let shell = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env("OTEL_SERVICE_NAME", "shop"));
     let other = services.service(Instance::by_comm(Identity { pid: 1, started: 1 }, "other"), resource::of_unexamined);
-    services.remember(Identity { pid: shell.pid(), started: 1 }, &other);
+    services.remember(Identity { pid: shell.pid(), started: 1 }, &other, None);
     assert_eq!(services.of(shell.pid(), "sh").name, "shop");
 }
 
