@@ -7,7 +7,8 @@
 //! - when the other end of its connection is seen, if both ends are on this host;
 //! - when it is settled, a moment after its end. By then the records that were overtaken have come.
 //!
-//! A trace has the id of its root, unless something of it was exported under another id.
+//! A trace has the id of its root, unless something of it was exported under another id. It has one root: a call without a
+//! parent begins a trace of its own. If its unit of work made it after the response to a request, its span links to that.
 //!
 //! ```
 //! use onlooker_common::owner::{MessageIds, Owner, evidence};
@@ -26,6 +27,7 @@
 //!     ids,
 //!     tgid: 42,
 //!     unit: None,
+//!     worker: None,
 //!     peer: 0,
 //!     has_private_positions: false,
 //!     from_start: true,
@@ -45,6 +47,7 @@
 //! assert_eq!((parent.evidence, parent.span_id.to_bytes()), (Evidence::Thread, 3_u64.to_be_bytes()));
 //! ```
 
+mod background;
 mod id;
 mod join;
 mod ladder;
@@ -57,10 +60,12 @@ use compact_str::CompactString;
 use onlooker_protocols::Begun;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
+use crate::model::service::PendingService;
 use crate::model::span::{Evidence, Parent, Role};
 use crate::observer::Place;
 use crate::origin::Origin;
 use crate::unit::Unit;
+use background::{Background, LastRead};
 use join::Joins;
 use ladder::Ladder;
 use node::{Link, Node};
@@ -75,7 +80,7 @@ pub struct Settled {
     pub span_id: SpanId,
     pub parent: Option<Parent>,
     pub trace_state: CompactString,
-    /// The parent, if it was found too late for one trace.
+    /// The parent, if it was found too late for one trace. Or the request after whose response the call was made.
     pub link: Option<SpanContext>,
     /// The span's bounds. If both ends are on this host, their clock is the same, and the end that saw more corrects the
     /// other.
@@ -99,6 +104,7 @@ pub struct Parents {
     tree: Tree,
     joins: Joins,
     ladder: Ladder,
+    background: Background,
     /// When the first request that was seen began; 0 before.
     began: u64,
     /// The time, as of the latest call of [`Self::advance`].
@@ -119,12 +125,15 @@ impl Parents {
     /// At `nanos` the process ended, or executed another program.
     pub fn process_ended(&mut self, tgid: u32, nanos: u64) {
         self.ladder.process_ended(tgid, nanos);
+        self.background.process_ended(tgid, nanos);
+        self.tree.ledger.process_ended(tgid);
     }
 
     /// Lets time pass until `now`.
     pub fn advance(&mut self, now: u64) {
         self.now = now;
         self.ladder.advance(now);
+        self.background.advance(now);
         while let Some(id) = self.joins.overdue(now) {
             self.remove(id);
         }
@@ -139,8 +148,14 @@ impl Parents {
             self.began = begun.start.nanos;
         }
         match place.role {
-            Role::Client => ladder::note_contest(&mut self.tree, id),
+            Role::Client => {
+                ladder::note_contest(&mut self.tree, id);
+                self.note_caller(id);
+            }
             Role::Server => {
+                if let Some(node) = self.tree.get(id) {
+                    self.background.reads(node.tgid, node.caller.unit, id);
+                }
                 let until = self.began + UNSEEN_REQUESTS;
                 if begun.start.nanos < until && origin.is_some_and(|origin| !origin.from_start) {
                     self.tree.ledger.may_have_others(place.tgid, until);
@@ -160,6 +175,36 @@ impl Parents {
             self.joins.join(&mut self.tree, id, place, begun.start.position, origin);
         }
         id
+    }
+
+    /// Whether the context that a process was started with may be the parent of one more of its calls. It is not if the process
+    /// serves requests, and not without end.
+    pub fn may_continue(&mut self, tgid: u32) -> bool {
+        self.background.may_continue(tgid)
+    }
+
+    /// Notes the process that a call was made by. The context that it was started with may be the call's parent.
+    pub fn made_by(&mut self, id: NodeId, process: PendingService) {
+        if let Some(node) = self.tree.get_mut(id) {
+            node.process = Some(process);
+        }
+    }
+
+    /// Notes what is known about the maker of a call that begins.
+    fn note_caller(&mut self, id: NodeId) {
+        let Some(node) = self.tree.get(id) else { return };
+        let is_idle = self.tree.ledger.is_idle(node.tgid, node.start);
+        let mut caller = self.background.calls(node.tgid, node.cookie, node.caller.unit, is_idle);
+        if let Some(LastRead::Unsettled(request)) = caller.read {
+            match self.tree.get(request) {
+                // Its span is linked to if it turns out to have ended before the call.
+                Some(_) => self.tree.ledger.hold(request),
+                None => caller.read = Some(LastRead::Unknown),
+            }
+        }
+        if let Some(node) = self.tree.get_mut(id) {
+            node.caller = caller;
+        }
     }
 
     /// More of the request that began at `position` comes in another run, to which the kernel gave this id.
@@ -205,6 +250,12 @@ impl Parents {
     /// The connection is over.
     pub fn connection_ended(&mut self, cookie: u64) {
         self.joins.connection_ended(cookie);
+        self.background.connection_ended(cookie);
+    }
+
+    /// How many units of work were forgotten since the last time, because there were too many.
+    pub fn take_evicted_units(&mut self) -> u64 {
+        self.background.take_evicted()
     }
 
     /// The number of nodes.
@@ -234,33 +285,50 @@ impl Parents {
     pub fn settle(&mut self, id: NodeId, start: u64, end: u64, answered: bool) -> Option<Settled> {
         self.tree.get(id)?;
         self.ladder.responders.judge(&self.tree, id);
-        self.ladder.choose_parent(&mut self.tree, id);
+        self.ladder.choose_parent(&mut self.tree, &self.background, id);
         self.skip_abandoned(id);
+        let after = self.request_before(id);
         let (start, end) = join::bounds(&self.tree, id, start, end);
         let trace = self.trace_of(id);
         let node = self.tree.get(id)?;
         let span_id = node.span_id;
         let parent = match node.link {
             Link::None => None,
-            Link::Remote => node.wire.as_ref().map(|wire| Parent {
-                span_id: SpanId::from_bytes(wire.span_id),
-                evidence: Evidence::Wire,
+            Link::Remote | Link::Environment => node.remote_parent().map(|context| Parent {
+                span_id: SpanId::from_bytes(context.span_id),
+                evidence: if node.link == Link::Remote { Evidence::Wire } else { Evidence::Environment },
                 remote: true,
             }),
             Link::Node(parent, evidence) => {
                 self.tree.get(parent).map(|parent| Parent { span_id: parent.span_id, evidence, remote: false })
             }
         };
-        let link = node.late.and_then(|late| self.tree.get(late)).map(|late| {
+        let late = node.late.and_then(|late| self.tree.get(late)).map(|late| {
             let trace_id = if late.is_frozen { late.trace.trace_id } else { trace.trace_id };
-            SpanContext::new(trace_id, late.span_id, TraceFlags::SAMPLED, false, TraceState::default())
+            (trace_id, late.span_id)
         });
+        let link = late.or(after).map(|(trace_id, span_id)| {
+            SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, TraceState::default())
+        });
+        match node.role {
+            Role::Client if node.link == Link::None => {
+                let (caller, start) = (node.caller, node.start);
+                if caller.is_idle && self.tree.ledger.was_idle(node.tgid, start) {
+                    self.background.idle_call(node.tgid, node.cookie, &caller, start);
+                }
+            }
+            Role::Client => {}
+            Role::Server => {
+                let exported = LastRead::Exported(trace.trace_id, span_id);
+                self.background.settled(node.tgid, node.caller.unit, id, exported);
+            }
+        }
         let settled = Settled {
             trace_id: trace.trace_id,
             span_id,
             parent,
             trace_state: trace.trace_state.as_deref().unwrap_or_default().into(),
-            found_late: link.is_some(),
+            found_late: late.is_some(),
             link,
             start,
             end,
@@ -272,6 +340,23 @@ impl Parents {
         Some(settled)
     }
 
+    /// The request after whose response its own unit of work made this call, which has no parent.
+    fn request_before(&mut self, id: NodeId) -> Option<(TraceId, SpanId)> {
+        let call = self.tree.get(id).filter(|node| node.role == Role::Client && node.link == Link::None)?;
+        match call.caller.read? {
+            LastRead::Exported(trace_id, span_id) => Some((trace_id, span_id)),
+            LastRead::Unsettled(request) => {
+                let node = self.tree.get(request)?;
+                if node.is_abandoned || node.in_flight_at(call.start) {
+                    return None;
+                }
+                let trace = self.trace_of(request);
+                Some((trace.trace_id, self.tree.get(request)?.span_id))
+            }
+            LastRead::Unknown => None,
+        }
+    }
+
     /// Replaces a parent that will have no span by the parent's own parent. The weaker evidence counts.
     fn skip_abandoned(&mut self, id: NodeId) {
         while let Some((parent, rung)) = self.tree.parent(id)
@@ -279,6 +364,8 @@ impl Parents {
         {
             match self.tree.parent(parent) {
                 Some((above, its)) if self.tree.set_parent(id, above, rung.max(its)) => {}
+                // It was exported in that trace already, which must not get a second root.
+                _ if self.tree.get(id).is_some_and(|node| node.is_frozen) => return,
                 _ => self.tree.clear_parent(id),
             }
         }
@@ -293,7 +380,7 @@ impl Parents {
             if path.len() == DEEPEST || path.contains(&parent) {
                 break;
             }
-            self.ladder.choose_parent(&mut self.tree, parent);
+            self.ladder.choose_parent(&mut self.tree, &self.background, parent);
             path.push(parent);
             at = parent;
         }

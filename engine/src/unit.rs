@@ -24,6 +24,11 @@ impl Unit {
         }
     }
 
+    /// The same, or the thread where threads are the units. The arguments are those of a record.
+    pub(crate) fn or_thread(tgid: u32, kind: u32, words: [u64; 2]) -> Option<Self> {
+        (kind != unit::NONE).then_some(Self { tgid, kind, id: words[0] })
+    }
+
     /// Whether a later unit of the process may have the same id. The id of a Python context is its address.
     pub(crate) fn is_reused(self) -> bool {
         self.kind == unit::PYTHON_CONTEXT

@@ -52,3 +52,6 @@ pub use crate::recording::{Outcome, Recording, RequestEnds, Summary};
 pub use crate::shop::Shop;
 pub use crate::skip::{SKIPPED_FILE, record_skip};
 pub use crate::world::World;
+
+/// The variable with which `cargo xtask test --soak` says how many seconds a worker works that serves nothing.
+pub const SOAK: &str = "ONLOOKER_SOAK_SECONDS";

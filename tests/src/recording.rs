@@ -152,8 +152,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Checks the balance. Fails unless exported spans and losses add up to exactly `request_ends`, and every span lies
-    /// within its parent, as far as that is certain.
+    /// Checks the balance. Fails unless exported spans and losses add up to exactly `request_ends`, every span lies within
+    /// its parent, as far as that is certain, and every trace has one root.
     pub fn check(spans: Vec<Span>, summary: Summary, request_ends: &RequestEnds) -> Result<Self> {
         let (exported, lost) = (spans.len(), usize::try_from(summary.lost())?);
         ensure!(
@@ -162,6 +162,7 @@ impl Outcome {
             spans::overview(&spans)
         );
         spans::expect_within_certain_parents(&spans)?;
+        spans::expect_one_root_per_trace(&spans)?;
         Ok(Self { spans, summary })
     }
 

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// Evidence on which a parent is certain: see docs/parents.md.
-pub(crate) const CERTAIN: [&str; 8] =
-    ["wire", "host", "goroutine", "virtual-thread", "task", "async-id", "thread", "responder"];
+pub(crate) const CERTAIN: [&str; 10] =
+    ["wire", "host", "environment", "fork", "goroutine", "virtual-thread", "task", "async-id", "thread", "responder"];
 
 /// An exported span, with its service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +170,23 @@ pub fn overview(spans: &[Span]) -> String {
         *counts.entry(span.line(&["onlooker.incomplete"], true)).or_default() += 1;
     }
     counts.into_iter().map(|(what, count)| format!("{count:6} {what}\n")).collect()
+}
+
+/// Fails if a trace has several roots: spans without a parent.
+pub fn expect_one_root_per_trace(spans: &[Span]) -> Result<()> {
+    let mut roots: HashMap<&str, Vec<&Span>> = HashMap::new();
+    for root in spans.iter().filter(|span| span.parent.is_none()) {
+        roots.entry(&root.trace_id).or_default().push(root);
+    }
+    let several = roots.into_iter().filter(|(_, roots)| roots.len() > 1);
+    let several: Vec<_> = several
+        .map(|(trace, roots)| {
+            let shown: Vec<_> = roots.iter().take(5).map(|root| root.line(&[], true)).collect();
+            format!("trace {trace} has {} roots: {}", roots.len(), shown.join(", "))
+        })
+        .collect();
+    ensure!(several.is_empty(), "{} traces have several roots:\n{}", several.len(), several.join("\n"));
+    Ok(())
 }
 
 /// Fails if a span begins before its parent, or ends after it though the parent ended normally.

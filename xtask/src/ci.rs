@@ -23,7 +23,7 @@ impl Verb for Options {
         for (check, result) in lint::check(&lint::Options::default())? {
             tally.add(&format!("lint: {check}"), result);
         }
-        test::run_all(true, &mut tally)?;
+        test::run_all(true, false, &mut tally)?;
         vm::check_in_ci(build::agent(Profile::Release)?, &mut tally)?;
         Ok(tally.finish())
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
-use onlooker_tests::SKIPPED_FILE;
+use onlooker_tests::{SKIPPED_FILE, SOAK};
 
 use self::portable::Portable;
 pub(crate) use self::tally::Tally;
@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Also fuzz each target for 30 s, as CI does.
     #[arg(long)]
     fuzz: bool,
+    /// Also let the worker that serves nothing work for ten minutes, instead of five seconds.
+    #[arg(long)]
+    soak: bool,
 }
 
 /// A call of `cargo test`.
@@ -84,6 +87,9 @@ const SUITES: &[Suite] = &[
     },
 ];
 
+/// How long the worker works with `--soak`, in seconds.
+const SOAK_SECONDS: u32 = 600;
+
 /// How long each target is fuzzed.
 const FUZZ_SECONDS: u32 = 30;
 
@@ -94,7 +100,7 @@ impl Verb for Options {
         if self.suites.is_empty() {
             need_root("test")?;
             setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::COLLECTOR])?;
-            run_all(self.fuzz, &mut tally)?;
+            run_all(self.fuzz, self.soak, &mut tally)?;
             return Ok(tally.finish());
         }
         let suites: Vec<_> = SUITES.iter().filter(|suite| self.suites.iter().any(|name| name == suite.name)).collect();
@@ -104,7 +110,7 @@ impl Verb for Options {
             setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::COLLECTOR])?;
             agent = Some(build::agent(Profile::Release)?);
         }
-        run_suites(&suites, agent.as_deref(), &mut tally)?;
+        run_suites(&suites, agent.as_deref(), self.soak, &mut tally)?;
         Ok(tally.finish())
     }
 }
@@ -118,10 +124,10 @@ pub(crate) fn need_root(verb: &str) -> Result<()> {
     shell::need_root(verb, "the end-to-end tests load programs into the kernel, which needs root")
 }
 
-/// Runs every suite, the fuzz targets if `fuzz` is set, and the demo.
-pub(crate) fn run_all(fuzz: bool, tally: &mut Tally) -> Result<()> {
+/// Runs every suite, the fuzz targets if `fuzz` is set, and the demo. `soak`: the longest test runs for ten minutes.
+pub(crate) fn run_all(fuzz: bool, soak: bool, tally: &mut Tally) -> Result<()> {
     let agent = build::agent(Profile::Release)?;
-    run_suites(&SUITES.iter().collect::<Vec<_>>(), Some(&agent), tally)?;
+    run_suites(&SUITES.iter().collect::<Vec<_>>(), Some(&agent), soak, tally)?;
     if fuzz {
         setup::make_ready(&[&setup::FUZZ])?;
         for (target, result) in fuzz::fuzz_all(FUZZ_SECONDS)? {
@@ -133,16 +139,16 @@ pub(crate) fn run_all(fuzz: bool, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-fn run_suites(suites: &[&Suite], agent: Option<&Path>, tally: &mut Tally) -> Result<()> {
+fn run_suites(suites: &[&Suite], agent: Option<&Path>, soak: bool, tally: &mut Tally) -> Result<()> {
     let portable = Portable::prepare()?;
     if let Some(reason) = portable.privileged_because() {
         tally.skip("unprivileged tests of the portable crates", reason);
     }
-    suites.iter().try_for_each(|suite| run_suite(suite, &portable, agent, tally))
+    suites.iter().try_for_each(|suite| run_suite(suite, &portable, agent, soak, tally))
 }
 
 /// Runs `cargo test`, prints what it prints, and counts the tests.
-fn run_suite(suite: &Suite, portable: &Portable, agent: Option<&Path>, tally: &mut Tally) -> Result<()> {
+fn run_suite(suite: &Suite, portable: &Portable, agent: Option<&Path>, soak: bool, tally: &mut Tally) -> Result<()> {
     let skipped = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
     let mut command = shell::cargo()?;
     command.args(["test", "--no-fail-fast"]).args(suite.cargo);
@@ -159,6 +165,9 @@ fn run_suite(suite: &Suite, portable: &Portable, agent: Option<&Path>, tally: &m
     if let Some(agent) = agent {
         // The end-to-end tests run the release binary.
         command.env("ONLOOKER", agent);
+    }
+    if soak {
+        command.env(SOAK, SOAK_SECONDS.to_string());
     }
     let failed_before = tally.failed();
     let status = count_tests(&mut command, tally)?;

@@ -160,6 +160,9 @@ counters! {
     /// Spans settled before it was known who responded to the requests that may own them: after five seconds, or because too
     /// many spans waited.
     parents_not_awaited,
+    /// Units of work (threads, tasks) that were forgotten because there were too many. Their background calls may get a likely
+    /// parent.
+    units_forgotten,
     /// Spans of processes that could not be examined in time. Their service has the kernel's name of the process.
     spans_of_unknown_service,
     /// Spans handed to the exporters.

@@ -35,7 +35,7 @@ pub struct Span {
 pub struct Parent {
     pub span_id: SpanId,
     pub evidence: Evidence,
-    /// A header on the wire names the parent. It may be a span of a process that is not traced.
+    /// A header on the wire, or the process's environment, names the parent. It may be a span of a process that is not traced.
     pub remote: bool,
 }
 
@@ -46,6 +46,10 @@ pub enum Evidence {
     Wire,
     /// Both ends of the connection are on this host: the server received the very bytes that the client sent.
     Host,
+    /// A `TRACEPARENT` in the environment of the process that made the call.
+    Environment,
+    /// The thread that started the process that made the call read the request, and waits for the process.
+    Fork,
     /// The goroutine that made the call, or the one that started it, read the request.
     Goroutine,
     /// The virtual thread that made the call read the request.
@@ -80,6 +84,8 @@ impl Evidence {
         match self {
             Self::Wire => "wire",
             Self::Host => "host",
+            Self::Environment => "environment",
+            Self::Fork => "fork",
             Self::Goroutine => "goroutine",
             Self::VirtualThread => "virtual-thread",
             Self::Task => "task",

@@ -3,6 +3,7 @@
 use onlooker_protocols::propagation::TraceContext;
 use rustc_hash::FxHashMap;
 
+use super::background::{Background, LastRead};
 use super::id::NodeId;
 use super::ledger::Found;
 use super::node::{Contested, Link, Node, Owned};
@@ -13,7 +14,7 @@ use crate::model::span::{Evidence, Role};
 /// How long it is remembered that a process that ended ran an event loop: longer than calls wait to be settled.
 const LOOP_REMEMBERED: u64 = 1_000_000_000;
 
-/// Chooses parents. Knows the processes whose threads prove nothing.
+/// Chooses parents. Knows the processes in which threads prove nothing.
 #[derive(Debug, Default)]
 pub(super) struct Ladder {
     /// Processes that run an event loop, and until when: calls are settled after their process has ended.
@@ -78,23 +79,23 @@ impl Ladder {
     }
 
     /// Moves the node to the highest rung that holds.
-    pub(super) fn choose_parent(&self, tree: &mut Tree, id: NodeId) {
+    pub(super) fn choose_parent(&self, tree: &mut Tree, background: &Background, id: NodeId) {
         match tree.get(id).map(|node| node.role) {
-            Some(Role::Server) => self.choose_call(tree, id),
-            Some(Role::Client) => self.choose_owner(tree, id),
+            Some(Role::Server) => self.choose_call(tree, background, id),
+            Some(Role::Client) => self.choose_owner(tree, background, id),
             None => {}
         }
     }
 
     /// The parent of a received request is the call that reached it: by its header, or by both ends of the connection.
-    fn choose_call(&self, tree: &mut Tree, id: NodeId) {
+    fn choose_call(&self, tree: &mut Tree, background: &Background, id: NodeId) {
         let Some(node) = tree.get(id) else { return };
         if node.wire.is_none() {
             return;
         }
         // A header that the caller only passed on names the caller's own parent. The call itself is nearer.
         if let Some((call, _)) = tree.parent(id) {
-            self.choose_parent(tree, call);
+            self.choose_parent(tree, background, call);
             if !is_reported_by_sdk(tree, call) {
                 return;
             }
@@ -106,9 +107,13 @@ impl Ladder {
     }
 
     /// The parent of a call is the request that it was made for.
-    fn choose_owner(&self, tree: &mut Tree, id: NodeId) {
+    fn choose_owner(&self, tree: &mut Tree, background: &Background, id: NodeId) {
         let Some(node) = tree.get(id) else { return };
         let (tgid, start, owner, link) = (node.tgid, node.start, node.owner, node.link);
+        if node.is_frozen && matches!(link, Link::Node(..)) {
+            // Its trace was exported with a span below. Without this parent the trace would have two roots.
+            return;
+        }
         match link {
             // The kernel named an owner before its request was known.
             Link::None => {
@@ -123,7 +128,14 @@ impl Ladder {
                     link_to_owner(tree, id, &owner, start);
                 }
             }
-            Link::Node(..) | Link::Remote => {}
+            Link::Node(..) | Link::Remote | Link::Environment => {}
+        }
+        if started_by_other(tree, id) {
+            tree.clear_parent(id);
+            if let Some(node) = tree.get_mut(id) {
+                node.link = Link::Environment;
+            }
+            return;
         }
         let Some(node) = tree.get(id) else { return };
         let responder = self.responders.owner(tree, node);
@@ -139,13 +151,31 @@ impl Ladder {
             }
         }
         let mut rung = tree.parent(id).map(|(_, rung)| rung);
-        if rung == Some(Evidence::Thread) && self.ran_loop(tgid, start) {
+        let worker = match tree.parent(id) {
+            Some((_, Evidence::Thread)) => Some(tgid),
+            // The thread of another process started this one.
+            Some((parent, Evidence::Fork)) => tree.get(parent).map(|parent| parent.tgid),
+            _ => None,
+        };
+        if worker.is_some_and(|worker| self.ran_loop(worker, start)) {
             // A thread proves nothing in a process that turned out to run an event loop.
             tree.clear_parent(id);
             rung = None;
         }
         if rung.is_some_and(Evidence::is_certain) {
             return;
+        }
+        let may_be_background = may_be_background(tree, background, id);
+        let is_refused = match rung {
+            Some(Evidence::Connect) => may_be_background,
+            Some(Evidence::Tick) => {
+                let caller = tree.get(id).map(|call| call.caller).unwrap_or_default();
+                may_be_background || background.is_anonymous_on_any_connection(tgid, &caller, start)
+            }
+            _ => false,
+        };
+        if is_refused {
+            tree.clear_parent(id);
         }
         if has_context
             && !contested.context
@@ -161,6 +191,8 @@ impl Ladder {
             tree.set_parent(id, parent, Evidence::CorrelationId);
         } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick))
             && !contested.process
+            && !may_be_background
+            && tree.get(id).is_some_and(|call| !background.is_anonymous(tgid, &call.caller, start))
             // The record that shows other requests may have come after the call began.
             && !tree.ledger.had_others(tgid, start)
             && let Found::One(parent) = only_request(tree, id, |_, _| true)
@@ -170,11 +202,31 @@ impl Ladder {
     }
 }
 
+/// Whether the parent of a call is the span that the environment of its process names. It is not if the process was only
+/// handed the context of the request that it works for, as the kernel says: then that request is nearer.
+fn started_by_other(tree: &Tree, id: NodeId) -> bool {
+    let Some(node) = tree.get(id).filter(|node| !node.is_frozen) else { return false };
+    let Some(context) = node.started_by() else { return false };
+    let request = tree.parent(id).and_then(|(parent, _)| tree.get(parent));
+    !request.is_some_and(|request| request.wire.as_ref().is_some_and(|wire| is_same_span(wire, context)))
+}
+
 /// Links a call to the request that the kernel names as its owner.
 pub(super) fn link_to_owner(tree: &mut Tree, id: NodeId, owner: &Owned, at: u64) {
     if let Some(parent) = tree.ledger.in_flight(owner.cookie, owner.run, at) {
         tree.set_parent(id, parent, owner.rung);
     }
+}
+
+/// Whether a call may be background work. Then a request that was open does not have to be the reason for it.
+fn may_be_background(tree: &Tree, background: &Background, id: NodeId) -> bool {
+    let Some(call) = tree.get(id) else { return false };
+    let is_after_request = match call.caller.read {
+        None => false,
+        Some(LastRead::Unsettled(request)) => tree.get(request).is_none_or(|request| !request.in_flight_at(call.start)),
+        Some(LastRead::Exported(..) | LastRead::Unknown) => true,
+    };
+    is_after_request || background.may_have_made(call.tgid, call.cookie, &call.caller, call.start)
 }
 
 /// Notes what several open requests share as a call begins.
@@ -225,10 +277,11 @@ pub(super) fn is_reported_by_sdk(tree: &mut Tree, id: NodeId) -> bool {
 
 /// Whether the call carries the trace context that came with the request.
 fn passes_on(call: &Node, request: &Node) -> bool {
-    let is_same = |sent: &TraceContext, received: &TraceContext| {
-        sent.trace_id == received.trace_id && sent.span_id == received.span_id
-    };
-    call.wire.as_ref().zip(request.wire.as_ref()).is_some_and(|(sent, received)| is_same(sent, received))
+    call.wire.as_ref().zip(request.wire.as_ref()).is_some_and(|(sent, received)| is_same_span(sent, received))
+}
+
+fn is_same_span(one: &TraceContext, other: &TraceContext) -> bool {
+    one.trace_id == other.trace_id && one.span_id == other.span_id
 }
 
 fn has_same_correlation(call: &Node, request: &Node) -> bool {

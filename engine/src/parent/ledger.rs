@@ -14,7 +14,7 @@ struct Slot {
     /// [`VACANT`] if there is no node.
     generation: u32,
     /// The number of nodes that need this one: calls made for it, or perhaps made for it, its other end, a node that found
-    /// it late.
+    /// it late, calls after it.
     holders: u32,
     /// Its index among the requests of its process, if it has one there.
     process_slot: u32,
@@ -54,6 +54,8 @@ struct Serving {
     all: Vec<NodeId>,
     /// The number of them that have not ended.
     open: usize,
+    /// When the last of the others ended.
+    last_end: u64,
     /// Until then the process may work on requests that were never seen, or whose clients gave up.
     others_until: u64,
 }
@@ -161,6 +163,9 @@ impl Ledger {
         let (tgid, serves) = (node.tgid, node.role == Role::Server);
         if was_open && serves {
             self.close(tgid);
+            if let Some(requests) = self.by_process.get_mut(&tgid) {
+                requests.last_end = requests.last_end.max(nanos);
+            }
             if !complete {
                 self.may_have_others(tgid, nanos.saturating_add(ABANDONED_WORK));
             }
@@ -187,9 +192,30 @@ impl Ledger {
         self.by_process.get(&tgid).is_some_and(|requests| requests.open > 0)
     }
 
+    /// The process ended, or executed another program: it works on nothing else.
+    pub(super) fn process_ended(&mut self, tgid: u32) {
+        let Some(requests) = self.by_process.get_mut(&tgid) else { return };
+        requests.others_until = 0;
+        if requests.all.is_empty() {
+            self.by_process.remove(&tgid);
+        }
+    }
+
     /// Whether several requests of the process are open now.
     pub(super) fn has_several(&self, tgid: u32) -> bool {
         self.by_process.get(&tgid).is_some_and(|requests| requests.open > 1)
+    }
+
+    /// Whether the process works on no request at `nanos`, as far as is known then.
+    pub(super) fn is_idle(&self, tgid: u32, nanos: u64) -> bool {
+        self.by_process
+            .get(&tgid)
+            .is_none_or(|requests| requests.open == 0 && requests.last_end < nanos && requests.others_until <= nanos)
+    }
+
+    /// Whether the process worked on no request at `nanos`, as far as is known a while later.
+    pub(super) fn was_idle(&self, tgid: u32, nanos: u64) -> bool {
+        !self.had_others(tgid, nanos) && !self.requests_of(tgid).any(|(_, request)| request.in_flight_at(nanos))
     }
 
     /// Whether the process may have worked at `nanos` on requests that are unknown, or over.
@@ -245,28 +271,29 @@ impl Ledger {
     }
 
     /// Removes the node if it is settled and nothing holds it. Returns the nodes that it held.
-    pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 3] {
+    pub(super) fn take_if_done(&mut self, id: NodeId) -> [Option<NodeId>; 4] {
         match self.slot(id) {
             Some(slot) if slot.node.settled && slot.holders == 0 => self.remove(id),
-            _ => [None; 3],
+            _ => [None; 4],
         }
     }
 
-    fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 3] {
-        let Some(slot) = self.slot_mut(id) else { return [None; 3] };
+    fn remove(&mut self, id: NodeId) -> [Option<NodeId>; 4] {
+        let Some(slot) = self.slot_mut(id) else { return [None; 4] };
         slot.generation = VACANT;
         let process_slot = slot.process_slot;
         let node = &mut slot.node;
         let (cookie, role, tgid, is_open) = (node.cookie, node.role, node.tgid, node.end.is_none());
         let parent = match node.link {
             Link::Node(parent, _) => Some(parent),
-            Link::None | Link::Remote => None,
+            Link::None | Link::Remote | Link::Environment => None,
         };
         let responder = match node.work.as_ref().map(|work| work.responder) {
             Some(Responder::One(request)) => Some(request),
             _ => None,
         };
-        let held = [parent, node.late, responder];
+        let held = [parent, node.late, responder, node.after()];
+        let last = node.end.unwrap_or(node.start);
         node.free();
         self.vacant.push(id.slot);
         if let Some(siblings) = self.by_connection.get_mut(&(cookie, role)) {
@@ -288,7 +315,7 @@ impl Ledger {
             if let Some(&moved) = requests.all.get(process_slot as usize) {
                 self.slots[moved.slot as usize].process_slot = process_slot;
             }
-            if requests.all.is_empty() {
+            if requests.all.is_empty() && requests.others_until <= last {
                 self.by_process.remove(&tgid);
             }
         }

@@ -7,7 +7,9 @@ use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry::trace::{SpanId, TraceId};
 
+use super::background::{Caller, LastRead};
 use super::id::NodeId;
+use crate::model::service::PendingService;
 use crate::model::span::{Evidence, Role};
 use crate::observer::Place;
 use crate::origin::Origin;
@@ -47,6 +49,8 @@ pub(super) struct Node {
     pub(super) link: Link,
     /// A parent that was found too late.
     pub(super) late: Option<NodeId>,
+    /// Who made the call, or, in `unit`, who read the request.
+    pub(super) caller: Caller,
     /// The other end of the exchange, on this host. It is not held, and may be gone.
     pub(super) joined: Option<NodeId>,
     /// A request of the process came with the trace context that this call carries: the context was only passed on.
@@ -55,6 +59,8 @@ pub(super) struct Node {
     pub(super) contested: Contested,
     /// Its numbers, while it waits for its other end.
     pub(super) unjoined: Option<Numbers>,
+    /// The process, if the context that it was started with may be the parent.
+    pub(super) process: Option<PendingService>,
     /// Its span was made, or it will have none.
     pub(super) settled: bool,
     /// It will have no span.
@@ -70,6 +76,8 @@ pub(super) enum Link {
     None,
     /// The span that the header names.
     Remote,
+    /// The span that the environment of its process names.
+    Environment,
     Node(NodeId, Evidence),
 }
 
@@ -131,6 +139,7 @@ impl Owned {
             evidence::THREAD => Evidence::Thread,
             evidence::CONNECT => Evidence::Connect,
             evidence::TICK => Evidence::Tick,
+            evidence::FORK => Evidence::Fork,
             evidence::GOROUTINE => Evidence::Goroutine,
             evidence::VIRTUAL_THREAD => Evidence::VirtualThread,
             evidence::TASK => Evidence::Task,
@@ -152,8 +161,11 @@ impl Node {
             Some(message) if message.span_id != 0 => message.span_id,
             _ => random(),
         };
+        // The kernel gives a call the trace of its owner. If the owner proves wrong, or is over, the call begins a trace of
+        // its own. A trace context that was sent with the call would change that: the call then has to keep this trace.
+        let has_owner = origin.is_some_and(|origin| origin.owner.cookie != 0);
         let own_trace = match first {
-            Some(message) if message.trace_id != [0; 2] => message.trace_id,
+            Some(message) if message.trace_id != [0; 2] && !has_owner => message.trace_id,
             _ => [random(), random()],
         };
         let [high, low] = own_trace.map(u128::from);
@@ -177,10 +189,12 @@ impl Node {
             work: None,
             link: Link::None,
             late: None,
+            caller: Caller { unit: origin.and_then(|origin| origin.worker), ..Caller::default() },
             joined: None,
             passes_on: false,
             contested: Contested::default(),
             unjoined: None,
+            process: None,
             settled: false,
             is_abandoned: false,
         }
@@ -191,6 +205,7 @@ impl Node {
         self.wire = None;
         self.correlation = None;
         self.work = None;
+        self.process = None;
         self.trace.trace_state = None;
     }
 
@@ -199,12 +214,34 @@ impl Node {
         self.start <= nanos && self.end.is_none_or(|end| nanos <= end)
     }
 
+    /// The request that its unit of work read before, if the node holds that.
+    pub(super) fn after(&self) -> Option<NodeId> {
+        match self.caller.read {
+            Some(LastRead::Unsettled(request)) if self.role == Role::Client => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The parent that the header or the environment names, if that is its parent.
+    pub(super) fn remote_parent(&self) -> Option<&TraceContext> {
+        match self.link {
+            Link::Remote => self.wire.as_deref(),
+            Link::Environment => self.started_by(),
+            Link::None | Link::Node(..) => None,
+        }
+    }
+
+    /// The context that its process was started with.
+    pub(super) fn started_by(&self) -> Option<&TraceContext> {
+        Some(self.process.as_ref()?.started_by()?)
+    }
+
     /// The trace that it begins, or that its header names.
     pub(super) fn trace(&self) -> Trace {
-        match (&self.link, &self.wire) {
-            (Link::Remote, Some(wire)) if !self.is_frozen => Trace {
-                trace_id: TraceId::from_bytes(wire.trace_id),
-                trace_state: (!wire.tracestate.is_empty()).then(|| wire.tracestate.as_str().into()),
+        match self.remote_parent() {
+            Some(context) if !self.is_frozen => Trace {
+                trace_id: TraceId::from_bytes(context.trace_id),
+                trace_state: (!context.tracestate.is_empty()).then(|| context.tracestate.as_str().into()),
             },
             _ => self.trace.clone(),
         }

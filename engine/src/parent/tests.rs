@@ -4,6 +4,9 @@ use onlooker_protocols::{Direction, Moment};
 
 use super::*;
 
+mod bounds;
+mod started;
+
 mod responder;
 
 const PROXY: u32 = 10;
@@ -27,6 +30,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
         ids: ids(position),
         tgid: 0,
         unit: None,
+        worker: None,
         peer: 0,
         has_private_positions: false,
         from_start: true,

@@ -29,7 +29,7 @@ impl Tree {
     pub(super) fn parent(&self, id: NodeId) -> Option<(NodeId, Evidence)> {
         match self.get(id)?.link {
             Link::Node(parent, evidence) => Some((parent, evidence)),
-            Link::None | Link::Remote => None,
+            Link::None | Link::Remote | Link::Environment => None,
         }
     }
 

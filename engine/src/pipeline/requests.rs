@@ -147,6 +147,7 @@ impl<S: Surroundings> Requests<S> {
     pub(super) fn settle_due(&mut self, by: u64, now: u64, mut made: impl FnMut(Finished<'_>)) {
         self.counters.requests_begun.add(std::mem::take(&mut self.begun));
         self.parents.advance(by);
+        self.counters.units_forgotten.add(self.parents.take_evicted_units());
         let mut settling = std::mem::take(&mut self.settling);
         while let Some(first) = settling.front()
             && first.due <= by
@@ -253,7 +254,10 @@ impl<S: Surroundings> Requests<S> {
     fn begin(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>) {
         self.begun += 1;
         let tgid = origin.map_or(place.tgid, |origin| origin.tgid);
-        self.parents.begin(Place { tgid, ..place }, begun, origin);
+        let id = self.parents.begin(Place { tgid, ..place }, begun, origin);
+        if place.role == Role::Client && self.parents.may_continue(tgid) {
+            self.parents.made_by(id, self.surroundings.service(tgid));
+        }
     }
 
     /// The exchange waits to be settled.
