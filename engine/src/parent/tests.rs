@@ -157,6 +157,17 @@ fn threads_prove_nothing_once_an_event_loop_is_seen() {
 }
 
 #[test]
+fn a_call_of_a_thread_that_proves_nothing_falls_to_the_lower_rungs() {
+    let mut parents = Parents::default();
+    let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
+    parents.runs_loop(APP);
+    let settled = settle(&mut parents, call, 110, 120);
+    assert_eq!(settled.parent.map(|parent| parent.evidence), Some(Evidence::OnlyCandidate));
+    settle(&mut parents, request, 100, 200);
+}
+
+#[test]
 fn the_only_request_in_flight_is_a_likely_parent() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
