@@ -24,7 +24,7 @@ pub struct Origin {
     pub tgid: u32,
     /// The unit of work that performed the operation, if the kernel programs read one.
     pub unit: Option<Unit>,
-    /// The same, or the thread in a process whose threads are its units.
+    /// The thread, in a process whose threads work on one request at a time. In others the unit.
     pub worker: Option<Unit>,
     /// Cookie of the other end of a unix socket, 0 while it is unknown.
     pub peer: u64,
@@ -44,7 +44,7 @@ impl Origin {
             ids: segment.message,
             tgid: segment.tgid,
             unit: Unit::of(segment),
-            worker: Unit::or_thread(segment.tgid, segment.unit_kind, segment.unit),
+            worker: Unit::working([segment.tgid, segment.tid], segment.flags, segment.unit_kind, segment.unit),
             peer: segment.peer,
             has_private_positions: is_plaintext || segment.flags & flag::UNIX != 0,
             from_start: segment.flags & flag::FROM_START != 0,
@@ -61,7 +61,7 @@ impl Origin {
             ids: datagram.message,
             tgid: datagram.tgid,
             unit: None,
-            worker: Unit::or_thread(datagram.tgid, datagram.unit_kind, datagram.unit),
+            worker: Unit::working([datagram.tgid, datagram.tid], datagram.flags, datagram.unit_kind, datagram.unit),
             peer: 0,
             has_private_positions: true,
             from_start: false,

@@ -1,6 +1,6 @@
 //! Units of work, as the engine compares them.
 
-use onlooker_common::segment::Segment;
+use onlooker_common::segment::{Segment, flag};
 use onlooker_common::unit;
 
 /// What performed a socket operation within its process: a goroutine, a virtual thread, a Python context.
@@ -24,8 +24,11 @@ impl Unit {
         }
     }
 
-    /// The same, or the thread where threads are the units. The arguments are those of a record.
-    pub(crate) fn or_thread(tgid: u32, kind: u32, words: [u64; 2]) -> Option<Self> {
+    /// The thread, unless the process runs an event loop: then the unit, if it is known. The arguments are those of a record.
+    pub(crate) fn working([tgid, tid]: [u32; 2], flags: u32, kind: u32, words: [u64; 2]) -> Option<Self> {
+        if flags & flag::LOOP == 0 {
+            return Some(Self { tgid, kind: unit::THREAD, id: u64::from(tid) });
+        }
         (kind != unit::NONE).then_some(Self { tgid, kind, id: words[0] })
     }
 
