@@ -157,7 +157,7 @@ counters! {
     spans_left_to_sdk,
     /// Parents found after the trace had been exported under another id. They are span links.
     parents_found_late,
-    /// Spans settled before it was known who responded to the requests that may own them: after five seconds, or because too
+    /// Spans settled before it was known who responded to the requests that may own them: after ten seconds, or because too
     /// many spans waited.
     parents_not_awaited,
     /// Units of work (threads, tasks) that were forgotten because there were too many. Their background calls may get a likely

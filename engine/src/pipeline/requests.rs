@@ -29,7 +29,7 @@ const PATIENCE: u64 = 500_000_000;
 
 /// Nanoseconds for which a span may wait for the responses to requests that may be its owner. A response that comes later
 /// finds the span exported.
-const RESPONSES_AWAITED: u64 = 5_000_000_000;
+const RESPONSES_AWAITED: u64 = 10_000_000_000;
 
 /// Exchanges that may wait for such responses. Others are settled with what is known.
 const MOST_UNDECIDED: usize = 16_384;
