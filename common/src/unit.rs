@@ -6,8 +6,7 @@
 pub const NONE: u32 = 0;
 /// The thread. The first word is its thread id; the second is 0.
 pub const THREAD: u32 = 1;
-/// A goroutine of Go. The first word is its id, which is never reused. The second is the id of the goroutine that started it,
-/// or 0 if that is unknown.
+/// A goroutine of Go. The first word is its id, which is never reused; the second is 0.
 pub const GOROUTINE: u32 = 2;
 /// A virtual thread of a JVM. The first word is its `Thread.threadId()`, which is never reused; the second is 0.
 pub const VIRTUAL_THREAD: u32 = 3;

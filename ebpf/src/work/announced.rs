@@ -43,7 +43,7 @@ pub unsafe fn by_goroutine(registers: *const pt_regs) {
     }
     let Some(descriptor) = descriptor(go::unpack(words[go::HTTP_CLIENT]), connection) else { return };
     let key = Descriptor { tgid, descriptor };
-    let owner = goroutine::ids(words, g).and_then(|words| units::open_request_of(tgid, Unit { kind, words }));
+    let owner = goroutine::id(words, g).and_then(|words| units::open_request_of(tgid, Unit { kind, words }));
     let _ = match owner {
         // SAFETY: a live value of the map.
         Some((owner, _)) => ANNOUNCED_CALLS.insert(key, unsafe { &*owner.as_ptr() }, 0),

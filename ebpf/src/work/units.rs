@@ -91,7 +91,7 @@ pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
 pub fn open_request_of(tgid: u32, unit: Unit) -> Option<(SharedOwner, u32)> {
     let evidence = evidence(unit.kind)?;
     let mut found = request_of(tgid, unit.kind, unit.words[0]);
-    if found.is_none() && unit.kind == unit::GOROUTINE && unit.words[1] != 0 {
+    if found.is_none() && unit.kind == unit::GOROUTINE {
         found = inherit(tgid, unit);
     }
     found.filter(|&request| is_open(request)).map(|request| (request, evidence))
@@ -109,8 +109,9 @@ fn request_of(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
 /// for a later one: a goroutine in the background outlives the request that started it. Its own children inherit nothing.
 #[inline(always)]
 fn inherit(tgid: u32, unit: Unit) -> Option<SharedOwner> {
-    let parent =
-        request_of(tgid, unit.kind, unit.words[1]).filter(|request| request.evidence() != evidence::GOROUTINE)?;
+    let source = Selected::find(tgid)?.unit_source(tgid);
+    let starter = go::starter(source, Task::current(), unit.words[0])?;
+    let parent = request_of(tgid, unit.kind, starter).filter(|request| request.evidence() != evidence::GOROUTINE)?;
     // SAFETY: a live value.
     let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*parent.as_ptr(), 0) };
     let own = request_of(tgid, unit.kind, unit.words[0])?;

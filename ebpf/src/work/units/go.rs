@@ -7,33 +7,42 @@ use crate::arch::processor as arch;
 use crate::kernel::task::Task;
 use crate::user;
 
-/// The ids of the running goroutine and of the one that started it. `None` outside of goroutines.
+/// The id of the running goroutine. `None` outside of goroutines.
 #[inline(always)]
 pub fn read(source: *const UnitSource, task: Task) -> Option<[u64; 2]> {
     // SAFETY: a live value of the map.
     let words = unsafe { &(*source).words };
-    let g = match words[go::G] {
-        // SAFETY: the registers are those of the current task.
-        0 => unsafe { in_register(task.registers()) }?,
-        offset => user::word::<u64>(task.thread_pointer()?.wrapping_add(offset))?,
-    };
-    ids(words, g)
+    id(words, running(words, task)?)
 }
 
-/// The ids at `g`.
+/// The id at `g`.
 #[inline(always)]
-pub fn ids(words: &[u64; SOURCE_WORDS], g: u64) -> Option<[u64; 2]> {
+pub fn id(words: &[u64; SOURCE_WORDS], g: u64) -> Option<[u64; 2]> {
     let goid = user::word::<u64>(g.wrapping_add(words[go::GOID]))?;
-    if goid == 0 {
-        // The scheduler's own stack.
+    // It is 0 on the scheduler's own stack.
+    if goid == 0 { None } else { Some([goid, 0]) }
+}
+
+/// The id of the goroutine that started the running one, whose id is `goid`. Reading it takes as long as reading `goid`, so it is
+/// read only if it is needed.
+#[inline(always)]
+pub fn starter(source: *const UnitSource, task: Task, goid: u64) -> Option<u64> {
+    // SAFETY: a live value of the map.
+    let words = unsafe { &(*source).words };
+    if words[go::PARENT_GOID] == 0 || goid <= words[go::OLD] {
         return None;
     }
-    let parent = match words[go::PARENT_GOID] {
-        0 => 0,
-        _ if goid <= words[go::OLD] => 0,
-        offset => user::word::<u64>(g.wrapping_add(offset))?,
-    };
-    Some([goid, parent])
+    user::word::<u64>(running(words, task)?.wrapping_add(words[go::PARENT_GOID]))
+}
+
+/// The pointer to the running `g`.
+#[inline(always)]
+fn running(words: &[u64; SOURCE_WORDS], task: Task) -> Option<u64> {
+    match words[go::G] {
+        // SAFETY: the registers are those of the current task.
+        0 => unsafe { in_register(task.registers()) },
+        offset => user::word::<u64>(task.thread_pointer()?.wrapping_add(offset)),
+    }
 }
 
 /// The pointer in the register that holds the running `g` in Go's code. C code uses the register for something else. So the
