@@ -377,7 +377,7 @@ impl Watch {
         }
         // The child of `exec` that has not executed its command yet runs the agent's program, which says nothing about it.
         let is_my_fork = process.is_my_fork();
-        let flags = if is_my_fork { 0 } else { self.flags_of(&process) };
+        let flags = if is_my_fork { 0 } else { self.flags_of(&process, true) };
         let selected = match since {
             Since::Before => self.selection.select(tgid, flags | standing),
             Since::Exec => self.selection.select_anew(tgid, flags | standing),
@@ -411,13 +411,15 @@ impl Watch {
         }
     }
 
-    /// The flags that follow from the program of a process.
-    fn flags_of(&self, process: &Process) -> u64 {
+    /// The flags that follow from the program of a process. `threads_are_known`: no virtual thread was taken for the thread
+    /// that ran it.
+    fn flags_of(&self, process: &Process, threads_are_known: bool) -> u64 {
         match self.recogniser.recognise(process).work {
             Work::ThreadUntilProvenOtherwise => 0,
             Work::EventLoop => process_flag::LOOP,
             Work::EventLoopNoQueue => process_flag::LOOP | process_flag::NO_QUEUE,
-            Work::Scheduler => process_flag::LOOP | process_flag::SCHEDULER,
+            Work::VirtualThreads if threads_are_known => process_flag::SCHEDULER,
+            Work::Scheduler | Work::VirtualThreads => process_flag::LOOP | process_flag::SCHEDULER,
         }
     }
 
@@ -434,7 +436,7 @@ impl Watch {
         let mut callers = std::mem::take(&mut self.callers);
         callers.look(now, |tgid| {
             let process = Process::open(tgid).ok()?;
-            let flags = self.selection.flags(tgid)? | self.flags_of(&process);
+            let flags = self.selection.flags(tgid)? | self.flags_of(&process, self.selection.reads_unit(tgid));
             self.selection.add(tgid, flags);
             Some(Seen { flags, has_event_poll: process.has_event_poll() })
         });

@@ -12,7 +12,8 @@ pub mod process_flag {
     pub const NO_QUEUE: u64 = 1 << 1;
     /// The kernel programs saw the process make an outgoing call.
     pub const CALLS: u64 = 1 << 2;
-    /// The runtime distributes its work over threads, so that even a thread's tick proves nothing (Go, BEAM).
+    /// The runtime distributes its work over threads, so that even a thread's tick proves nothing (Go, BEAM, virtual threads). A
+    /// thread that was read to run no other unit is an exception.
     pub const SCHEDULER: u64 = 1 << 3;
     /// The agent selected the process and counts it in its census.
     pub const BY_AGENT: u64 = 1 << 4;

@@ -72,6 +72,34 @@ pub struct Descriptor {
     pub descriptor: u32,
 }
 
+/// The words of a [`UnitSource`] for [`VIRTUAL_THREAD`]. Offsets share a word in pairs.
+pub mod jvm {
+    /// `JavaThread::_osthread`, and `OSThread::_pthread_id`.
+    pub const THREAD: usize = 0;
+    /// `JavaThread::_threadObj` and `_vthread`, which point to pointers to `Thread` objects: of the thread itself, and of the
+    /// one that it runs.
+    pub const OBJECTS: usize = 1;
+    /// The id in a `Thread` object, and `JavaThread::_monitor_owner_id`: the id of the thread that it runs, since JDK 24. It
+    /// is 0 if there is none.
+    pub const IDS: usize = 2;
+    /// The address of the mask of bits that mark a pointer to an object that may have moved. 0 if no bits do.
+    pub const BAD_COLOURS: usize = 3;
+    /// The address of the number of bits below the object's address in a pointer. 0 if there are none.
+    pub const SHIFT: usize = 4;
+
+    /// Two offsets as one word.
+    #[must_use]
+    pub const fn pair(first: u64, second: u64) -> u64 {
+        first | second << 32
+    }
+
+    /// The offsets of a word.
+    #[must_use]
+    pub const fn unpair(word: u64) -> [u64; 2] {
+        [word & 0xffff_ffff, word >> 32]
+    }
+}
+
 /// A unit of work of a process: key of the `UNITS` map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

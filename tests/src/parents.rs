@@ -84,6 +84,17 @@ impl Verdict {
         Ok(self)
     }
 
+    /// Fails unless at least `per_mille` of the calls have the right parent by `evidence`.
+    pub fn expect_right_by_at_least(&self, evidence: &str, per_mille: usize) -> Result<&Self> {
+        let right = self.right.get(evidence).copied().unwrap_or_default();
+        ensure!(
+            right * 1000 >= per_mille * self.calls(),
+            "less than {per_mille} of 1000 right: {self}\n{}",
+            self.shown_faults()
+        );
+        Ok(self)
+    }
+
     fn shown_faults(&self) -> String {
         self.faults.iter().take(FAULTS_SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n")
     }

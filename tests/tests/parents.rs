@@ -133,10 +133,63 @@ fn java_with_a_thread_pool() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn java_with_virtual_threads() -> Result<()> {
-    let program = "Java HttpServer and HttpURLConnection, virtual threads";
-    expect_event_loop(&two_calls(program, &App::java("Caller").min_jdk(21).env("THREADS", "virtual"))?)
+/// The oldest JVM that is supported, and those that have virtual threads but do not use them here.
+#[rstest]
+#[case::java_11(11, "SocketCaller")]
+#[case::java_21(21, "Caller")]
+#[case::java_25(25, "Caller")]
+fn java_platform_threads_prove_owners(#[case] version: u32, #[case] app: &str) -> Result<()> {
+    for verdict in two_calls(&format!("Java {version} {app}, platform threads"), &App::java(app).jvm(version, &[]))? {
+        verdict.expect_all_right_by("thread")?;
+    }
+    Ok(())
+}
+
+/// Half of the requests have a virtual thread, and half a platform thread.
+#[rstest]
+#[case::java_21(21)]
+#[case::java_25(25)]
+fn java_platform_threads_beside_virtual_ones_prove_owners(#[case] version: u32) -> Result<()> {
+    let app = App::java("Caller").jvm(version, &[]).env("THREADS", "mixed");
+    for verdict in two_calls(&format!("Java {version}, virtual and platform threads in turn"), &app)? {
+        verdict
+            .expect_all_right()?
+            .expect_right_by_at_least("thread", 400)?
+            .expect_right_by_at_least("virtual-thread", 400)?;
+    }
+    Ok(())
+}
+
+#[rstest]
+#[case::java_21(21)]
+#[case::java_25(25)]
+fn java_virtual_threads_prove_owners(#[case] version: u32) -> Result<()> {
+    let app = App::java("Caller").jvm(version, &[]).env("THREADS", "virtual");
+    for verdict in two_calls(&format!("Java {version}, a virtual thread per request"), &app)? {
+        verdict.expect_no_certain_wrong()?.expect_right_by_at_least("virtual-thread", 999)?;
+    }
+    Ok(())
+}
+
+/// Collectors move the objects that the id of a virtual thread is read from. While the pointer to one is invalid, the thread is
+/// unknown, and never another one.
+#[rstest]
+#[case::g1_21(21, &["-XX:+UseG1GC"])]
+#[case::z_21(21, &["-XX:+UseZGC"])]
+#[case::generational_z_21(21, &["-XX:+UseZGC", "-XX:+ZGenerational"])]
+#[case::shenandoah_21(21, &["-XX:+UseShenandoahGC"])]
+#[case::serial_21(21, &["-XX:+UseSerialGC"])]
+#[case::z_25(25, &["-XX:+UseZGC"])]
+#[case::shenandoah_25(25, &["-XX:+UseShenandoahGC"])]
+#[case::compact_headers_25(25, &["-XX:+UseParallelGC", "-XX:+UseCompactObjectHeaders"])]
+fn java_virtual_threads_prove_owners_while_objects_move(#[case] version: u32, #[case] options: &[&str]) -> Result<()> {
+    let jvm = [options, &["-Xmx128m"]].concat();
+    let app = App::java("Caller").jvm(version, &jvm).env("THREADS", "virtual").env("GARBAGE", "1");
+    let program = format!("Java {version} {}, collecting garbage all the time", options.join(" "));
+    for verdict in two_calls(&program, &app)? {
+        verdict.expect_no_certain_wrong()?.expect_right_by_at_least("virtual-thread", 950)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod collector;
 mod debian;
 mod ebpf;
 mod fuzz;
+mod jdks;
 mod made;
 mod packages;
 mod python;
@@ -26,6 +27,7 @@ pub(crate) use self::cargo_tool::{DENY, MUTANTS};
 pub(crate) use self::collector::COLLECTOR;
 pub(crate) use self::ebpf::EBPF;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
+pub(crate) use self::jdks::JDKS;
 pub(crate) use self::packages::PACKAGES;
 pub(crate) use self::python::PYTHON;
 
@@ -48,7 +50,7 @@ pub(crate) struct Part {
 }
 
 /// All parts. A part comes after those that it needs.
-const PARTS: &[&Part] = &[&EBPF, &PACKAGES, &PYTHON, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
+const PARTS: &[&Part] = &[&EBPF, &PACKAGES, &PYTHON, &JDKS, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {

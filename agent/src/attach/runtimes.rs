@@ -1,4 +1,5 @@
 //! How the unit of work of each runtime is found.
 
 pub(crate) mod go;
+pub(crate) mod jvm;
 pub(crate) mod python;

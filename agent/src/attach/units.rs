@@ -18,10 +18,12 @@ use crate::runtimes::Recogniser;
 
 /// How many messages may wait for the thread.
 const QUEUE: usize = 8192;
-/// The pause before a runtime that has not started up is looked at again. It doubles each time.
+/// The pause before a runtime that has not started up is looked at again. It doubles each time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// A runtime may serve requests as soon as it has started up.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often it is looked at: for 40 seconds in all.
-const LOOKS: u32 = 12;
+const LOOKS: u32 = 200;
 
 /// A runtime's unit of work: a column of the table of runtimes.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +42,13 @@ pub enum Unread {
     NotYet(String),
     /// It will not be known later either.
     Unknown(String),
+    /// The process has no other units than its threads.
+    Absent(String),
 }
 
 impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::NotYet(why) | Self::Unknown(why)) = self;
+        let (Self::NotYet(why) | Self::Unknown(why) | Self::Absent(why)) = self;
         f.write_str(why)
     }
 }
@@ -184,8 +188,12 @@ impl Finder {
                 }
             }
             Err(Unread::NotYet(_)) if before + 1 < LOOKS => {
-                let due = Instant::now() + FIRST_PAUSE * 2_u32.pow(before);
+                let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_PAUSE);
+                let due = Instant::now() + pause;
                 self.queue.push_back(Look { tgid, due, before: before + 1 });
+            }
+            Err(why @ Unread::Absent(_)) => {
+                tracing::debug!(pid = tgid, runtime = runtime.name, %why, "there is no unit of work besides the thread");
             }
             Err(why) => self.unread(tgid, runtime.name, &why),
         }

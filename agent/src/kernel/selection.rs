@@ -9,6 +9,7 @@ use onlooker_common::selection::{
     Executable, Interest, ListeningPort, PROGRAM_NAME_BYTES, ProgramName, SelectedProcess, census_slot, name,
     process_flag, verdict,
 };
+use onlooker_common::unit;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::map;
@@ -167,6 +168,12 @@ impl Selection {
             self.counts.remove(&slot);
         }
         self.census.set(slot, now, 0)
+    }
+
+    /// Whether the kernel programs read the unit of work of a process.
+    #[must_use]
+    pub fn reads_unit(&self, tgid: u32) -> bool {
+        self.process(tgid).is_some_and(|known| known.unit.kind != unit::NONE)
     }
 
     /// The flags of a process, if it is selected.

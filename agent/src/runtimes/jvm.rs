@@ -4,10 +4,13 @@ mod argument_files;
 mod spring;
 
 use compact_str::{CompactString, format_compact};
+use onlooker_common::unit;
 
 use super::launch::{CommandLine, Launch, ServiceName};
 use super::paths::stem;
 use super::row::{Mark, Runtime, Version, When, Work};
+use crate::attach::UnitOfWork;
+use crate::attach::runtimes::jvm as virtual_threads;
 
 pub(super) const JVM: Runtime = Runtime {
     name: "jvm",
@@ -20,8 +23,9 @@ pub(super) const JVM: Runtime = Runtime {
     // exist as soon as a virtual thread has waited.
     work_exceptions: &[(
         When::HasThread(&["VirtualThread-", "MasterPoller", "Master-Poller", "Read-Poller", "Write-Poller"]),
-        Work::Scheduler,
+        Work::VirtualThreads,
     )],
+    unit_of_work: Some(UnitOfWork { kind: unit::VIRTUAL_THREAD, find: virtual_threads::find }),
     interprets: true,
     service_name,
     variables: &["SPRING_APPLICATION_NAME", JDK_JAVA_OPTIONS],

@@ -95,6 +95,8 @@ pub enum Work {
     EventLoopNoQueue,
     /// Units of work move between threads: the thread proves nothing.
     Scheduler,
+    /// Virtual threads move between some of the threads. Which ones is known if the kernel programs read the unit of work.
+    VirtualThreads,
 }
 
 /// When an exception to a runtime's [`Work`] applies.

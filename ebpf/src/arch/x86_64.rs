@@ -61,3 +61,14 @@ pub unsafe fn first_go_argument(registers: *const pt_regs) -> u64 {
     // SAFETY: a member of x86-64's pt_regs, which is part of the ABI.
     unsafe { (*registers).rax }
 }
+
+/// The register in which HotSpot's code keeps its current `JavaThread` (`r15_thread` in assembler_x86.hpp). The native code of
+/// the JDK that makes system calls does not use it.
+///
+/// # Safety
+/// `registers` must be what `bpf_task_pt_regs` returned in the running program.
+#[inline(always)]
+pub unsafe fn java_thread(registers: *const pt_regs) -> u64 {
+    // SAFETY: a member of x86-64's pt_regs, which is part of the ABI.
+    unsafe { (*registers).r15 }
+}

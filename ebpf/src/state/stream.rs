@@ -104,7 +104,8 @@ shared! {
         role, set_role: u8;
         /// Direction of the last operation.
         last, set_last: u8;
-        pad, set_pad: u32;
+        /// 1 if the thread does not prove whose work the unit that used it last does.
+        in_loop, set_in_loop: u32;
     }
     structs {
         /// Client: the message's owner. Before the first message: the request that the connection was opened for.

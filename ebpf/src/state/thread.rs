@@ -18,6 +18,9 @@ shared! {
         socket, set_socket: SockAddress;
         /// When it was started for `started_for`.
         started_at, set_started_at: u64;
+        /// In a JVM: the address of its `JavaThread`, once that is known, and the id of its own `Thread` object.
+        java_thread, set_java_thread: u64;
+        java_thread_id, set_java_thread_id: u64;
     }
     structs {
         /// The request that the thread read last. It stays after the response begins: a streaming response makes calls.

@@ -27,9 +27,10 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Whether the thread does not prove whose work the unit that uses the stream does.
     #[inline(always)]
-    fn in_loop(&self) -> bool {
-        self.process.has(process_flag::LOOP)
+    fn in_loop(&self, stream: Stream) -> bool {
+        stream.in_loop() != 0
     }
 
     /// The thread did something that proves an event loop.
@@ -59,7 +60,15 @@ impl Worker {
             waiting::request_begins(stream, self.process, self.tgid);
         }
         let Some(thread) = thread::state(self.task) else { return };
-        if !self.in_loop() && thread.request().cookie() != stream.cookie() && thread.owes_response() {
+        if self.in_loop(stream) && !self.process.has(process_flag::LOOP) {
+            // The thread carries a unit that may move to another one, and remembers nothing of it.
+            // The tick is only a place for the value, which the stack has no room for.
+            thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::NONE);
+            units::works_on(self.tgid, stream.current_unit(), thread.tick());
+            thread.tick().clear();
+            return;
+        }
+        if !self.in_loop(stream) && thread.request().cookie() != stream.cookie() && thread.owes_response() {
             self.shows_loop();
         }
         for owner in [thread.request(), thread.tick()] {
@@ -76,7 +85,7 @@ impl Worker {
         if !begins {
             return;
         }
-        if !self.in_loop() && stream.thread() != 0 && stream.thread() != self.tid {
+        if !self.in_loop(stream) && stream.thread() != 0 && stream.thread() != self.tid {
             // One thread read the request and another answers it.
             self.shows_loop();
         }
@@ -113,7 +122,6 @@ impl Worker {
     /// Sets the stream's owner to that of the message now sent. Returns whether one was found.
     #[inline(always)]
     fn find_owner(&self, thread: Thread, stream: Stream, unit: Unit) -> bool {
-        let in_loop = self.in_loop();
         // The connection's own goroutine sends what another one announced.
         if unit.kind == unit::GOROUTINE
             && let Some(found) = announced::take(self.tgid, self.task, stream.owner(), evidence::GOROUTINE)
@@ -124,7 +132,7 @@ impl Worker {
             stream.owner().copy_with_evidence(owner, evidence);
             return true;
         }
-        if !in_loop && is_open(thread.request()) && thread.may_still_respond() {
+        if !self.in_loop(stream) && is_open(thread.request()) && thread.may_still_respond() {
             stream.owner().copy_with_evidence(thread.request(), evidence::THREAD);
             return true;
         }
@@ -136,7 +144,7 @@ impl Worker {
             stream.owner().set_evidence(evidence::CONNECT);
             return true;
         }
-        if in_loop && is_open(thread.tick()) && is_only_runnable(thread.tick(), self.process) {
+        if self.in_loop(stream) && is_open(thread.tick()) && is_only_runnable(thread.tick(), self.process) {
             stream.owner().copy_with_evidence(thread.tick(), evidence::TICK);
             return true;
         }
@@ -148,8 +156,8 @@ impl Worker {
     #[inline(always)]
     pub fn connection_opened(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
-        let in_loop = self.in_loop();
         units::note(self.process, self.tgid, self.tid, stream);
+        let in_loop = self.in_loop(stream);
         if let Some((owner, _)) = units::open_request_of(self.tgid, stream.current_unit()) {
             stream.owner().copy(owner);
             waiting::call_begins(stream, self.process);
@@ -175,7 +183,7 @@ impl Worker {
         }
         let owner = stream.owner();
         let of_another = owner.is_known() && !owner.is_same_request(thread.request());
-        if begins && of_another && !self.in_loop() && thread.owes_response() {
+        if begins && of_another && !self.in_loop(stream) && thread.owes_response() {
             // It continues one request while it owes the response to another.
             self.shows_loop();
         }

@@ -1,11 +1,12 @@
 //! Units of work: what executes one request's work. Each kind of unit has a file.
 
 pub mod go;
+pub mod jvm;
 pub mod python;
 pub mod thread;
 
 use onlooker_common::owner::evidence;
-use onlooker_common::selection::SelectedProcess;
+use onlooker_common::selection::{SelectedProcess, process_flag};
 use onlooker_common::unit::{self, UnitKey};
 
 use crate::kernel::task::Task;
@@ -21,6 +22,10 @@ pub struct Unit {
     /// One of `common::unit`.
     pub kind: u32,
     pub words: [u64; 2],
+}
+
+impl Unit {
+    pub const UNKNOWN: Self = Self { kind: unit::NONE, words: [0; 2] };
 }
 
 /// Notes in the stream which unit uses it in the current system call. Where the runtime has none of its own, it is the
@@ -40,6 +45,8 @@ extern "C" fn note_unit(process: *mut SelectedProcess, stream: *mut StreamState,
     // SAFETY: live values of the caller, or null as far as the verifier knows.
     if let (Some(process), Some(stream)) = unsafe { (Selected::new(process), Stream::new(stream)) } {
         note_in(process, Task::current(), tgid, tid, stream);
+        let may_move = process.has(process_flag::SCHEDULER) && stream.unit_kind() != unit::THREAD;
+        stream.set_in_loop(u32::from(may_move || process.has(process_flag::LOOP)));
     }
     0
 }
@@ -49,6 +56,10 @@ fn note_in(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
     let source = process.unit_source(tgid);
     // SAFETY: a live value of the map, which other CPUs may write.
     let kind = unsafe { core::ptr::read_volatile(&raw const (*source).kind) };
+    if kind == unit::VIRTUAL_THREAD {
+        jvm::note(process, source, task, tid, stream);
+        return;
+    }
     let words = match kind {
         unit::GOROUTINE => go::read(source, task),
         unit::PYTHON_CONTEXT => python::read(source, task),

@@ -4,8 +4,10 @@ import java.io.IOException;
 import java.net.HttpURLConnection;
 import java.net.InetSocketAddress;
 import java.net.URL;
+import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /** Calls another service twice for each request, on the request's thread. */
 public class Caller {
@@ -28,13 +30,33 @@ public class Caller {
         }
     }
 
-    /** 20 platform threads, or, if THREADS is `virtual`, a virtual thread for each request. */
-    static ExecutorService threads() throws ReflectiveOperationException {
-        if ("virtual".equals(System.getenv("THREADS"))) {
-            // Called by name, because JDKs before 21 don't have it.
-            return (ExecutorService) Executors.class.getMethod("newVirtualThreadPerTaskExecutor").invoke(null);
+    static ExecutorService virtual() throws ReflectiveOperationException {
+        // Called by name, because JDKs before 21 don't have it.
+        return (ExecutorService) Executors.class.getMethod("newVirtualThreadPerTaskExecutor").invoke(null);
+    }
+
+    /**
+     * 20 platform threads, or, if THREADS is `virtual`, a virtual thread for each request. If it is `mixed`, these take turns.
+     */
+    static Executor threads() throws ReflectiveOperationException {
+        var platform = Executors.newFixedThreadPool(20);
+        var threads = System.getenv().getOrDefault("THREADS", "platform");
+        if (threads.equals("platform")) {
+            return platform;
         }
-        return Executors.newFixedThreadPool(20);
+        var virtual = virtual();
+        var count = new AtomicInteger();
+        return threads.equals("virtual")
+            ? virtual
+            : task -> (count.getAndIncrement() % 2 == 0 ? virtual : platform).execute(task);
+    }
+
+    /** Keeps the garbage collector busy, and keeps some objects alive meanwhile. */
+    static void litter() {
+        var kept = new byte[1000][];
+        for (var count = 0; ; count++) {
+            kept[count % kept.length] = new byte[10_000];
+        }
     }
 
     public static void main(String[] arguments) throws IOException, ReflectiveOperationException {
@@ -43,6 +65,11 @@ public class Caller {
         server.createContext("/r/", Caller::serve);
         server.setExecutor(threads());
         server.start();
+        if (System.getenv("GARBAGE") != null) {
+            var litter = new Thread(Caller::litter);
+            litter.setDaemon(true);
+            litter.start();
+        }
         System.out.println("listening");
     }
 }

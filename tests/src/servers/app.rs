@@ -16,6 +16,9 @@ use crate::ports::Port;
 use crate::wait::within;
 use crate::world::World;
 
+/// The oldest version of Java that the applications are compiled for.
+const OLDEST_JAVA: &str = "11";
+
 /// An application to be started. Applications are named by language and file name without extension; test binaries by path.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
@@ -23,11 +26,11 @@ pub struct AppOptions {
     name: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// The oldest version of the language's runtime that it needs. Used for Java only.
-    min_version: u32,
     /// The version of Python that runs it, if that is not the environment's.
     python: Option<String>,
     go: GoBuild,
+    /// The version of the JVM that runs it, and its options. Java only.
+    jvm: Option<(u32, Vec<String>)>,
 }
 
 /// How a Go program is built.
@@ -123,16 +126,16 @@ impl AppOptions {
             name: name.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
-            min_version: 0,
             python: None,
             go: GoBuild::default(),
+            jvm: None,
         }
     }
 
-    /// Requires a JDK of at least this version.
+    /// Runs it by a JVM of exactly this version, with these options.
     #[must_use]
-    pub fn min_jdk(self, min_version: u32) -> Self {
-        Self { min_version, ..self }
+    pub fn jvm(self, version: u32, options: &[&str]) -> Self {
+        Self { jvm: Some((version, options.iter().map(|&option| option.to_owned()).collect())), ..self }
     }
 
     /// Runs it by this version of Python, such as 3.12, which has no packages.
@@ -183,9 +186,12 @@ impl AppOptions {
             Language::Node => "node",
             Language::Go => "go",
             Language::Java => {
-                return machine::java(self.min_version)
-                    .is_none()
-                    .then(|| format!("no JDK of version {} or newer is installed", self.min_version));
+                if let Some((version, _)) = &self.jvm {
+                    return machine::java_of_version(*version)
+                        .is_none()
+                        .then(|| format!("no JDK {version} is installed"));
+                }
+                return machine::java(0).is_none().then(|| "Java is not installed".to_owned());
             }
             Language::Python => {
                 let version = self.python.as_ref().filter(|version| machine::python(version).is_none())?;
@@ -263,7 +269,10 @@ impl AppOptions {
         Ok(match self.language {
             Language::Node => (require_program("node")?, vec![format!("{name}.js").into()]),
             Language::Java => {
-                let java = machine::java(self.min_version).context("Java is not installed")?;
+                if let Some((version, options)) = &self.jvm {
+                    return self.compiled(world, *version, options);
+                }
+                let java = machine::java(0).context("Java is not installed")?;
                 (java, vec![format!("{name}.java").into()])
             }
             Language::Python => {
@@ -278,6 +287,17 @@ impl AppOptions {
             Language::Go => (self.build(world)?, Vec::new()),
             Language::TestBinary => (PathBuf::from(name), Vec::new()),
         })
+    }
+
+    /// Compiles it into the world's folder, and returns how a JVM runs it. The runtimes of `cargo xtask setup` have no compiler.
+    fn compiled(&self, world: &World, version: u32, options: &[String]) -> Result<(PathBuf, Vec<OsString>)> {
+        let mut compiler = world.command(require_program("javac")?);
+        compiler.args(["--release", OLDEST_JAVA, "-d"]).arg(world.dir()).arg(format!("{}.java", self.name));
+        world.run_unwatched(compiler.current_dir(machine::apps(self.language())))?;
+        let java = machine::java_of_version(version).with_context(|| format!("JDK {version} is not installed"))?;
+        let options = options.iter().map(OsString::from);
+        let class = ["-cp".into(), world.dir().into(), OsString::from(&self.name)];
+        Ok((java, options.chain(class).collect()))
     }
 
     /// Compiles it into the world's folder. Go's build cache is kept in ours.

@@ -102,9 +102,9 @@ fn the_version_of_java_is_read_from_its_installation() {
 }
 
 #[rstest]
-#[case::jdk_21(&["http-nio-8080-e", "ForkJoinPool-1-", "Read-Poller"], Work::Scheduler)]
-#[case::jdk_25(&["ForkJoinPool-1-", "MasterPoller"], Work::Scheduler)]
-#[case::only_sleeping(&["VirtualThread-u"], Work::Scheduler)]
+#[case::jdk_21(&["http-nio-8080-e", "ForkJoinPool-1-", "Read-Poller"], Work::VirtualThreads)]
+#[case::jdk_25(&["ForkJoinPool-1-", "MasterPoller"], Work::VirtualThreads)]
+#[case::only_sleeping(&["VirtualThread-u"], Work::VirtualThreads)]
 #[case::platform_threads(&["http-nio-8080-P", "pool-1-thread-1", "ForkJoinPool-1-", "ForkJoinPool.co"], Work::ThreadUntilProvenOtherwise)]
 fn virtual_threads_are_recognised_by_the_threads_that_wake_them(#[case] threads: &[&str], #[case] work: Work) {
     assert_eq!(judged("/opt/jdk/bin/java", &Executable::default(), &[], None, threads).work, work);

@@ -39,11 +39,17 @@ pub fn known(task: Task) -> Option<Thread> {
     unsafe { Thread::new(bpf_task_storage_get(THREADS.as_ptr(), task.as_ptr(), ptr::null_mut(), 0).cast()) }
 }
 
-/// The thread as a unit of work. In a process with an event loop the unit is unknown.
+/// The thread as a unit of work. The unit is unknown in a process with an event loop, and where units move between threads.
 #[inline(always)]
 pub fn unit(process: Selected, tid: u32) -> Unit {
+    if process.has(process_flag::SCHEDULER) { Unit::UNKNOWN } else { itself(process, tid) }
+}
+
+/// The same for a thread that runs no other units.
+#[inline(always)]
+pub fn itself(process: Selected, tid: u32) -> Unit {
     if process.has(process_flag::LOOP) {
-        Unit { kind: unit::NONE, words: [0; 2] }
+        Unit::UNKNOWN
     } else {
         Unit { kind: unit::THREAD, words: [u64::from(tid), 0] }
     }
