@@ -5,7 +5,6 @@
 //! what it writes to its standard output or standard error. A child that goes on by itself proves nothing: a daemon, or a
 //! worker that takes other requests' work from a queue.
 
-use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use onlooker_common::owner::evidence;
 use onlooker_common::selection::process_flag;
@@ -40,17 +39,21 @@ pub fn forked(process: Selected, current: Task, child: Task) {
 
 /// The request that the current thread was started for, if that is proven.
 #[inline(always)]
-pub fn request(current: Task, thread: Thread) -> Option<SharedOwner> {
+pub fn request(thread: Thread) -> Option<SharedOwner> {
     let request = thread.started_for();
-    (request.is_known() && is_awaited(current.as_ptr(), thread.as_ptr()) != 0).then_some(request)
+    (request.is_known() && is_awaited(thread.as_ptr()) != 0).then_some(request)
 }
 
-/// Whether each process above waits for the one below, up to a thread that owes the response to the request.
+/// Whether each process above the current thread's waits for the one below, up to a thread that owes the response to the
+/// request. `state` is the current thread's.
+///
+/// A global function, which the verifier checks once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn is_awaited(current: *mut task_struct, state: *mut ThreadState) -> u64 {
-    // SAFETY: the current task, and the state in its storage.
-    let (mut below, thread) = unsafe { (Task::new(current.cast()), Thread::new(state)) };
-    let Some(mut thread) = thread else { return 0 };
+extern "C" fn is_awaited(state: *mut ThreadState) -> u32 {
+    let mut below = Task::current();
+    // SAFETY: the state in the current task's storage, or null as far as the verifier knows.
+    let Some(mut thread) = (unsafe { Thread::new(state) }) else { return 0 };
     let request = thread.started_for();
     for _ in 0..GENERATIONS {
         let Some(above) = below.parent() else { return 0 };
@@ -59,7 +62,7 @@ fn is_awaited(current: *mut task_struct, state: *mut ThreadState) -> u64 {
         }
         let Some(upper) = thread::known(above) else { return 0 };
         if upper.request().is_same_request(request) {
-            return u64::from(upper.owes_response());
+            return u32::from(upper.owes_response());
         }
         if !upper.started_for().is_same_request(request) {
             return 0;

@@ -136,7 +136,7 @@ impl Worker {
             stream.owner().copy_with_evidence(thread.request(), evidence::THREAD);
             return true;
         }
-        if let Some(request) = fork::request(self.task, thread) {
+        if let Some(request) = fork::request(thread) {
             stream.owner().copy(request);
             return true;
         }
