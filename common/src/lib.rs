@@ -4,6 +4,7 @@
 //! to a ring buffer. The agent reads them with `decode` (feature of the same name), which accepts hostile bytes.
 #![no_std]
 
+pub mod async_ids;
 pub mod capture;
 pub mod connection;
 pub mod datagram;

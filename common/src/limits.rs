@@ -45,6 +45,9 @@ pub const UNITS: u32 = 32_768;
 /// microseconds.
 pub const ANNOUNCED_CALLS: u32 = 8_192;
 
+/// Event loops of Node whose async ids are read. The intervals of one take 64 KiB of kernel memory, which is preallocated.
+pub const EVENT_LOOPS: u32 = 32;
+
 /// MPTCP connections that are established and have not been used yet, of all processes.
 pub const MPTCP_HANDSHAKES: u32 = 4_096;
 

@@ -7,6 +7,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use core::ptr;
+use onlooker_common::async_ids;
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
@@ -17,6 +18,7 @@ use onlooker_common::selection::{
 use onlooker_common::unit::{Descriptor, UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
+use crate::state::event_loop::Interval;
 use crate::state::thread::ThreadState;
 
 /// Memory for an entry is allocated when the agent inserts it: for large maps that have few entries, and that programs only
@@ -88,6 +90,10 @@ pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHa
 /// The owner of the next call on a connection, which another unit of work will send.
 #[btf_map]
 pub static ANNOUNCED_CALLS: LruHashMap<Descriptor, Owner, { limits::ANNOUNCED_CALLS as usize }> = LruHashMap::new();
+
+/// Which request the async ids of each event loop of Node belong to: a ring of intervals per loop.
+#[btf_map]
+pub static INTERVALS: Array<Interval, { (limits::EVENT_LOOPS * async_ids::INTERVALS) as usize }> = Array::new();
 
 /// MPTCP connections that are established and have not been used yet, by the address of the process's socket. Each
 /// handshake replaces an entry that an earlier socket at the same address left.

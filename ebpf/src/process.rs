@@ -20,6 +20,7 @@ use crate::kernel::task::{Cgroup, Task};
 use crate::maps::{CGROUPS, INTEREST, NAMES, VERDICTS, count, interests};
 use crate::selected::Selected;
 use crate::work::fork;
+use crate::work::units::thread;
 
 #[inline(always)]
 fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
@@ -35,6 +36,9 @@ pub fn executed(ctx: &impl EbpfContext, task: Task, execution: Execution) {
     let known = Selected::known(tgid);
     if let Some(process) = known {
         process.reset(tgid);
+        if let Some(thread) = thread::state(task) {
+            thread.event_loop().forget();
+        }
     }
     let interests = interests();
     let is_decided = known.is_some_and(|process| !process.has(process_flag::UNDECIDED));

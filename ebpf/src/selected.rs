@@ -133,6 +133,13 @@ impl Selected {
         }
     }
 
+    /// Whether the process is a Node whose async ids are read.
+    #[inline(always)]
+    pub fn reads_async_ids(self, tgid: u32) -> bool {
+        // SAFETY: a live value of the map, which other CPUs may write.
+        unsafe { ptr::read_volatile(&raw const (*self.unit_source(tgid)).kind) == unit::ASYNC_ID }
+    }
+
     #[inline(always)]
     pub fn has(self, flag: u64) -> bool {
         // SAFETY: a live value of the map.

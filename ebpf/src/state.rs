@@ -6,6 +6,7 @@
 mod shared;
 
 pub mod connection;
+pub mod event_loop;
 pub mod owner;
 pub mod stream;
 pub mod thread;

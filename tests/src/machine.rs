@@ -96,6 +96,11 @@ pub fn python_environment() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("python"))
 }
 
+/// The folder of the packages for tests/apps/node, and of other versions of Node. It may not exist.
+pub fn node_packages() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("npm"))
+}
+
 /// The path of the OpenTelemetry Collector that receives the tests' exports. It may not exist.
 pub fn collector() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("collector").join("otelcol"))

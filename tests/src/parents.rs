@@ -55,6 +55,12 @@ impl Verdict {
         Ok(self)
     }
 
+    /// Fails unless no call has a wrong parent, and at least `percent` of the calls have the right one.
+    pub fn expect_none_wrong_and_right_at_least(&self, percent: usize) -> Result<&Self> {
+        ensure!(self.wrong.is_empty(), "some are wrong: {self}\n{}", self.shown_faults());
+        self.expect_right_at_least(percent)
+    }
+
     /// Fails unless every call has the right parent, found by `evidence`.
     pub fn expect_all_right_by(&self, evidence: &str) -> Result<&Self> {
         self.expect_all_right()?;

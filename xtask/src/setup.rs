@@ -10,6 +10,7 @@ mod ebpf;
 mod fuzz;
 mod jdks;
 mod made;
+mod node;
 mod packages;
 mod python;
 pub(crate) mod vm;
@@ -28,6 +29,7 @@ pub(crate) use self::collector::COLLECTOR;
 pub(crate) use self::ebpf::EBPF;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
 pub(crate) use self::jdks::JDKS;
+pub(crate) use self::node::NODE;
 pub(crate) use self::packages::PACKAGES;
 pub(crate) use self::python::PYTHON;
 
@@ -50,7 +52,8 @@ pub(crate) struct Part {
 }
 
 /// All parts. A part comes after those that it needs.
-const PARTS: &[&Part] = &[&EBPF, &PACKAGES, &PYTHON, &JDKS, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
+const PARTS: &[&Part] =
+    &[&EBPF, &PACKAGES, &PYTHON, &JDKS, &NODE, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {

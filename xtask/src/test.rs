@@ -99,7 +99,14 @@ impl Verb for Options {
         let mut tally = Tally::default();
         if self.suites.is_empty() {
             need_root("test")?;
-            setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::JDKS, &setup::COLLECTOR])?;
+            setup::make_ready(&[
+                &setup::EBPF,
+                &setup::PACKAGES,
+                &setup::PYTHON,
+                &setup::JDKS,
+                &setup::NODE,
+                &setup::COLLECTOR,
+            ])?;
             run_all(self.fuzz, self.soak, &mut tally)?;
             return Ok(tally.finish());
         }
@@ -107,7 +114,14 @@ impl Verb for Options {
         let mut agent = None;
         if suites.iter().any(|suite| suite.environment == Environment::Own) {
             need_root("test")?;
-            setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::JDKS, &setup::COLLECTOR])?;
+            setup::make_ready(&[
+                &setup::EBPF,
+                &setup::PACKAGES,
+                &setup::PYTHON,
+                &setup::JDKS,
+                &setup::NODE,
+                &setup::COLLECTOR,
+            ])?;
             agent = Some(build::agent(Profile::Release)?);
         }
         run_suites(&suites, agent.as_deref(), self.soak, &mut tally)?;

@@ -2,4 +2,5 @@
 
 pub(crate) mod go;
 pub(crate) mod jvm;
+pub(crate) mod node;
 pub(crate) mod python;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use onlooker_common::unit::UnitSource;
+use onlooker_common::unit::{self, UnitSource};
 use onlooker_engine::model::counters::Counters;
 
 use super::probes::Probes;
@@ -24,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often it is looked at: for 40 seconds in all.
 const LOOKS: u32 = 200;
+
+/// Units that name wrong owners if a function of the runtime is not observed.
+const NEEDS_FUNCTIONS: [u32; 1] = [unit::ASYNC_ID];
 
 /// A runtime's unit of work: a column of the table of runtimes.
 #[derive(Debug, Clone, Copy)]
@@ -168,9 +171,9 @@ impl Finder {
     fn look(&mut self, Look { tgid, before, .. }: Look) {
         let Ok(process) = Process::open(tgid) else { return };
         let runtime = self.recogniser.recognise(&process).runtime;
-        let Some(unit) = runtime.unit_of_work else { return };
+        let Some(work) = runtime.unit_of_work else { return };
         let image = process.exec_image();
-        let found = (unit.find)(&process);
+        let found = (work.find)(&process);
         // It may have executed another program meanwhile.
         if image.is_none() || process.exec_image() != image {
             return;
@@ -178,13 +181,15 @@ impl Finder {
         match found {
             Ok(source) => {
                 tracing::debug!(pid = tgid, runtime = runtime.name, ?source, "the unit of work is read");
-                if let Err(error) = self.sources.set(tgid, source) {
+                let functions = runtime.functions.map(|functions| functions(&process)).unwrap_or_default();
+                let failed = self.probes.attach(tgid, &functions);
+                self.counters.functions_not_observed.add(failed);
+                if failed > 0 && NEEDS_FUNCTIONS.contains(&source.kind) {
+                    self.unread(tgid, runtime.name, &"its functions cannot be observed");
+                } else if let Err(error) = self.sources.set(tgid, source) {
                     self.unread(tgid, runtime.name, &error);
                 } else if process.exec_image() != image {
                     self.sources.remove(tgid);
-                } else if let Some(functions) = runtime.functions {
-                    let failed = self.probes.attach(tgid, &functions(&process));
-                    self.counters.functions_not_observed.add(failed);
                 }
             }
             Err(Unread::NotYet(_)) if before + 1 < LOOKS => {

@@ -71,6 +71,11 @@ const fn process(name: &'static str, observes: &'static str, without: &'static s
     Probe { name, kind: Kind::BtfTracepoint, part: PROCESSES, observes, needs: BTF, replaces: None, without }
 }
 
+const fn node(name: &'static str, observes: &'static str) -> Probe {
+    let without = Without::Less("calls of Node have no parents by `async-id`");
+    Probe { name, kind: Kind::Function, part: "Node", observes, needs: "uprobes", replaces: None, without }
+}
+
 const fn boundary(name: &'static str) -> Probe {
     Probe {
         name,
@@ -192,6 +197,8 @@ pub const PROBES: &[Probe] = &[
         replaces: None,
         without: Without::Less("calls of Go's net/http client have no parent by `goroutine`"),
     },
+    node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
+    node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),
 ];
 
 /// The programs that take the place of `name` if it cannot be loaded.

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use onlooker_common::unit;
+
 use super::launch::{CommandLine, Launch, ServiceName};
 use super::paths::{file_name, stem};
 use super::row::{Mark, Runtime, Version, Work};
+use crate::attach::UnitOfWork;
+use crate::attach::runtimes::node;
 
 pub(super) const NODE: Runtime = Runtime {
     name: "node",
@@ -13,6 +17,8 @@ pub(super) const NODE: Runtime = Runtime {
     hints: &[Mark::Symbol("node_module_register")],
     variables: &[PM2_VARIABLE, PM2_CLUSTER_VARIABLE],
     runtime_name: Some("nodejs"),
+    unit_of_work: Some(UnitOfWork { kind: unit::ASYNC_ID, find: node::find }),
+    functions: Some(node::functions),
     service_name: |launch| service_name(launch, &Tool { has_subcommands: false, manifests: &["package.json"] }),
     ..EVENT_LOOP
 };

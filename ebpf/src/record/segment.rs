@@ -57,6 +57,9 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     }
     let family = sock.family();
     if !sock.is_stream(family) || (fin && !sock.input_is_over()) {
+        if direction == Direction::Ingress {
+            worker.unrelated_read();
+        }
         return;
     }
     // Read once more, because the verifier knows the value by now. It would check all that follows for each family.

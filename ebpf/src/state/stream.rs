@@ -24,6 +24,8 @@ pub mod bit {
     /// TCP, and this is the first operation. (A value kept in registers until the operation's end would double the states
     /// that the verifier has to check before it; a bit in memory does not.)
     pub const NEW: u16 = 1 << 5;
+    /// Client: several units wrote to the connection without waiting for each other's responses. A response may be any one's.
+    pub const SHARED: u16 = 1 << 6;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

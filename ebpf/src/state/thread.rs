@@ -2,6 +2,7 @@
 
 use onlooker_common::owner::Owner;
 
+use super::event_loop::{EventLoop, EventLoopState};
 use super::owner::SharedOwner;
 use super::shared::shared;
 use crate::kernel::sock::SockAddress;
@@ -29,6 +30,8 @@ shared! {
         tick: Owner as SharedOwner;
         /// The request that the thread which forked worked on. The first thread of a process only.
         started_for: Owner as SharedOwner;
+        /// The event loop of Node that runs in it.
+        event_loop: EventLoopState as EventLoop;
     }
 }
 

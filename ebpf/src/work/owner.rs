@@ -1,5 +1,6 @@
 //! What a thread does on a stream, and the owner that follows from it.
 
+use onlooker_common::async_ids::begun_by;
 use onlooker_common::connection::role;
 use onlooker_common::owner::evidence;
 use onlooker_common::selection::process_flag;
@@ -9,6 +10,7 @@ use crate::kernel::sock::SockAddress;
 use crate::kernel::task::Task;
 use crate::process;
 use crate::selected::Selected;
+use crate::state::event_loop::verdict;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Direction, Stream, bit};
 use crate::state::thread::Thread;
@@ -47,6 +49,7 @@ impl Worker {
             (role::SERVER, Direction::Egress) => self.response_written(stream, begins),
             (role::CLIENT, Direction::Egress) => self.call_sent(stream, begins, position),
             (role::CLIENT, Direction::Ingress) => self.response_read(stream, begins),
+            (_, Direction::Ingress) => self.unrelated_read(),
             _ => {}
         }
     }
@@ -75,6 +78,7 @@ impl Worker {
             owner.set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
         }
         units::works_on(self.tgid, stream.current_unit(), thread.request());
+        units::tick_continues(stream.current_unit(), thread, begun_by::REQUEST);
         thread.set_answered(0);
         thread.set_socket(socket);
     }
@@ -100,6 +104,9 @@ impl Worker {
         let unit = stream.current_unit();
         if !begins && stream.writer() == unit.words[0] {
             return;
+        }
+        if !begins {
+            stream.set(bit::SHARED);
         }
         stream.set_writer(unit.words[0]);
         process::calls(self.process, self.tgid);
@@ -128,6 +135,10 @@ impl Worker {
         {
             return found;
         }
+        if thread.event_loop().current_verdict() == verdict::OWNED {
+            stream.owner().copy_with_evidence(thread.event_loop().owner(), evidence::ASYNC_ID);
+            return true;
+        }
         if let Some((owner, evidence)) = units::open_request_of(self.tgid, unit) {
             stream.owner().copy_with_evidence(owner, evidence);
             return true;
@@ -144,6 +155,9 @@ impl Worker {
             stream.owner().set_evidence(evidence::CONNECT);
             return true;
         }
+        if thread.event_loop().current_verdict() == verdict::UNKNOWN {
+            return false;
+        }
         if self.in_loop(stream) && is_open(thread.tick()) && is_only_runnable(thread.tick(), self.process) {
             stream.owner().copy_with_evidence(thread.tick(), evidence::TICK);
             return true;
@@ -157,6 +171,15 @@ impl Worker {
     pub fn connection_opened(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
         units::note(self.process, self.tgid, self.tid, stream);
+        match thread.event_loop().current_verdict() {
+            verdict::OWNED => {
+                stream.owner().copy(thread.event_loop().owner());
+                waiting::call_begins(stream, self.process);
+                return;
+            }
+            verdict::UNKNOWN => return,
+            _ => {}
+        }
         let in_loop = self.in_loop(stream);
         if let Some((owner, _)) = units::open_request_of(self.tgid, stream.current_unit()) {
             stream.owner().copy(owner);
@@ -170,6 +193,18 @@ impl Worker {
         }
     }
 
+    /// Something was read that belongs to no known request. In a loop of Node, callbacks of other requests run then.
+    #[inline(always)]
+    pub fn unrelated_read(&self) {
+        if !self.process.reads_async_ids(self.tgid) {
+            return;
+        }
+        if let Some(thread) = thread::state(self.task) {
+            thread.tick().clear();
+            units::tick_ends(self.process, self.tgid, self.tid, begun_by::UNKNOWN);
+        }
+    }
+
     /// The tick now belongs to the request that made the call.
     #[inline(always)]
     fn response_read(&self, stream: Stream, begins: bool) {
@@ -179,6 +214,7 @@ impl Worker {
             // It may have been a request. The owner of what follows is unknown.
             thread.request().clear();
             thread.tick().clear();
+            units::tick_continues(stream.current_unit(), thread, begun_by::UNKNOWN);
             return;
         }
         let owner = stream.owner();
@@ -187,7 +223,12 @@ impl Worker {
             // It continues one request while it owes the response to another.
             self.shows_loop();
         }
-        thread.tick().copy(owner);
+        if stream.is(bit::SHARED) {
+            thread.tick().clear();
+        } else {
+            thread.tick().copy(owner);
+        }
+        units::tick_continues(stream.current_unit(), thread, begun_by::RESPONSE);
     }
 
     /// The process learns that nothing more will be read: it read the peer's FIN, or an error. On a client connection the
@@ -202,6 +243,7 @@ impl Worker {
             thread.tick().clear();
             thread.owes_nothing_on(stream.cookie());
         }
+        units::tick_ends(self.process, self.tgid, self.tid, begun_by::UNKNOWN);
     }
 }
 

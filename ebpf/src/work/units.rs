@@ -2,6 +2,7 @@
 
 pub mod go;
 pub mod jvm;
+pub mod node;
 pub mod python;
 pub mod thread;
 
@@ -14,6 +15,7 @@ use crate::maps::UNITS;
 use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Stream, StreamState};
+use crate::state::thread::Thread;
 use crate::work::waiting::is_open;
 
 /// A unit of work, as records name it.
@@ -63,6 +65,7 @@ fn note_in(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
     let words = match kind {
         unit::GOROUTINE => go::read(source, task),
         unit::PYTHON_CONTEXT => python::read(source, task),
+        unit::ASYNC_ID => node::read_and_judge(source, task, tid),
         _ => None,
     };
     match words {
@@ -83,7 +86,6 @@ fn evidence(kind: u32) -> Option<u32> {
         unit::GOROUTINE => Some(evidence::GOROUTINE),
         unit::VIRTUAL_THREAD => Some(evidence::VIRTUAL_THREAD),
         unit::TOKIO_TASK => Some(evidence::TASK),
-        unit::ASYNC_ID => Some(evidence::ASYNC_ID),
         _ => None,
     }
 }
@@ -95,6 +97,37 @@ pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
         // SAFETY: a live value. If the kernel has no room, it forgets another unit.
         let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*request.as_ptr(), 0) };
     }
+}
+
+/// An event loop of Node begins to work for the owner of its current tick. `by` is one of `common::async_ids::begun_by`.
+#[inline(always)]
+pub fn tick_continues(unit: Unit, thread: Thread, by: u32) {
+    if unit.kind == unit::ASYNC_ID {
+        node::begins(thread, by);
+    }
+}
+
+/// An event loop of Node waits for events, or does something whose owner is unknown.
+#[inline(always)]
+pub fn tick_ends(process: Selected, tgid: u32, tid: u32, by: u32) {
+    if process.reads_async_ids(tgid) {
+        node_tick_ends(process.as_ptr(), tgid, tid, by);
+    }
+}
+
+/// A global function, as `note_unit`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn node_tick_ends(process: *mut SelectedProcess, tgid: u32, tid: u32, by: u32) -> u32 {
+    let task = Task::current();
+    // SAFETY: a live value of the caller, or null as far as the verifier knows.
+    if let (Some(process), Some(thread)) = (unsafe { Selected::new(process) }, thread::state(task)) {
+        node::before_wait(thread);
+        if node::read(process.unit_source(tgid), task, tid).is_some() {
+            node::begins(thread, by);
+        }
+    }
+    0
 }
 
 /// An open request that a process's unit works on, and the evidence that this is so.

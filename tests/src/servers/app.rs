@@ -28,6 +28,10 @@ pub struct AppOptions {
     environment: Vec<(String, String)>,
     /// The version of Python that runs it, if that is not the environment's.
     python: Option<String>,
+    /// For Node: another version than the installed one.
+    version: Option<u32>,
+    /// For Node: a package that it requires.
+    package: Option<&'static str>,
     go: GoBuild,
     /// The version of the JVM that runs it, and its options. Java only.
     jvm: Option<(u32, Vec<String>)>,
@@ -129,7 +133,21 @@ impl AppOptions {
             python: None,
             go: GoBuild::default(),
             jvm: None,
+            version: None,
+            package: None,
         }
+    }
+
+    /// Runs it with this version of Node, which `cargo xtask setup` installed.
+    #[must_use]
+    pub fn node_version(self, version: u32) -> Self {
+        Self { version: Some(version), ..self }
+    }
+
+    /// Requires a package that `cargo xtask setup` installed.
+    #[must_use]
+    pub fn package(self, package: &'static str) -> Self {
+        Self { package: Some(package), ..self }
     }
 
     /// Runs it by a JVM of exactly this version, with these options.
@@ -183,7 +201,16 @@ impl AppOptions {
     #[must_use]
     pub fn skip_reason(&self) -> Option<String> {
         let program = match self.language {
-            Language::Node => "node",
+            Language::Node => {
+                let installed =
+                    |name: &str| machine::node_packages().is_ok_and(|dir| dir.join("node_modules").join(name).exists());
+                let version = self.version.map(|version| format!("node-{version}"));
+                if let Some(missing) = version.as_deref().into_iter().chain(self.package).find(|name| !installed(name))
+                {
+                    return Some(format!("{missing} is not installed: run `cargo xtask setup node`"));
+                }
+                "node"
+            }
             Language::Go => "go",
             Language::Java => {
                 if let Some((version, _)) = &self.jvm {
@@ -225,6 +252,7 @@ impl AppOptions {
             // Keep bytecode out of the repository, and write log lines at once, because tests wait for them.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUNBUFFERED", "1")
+            .env("NODE_PATH", machine::node_packages()?.join("node_modules"))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let name = Path::new(&self.name).file_name().unwrap_or_default();
         let log = format!("{}-{}", self.language(), name.display());
@@ -267,7 +295,16 @@ impl AppOptions {
     fn command(&self, world: &World) -> Result<(PathBuf, Vec<OsString>)> {
         let name = &self.name;
         Ok(match self.language {
-            Language::Node => (require_program("node")?, vec![format!("{name}.js").into()]),
+            Language::Node => {
+                let node = match self.version {
+                    Some(version) => {
+                        let dir = machine::node_packages()?.join("node_modules");
+                        require_file(dir.join(format!("node-{version}/bin/node")))?
+                    }
+                    None => require_program("node")?,
+                };
+                (node, vec![format!("{name}.js").into()])
+            }
             Language::Java => {
                 if let Some((version, options)) = &self.jvm {
                     return self.compiled(world, *version, options);
