@@ -10,3 +10,4 @@ pub mod event_loop;
 pub mod owner;
 pub mod stream;
 pub mod thread;
+pub mod unit;

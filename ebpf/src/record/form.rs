@@ -8,7 +8,7 @@ use onlooker_common::kind;
 use onlooker_common::segment::{Segment, flag};
 
 use crate::state::stream::{Place, Stream};
-use crate::work::units::Unit;
+use crate::state::unit::Unit;
 
 /// What a record says about its operation. The rest comes from the stream's state.
 ///

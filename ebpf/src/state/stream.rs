@@ -7,7 +7,7 @@ use core::ptr;
 use super::owner::{SharedIds, SharedOwner};
 use super::shared::shared;
 use crate::atomic;
-use crate::work::units::Unit;
+use crate::state::unit::Unit;
 
 /// Bits of a stream's `flags`.
 pub mod bit {

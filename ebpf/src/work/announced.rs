@@ -12,8 +12,9 @@ use crate::kernel::task::{Task, current_ids};
 use crate::maps::ANNOUNCED_CALLS;
 use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
+use crate::state::unit::Unit;
 use crate::user;
-use crate::work::units::{self, Unit, go as goroutine};
+use crate::work::units::{self, go as goroutine};
 use crate::work::waiting::is_open;
 
 /// include/linux/socket.h, include/linux/net.h
@@ -29,6 +30,7 @@ const MOST_DESCRIPTORS: u64 = 1 << 30;
 /// # Safety
 /// `registers` must be the context of a uprobe at the beginning of a Go function.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 pub unsafe fn by_goroutine(registers: *const pt_regs) {
     let (tgid, _) = current_ids();
     let Some(process) = Selected::find(tgid) else { return };

@@ -14,9 +14,10 @@ use crate::state::event_loop::verdict;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Direction, Stream, bit};
 use crate::state::thread::Thread;
+use crate::state::unit::Unit;
 use crate::work::announced;
 use crate::work::fork;
-use crate::work::units::{self, Unit, thread};
+use crate::work::units::{self, thread};
 use crate::work::waiting::{self, is_only_runnable, is_open};
 
 /// A thread of a selected process.

@@ -16,15 +16,8 @@ use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Stream, StreamState};
 use crate::state::thread::Thread;
+use crate::state::unit::Unit;
 use crate::work::waiting::is_open;
-
-/// A unit of work, as records name it.
-#[derive(Clone, Copy)]
-pub struct Unit {
-    /// One of `common::unit`.
-    pub kind: u32,
-    pub words: [u64; 2],
-}
 
 impl Unit {
     pub const UNKNOWN: Self = Self { kind: unit::NONE, words: [0; 2] };
@@ -92,6 +85,7 @@ fn evidence(kind: u32) -> Option<u32> {
 
 /// A process's unit reads a request: it works on that from now on.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
     if evidence(unit.kind).is_some() {
         // SAFETY: a live value. If the kernel has no room, it forgets another unit.
@@ -152,6 +146,7 @@ fn request_of(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
 /// A goroutine is seen for the first time. It works for the request that the goroutine that started it works on now, and never
 /// for a later one: a goroutine in the background outlives the request that started it. Its own children inherit nothing.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 fn inherit(tgid: u32, unit: Unit) -> Option<SharedOwner> {
     let source = Selected::find(tgid)?.unit_source(tgid);
     let starter = go::starter(source, Task::current(), unit.words[0])?;

@@ -7,12 +7,13 @@ use onlooker_common::losses::Loss;
 use onlooker_common::selection::process_flag;
 use onlooker_common::unit::{self, UnitSource, jvm};
 
-use super::{Unit, thread};
+use super::thread;
 use crate::arch::processor;
 use crate::kernel::task::Task;
 use crate::maps::count;
 use crate::selected::Selected;
 use crate::state::stream::Stream;
+use crate::state::unit::Unit;
 use crate::user;
 
 /// Whether an address can be that of a `JavaThread`. Another value would cost a fault.

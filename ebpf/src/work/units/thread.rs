@@ -7,11 +7,11 @@ use onlooker_common::losses::Loss;
 use onlooker_common::selection::process_flag;
 use onlooker_common::unit;
 
-use super::Unit;
 use crate::kernel::task::Task;
 use crate::maps::{THREADS, count};
 use crate::selected::Selected;
 use crate::state::thread::Thread;
+use crate::state::unit::Unit;
 
 /// The state of a task's thread, which must be the current one or not running yet. `None` if the kernel could not allocate it.
 #[inline(always)]
