@@ -8,6 +8,7 @@
 //! | `symbols` | finds a symbol in the tables of a binary |
 //! | `memory` | reads the memory of a process |
 //! | `probes` | attaches kernel programs to functions of processes |
+//! | `unit_of_work` | the column of the table of runtimes that says how a unit is found |
 //! | `runtimes` | finds where each runtime has its unit of work |
 //! | `description` | describes a process for users |
 //! | `units` | makes the kernel programs read the units of work of processes |
@@ -22,6 +23,7 @@ mod memory;
 mod probes;
 pub(crate) mod runtimes;
 mod symbols;
+mod unit_of_work;
 pub mod units;
 
 pub use binary::{Mapped, Symbol, executables};
@@ -29,4 +31,5 @@ pub use description::Description;
 pub use mappings::{Mapping, mappings};
 pub use memory::Memory;
 pub use probes::Function;
-pub use units::{UnitOfWork, Units, Unread};
+pub use unit_of_work::{UnitOfWork, Unread};
+pub use units::Units;

@@ -267,7 +267,7 @@ fn sections<Header: FileHeader<Endian = Endianness>>(
         name: string_at(&names, section.sh_name(endian).into()).unwrap_or_default().to_vec(),
         kind: section.sh_type(endian),
         address: section.sh_addr(endian).into(),
-        compressed: section.sh_flags(endian).0 & u64::from(elf::SHF_COMPRESSED.0) != 0,
+        compressed: section.sh_flags(endian).0 & elf::SHF_COMPRESSED.0 != 0,
         place: place(section),
     });
     Some(sections.collect())

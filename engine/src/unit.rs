@@ -10,7 +10,7 @@ use onlooker_common::unit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Unit {
     pub tgid: u32,
-    /// One of the [`unit`] constants.
+    /// One of the [`mod@unit`] constants.
     pub kind: u32,
     pub id: u64,
 }

@@ -52,12 +52,15 @@ pub struct Symbol {
     pub size: u64,
 }
 
+/// Definitions by name, with their offsets in the file. None for a name that is not defined.
+type Found = FxHashMap<String, Option<(Definition, Option<u64>)>>;
+
 /// A binary, whichever process has mapped it.
 #[derive(Debug)]
 struct Binary {
     version: FileVersion,
     /// The definitions that were looked for. Their names are constants of this program, so they are few.
-    found: Mutex<FxHashMap<String, Option<(Definition, Option<u64>)>>>,
+    found: Mutex<Found>,
     build_id: Option<Vec<u8>>,
 }
 
@@ -99,7 +102,7 @@ impl Mapped {
 }
 
 impl Binary {
-    fn found(&self) -> MutexGuard<'_, FxHashMap<String, Option<(Definition, Option<u64>)>>> {
+    fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +162,7 @@ mod tests {
         let process = Process::myself().unwrap();
         let found = executables(&process).unwrap();
         let own = std::env::current_exe().unwrap();
-        let own = found.iter().find(|mapped| own == PathBuf::from(&mapped.name)).unwrap();
+        let own = found.iter().find(|mapped| own == Path::new(&mapped.name)).unwrap();
         for _ in 0..2 {
             let symbol = own.symbol("ONLOOKER_TEST_VARIABLE").unwrap();
             assert_eq!(symbol.address, std::ptr::from_ref(&ONLOOKER_TEST_VARIABLE).addr() as u64);

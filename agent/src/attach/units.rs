@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use onlooker_common::unit::{self, UnitSource};
+use onlooker_common::unit;
 use onlooker_engine::model::counters::Counters;
 
 use super::probes::Probes;
+use super::unit_of_work::Unread;
 use crate::discover::process::Process;
 use crate::kernel::{SharedKernel, UnitSources};
 use crate::runtimes::Recogniser;
@@ -27,34 +28,6 @@ const LOOKS: u32 = 200;
 
 /// Units that name wrong owners if a function of the runtime is not observed.
 const NEEDS_FUNCTIONS: [u32; 1] = [unit::ASYNC_ID];
-
-/// A runtime's unit of work: a column of the table of runtimes.
-#[derive(Debug, Clone, Copy)]
-pub struct UnitOfWork {
-    /// One of the constants of [`onlooker_common::unit`].
-    pub kind: u32,
-    /// Finds out how the unit of a process is read. What it finds must be checked against the process: wrong offsets look
-    /// plausible.
-    pub find: fn(&Process) -> Result<UnitSource, Unread>,
-}
-
-/// Why the unit of work of a process is not read. The text is shown to users.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unread {
-    /// The runtime has not started up.
-    NotYet(String),
-    /// It will not be known later either.
-    Unknown(String),
-    /// The process has no other units than its threads.
-    Absent(String),
-}
-
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::NotYet(why) | Self::Unknown(why) | Self::Absent(why)) = self;
-        f.write_str(why)
-    }
-}
 
 enum Message {
     Runs { tgid: u32 },

@@ -19,7 +19,7 @@ pub(super) fn without_types() -> EbpfLoader<'static> {
         let _ = hide_types();
         EbpfLoader::new()
     });
-    let mut loader = made.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(EbpfLoader::new);
+    let mut loader = made.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
     loader.btf(None);
     loader
 }

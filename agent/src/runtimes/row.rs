@@ -35,7 +35,7 @@ pub struct Runtime {
     /// The unit of work that the kernel programs read from the process besides its thread.
     pub unit_of_work: Option<UnitOfWork>,
     /// How it is known where a process has its unit of work, for users.
-    pub unit_origin: Option<fn(&Process) -> Result<String, Unread>>,
+    pub unit_origin: Option<UnitOrigin>,
     /// Finds functions of a process that show which unit of work a call belongs to.
     pub functions: Option<fn(&Process) -> Vec<Function>>,
     /// Whether it runs programs with names of their own, so that its own name says nothing about the service.
@@ -53,6 +53,9 @@ pub struct Runtime {
     /// or where it cannot be seen from outside: a JVM's vendor chooses its own.
     pub runtime_name: Option<&'static str>,
 }
+
+/// Says how it is known where a process has its unit of work, or why it is not known.
+pub(super) type UnitOrigin = fn(&Process) -> Result<String, Unread>;
 
 /// Something in an executable by which its runtime is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

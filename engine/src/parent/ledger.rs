@@ -79,7 +79,7 @@ impl Ledger {
         let Node { cookie, role, tgid, position, .. } = node;
         let vacant = self.vacant.pop();
         // Fewer than four billion nodes fit into memory.
-        let slot = vacant.unwrap_or_else(|| self.slots.len() as u32);
+        let slot = vacant.unwrap_or(self.slots.len() as u32);
         let id = NodeId { slot, generation };
         let mut process_slot = NO_PROCESS_SLOT;
         if role == Role::Server {

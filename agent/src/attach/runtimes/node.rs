@@ -100,7 +100,7 @@ fn described(words: &[u64]) -> Option<u64> {
     else {
         return None;
     };
-    let is_address = |word: u64| word != 0 && word % 8 == 0 && word < USER_SPACE;
+    let is_address = |word: u64| word != 0 && word.is_multiple_of(8) && word < USER_SPACE;
     let plausible = isolate == same_isolate && [functions, other_functions, isolate, ids].into_iter().all(is_address);
     (plausible && numbers != 0).then_some(ids)
 }

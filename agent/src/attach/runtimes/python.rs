@@ -149,7 +149,7 @@ fn follow(memory: &Memory, first: u64, interpreter: u64) -> Option<Vec<Thread>> 
 
 /// Whether a thread's memory begins at `at`: with its own address, in glibc and in musl.
 fn is_thread_pointer(memory: &Memory, at: u64) -> bool {
-    at != 0 && at % 8 == 0 && memory.read::<u64>(at).is_ok_and(|own| own == at)
+    at != 0 && at.is_multiple_of(8) && memory.read::<u64>(at).is_ok_and(|own| own == at)
 }
 
 /// Where each thread has its state: behind its pointer (the first result is 0), or in a block that a word behind its pointer

@@ -234,7 +234,7 @@ fn the_units_of_a_process_are_bounded_and_forgotten_with_it() {
         parents.connection_ended(n);
     }
     let forgotten = parents.take_evicted_units();
-    assert!(forgotten >= 100_000 - 2 * 8_192 && forgotten < 100_000, "{forgotten}");
+    assert!((100_000 - 2 * 8_192..100_000).contains(&forgotten), "{forgotten}");
     assert_eq!(parents.take_evicted_units(), 0);
     assert!(!parents.background.is_empty());
     parents.process_ended(APP, 200_000);

@@ -18,8 +18,8 @@ pub(super) enum Origin {
 }
 
 /// What was found in executables. Reading the debug information of a large one takes a second.
-static KNOWN: LazyLock<Mutex<Recent<FileVersion, Option<(Members, Origin)>, EXECUTABLES_KEPT>>> =
-    LazyLock::new(Mutex::default);
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+type Known = Recent<FileVersion, Option<(Members, Origin)>, EXECUTABLES_KEPT>;
 const EXECUTABLES_KEPT: usize = 1024;
 
 /// Finds the offsets for an executable that was built by `release`, such as `go1.26.8`.

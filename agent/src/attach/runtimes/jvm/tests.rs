@@ -14,6 +14,7 @@ const EETOP: usize = 2;
 const ID: usize = 4;
 
 /// Keeps what it is made of in place.
+#[expect(clippy::vec_box, reason = "addresses of the elements must not change")]
 struct Jvm {
     names: Vec<Box<[u8; 64]>>,
     table: Vec<[u64; 4]>,
