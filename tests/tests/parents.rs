@@ -170,8 +170,11 @@ fn java_platform_threads_beside_virtual_ones_prove_owners(#[case] version: u32) 
 #[case::java_25(25)]
 fn java_virtual_threads_prove_owners(#[case] version: u32) -> Result<()> {
     let app = App::java("Caller").jvm(version, &[]).env("THREADS", "virtual");
-    for verdict in two_calls(&format!("Java {version}, a virtual thread per request"), &app)? {
-        verdict.expect_no_certain_wrong()?.expect_right_by_at_least("virtual-thread", 999)?;
+    let verdicts = two_calls(&format!("Java {version}, a virtual thread per request"), &app)?;
+    for (round, verdict) in verdicts.iter().enumerate() {
+        // The first calls may be made before the agent knows where the process has its units.
+        let least = if round == 0 { 900 } else { 999 };
+        verdict.expect_no_certain_wrong()?.expect_right_by_at_least("virtual-thread", least)?;
     }
     Ok(())
 }
@@ -228,9 +231,9 @@ fn expect_async_ids(verdicts: &[Verdict]) -> Result<()> {
 }
 
 /// Fails unless all calls are right, nearly all of them by the unit that responded. It proves nothing for the first eight
-/// calls of a process, and the first may be made before the agent knows where the process has its units.
+/// calls of a process that can be judged, and the first may be made before the agent knows where the process has its units.
 fn expect_responders(verdicts: &[Verdict]) -> Result<()> {
-    const NOT_BY_RESPONDER: usize = 12;
+    const NOT_BY_RESPONDER: usize = 20;
     for (round, verdict) in verdicts.iter().enumerate() {
         // On a busy machine a response may come later than the agent waits for it.
         verdict.expect_wrong_at_most(0)?.expect_right_at_least(99)?;
