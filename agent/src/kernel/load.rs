@@ -28,8 +28,9 @@ use super::tracefs;
 use super::types::{KernelTypes, Named};
 use super::units::UnitSources;
 
-/// This part of the ring may fill up before the agent is woken. The rest holds 70 ms of 300,000 operations a second.
-const WAKE_PART: u32 = 8;
+/// This part of the ring may fill up before the agent is woken. The rest holds 75 ms of 300,000 operations a second: a busy
+/// host may let the agent wait for a processor, and when most of the ring is full, less is captured.
+const WAKE_PART: u32 = 16;
 
 /// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
