@@ -96,7 +96,7 @@ pub struct Stretch {
 pub enum Proof {
     /// It belongs to the owner of the current stretch.
     Stretch,
-    /// It belongs to the owner of the interval in which this id was born. If that has no owner, nobody is known to own it.
+    /// It belongs to the owner of the interval in which this id was born. If that has no owner, the owner is unknown.
     Birth(u64),
     /// The ids prove nothing. Other evidence may.
     Nothing,

@@ -173,7 +173,7 @@ fn java_virtual_threads_prove_owners(#[case] version: u32) -> Result<()> {
     let verdicts = two_calls(&format!("Java {version}, a virtual thread per request"), &app)?;
     for (round, verdict) in verdicts.iter().enumerate() {
         // The first calls may be made before the agent knows where the process has its units.
-        let least = if round == 0 { 900 } else { 999 };
+        let least = if round == 0 { 950 } else { 999 };
         verdict.expect_no_certain_wrong()?.expect_right_by_at_least("virtual-thread", least)?;
     }
     Ok(())

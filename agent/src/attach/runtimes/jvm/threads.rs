@@ -5,7 +5,7 @@ use super::not_yet;
 use super::structs::Structs;
 use crate::attach::{Memory, Unread};
 
-/// A JVM has ten threads of its own. More threads prove nothing more.
+/// A JVM has ten threads of its own. A larger number is no better check.
 const THREADS_READ: u32 = 64;
 /// So many threads must agree.
 const THREADS_NEEDED: usize = 4;
