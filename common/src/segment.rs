@@ -19,6 +19,8 @@ pub mod flag {
     pub const LOOP: u32 = 1 << 5;
     /// A unix socket. Its positions count from the first operation that was seen and mean nothing to the other end.
     pub const UNIX: u32 = 1 << 6;
+    /// The process runs virtual threads, which are known. Before the first segment with this bit they were not.
+    pub const VIRTUAL_THREADS: u32 = 1 << 7;
 }
 
 /// Bytes of an operation's end that are always captured.

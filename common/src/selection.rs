@@ -26,6 +26,9 @@ pub mod process_flag {
     pub const MISCOUNTED: u64 = 1 << 5;
     /// The process is recorded, within bounds, until the agent decides whether it is selected.
     pub const UNDECIDED: u64 = 1 << 8;
+    /// The kernel programs have read a virtual thread of the process. What its threads seemed to prove until then does not
+    /// count: a carrier reads several requests before it responds.
+    pub const VIRTUAL_THREADS: u64 = 1 << 9;
 }
 
 /// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.

@@ -122,6 +122,12 @@ impl Parents {
         self.ladder.runs_loop(tgid);
     }
 
+    /// At `nanos` the process runs virtual threads, which are known, and no event loop. The kernel programs may have taken
+    /// them for the threads that carry them before.
+    pub fn runs_virtual_threads(&mut self, tgid: u32, nanos: u64) {
+        self.ladder.runs_virtual_threads(tgid, nanos);
+    }
+
     /// At `nanos` the process ended, or executed another program.
     pub fn process_ended(&mut self, tgid: u32, nanos: u64) {
         self.ladder.process_ended(tgid, nanos);

@@ -94,8 +94,9 @@ pub struct Pipeline<S> {
     /// Records taken since they were last counted.
     events: u64,
     latest: u64,
-    /// The process that was last seen to run an event loop. Nothing has happened to any process since.
-    loop_of: Option<u32>,
+    /// The process whose threads were last seen to prove nothing, and the flags that say so. Nothing has happened to any
+    /// process since.
+    loop_of: Option<(u32, u32)>,
 }
 
 impl<S: Surroundings> Pipeline<S> {
@@ -153,8 +154,13 @@ impl<S: Surroundings> Pipeline<S> {
 
     fn sees(&mut self, time: u64, tgid: u32, flags: u32) {
         self.latest = self.latest.max(time);
-        if flags & flag::LOOP != 0 && self.loop_of.replace(tgid) != Some(tgid) {
-            self.requests.runs_loop(tgid);
+        let flags = flags & (flag::LOOP | flag::VIRTUAL_THREADS);
+        if flags != 0 && self.loop_of.replace((tgid, flags)) != Some((tgid, flags)) {
+            if flags & flag::LOOP != 0 {
+                self.requests.runs_loop(tgid);
+            } else {
+                self.requests.runs_virtual_threads(tgid, time);
+            }
         }
     }
 

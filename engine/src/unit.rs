@@ -24,9 +24,10 @@ impl Unit {
         }
     }
 
-    /// The thread, unless the process runs an event loop: then the unit, if it is known. The arguments are those of a record.
+    /// The thread, unless it runs an event loop or carries virtual threads: then the unit, if it is known. The arguments are
+    /// those of a record.
     pub(crate) fn working([tgid, tid]: [u32; 2], flags: u32, kind: u32, words: [u64; 2]) -> Option<Self> {
-        if flags & flag::LOOP == 0 {
+        if flags & flag::LOOP == 0 && (flags & flag::VIRTUAL_THREADS == 0 || kind == unit::THREAD) {
             return Some(Self { tgid, kind: unit::THREAD, id: u64::from(tid) });
         }
         (kind != unit::NONE).then_some(Self { tgid, kind, id: words[0] })

@@ -165,6 +165,44 @@ fn java_platform_threads_beside_virtual_ones_prove_owners(#[case] version: u32) 
     Ok(())
 }
 
+/// An agent that is slow learns how to read the virtual threads of a process only after that has served requests. What its
+/// threads seemed to show until then does not stay: carriers read several requests before they respond.
+#[rstest]
+#[case::java_21(21)]
+#[case::java_25(25)]
+fn java_threads_prove_owners_when_virtual_threads_are_read_late(#[case] version: u32) -> Result<()> {
+    const EARLY: Range<u64> = 0..60;
+    let app = App::java("Caller").jvm(version, &[]).env("THREADS", "mixed");
+    if let Some(reason) = app.skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    let program = format!("Java {version}, virtual threads read late");
+    World::story(&program, |world| {
+        let backend = App::node("delayed").start(world)?;
+        let mut recording = Recording::start_with(world, &["-vv"])?;
+        recording.agent().process().signal(libc::SIGSTOP)?;
+        let mut app = app.env("BACKEND_URL", backend.url("")).start(world)?;
+        let load = Load::on(&app.address(), "/r");
+        let mut requests = load.clone().in_flight(10).run(EARLY)?.answered.len();
+        recording.agent().process().signal(libc::SIGCONT)?;
+        let read = format!("the unit of work is read pid={} ", app.process().pid());
+        recording.agent().wait_for_log(within(Duration::from_secs(30)), &read)?;
+        for (in_flight, numbers) in ROUNDS {
+            requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
+        }
+        let spans = recording.finish(requests + 2 * backend.received_paths()?.len())?.spans;
+        let verdict = |included: &dyn Fn(u64) -> bool| judge(&spans, load.address(), included);
+        verdict(&|number| EARLY.contains(&number)).print(&format!("{program}, before")).expect_no_certain_wrong()?;
+        verdict(&|number| !EARLY.contains(&number))
+            .print(&format!("{program}, afterwards"))
+            .expect_all_right()?
+            .expect_right_by_at_least("thread", 490)?
+            .expect_right_by_at_least("virtual-thread", 490)?;
+        Ok(())
+    })
+}
+
 #[rstest]
 #[case::java_21(21)]
 #[case::java_25(25)]

@@ -16,7 +16,8 @@ use super::map;
 use super::plain::{CaptureValue, ExecutableKey, InterestValue, ListenerKey, ProcessValue};
 
 /// Flags that follow from the program that runs. They are set anew when the process executes another.
-const OF_PROGRAM: u64 = process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER;
+const OF_PROGRAM: u64 =
+    process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER | process_flag::VIRTUAL_THREADS;
 /// Flags of processes that only a port selects.
 pub const BY_PORT: u64 = process_flag::PORT_HOLDER | process_flag::CANDIDATE;
 /// include/uapi/linux/bpf.h: fails with EEXIST if the entry exists.
@@ -79,8 +80,8 @@ impl Selection {
     pub fn select_anew(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
             Some(known) => {
-                let kept = known.flags & !(OF_PROGRAM | process_flag::UNDECIDED);
-                self.change(tgid, known, kept | given(known, flags))
+                let anew = SelectedProcess { flags: known.flags & !OF_PROGRAM, ..known };
+                self.change(tgid, known, anew.flags & !process_flag::UNDECIDED | given(anew, flags))
             }
             None => self.insert(tgid, flags),
         }
@@ -90,7 +91,7 @@ impl Selection {
     pub fn add(&mut self, tgid: u32, flags: u64) {
         if let Some(known) = self.process(tgid) {
             // Gone already if the process has ended.
-            let _ = self.change(tgid, known, known.flags | flags & !BY_PORT);
+            let _ = self.change(tgid, known, known.flags | still_true(known, flags & !BY_PORT));
         }
     }
 
@@ -269,7 +270,13 @@ impl Selection {
 
 /// The flags that a selected process is given. How far a port selects it is decided by [`Selection::stand`], or now.
 fn given(known: SelectedProcess, flags: u64) -> u64 {
+    let flags = still_true(known, flags);
     if known.flags & process_flag::UNDECIDED == 0 { flags & !BY_PORT } else { flags }
+}
+
+/// The threads of a JVM prove nothing only until its virtual threads are read. The caller may not have known that they are.
+fn still_true(known: SelectedProcess, flags: u64) -> u64 {
+    if known.flags & process_flag::VIRTUAL_THREADS == 0 { flags } else { flags & !process_flag::LOOP }
 }
 
 /// A name as the key of the map: how many of its bits count, and its bytes. The NUL after a whole name counts too. Names are

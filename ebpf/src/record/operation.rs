@@ -56,7 +56,8 @@ impl Operation<'_> {
             | (u32::from(stream.is(bit::FROM_START)) * flag::FROM_START)
             | (u32::from(self.fin) * flag::FIN)
             | (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
-            | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP);
+            | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
+            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
         // SAFETY: no arguments.
         self.moved.time = unsafe { bpf_ktime_get_ns() };
         match capture::segment(self.moved, stream, source, wanted) {

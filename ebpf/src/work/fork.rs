@@ -26,7 +26,8 @@ const STARTING: u64 = 100_000_000;
 #[inline(always)]
 pub fn forked(process: Selected, current: Task, child: Task) {
     let Some(thread) = thread::known(current) else { return };
-    let works = !process.has(process_flag::LOOP) && thread.owes_response() && is_open(thread.request());
+    let proves = !process.has(process_flag::LOOP) && thread::is_judged(process, thread);
+    let works = proves && thread.owes_response() && is_open(thread.request());
     let request = if works { thread.request() } else { thread.started_for() };
     if !request.is_known() {
         return;

@@ -38,8 +38,10 @@ impl Worker {
 
     /// The thread did something that proves an event loop.
     #[inline(always)]
-    fn shows_loop(&self) {
-        self.process.set(process_flag::LOOP);
+    fn shows_loop(&self, thread: Thread) {
+        if thread::is_judged(self.process, thread) {
+            self.process.set(process_flag::LOOP);
+        }
     }
 
     /// Bytes moved on a stream at `position`. `begins`: a run begins with them.
@@ -73,7 +75,7 @@ impl Worker {
             return;
         }
         if !self.in_loop(stream) && thread.request().cookie() != stream.cookie() && thread.owes_response() {
-            self.shows_loop();
+            self.shows_loop(thread);
         }
         for owner in [thread.request(), thread.tick()] {
             owner.set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
@@ -90,13 +92,12 @@ impl Worker {
         if !begins {
             return;
         }
+        let Some(thread) = thread::state(self.task) else { return };
         if !self.in_loop(stream) && stream.thread() != 0 && stream.thread() != self.tid {
             // One thread read the request and another answers it.
-            self.shows_loop();
+            self.shows_loop(thread);
         }
-        if let Some(thread) = thread::state(self.task) {
-            thread.owes_nothing_on(stream.cookie());
-        }
+        thread.owes_nothing_on(stream.cookie());
     }
 
     /// A message's owner is found at the beginning of its run, or when another unit writes to a connection that units share.
@@ -222,7 +223,7 @@ impl Worker {
         let of_another = owner.is_known() && !owner.is_same_request(thread.request());
         if begins && of_another && !self.in_loop(stream) && thread.owes_response() {
             // It continues one request while it owes the response to another.
-            self.shows_loop();
+            self.shows_loop(thread);
         }
         if stream.is(bit::SHARED) {
             thread.tick().clear();

@@ -22,8 +22,8 @@ pub fn ends(tgid: u32, tid: u32, by_epoll: bool, may_block: bool) {
     if may_block {
         thread.event_loop().set_immediates(0);
     }
-    let in_loop = process.has(process_flag::LOOP);
-    if by_epoll && !in_loop && thread.owes_response() && thread.socket().is_waited_for() {
+    let may_show_loop = by_epoll && !process.has(process_flag::LOOP) && thread::is_judged(process, thread);
+    if may_show_loop && thread.owes_response() && thread.socket().is_waited_for() {
         process.set(process_flag::LOOP);
     }
 }

@@ -11,50 +11,67 @@ use super::responder::Responders;
 use super::tree::{DEEPEST, Tree};
 use crate::model::span::{Evidence, Role};
 
-/// How long it is remembered that a process that ended ran an event loop: longer than calls wait to be settled.
+/// How long it is remembered that threads of a process that ended proved nothing: longer than calls wait to be settled.
 const LOOP_REMEMBERED: u64 = 1_000_000_000;
 
 /// Chooses parents. Knows the processes in which threads prove nothing.
 #[derive(Debug, Default)]
 pub(super) struct Ladder {
-    /// Processes that run an event loop, and until when: calls are settled after their process has ended.
-    pub(super) loops: FxHashMap<u32, u64>,
-    /// Some of them have ended.
+    pub(super) loops: FxHashMap<u32, Loop>,
+    /// Processes in `loops` have ended.
     has_ended_loops: bool,
     pub(super) responders: Responders,
+}
+
+/// A process in which threads prove nothing, or did not always.
+#[derive(Debug)]
+pub(super) struct Loop {
+    /// They prove nothing about calls that began until then: `u64::MAX` while the process runs an event loop.
+    until: u64,
+    /// When the process ended. Calls are settled after that.
+    ended: Option<u64>,
 }
 
 impl Ladder {
     /// The process runs an event loop.
     pub(super) fn runs_loop(&mut self, tgid: u32) {
-        self.loops.insert(tgid, u64::MAX);
+        self.loops.insert(tgid, Loop { until: u64::MAX, ended: None });
+    }
+
+    /// At `nanos` the process runs virtual threads, which are known, and no event loop. They may not have been known before.
+    pub(super) fn runs_virtual_threads(&mut self, tgid: u32, nanos: u64) {
+        let known = self.loops.get(&tgid).is_some_and(|found| found.until != u64::MAX && found.ended.is_none());
+        if !known {
+            self.loops.insert(tgid, Loop { until: nanos, ended: None });
+        }
     }
 
     /// At `nanos` the process ended, or executed another program.
     pub(super) fn process_ended(&mut self, tgid: u32, nanos: u64) {
-        if let Some(until) = self.loops.get_mut(&tgid) {
-            *until = nanos;
+        if let Some(found) = self.loops.get_mut(&tgid) {
+            found.until = found.until.min(nanos);
+            found.ended = Some(nanos);
             self.has_ended_loops = true;
         }
         self.responders.process_ended(tgid, nanos);
     }
 
-    /// Forgets event loops that ended long ago.
+    /// Forgets processes that ended long ago.
     pub(super) fn advance(&mut self, now: u64) {
         self.responders.advance(now);
         if self.has_ended_loops {
             self.has_ended_loops = false;
-            self.loops.retain(|_, until| {
-                let is_over = *until < now.saturating_sub(LOOP_REMEMBERED);
-                self.has_ended_loops |= !is_over && *until != u64::MAX;
+            self.loops.retain(|_, found| {
+                let is_over = found.ended.is_some_and(|ended| ended < now.saturating_sub(LOOP_REMEMBERED));
+                self.has_ended_loops |= !is_over && found.ended.is_some();
                 !is_over
             });
         }
     }
 
-    /// Whether the process ran an event loop at `nanos`.
+    /// Whether threads of the process proved nothing at `nanos`.
     fn ran_loop(&self, tgid: u32, nanos: u64) -> bool {
-        self.loops.get(&tgid).is_some_and(|&until| nanos <= until)
+        self.loops.get(&tgid).is_some_and(|found| nanos <= found.until)
     }
 
     /// Whether it will be known later than `by` where the node belongs: it is a call, or belongs to one, that waits for a

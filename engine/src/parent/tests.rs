@@ -157,6 +157,33 @@ fn threads_prove_nothing_once_an_event_loop_is_seen() {
 }
 
 #[test]
+fn a_carrier_of_virtual_threads_proves_nothing_before_they_are_known() {
+    let mut parents = Parents::default();
+    let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
+    let [before, after] = [(2, 110), (4, 130)].map(|(cookie, nanos)| {
+        let owned = owned(9, (1, 0), evidence::THREAD);
+        parents.begin(client(cookie, APP), &begun(9, nanos), Some(&owned))
+    });
+    // It seemed to run an event loop. A record of another CPU says so again, late.
+    parents.runs_loop(APP);
+    parents.runs_virtual_threads(APP, 115);
+    parents.runs_loop(APP);
+    for nanos in [120, 140] {
+        parents.runs_virtual_threads(APP, nanos);
+    }
+    let [before, after] =
+        [(before, 110), (after, 130)].map(|(call, nanos)| settle(&mut parents, call, nanos, nanos + 10));
+    assert_eq!(before.parent, None);
+    assert_eq!(after.parent.map(|parent| parent.evidence), Some(Evidence::Thread));
+    for request in [a, b] {
+        settle(&mut parents, request, 100, 200);
+    }
+    parents.process_ended(APP, 210);
+    parents.advance(u64::MAX);
+    assert!(parents.ladder.loops.is_empty());
+}
+
+#[test]
 fn a_call_of_a_thread_that_proves_nothing_falls_to_the_lower_rungs() {
     let mut parents = Parents::default();
     let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));

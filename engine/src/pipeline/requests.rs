@@ -108,6 +108,11 @@ impl<S: Surroundings> Requests<S> {
         self.parents.runs_loop(tgid);
     }
 
+    /// At `nanos` the process runs virtual threads, which are known, and no event loop.
+    pub(super) fn runs_virtual_threads(&mut self, tgid: u32, nanos: u64) {
+        self.parents.runs_virtual_threads(tgid, nanos);
+    }
+
     pub(super) fn process(&mut self, process: &ProcessChange) {
         match process.change {
             // The threads of the new program prove something else.

@@ -13,6 +13,7 @@ use crate::kernel::task::Task;
 use crate::maps::count;
 use crate::selected::Selected;
 use crate::state::stream::Stream;
+use crate::state::thread::Thread;
 use crate::state::unit::Unit;
 use crate::user;
 
@@ -25,10 +26,20 @@ fn is_plausible(address: u64) -> bool {
 /// Notes in the stream which virtual thread uses it in the current system call. If none does, it is the thread.
 #[inline(always)]
 pub fn note(process: Selected, source: *const UnitSource, task: Task, tid: u32, stream: Stream) {
-    let Unit { kind, words } = match running(source, task) {
+    let Some(thread) = thread::state(task) else {
+        stream.used_by(unit::NONE, [0; 2]);
+        return;
+    };
+    let Unit { kind, words } = match running(source, task, thread) {
         Some(Running::Virtual(id)) => {
-            if !process.has(process_flag::SCHEDULER) {
-                process.set(process_flag::SCHEDULER);
+            if !process.has(process_flag::VIRTUAL_THREADS) {
+                process.set(process_flag::SCHEDULER | process_flag::VIRTUAL_THREADS);
+                process.clear(process_flag::LOOP);
+            }
+            if thread.request().is_known() {
+                // It belongs to a virtual thread that could not be read then, and this may be another.
+                thread.request().clear();
+                thread.tick().clear();
             }
             Unit { kind: unit::VIRTUAL_THREAD, words: [id, 0] }
         }
@@ -54,8 +65,7 @@ enum Running {
 
 /// `None` if that is unknown.
 #[inline(always)]
-fn running(source: *const UnitSource, task: Task) -> Option<Running> {
-    let thread = thread::state(task)?;
+fn running(source: *const UnitSource, task: Task, thread: Thread) -> Option<Running> {
     // SAFETY: the registers of the current task.
     let at = unsafe { processor::java_thread(task.registers()) };
     let [id, current_id] = jvm::unpair(word(source, jvm::IDS));

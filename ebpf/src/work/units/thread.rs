@@ -54,3 +54,10 @@ pub fn itself(process: Selected, tid: u32) -> Unit {
         Unit { kind: unit::THREAD, words: [u64::from(tid), 0] }
     }
 }
+
+/// Whether what the thread did can prove something. A thread of a JVM may have carried virtual threads before they could be
+/// read, until it is known what it runs.
+#[inline(always)]
+pub fn is_judged(process: Selected, thread: Thread) -> bool {
+    !process.has(process_flag::VIRTUAL_THREADS) || thread.java_thread() != 0
+}
