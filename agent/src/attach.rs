@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `mappings` | lists the memory mappings of a process, and opens the mapped files |
 //! | `binary` | lists the binaries whose code a process has mapped, and remembers what was found in them |
-//! | `symbols` | finds a symbol in the tables of a binary |
+//! | `functions` | finds functions of a binary, and where they return |
 //! | `memory` | reads the memory of a process |
 //! | `probes` | attaches kernel programs to functions of processes |
 //! | `unit_of_work` | the column of the table of runtimes that says how a unit is found |
@@ -18,16 +18,17 @@
 
 mod binary;
 mod description;
+mod functions;
 mod mappings;
 mod memory;
 mod probes;
 pub(crate) mod runtimes;
-mod symbols;
 mod unit_of_work;
 pub mod units;
 
 pub use binary::{Mapped, Symbol, executables};
 pub use description::Description;
+pub use functions::{Found, Lookup};
 pub use mappings::{Mapping, mappings};
 pub use memory::Memory;
 pub use probes::Function;

@@ -8,7 +8,6 @@ pub mod attach;
 pub mod cli;
 pub mod clock;
 pub mod discover;
-mod elf;
 pub mod enrich;
 pub mod exec;
 pub mod export;

@@ -53,7 +53,15 @@ enum Environment {
 const SUITES: &[Suite] = &[
     Suite {
         name: "portable",
-        cargo: &["--package", "onlooker-engine", "--package", "onlooker-protocols", "--all-targets"],
+        cargo: &[
+            "--package",
+            "onlooker-elf",
+            "--package",
+            "onlooker-engine",
+            "--package",
+            "onlooker-protocols",
+            "--all-targets",
+        ],
         runner: &[],
         environment: Environment::Unprivileged,
     },
@@ -68,6 +76,8 @@ const SUITES: &[Suite] = &[
         name: "crates",
         cargo: &[
             "--workspace",
+            "--exclude",
+            "onlooker-elf",
             "--exclude",
             "onlooker-engine",
             "--exclude",

@@ -3,9 +3,9 @@
 use std::fs::File;
 
 use compact_str::CompactString;
+use onlooker_elf::Elf;
 
 use super::row::{Mark, Runtime, Version, When, Work};
-use crate::elf::Elf;
 
 /// How much of a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

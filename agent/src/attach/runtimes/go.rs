@@ -16,12 +16,12 @@ use std::fs::File;
 use std::path::Path;
 
 use onlooker_common::unit::{self, UnitSource, go};
+use onlooker_elf::Elf;
 
 use self::members::Members;
 use self::origin::Origin;
-use crate::attach::{Function, Mapped, Memory, Unread, executables};
+use crate::attach::{Found, Function, Lookup, Mapped, Memory, Unread, executables};
 use crate::discover::process::Process;
-use crate::elf::Elf;
 
 /// The method by which a goroutine makes net/http send a request on a connection. The connection's own goroutine writes it.
 const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
@@ -53,15 +53,13 @@ pub(crate) fn functions(process: &Process) -> Vec<Function> {
     let find = || {
         let program = Program::open(process).ok()?;
         let file = program.mapped.open()?;
-        let elf = Elf::open(&file)?;
         program.members(&file).ok()?.0.http_client()?;
-        let offset = match program.mapped.symbol(ROUND_TRIP) {
-            Some(symbol) => symbol.offset_in_file?,
-            None => elf.offset_of(pclntab::function(&elf, &program.mapped, &program.memory, ROUND_TRIP)?)?,
-        };
-        Some(Function { program: "go_round_trip", path: program.mapped.path.clone(), offset })
+        let found = program.functions(&[ROUND_TRIP]);
+        let path = &program.mapped.path;
+        let function = |found: Found| Function { program: "go_round_trip", path: path.clone(), offset: found.offset };
+        Some(found.into_iter().map(function).collect())
     };
-    find().into_iter().collect()
+    find().unwrap_or_default()
 }
 
 /// How the offsets of a process are known, for users.
@@ -97,6 +95,22 @@ impl Program {
         let release = build_information::release(&information)
             .ok_or_else(|| unknown("it does not contain its Go release, or was built by Go 1.17 or earlier"))?;
         Ok(Self { mapped, memory, release: release.into() })
+    }
+
+    /// Functions by their names: those that it contains.
+    fn functions(&self, names: &[&'static str]) -> Vec<Found> {
+        let found = self.mapped.functions(names);
+        if !found.is_empty() {
+            return found;
+        }
+        let find = || {
+            let file = self.mapped.open()?;
+            let elf = Elf::open(&file)?;
+            let table = pclntab::Functions::read(&elf, &self.mapped, &self.memory)?;
+            let found = names.iter().filter_map(|name| Found::at(&elf, name, &table.find(name)?, Lookup::Pclntab));
+            Some(found.collect())
+        };
+        find().unwrap_or_default()
     }
 
     fn members(&self, file: &File) -> Result<(Members, Origin), Unread> {

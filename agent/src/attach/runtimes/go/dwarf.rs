@@ -4,9 +4,9 @@ use std::io::Read as _;
 
 use flate2::read::ZlibDecoder;
 use gimli::{DwTag, EndianSlice, LittleEndian, SectionId};
+use onlooker_elf::{Elf, Place};
 
 use super::members::{MEMBERS, Members};
-use crate::elf::{Elf, Place};
 
 /// The largest section that is read, before and after decompression. A program with more has its offsets from the table.
 const SECTION_BYTES: u64 = 64 << 20;

@@ -1,7 +1,8 @@
 //! Checks offsets against the goroutines of a process.
 
+use onlooker_elf::Elf;
+
 use crate::attach::{Mapped, Memory, Unread};
-use crate::elf::Elf;
 
 /// The runtime's slice of all goroutines. A goroutine stays there when it has ended, and another may take its place.
 const ALL: &str = "runtime.allgs";

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use onlooker_elf::Elf;
+
 use super::dwarf;
 use super::members::Members;
 use super::offsets::RELEASES;
-use crate::elf::Elf;
 use crate::file_version::FileVersion;
 use crate::recent::Recent;
 

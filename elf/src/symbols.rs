@@ -8,7 +8,7 @@ use object::elf::{self, Dyn64, FileHeader64, Sym64};
 use object::pod;
 use object::read::elf::{Dyn as _, GnuHashTable, HashTable, Sym as _};
 
-use crate::elf::{Elf, Place};
+use crate::file::{Elf, Place};
 
 /// The largest table that is read. libjvm's symbols take 6 MiB and their names 12 MiB. A larger table is read in part.
 const TABLE_BYTES: u64 = 64 << 20;
@@ -17,14 +17,14 @@ const DYNAMIC_BYTES: u64 = 64 << 10;
 
 /// Where a function or variable is, before the load bias is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Definition {
-    pub(super) address: u64,
-    pub(super) size: u64,
+pub struct Definition {
+    pub address: u64,
+    pub size: u64,
 }
 
 /// The symbol tables of a file, in the order in which they are searched.
 #[derive(Debug)]
-pub(super) struct Tables(Vec<Table>);
+pub struct Tables(Vec<Table>);
 
 #[derive(Debug)]
 struct Table {
@@ -33,7 +33,8 @@ struct Table {
 }
 
 impl Tables {
-    pub(super) fn read(elf: &Elf<'_>) -> Self {
+    #[must_use]
+    pub fn read(elf: &Elf<'_>) -> Self {
         let by_section = |symbols, names| {
             let symbols = elf.bytes(elf.section_place(symbols)?, TABLE_BYTES);
             Some(Table { symbols, names: elf.bytes(elf.section_place(names)?, TABLE_BYTES) })
@@ -42,7 +43,8 @@ impl Tables {
         Self(dynamic.into_iter().chain(by_section(".symtab", ".strtab")).collect())
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<Definition> {
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Definition> {
         self.0.iter().find_map(|table| table.find(name.as_bytes()))
     }
 }
@@ -95,17 +97,12 @@ fn by_dynamic_section(elf: &Elf<'_>) -> Option<Table> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::Write as _;
-
     use rstest::rstest;
 
     use super::*;
 
     fn find(content: &[u8], name: &str) -> Option<Definition> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(content).unwrap();
-        Tables::read(&Elf::open(&file)?).find(name)
+        Tables::read(&Elf::open(&content)?).find(name)
     }
 
     fn libc() -> Vec<u8> {
@@ -160,6 +157,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_elf_file_has_no_symbols() {
-        assert!(Elf::open(&File::open("/proc/self/maps").unwrap()).is_none());
+        let maps = std::fs::read("/proc/self/maps").unwrap();
+        assert!(Elf::open(&maps.as_slice()).is_none());
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! Anybody may have crafted the file. Each part is read with a limit, and what does not parse counts as absent.
 
-use std::cell::OnceCell;
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-
 use compact_str::CompactString;
 use memchr::memmem;
 use object::elf::{self, FileHeader32, FileHeader64, ProgramType, SectionType};
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, SectionHeader as _};
 use object::{Endianness, FileKind, pod};
+use std::cell::OnceCell;
+
+use crate::content::Content;
 
 /// The file's header and, in every linker's output, the program headers.
 const HEAD_BYTES: u64 = 64 << 10;
@@ -27,10 +26,12 @@ const BUILD_ID_BYTES: usize = 128;
 
 /// An ELF file whose headers were read.
 #[derive(Debug)]
-pub(crate) struct Elf<'file> {
-    file: &'file File,
+pub struct Elf<'file> {
+    file: &'file dyn Content,
     class: Class,
     endian: Endianness,
+    is_fixed: bool,
+    is_x86_64: bool,
     sections: Vec<Section>,
     segments: Vec<Segment>,
     notes: Vec<Place>,
@@ -57,27 +58,28 @@ struct Section {
 
 /// A part of the file that is loaded into memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Segment {
+pub struct Segment {
     kind: ProgramType,
-    pub(crate) executable: bool,
-    pub(crate) writable: bool,
+    pub executable: bool,
+    pub writable: bool,
     /// Address before the load bias is added.
-    pub(crate) address: u64,
+    pub address: u64,
     /// Bytes in memory. Those beyond the file's are zero at first.
-    pub(crate) memory_length: u64,
-    pub(crate) place: Place,
+    pub memory_length: u64,
+    pub place: Place,
 }
 
 /// Where something is in the file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Place {
+    pub offset: u64,
+    pub length: u64,
 }
 
 impl<'file> Elf<'file> {
     /// Reads the headers. None if the file is no ELF file.
-    pub(crate) fn open(file: &'file File) -> Option<Self> {
+    #[must_use]
+    pub fn open(file: &'file dyn Content) -> Option<Self> {
         let head = read_at(file, Place { offset: 0, length: HEAD_BYTES });
         match FileKind::parse(head.as_slice()) {
             Ok(FileKind::Elf64) => Self::parse::<FileHeader64<Endianness>>(file, &head, Class::Bits64),
@@ -86,7 +88,11 @@ impl<'file> Elf<'file> {
         }
     }
 
-    fn parse<Header: FileHeader<Endian = Endianness>>(file: &'file File, head: &[u8], class: Class) -> Option<Self> {
+    fn parse<Header: FileHeader<Endian = Endianness>>(
+        file: &'file dyn Content,
+        head: &[u8],
+        class: Class,
+    ) -> Option<Self> {
         let header = Header::parse(head).ok()?;
         let endian = header.endian().ok()?;
         let segments = header.program_headers(endian, head).unwrap_or_default().iter().map(|segment| Segment {
@@ -106,6 +112,8 @@ impl<'file> Elf<'file> {
             file,
             class,
             endian,
+            is_fixed: header.e_type(endian) == elf::ET_EXEC,
+            is_x86_64: header.e_machine(endian) == elf::EM_X86_64,
             sections: sections(file, header, endian).unwrap_or_default(),
             segments,
             notes,
@@ -115,58 +123,87 @@ impl<'file> Elf<'file> {
         })
     }
 
-    pub(crate) fn has_section(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn has_section(&self, name: &str) -> bool {
         self.section(name).is_some()
     }
 
     /// The content of a section, empty if it does not exist.
-    pub(crate) fn section_bytes(&self, name: &str) -> Vec<u8> {
+    #[must_use]
+    pub fn section_bytes(&self, name: &str) -> Vec<u8> {
         self.section(name).map(|section| read_at(self.file, section.place)).unwrap_or_default()
     }
 
     /// The place of a section that has bytes in the file.
-    pub(crate) fn section_place(&self, name: &str) -> Option<Place> {
+    #[must_use]
+    pub fn section_place(&self, name: &str) -> Option<Place> {
         self.section(name).filter(|section| section.kind != elf::SHT_NOBITS).map(|section| section.place)
     }
 
     /// The address of a section, before the load bias is added.
-    pub(crate) fn section_address(&self, name: &str) -> Option<u64> {
+    #[must_use]
+    pub fn section_address(&self, name: &str) -> Option<u64> {
         self.section(name).map(|section| section.address)
     }
 
     /// Whether a section is compressed, with a `Chdr` before it.
-    pub(crate) fn is_compressed(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn is_compressed(&self, name: &str) -> bool {
         self.section(name).is_some_and(|section| section.compressed)
     }
 
     /// Bytes of thread-local storage that each thread has for it.
-    pub(crate) fn thread_local_length(&self) -> u64 {
+    #[must_use]
+    pub fn thread_local_length(&self) -> u64 {
         let segment = self.segments.iter().find(|segment| segment.kind == elf::PT_TLS);
         segment.map_or(0, |segment| segment.memory_length)
     }
 
     /// Bytes of the file, at most `limit`. Empty if they cannot be read.
-    pub(crate) fn bytes(&self, place: Place, limit: u64) -> Vec<u8> {
+    #[must_use]
+    pub fn bytes(&self, place: Place, limit: u64) -> Vec<u8> {
         read_at_most(self.file, place, limit)
     }
 
     /// Whether it is a 64-bit file in this machine's byte order.
-    pub(crate) fn is_native(&self) -> bool {
+    #[must_use]
+    pub fn is_native(&self) -> bool {
         matches!(self.class, Class::Bits64) && self.endian == Endianness::default()
     }
 
+    /// Whether its addresses are those in memory. Other files are loaded anywhere.
+    #[must_use]
+    pub fn is_at_fixed_address(&self) -> bool {
+        self.is_fixed
+    }
+
+    /// Whether its code is for x86-64.
+    #[must_use]
+    pub fn is_x86_64(&self) -> bool {
+        self.is_x86_64
+    }
+
+    /// The table for unwinding (`.eh_frame_hdr`), by its program header: its address, before the load bias is added, and its
+    /// place.
+    pub(crate) fn unwinding(&self) -> Option<(u64, Place)> {
+        let segment = self.segments.iter().find(|segment| segment.kind == elf::PT_GNU_EH_FRAME)?;
+        Some((segment.address, segment.place))
+    }
+
     /// The parts of the file that are loaded.
-    pub(crate) fn loaded(&self) -> impl Iterator<Item = &Segment> {
+    pub fn loaded(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().filter(|segment| segment.kind == elf::PT_LOAD)
     }
 
     /// The dynamic section, by its program header.
-    pub(crate) fn dynamic(&self) -> Option<Place> {
+    #[must_use]
+    pub fn dynamic(&self) -> Option<Place> {
         self.segments.iter().find(|segment| segment.kind == elf::PT_DYNAMIC).map(|segment| segment.place)
     }
 
     /// What is added to the addresses in the file, if `offset` of the file is mapped at `start`.
-    pub(crate) fn load_bias(&self, start: u64, offset: u64) -> Option<u64> {
+    #[must_use]
+    pub fn load_bias(&self, start: u64, offset: u64) -> Option<u64> {
         // A segment is mapped from the beginning of the page that it begins in. Two segments may share a page.
         let begins = |segment: &&Segment| segment.place.offset & !(PAGE - 1) <= offset;
         let ends = |segment: &&Segment| offset < segment.place.offset.saturating_add(segment.place.length);
@@ -175,7 +212,8 @@ impl<'file> Elf<'file> {
     }
 
     /// Where the byte at `address` is in the file. None if the file has no such byte, as for `.bss`.
-    pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
+    #[must_use]
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
         self.loaded().find_map(|segment| {
             let within = address.checked_sub(segment.address)?;
             (within < segment.place.length).then(|| segment.place.offset.checked_add(within))?
@@ -183,7 +221,8 @@ impl<'file> Elf<'file> {
     }
 
     /// The part of the file from the byte at `address` to the end of its segment.
-    pub(crate) fn place_from(&self, address: u64) -> Option<Place> {
+    #[must_use]
+    pub fn place_from(&self, address: u64) -> Option<Place> {
         self.loaded().find_map(|segment| {
             let within = address.checked_sub(segment.address)?;
             let length = segment.place.length.checked_sub(within).filter(|length| *length > 0)?;
@@ -192,34 +231,40 @@ impl<'file> Elf<'file> {
     }
 
     /// The build id that the linker wrote (`NT_GNU_BUILD_ID`).
-    pub(crate) fn build_id(&self) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn build_id(&self) -> Option<Vec<u8>> {
         self.notes.iter().find_map(|note| gnu_build_id(&read_at(self.file, *note)))
     }
 
     /// Whether a note contains `bytes`. Notes are found by the program headers, which stripping leaves in place.
-    pub(crate) fn has_note(&self, bytes: &[u8]) -> bool {
+    #[must_use]
+    pub fn has_note(&self, bytes: &[u8]) -> bool {
         self.notes.iter().any(|note| memmem::find(&read_at(self.file, *note), bytes).is_some())
     }
 
     /// Whether the program offers or needs a function of this name at run time.
-    pub(crate) fn has_symbol(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn has_symbol(&self, name: &str) -> bool {
         memmem::find(self.dynamic_strings(), format!("\0{name}\0").as_bytes()).is_some()
     }
 
     /// Whether compilers left `text` in `.comment`.
-    pub(crate) fn has_compiler(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn has_compiler(&self, text: &str) -> bool {
         let compilers = self.compilers.get_or_init(|| self.section_bytes(".comment"));
         memmem::find(compilers, text.as_bytes()).is_some()
     }
 
     /// Whether the program's constants contain `text`.
-    pub(crate) fn has_constant(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn has_constant(&self, text: &str) -> bool {
         let constants = self.constants.get_or_init(|| self.section_bytes(".rodata"));
         memmem::find(constants, text.as_bytes()).is_some()
     }
 
     /// The libraries that it is linked with (`DT_NEEDED`).
-    pub(crate) fn libraries(&self) -> Vec<CompactString> {
+    #[must_use]
+    pub fn libraries(&self) -> Vec<CompactString> {
         match self.class {
             Class::Bits32 => self.needed::<FileHeader32<Endianness>>(),
             Class::Bits64 => self.needed::<FileHeader64<Endianness>>(),
@@ -250,7 +295,7 @@ impl<'file> Elf<'file> {
 }
 
 fn sections<Header: FileHeader<Endian = Endianness>>(
-    file: &File,
+    file: &dyn Content,
     header: &Header,
     endian: Endianness,
 ) -> Option<Vec<Section>> {
@@ -296,16 +341,12 @@ fn gnu_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The bytes at a place, cut at the end of the file and at [`SECTION_BYTES`]. Empty if they cannot be read.
-fn read_at(file: &File, place: Place) -> Vec<u8> {
+fn read_at(file: &dyn Content, place: Place) -> Vec<u8> {
     read_at_most(file, place, SECTION_BYTES)
 }
 
-fn read_at_most(file: &File, place: Place, limit: u64) -> Vec<u8> {
-    let end = file.metadata().map_or(0, |metadata| metadata.len());
-    let length = place.length.min(limit).min(end.saturating_sub(place.offset));
+fn read_at_most(file: &dyn Content, place: Place, limit: u64) -> Vec<u8> {
+    let length = place.length.min(limit).min(file.length().saturating_sub(place.offset));
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    match file.read_exact_at(&mut bytes, place.offset) {
-        Ok(()) => bytes,
-        Err(_) => Vec::new(),
-    }
+    if file.read(place.offset, &mut bytes) { bytes } else { Vec::new() }
 }
