@@ -1,13 +1,14 @@
-//! Compiles the kernel programs where they are stale, and tells the crate where the object is.
+//! Compiles the kernel programs and the library for JVMs where they are stale, and tells the crate where they are.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
+use onlooker_java_build::Built;
 
 fn main() -> ExitCode {
-    match embed() {
+    match embed().and_then(|()| embed_java()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Cargo shows this as the reason, in place of everything the script has printed.
@@ -29,6 +30,36 @@ fn embed() -> Result<()> {
     for source in onlooker_ebpf_build::sources(workspace) {
         instruct("rerun-if-changed", &source.display().to_string());
     }
+    Ok(())
+}
+
+/// An empty file where the library cannot be built: the agent has no `--java` then.
+fn embed_java() -> Result<()> {
+    let variable = |name| env::var_os(name).with_context(|| format!("cargo sets {name}"));
+    let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let workspace = manifest_dir.parent().context("the agent crate is a folder of the workspace")?;
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let target = variable("TARGET")?;
+    let target = target.to_str().context("the target's name is text")?;
+    let linker = env::var_os("RUSTC_LINKER");
+    let built = onlooker_java_build::build(workspace, &out, &variable("RUSTC")?, target, linker.as_deref())?;
+    let library = match built {
+        Built::Library(library) => library,
+        Built::Without { missing } => {
+            let what = format!("TLS of JVMs cannot be read: {missing} is missing; run `cargo xtask setup`");
+            instruct("warning", &what);
+            let empty = out.join("no-java-library");
+            fs::write(&empty, "").with_context(|| format!("cannot write {}", empty.display()))?;
+            empty
+        }
+    };
+    instruct("rustc-env", &format!("ONLOOKER_JAVA_LIBRARY={}", library.display()));
+    for source in onlooker_java_build::sources(workspace) {
+        instruct("rerun-if-changed", &source.display().to_string());
+    }
+    let asm = onlooker_java_build::asm(&onlooker_ebpf_build::Cache::locate()?);
+    instruct("rerun-if-changed", &asm.display().to_string());
+    instruct("rerun-if-env-changed", "JAVA_HOME");
     Ok(())
 }
 

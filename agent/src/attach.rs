@@ -11,6 +11,7 @@
 //! | `unit_of_work` | the column of the table of runtimes that says how a unit is found |
 //! | `runtimes` | finds where each runtime has its unit of work |
 //! | `description` | describes a process for users |
+//! | `java` | loads a library into JVMs that hands over the plaintext of their TLS |
 //! | `units` | makes the kernel programs read the units of work of processes |
 //!
 //! A process controls its mappings, its files and its memory. So every read has a limit, an unexpected file has no symbols,
@@ -19,6 +20,7 @@
 mod binary;
 mod description;
 mod functions;
+pub mod java;
 mod mappings;
 mod memory;
 mod probes;

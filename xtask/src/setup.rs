@@ -8,6 +8,7 @@ mod collector;
 mod debian;
 mod ebpf;
 mod fuzz;
+mod java;
 mod jdks;
 mod made;
 mod node;
@@ -28,6 +29,7 @@ pub(crate) use self::cargo_tool::{DENY, MUTANTS};
 pub(crate) use self::collector::COLLECTOR;
 pub(crate) use self::ebpf::EBPF;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
+pub(crate) use self::java::JAVA;
 pub(crate) use self::jdks::JDKS;
 pub(crate) use self::node::NODE;
 pub(crate) use self::packages::PACKAGES;
@@ -53,7 +55,7 @@ pub(crate) struct Part {
 
 /// All parts. A part comes after those that it needs.
 const PARTS: &[&Part] =
-    &[&EBPF, &PACKAGES, &PYTHON, &JDKS, &NODE, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
+    &[&EBPF, &PACKAGES, &JAVA, &PYTHON, &JDKS, &NODE, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {

@@ -8,12 +8,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use procfs::ProcError;
-use procfs::process::StatFlags;
+use procfs::process::{StatFlags, Status};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 /// Programs that hold listening sockets for services that they start later, and start services that have nothing to do with
@@ -34,6 +35,9 @@ const CGROUP_READ_BYTES: u64 = 64 << 10;
 const THREADS_READ: usize = 4096;
 /// A host with many containers has thousands of mounts.
 const MOUNTINFO_READ_BYTES: u64 = 2 << 20;
+
+/// How a folder is opened, to find files in it.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Identifies a process permanently: pids are reused, but not with the same start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -356,10 +360,29 @@ impl Process {
         (file.metadata().ok()?.len() <= limit).then(|| read_at_most(file, limit).ok())?
     }
 
+    /// Opens a folder at `path`, which is resolved within the process's root, including links. Files can be made in it.
+    ///
+    /// # Errors
+    /// If there is no such folder, or the process cannot be read.
+    pub fn open_folder_inside(&self, path: &Path) -> io::Result<OwnedFd> {
+        let root = self.open_root()?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(rustix::fs::openat2(&root, path, FOLDER, Mode::empty(), resolve)?)
+    }
+
+    fn open_root(&self) -> io::Result<OwnedFd> {
+        self.proc.open_relative_flags("root", FOLDER).map(OwnedFd::from).map_err(io::Error::other)
+    }
+
+    /// Who it is and what it does with signals: /proc/PID/status.
+    pub fn status(&self) -> Result<Status, Unreadable> {
+        self.proc.status().map_err(|error| self.unreadable(error))
+    }
+
     /// Opens a regular file at `path`, which is resolved within the process's root, including links.
     #[must_use]
     pub fn open_inside(&self, path: &Path) -> Option<File> {
-        let root = self.proc.open_relative_flags("root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC).ok()?;
+        let root = self.open_root().ok()?;
         // NONBLOCK: opening a pipe or a device must not wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -370,8 +393,7 @@ impl Process {
     /// Whether there is a file or folder at `path`, which is resolved within the process's root.
     #[must_use]
     pub fn exists_inside(&self, path: &Path) -> bool {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(root) = self.proc.open_relative_flags("root", flags) else { return false };
+        let Ok(root) = self.open_root() else { return false };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).is_ok()
     }

@@ -4,7 +4,7 @@
 //! object of class `Thread` has its id. That is found by comparing the objects of all threads.
 
 mod colours;
-mod structs;
+pub(in crate::attach) mod structs;
 mod threads;
 
 use std::path::Path;

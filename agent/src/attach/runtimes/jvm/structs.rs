@@ -10,7 +10,7 @@ const ENTRY_BYTES: u64 = 256;
 const NAME_BYTES: usize = 64;
 
 /// The structs that are looked for.
-const STRUCTS: [&str; 7] = [
+const STRUCTS: [&str; 9] = [
     "JavaThread",
     "Thread",
     "OSThread",
@@ -19,10 +19,13 @@ const STRUCTS: [&str; 7] = [
     // The collector ZGC. In JDK 21 to 23 the second one is ZGC without generations. Before that, it was the first.
     "ZGlobalsForVMStructs",
     "XGlobalsForVMStructs",
+    // Its options. Before JDK 9 the name is the second one.
+    "JVMFlag",
+    "Flag",
 ];
 
 /// The members of the structs that are looked for.
-pub(super) struct Structs(Vec<Member>);
+pub(in crate::attach) struct Structs(Vec<Member>);
 
 struct Member {
     of: String,
@@ -43,7 +46,7 @@ struct Layout {
 
 impl Structs {
     /// `symbol` returns the address of a variable of the JVM.
-    pub(super) fn read(memory: &Memory, symbol: impl Fn(&str) -> Option<u64>) -> Result<Self, Unread> {
+    pub(in crate::attach) fn read(memory: &Memory, symbol: impl Fn(&str) -> Option<u64>) -> Result<Self, Unread> {
         let word = |name: &str| {
             let at = symbol(name).ok_or_else(|| Unread::Unknown(format!("libjvm.so has no symbol {name}")))?;
             memory.read::<u64>(at).map_err(|error| super::not_yet(&format!("cannot read {name}: {error}")))
@@ -72,7 +75,7 @@ impl Structs {
     }
 
     /// The offset of a member in its struct.
-    pub(super) fn offset(&self, of: &str, name: &str) -> Option<u64> {
+    pub(in crate::attach) fn offset(&self, of: &str, name: &str) -> Option<u64> {
         self.member(of, name).map(|member| member.offset).filter(|&offset| offset < 1 << 16)
     }
 
@@ -82,7 +85,7 @@ impl Structs {
     }
 
     /// The address of a static member.
-    pub(super) fn address(&self, of: &str, name: &str) -> Option<u64> {
+    pub(in crate::attach) fn address(&self, of: &str, name: &str) -> Option<u64> {
         self.member(of, name).map(|member| member.address).filter(|&address| address != 0)
     }
 
