@@ -1,6 +1,7 @@
 //! How kernel memory is read.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use core::arch::asm;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -28,6 +29,15 @@ pub unsafe fn load<T: Copy>(object: *const c_void, offset: u32) -> Option<T> {
 #[inline(always)]
 pub fn pointer(object: *const c_void, offset: u32) -> Option<u64> {
     at(object as u64, offset).filter(|&pointer| pointer != 0)
+}
+
+/// The address of a kernel object as a number, which can be passed to a global function.
+#[inline(always)]
+pub fn number(object: *const c_void) -> u64 {
+    let mut address = object as u64;
+    // SAFETY: the two instructions leave the value as it is. What was a pointer for the verifier is a number after the first.
+    unsafe { asm!("{address} = -{address}", "{address} = -{address}", address = inout(reg) address) };
+    address
 }
 
 /// Reads a member of the struct at an address. `None` if this kernel does not have it.

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use onlooker_common::offsets::MISSING;
 
-use super::member::{at, load, pointer, probe};
+use super::member::{at, load, number, pointer, probe};
 use super::unix::UnixSock;
 use crate::globals::offset;
 
@@ -78,7 +78,7 @@ impl Sock {
     /// The socket's address, to be kept after the program has ended.
     #[inline(always)]
     pub fn address(self) -> SockAddress {
-        SockAddress(self.0 as u64)
+        SockAddress(number(self.0))
     }
 
     #[inline(always)]
@@ -293,6 +293,12 @@ impl SockAddress {
     #[inline(always)]
     pub fn value(self) -> u64 {
         self.0
+    }
+
+    /// The address that [`value`](Self::value) returned.
+    #[inline(always)]
+    pub fn from_value(value: u64) -> Self {
+        Self(value)
     }
 
     /// The socket's cookie, 0 if it has none yet.

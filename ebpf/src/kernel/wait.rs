@@ -2,7 +2,7 @@
 
 use onlooker_common::offsets::MISSING;
 
-use super::member::{at, probe};
+use super::member::{at, number, probe};
 use super::task::Task;
 use crate::globals::offset;
 
@@ -25,7 +25,7 @@ const OUTPUTS: [u64; 2] = [1, 2];
 extern "C" fn waits_for(above: u64, below: u64) -> u32 {
     if let Some(queue) = queue_of_ends(above)
         && let Some(pid) = at::<u64>(below, offset!(task_pid_struct))
-        && is_waiter(queue, above, pid) != 0
+        && is_waiter(queue, above, pid)
     {
         return 1;
     }
@@ -34,7 +34,7 @@ extern "C" fn waits_for(above: u64, below: u64) -> u32 {
     let Some(files) = table.and_then(|table| at::<u64>(table, offset!(table_files))) else { return 0 };
     for output in OUTPUTS {
         if let Some(queue) = probe::<u64>(files + 8 * output).and_then(pipe_readers)
-            && is_waiter(queue, above, 0) != 0
+            && is_waiter(queue, above, 0)
         {
             return 1;
         }
@@ -44,33 +44,41 @@ extern "C" fn waits_for(above: u64, below: u64) -> u32 {
 
 /// Whether the task at `task` is a waiter of the queue whose list begins at `queue`. `pid`: it must wait for the end of the
 /// process with this `struct pid`, or of any.
+#[inline(always)]
+fn is_waiter(queue: u64, task: u64, pid: u64) -> bool {
+    let mut next = probe::<u64>(queue);
+    for _ in 0..WAITERS {
+        // A list_head points to itself while the list is empty.
+        let Some(link) = next.filter(|&link| link != queue && link != 0) else { return false };
+        if is_entry_of(link, task, pid) != 0 {
+            return true;
+        }
+        next = probe(link);
+    }
+    false
+}
+
+/// Whether the entry of a queue whose `list_head` is at `link` is that of the task. `pid` is as in [`is_waiter`].
+///
+/// In a function of its own it is checked once, and not for each entry.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn is_waiter(queue: u64, task: u64, pid: u64) -> u32 {
+extern "C" fn is_entry_of(link: u64, task: u64, pid: u64) -> u32 {
     let (entry, wait) = (offset!(waiter_entry), offset!(wait_waiter));
     if entry == MISSING || wait == MISSING {
         return 0;
     }
-    let mut next = probe::<u64>(queue);
-    for _ in 0..WAITERS {
-        // A list_head points to itself while the list is empty.
-        let Some(link) = next.filter(|&link| link != queue && link != 0) else { return 0 };
-        let waiter = link.wrapping_sub(u64::from(entry));
-        let private = at::<u64>(waiter, offset!(waiter_private)).unwrap_or(0);
-        let fits = if pid == 0 {
-            // In read (fs/pipe.c:pipe_read), or in poll, select or the like (fs/select.c:__pollwait).
-            private == task || at::<u64>(private, offset!(poll_task)).is_some_and(|polling| polling == task)
-        } else {
-            // kernel/exit.c:do_wait
-            let awaited = at::<u64>(waiter.wrapping_sub(u64::from(wait)), offset!(wait_pid));
-            private == task && awaited.is_some_and(|awaited| awaited == 0 || awaited == pid)
-        };
-        if fits {
-            return 1;
-        }
-        next = probe(link);
-    }
-    0
+    let waiter = link.wrapping_sub(u64::from(entry));
+    let private = at::<u64>(waiter, offset!(waiter_private)).unwrap_or(0);
+    let fits = if pid == 0 {
+        // In read (fs/pipe.c:pipe_read), or in poll, select or the like (fs/select.c:__pollwait).
+        private == task || at::<u64>(private, offset!(poll_task)).is_some_and(|polling| polling == task)
+    } else {
+        // kernel/exit.c:do_wait
+        let awaited = at::<u64>(waiter.wrapping_sub(u64::from(wait)), offset!(wait_pid));
+        private == task && awaited.is_some_and(|awaited| awaited == 0 || awaited == pid)
+    };
+    u32::from(fits)
 }
 
 impl Task {
@@ -80,11 +88,9 @@ impl Task {
         waits_for(self.address(), child.address()) != 0
     }
 
-    /// The task's address, as a number. The verifier does not let a pointer become one, but a copy of memory is one.
     #[inline(always)]
     fn address(self) -> u64 {
-        let pointer = self.as_ptr();
-        probe((&raw const pointer) as u64).unwrap_or(0)
+        number(self.as_ptr().cast())
     }
 }
 

@@ -3,8 +3,8 @@
 //! One record holds up to `RECORD_CAPTURE` bytes. A longer capture becomes several records, each of which looks like an
 //! operation of its own. So a run of short messages is captured whole at a cost per byte that is near that of the copy.
 //!
-//! `capture_segment` is a global function: the verifier checks it once, by itself. If it were inlined, the verifier would
-//! check it again for every path that leads to it.
+//! `capture_segment` and `capture_several` are global functions: the verifier checks each once, by itself. If they were inlined,
+//! the verifier would check them again for every path that leads to them.
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use core::ffi::c_void;
@@ -24,12 +24,13 @@ use crate::user::{self, CONTINUE, LEAVE};
 /// Records a socket operation with up to `wanted` of its first bytes. Returns how many were captured, or `None` if the ring
 /// was full.
 #[inline(always)]
-pub fn segment(moved: &mut Moved, stream: Stream, source: Bytes, wanted: u32) -> Option<u32> {
+pub fn segment(moved: &mut Moved, stream: Stream, mut source: Bytes, wanted: u32) -> Option<u32> {
     let most = if source.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
-    if wanted > most && !source.is_nowhere() {
-        return several(moved, stream, source, wanted);
-    }
-    let captured = capture_segment(moved, stream.as_ptr(), source.at, source.buffers, wanted);
+    let captured = if wanted > most && !source.is_nowhere() {
+        capture_several(moved, stream.as_ptr(), &raw mut source, wanted)
+    } else {
+        capture_segment(moved, stream.as_ptr(), source.at, source.buffers, wanted)
+    };
     if captured == NO_ROOM { None } else { Some(captured) }
 }
 
@@ -47,53 +48,57 @@ const RECORDS: u32 = 16_384;
 struct Rest {
     moved: *mut Moved,
     stream: *mut StreamState,
-    at: u64,
-    buffers: u64,
+    source: *mut Bytes,
     /// Bytes that are not recorded yet, and how many of them are wanted.
     length: u32,
     wanted: u32,
 }
 
-#[inline(always)]
-fn several(moved: &mut Moved, stream: Stream, source: Bytes, wanted: u32) -> Option<u32> {
-    let length = moved.length;
-    moved.added_later = moved.added;
-    moved.added = 0;
-    let Bytes { at, buffers } = source;
-    let mut rest = Rest { moved, stream: stream.as_ptr(), at, buffers, length, wanted };
-    // SAFETY: the callback takes the index and a Rest.
-    unsafe { bpf_loop(RECORDS, one_of_several as *mut c_void, (&raw mut rest).cast(), 0) };
-    // SAFETY: a local that the helper changes.
-    let left = unsafe { (&raw const rest.wanted).read_volatile() };
-    if left == wanted { None } else { Some(wanted - left) }
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn capture_several(moved: *mut Moved, stream: *mut StreamState, source: *mut Bytes, wanted: u32) -> u32 {
+    if moved.is_null() || stream.is_null() || source.is_null() {
+        return NO_ROOM;
+    }
+    // SAFETY: live values of the caller. The callback takes the index and a Rest.
+    unsafe {
+        (*moved).added_later = (*moved).added;
+        (*moved).added = 0;
+        let mut rest = Rest { moved, stream, source, length: (*moved).length, wanted };
+        bpf_loop(RECORDS, one_of_several as *mut c_void, (&raw mut rest).cast(), 0);
+        // The callback changes it.
+        match (&raw const (*rest.moved).before).read_volatile() {
+            0 => NO_ROOM,
+            captured => captured as u32,
+        }
+    }
 }
 
-/// Writes the next record of an operation.
+/// Writes the next record of an operation. `before` counts what was captured, also behind the last record.
 extern "C" fn one_of_several(_index: u32, rest: *mut Rest) -> i64 {
-    // SAFETY: called by `several` with its own struct, which points to live values.
-    let (rest, moved) = unsafe { (&mut *rest, &mut *(*rest).moved) };
+    // SAFETY: called by `capture_several` with its own struct, which points to live values.
+    let (rest, moved, source) = unsafe { (&mut *rest, &mut *(*rest).moved, &mut *(*rest).source) };
     // See `Capture::vector`.
-    let most = if rest.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
+    let most = if source.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
     let is_last = rest.wanted <= most;
     let wanted = at_most(rest.wanted, most);
-    let length = if is_last { rest.length } else { wanted };
-    moved.length = length;
+    moved.length = if is_last { rest.length } else { wanted };
     if is_last {
         moved.added = moved.added_later;
     }
-    if capture_segment(moved, rest.stream, rest.at, rest.buffers, wanted) == NO_ROOM {
+    if capture_segment(moved, rest.stream, source.at, source.buffers, wanted) == NO_ROOM {
         if moved.before > 0 {
             count(Loss::RingFullSegment);
         }
         return LEAVE;
     }
     rest.wanted -= wanted;
-    rest.length -= length;
-    if rest.buffers == 0 {
-        rest.at += u64::from(length);
+    rest.length -= wanted;
+    if source.buffers == 0 {
+        source.at += u64::from(wanted);
     }
-    moved.before += u64::from(length);
-    moved.position += u64::from(length);
+    moved.before += u64::from(wanted);
+    moved.position += u64::from(wanted);
     // Only the first record begins a run, and only its first byte passed when the operation began.
     moved.flags &= !flag::BEGINS;
     moved.began = 0;

@@ -3,7 +3,7 @@
 use onlooker_common::async_ids::begun_by;
 use onlooker_common::connection::role;
 use onlooker_common::owner::evidence;
-use onlooker_common::selection::process_flag;
+use onlooker_common::selection::{SelectedProcess, process_flag};
 use onlooker_common::unit;
 
 use crate::kernel::sock::SockAddress;
@@ -12,7 +12,7 @@ use crate::process;
 use crate::selected::Selected;
 use crate::state::event_loop::verdict;
 use crate::state::owner::SharedOwner;
-use crate::state::stream::{Direction, Stream, bit};
+use crate::state::stream::{Direction, Stream, StreamState, bit};
 use crate::state::thread::Thread;
 use crate::state::unit::Unit;
 use crate::work::announced;
@@ -30,6 +30,18 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// The current thread, of `process`.
+    ///
+    /// # Safety
+    /// `process` must be a live value of the map, or null.
+    #[inline(always)]
+    unsafe fn current(process: *mut SelectedProcess) -> Option<Self> {
+        let task = Task::current();
+        // SAFETY: the caller's promise.
+        let process = unsafe { Selected::new(process) }?;
+        Some(Self { process, task, tgid: task.tgid(), tid: task.pid() })
+    }
+
     /// Whether the thread does not prove whose work the unit that uses the stream does.
     #[inline(always)]
     fn in_loop(&self, stream: Stream) -> bool {
@@ -47,14 +59,17 @@ impl Worker {
     /// Bytes moved on a stream at `position`. `begins`: a run begins with them.
     #[inline(always)]
     pub fn moved(&self, stream: Stream, socket: SockAddress, direction: Direction, begins: bool, position: u64) {
-        match (stream.role(), direction) {
-            (role::SERVER, Direction::Ingress) => self.request_read(stream, socket, begins, position),
-            (role::SERVER, Direction::Egress) => self.response_written(stream, begins),
-            (role::CLIENT, Direction::Egress) => self.call_sent(stream, begins, position),
-            (role::CLIENT, Direction::Ingress) => self.response_read(stream, begins),
-            (_, Direction::Ingress) => self.unrelated_read(),
-            _ => {}
-        }
+        let (process, stream, begins) = (self.process.as_ptr(), stream.as_ptr(), u32::from(begins));
+        match direction {
+            Direction::Ingress => work_received(process, stream, socket.value(), begins, position),
+            Direction::Egress => work_sent(process, stream, begins, position),
+        };
+    }
+
+    /// The process learns that nothing more will be read: it read the peer's FIN, or an error.
+    #[inline(always)]
+    pub fn input_ended(&self, stream: Stream) {
+        work_input_ended(self.process.as_ptr(), stream.as_ptr());
     }
 
     #[inline(always)]
@@ -233,10 +248,9 @@ impl Worker {
         units::tick_continues(stream.current_unit(), thread, begun_by::RESPONSE);
     }
 
-    /// The process learns that nothing more will be read: it read the peer's FIN, or an error. On a client connection the
-    /// tick then belongs to the request whose call ended.
+    /// On a client connection the tick now belongs to the request whose call ended.
     #[inline(always)]
-    pub fn input_ended(&self, stream: Stream) {
+    fn nothing_more_read(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
         if stream.role() == role::CLIENT {
             waiting::call_ends(stream, self.process);
@@ -247,6 +261,52 @@ impl Worker {
         }
         units::tick_ends(self.process, self.tgid, self.tid, begun_by::UNKNOWN);
     }
+}
+
+/// The verifier checks a global function once, by itself. It would check inlined code again for every path that leads to it. The
+/// results mean nothing: a global function must have one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn work_received(
+    process: *mut SelectedProcess,
+    stream: *mut StreamState,
+    socket: u64,
+    begins: u32,
+    position: u64,
+) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    if let (Some(worker), Some(stream)) = unsafe { (Worker::current(process), Stream::new(stream)) } {
+        match stream.role() {
+            role::SERVER => worker.request_read(stream, SockAddress::from_value(socket), begins != 0, position),
+            role::CLIENT => worker.response_read(stream, begins != 0),
+            _ => worker.unrelated_read(),
+        }
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn work_sent(process: *mut SelectedProcess, stream: *mut StreamState, begins: u32, position: u64) -> u32 {
+    // SAFETY: as above.
+    if let (Some(worker), Some(stream)) = unsafe { (Worker::current(process), Stream::new(stream)) } {
+        match stream.role() {
+            role::SERVER => worker.response_written(stream, begins != 0),
+            role::CLIENT => worker.call_sent(stream, begins != 0, position),
+            _ => {}
+        }
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn work_input_ended(process: *mut SelectedProcess, stream: *mut StreamState) -> u32 {
+    // SAFETY: as above.
+    if let (Some(worker), Some(stream)) = unsafe { (Worker::current(process), Stream::new(stream)) } {
+        worker.nothing_more_read(stream);
+    }
+    0
 }
 
 /// Chooses the ids of a new message. Its trace is the owner's, if there is one.
