@@ -10,6 +10,7 @@ use onlooker_common::limits;
 use onlooker_common::process::{Execution, ProcessChange, lifecycle};
 use tokio::io::unix::AsyncFd;
 
+use crate::attach::Libraries;
 use crate::cli;
 use crate::clock;
 use crate::discover::select::Selectors;
@@ -124,13 +125,14 @@ impl<'options> Prepared<'options> {
                 (watch, 1)
             }
         };
+        let libraries = watch.libraries();
         let (undecided, verdicts) = Undecided::new(counters.clone());
         let (sender, watching) = watch.start(verdicts).context("cannot start the thread that follows processes")?;
         if !watching.has_examined(FIRST_EXAMINATION) {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
         }
         let directory = Directory::new(host);
-        let machine = Machine { directory, control, watch: Some(sender), counters: counters.clone() };
+        let machine = Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone() };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
@@ -302,6 +304,7 @@ struct Machine {
     directory: Directory,
     control: Control,
     watch: Option<WatchSender>,
+    libraries: Libraries,
     counters: Arc<Counters>,
 }
 
@@ -363,6 +366,7 @@ impl Surroundings for Machine {
                 self.control.limit(cookie, direction, bytes)
             }
             Notice::CaptureMoreOf { tgid, direction } => self.control.raise_process(tgid, direction),
+            Notice::Encrypted { tgid } => return self.libraries.uses_tls(tgid),
             Notice::Forgotten { cookie } => return self.control.forget(cookie),
             Notice::ProcessChanged(process) => return self.process(process),
         };

@@ -13,6 +13,8 @@
 //! | `description` | describes a process for users |
 //! | `java` | loads a library into JVMs that hands over the plaintext of their TLS |
 //! | `units` | makes the kernel programs read the units of work of processes |
+//! | `tls` | the table of TLS libraries; one file each |
+//! | `libraries` | attaches kernel programs to the TLS libraries of processes |
 //!
 //! A process controls its mappings, its files and its memory. So every read has a limit, an unexpected file has no symbols,
 //! and whoever uses a value checks it.
@@ -21,16 +23,19 @@ mod binary;
 mod description;
 mod functions;
 pub mod java;
+mod libraries;
 mod mappings;
 mod memory;
 mod probes;
 pub(crate) mod runtimes;
+pub(crate) mod tls;
 mod unit_of_work;
 pub mod units;
 
 pub use binary::{Mapped, Symbol, executables};
 pub use description::Description;
 pub use functions::{Found, Lookup};
+pub use libraries::Libraries;
 pub use mappings::{Mapping, mappings};
 pub use memory::Memory;
 pub use probes::Function;

@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use self::by_port::Children;
 use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
-use crate::attach::Units;
+use crate::attach::{Libraries, Units};
 use crate::discover::process::{Process, Unreadable};
 use crate::discover::select::{Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
@@ -56,6 +56,7 @@ pub struct Watch {
     services: Services,
     recogniser: Arc<Recogniser>,
     units: Units,
+    libraries: Libraries,
     counters: Arc<Counters>,
     /// Selected processes whose services are not examined yet.
     unexamined: Vec<u32>,
@@ -91,6 +92,7 @@ impl Watch {
     ) -> Self {
         let recogniser = Arc::new(Recogniser::default());
         let units = Units::start(units, Arc::clone(&kernel), Arc::clone(&recogniser), Arc::clone(&counters));
+        let libraries = Libraries::start(Arc::clone(&kernel), Arc::clone(&counters));
         Self {
             kernel,
             selection,
@@ -98,6 +100,7 @@ impl Watch {
             selectors,
             services: Services::new(host, Arc::clone(&recogniser)),
             units,
+            libraries,
             recogniser,
             counters,
             unexamined: Vec::new(),
@@ -108,6 +111,12 @@ impl Watch {
             stop: Arc::default(),
             missed: Arc::default(),
         }
+    }
+
+    /// Where a process is reported whose TLS is not read.
+    #[must_use]
+    pub fn libraries(&self) -> Libraries {
+        self.libraries.clone()
     }
 
     /// Selects running processes, and returns how many are selected. The thread examines their services.
@@ -239,6 +248,7 @@ impl Watch {
             lifecycle::FORK => {
                 self.services.forked(tgid, other);
                 self.units.forked(tgid, other);
+                self.libraries.forked(tgid, other);
                 self.selection.confirm(other);
                 // The parent may have forked before its flags were known.
                 if let Some(&flags) = self.flags.get(&tgid)
@@ -255,6 +265,7 @@ impl Watch {
                 self.selection.ended(tgid);
                 self.services.ended(tgid);
                 self.units.ended(tgid);
+                self.libraries.ended(tgid);
             }
             _ => {}
         }
@@ -399,6 +410,7 @@ impl Watch {
         }
         if !is_my_fork {
             self.units.runs(tgid);
+            self.libraries.runs(tgid);
         }
         (!is_my_fork).then_some(process)
     }

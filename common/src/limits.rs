@@ -45,6 +45,20 @@ pub const UNITS: u32 = 32_768;
 /// microseconds.
 pub const ANNOUNCED_CALLS: u32 = 8_192;
 
+/// Objects of TLS libraries whose plaintext is recorded, of all processes. An entry has 350 bytes. If the one that was used
+/// least lately is forgotten, its plaintext is a new stream.
+pub const TLS_OBJECTS: u32 = 16_384;
+
+/// Records that TLS libraries wrote to memory and that were not sent yet, of all processes. Most are sent within
+/// milliseconds.
+pub const TLS_TAGS: u32 = 8_192;
+
+/// Bytes captured of a TLS handshake: its first messages are not encrypted, and name the server and the version.
+pub const HANDSHAKE_CAPTURE: u32 = 1 << 10;
+
+/// Runs of a connection in which TLS may begin: behind a request for it in clear text.
+pub const TLS_BEGINS_WITHIN: u32 = 4;
+
 /// Event loops of Node whose async ids are read. The intervals of one take 64 KiB of kernel memory, which is preallocated.
 pub const EVENT_LOOPS: u32 = 32;
 

@@ -2,6 +2,8 @@
 //!
 //! A plaintext stream is named by the library's object (`SSL *`, `*tls.Conn`). Its socket may become known later:
 //! a [`Tie`] then names the socket. Positions are the stream's own and start at 0.
+//!
+//! Owners, completions and capture limits name a stream by its [id](StreamKey::id), before and after the tie.
 
 use crate::segment::Segment;
 
@@ -15,10 +17,22 @@ use crate::segment::Segment;
 pub struct StreamKey {
     /// Address of the library's object in the process.
     pub object: u64,
-    /// Counts the objects that have had this address.
+    /// The number of the object among all objects of all processes. A later object at the same address has a higher one.
     pub generation: u32,
     /// The process whose address it is.
     pub tgid: u32,
+}
+
+/// Ids of plaintext streams have this bit. No socket cookie has it: the kernel counts them from 1.
+const STREAM_BIT: u64 = 1 << 63;
+
+impl StreamKey {
+    /// What stands for the stream where a connection is named by the cookie of its socket.
+    #[must_use]
+    #[inline]
+    pub const fn id(&self) -> u64 {
+        STREAM_BIT | self.generation as u64
+    }
 }
 
 /// One read or write of plaintext. Its captured bytes follow it in the ring.
@@ -45,12 +59,21 @@ pub struct Plaintext {
 )]
 pub struct Tie {
     pub kind: u32,
-    pub _pad: u32,
+    /// One of the [`tied_by`] constants.
+    pub tied_by: u32,
     pub stream: StreamKey,
     /// The socket's cookie.
     pub cookie: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time: u64,
+}
+
+/// How the socket of a plaintext stream was found.
+pub mod tied_by {
+    /// A call of the library used the socket.
+    pub const CALL: u32 = 0;
+    /// What the library wrote to memory was sent on the socket.
+    pub const TAG: u32 = 1;
 }
 
 const _: () = assert!(size_of::<StreamKey>() == 16);

@@ -4,6 +4,7 @@
 //! - `record`: turns a socket operation into a record.
 //! - `connection`: turns changes of a connection into records.
 //! - `process`: selects processes and turns their changes into records.
+//! - `tls`: finds the plaintext of encrypted connections in TLS libraries.
 //! - `work`: finds the owner of a message.
 //! - `state`: what is remembered of sockets and threads. `maps` are the tables that hold it.
 //! - `kernel` and `user`: the only readers of kernel memory and user memory. `emit` is the only writer to the ring.
@@ -23,6 +24,7 @@ mod process;
 mod record;
 mod selected;
 mod state;
+mod tls;
 mod user;
 mod work;
 

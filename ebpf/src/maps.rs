@@ -20,6 +20,7 @@ use onlooker_common::unit::{Descriptor, UnitKey, UnitSource};
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::event_loop::Interval;
 use crate::state::thread::ThreadState;
+use crate::state::tls::{ObjectKey, PlaintextState, Tag, Writer};
 
 /// Memory for an entry is allocated when the agent inserts it: for large maps that have few entries, and that programs only
 /// read. Otherwise making the map takes milliseconds.
@@ -94,6 +95,22 @@ pub static ANNOUNCED_CALLS: LruHashMap<Descriptor, Owner, { limits::ANNOUNCED_CA
 /// Which request the async ids of each event loop of Node belong to: a ring of intervals per loop.
 #[btf_map]
 pub static INTERVALS: Array<Interval, { (limits::EVENT_LOOPS * async_ids::INTERVALS) as usize }> = Array::new();
+
+/// Objects of TLS libraries, with their plaintext streams.
+#[btf_map]
+pub static TLS_OBJECTS: LruHashMap<ObjectKey, PlaintextState, { limits::TLS_OBJECTS as usize }> = LruHashMap::new();
+
+/// An object about which nothing is known. No program writes it: it is copied into `TLS_OBJECTS`.
+#[btf_map]
+pub static TLS_NEW_OBJECT: Array<PlaintextState, 1> = Array::new();
+
+/// One word: how many objects of TLS libraries there have been.
+#[btf_map]
+pub static TLS_GENERATION: Array<i64, 1> = Array::new();
+
+/// Records that TLS libraries wrote to memory, by how they end.
+#[btf_map]
+pub static TLS_TAGS: LruHashMap<Tag, Writer, { limits::TLS_TAGS as usize }> = LruHashMap::new();
 
 /// MPTCP connections that are established and have not been used yet, by the address of the process's socket. Each
 /// handshake replaces an entry that an earlier socket at the same address left.

@@ -10,4 +10,5 @@ pub mod event_loop;
 pub mod owner;
 pub mod stream;
 pub mod thread;
+pub mod tls;
 pub mod unit;

@@ -64,16 +64,26 @@ pub fn word<T: Copy>(at: u64) -> Option<T> {
     word
 }
 
+/// Address and length of the `index`th of the buffers at `iovecs`. A failure is not counted.
+#[inline(always)]
+pub fn buffer(iovecs: u64, index: u64) -> Option<(u64, u64)> {
+    read::<IoVec>(iovecs.wrapping_add(index * size_of::<IoVec>() as u64)).map(|iovec| (iovec.base, iovec.length))
+}
+
+/// Address and count of a msghdr's iovecs. A failure is not counted.
+#[inline(always)]
+pub fn peek_message_header(at: u64) -> Option<(u64, u64)> {
+    read::<MessageHeader>(at).map(|header| (header.iovecs, header.count))
+}
+
 /// Address and count of a msghdr's iovecs.
 #[inline(always)]
 pub fn message_header(at: u64) -> Option<(u64, u64)> {
-    match read::<MessageHeader>(at) {
-        Some(header) => Some((header.iovecs, header.count)),
-        None => {
-            count(Loss::UserReadFailed);
-            None
-        }
+    let header = peek_message_header(at);
+    if header.is_none() {
+        count(Loss::UserReadFailed);
     }
+    header
 }
 
 /// Reads `wanted` (1 to `N`) bytes from one buffer. Returns how many were read: all or none.

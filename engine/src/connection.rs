@@ -5,13 +5,14 @@ use std::sync::Arc;
 use onlooker_common::connection::role;
 use onlooker_common::plaintext::StreamKey;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Close, Direction, End, Finding, Moment, Spec};
+use onlooker_protocols::{Close, Direction, End, Finding, Moment, Spec, tls};
 
 use crate::content::{Content, Decision, Known, Piece, Undecided};
 use crate::conversation::Conversation;
 use crate::ending::{Ending, Lifetime};
+use crate::hello::Hellos;
 use crate::model::counters::Counters;
-use crate::model::span::{Address, Role};
+use crate::model::span::{Address, Encryption, Role};
 use crate::observer::{Observer, Report};
 use crate::order::{Order, Way};
 use crate::pieces::pieces;
@@ -27,6 +28,13 @@ pub struct Connection {
     is_unix: bool,
     /// The plaintext stream that it is, if it is no socket.
     stream: Option<StreamKey>,
+    /// Of a socket that was followed from its first byte: the positions of the first bytes received and sent. Of a plaintext
+    /// stream: those of its socket.
+    first: Option<[u64; 2]>,
+    /// It is a socket that carries a plaintext stream.
+    has_plaintext: bool,
+    /// The beginning of its TLS handshake, if it is a socket.
+    hellos: Option<Box<Hellos>>,
     /// Something passed that the present parser did not receive.
     is_underway: bool,
     /// Something passed whose protocol is unknown.
@@ -49,6 +57,9 @@ impl Connection {
             from_start: false,
             is_unix: false,
             stream: None,
+            first: None,
+            has_plaintext: false,
+            hellos: None,
             is_underway: false,
             has_unknown: false,
             order: Order::default(),
@@ -63,7 +74,9 @@ impl Connection {
 
     /// A plaintext stream, to be reported under this cookie.
     pub(crate) fn plaintext(cookie: u64, stream: StreamKey, counters: Arc<Counters>) -> Self {
-        Self { stream: Some(stream), ..Self::new(cookie, counters) }
+        let mut connection = Self { stream: Some(stream), ..Self::new(cookie, counters) };
+        connection.conversation.encryption = Some(Encryption::default());
+        connection
     }
 
     pub(crate) fn stream(&self) -> Option<StreamKey> {
@@ -82,13 +95,14 @@ impl Connection {
         self.conversation.set_ends(local, peer);
     }
 
-    /// The client that a proxy named, if one did.
-    pub(crate) fn named_client(&self) -> Option<Address> {
-        self.conversation.client.clone()
-    }
-
-    pub(crate) fn set_client(&mut self, client: Option<Address>) {
-        self.conversation.set_client(client);
+    /// The plaintext stream is carried by this socket.
+    pub(crate) fn carried_by(&mut self, socket: &Self) {
+        self.set_ends(socket.known_ends());
+        self.conversation.set_client(socket.conversation.client.clone());
+        self.first = socket.first;
+        if let Some(hellos) = &socket.hellos {
+            self.conversation.encryption = Some(hellos.encryption().clone());
+        }
     }
 
     /// What is known of both ends.
@@ -99,6 +113,10 @@ impl Connection {
 
     /// Its bytes are ciphertext whose plaintext is recorded as well: they are not parsed any more.
     pub(crate) fn carries_plaintext(&mut self, time: u64, observer: &mut dyn Observer) {
+        if !std::mem::replace(&mut self.has_plaintext, true) {
+            self.counters.connections_tls_read.add(1);
+        }
+        self.conversation.speaks(&tls::SPEC);
         self.close(Close::Shutdown, time, observer);
         self.content = Content::Unparsed;
         self.has_unknown = false;
@@ -156,6 +174,10 @@ impl Connection {
             _ => None,
         });
         if self.order.start(segment) {
+            if self.from_start && self.stream.is_none() && segment.run == 0 {
+                let (own, other) = (segment.position, segment.opposite);
+                self.first = Some(if Way::of(segment.flags) == Way::Received { [own, other] } else { [other, own] });
+            }
             // One that was forgotten, or whose first record was lost, begins in its middle.
             self.is_underway |= segment.run != 0 || segment.flags & flag::BEGINS == 0;
         }
@@ -209,10 +231,18 @@ impl Connection {
             return;
         }
         if self.conversation.carries_requests(way) {
-            self.conversation.requests.note(way, segment, self.stream.is_some());
+            let offsets = match self.stream {
+                None => Some([0, 0]),
+                // Both ends count the same plaintext, if they have seen all of it.
+                Some(_) => self.first.filter(|_| self.from_start),
+            };
+            self.conversation.requests.note(way, segment, offsets);
         }
         if way == Way::Sent && self.conversation.direction(way) == Some(Direction::ToClient) {
             self.conversation.response_written(segment, observer);
+        }
+        if self.stream.is_none() && (self.hellos.is_some() || Hellos::begin_with(captured)) {
+            self.hellos.get_or_insert_default().take(way, captured);
         }
         for (bytes, missing, at) in pieces(segment, captured).into_iter().flatten() {
             self.piece(way, bytes, missing, at, observer);
@@ -330,7 +360,12 @@ impl Connection {
                 self.has_unknown = false;
                 self.content = Content::Unparsed;
                 match protocol {
-                    Some(protocol) => self.conversation.speaks(protocol),
+                    Some(protocol) => {
+                        self.conversation.speaks(protocol);
+                        if protocol == &tls::SPEC {
+                            observer.observe(self.conversation.place(Direction::ToServer), Report::Encrypted);
+                        }
+                    }
                     None => {
                         self.conversation.protocol = None;
                         self.counters.connections_unknown.add(1);
@@ -363,6 +398,13 @@ impl Connection {
         self.count_bytes();
         self.content = Content::Undecided(Undecided::default());
         self.is_underway = true;
+    }
+
+    /// The socket that carries the stream has received all that will come.
+    pub(crate) fn input_finished(&mut self, time: u64, observer: &mut dyn Observer) {
+        if !self.order.is_holding() {
+            self.end_way(Way::Received, time, observer);
+        }
     }
 
     fn end_way(&mut self, way: Way, time: u64, observer: &mut dyn Observer) {

@@ -138,6 +138,12 @@ impl Connections {
         if connection.wants_attention() {
             self.attention.push(segment.cookie);
         }
+        if segment.flags & flag::FIN != 0
+            && let Some(stream) = self.plaintexts.of_socket(segment.cookie)
+            && let Some(stream) = self.connections.get_mut(&stream)
+        {
+            stream.input_finished(segment.time, observer);
+        }
         if segment.flags & (flag::UNIX | flag::FIN) == flag::UNIX | flag::FIN {
             self.unix_peer_ended(segment.peer, segment.time);
         }
@@ -171,13 +177,12 @@ impl Connections {
 
     fn tie_stream(&mut self, stream: &StreamKey, cookie: u64, time: u64, observer: &mut dyn Observer) {
         let Some(Released { id, held }) = self.plaintexts.tie(stream, cookie) else { return };
-        if let Some(socket) = self.connections.get_mut(&cookie) {
+        if let Some(mut socket) = self.connections.remove(&cookie) {
             socket.carries_plaintext(time, observer);
-            let (ends, client) = (socket.known_ends(), socket.named_client());
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.set_ends(ends);
-                connection.set_client(client);
+                connection.carried_by(&socket);
             }
+            self.connections.insert(cookie, socket);
         }
         for Held { segment, captured } in held {
             self.deliver(id, stream, &segment, &captured, observer);
@@ -206,10 +211,9 @@ impl Connections {
                 return self.refuse(segment);
             }
             let socket = self.plaintexts.socket_of(stream);
-            let mut connection = Connection::plaintext(socket.unwrap_or(id), *stream, self.counters.clone());
+            let mut connection = Connection::plaintext(id, *stream, self.counters.clone());
             if let Some(socket) = socket.and_then(|socket| self.connections.get(&socket)) {
-                connection.set_ends(socket.known_ends());
-                connection.set_client(socket.named_client());
+                connection.carried_by(socket);
             }
             self.connections.insert(id, connection);
         }
@@ -301,6 +305,7 @@ impl Connections {
         {
             match record.change {
                 change::SEEN => stream.set_ends(ends),
+                change::FINISHED | change::FINISHED_BOTH => stream.finished(record.time, observer),
                 change::CLOSED => {
                     stream.closing(why, record.time);
                     self.attention.push(id);

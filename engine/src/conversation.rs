@@ -7,7 +7,7 @@ use onlooker_protocols::{Capture, Direction, Finding, LossReason, Spec};
 
 use crate::lengths::Lengths;
 use crate::model::counters::Counters;
-use crate::model::span::{Address, Ends, Role};
+use crate::model::span::{Address, Encryption, Ends, Role};
 use crate::observer::{Observer, Place, Report};
 use crate::open_requests::OpenRequests;
 use crate::order::Way;
@@ -24,6 +24,8 @@ pub(crate) struct Conversation {
     pub(crate) peer: Address,
     /// The client that a PROXY header names. The peer is its proxy then.
     pub(crate) client: Option<Address>,
+    /// The TLS that its bytes had around them.
+    pub(crate) encryption: Option<Encryption>,
     /// The same, as spans share them: made for the first exchange.
     ends: Option<Arc<Ends>>,
     is_datagram: bool,
@@ -44,6 +46,7 @@ impl Conversation {
             local: Address::Unknown,
             peer: Address::Unknown,
             client: None,
+            encryption: None,
             ends: None,
             is_datagram: false,
             protocol: None,
@@ -81,7 +84,8 @@ impl Conversation {
         let known = self.ends.take().filter(|ends| ends.role == role);
         let new = if self.is_datagram { Ends::of_datagrams } else { Ends::new };
         let ends = known.unwrap_or_else(|| {
-            Arc::new(new(role, self.local.clone(), self.peer.clone()).for_client(self.client.clone()))
+            let ends = new(role, self.local.clone(), self.peer.clone());
+            Arc::new(ends.for_client(self.client.clone()).encrypted(self.encryption.clone()))
         });
         Arc::clone(self.ends.insert(ends))
     }

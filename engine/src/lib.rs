@@ -20,6 +20,7 @@ mod conversation;
 pub mod datagrams;
 pub mod describe;
 mod ending;
+mod hello;
 mod lengths;
 pub mod model;
 pub mod observer;

@@ -49,6 +49,8 @@ pub enum Report<'a> {
     /// No more than this should be captured of later runs in the direction: messages are long, or are not parsed. Without a
     /// direction: in both, because the role is unknown.
     CaptureLess(Option<Direction>, Capture),
+    /// The connection carries TLS, and its plaintext is not recorded so far.
+    Encrypted,
     /// The connection is forgotten. This is its last report, unless it is used again.
     Forgotten,
 }

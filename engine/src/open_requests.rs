@@ -58,8 +58,8 @@ impl OpenRequests {
     }
 
     /// Notes an operation with which a request may begin.
-    pub(crate) fn note(&mut self, way: Way, segment: &Segment, is_plaintext: bool) {
-        self.origins[way as usize].note(segment, is_plaintext);
+    pub(crate) fn note(&mut self, way: Way, segment: &Segment, offsets: Option<[u64; 2]>) {
+        self.origins[way as usize].note(segment, offsets);
     }
 
     /// Notes a datagram with which a request may begin.

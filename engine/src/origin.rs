@@ -28,14 +28,18 @@ pub struct Origin {
     pub worker: Option<Unit>,
     /// Cookie of the other end of a unix socket, 0 while it is unknown.
     pub peer: u64,
-    /// The other end does not know these positions. True of unix sockets, datagrams and plaintext.
+    /// What is added to `position` and to `opposite` to get the numbers that identify the message. They differ from 0 for
+    /// plaintext only: two streams begin at the same positions, but not on the same socket.
+    pub offsets: [u64; 2],
+    /// The other end does not know these positions. True of unix sockets, datagrams, and plaintext on an unknown socket.
     pub has_private_positions: bool,
     /// The connection was followed from its first byte.
     pub from_start: bool,
 }
 
 impl Origin {
-    fn of(segment: &Segment, is_plaintext: bool) -> Self {
+    fn of(segment: &Segment, offsets: Option<[u64; 2]>) -> Self {
+        let [received, sent] = offsets.unwrap_or_default();
         Self {
             position: segment.position,
             end: segment.position.wrapping_add(u64::from(segment.length)),
@@ -46,7 +50,8 @@ impl Origin {
             unit: Unit::of(segment),
             worker: Unit::working([segment.tgid, segment.tid], segment.flags, segment.unit_kind, segment.unit),
             peer: segment.peer,
-            has_private_positions: is_plaintext || segment.flags & flag::UNIX != 0,
+            offsets: if segment.flags & flag::EGRESS == 0 { [received, sent] } else { [sent, received] },
+            has_private_positions: offsets.is_none() || segment.flags & flag::UNIX != 0,
             from_start: segment.flags & flag::FROM_START != 0,
         }
     }
@@ -63,6 +68,7 @@ impl Origin {
             unit: None,
             worker: Unit::working([datagram.tgid, datagram.tid], datagram.flags, datagram.unit_kind, datagram.unit),
             peer: 0,
+            offsets: [0, 0],
             has_private_positions: true,
             from_start: false,
         }
@@ -82,10 +88,12 @@ pub(crate) struct Origins {
 
 impl Origins {
     /// Notes an operation. Later operations of the same run have the same origin.
-    pub(crate) fn note(&mut self, segment: &Segment, is_plaintext: bool) {
+    ///
+    /// `offsets`: see [`Origin::offsets`], for received and sent bytes. `None`: the other end does not know the positions.
+    pub(crate) fn note(&mut self, segment: &Segment, offsets: Option<[u64; 2]>) {
         let begins = segment.flags & flag::BEGINS != 0;
         if begins || self.runs.back().is_none_or(|last| last.ids != segment.message) {
-            self.push(Origin::of(segment, is_plaintext));
+            self.push(Origin::of(segment, offsets));
         }
     }
 

@@ -29,6 +29,7 @@
 //!     unit: None,
 //!     worker: None,
 //!     peer: 0,
+//!     offsets: [0, 0],
 //!     has_private_positions: false,
 //!     from_start: true,
 //! };

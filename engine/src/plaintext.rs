@@ -11,14 +11,6 @@ use rustc_hash::FxHashMap;
 
 use crate::order::Held;
 
-/// Ids of plaintext streams have this bit. No socket cookie has it: the kernel counts them from 1.
-const STREAM_BIT: u64 = 1 << 63;
-
-/// Whether a connection is reported under the cookie of a socket.
-pub(crate) fn is_socket(cookie: u64) -> bool {
-    cookie & STREAM_BIT == 0
-}
-
 /// Nanoseconds for which segments wait for the tie. It comes with the first socket operation of the library's call, or with
 /// the send that follows it.
 const PATIENCE: u64 = 250_000_000;
@@ -36,7 +28,6 @@ pub(crate) struct Plaintexts {
     /// Streams that began untied, with the time of their first segment, oldest first.
     untied: VecDeque<(u64, StreamKey)>,
     held_bytes: usize,
-    last_id: u64,
 }
 
 #[derive(Debug)]
@@ -99,10 +90,9 @@ impl Plaintexts {
     /// Takes a segment of the stream.
     pub(crate) fn segment(&mut self, key: &StreamKey, segment: &Segment, captured: &[u8]) -> Verdict {
         let stream = self.streams.entry((key.tgid, key.object)).or_insert_with(|| {
-            self.last_id += 1;
             self.untied.push_back((segment.time, *key));
             let state = State::Waiting { held: Vec::new(), bytes: 0 };
-            Stream { generation: key.generation, id: STREAM_BIT | self.last_id, state }
+            Stream { generation: key.generation, id: key.id(), state }
         });
         if stream.generation != key.generation {
             return Verdict::Stale;
@@ -119,9 +109,10 @@ impl Plaintexts {
     /// gone.
     pub(crate) fn tie(&mut self, key: &StreamKey, socket: u64) -> Option<Released> {
         let place = (key.tgid, key.object);
-        let stream = self.streams.entry(place).or_insert_with(|| {
-            self.last_id += 1;
-            Stream { generation: key.generation, id: STREAM_BIT | self.last_id, state: State::Untied }
+        let stream = self.streams.entry(place).or_insert_with(|| Stream {
+            generation: key.generation,
+            id: key.id(),
+            state: State::Untied,
         });
         if stream.generation != key.generation {
             return None;

@@ -13,7 +13,7 @@ use onlooker_common::connection::{ConnectionChange, change, role};
 use onlooker_common::datagram::Datagram;
 use onlooker_common::decode::Event;
 use onlooker_common::kind;
-use onlooker_common::plaintext::{Plaintext, StreamKey, Tie};
+use onlooker_common::plaintext::{Plaintext, StreamKey, Tie, tied_by};
 use onlooker_common::process::{ProcessChange, lifecycle};
 use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
 use onlooker_protocols::detect::ENOUGH;
@@ -108,7 +108,7 @@ fn the_corpus_of_the_events_is_made_from_the_fixtures() {
     seeds.insert("plaintext".to_owned(), plaintext(b"GET / HTTP/1.1\r\n\r\n"));
     seeds.insert(
         "tie".to_owned(),
-        Tie { kind: kind::TIE, stream: STREAM, cookie: COOKIE, time: TIME, _pad: 0 }.as_bytes().to_vec(),
+        Tie { kind: kind::TIE, stream: STREAM, cookie: COOKIE, time: TIME, tied_by: tied_by::CALL }.as_bytes().to_vec(),
     );
     seeds.insert("datagram".to_owned(), datagram(&[0; 48]));
     check("events", &seeds);

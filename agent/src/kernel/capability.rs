@@ -155,13 +155,15 @@ fn part(name: &'static str, kernel: &Kernel) -> Finding {
     let attached: Vec<&Probe> = if name == EVENT_LOOPS {
         rows().collect()
     } else {
-        rows().filter(|row| kernel.attached.contains(row) || row.kind == Kind::Function).collect()
+        rows()
+            .filter(|row| kernel.attached.contains(row) || matches!(row.kind, Kind::Function | Kind::Return))
+            .collect()
     };
     let names = |kind: Kind| {
         let names: Vec<_> = attached.iter().filter(|probe| probe.kind == kind).map(|probe| probe.name).collect();
         if names.is_empty() { None } else { Some(format!("{} {}", kind.name(), names.join(", "))) }
     };
-    let kinds = [Kind::BtfTracepoint, Kind::Fexit, Kind::SystemCall, Kind::Function];
+    let kinds = [Kind::BtfTracepoint, Kind::Fexit, Kind::SystemCall, Kind::Function, Kind::Return];
     let detail: Vec<_> = kinds.into_iter().filter_map(names).collect();
     Finding { name, verdict: Verdict::Works, detail: detail.join("; ") }
 }

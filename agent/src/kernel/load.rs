@@ -199,7 +199,7 @@ impl Kernel {
             Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
             Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
             // Attached when it is needed: by `attach_boundaries` and `attach_function`.
-            Kind::SystemCall | Kind::Function => Ok(()),
+            Kind::SystemCall | Kind::Function | Kind::Return => Ok(()),
         };
         outcome.map_err(|error| LoadError::Attach { program: probe.name, why: why(&error) })?;
         self.attached.push(probe);
@@ -314,7 +314,7 @@ fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf,
     names.extend(PROBES.iter().filter_map(|probe| match probe.kind {
         Kind::BtfTracepoint => Some((format!("btf_trace_{}", probe.name), Named::Typedef)),
         Kind::Fexit => Some((probe.name.to_owned(), Named::Function)),
-        Kind::SystemCall | Kind::Function => None,
+        Kind::SystemCall | Kind::Function | Kind::Return => None,
     }));
     let types = KernelTypes::read(Path::new(VMLINUX_BTF), &names).map_err(|error| failed(&error))?;
     // This fails only if loading has failed.
@@ -324,7 +324,9 @@ fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf,
 
 /// The programs that are attached at the start if they can be.
 fn first_choices() -> impl Iterator<Item = &'static Probe> {
-    PROBES.iter().filter(|probe| probe.replaces.is_none() && !matches!(probe.kind, Kind::SystemCall | Kind::Function))
+    PROBES.iter().filter(|probe| {
+        probe.replaces.is_none() && !matches!(probe.kind, Kind::SystemCall | Kind::Function | Kind::Return)
+    })
 }
 
 fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), LoadError> {
@@ -333,7 +335,7 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
         Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
-        Kind::Function => <&mut UProbe>::try_from(&mut *program).and_then(UProbe::load),
+        Kind::Function | Kind::Return => <&mut UProbe>::try_from(&mut *program).and_then(UProbe::load),
     };
     outcome.map_err(|error| not_loaded(name, error))?;
     if let Ok(info) = program.info() {

@@ -12,6 +12,8 @@ pub enum Kind {
     SystemCall,
     /// To a function of a selected process, in which it was found. Other processes do not notice.
     Function,
+    /// To the return of such a function.
+    Return,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Self::Fexit => "fexit",
             Self::SystemCall => "system call",
             Self::Function => "uprobe",
+            Self::Return => "uretprobe",
         }
     }
 }
@@ -75,6 +78,14 @@ const fn node(name: &'static str, observes: &'static str) -> Probe {
     let without = Without::Less("calls of Node have no parents by `async-id`");
     Probe { name, kind: Kind::Function, part: "Node", observes, needs: "uprobes", replaces: None, without }
 }
+
+const fn tls(name: &'static str, kind: Kind, observes: &'static str, without: &'static str) -> Probe {
+    let without = Without::Less(without);
+    Probe { name, kind, part: "TLS", observes, needs: "uprobes", replaces: None, without }
+}
+
+const NOT_READ: &str = "TLS of these libraries is not read";
+const LATE_ROLES: &str = "whether a process is client or server is known later";
 
 const fn boundary(name: &'static str) -> Probe {
     Probe {
@@ -197,6 +208,19 @@ pub const PROBES: &[Probe] = &[
         replaces: None,
         without: Without::Less("calls of Go's net/http client have no parent by `goroutine`"),
     },
+    tls("tls_read", Kind::Function, "`SSL_read`, `gnutls_record_recv`", NOT_READ),
+    tls("tls_write", Kind::Function, "`SSL_write`, `gnutls_record_send`", NOT_READ),
+    tls("tls_handshake", Kind::Function, "`SSL_do_handshake`, `gnutls_handshake`", "sockets of TLS are known later"),
+    tls("tls_returned", Kind::Return, "a function of a TLS library that returns", NOT_READ),
+    tls("tls_returning", Kind::Function, "the same, at a return instruction", NOT_READ),
+    tls("ssl_read_ex", Kind::Function, "`SSL_read_ex`, `SSL_read_early_data`", NOT_READ),
+    tls("ssl_write_ex", Kind::Function, "`SSL_write_ex`, `SSL_write_early_data`", NOT_READ),
+    tls("ssl_write_ex2", Kind::Function, "`SSL_write_ex2`", NOT_READ),
+    tls("ssl_new", Kind::Function, "`SSL_new`", "objects of OpenSSL at reused addresses are one stream"),
+    tls("ssl_set_connect_state", Kind::Function, "`SSL_set_connect_state`", LATE_ROLES),
+    tls("ssl_set_accept_state", Kind::Function, "`SSL_set_accept_state`", LATE_ROLES),
+    tls("bio_write", Kind::Function, "`BIO_write`", "sockets are unknown where OpenSSL works on memory"),
+    tls("gnutls_init", Kind::Function, "`gnutls_init`", "objects of GnuTLS at reused addresses are one stream"),
     node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
     node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),
 ];
@@ -241,6 +265,7 @@ mod tests {
             Kind::Fexit => "fexit",
             Kind::SystemCall => "tracepoint",
             Kind::Function => "uprobe",
+            Kind::Return => "uretprobe",
         };
         let rows: BTreeSet<_> = PROBES.iter().map(|probe| (section(probe.kind), probe.name)).collect();
         assert_eq!(rows, programs);

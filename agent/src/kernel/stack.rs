@@ -153,7 +153,7 @@ fn calls_and_callbacks_are_followed() {
         (chain.len(), chain[0], chain[1], chain[3]),
         (5, "sock_recv_length", "capture_several", "capture_segment")
     );
-    assert!(chain[2].ends_with("one_of_several") && chain[4].ends_with("gather_one"), "{chain:?}");
+    assert!(chain[2].contains("one_of_several") && chain[4].ends_with("gather_one"), "{chain:?}");
     assert!(stack > 4 * ROUNDED_TO, "{stack}");
 }
 

@@ -52,6 +52,26 @@ pub unsafe fn goroutine(registers: *const pt_regs) -> (u64, u64) {
     unsafe { ((*registers).r14, (*registers).rsp) }
 }
 
+/// The result of a function that returns.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe.
+#[inline(always)]
+pub unsafe fn result(registers: *const pt_regs) -> u64 {
+    // SAFETY: a member of x86-64's pt_regs, which is part of the ABI.
+    unsafe { (*registers).rax }
+}
+
+/// The stack pointer.
+///
+/// # Safety
+/// `registers` must be what `bpf_task_pt_regs` returned in the running program, or the context of a uprobe.
+#[inline(always)]
+pub unsafe fn stack_pointer(registers: *const pt_regs) -> u64 {
+    // SAFETY: a member of x86-64's pt_regs, which is part of the ABI.
+    unsafe { (*registers).rsp }
+}
+
 /// The first integer argument of a Go function that begins.
 ///
 /// # Safety

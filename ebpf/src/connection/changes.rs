@@ -15,6 +15,7 @@ use crate::process;
 use crate::selected::Selected;
 use crate::state::connection::outcome;
 use crate::state::stream::bit;
+use crate::tls::objects;
 use crate::work::owner::Worker;
 use crate::work::tick;
 use crate::work::units::thread;
@@ -129,20 +130,21 @@ fn closed(sock: Sock) {
     if reached.arrived.wrapping_sub(reached.next[0]).cast_signed() > 0 {
         connection.set_unread(1);
     }
-    waiting::request_ends(stream);
+    let messages = objects::messages_of(connection);
+    waiting::request_ends(messages);
     if let Some(process) = Selected::find(stream.tgid())
         && process.has(process_flag::CALLS)
     {
-        if stream.awaited() != 0 && connection.outcome() == outcome::OPEN {
+        if messages.awaited() != 0 && connection.outcome() == outcome::OPEN {
             connection.set_outcome(outcome::FAILED);
         }
-        waiting::call_ends(stream, process);
+        waiting::call_ends(messages, process);
     }
     // The process itself closed it. Otherwise the peer's reset did, while any thread may be running.
     if current_ids().0 == stream.tgid()
         && let Some(thread) = thread::state(Task::current())
     {
-        thread.forget(stream.cookie());
+        thread.forget(messages.cookie());
     }
     report(sock, connection, change::CLOSED);
 }
@@ -161,10 +163,11 @@ pub fn closed_before(sock: Sock) {
 #[inline(always)]
 fn given_up(sock: Sock) {
     if let Some(connection) = storage::known(sock)
-        && connection.stream().awaited() != 0
+        && let messages = objects::messages_of(connection)
+        && messages.awaited() != 0
     {
         connection.set_outcome(outcome::GIVEN_UP);
-        tick::belongs_to_owner_of(connection.stream());
+        tick::belongs_to_owner_of(messages);
     }
 }
 
@@ -180,7 +183,7 @@ pub fn destroyed(sock: Sock) {
     }
     let Some(connection) = storage::known(sock) else { return };
     if connection.outcome() == outcome::FAILED {
-        tick::belongs_to_owner_of(connection.stream());
+        tick::belongs_to_owner_of(objects::messages_of(connection));
     }
     if connection.unread() != 0 {
         report(sock, connection, change::DESTROYED);

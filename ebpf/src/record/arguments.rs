@@ -79,6 +79,26 @@ extern "C" fn system_call_bytes(process: *mut SelectedProcess, into: *mut Bytes)
     0
 }
 
+/// Where the bytes of the current task's system call are. What does not show is not counted.
+#[inline(always)]
+pub fn look(task: Task) -> Bytes {
+    if arch::is_compat(task.thread_info_status()) || task.is_io_worker() {
+        return Bytes::NOWHERE;
+    }
+    // SAFETY: the registers are those of the current task.
+    let Some((number, [_, second, third])) = (unsafe { arch::system_call(task.registers()) }) else {
+        return Bytes::NOWHERE;
+    };
+    match number {
+        arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Bytes::buffer(second),
+        arch::READV | arch::WRITEV | arch::PREADV2 | arch::PWRITEV2 => Bytes::vector(second, third),
+        arch::SENDMSG | arch::RECVMSG => {
+            user::peek_message_header(second).map_or(Bytes::NOWHERE, |(iovecs, count)| Bytes::vector(iovecs, count))
+        }
+        _ => Bytes::NOWHERE,
+    }
+}
+
 #[inline(always)]
 fn of_system_call(process: Selected, task: Task) -> Bytes {
     if arch::is_compat(task.thread_info_status()) {

@@ -3,8 +3,8 @@
 //! One record holds up to `RECORD_CAPTURE` bytes. A longer capture becomes several records, each of which looks like an
 //! operation of its own. So a run of short messages is captured whole at a cost per byte that is near that of the copy.
 //!
-//! `capture_segment` and `capture_several` are global functions: the verifier checks each once, by itself. If they were inlined,
-//! the verifier would check them again for every path that leads to them.
+//! Records are written by global functions: the verifier checks each once, by itself. If they were inlined, the verifier would
+//! check them again for every path that leads to them.
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use core::ffi::c_void;
@@ -12,6 +12,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use onlooker_common::limits::RECORD_CAPTURE;
 use onlooker_common::losses::Loss;
+use onlooker_common::plaintext::Plaintext;
 use onlooker_common::segment::{Segment, flag};
 
 use crate::emit;
@@ -19,17 +20,61 @@ use crate::maps::count;
 use crate::record::arguments::Bytes;
 use crate::record::form::{self, Header, Moved};
 use crate::state::stream::{Stream, StreamState};
+use crate::state::tls::PlaintextState;
 use crate::user::{self, CONTINUE, LEAVE};
 
-/// Records a socket operation with up to `wanted` of its first bytes. Returns how many were captured, or `None` if the ring
-/// was full.
+/// A form in which operations are recorded.
+pub trait Form: Header {
+    /// Writes one record, by a global function. Returns how many bytes were captured, or [`NO_ROOM`].
+    ///
+    /// # Safety
+    /// The pointers must point to live values, and the stream must be of the kind that has this form.
+    unsafe fn capture(moved: *const Moved, stream: *mut StreamState, source: Bytes, wanted: u32) -> u32;
+
+    /// The same for an operation that takes several records.
+    ///
+    /// # Safety
+    /// As for [`Form::capture`].
+    unsafe fn capture_several(moved: *mut Moved, stream: *mut StreamState, source: *mut Bytes, wanted: u32) -> u32;
+}
+
+impl Form for Segment {
+    #[inline(always)]
+    unsafe fn capture(moved: *const Moved, stream: *mut StreamState, source: Bytes, wanted: u32) -> u32 {
+        capture_segment(moved, stream, source.at, source.buffers, wanted)
+    }
+
+    #[inline(always)]
+    unsafe fn capture_several(moved: *mut Moved, stream: *mut StreamState, source: *mut Bytes, wanted: u32) -> u32 {
+        capture_several(moved, stream, source, wanted)
+    }
+}
+
+impl Form for Plaintext {
+    #[inline(always)]
+    unsafe fn capture(moved: *const Moved, stream: *mut StreamState, source: Bytes, wanted: u32) -> u32 {
+        // The state of an object begins with its stream.
+        capture_plaintext(moved, stream.cast(), source.at, wanted)
+    }
+
+    #[inline(always)]
+    unsafe fn capture_several(moved: *mut Moved, stream: *mut StreamState, source: *mut Bytes, wanted: u32) -> u32 {
+        capture_several_of_plaintext(moved, stream.cast(), source, wanted)
+    }
+}
+
+/// Records an operation with up to `wanted` of its first bytes. Returns how many were captured, or `None` if the ring was
+/// full. The stream must be of the kind that has the form `F`.
 #[inline(always)]
-pub fn segment(moved: &mut Moved, stream: Stream, mut source: Bytes, wanted: u32) -> Option<u32> {
+pub fn operation<F: Form>(moved: &mut Moved, stream: Stream, mut source: Bytes, wanted: u32) -> Option<u32> {
     let most = if source.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
-    let captured = if wanted > most && !source.is_nowhere() {
-        capture_several(moved, stream.as_ptr(), &raw mut source, wanted)
-    } else {
-        capture_segment(moved, stream.as_ptr(), source.at, source.buffers, wanted)
+    // SAFETY: live values.
+    let captured = unsafe {
+        if wanted > most && !source.is_nowhere() {
+            F::capture_several(moved, stream.as_ptr(), &raw mut source, wanted)
+        } else {
+            F::capture(moved, stream.as_ptr(), source, wanted)
+        }
     };
     if captured == NO_ROOM { None } else { Some(captured) }
 }
@@ -57,6 +102,26 @@ struct Rest {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn capture_several(moved: *mut Moved, stream: *mut StreamState, source: *mut Bytes, wanted: u32) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    unsafe { several::<Segment>(moved, stream, source, wanted) }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn capture_several_of_plaintext(
+    moved: *mut Moved,
+    plaintext: *mut PlaintextState,
+    source: *mut Bytes,
+    wanted: u32,
+) -> u32 {
+    // SAFETY: as above. The state of an object begins with its stream.
+    unsafe { several::<Plaintext>(moved, plaintext.cast(), source, wanted) }
+}
+
+/// # Safety
+/// The pointers must be null, or as for [`Form::capture_several`].
+#[inline(always)]
+unsafe fn several<F: Form>(moved: *mut Moved, stream: *mut StreamState, source: *mut Bytes, wanted: u32) -> u32 {
     if moved.is_null() || stream.is_null() || source.is_null() {
         return NO_ROOM;
     }
@@ -65,7 +130,7 @@ extern "C" fn capture_several(moved: *mut Moved, stream: *mut StreamState, sourc
         (*moved).added_later = (*moved).added;
         (*moved).added = 0;
         let mut rest = Rest { moved, stream, source, length: (*moved).length, wanted };
-        bpf_loop(RECORDS, one_of_several as *mut c_void, (&raw mut rest).cast(), 0);
+        bpf_loop(RECORDS, one_of_several::<F> as *mut c_void, (&raw mut rest).cast(), 0);
         // The callback changes it.
         match (&raw const (*rest.moved).before).read_volatile() {
             0 => NO_ROOM,
@@ -75,8 +140,8 @@ extern "C" fn capture_several(moved: *mut Moved, stream: *mut StreamState, sourc
 }
 
 /// Writes the next record of an operation. `before` counts what was captured, also behind the last record.
-extern "C" fn one_of_several(_index: u32, rest: *mut Rest) -> i64 {
-    // SAFETY: called by `capture_several` with its own struct, which points to live values.
+extern "C" fn one_of_several<F: Form>(_index: u32, rest: *mut Rest) -> i64 {
+    // SAFETY: called by `several` with its own struct, which points to live values.
     let (rest, moved, source) = unsafe { (&mut *rest, &mut *(*rest).moved, &mut *(*rest).source) };
     // See `Capture::vector`.
     let most = if source.buffers == 0 { RECORD_CAPTURE } else { VECTOR_CAPTURE - 1 };
@@ -86,7 +151,8 @@ extern "C" fn one_of_several(_index: u32, rest: *mut Rest) -> i64 {
     if is_last {
         moved.added = moved.added_later;
     }
-    if capture_segment(moved, rest.stream, source.at, source.buffers, wanted) == NO_ROOM {
+    // SAFETY: live values.
+    if unsafe { F::capture(moved, rest.stream, *source, wanted) } == NO_ROOM {
         if moved.before > 0 {
             count(Loss::RingFullSegment);
         }
@@ -122,6 +188,30 @@ extern "C" fn capture_segment(
     // SAFETY: a live value of the caller.
     let record = unsafe { Capture::<Segment>::new(moved, stream) };
     record.write(Bytes { at, buffers }, wanted).unwrap_or(NO_ROOM)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn capture_plaintext(moved: *const Moved, plaintext: *mut PlaintextState, at: u64, wanted: u32) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows. The state begins with its stream.
+    let Some(stream) = (unsafe { Stream::new(plaintext.cast()) }) else { return NO_ROOM };
+    if moved.is_null() {
+        return NO_ROOM;
+    }
+    // SAFETY: a live value of the caller.
+    let record = unsafe { Capture::<Plaintext>::new(moved, stream) };
+    if at == 0 { record.without_bytes() } else { record.buffer(at, wanted) }.unwrap_or(NO_ROOM)
+}
+
+/// Records an operation with up to `wanted` (1 to `N`) bytes of one buffer, in the calling function.
+///
+/// # Safety
+/// As for [`Form::capture`].
+#[inline(always)]
+pub unsafe fn here<F: Form, const N: usize>(moved: *const Moved, stream: Stream, at: u64, wanted: u32) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    let record = unsafe { Capture::<F>::new(moved, stream) };
+    if at == 0 { record.without_bytes() } else { record.buffer_class::<N>(at, wanted) }
 }
 
 /// A record that is to be written with the header `H`.

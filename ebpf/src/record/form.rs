@@ -5,9 +5,11 @@
 
 use onlooker_common::connection::role;
 use onlooker_common::kind;
+use onlooker_common::plaintext;
 use onlooker_common::segment::{Segment, flag};
 
 use crate::state::stream::{Place, Stream};
+use crate::state::tls::Plaintext;
 use crate::state::unit::Unit;
 
 /// What a record says about its operation. The rest comes from the stream's state.
@@ -58,6 +60,12 @@ impl Moved {
             before: 0,
         }
     }
+
+    #[inline(always)]
+    pub fn set_unit(&mut self, unit: Unit) {
+        self.unit = unit.words;
+        self.unit_kind = unit.kind;
+    }
 }
 
 const _: () = assert!(size_of::<Moved>() == 88);
@@ -69,17 +77,44 @@ const _: () = assert!(size_of::<Moved>() == 88);
 pub unsafe trait Header: 'static {
     /// One of `common::kind`.
     const KIND: u32;
+
+    /// Writes what differs from a socket's segment.
+    ///
+    /// # Safety
+    /// `header` must have room for it, and its Segment must be written. The stream must be of the kind that has this form.
+    unsafe fn complete(header: *mut Self, stream: Stream);
 }
 
 // SAFETY: it is the Segment.
 unsafe impl Header for Segment {
     const KIND: u32 = kind::SEGMENT;
+
+    #[inline(always)]
+    unsafe fn complete(_: *mut Self, _: Stream) {}
+}
+
+// SAFETY: it begins with the Segment.
+unsafe impl Header for plaintext::Plaintext {
+    const KIND: u32 = kind::PLAINTEXT;
+
+    #[inline(always)]
+    unsafe fn complete(header: *mut Self, stream: Stream) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let plaintext = Plaintext::of_stream(stream);
+            (*header).segment.cookie = plaintext.socket_cookie();
+            (*header).stream.object = plaintext.object();
+            (*header).stream.generation = plaintext.generation();
+            (*header).stream.tgid = plaintext.tgid();
+        }
+    }
 }
 
 /// Writes the Segment that `header` begins with. What depends on the capture is written as 0.
 ///
 /// # Safety
-/// `header` must have room for an `H`. `moved` must point to a live value.
+/// `header` must have room for an `H`. `moved` must point to a live value. The stream must be of the kind that has the form
+/// `H`.
 #[inline(always)]
 pub unsafe fn write<H: Header>(header: *mut H, moved: *const Moved, stream: Stream) {
     let segment = header.cast::<Segment>();
@@ -111,5 +146,6 @@ pub unsafe fn write<H: Header>(header: *mut H, moved: *const Moved, stream: Stre
         (*segment).message = *stream.message().as_ptr();
         (*segment).peer = (*moved).peer;
         (&raw mut (*segment).tail).write_bytes(0, 1);
+        H::complete(header, stream);
     }
 }

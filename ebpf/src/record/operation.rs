@@ -16,7 +16,7 @@ use crate::globals::run_capture;
 use crate::kernel::sock::SockAddress;
 use crate::maps::{LIMITED, RAISED_PROCESSES, any_capture, count};
 use crate::record::arguments::{Bytes, Source};
-use crate::record::capture;
+use crate::record::capture::{self, Form};
 use crate::record::form::Moved;
 use crate::state::stream::{Direction, Stream, StreamState, bit};
 use crate::work::owner::Worker;
@@ -34,9 +34,9 @@ pub struct Operation<'moved> {
 }
 
 impl Operation<'_> {
-    /// Records the operation, with bytes from `source` if some are wanted.
+    /// Records the operation in the form `F`, with bytes from `source` if some are wanted.
     #[inline(always)]
-    pub fn record(self, stream: Stream, source: impl Source) {
+    pub fn record<F: Form>(self, stream: Stream, source: impl Source) {
         let egress = self.direction == Direction::Egress;
         let process = self.worker.process;
         let begins = !self.fin && stream.turn(self.direction);
@@ -60,7 +60,7 @@ impl Operation<'_> {
             | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
         // SAFETY: no arguments.
         self.moved.time = unsafe { bpf_ktime_get_ns() };
-        match capture::segment(self.moved, stream, source, wanted) {
+        match capture::operation::<F>(self.moved, stream, source, wanted) {
             Some(captured) => {
                 stream.set_captured(stream.captured().saturating_add(captured));
                 process.recorded(captured + size_of::<Segment>() as u32);

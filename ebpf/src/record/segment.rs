@@ -4,7 +4,8 @@
 //! except when a long send began. The operations of processes that are not selected end here at once.
 
 use onlooker_common::connection::{change, role};
-use onlooker_common::segment::flag;
+use onlooker_common::segment::{Segment, flag};
+use onlooker_common::selection::process_flag;
 
 use crate::connection::{changes, identify, positions, report, selected_port, storage};
 use crate::kernel::sock::{AF_UNIX, Sock};
@@ -15,6 +16,8 @@ use crate::record::form::Moved;
 use crate::record::operation::Operation;
 use crate::selected::Selected;
 use crate::state::stream::{Direction, bit};
+use crate::state::unit::Unit;
+use crate::tls::ciphertext;
 use crate::work::owner::Worker;
 use crate::work::units::{self, thread};
 
@@ -83,8 +86,7 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         stream.set(bit::ANNOUNCED);
     }
     let place = positions::place(sock, connection, family, direction, length, first);
-    units::note(process, tgid, tid, stream);
-    let mut moved = Moved::new(length, place, stream.current_unit(), tgid, tid);
+    let mut moved = Moved::new(length, place, Unit::UNKNOWN, tgid, tid);
     if family == AF_UNIX {
         moved.flags = flag::UNIX;
         moved.peer = unix_peer(sock);
@@ -93,9 +95,14 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
         moved.began = connection.sending_since();
         connection.set_sending_since(0);
     }
-    let is_discarded = direction == Direction::Ingress && flags & MSG_TRUNC != 0;
-    let operation = Operation { worker, socket: sock.address(), direction, fin, moved: &mut moved };
-    operation.record(stream, SystemCall { process, is_discarded });
+    if !process.has(process_flag::TLS) || !ciphertext::record(process, connection, &mut moved, sock, direction) {
+        units::note(process, tgid, tid, stream);
+        moved.set_unit(stream.current_unit());
+        let is_discarded = direction == Direction::Ingress && flags & MSG_TRUNC != 0;
+        let socket = sock.address();
+        let operation = Operation { worker, socket, direction, fin, moved: &mut moved };
+        operation.record::<Segment>(stream, SystemCall { process, is_discarded });
+    }
     if stream.is(bit::NEW) {
         stream.clear(bit::NEW);
         changes::closed_before(sock);
@@ -106,6 +113,12 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
 #[inline(always)]
 fn failed(worker: &Worker, sock: Sock, result: i32, direction: Direction) {
     let Some(connection) = storage::known(sock) else { return };
+    if connection.stream().is(bit::CIPHERTEXT) {
+        if direction == Direction::Egress || !is_temporary(result) {
+            ciphertext::failed(worker.process, connection, worker.tgid, worker.tid, direction);
+        }
+        return;
+    }
     match direction {
         Direction::Egress => {
             if let Some(thread) = thread::state(worker.task) {

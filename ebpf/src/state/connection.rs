@@ -31,6 +31,10 @@ shared! {
     words {
         /// When the send began that waits for buffer space; 0 while none waits.
         sending_since, set_sending_since: u64;
+        /// The object of a TLS library whose plaintext it carries; 0 if none is known.
+        object, set_object: u64;
+        /// The socket, once TLS was looked for.
+        address, set_address: SockAddress;
         /// 1 if a FIN was sent. Not a bit of the stream's flags: it is set by others than the thread that uses the connection.
         fin_sent, set_fin_sent: u8;
         /// 1 if a FIN was received.

@@ -26,6 +26,10 @@ pub mod bit {
     pub const NEW: u16 = 1 << 5;
     /// Client: several units wrote to the connection without waiting for each other's responses. A response may be any one's.
     pub const SHARED: u16 = 1 << 6;
+    /// TLS was seen on the connection: what passes is encrypted.
+    pub const CIPHERTEXT: u16 = 1 << 7;
+    /// The header of a handshake's record was read alone. The message follows.
+    pub const HANDSHAKE_FOLLOWS: u16 = 1 << 8;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

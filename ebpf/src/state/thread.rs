@@ -5,6 +5,7 @@ use onlooker_common::owner::Owner;
 use super::event_loop::{EventLoop, EventLoopState};
 use super::owner::SharedOwner;
 use super::shared::shared;
+use super::tls::{Call, CallState};
 use crate::kernel::sock::SockAddress;
 
 shared! {
@@ -17,6 +18,8 @@ shared! {
         answered, set_answered: u64;
         /// The socket that `request` was read from.
         socket, set_socket: SockAddress;
+        /// The cookie of that socket; 0 if it is unknown.
+        socket_cookie, set_socket_cookie: u64;
         /// When it was started for `started_for`.
         started_at, set_started_at: u64;
         /// In a JVM: the address of its `JavaThread`, once that is known, and the id of its own `Thread` object.
@@ -32,6 +35,9 @@ shared! {
         started_for: Owner as SharedOwner;
         /// The event loop of Node that runs in it.
         event_loop: EventLoopState as EventLoop;
+        /// The call of a TLS library that it is in, and the call around that.
+        tls_call: CallState as Call;
+        tls_outer_call: CallState as Call;
     }
 }
 
@@ -39,17 +45,23 @@ impl Thread {
     /// Whether the request that it read last waits for its response. It does not if another thread closed its connection.
     #[inline(always)]
     pub fn owes_response(self) -> bool {
-        self.request().is_known() && self.answered() == 0 && self.socket().is_connection(self.request().cookie())
+        self.request().is_known() && self.answered() == 0 && self.has_connection()
     }
 
     /// Whether the request that it read last can still be worked on. After its response began, that is until its
     /// connection ends.
     #[inline(always)]
     pub fn may_still_respond(self) -> bool {
-        self.answered() == 0 || self.socket().is_connection(self.request().cookie())
+        self.answered() == 0 || self.has_connection()
     }
 
-    /// Notes that no response is owed on a connection: it has begun, or there will be none.
+    /// Whether the connection of the request is open, as far as its socket is known.
+    #[inline(always)]
+    fn has_connection(self) -> bool {
+        self.socket_cookie() == 0 || self.socket().is_connection(self.socket_cookie())
+    }
+
+    /// Notes that no response is owed on a stream: it has begun, or there will be none.
     #[inline(always)]
     pub fn owes_nothing_on(self, cookie: u64) {
         if self.request().cookie() == cookie {
@@ -57,7 +69,7 @@ impl Thread {
         }
     }
 
-    /// Forgets a request because its connection is closed.
+    /// Forgets a request because its stream is closed.
     #[inline(always)]
     pub fn forget(self, cookie: u64) {
         if self.request().cookie() == cookie {

@@ -99,6 +99,8 @@ impl Worker {
         units::tick_continues(stream.current_unit(), thread, begun_by::REQUEST);
         thread.set_answered(0);
         thread.set_socket(socket);
+        // Of plaintext, it is set by who knows it.
+        thread.set_socket_cookie(stream.cookie());
     }
 
     #[inline(always)]

@@ -40,7 +40,9 @@ impl Observer for Vec<Reported> {
             Report::Lost(lost) => Reported::Lost(lost),
             Report::CaptureMore(Some(direction)) => Reported::CaptureMore(direction),
             Report::CaptureLess(direction, _) => Reported::CaptureLess(direction),
-            Report::CaptureMore(None) | Report::Discarded { .. } | Report::Responded { .. } => Reported::Other,
+            Report::CaptureMore(None) | Report::Discarded { .. } | Report::Responded { .. } | Report::Encrypted => {
+                Reported::Other
+            }
             Report::Forgotten => Reported::Forgotten(place.cookie),
         });
     }

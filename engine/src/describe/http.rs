@@ -54,7 +54,7 @@ pub(super) fn describe(
         Holds::Secret => route::redact(&http.path).into(),
         Holds::NoSecret => http.path.as_str().into(),
     };
-    let scheme = scheme(&http.scheme);
+    let scheme = scheme(&http.scheme, ends);
     if ends.role == Role::Server || !set_full_url(http, &scheme, &path, ends, attributes) {
         attributes.set_known(URL_PATH, &path);
         attributes.set_known(URL_QUERY, &http.query);
@@ -114,10 +114,10 @@ impl Methods {
     }
 }
 
-/// The scheme of the absolute form, else `http`.
-fn scheme(sent: &str) -> Cow<'_, str> {
+/// The scheme of the absolute form, else `http` or `https`.
+fn scheme<'a>(sent: &'a str, ends: &Ends) -> Cow<'a, str> {
     if sent.is_empty() {
-        "http".into()
+        if ends.encryption().is_some() { "https" } else { "http" }.into()
     } else if sent.bytes().any(|byte| byte.is_ascii_uppercase()) {
         sent.to_ascii_lowercase().into()
     } else {

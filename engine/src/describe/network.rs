@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use compact_str::{CompactString, ToCompactString as _};
 use opentelemetry_semantic_conventions::attribute::{
     CLIENT_ADDRESS, CLIENT_PORT, NETWORK_LOCAL_ADDRESS, NETWORK_LOCAL_PORT, NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT,
-    NETWORK_TRANSPORT, NETWORK_TYPE, SERVER_ADDRESS, SERVER_PORT,
+    NETWORK_TRANSPORT, NETWORK_TYPE, SERVER_ADDRESS, SERVER_PORT, TLS_PROTOCOL_VERSION,
 };
 
 use crate::model::attributes::Attributes;
@@ -57,7 +57,17 @@ pub(super) fn describe(ends: &Ends, named: Option<Authority<'_>>, attributes: &m
 /// The attributes that all spans of the connection share: `server.*` of the server's end, and all others.
 fn attributes_of(ends: &Ends) -> [Attributes; 2] {
     let [mut server, mut others] = <[Attributes; 2]>::default();
-    set_end(SERVER_ADDRESS, SERVER_PORT, ends.server(), &mut server);
+    let encryption = ends.encryption();
+    match (encryption.and_then(|encryption| encryption.server_name.as_deref()), ends.server()) {
+        (Some(name), Address::Inet(end)) => {
+            server.set(SERVER_ADDRESS, name);
+            set_port(SERVER_PORT, Some(end.port()), &mut server);
+        }
+        (_, end) => set_end(SERVER_ADDRESS, SERVER_PORT, end, &mut server),
+    }
+    if let Some(version) = encryption.and_then(|encryption| encryption.version) {
+        others.set(TLS_PROTOCOL_VERSION, version);
+    }
     if ends.role == Role::Server {
         set_end(CLIENT_ADDRESS, CLIENT_PORT, ends.client(), &mut others);
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use onlooker_protocols::{PROTOCOLS, Spec};
+use onlooker_protocols::{PROTOCOLS, Spec, tls};
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -93,6 +93,8 @@ counters! {
     units_unread,
     /// Functions of selected processes that could not be observed. Fewer of their calls have parents.
     functions_not_observed,
+    /// Processes that were not searched for TLS libraries, because too many had to be at once. Their TLS may not be read.
+    tls_looks_missed,
     /// Listening ports that could not be passed to the kernel programs. Their connections count as calls.
     listeners_not_registered,
     /// Completed requests that could not be passed to the kernel programs.
@@ -113,6 +115,8 @@ counters! {
     connections_unknown,
     /// Connections that could not be parsed any further. Their protocol was detected anew.
     connections_unparsable,
+    /// Of connections_tls, connections whose plaintext was recorded in the process's TLS library.
+    connections_tls_read,
     /// Plaintext streams whose socket did not become known in time. Their spans have no addresses.
     plaintext_untied,
     /// Datagrams dropped because their flow was one too many to follow.
@@ -204,7 +208,8 @@ impl Counters {
     pub fn all(&self) -> impl Iterator<Item = Line> {
         let by_protocol = self.protocols.iter().zip(&self.by_protocol).flat_map(|(protocol, counters)| {
             let Spec { name, title, .. } = protocol;
-            let not_parsed = if protocol.parser.is_some() { "" } else { ", which is not parsed" };
+            let is_readable = protocol.parser.is_some() || **protocol == tls::SPEC;
+            let not_parsed = if is_readable { "" } else { ", which is not parsed" };
             let connections = format!("Connections that speak {title}{not_parsed}.");
             [
                 (format!("connections_{name}").into(), connections.into(), counters.connections.get()),

@@ -119,6 +119,15 @@ impl From<Client> for Address {
     }
 }
 
+/// The TLS of a connection, as far as its handshake was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encryption {
+    /// As `tls.protocol.version` has it.
+    pub version: Option<&'static str>,
+    /// The server that the client asked for (RFC 6066 3).
+    pub server_name: Option<CompactString>,
+}
+
 /// The two ends of a connection, seen from the traced process.
 #[derive(Debug)]
 pub struct Ends {
@@ -128,13 +137,15 @@ pub struct Ends {
     /// The client that a proxy at the other end named.
     named_client: Option<Address>,
     is_datagram: bool,
+    /// `None` for clear text.
+    encryption: Option<Encryption>,
     described: OnceLock<[Attributes; 2]>,
 }
 
 impl Ends {
     #[must_use]
     pub fn new(role: Role, local: Address, peer: Address) -> Self {
-        Self { role, local, peer, named_client: None, is_datagram: false, described: OnceLock::new() }
+        Self { role, local, peer, named_client: None, is_datagram: false, encryption: None, described: OnceLock::new() }
     }
 
     /// The ends of a datagram flow.
@@ -147,6 +158,17 @@ impl Ends {
     #[must_use]
     pub fn for_client(self, named_client: Option<Address>) -> Self {
         Self { named_client, ..self }
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn encrypted(self, encryption: Option<Encryption>) -> Self {
+        Self { encryption, ..self }
+    }
+
+    #[must_use]
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.encryption.as_ref()
     }
 
     /// The client: the one that a proxy named, or else the client's end of the connection.

@@ -85,7 +85,9 @@ impl Joins {
         if origin.has_private_positions || origin.position != position {
             return;
         }
-        let (sequence, opposite) = (position as u32, origin.opposite as u32);
+        let [to_position, to_opposite] = origin.offsets;
+        let sequence = position.wrapping_add(to_position) as u32;
+        let opposite = origin.opposite.wrapping_add(to_opposite) as u32;
         if !self.has_calls {
             if place.role == Role::Server {
                 return wait(tree, id, (place.role, sequence, opposite));

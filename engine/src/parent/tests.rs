@@ -32,6 +32,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
         unit: None,
         worker: None,
         peer: 0,
+        offsets: [0, 0],
         has_private_positions: false,
         from_start: true,
     }

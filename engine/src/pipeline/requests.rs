@@ -18,7 +18,6 @@ use crate::model::span::{Description, Ends, Role, Span};
 use crate::observer::{Observer, Place, Report};
 use crate::origin::Origin;
 use crate::parent::{NodeId, Parents};
-use crate::plaintext;
 
 /// Nanoseconds from an exchange's end until it is settled. The records of its other end, of its caller and of its process
 /// may come from other processors, at most one look at the ring later.
@@ -283,7 +282,7 @@ impl<S: Surroundings> Requests<S> {
         };
         if place.role == Role::Server && open == 0 && self.calling.contains(&place.tgid) {
             let until = exchange.request_end.position;
-            self.notify(place.cookie, Notice::Completed { cookie: place.cookie, until });
+            self.surroundings.take(Notice::Completed { cookie: place.cookie, until });
         }
         if exchange.facts.as_database().is_some_and(|database| database.prepared) {
             self.counters.requests_folded.add(1);
@@ -309,13 +308,6 @@ impl<S: Surroundings> Requests<S> {
             self.counters.parents_lost.add(1);
         }
     }
-
-    /// Passes on a notice about a socket. A plaintext stream without a socket concerns neither kernel nor agent.
-    fn notify(&mut self, cookie: u64, notice: Notice<'_>) {
-        if plaintext::is_socket(cookie) {
-            self.surroundings.take(notice);
-        }
-    }
 }
 
 impl<S: Surroundings> Observer for Requests<S> {
@@ -330,16 +322,17 @@ impl<S: Surroundings> Observer for Requests<S> {
                 self.counters.requests_discarded.add(1);
                 self.abandon(place, start.position);
             }
-            Report::CaptureMore(None) => self.notify(place.cookie, Notice::CaptureMore { cookie: place.cookie }),
+            Report::CaptureMore(None) => self.surroundings.take(Notice::CaptureMore { cookie: place.cookie }),
             Report::CaptureMore(Some(direction)) => {
                 self.surroundings.take(Notice::CaptureMoreOf { tgid: place.tgid, direction });
             }
             Report::CaptureLess(direction, capture) => {
-                self.notify(place.cookie, Notice::CaptureLess { cookie: place.cookie, direction, capture });
+                self.surroundings.take(Notice::CaptureLess { cookie: place.cookie, direction, capture });
             }
+            Report::Encrypted => self.surroundings.take(Notice::Encrypted { tgid: place.tgid }),
             Report::Forgotten => {
                 self.parents.connection_ended(place.cookie);
-                self.notify(place.cookie, Notice::Forgotten { cookie: place.cookie });
+                self.surroundings.take(Notice::Forgotten { cookie: place.cookie });
             }
         }
     }

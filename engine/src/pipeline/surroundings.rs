@@ -25,6 +25,8 @@ pub enum Notice<'a> {
     CaptureLess { cookie: u64, direction: Option<Direction>, capture: Capture },
     /// Messages of the process that travel in this direction are longer than what is captured of them.
     CaptureMoreOf { tgid: u32, direction: Direction },
+    /// A connection of the process carries TLS, and its plaintext is not recorded so far.
+    Encrypted { tgid: u32 },
     /// The connection is over.
     Forgotten { cookie: u64 },
     /// A process changed.

@@ -30,13 +30,7 @@ impl Surroundings for OneService {
         self.0.clone()
     }
 
-    fn take(&mut self, notice: Notice<'_>) {
-        if let Notice::Completed { cookie, .. } | Notice::CaptureMore { cookie } | Notice::CaptureLess { cookie, .. } =
-            notice
-        {
-            assert!(cookie < 1 << 63, "no socket has this cookie: {notice:?}");
-        }
-    }
+    fn take(&mut self, _notice: Notice<'_>) {}
 }
 
 pub(crate) struct World {

@@ -1,0 +1,263 @@
+//! Attaches kernel programs to the TLS libraries of selected processes.
+//!
+//! This runs on a thread of its own, because attaching to a function takes about a millisecond. A library may be loaded after
+//! the program has started. So a process is looked at again, with growing pauses, and when a connection of it shows TLS while
+//! no library is known.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use onlooker_engine::model::counters::Counters;
+
+use super::tls::{self, Place};
+use crate::discover::process::{ExecImage, Process};
+use crate::kernel::{FunctionLink, SharedKernel};
+
+/// How many messages may wait for the thread.
+const QUEUE: usize = 8192;
+
+/// The pauses between looks at a process that executed a program. The dynamic linker loads libraries within milliseconds, and
+/// an interpreter imports them while it starts.
+const PAUSES: [Duration; 8] = [
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// The shortest time between two looks at a process because of its connections.
+const HINT_PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Clone, Copy)]
+enum Message {
+    Runs { tgid: u32 },
+    Forked { parent: u32, child: u32 },
+    Ended { tgid: u32 },
+    UsesTls { tgid: u32 },
+}
+
+/// Passes processes to the thread.
+#[derive(Debug, Clone)]
+pub struct Libraries {
+    sender: Option<SyncSender<Message>>,
+    counters: Arc<Counters>,
+}
+
+impl Libraries {
+    /// Starts the thread. It ends when this is dropped.
+    #[must_use]
+    pub fn start(kernel: SharedKernel, counters: Arc<Counters>) -> Self {
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
+        let attacher = Attacher {
+            kernel,
+            counters: Arc::clone(&counters),
+            detacher: detacher(),
+            attached: HashMap::new(),
+            looked: HashMap::new(),
+            queue: VecDeque::new(),
+        };
+        let thread = std::thread::Builder::new().name("tls".to_owned()).spawn(move || attacher.run(&receiver));
+        if let Err(error) = &thread {
+            tracing::warn!(%error, "cannot start the thread that attaches to TLS libraries; TLS is not read");
+        }
+        Self { sender: thread.is_ok().then_some(sender), counters }
+    }
+
+    /// A selected process runs a program.
+    pub fn runs(&self, tgid: u32) {
+        self.send(Message::Runs { tgid });
+    }
+
+    /// A selected process forked.
+    pub fn forked(&self, parent: u32, child: u32) {
+        self.send(Message::Forked { parent, child });
+    }
+
+    /// A connection of a selected process shows TLS, and its plaintext is not recorded.
+    pub fn uses_tls(&self, tgid: u32) {
+        self.send(Message::UsesTls { tgid });
+    }
+
+    /// A selected process ended.
+    pub fn ended(&self, tgid: u32) {
+        self.send(Message::Ended { tgid });
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(sender) = &self.sender
+            && sender.try_send(message).is_err()
+            && !matches!(message, Message::Ended { .. })
+        {
+            self.counters.tls_looks_missed.add(1);
+        }
+    }
+}
+
+/// The state of the thread.
+struct Attacher {
+    kernel: SharedKernel,
+    counters: Arc<Counters>,
+    detacher: Option<Sender<Vec<FunctionLink>>>,
+    attached: HashMap<u32, Attached>,
+    /// When processes were looked at because of a connection.
+    looked: HashMap<u32, Instant>,
+    /// Processes that are looked at again.
+    queue: VecDeque<Look>,
+}
+
+/// Starts the thread that drops links. The kernel waits for all processors each time, for up to 100 ms.
+fn detacher() -> Option<Sender<Vec<FunctionLink>>> {
+    let (sender, links) = mpsc::channel();
+    // Without the thread, links are dropped where they are no longer needed.
+    let thread = std::thread::Builder::new().name("tls-detach".to_owned()).spawn(move || links.iter().for_each(drop));
+    thread.is_ok().then_some(sender)
+}
+
+/// What is attached to a process. Dropping the links detaches.
+#[derive(Debug, Default)]
+struct Attached {
+    /// The program that the process runs, by its image in memory.
+    image: Option<ExecImage>,
+    places: HashSet<Place>,
+    links: Vec<FunctionLink>,
+}
+
+/// A look at a process that is due.
+struct Look {
+    tgid: u32,
+    due: Instant,
+    /// How many looks came before.
+    before: usize,
+}
+
+impl Attacher {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let next = self.queue.iter().map(|look| look.due).min();
+            let message = match next {
+                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => messages.recv().map_err(RecvTimeoutError::from),
+            };
+            match message {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            while let Some(at) = self.queue.iter().position(|look| look.due <= now) {
+                if let Some(look) = self.queue.remove(at) {
+                    self.look(&look);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Runs { tgid } => {
+                let image = Process::open(tgid).ok().and_then(|process| process.exec_image());
+                if image.is_some() && self.attached.get(&tgid).is_some_and(|attached| attached.image == image) {
+                    return;
+                }
+                self.forget(tgid);
+                self.look(&Look { tgid, due: Instant::now(), before: 0 });
+            }
+            Message::Forked { parent, child } => {
+                let places = self.attached.get(&parent).map(|attached| attached.places.clone());
+                if let Some(places) = places {
+                    let image = Process::open(child).ok().and_then(|process| process.exec_image());
+                    self.attach(child, image, places.iter().filter_map(|place| of_child(place, parent, child)));
+                } else if self.queue.iter().any(|look| look.tgid == parent) {
+                    self.queue.push_back(Look { tgid: child, due: Instant::now(), before: 0 });
+                }
+            }
+            Message::UsesTls { tgid } => {
+                let now = Instant::now();
+                if self.looked.get(&tgid).is_none_or(|&before| now.duration_since(before) >= HINT_PAUSE) {
+                    self.looked.insert(tgid, now);
+                    self.look(&Look { tgid, due: now, before: PAUSES.len() });
+                }
+            }
+            Message::Ended { tgid } => self.forget(tgid),
+        }
+    }
+
+    fn forget(&mut self, tgid: u32) {
+        self.queue.retain(|look| look.tgid != tgid);
+        self.looked.remove(&tgid);
+        let links = self.attached.remove(&tgid).map(|attached| attached.links);
+        if let Some((links, detacher)) = links.zip(self.detacher.as_ref()) {
+            // If the thread has ended, the links are dropped here.
+            let _ = detacher.send(links);
+        }
+    }
+
+    fn look(&mut self, &Look { tgid, before, .. }: &Look) {
+        let Ok(process) = Process::open(tgid) else { return };
+        let found = tls::find(&process);
+        if found.is_empty() {
+            if let Some(&pause) = PAUSES.get(before) {
+                self.queue.push_back(Look { tgid, due: Instant::now() + pause, before: before + 1 });
+            }
+            return;
+        }
+        for library in found {
+            tracing::debug!(pid = tgid, library = library.library.name, file = library.file, "TLS library");
+            self.attach(tgid, process.exec_image(), library.functions.into_iter());
+        }
+    }
+
+    /// Attaches to functions of a process, unless they are attached already.
+    fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) {
+        let attached = self.attached.entry(tgid).or_default();
+        attached.image = image;
+        for place in places {
+            if !attached.places.insert(place.clone()) {
+                continue;
+            }
+            let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            // None: the agent is ending.
+            let Some(kernel) = kernel.as_mut() else { return };
+            match kernel.attach_function(place.program, &place.path, place.offset, tgid) {
+                Ok(link) => attached.links.push(link),
+                Err(error) => {
+                    self.counters.functions_not_observed.add(1);
+                    tracing::warn!(pid = tgid, function = place.function, %error, "cannot observe a function; TLS may not be read");
+                }
+            }
+        }
+        tracing::debug!(pid = tgid, functions = attached.links.len(), "attached");
+    }
+}
+
+/// The place in a process that was forked, which has the same mappings.
+fn of_child(place: &Place, parent: u32, child: u32) -> Option<Place> {
+    let inside = place.path.strip_prefix(Path::new("/proc").join(parent.to_string())).ok()?;
+    let path: PathBuf = Path::new("/proc").join(child.to_string()).join(inside);
+    Some(Place { path, ..place.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_process_has_the_same_file_at_the_same_place() {
+        let place = Place {
+            function: "SSL_read",
+            program: "tls_read",
+            path: PathBuf::from("/proc/10/map_files/1000-2000"),
+            offset: 16,
+        };
+        let child = of_child(&place, 10, 11).unwrap();
+        assert_eq!(child.path, Path::new("/proc/11/map_files/1000-2000"));
+        assert_eq!(of_child(&place, 12, 13), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! What is remembered of TLS: the plaintext streams of a library's objects, and the calls that threads are in.
+
+use super::shared::shared;
+use super::stream::{Stream, StreamState};
+use crate::kernel::sock::SockAddress;
+
+/// An object of a TLS library: key of the map of objects.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ObjectKey {
+    /// Its address in the process.
+    pub object: u64,
+    pub tgid: u32,
+    pub pad: u32,
+}
+
+/// The end of a TLS record, by which it is recognised when it is sent: key of the map of tags.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Tag {
+    pub bytes: [u64; 2],
+    pub tgid: u32,
+    pub pad: u32,
+}
+
+/// The object that wrote a record to memory: value of the map of tags.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Writer {
+    pub object: u64,
+    pub generation: u32,
+    pub pad: u32,
+}
+
+shared! {
+    /// The state of an object of a TLS library. It begins with its plaintext stream.
+    struct PlaintextState;
+    /// An object's plaintext, in place in the map of objects.
+    pointer Plaintext;
+    words {
+        object, set_object: u64;
+        /// The socket that carries it encrypted, and its cookie: 0 while it is unknown.
+        socket, set_socket: SockAddress;
+        socket_cookie, set_socket_cookie: u64;
+        generation, set_generation: u32;
+        tgid, set_tgid: u32;
+    }
+    structs {
+        stream: StreamState as Stream;
+    }
+}
+
+impl Plaintext {
+    /// The plaintext whose stream this is.
+    ///
+    /// # Safety
+    /// The stream must be that of a [`PlaintextState`].
+    #[inline(always)]
+    pub unsafe fn of_stream(stream: Stream) -> Self {
+        // SAFETY: the caller's promise. The state begins with its stream.
+        unsafe { Self::within(stream.as_ptr().cast()) }
+    }
+}
+
+/// Values of a call's `what`.
+pub mod call {
+    pub const READ: u32 = 1;
+    pub const WRITE: u32 = 2;
+    pub const HANDSHAKE: u32 = 3;
+    /// Returns a new object.
+    pub const CREATE: u32 = 4;
+}
+
+shared! {
+    /// A call of a TLS library that a thread is in.
+    struct CallState;
+    /// A call, in place in a thread's state.
+    pointer Call;
+    words {
+        object, set_object: u64;
+        /// Where the plaintext is.
+        buffer, set_buffer: u64;
+        /// Where the call writes how many bytes moved, if its result is only whether it succeeded; otherwise 0. For a call
+        /// that creates an object: where it writes the object's address, if that is not the result.
+        result_at, set_result_at: u64;
+        /// The stack pointer as the call began; 0 if the thread is in no call.
+        stack_pointer, set_stack_pointer: u64;
+        /// When the call began.
+        began, set_began: u64;
+        /// One of [`call`].
+        what, set_what: u32;
+        pad, set_pad: u32;
+    }
+    structs {}
+}
+
+impl Call {
+    /// Whether a thread whose stack pointer is this is still in the call. The stack grows down.
+    #[inline(always)]
+    pub fn contains(self, stack_pointer: u64) -> bool {
+        stack_pointer < self.stack_pointer()
+    }
+
+    /// Whether the call returns with this stack pointer: that of its return instruction, or of its caller.
+    #[inline(always)]
+    pub fn returns_at(self, stack_pointer: u64) -> bool {
+        const RETURN_ADDRESS: u64 = 8;
+        self.stack_pointer() != 0
+            && (stack_pointer == self.stack_pointer() || stack_pointer == self.stack_pointer() + RETURN_ADDRESS)
+    }
+
+    #[inline(always)]
+    pub fn copy(self, from: Self) {
+        self.set_object(from.object());
+        self.set_buffer(from.buffer());
+        self.set_result_at(from.result_at());
+        self.set_stack_pointer(from.stack_pointer());
+        self.set_began(from.began());
+        self.set_what(from.what());
+    }
+}

@@ -1,0 +1,17 @@
+//! Plaintext of TLS libraries, and the sockets that carry it.
+//!
+//! A library works on an object per connection: `SSL *`, `gnutls_session_t`. Its plaintext is recorded where the library
+//! takes or returns it. Which socket carries it follows without knowledge of the object's members, in one of two ways:
+//!
+//! - `call`: while a thread is in a call of the library, the sockets that it uses belong to the call's object.
+//! - `tags`: a library that works on memory writes records there, and something else sends them. A record is recognised by
+//!   its last 16 bytes, the authentication tag of its encryption.
+//!
+//! `objects` keeps the plaintext stream of each object. It takes the place of the socket's stream in everything that concerns
+//! requests and owners. `ciphertext` records what passes on the socket.
+
+pub mod call;
+pub mod ciphertext;
+pub mod objects;
+mod records;
+pub mod tags;
