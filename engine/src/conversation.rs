@@ -210,6 +210,7 @@ impl Conversation {
             Finding::CaptureMore(direction) => {
                 observer.observe(self.place(direction), Report::CaptureMore(Some(direction)));
             }
+            Finding::Upgraded(protocol) => self.speaks(protocol),
             Finding::SwitchedProtocol => {}
         }
     }

@@ -53,7 +53,7 @@ pub use outcome::ONLOOKER_INCOMPLETE;
 pub fn describe(exchange: &Exchange, ends: &Ends, routes: &mut Routes, description: &mut Description) {
     description.name.clear();
     description.attributes.clear();
-    let outcome = Outcome::of(exchange);
+    let outcome = Outcome::of(exchange, ends.role);
     description.status = match &exchange.facts {
         Facts::Http(facts) => http::describe(facts, &outcome, ends, routes, description),
         Facts::Database(facts) => database::describe(facts, &outcome, ends, description),

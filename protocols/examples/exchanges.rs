@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Finding::Exchange(exchange) => println!("{}", shown(&exchange)),
             Finding::Lost(lost) => println!("lost: {:?}", lost.reason),
             Finding::Orphan(_) => println!("a response without its request"),
+            Finding::Upgraded(protocol) => println!("the connection goes on in {}", protocol.title),
             Finding::SwitchedProtocol => println!("the connection goes on in another protocol"),
             Finding::Begun(_) | Finding::CaptureMore(_) => {}
         }

@@ -5,6 +5,7 @@ use compact_str::CompactString;
 use crate::facts::Facts;
 use crate::moment::{Close, Direction, Moment};
 use crate::propagation::TraceContext;
+use crate::spec::Spec;
 
 /// One thing that a parser found out about a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,8 @@ pub enum Finding {
     /// Too little of a message that travelled in this direction was captured. The parser asks the caller to capture more
     /// of later runs.
     CaptureMore(Direction),
+    /// From here on the connection speaks this protocol, and the same parser follows it: HTTP 101 to HTTP/2.
+    Upgraded(&'static Spec),
     /// From here on the connection speaks another protocol: HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest. The
     /// parser expects no more calls but [`Parser::close`](crate::Parser::close).
     SwitchedProtocol,
@@ -64,9 +67,21 @@ pub enum End {
     /// record). Where they ended is known, by their length or the orderly end of the connection. When is not: `response_end`
     /// has the time of the bytes before them, which is the earliest possible.
     Unseen,
+    /// One end gave the exchange up, and the connection goes on: RST_STREAM or GOAWAY of HTTP/2. The moment is that of the
+    /// frame.
+    Reset(Reset, Moment),
     /// The connection ended before the response did, or before it began: `response_start` says which. The moment is the
     /// connection's end.
     Closed(Close, Moment),
+}
+
+/// An exchange that one end gave up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reset {
+    /// The name of the error code, e.g. `CANCEL`; `_OTHER` if it is unknown.
+    pub code: &'static str,
+    /// The direction in which the reset travels: to the server if the client gave up.
+    pub by: Direction,
 }
 
 /// A request that had begun and whose rest, or whose response, was not captured.

@@ -36,6 +36,7 @@
 pub mod detect;
 pub mod exchange;
 pub mod facts;
+pub mod grpc;
 pub mod http1;
 pub mod http2;
 pub mod kit;
@@ -55,7 +56,7 @@ pub mod ssh;
 pub mod testing;
 pub mod tls;
 
-pub use exchange::{Begun, End, Exchange, Finding, LossReason, Lost};
+pub use exchange::{Begun, End, Exchange, Finding, LossReason, Lost, Reset};
 pub use facts::Facts;
 pub use moment::{Close, Direction, Moment};
 pub use parser::{Parser, Unparsable};

@@ -1,14 +1,16 @@
 //! Protocols are recognised by their bytes.
 
 mod chance;
+mod kit;
 
 use onlooker_protocols::detect::{ENOUGH, Guess, Sample};
-use onlooker_protocols::{Direction, PROTOCOLS, Spec, Transport, detect, http1, memcached, postgres, redis};
+use onlooker_protocols::{Direction, PROTOCOLS, Spec, Transport, detect, http1, http2, memcached, postgres, redis};
 use proptest::prelude::*;
 use rstest::rstest;
 
 use Direction::{ToClient, ToServer};
 const HTTP1: &Spec = &http1::SPEC;
+const HTTP2: &Spec = &http2::SPEC;
 const POSTGRES: &Spec = &postgres::SPEC;
 const MEMCACHED: &Spec = &memcached::SPEC;
 const REDIS: &Spec = &redis::SPEC;
@@ -105,8 +107,6 @@ fn a_protocol_is_recognised_by_its_bytes(
 #[rstest]
 #[case::tls(CLIENT_HELLO, "tls")]
 #[case::tls_application_data(b"\x17\x03\x03\x00\x45\xaa\xbb", "tls")]
-#[case::http_2(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0", "http2")]
-#[case::http_2_server(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x80", "http2")]
 #[case::ssh(b"SSH-2.0-OpenSSH_9.2\r\n", "ssh")]
 #[case::mysql(b"\x4a\0\0\0\x0a8.0.36\0", "unknown")]
 #[case::kafka_metadata(b"\0\0\0\x14\0\x03\0\x01\0\0\0\x01\0\x04test\0\0\0\0", "unknown")]
@@ -129,6 +129,97 @@ fn a_protocol_without_a_parser_is_named_or_unknown(#[case] first: &[u8], #[case]
 fn an_array_in_the_middle_is_recognised_only_with_its_direction(#[case] first: &[u8], #[case] direction: Direction) {
     assert_eq!(detect(None, false, first), Guess::Unknown);
     assert_eq!(detect(Some(direction), false, first), Guess::Protocol(REDIS, direction));
+}
+
+/// A GET on stream 5 in static fields, a response to it, and its body.
+const HTTP2_REQUEST: &[u8] = b"\0\0\x03\x01\x05\0\0\0\x05\x82\x86\x84";
+const HTTP2_RESPONSE: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x05\x88";
+const HTTP2_DATA: &[u8] = b"\0\0\x02\0\x01\0\0\0\x05ok";
+const HTTP2_WINDOW: &[u8] = b"\0\0\x04\x08\0\0\0\0\0\0\0\x40\0";
+
+#[rstest]
+#[case::preface(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0", ToServer)]
+#[case::settings_of_the_server(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x80", ToClient)]
+#[case::no_settings_of_the_server(b"\0\0\0\x04\0\0\0\0\0", ToClient)]
+fn http_2_is_recognised_by_its_beginning(#[case] first: &[u8], #[case] direction: Direction) {
+    for known in [None, Some(direction)] {
+        assert_eq!(detect(known, true, first), Guess::Protocol(HTTP2, direction));
+        assert_eq!(detect(known, true, &first[..8]), Guess::NeedMore);
+    }
+}
+
+#[rstest]
+#[case::request_and_window(&[HTTP2_REQUEST, HTTP2_WINDOW], ToServer)]
+#[case::two_requests(&[HTTP2_REQUEST, HTTP2_REQUEST], ToServer)]
+#[case::response(&[HTTP2_RESPONSE, HTTP2_DATA], ToClient)]
+#[case::window_and_response(&[HTTP2_WINDOW, HTTP2_RESPONSE], ToClient)]
+fn late_http_2_is_recognised_by_two_frames_of_which_a_head_shows_the_direction(
+    #[case] frames: &[&[u8]],
+    #[case] direction: Direction,
+) {
+    for known in [None, Some(direction)] {
+        assert_eq!(detect(known, false, &frames.concat()), Guess::Protocol(HTTP2, direction));
+    }
+    assert_ne!(
+        detect(Some(direction.opposite()), false, &frames.concat()),
+        Guess::Protocol(HTTP2, direction.opposite())
+    );
+}
+
+#[rstest]
+#[case::one_frame(HTTP2_REQUEST.to_vec(), Guess::NeedMore)]
+#[case::no_head([HTTP2_WINDOW; 2].concat(), Guess::NeedMore)]
+#[case::no_head_for_long(HTTP2_WINDOW.repeat(20), Guess::Unknown)]
+#[case::malformed_head(b"\0\0\x01\x01\x05\0\0\0\x05\x80\0\0\x04\x08\0\0\0\0\0\0\0\x40\0".to_vec(), Guess::Unknown)]
+#[case::second_header_is_none([HTTP2_REQUEST, b"\0\0\x04\x08\x01\0\0\0\0\0\0\0\x01"].concat(), Guess::Unknown)]
+fn less_than_two_frames_are_no_http_2(#[case] bytes: Vec<u8>, #[case] guess: Guess) {
+    assert_eq!(detect(None, false, &bytes), guess);
+}
+
+/// Messages of binary protocols, as the first of a connection and as later ones.
+#[rstest]
+#[case::yamux_window(b"\0\x01\0\x01\0\0\0\x01\0\0\0\0")]
+#[case::yamux_data(b"\0\0\0\x01\0\0\0\x01\0\0\0\x05hello")]
+#[case::yamux_ping(b"\0\x02\0\x01\0\0\0\0\0\0\0\x07")]
+#[case::yamux_go_away(b"\0\x03\0\0\0\0\0\0\0\0\0\0")]
+#[case::mysql_greeting(b"\x4a\0\0\0\x0a8.0.36\0\x08\0\0\0abcdefgh\0")]
+#[case::mysql_query(b"\x21\0\0\0\x03select @@version_comment limit 1")]
+#[case::mysql_ok(b"\x07\0\0\x02\0\0\0\x02\0\0\0")]
+#[case::mysql_long_packet(b"\0\x01\0\x01\x05\0\0\0\x01\x82\x86\x84")]
+#[case::kafka_versions(b"\0\0\0\x1a\0\x12\0\x03\0\0\0\x01\0\x08consumer\0")]
+#[case::kafka_short_request(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\0\0")]
+#[case::kafka_short_response(b"\0\0\0\x04\0\0\0\0")]
+#[case::kafka_produce(b"\0\0\x0c\x04\0\0\0\0\0\0\0\x01\0\x08producer")]
+#[case::postgres_ssl(b"\0\0\0\x08\x04\xd2\x16\x2f")]
+#[case::postgres_startup(b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0")]
+#[case::postgres_query(b"Q\0\0\0\x0dSELECT 1\0")]
+#[case::redis(b"*1\r\n$4\r\nPING\r\n")]
+#[case::zeros(&[0; 64])]
+fn no_message_of_another_binary_protocol_is_http_2(#[case] message: &[u8]) {
+    for bytes in [message.to_vec(), message.repeat(2), message.repeat(30)] {
+        for known in [None, Some(ToServer), Some(ToClient)] {
+            for from_start in [true, false] {
+                assert!(
+                    !matches!(detect(known, from_start, &bytes), Guess::Protocol(protocol, _) if protocol == HTTP2),
+                    "{known:?} {from_start} {bytes:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_recorded_conversation_of_another_protocol_is_http_2() {
+    for protocol in ["http1", "memcached", "postgres", "redis"] {
+        for name in kit::Talk::all_recorded(protocol).iter().filter(|name| !name.contains("upgrade")) {
+            for said in kit::Talk::recorded(protocol, name).said() {
+                for known in [None, Some(ToServer), Some(ToClient)] {
+                    let guess = detect(known, false, said);
+                    assert!(!matches!(guess, Guess::Protocol(found, _) if found == HTTP2), "{protocol} {name}");
+                }
+            }
+        }
+    }
 }
 
 /// Such a line shows nothing alone. With the run before it, or the next, it does.

@@ -37,7 +37,10 @@ pub(super) fn describe(
         None => is_known_method(&http.method),
         Some(methods) => methods.contain(&http.method),
     };
-    attributes.set(HTTP_REQUEST_METHOD, if is_known { &http.method } else { "_OTHER" });
+    // It is unknown if it was sent by reference to what passed unseen (HTTP/2).
+    if !http.method.is_empty() {
+        attributes.set(HTTP_REQUEST_METHOD, if is_known { &http.method } else { "_OTHER" });
+    }
     if !is_known {
         attributes.set_known(HTTP_REQUEST_METHOD_ORIGINAL, &http.method);
     }
@@ -55,7 +58,8 @@ pub(super) fn describe(
         Holds::NoSecret => http.path.as_str().into(),
     };
     let scheme = scheme(&http.scheme, ends);
-    if ends.role == Role::Server || !set_full_url(http, &scheme, &path, ends, attributes) {
+    let is_path_unknown = http.path.is_empty() && http.method != "CONNECT";
+    if ends.role == Role::Server || is_path_unknown || !set_full_url(http, &scheme, &path, ends, attributes) {
         attributes.set_known(URL_PATH, &path);
         attributes.set_known(URL_QUERY, &http.query);
     }
@@ -403,6 +407,19 @@ mod tests {
         let span = super::super::described(&exchange, &tcp(Role::Client));
         let url = "http://shop.example/reset/REDACTED;jsessionid=REDACTED?key=REDACTED";
         assert_eq!(value(&span, "url.full"), url);
+    }
+
+    /// In HTTP/2 a field may refer to one that passed unseen.
+    #[test]
+    fn unknown_parts_of_a_request_are_left_out() {
+        for role in [Role::Client, Role::Server] {
+            let span = described(Http { method: "".into(), path: "".into(), ..get("") }, role);
+            assert_eq!(span.name, "HTTP");
+            for key in ["http.request.method", "http.request.method_original", "url.path", "url.full", "url.template"] {
+                assert_eq!(value(&span, key), "", "{key}");
+            }
+            assert_eq!(value(&span, "server.address"), "shop.example");
+        }
     }
 
     #[rstest]

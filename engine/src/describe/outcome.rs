@@ -1,11 +1,12 @@
 //! How an exchange ended, where its own protocol does not show it.
 
-use onlooker_protocols::{Close, End, Exchange};
+use onlooker_protocols::{Close, Direction, End, Exchange, Reset};
 use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 
 use crate::model::attributes::Attributes;
 use crate::model::errno;
+use crate::model::span::Role;
 
 /// Why a span ends where it does although its exchange may not have: `aged`, `process_exit`, `shutdown` or `unseen_end`.
 pub const ONLOOKER_INCOMPLETE: &str = "onlooker.incomplete";
@@ -20,10 +21,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(exchange: &Exchange) -> Self {
+    /// `role`: that of the process on the connection.
+    pub(super) fn of(exchange: &Exchange, role: Role) -> Self {
         let why = match exchange.end {
             End::Complete => return Self::default(),
             End::Unseen => return Self { failure: None, incomplete: Some("unseen_end") },
+            End::Reset(reset, _) => return Self { failure: given_up(exchange, reset, role), incomplete: None },
             End::Closed(why, _) => why,
         };
         let has_response = exchange.response_start.is_some();
@@ -59,6 +62,11 @@ impl Outcome {
         Self { failure, incomplete: None }
     }
 
+    /// The same of an exchange whose own status says whether it failed.
+    pub(super) fn without_failure(&self) -> Self {
+        Self { failure: None, ..*self }
+    }
+
     /// Sets the error attributes, and returns the span's status. `protocol_error` is the error code of the response, which
     /// says more than the end of the connection. A status that a code explains has no description (OTel semconv, recording
     /// errors).
@@ -78,6 +86,22 @@ impl Outcome {
             (None, None) => Status::Unset,
         }
     }
+}
+
+/// What a reset means to one of the ends. A server does not fail when its client needs the response no longer.
+fn given_up(exchange: &Exchange, reset: Reset, role: Role) -> Option<(&'static str, &'static str)> {
+    let asker = if exchange.direction == Direction::ToServer { Role::Client } else { Role::Server };
+    let by_asker = reset.by == exchange.direction;
+    if by_asker && role != asker && matches!(reset.code, "CANCEL" | "NO_ERROR") {
+        return None;
+    }
+    let description = match (by_asker, exchange.response_start) {
+        (true, None) => "the client gave the request up before a response",
+        (true, Some(_)) => "the client gave the request up within the response",
+        (false, None) => "the server gave the request up before a response",
+        (false, Some(_)) => "the server gave the request up within the response",
+    };
+    Some((reset.code, description))
 }
 
 /// A status that is explained by an attribute.
@@ -101,13 +125,13 @@ fn connection_error(errno: i32) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use onlooker_protocols::{Direction, Facts, Moment, facts};
+    use onlooker_protocols::{Facts, Moment, facts};
     use rstest::rstest;
 
     use super::*;
 
     fn outcome(end: End, has_response: bool) -> Outcome {
-        Outcome::of(&Exchange {
+        let exchange = Exchange {
             direction: Direction::ToServer,
             request_start: Moment::default(),
             request_end: Moment::default(),
@@ -115,7 +139,35 @@ mod tests {
             response_end: None,
             end,
             facts: Facts::Http(facts::Http::default()),
-        })
+        };
+        Outcome::of(&exchange, Role::Client)
+    }
+
+    #[rstest]
+    #[case::client_cancels("CANCEL", Direction::ToServer, [Some("CANCEL"), None])]
+    #[case::client_finds_an_error("PROTOCOL_ERROR", Direction::ToServer, [Some("PROTOCOL_ERROR"); 2])]
+    #[case::server_refuses("REFUSED_STREAM", Direction::ToClient, [Some("REFUSED_STREAM"); 2])]
+    #[case::server_cancels("CANCEL", Direction::ToClient, [Some("CANCEL"); 2])]
+    fn a_reset_is_an_error_of_the_end_that_misses_something(
+        #[case] code: &'static str,
+        #[case] by: Direction,
+        #[case] errors: [Option<&str>; 2],
+    ) {
+        let exchange = Exchange {
+            direction: Direction::ToServer,
+            request_start: Moment::default(),
+            request_end: Moment::default(),
+            response_start: None,
+            response_end: None,
+            end: End::Reset(Reset { code, by }, Moment::default()),
+            facts: Facts::Http(facts::Http::default()),
+        };
+        let seen = [Role::Client, Role::Server].map(|role| {
+            let mut attributes = Attributes::default();
+            Outcome::of(&exchange, role).settle(None, &mut attributes);
+            attributes.text(ERROR_TYPE)
+        });
+        assert_eq!(seen.each_ref().map(|error| error.as_deref()), errors);
     }
 
     #[rstest]

@@ -270,6 +270,7 @@ impl<S: Surroundings> Requests<S> {
         let last = exchange.response_end.map_or(exchange.request_end.nanos, |end| end.nanos);
         let end = match exchange.end {
             End::Complete | End::Unseen => last,
+            End::Reset(_, at) => at.nanos.max(last),
             // The time after the last byte belongs to the exchange only while a response was awaited.
             End::Closed(_, closed) => closed.nanos.max(last),
         }

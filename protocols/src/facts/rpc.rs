@@ -1,5 +1,7 @@
 //! Remote procedure calls: <https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/>.
 
+use std::time::Duration;
+
 use compact_str::CompactString;
 
 /// A call of a remote procedure with its result.
@@ -13,12 +15,18 @@ pub struct Rpc {
     /// Host and port that the call is for. Empty if it names none.
     pub host: CompactString,
     pub status: Option<RpcStatus>,
+    /// The time that the client gives the call.
+    pub timeout: Option<Duration>,
+    /// Messages that the client sent. `None` if the number is unknown.
+    pub request_messages: Option<u64>,
+    /// Messages that the server sent. `None` if the number is unknown.
+    pub response_messages: Option<u64>,
 }
 
 /// How a call was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcStatus {
-    /// The value of `rpc.response.status_code`, e.g. `NOT_FOUND`.
+    /// The value of `rpc.response.status_code`, e.g. `NOT_FOUND`. Empty if it is unknown.
     pub code: CompactString,
     /// The caller sees it as an error.
     pub is_client_error: bool,

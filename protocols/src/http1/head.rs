@@ -128,6 +128,11 @@ pub(super) fn announces_raw_stream(field: &[u8]) -> bool {
         .is_some_and(|kind| RAW_STREAMS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(kind)))
 }
 
+/// Whether the field of a 101 names HTTP/2 (RFC 7540 3.2).
+pub(super) fn upgrades_to_http2(field: &[u8]) -> bool {
+    value(field, "upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
+}
+
 impl<'a> Fields<'a> {
     fn parse(head: &'a [u8], lines: &Lines) -> Self {
         let mut fields = Self::default();

@@ -17,6 +17,7 @@
 
 mod body;
 mod detect;
+mod facts;
 mod framing;
 mod head;
 mod incoming;
@@ -25,10 +26,10 @@ mod open;
 mod pairing;
 mod side;
 mod tail;
-mod target;
 
 use std::borrow::Cow;
 
+use crate::http2::{self, Http2};
 use crate::kit::holes::{Hole, Released, ResponseHoles};
 use crate::kit::pieces::Content;
 use crate::{
@@ -68,6 +69,8 @@ pub struct Http1 {
     pairing: Pairing,
     holes: ResponseHoles,
     state: State,
+    /// Follows the connection after its upgrade to HTTP/2.
+    upgraded: Option<Box<Http2>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,7 @@ impl Http1 {
             pairing: Pairing::new(from_start),
             holes: ResponseHoles::default(),
             state: State::Following,
+            upgraded: None,
         }
     }
 
@@ -100,6 +104,9 @@ impl Http1 {
         at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
+        if let Some(upgraded) = &mut self.upgraded {
+            return upgraded.content(direction, content, at, found);
+        }
         match (direction, content) {
             (Direction::ToServer, Content::Bytes(_)) => {
                 if self.holes.is_holding() {
@@ -177,8 +184,8 @@ impl Http1 {
         let begun = Begun {
             direction: Direction::ToServer,
             start,
-            context: target::context(&parsed),
-            correlation: target::correlation(&parsed),
+            context: facts::context(&parsed),
+            correlation: facts::correlation(&parsed),
         };
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
@@ -190,7 +197,7 @@ impl Http1 {
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                facts: Facts::Http(target::http(&parsed)),
+                facts: Facts::Http(facts::http(&parsed)),
             }),
             last_run: end.run,
             expects_continue: parsed.fields.expects_continue,
@@ -257,7 +264,14 @@ impl Http1 {
                 }
             }
         }
-        Ok(())
+        match &mut self.upgraded {
+            // The server may begin at once.
+            Some(upgraded) if !piece.is_used_up() => {
+                let rest = upgraded.content(Direction::ToClient, piece.content(), piece.at(), found);
+                rest.map_err(|unparsable| unparsable.reason)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn response_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
@@ -273,6 +287,12 @@ impl Http1 {
             self.responses.lose_boundary(EndMark::Never);
             return Ok(());
         };
+        if parsed.status == 101 && self.responses.lines().fields(&head).any(head::upgrades_to_http2) {
+            self.upgraded = self.pairing.hand_over().map(|exchange| Box::new(Http2::upgraded(exchange)));
+            found.push(Finding::Upgraded(&http2::SPEC));
+            self.state = State::Switched;
+            return Ok(());
+        }
         request.respond(parsed.status, start, end, Some(0));
         if switches(request.method(), parsed.status) {
             self.switch(found);
@@ -377,6 +397,9 @@ impl Parser for Http1 {
 
     /// Reports all open requests at the end of the responses, because no more responses can come.
     fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.end(direction, at, found);
+        }
         if direction == Direction::ToClient {
             self.release_last(found);
             if self.state == State::Following && self.responses.ends_with_connection() {
@@ -388,16 +411,28 @@ impl Parser for Http1 {
 
     /// Without an [`end`](Parser::end) before, the response is incomplete (RFC 9112 8), however much the client had read.
     fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.close(why, at, found);
+        }
         self.release_last(found);
         self.pairing.close(why, at, self.state != State::Following, found);
     }
 
     fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.give_up_before(oldest, at, found);
+        }
         self.pairing.give_up_before(oldest, at, found);
     }
 
+    fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.pass_time(now, found);
+        }
+    }
+
     fn open(&self) -> usize {
-        self.pairing.open()
+        self.pairing.open() + self.upgraded.as_ref().map_or(0, |upgraded| upgraded.open())
     }
 }
 

@@ -13,7 +13,7 @@ use super::open::{Open, http};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Answer, Entry, InOrder, Matched};
-use crate::{Begun, Close, Direction, End, Finding, LossReason, Moment};
+use crate::{Begun, Close, Direction, End, Exchange, Finding, LossReason, Moment};
 
 /// This many requests may be open however long they are. An open request holds 6 KiB at most.
 const FEW: usize = 256;
@@ -259,6 +259,14 @@ impl Pairing {
         if self.response != Response::Awaited {
             self.finish(found);
         }
+    }
+
+    /// The first open request is answered in another protocol. It is not reported here.
+    pub(super) fn hand_over(&mut self) -> Option<Box<Exchange>> {
+        let request = self.requests.finish(0).and_then(Entry::into_open)?;
+        self.response = Response::Awaited;
+        self.account.hand_over();
+        Some(request.exchange)
     }
 
     /// The first open request is complete.

@@ -28,6 +28,16 @@ impl Account {
         found.push(Finding::Begun(begun));
     }
 
+    /// A request is taken over that another account began.
+    pub(crate) fn adopt(&mut self) {
+        self.open += 1;
+    }
+
+    /// A request is left to another account, which adopts it.
+    pub(crate) fn hand_over(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
     pub fn report(&mut self, exchange: Box<Exchange>, found: &mut Vec<Finding>) {
         self.open = self.open.saturating_sub(1);
         found.push(Finding::Exchange(exchange));

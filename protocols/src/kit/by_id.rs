@@ -149,6 +149,21 @@ impl<I: Copy + Eq + Hash, R> ById<I, R> {
         }
     }
 
+    /// Whether a request with this id is open, or was handed back before its response came.
+    pub fn is_known(&self, id: I) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// Takes a request that is lost before its response is complete. The rest of its response will be
+    /// [`Answered::Reported`].
+    pub fn abandon(&mut self, id: I) -> Answered<R> {
+        let answered = self.finish(id);
+        if matches!(answered, Answered::Request(_)) {
+            self.entries.insert(id, Entry::Abandoned);
+        }
+        answered
+    }
+
     /// Takes the request whose response is complete.
     pub fn finish(&mut self, id: I) -> Answered<R> {
         match self.entries.remove(&id) {
@@ -295,6 +310,14 @@ mod tests {
         assert_eq!(table.give_up_before(2), []);
         assert_eq!((table.len(), table.finish(1), table.finish(1)), (1, Answered::Reported, Answered::Unknown));
         assert_eq!(table.close(), [(2, false)]);
+    }
+
+    #[test]
+    fn a_request_that_is_abandoned_is_handed_back_once_and_stays_known() {
+        let mut table = table(&[1]);
+        assert_eq!((table.abandon(1), table.is_known(1), table.len()), (Answered::Request(1), true, 0));
+        assert_eq!((table.abandon(1), table.is_known(1)), (Answered::Reported, false));
+        assert_eq!(table.abandon(2), Answered::Unknown);
     }
 
     #[test]

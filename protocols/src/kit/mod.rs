@@ -9,3 +9,4 @@ pub mod looks;
 pub(crate) mod pace;
 pub(crate) mod pieces;
 pub(crate) mod tail;
+pub(crate) mod target;

@@ -9,7 +9,17 @@ pub(crate) enum Content<'a> {
     Hole(u64),
 }
 
-impl Content<'_> {
+impl<'a> Content<'a> {
+    /// The first `most` bytes, or all if there are fewer.
+    pub(crate) fn first(self, most: u64) -> Self {
+        match self {
+            Self::Bytes(bytes) => {
+                Self::Bytes(&bytes[..usize::try_from(most).map_or(bytes.len(), |most| most.min(bytes.len()))])
+            }
+            Self::Hole(missing) => Self::Hole(missing.min(most)),
+        }
+    }
+
     pub(crate) fn len(self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,

@@ -9,6 +9,7 @@
 
 pub mod accounts;
 pub mod http1;
+pub mod http2;
 pub mod memcached;
 pub mod postgres;
 pub mod recorded;
@@ -233,6 +234,15 @@ impl Talk {
             }
             (format!("steps {first} to {} lost", first + count - 1), Self { pieces, ..*self })
         })
+    }
+
+    /// The talk without its first steps, as an agent sees it that starts late, and how many bytes of each direction they
+    /// had.
+    pub fn without_first(&self, steps: usize) -> (Self, [u64; 2]) {
+        let (first, rest) = self.pieces.split_at(steps.min(self.pieces.len()));
+        let mut skipped = [0; 2];
+        first.iter().for_each(|piece| skipped[piece.direction as usize] += piece.len() as u64);
+        (Self { pieces: rest.to_vec(), ..*self }, skipped)
     }
 
     /// The talk `times` times, each time with other records lost, one in `one_in`. The choice is the same in every run.

@@ -33,8 +33,8 @@ pub fn line(exchange: &Exchange) -> String {
         (End::Complete, Some(_)) => "",
         (End::Unseen, _) => "unseen",
         (End::Complete, None) => "silent",
-        (End::Closed(..), Some(_)) => "cut off",
-        (End::Closed(..), None) => "unanswered",
+        (End::Closed(..) | End::Reset(..), Some(_)) => "cut off",
+        (End::Closed(..) | End::Reset(..), None) => "unanswered",
     };
     let parts = [&**text, &database, reported_error(command(exchange)), end];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")

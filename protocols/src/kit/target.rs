@@ -1,10 +1,7 @@
-//! Splits the request target into the parts that a span shows, without secrets and within limits.
+//! The texts of an HTTP request that a span shows, of any version of HTTP: without secrets and within limits.
 
 use compact_str::CompactString;
 
-use super::head::RequestHead;
-use crate::facts::{Http, HttpVersion};
-use crate::propagation::TraceContext;
 use crate::redact;
 
 /// Bounds the memory of one open request, and so of all of them.
@@ -13,26 +10,8 @@ const MAX_NAME_LENGTH: usize = 512;
 /// Longer values are no ids.
 const MAX_CORRELATION_LENGTH: usize = 128;
 
-/// The facts in the head. There is no response and no body yet.
-pub(super) fn http(head: &RequestHead<'_>) -> Http {
-    let target = Target::parse(head.method, head.target);
-    let authority = if target.authority.is_empty() { head.fields.host.unwrap_or_default() } else { target.authority };
-    Http {
-        method: method(head.method),
-        path: target.redacted_path(),
-        query: target.query.map(redact::query).unwrap_or_default(),
-        scheme: text(target.scheme, MAX_NAME_LENGTH),
-        host: text(redact::authority(authority), MAX_NAME_LENGTH),
-        user_agent: text(head.fields.user_agent.unwrap_or_default(), MAX_NAME_LENGTH),
-        version: if head.minor_version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 },
-        status: None,
-        request_body: Some(0),
-        response_body: None,
-    }
-}
-
 /// The most frequent methods need no check.
-fn method(method: &[u8]) -> CompactString {
+pub(crate) fn method(method: &[u8]) -> CompactString {
     match method {
         b"GET" => CompactString::const_new("GET"),
         b"POST" => CompactString::const_new("POST"),
@@ -41,32 +20,32 @@ fn method(method: &[u8]) -> CompactString {
     }
 }
 
-/// The trace context that the request carries, if it is well-formed.
-pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
-    let parent = head.fields.traceparent.value()?;
-    TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
+/// A scheme, a user agent or a name.
+pub(crate) fn name(bytes: &[u8]) -> CompactString {
+    text(bytes, MAX_NAME_LENGTH)
 }
 
-/// The id that services pass on, from the most common fields.
-pub(super) fn correlation(head: &RequestHead<'_>) -> Option<CompactString> {
-    let id = [head.fields.request_id, head.fields.correlation_id]
-        .into_iter()
-        .flatten()
-        .find(|id| (1..=MAX_CORRELATION_LENGTH).contains(&id.len()))?;
-    Some(text(id, MAX_CORRELATION_LENGTH))
+/// Host and port.
+pub(crate) fn host(authority: &[u8]) -> CompactString {
+    name(redact::authority(authority))
+}
+
+/// An id that services pass on. `None` if it is no id.
+pub(crate) fn correlation(id: &[u8]) -> Option<CompactString> {
+    (1..=MAX_CORRELATION_LENGTH).contains(&id.len()).then(|| text(id, MAX_CORRELATION_LENGTH))
 }
 
 /// RFC 9112 3.2
 #[derive(Debug, Default)]
-struct Target<'a> {
-    scheme: &'a [u8],
-    authority: &'a [u8],
-    path: &'a [u8],
-    query: Option<&'a [u8]>,
+pub(crate) struct Target<'a> {
+    pub(crate) scheme: &'a [u8],
+    pub(crate) authority: &'a [u8],
+    pub(crate) path: &'a [u8],
+    pub(crate) query: Option<&'a [u8]>,
 }
 
 impl<'a> Target<'a> {
-    fn parse(method: &[u8], target: &'a [u8]) -> Self {
+    pub(crate) fn parse(method: &[u8], target: &'a [u8]) -> Self {
         if method == b"CONNECT" {
             return Self { authority: target, ..Self::default() };
         }
@@ -85,7 +64,12 @@ impl<'a> Target<'a> {
         Self { scheme, authority, path: if path.is_empty() { b"/" } else { path }, query }
     }
 
-    fn redacted_path(&self) -> CompactString {
+    /// The names of the query's parameters.
+    pub(crate) fn redacted_query(&self) -> CompactString {
+        self.query.map(redact::query).unwrap_or_default()
+    }
+
+    pub(crate) fn redacted_path(&self) -> CompactString {
         let is_path = self.path.starts_with(b"/");
         // Nearly every path needs no other look.
         if is_path

@@ -1,0 +1,37 @@
+//! The facts in the head of a request.
+
+use compact_str::CompactString;
+
+use super::head::RequestHead;
+use crate::facts::{Http, HttpVersion};
+use crate::kit::target::{self, Target};
+use crate::propagation::TraceContext;
+
+/// The facts in the head. There is no response and no body yet.
+pub(super) fn http(head: &RequestHead<'_>) -> Http {
+    let parsed = Target::parse(head.method, head.target);
+    let authority = if parsed.authority.is_empty() { head.fields.host.unwrap_or_default() } else { parsed.authority };
+    Http {
+        method: target::method(head.method),
+        path: parsed.redacted_path(),
+        query: parsed.redacted_query(),
+        scheme: target::name(parsed.scheme),
+        host: target::host(authority),
+        user_agent: target::name(head.fields.user_agent.unwrap_or_default()),
+        version: if head.minor_version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 },
+        status: None,
+        request_body: Some(0),
+        response_body: None,
+    }
+}
+
+/// The trace context that the request carries, if it is well-formed.
+pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
+    let parent = head.fields.traceparent.value()?;
+    TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
+}
+
+/// The id that services pass on, from the most common fields.
+pub(super) fn correlation(head: &RequestHead<'_>) -> Option<CompactString> {
+    [head.fields.request_id, head.fields.correlation_id].into_iter().flatten().find_map(target::correlation)
+}
