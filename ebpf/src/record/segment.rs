@@ -115,7 +115,7 @@ fn failed(worker: &Worker, sock: Sock, result: i32, direction: Direction) {
     let Some(connection) = storage::known(sock) else { return };
     if connection.stream().is(bit::CIPHERTEXT) {
         if direction == Direction::Egress || !is_temporary(result) {
-            ciphertext::failed(worker.process, connection, worker.tgid, worker.tid, direction);
+            ciphertext::failed(worker.process, connection, direction);
         }
         return;
     }

@@ -34,7 +34,7 @@ const BUFFERS: u64 = 16;
 pub fn record(process: Selected, connection: Connection, moved: &mut Moved, sock: Sock, direction: Direction) -> bool {
     let egress = u32::from(direction == Direction::Egress);
     if moved.length == 0 && connection.stream().is(bit::CIPHERTEXT) {
-        failed(process, connection, moved.tgid, moved.tid, direction);
+        failed(process, connection, direction);
     }
     // A global function takes no pointer to a socket.
     connection.set_address(sock.address());
@@ -49,8 +49,8 @@ pub fn record(process: Selected, connection: Connection, moved: &mut Moved, sock
 
 /// An operation on a socket that carries TLS failed for good, or read the peer's FIN.
 #[inline(always)]
-pub fn failed(process: Selected, connection: Connection, tgid: u32, tid: u32, direction: Direction) {
-    ciphertext_failed(process.as_ptr(), connection.as_ptr(), tgid, tid, u32::from(direction == Direction::Egress));
+pub fn failed(process: Selected, connection: Connection, direction: Direction) {
+    ciphertext_failed(process.as_ptr(), connection.as_ptr(), u32::from(direction == Direction::Egress));
 }
 
 /// What was seen of an operation.
@@ -225,19 +225,13 @@ fn last_buffer(bytes: Bytes, length: u32) -> Part {
 /// A global function, as [`look_at_ciphertext`]. The result means nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ciphertext_failed(
-    process: *mut SelectedProcess,
-    connection: *mut ConnectionState,
-    tgid: u32,
-    tid: u32,
-    egress: u32,
-) -> u32 {
+extern "C" fn ciphertext_failed(process: *mut SelectedProcess, connection: *mut ConnectionState, egress: u32) -> u32 {
     // SAFETY: live values of the caller, or null as far as the verifier knows.
     if let (Some(process), Some(connection)) = unsafe { (Selected::new(process), Connection::new(connection)) } {
         let task = Task::current();
         let messages = objects::messages_of(connection);
         if egress == 0 {
-            Worker { process, task, tgid, tid }.input_ended(messages);
+            Worker { process, task, tgid: task.tgid(), tid: task.pid() }.input_ended(messages);
         } else if let Some(thread) = thread::known(task) {
             thread.owes_nothing_on(messages.cookie());
         }
