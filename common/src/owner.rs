@@ -52,4 +52,9 @@ pub mod evidence {
     pub const ASYNC_ID: u32 = 7;
     /// The process was started by a thread that worked on this request, and that waits for it.
     pub const FORK: u32 = 8;
+    /// A task of this request, and nothing else, woke the task that alone uses the connection. It applies to the first message
+    /// of a run.
+    pub const WOKEN: u32 = 9;
+    /// A task of this request was the last that woke the task that uses the connection.
+    pub const WAKE: u32 = 10;
 }

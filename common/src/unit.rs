@@ -16,6 +16,8 @@ pub const PYTHON_CONTEXT: u32 = 4;
 pub const ASYNC_ID: u32 = 5;
 /// A task of tokio. The first word is its id; the second is 0.
 pub const TOKIO_TASK: u32 = 6;
+/// Only in keys of the `UNITS` map: the task of tokio that has this id, and the request for whose work it was woken.
+pub const WOKEN_TASK: u32 = 7;
 
 /// Words that say where a process has its unit of work.
 pub const SOURCE_WORDS: usize = 6;
@@ -121,4 +123,13 @@ pub mod python {
     pub const SLOT: usize = 1;
     /// The offset of `context` in `PyThreadState`.
     pub const CONTEXT: usize = 2;
+}
+
+/// The words of a [`UnitSource`] for tasks of tokio.
+pub mod tokio {
+    /// Where a thread has the id of the task that it runs, relative to the thread pointer (modulo 2^64).
+    pub const TASK_ID: usize = 0;
+    /// The first address of the executable in memory, and the address behind its last. Its constants are between them.
+    pub const IMAGE_START: usize = 1;
+    pub const IMAGE_END: usize = 2;
 }

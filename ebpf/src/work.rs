@@ -20,3 +20,4 @@ pub mod owner;
 pub mod tick;
 pub mod units;
 pub mod waiting;
+pub mod woken;

@@ -66,6 +66,7 @@ pub struct Segment {
     pub address: u64,
     /// Bytes in memory. Those beyond the file's are zero at first.
     pub memory_length: u64,
+    alignment: u64,
     pub place: Place,
 }
 
@@ -101,6 +102,7 @@ impl<'file> Elf<'file> {
             writable: segment.p_flags(endian).0 & elf::PF_W.0 != 0,
             address: segment.p_vaddr(endian).into(),
             memory_length: segment.p_memsz(endian).into(),
+            alignment: segment.p_align(endian).into(),
             place: Place { offset: segment.p_offset(endian).into(), length: segment.p_filesz(endian).into() },
         });
         let segments: Vec<Segment> = segments.collect();
@@ -157,6 +159,15 @@ impl<'file> Elf<'file> {
     pub fn thread_local_length(&self) -> u64 {
         let segment = self.segments.iter().find(|segment| segment.kind == elf::PT_TLS);
         segment.map_or(0, |segment| segment.memory_length)
+    }
+
+    /// Where the thread-local variable at `offset` of the executable's template is, relative to the thread pointer (modulo 2^64).
+    /// On x86-64 the variables of the executable end at the thread pointer (ELF Handling For Thread-Local Storage, variant II).
+    #[must_use]
+    pub fn thread_local_offset(&self, offset: u64) -> Option<u64> {
+        let template = self.segments.iter().find(|segment| segment.kind == elf::PT_TLS)?;
+        let length = template.memory_length.checked_next_multiple_of(template.alignment.max(1))?;
+        (offset < template.memory_length).then(|| offset.wrapping_sub(length))
     }
 
     /// Bytes of the file, at most `limit`. Empty if they cannot be read.

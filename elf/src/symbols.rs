@@ -47,12 +47,29 @@ impl Tables {
     pub fn find(&self, name: &str) -> Option<Definition> {
         self.0.iter().find_map(|table| table.find(name.as_bytes()))
     }
+
+    /// Passes each definition to `visit`: its name, its type (`STT_FUNC` and so on), and where it is.
+    pub fn each(&self, mut visit: impl FnMut(&[u8], elf::SymbolType, Definition)) {
+        for table in &self.0 {
+            let endian = Endianness::default();
+            for symbol in table.symbols().iter().filter(|symbol| !symbol.is_undefined(endian)) {
+                let name = table.names.get(symbol.st_name(endian) as usize..).unwrap_or_default();
+                let length = memchr::memchr(0, name).unwrap_or(name.len());
+                let definition = Definition { address: symbol.st_value(endian), size: symbol.st_size(endian) };
+                visit(&name[..length], symbol.st_type(), definition);
+            }
+        }
+    }
 }
 
 impl Table {
-    fn find(&self, name: &[u8]) -> Option<Definition> {
+    fn symbols(&self) -> &[Sym64<Endianness>] {
         let count = self.symbols.len() / size_of::<Sym64<Endianness>>();
-        let (symbols, _) = pod::slice_from_bytes::<Sym64<Endianness>>(&self.symbols, count).ok()?;
+        pod::slice_from_bytes::<Sym64<Endianness>>(&self.symbols, count).map_or(&[], |(symbols, _)| symbols)
+    }
+
+    fn find(&self, name: &[u8]) -> Option<Definition> {
+        let symbols = self.symbols();
         let endian = Endianness::default();
         let symbol = symbols.iter().find(|symbol| {
             let places = matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_OBJECT | elf::STT_NOTYPE);

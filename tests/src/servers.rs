@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 
 use crate::wait::{self, within};
 
-pub use self::app::{App, AppOptions};
+pub use self::app::{App, AppOptions, build_rust};
 pub use self::collector::Collector;
 pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
 pub use self::memcached::Memcached;

@@ -375,11 +375,23 @@ fn asyncio_with_responses_written_by_tasks_of_their_own() -> Result<()> {
     verdicts.iter().try_for_each(|verdict| verdict.expect_no_certain_wrong().map(drop))
 }
 
+/// The numbers of requests before the rounds.
+const FIRST: u64 = 1_000_000;
+
+/// Sends requests until a call has its parent by `evidence`. Returns how many.
+fn until_found_by(evidence: &str, load: &Load, recording: &Recording) -> Result<usize> {
+    const FOUND_WITHIN: Duration = Duration::from_secs(30);
+    let mut sent = 0;
+    until(within(FOUND_WITHIN), &format!("a call has its parent by {evidence}"), || {
+        sent += load.run(FIRST + sent..FIRST + sent + 1)?.answered.len() as u64;
+        let spans = recording.spans()?;
+        Ok(spans.iter().any(|span| span.get("onlooker.parent.evidence") == evidence).then_some(()))
+    })?;
+    Ok(usize::try_from(sent)?)
+}
+
 /// A Go program whose goroutines show the request of each call, from the moment when the agent has found them.
 fn goroutines(program: &str, app: &AppOptions) -> Result<()> {
-    const FOUND_WITHIN: Duration = Duration::from_secs(30);
-    /// The numbers of requests before that. No round has them.
-    const FIRST: u64 = 1_000_000;
     if let Some(reason) = app.skip_reason() {
         record_skip(&reason);
         return Ok(());
@@ -389,15 +401,10 @@ fn goroutines(program: &str, app: &AppOptions) -> Result<()> {
         let app = app.clone().env("BACKEND_URL", backend.url("")).start(world)?;
         let load = Load::on(&app.address(), "/r");
         let until_found = |recording: &Recording| {
-            let mut sent = 0;
-            until(within(FOUND_WITHIN), "a call has its parent by goroutine", || {
-                sent += load.run(FIRST + sent..FIRST + sent + 1)?.answered.len() as u64;
-                let spans = recording.spans()?;
-                Ok(spans.iter().any(|span| span.get("onlooker.parent.evidence") == "goroutine").then_some(()))
-            })?;
+            let sent = until_found_by("goroutine", &load, recording)?;
             // Go's scheduler takes ids in batches. Goroutines with ids from before the agent looked inherit nothing: use them up.
             let more = load.clone().in_flight(20).run(FIRST + 10_000..FIRST + 10_200)?.answered.len();
-            Ok(usize::try_from(sent)? + more)
+            Ok(sent + more)
         };
         for verdict in run_rounds_after(world, program, &load, 2, &backend, || Ok(0), until_found)? {
             verdict.expect_all_right_by("goroutine")?;
@@ -448,6 +455,73 @@ fn go_1_27() -> Result<()> {
 #[test]
 fn go_whose_goroutines_write_their_calls_themselves() -> Result<()> {
     goroutines("Go net/http server, own client, 10 connections", &App::go("caller_direct"))
+}
+
+/// An axum server with reqwest and sqlx. Ten requests at a time make calls, over ten connections. The rounds begin when a call has
+/// its parent by `task`, if `is_read`.
+fn tokio(program: &str, app: &AppOptions, is_read: bool) -> Result<Vec<Verdict>> {
+    if let Some(reason) = app.skip_reason() {
+        record_skip(&reason);
+        return Ok(Vec::new());
+    }
+    World::story(program, |world| {
+        let postgres = Postgres::start(world)?;
+        let backend = App::node("delayed").start(world)?;
+        let app = app.clone().env("BACKEND_URL", backend.url("")).env("DATABASE_URL", postgres.url()).start(world)?;
+        let databases = || Ok(2 * postgres.statement_count()?);
+        let load = Load::on(&app.address(), "/r");
+        let until_found = |recording: &Recording| {
+            if is_read { until_found_by("task", &load, recording) } else { Ok(0) }
+        };
+        run_rounds_after(world, program, &load, 3, &backend, databases, until_found)
+    })
+}
+
+/// Fails unless no certain parent is wrong, and nearly all calls have the right one.
+fn expect_tasks(verdicts: &[Verdict]) -> Result<()> {
+    const FOUND: usize = 99;
+    for verdict in verdicts {
+        verdict.expect_wrong_at_most(WRONG)?.expect_right_at_least(FOUND)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tokio_with_full_connection_pools() -> Result<()> {
+    expect_tasks(&tokio("axum, reqwest and sqlx, 10 connections each", &App::rust("caller"), true)?)
+}
+
+#[test]
+fn tokio_without_optimisation() -> Result<()> {
+    expect_tasks(&tokio("the same without optimisation", &App::rust("caller").unoptimised(), true)?)
+}
+
+#[test]
+fn tokio_in_one_thread() -> Result<()> {
+    expect_tasks(&tokio("the same in one thread", &App::rust("caller").env("THREADS", "1"), true)?)
+}
+
+/// Nothing is read of a program without symbols.
+#[test]
+fn tokio_without_symbols() -> Result<()> {
+    let verdicts = tokio("the same, stripped", &App::rust("caller").stripped(), false)?;
+    verdicts.iter().try_for_each(|verdict| verdict.expect_wrong_at_most(WRONG).map(drop))
+}
+
+/// A task that was spawned for a request may wait for a place that another request gives away, and wakes it.
+#[test]
+fn tokio_with_a_spawned_task_for_each_request() -> Result<()> {
+    let app = App::rust("caller").env("WORK", "spawned");
+    let verdicts = tokio("the same, each request spawns a task for its calls", &app, false)?;
+    verdicts.iter().try_for_each(|verdict| verdict.expect_wrong_at_most(WRONG).map(drop))
+}
+
+/// The tasks to which the requests are handed over make calls for one request after another.
+#[test]
+fn tokio_with_requests_handed_over_by_a_channel() -> Result<()> {
+    let app = App::rust("caller").env("WORK", "worker");
+    let verdicts = tokio("the same, three tasks make the calls of all requests", &app, false)?;
+    verdicts.iter().try_for_each(|verdict| verdict.expect_wrong_at_most(WRONG).map(drop))
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod made;
 mod node;
 mod packages;
 mod python;
+mod rust;
 pub(crate) mod vm;
 
 use std::fs::{self, File};
@@ -34,6 +35,7 @@ pub(crate) use self::jdks::JDKS;
 pub(crate) use self::node::NODE;
 pub(crate) use self::packages::PACKAGES;
 pub(crate) use self::python::PYTHON;
+pub(crate) use self::rust::RUST;
 
 /// Install what building and testing need. The second time there is nothing to do.
 #[derive(Debug, clap::Args)]
@@ -55,7 +57,7 @@ pub(crate) struct Part {
 
 /// All parts. A part comes after those that it needs.
 const PARTS: &[&Part] =
-    &[&EBPF, &PACKAGES, &JAVA, &PYTHON, &JDKS, &NODE, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
+    &[&EBPF, &PACKAGES, &JAVA, &PYTHON, &JDKS, &NODE, &RUST, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {

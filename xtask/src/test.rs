@@ -115,6 +115,7 @@ impl Verb for Options {
                 &setup::PYTHON,
                 &setup::JDKS,
                 &setup::NODE,
+                &setup::RUST,
                 &setup::COLLECTOR,
             ])?;
             run_all(self.fuzz, self.soak, &mut tally)?;
@@ -130,6 +131,7 @@ impl Verb for Options {
                 &setup::PYTHON,
                 &setup::JDKS,
                 &setup::NODE,
+                &setup::RUST,
                 &setup::COLLECTOR,
             ])?;
             agent = Some(build::agent(Profile::Release)?);

@@ -223,6 +223,15 @@ pub const PROBES: &[Probe] = &[
     tls("gnutls_init", Kind::Function, "`gnutls_init`", "objects of GnuTLS at reused addresses are one stream"),
     node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
     node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),
+    Probe {
+        name: "tokio_wake",
+        kind: Kind::Function,
+        part: "tokio",
+        observes: "tokio's `wake_by_val` and `wake_by_ref`: a task that wakes another",
+        needs: "uprobes",
+        replaces: None,
+        without: Without::Less("calls that connections of hyper's client send have no parent by `task`"),
+    },
 ];
 
 /// The programs that take the place of `name` if it cannot be loaded.

@@ -1,5 +1,7 @@
 //! The rows of the table of runtimes.
 
+use onlooker_common::unit;
+
 use super::beam::BEAM;
 use super::dotnet::DOTNET;
 use super::go::GO;
@@ -11,6 +13,8 @@ use super::python::{PYPY, PYTHON};
 use super::row::{Mark, Runtime, When, Work};
 use super::ruby::RUBY;
 use super::shell::SHELL;
+use crate::attach::UnitOfWork;
+use crate::attach::runtimes::tokio;
 
 /// All runtimes that are recognised. Where two rows fit, the first one counts: Rust stands before runtimes whose hints
 /// a Rust program may contain as text, as this one does.
@@ -22,16 +26,30 @@ pub const RUNTIMES: &[&Runtime] = &[
 /// The runtime of a program that no row fits: compiled, by an unknown compiler.
 pub(super) const NATIVE: Runtime = Runtime { name: "native", may_host_another: true, ..Runtime::COMPILED };
 
+/// A folder of tokio's source files, some of which may panic and so leave their paths among the constants.
+const TOKIO_SOURCE: &str = "/src/runtime/scheduler/multi_thread/";
+
 const RUST: Runtime = Runtime {
     name: "rust",
     // Older compilers leave no comment, but paths of the standard library where it may panic.
     hints: &[Mark::Compiler("rustc version"), Mark::Constant("/rustc/")],
     may_host_another: true,
-    // What tokio names its threads: older and newer versions.
-    work_exceptions: &[(
-        When::HasMark(&[Mark::Constant("tokio-runtime-worker"), Mark::Constant("tokio-rt-worker")]),
-        Work::Scheduler,
-    )],
+    // What tokio names its threads in older and newer versions, and the path of a source file. The compiler may make instructions of
+    // a short constant.
+    work_exceptions: &[
+        (
+            When::HasMark(&[
+                Mark::Constant("tokio-runtime-worker"),
+                Mark::Constant("tokio-rt-worker"),
+                Mark::Constant(TOKIO_SOURCE),
+            ]),
+            Work::Scheduler,
+        ),
+        (When::HasThread(&["tokio-runtime-w", "tokio-rt-worker"]), Work::Scheduler),
+    ],
+    unit_of_work: Some(UnitOfWork { kind: unit::TOKIO_TASK, find: tokio::find }),
+    unit_origin: Some(tokio::describe),
+    functions: Some(tokio::functions),
     sdk_language: Some("rust"),
     ..Runtime::COMPILED
 };

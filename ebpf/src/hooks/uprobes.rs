@@ -5,3 +5,4 @@ mod go;
 mod node;
 mod openssl;
 mod tls;
+mod tokio;

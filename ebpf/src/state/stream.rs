@@ -30,6 +30,10 @@ pub mod bit {
     pub const CIPHERTEXT: u16 = 1 << 7;
     /// The header of a handshake's record was read alone. The message follows.
     pub const HANDSHAKE_FOLLOWS: u16 = 1 << 8;
+    /// Client, in a process with tasks of tokio: the task that opened the connection wrote to it, or several tasks did.
+    pub const MIXED: u16 = 1 << 9;
+    /// Client, in such a process: it is unknown which task opened the connection, or wrote to it before.
+    pub const UNOPENED: u16 = 1 << 10;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

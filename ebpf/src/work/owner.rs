@@ -19,6 +19,7 @@ use crate::work::announced;
 use crate::work::fork;
 use crate::work::units::{self, thread};
 use crate::work::waiting::{self, is_only_runnable, is_open};
+use crate::work::woken;
 
 /// A thread of a selected process.
 #[derive(Clone, Copy)]
@@ -127,11 +128,12 @@ impl Worker {
         if !begins {
             stream.set(bit::SHARED);
         }
+        let writer = stream.writer();
         stream.set_writer(unit.words[0]);
         process::calls(self.process, self.tgid);
         // The owner waited for the connection until now.
         waiting::call_ends(stream, self.process);
-        let found = thread::state(self.task).is_some_and(|thread| self.find_owner(thread, stream, unit));
+        let found = thread::state(self.task).is_some_and(|thread| self.find_owner(thread, stream, unit, writer));
         if found {
             stream.clear(bit::GUESSED);
             choose_ids(stream, Some(stream.owner()));
@@ -145,9 +147,10 @@ impl Worker {
         waiting::call_begins(stream, self.process);
     }
 
-    /// Sets the stream's owner to that of the message now sent. Returns whether one was found.
+    /// Sets the stream's owner to that of the message now sent. Returns whether one was found. `writer`: the unit that wrote to
+    /// the stream before.
     #[inline(always)]
-    fn find_owner(&self, thread: Thread, stream: Stream, unit: Unit) -> bool {
+    fn find_owner(&self, thread: Thread, stream: Stream, unit: Unit, writer: u64) -> bool {
         // The connection's own goroutine sends what another one announced.
         if unit.kind == unit::GOROUTINE
             && let Some(found) = announced::take(self.tgid, self.task, stream.owner(), evidence::GOROUTINE)
@@ -160,6 +163,9 @@ impl Worker {
         }
         if let Some((owner, evidence)) = units::open_request_of(self.tgid, unit) {
             stream.owner().copy_with_evidence(owner, evidence);
+            return true;
+        }
+        if unit.kind == unit::TOKIO_TASK && woken::owner(self.tgid, stream, writer) {
             return true;
         }
         if !self.in_loop(stream) && is_open(thread.request()) && thread.may_still_respond() {
@@ -190,6 +196,7 @@ impl Worker {
     pub fn connection_opened(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
         units::note(self.process, self.tgid, self.tid, stream);
+        woken::opened(stream);
         match thread.event_loop().current_verdict() {
             verdict::OWNED => {
                 stream.owner().copy(thread.event_loop().owner());

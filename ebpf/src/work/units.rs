@@ -5,6 +5,7 @@ pub mod jvm;
 pub mod node;
 pub mod python;
 pub mod thread;
+pub mod tokio;
 
 use onlooker_common::owner::evidence;
 use onlooker_common::selection::{SelectedProcess, process_flag};
@@ -58,6 +59,7 @@ fn note_in(process: Selected, task: Task, tgid: u32, tid: u32, stream: Stream) {
     let words = match kind {
         unit::GOROUTINE => go::read(source, task),
         unit::PYTHON_CONTEXT => python::read(source, task),
+        unit::TOKIO_TASK => tokio::read(source, task),
         unit::ASYNC_ID => node::read_and_judge(source, task, tid),
         _ => None,
     };
@@ -87,7 +89,9 @@ fn evidence(kind: u32) -> Option<u32> {
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
-    if evidence(unit.kind).is_some() {
+    if unit.kind == unit::TOKIO_TASK {
+        tokio::works_on(tgid, unit.words[0], request);
+    } else if evidence(unit.kind).is_some() {
         // SAFETY: a live value. If the kernel has no room, it forgets another unit.
         let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*request.as_ptr(), 0) };
     }
@@ -135,8 +139,9 @@ pub fn open_request_of(tgid: u32, unit: Unit) -> Option<(SharedOwner, u32)> {
     found.filter(|&request| is_open(request)).map(|request| (request, evidence))
 }
 
+/// The request that a unit of a process works on, whether it is open or not.
 #[inline(always)]
-fn request_of(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
+pub fn request_of(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
     let request = UNITS.get_ptr_mut(UnitKey { tgid, kind, id })?;
     // SAFETY: a live value of the map. Between this and its use the kernel may give its place to another unit, when it has no
     // room left and has not seen this one for longest.

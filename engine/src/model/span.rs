@@ -54,7 +54,7 @@ pub enum Evidence {
     Goroutine,
     /// The virtual thread that made the call read the request.
     VirtualThread,
-    /// The task that made the call serves the request: a context of Python, a task of tokio.
+    /// The task that made the call serves the request, or was woken by the task that does. Tasks of tokio.
     Task,
     /// The asynchronous operation that made the call was born while Node worked on the request.
     AsyncId,
@@ -64,6 +64,8 @@ pub enum Evidence {
     Responder,
     /// Both carry the same request id.
     CorrelationId,
+    /// A task of this request was the last that woke the task that sent the call.
+    Wake,
     /// The call was the first message on a connection that was opened for this request.
     Connect,
     /// The event loop's current tick belonged to this request, and no other request was runnable.
@@ -93,6 +95,7 @@ impl Evidence {
             Self::Thread => "thread",
             Self::Responder => "responder",
             Self::CorrelationId => "correlation-id",
+            Self::Wake => "wake",
             Self::Connect => "connect",
             Self::Tick => "tick",
             Self::OnlyCandidate => "only-candidate",
@@ -233,10 +236,10 @@ mod tests {
     fn weaker_evidence_is_greater() {
         use Evidence::{
             AsyncId, Connect, CorrelationId, Goroutine, Host, OnlyCandidate, Responder, Task, Thread, Tick,
-            VirtualThread, Wire,
+            VirtualThread, Wake, Wire,
         };
         let certain = [Wire, Host, Goroutine, VirtualThread, Task, AsyncId, Thread, Responder];
-        let likely = [CorrelationId, Connect, Tick, OnlyCandidate];
+        let likely = [CorrelationId, Wake, Connect, Tick, OnlyCandidate];
         assert!(certain.iter().all(|certain| likely.iter().all(|likely| certain < likely)));
         assert!(certain.iter().all(|evidence| evidence.is_certain()));
         assert!(!likely.iter().any(|evidence| evidence.is_certain()));

@@ -206,7 +206,7 @@ impl Ladder {
             && let Found::One(parent) = only_request(tree, id, has_same_correlation)
         {
             tree.set_parent(id, parent, Evidence::CorrelationId);
-        } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick))
+        } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick | Evidence::Wake))
             && !contested.process
             && !may_be_background
             && tree.get(id).is_some_and(|call| !background.is_anonymous(tgid, &call.caller, start))

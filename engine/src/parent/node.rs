@@ -142,13 +142,18 @@ impl Owned {
             evidence::FORK => Evidence::Fork,
             evidence::GOROUTINE => Evidence::Goroutine,
             evidence::VIRTUAL_THREAD => Evidence::VirtualThread,
-            evidence::TASK => Evidence::Task,
+            evidence::TASK | evidence::WOKEN => Evidence::Task,
+            evidence::WAKE => Evidence::Wake,
             evidence::ASYNC_ID => Evidence::AsyncId,
             _ => return None,
         };
         // In an event loop, later operations of a run may be other requests' work. The kernel speaks of the operation that
         // began the run. Where it knows the unit of work, it reports the operations of another unit anew.
-        let is_meant = rung.is_certain() || position < origin.end;
+        // A task that was woken for one request may send those of others with it, which found it awake.
+        let is_meant = match evidence {
+            evidence::WOKEN | evidence::WAKE => position == origin.position,
+            _ => rung.is_certain() || position < origin.end,
+        };
         (cookie != 0 && is_meant).then_some(Self { cookie, run: ids.span_id, rung })
     }
 }

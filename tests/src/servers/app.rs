@@ -2,11 +2,12 @@
 //! prints `listening` when it does.
 
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use onlooker_ebpf_build::Cache;
 
 use super::STARTS_WITHIN;
@@ -33,6 +34,8 @@ pub struct AppOptions {
     /// For Node: a package that it requires.
     package: Option<&'static str>,
     go: GoBuild,
+    /// For Rust: built without optimisation, or without symbols.
+    rust: RustBuild,
     /// The version of the JVM that runs it, and its options. Java only.
     jvm: Option<(u32, Vec<String>)>,
 }
@@ -46,12 +49,24 @@ struct GoBuild {
     without_cgo: bool,
 }
 
+/// How a Rust program is built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum RustBuild {
+    /// Optimised, with symbols: as `cargo build --release`.
+    #[default]
+    Release,
+    /// As `cargo build`.
+    Unoptimised,
+    Stripped,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Language {
     Node,
     Python,
     Go,
     Java,
+    Rust,
     TestBinary,
 }
 
@@ -85,6 +100,12 @@ impl App {
     #[must_use]
     pub fn java(name: &str) -> AppOptions {
         AppOptions::new(Language::Java, name)
+    }
+
+    /// The Rust program of tests/apps/rust, which cargo builds when it is started.
+    #[must_use]
+    pub fn rust(name: &str) -> AppOptions {
+        AppOptions::new(Language::Rust, name)
     }
 
     /// A test binary of this crate.
@@ -132,6 +153,7 @@ impl AppOptions {
             environment: Vec::new(),
             python: None,
             go: GoBuild::default(),
+            rust: RustBuild::default(),
             jvm: None,
             version: None,
             package: None,
@@ -183,6 +205,18 @@ impl AppOptions {
         self
     }
 
+    /// Builds a Rust program without optimisation.
+    #[must_use]
+    pub fn unoptimised(self) -> Self {
+        Self { rust: RustBuild::Unoptimised, ..self }
+    }
+
+    /// Removes the symbols of a Rust program.
+    #[must_use]
+    pub fn stripped(self) -> Self {
+        Self { rust: RustBuild::Stripped, ..self }
+    }
+
     /// Adds an argument after the port.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
@@ -224,6 +258,7 @@ impl AppOptions {
                 let version = self.python.as_ref().filter(|version| machine::python(version).is_none())?;
                 return Some(format!("Python {version} is not installed"));
             }
+            Language::Rust => "cargo",
             Language::TestBinary => return None,
         };
         if machine::find_program(program).is_none() {
@@ -288,6 +323,7 @@ impl AppOptions {
             Language::Python => "python",
             Language::Go => "go",
             Language::Java => "java",
+            Language::Rust => "rust",
             Language::TestBinary => "test-binary",
         }
     }
@@ -322,6 +358,7 @@ impl AppOptions {
                 (python, vec![format!("{name}.py").into()])
             }
             Language::Go => (self.build(world)?, Vec::new()),
+            Language::Rust => (self.build_rust(world)?, Vec::new()),
             Language::TestBinary => (PathBuf::from(name), Vec::new()),
         })
     }
@@ -335,6 +372,17 @@ impl AppOptions {
         let options = options.iter().map(OsString::from);
         let class = ["-cp".into(), world.dir().into(), OsString::from(&self.name)];
         Ok((java, options.chain(class).collect()))
+    }
+
+    /// Builds the Rust program in the cache, and copies it into the world's folder.
+    fn build_rust(&self, world: &World) -> Result<PathBuf> {
+        let built = build_rust(self.rust != RustBuild::Unoptimised)?.join(&self.name);
+        let binary = world.dir().join(&self.name);
+        fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
+        if self.rust == RustBuild::Stripped {
+            world.run_unwatched(world.command(require_program("strip")?).arg(&binary))?;
+        }
+        Ok(binary)
     }
 
     /// Compiles it into the world's folder. Go's build cache is kept in ours.
@@ -352,4 +400,19 @@ impl AppOptions {
         world.run_unwatched(&mut go).with_context(|| format!("cannot compile {}.go", self.name))?;
         Ok(binary)
     }
+}
+
+/// Builds the programs of tests/apps/rust in the cache. Returns the folder that has them.
+pub fn build_rust(optimised: bool) -> Result<PathBuf> {
+    let target = Cache::locate()?.dir().join("rust-apps");
+    let mut cargo = Command::new(require_program("cargo")?);
+    cargo.args(["build", "--quiet", "--locked"]).args(optimised.then_some("--release"));
+    cargo.current_dir(machine::apps("rust")).env("CARGO_TARGET_DIR", &target);
+    // Those of the test runner are meant for this workspace.
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
+        cargo.env_remove(name);
+    }
+    let output = cargo.output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "cannot build tests/apps/rust: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(target.join(if optimised { "release" } else { "debug" }))
 }
