@@ -9,6 +9,7 @@ use onlooker_common::capture::{Capture, HEADS};
 use onlooker_common::limits;
 use onlooker_common::process::{Execution, ProcessChange, lifecycle};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 use crate::attach::Libraries;
 use crate::cli;
@@ -30,6 +31,9 @@ use onlooker_protocols::Capture as Wanted;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long the start waits until the services of the selected processes are examined.
 const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
+/// How long the agent is not called ready while it looks for the units of work of the selected processes. It takes about 0.1 s for
+/// each Node, and less for others.
+const FIRST_UNITS: Duration = Duration::from_secs(1);
 /// How long spans may wait for their service when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How much longer than the exporters the thread that follows processes may take to end.
@@ -55,6 +59,8 @@ pub struct Agent {
     clock_read: u64,
     /// How many processes were selected at the start.
     pub selected: usize,
+    /// Completes when it is known where these have their units of work.
+    units_found: Option<oneshot::Receiver<()>>,
 }
 
 /// The counters of the agent: name, meaning, value.
@@ -126,6 +132,7 @@ impl<'options> Prepared<'options> {
             }
         };
         let libraries = watch.libraries();
+        let units_found = Some(watch.looks_for_units());
         let (undecided, verdicts) = Undecided::new(counters.clone());
         let (sender, watching) = watch.start(verdicts).context("cannot start the thread that follows processes")?;
         if !watching.has_examined(FIRST_EXAMINATION) {
@@ -152,11 +159,22 @@ impl<'options> Prepared<'options> {
             missed: 0,
             clock_read: reading.monotonic,
             selected,
+            units_found,
         })
     }
 }
 
 impl Agent {
+    /// Completes when the units of work of the processes that were selected at the start are read, or after a second.
+    pub fn is_ready(&mut self) -> impl Future<Output = ()> + use<> {
+        let found = self.units_found.take();
+        async move {
+            if let Some(found) = found {
+                let _ = tokio::time::timeout(FIRST_UNITS, found).await;
+            }
+        }
+    }
+
     /// Runs until `stop` completes.
     pub async fn watch_until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);

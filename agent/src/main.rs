@@ -107,11 +107,14 @@ fn run(options: &Run) -> Result<ExitCode> {
         let mut hang_up = (reopens || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut print_counters = signal(SignalKind::user_defined1())?;
         let mut agent = Prepared::new(&options.tracing)?.start(Target::Matching(selectors), Output::stdout())?;
-        print_line(&format!("ready: {} processes selected", agent.selected));
+        // What is recorded until then has fewer parents.
+        let mut ready = std::pin::pin!(agent.is_ready());
+        let mut is_ready = false;
         let watched = loop {
             let mut request = Request::Stop;
             let until = async {
                 tokio::select! {
+                    () = &mut ready, if !is_ready => request = Request::SayReady,
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                     () = received(hang_up.as_mut()) => if reopens { request = Request::ReopenFiles },
@@ -119,6 +122,10 @@ fn run(options: &Run) -> Result<ExitCode> {
                 }
             };
             match (agent.watch_until(until).await, request) {
+                (Ok(()), Request::SayReady) => {
+                    is_ready = true;
+                    print_line(&format!("ready: {} processes selected", agent.selected));
+                }
                 (Ok(()), Request::PrintCounters) => {
                     print_line("so far:");
                     summarise(&agent.summary());
@@ -132,9 +139,10 @@ fn run(options: &Run) -> Result<ExitCode> {
     })
 }
 
-/// What a signal asks for.
+/// Why the agent stops watching, for a moment or for good.
 #[derive(Clone, Copy)]
 enum Request {
+    SayReady,
     Stop,
     PrintCounters,
     ReopenFiles,

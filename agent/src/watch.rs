@@ -20,6 +20,7 @@ use onlooker_common::losses::Loss;
 use onlooker_common::process::{Execution, lifecycle};
 use onlooker_common::selection::{interest, process_flag};
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
 use self::by_port::Children;
 use self::callers::{Callers, Seen};
@@ -117,6 +118,12 @@ impl Watch {
     #[must_use]
     pub fn libraries(&self) -> Libraries {
         self.libraries.clone()
+    }
+
+    /// Completes when it is known where the processes that were selected before have their units of work.
+    #[must_use]
+    pub fn looks_for_units(&self) -> oneshot::Receiver<()> {
+        self.units.looked_at()
     }
 
     /// Selects running processes, and returns how many are selected. The thread examines their services.

@@ -8,12 +8,32 @@ use onlooker_tests::bpf_objects::{self, ObjectKind};
 use onlooker_tests::client::{RawClient, now};
 use onlooker_tests::load::Load;
 use onlooker_tests::machine::find_program;
-use onlooker_tests::servers::{Gunicorn, Nginx, Redis};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Redis};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Outcome, Recording, Summary, World, agent_binary, record_skip};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Calls that are made earlier have fewer parents. Node's executable takes longest to look through.
+#[test]
+fn the_agent_is_ready_when_the_units_of_running_processes_are_read() -> Result<()> {
+    World::story("units before ready", |world| {
+        let mut apps = [App::node("delayed"), App::python("caller_asyncio")]
+            .map(|app| app.env("BACKEND_URL", "http://127.0.0.1:1").start(world))
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        let mut recording = Recording::start_with(world, &["-vv"])?;
+        let log = recording.agent().stderr()?;
+        let (before, _) = log.split_once("ready: ").context("the agent is ready")?;
+        for app in &mut apps {
+            let read = format!("the unit of work is read pid={} ", app.process().pid());
+            ensure!(before.contains(&read), "not before `ready`: {read}\n{log}");
+        }
+        recording.finish(0)?;
+        Ok(())
+    })
+}
 
 #[test]
 fn requests_that_begin_after_ready_are_exported_on_connections_opened_before() -> Result<()> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use onlooker_common::unit;
 use onlooker_engine::model::counters::Counters;
+use tokio::sync::oneshot;
 
 use super::probes::Probes;
 use super::unit_of_work::Unread;
@@ -30,9 +31,18 @@ const LOOKS: u32 = 200;
 const NEEDS_FUNCTIONS: [u32; 1] = [unit::ASYNC_ID];
 
 enum Message {
-    Runs { tgid: u32 },
-    Ended { tgid: u32 },
-    Forked { parent: u32, child: u32 },
+    Runs {
+        tgid: u32,
+    },
+    Ended {
+        tgid: u32,
+    },
+    Forked {
+        parent: u32,
+        child: u32,
+    },
+    /// To be answered when the messages before it are dealt with.
+    Reached(oneshot::Sender<()>),
 }
 
 /// Passes processes to the thread.
@@ -64,6 +74,17 @@ impl Units {
     /// A selected process runs a program.
     pub fn runs(&self, tgid: u32) {
         self.send(Message::Runs { tgid });
+    }
+
+    /// Completes when every process that was passed before was looked at.
+    #[must_use]
+    pub fn looked_at(&self) -> oneshot::Receiver<()> {
+        let (reached, receiver) = oneshot::channel();
+        if let Some(sender) = &self.sender {
+            // If it does not fit into the queue, the receiver learns that at once.
+            let _ = sender.try_send(Message::Reached(reached));
+        }
+        receiver
     }
 
     /// A selected process forked. The kernel programs read the child's unit like the parent's, if they know how by then.
@@ -128,6 +149,10 @@ impl Finder {
                 Ok(Message::Ended { tgid }) => {
                     self.queue.retain(|look| look.tgid != tgid);
                     self.probes.detach(tgid);
+                }
+                Ok(Message::Reached(reached)) => {
+                    // The agent may be ending.
+                    let _ = reached.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
