@@ -53,6 +53,10 @@ pub const TLS_OBJECTS: u32 = 16_384;
 /// milliseconds.
 pub const TLS_TAGS: u32 = 8_192;
 
+/// Goroutines in a call of Go's crypto/tls, of all processes. An entry has 120 bytes. One is used for each goroutine that has ever
+/// made such a call, until others take its place: if that is in a call, what the call moves is not recorded.
+pub const TLS_GOROUTINES: u32 = 16_384;
+
 /// Bytes captured of a TLS handshake: its first messages are not encrypted, and name the server and the version.
 pub const HANDSHAKE_CAPTURE: u32 = 1 << 10;
 

@@ -33,6 +33,8 @@ pub mod process_flag {
     pub const TLS: u64 = 1 << 12;
     /// A TLS library of the process wrote records to memory. They may be sent later, outside of the library.
     pub const TLS_MEMORY: u64 = 1 << 13;
+    /// The process uses Go's crypto/tls, whose calls belong to goroutines.
+    pub const TLS_GOROUTINES: u64 = 1 << 14;
 }
 
 /// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.

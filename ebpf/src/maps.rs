@@ -20,7 +20,7 @@ use onlooker_common::unit::{Descriptor, UnitKey, UnitSource};
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::event_loop::Interval;
 use crate::state::thread::ThreadState;
-use crate::state::tls::{ObjectKey, PlaintextState, Tag, Writer};
+use crate::state::tls::{CallState, ObjectKey, PlaintextState, Tag, Writer};
 
 /// Memory for an entry is allocated when the agent inserts it: for large maps that have few entries, and that programs only
 /// read. Otherwise making the map takes milliseconds.
@@ -99,6 +99,15 @@ pub static INTERVALS: Array<Interval, { (limits::EVENT_LOOPS * async_ids::INTERV
 /// Objects of TLS libraries, with their plaintext streams.
 #[btf_map]
 pub static TLS_OBJECTS: LruHashMap<ObjectKey, PlaintextState, { limits::TLS_OBJECTS as usize }> = LruHashMap::new();
+
+/// The calls of Go's crypto/tls that goroutines are in, each with the call around it. A goroutine is named by the address of its `g`.
+#[btf_map]
+pub static TLS_GOROUTINES: LruHashMap<ObjectKey, [CallState; 2], { limits::TLS_GOROUTINES as usize }> =
+    LruHashMap::new();
+
+/// A goroutine that is in no call. No program writes it: it is copied into `TLS_GOROUTINES`.
+#[btf_map]
+pub static TLS_NEW_GOROUTINE: Array<[CallState; 2], 1> = Array::new();
 
 /// An object about which nothing is known. No program writes it: it is copied into `TLS_OBJECTS`.
 #[btf_map]

@@ -3,7 +3,8 @@
 //! A library works on an object per connection: `SSL *`, `gnutls_session_t`. Its plaintext is recorded where the library
 //! takes or returns it. Which socket carries it follows without knowledge of the object's members, in one of two ways:
 //!
-//! - `call`: while a thread is in a call of the library, the sockets that it uses belong to the call's object.
+//! - `call`: while a thread is in a call of the library, the sockets that it uses belong to the call's object. In Go, a
+//!   goroutine takes the place of the thread (`goroutine`).
 //! - `tags`: a library that works on memory writes records there, and something else sends them. A record is recognised by
 //!   its last 16 bytes, the authentication tag of its encryption.
 //!
@@ -12,6 +13,7 @@
 
 pub mod call;
 pub mod ciphertext;
+pub mod goroutine;
 pub mod objects;
 mod records;
 pub mod tags;

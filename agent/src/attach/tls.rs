@@ -4,11 +4,12 @@
 //! another name.
 
 mod gnutls;
+mod go;
 mod openssl;
 
 use std::path::PathBuf;
 
-use super::{Mapped, executables};
+use super::{Found, Mapped, executables, runtimes};
 use crate::discover::process::Process;
 
 /// A function of a library, and the kernel programs that observe it.
@@ -17,32 +18,49 @@ pub(crate) struct Hook {
     pub(crate) function: &'static str,
     /// Observes its beginning.
     pub(crate) program: &'static str,
-    /// Its return is observed too.
-    pub(crate) returns: bool,
+    pub(crate) returns: Returns,
+}
+
+/// How the return of a function is observed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Returns {
+    No,
+    /// By [`RETURNED`], which replaces the return address on the stack.
+    Function,
+    /// By this program at each return instruction. Go moves stacks, and does not know of return addresses that it did not write.
+    Instructions(&'static str),
 }
 
 impl Hook {
     const fn call(function: &'static str, program: &'static str) -> Self {
-        Self { function, program, returns: true }
+        Self { function, program, returns: Returns::Function }
     }
 
     const fn event(function: &'static str, program: &'static str) -> Self {
-        Self { function, program, returns: false }
+        Self { function, program, returns: Returns::No }
     }
+}
+
+/// How a library's functions are found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Finder {
+    /// By symbols. A file that has this function contains the library.
+    Symbols { marker: &'static str },
+    /// By the table of Go's runtime, or symbols, in the executable.
+    Go,
 }
 
 /// A row of [`LIBRARIES`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Library {
     pub(crate) name: &'static str,
-    /// A file that has this function contains the library.
-    pub(crate) marker: &'static str,
+    pub(crate) finder: Finder,
     /// Not every version has every function.
     pub(crate) hooks: &'static [Hook],
 }
 
 /// Every library whose plaintext can be recorded.
-pub(crate) static LIBRARIES: &[&Library] = &[&openssl::LIBRARY, &gnutls::LIBRARY];
+pub(crate) static LIBRARIES: &[&Library] = &[&openssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY];
 
 /// The kernel program for returns.
 pub(crate) const RETURNED: &str = "tls_returned";
@@ -71,12 +89,45 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
     let Ok(mapped) = executables(process) else { return Vec::new() };
     let mut found = Vec::new();
     for &library in LIBRARIES {
-        for file in mapped.iter().filter(|file| file.symbol(library.marker).is_some()) {
-            let functions = library.hooks.iter().flat_map(|hook| places(hook, file, &mapped)).collect();
-            found.push(InProcess { library, file: file.name.clone(), functions });
+        match library.finder {
+            Finder::Symbols { marker } => {
+                for file in mapped.iter().filter(|file| file.symbol(marker).is_some()) {
+                    let functions = library.hooks.iter().flat_map(|hook| places(hook, file, &mapped)).collect();
+                    found.push(InProcess { library, file: file.name.clone(), functions });
+                }
+            }
+            Finder::Go => {
+                let names: Vec<_> = library.hooks.iter().map(|hook| hook.function).collect();
+                let functions = runtimes::go::functions_named(process, &names);
+                found.extend(functions.and_then(|(file, functions)| library.in_file(&file, &functions)));
+            }
         }
     }
     found
+}
+
+impl Library {
+    /// The library in a file that has these functions. None if none of them is the library's.
+    fn in_file(&'static self, file: &Mapped, found: &[Found]) -> Option<InProcess> {
+        let mut functions = Vec::new();
+        for found in found {
+            let Some(hook) = self.hooks.iter().find(|hook| hook.function == found.name) else { continue };
+            let place = |program, offset| Place { function: hook.function, program, path: file.path.clone(), offset };
+            let returns = match hook.returns {
+                Returns::No => Vec::new(),
+                Returns::Function => vec![place(RETURNED, found.offset)],
+                Returns::Instructions(program) => {
+                    // A call whose return is not seen records nothing.
+                    let Some(returns) = &found.returns else { continue };
+                    returns.iter().map(|&offset| place(program, offset)).collect()
+                }
+            };
+            // Returns first: a call that began before can be recorded at its return, but not the other way round.
+            functions.extend(returns);
+            functions.push(place(hook.program, found.offset));
+        }
+        (!functions.is_empty()).then(|| InProcess { library: self, file: file.name.clone(), functions })
+    }
 }
 
 /// The places of a function: in the library's file, or in the files that it is linked with.
@@ -86,7 +137,7 @@ fn places(hook: &Hook, own: &Mapped, all: &[Mapped]) -> Vec<Place> {
         Some(found) => vec![found],
         None => all.iter().filter_map(in_file).collect(),
     };
-    let programs = [Some(hook.program), hook.returns.then_some(RETURNED)];
+    let programs = [Some(hook.program), (hook.returns == Returns::Function).then_some(RETURNED)];
     let place = |(path, offset): (PathBuf, u64)| {
         programs.into_iter().flatten().map(move |program| Place {
             function: hook.function,
@@ -107,8 +158,13 @@ mod tests {
     fn every_hook_has_its_programs() {
         let has = |name, kind| PROBES.iter().any(|probe| probe.name == name && probe.kind == kind);
         for library in LIBRARIES {
-            assert!(library.hooks.iter().any(|hook| hook.function == library.marker), "{}", library.name);
+            if let Finder::Symbols { marker } = library.finder {
+                assert!(library.hooks.iter().any(|hook| hook.function == marker), "{}", library.name);
+            }
             for hook in library.hooks {
+                if let Returns::Instructions(program) = hook.returns {
+                    assert!(has(program, Kind::Function), "{program}");
+                }
                 assert!(has(hook.program, Kind::Function), "{}", hook.program);
             }
         }

@@ -85,6 +85,8 @@ const fn tls(name: &'static str, kind: Kind, observes: &'static str, without: &'
 }
 
 const NOT_READ: &str = "TLS of these libraries is not read";
+const GO_NOT_READ: &str = "TLS of Go programs is not read";
+const GO_REUSED: &str = "connections of Go programs at reused addresses are one stream";
 const LATE_ROLES: &str = "whether a process is client or server is known later";
 
 const fn boundary(name: &'static str) -> Probe {
@@ -208,6 +210,12 @@ pub const PROBES: &[Probe] = &[
         replaces: None,
         without: Without::Less("calls of Go's net/http client have no parent by `goroutine`"),
     },
+    tls("go_tls_read", Kind::Function, "`crypto/tls.(*Conn).Read`", GO_NOT_READ),
+    tls("go_tls_write", Kind::Function, "`crypto/tls.(*Conn).Write`", GO_NOT_READ),
+    tls("go_tls_read_returns", Kind::Function, "a return instruction of the former", GO_NOT_READ),
+    tls("go_tls_write_returns", Kind::Function, "a return instruction of the latter", GO_NOT_READ),
+    tls("go_tls_client_handshake", Kind::Function, "`crypto/tls.(*Conn).clientHandshake`", GO_REUSED),
+    tls("go_tls_server_handshake", Kind::Function, "`crypto/tls.(*Conn).serverHandshake`", GO_REUSED),
     tls("tls_read", Kind::Function, "`SSL_read`, `gnutls_record_recv`", NOT_READ),
     tls("tls_write", Kind::Function, "`SSL_write`, `gnutls_record_send`", NOT_READ),
     tls("tls_handshake", Kind::Function, "`SSL_do_handshake`, `gnutls_handshake`", "sockets of TLS are known later"),

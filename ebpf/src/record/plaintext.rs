@@ -20,15 +20,45 @@ impl Source for Buffer {
     }
 }
 
-/// Records that a call moved `length` bytes, which are at `buffer`. `began`: when it began.
+/// What a call moved.
+#[derive(Clone, Copy)]
+pub struct Call {
+    pub direction: Direction,
+    /// In bytes.
+    pub length: u32,
+    /// Where the bytes are.
+    pub buffer: u64,
+    /// When it began.
+    pub began: u64,
+    /// Its position in the stream, if that was taken as it began.
+    pub position: Option<u64>,
+}
+
+/// Takes the place in the stream of a write that begins and will be recorded as it returns. Returns its position.
 #[inline(always)]
-pub fn record(worker: Worker, plaintext: Plaintext, direction: Direction, length: u32, buffer: u64, began: u64) {
+pub fn take_place(plaintext: Plaintext, length: u32) -> u64 {
+    let stream = plaintext.stream();
+    let position = stream.next(Direction::Egress);
+    stream.set_next(Direction::Egress, position + u64::from(length));
+    position
+}
+
+/// Records what a call moved.
+#[inline(always)]
+pub fn record(worker: Worker, plaintext: Plaintext, call: Call) {
     let stream = plaintext.stream();
     let Worker { process, tgid, tid, .. } = worker;
+    let Call { direction, length, buffer, began, position: taken } = call;
     stream.set_tgid(tgid);
-    let position = stream.next(direction);
+    let position = match taken {
+        Some(position) => position,
+        None => {
+            let position = stream.next(direction);
+            stream.set_next(direction, position + u64::from(length));
+            position
+        }
+    };
     let place = Place { position, opposite: stream.next(direction.opposite()), added: 0 };
-    stream.set_next(direction, position + u64::from(length));
     units::note(process, tgid, tid, stream);
     let mut moved = Moved::new(length, place, stream.current_unit(), tgid, tid);
     if direction == Direction::Egress {

@@ -69,10 +69,12 @@ pub mod call {
     pub const HANDSHAKE: u32 = 3;
     /// Returns a new object.
     pub const CREATE: u32 = 4;
+    /// A write that was recorded as it began.
+    pub const RECORDED: u32 = 5;
 }
 
 shared! {
-    /// A call of a TLS library that a thread is in.
+    /// A call of a TLS library that a thread or goroutine is in.
     struct CallState;
     /// A call, in place in a thread's state.
     pointer Call;
@@ -83,7 +85,10 @@ shared! {
         /// Where the call writes how many bytes moved, if its result is only whether it succeeded; otherwise 0. For a call
         /// that creates an object: where it writes the object's address, if that is not the result.
         result_at, set_result_at: u64;
-        /// The stack pointer as the call began; 0 if the thread is in no call.
+        /// For a write whose place in the stream was taken as it began: its position in the stream, plus one. Otherwise 0.
+        taken, set_taken: u64;
+        /// The stack pointer as the call began; 0 if the thread is in no call. A goroutine's is relative to the end of its
+        /// stack, which may be moved.
         stack_pointer, set_stack_pointer: u64;
         /// When the call began.
         began, set_began: u64;
@@ -114,6 +119,7 @@ impl Call {
         self.set_object(from.object());
         self.set_buffer(from.buffer());
         self.set_result_at(from.result_at());
+        self.set_taken(from.taken());
         self.set_stack_pointer(from.stack_pointer());
         self.set_began(from.began());
         self.set_what(from.what());

@@ -85,7 +85,7 @@ extern "C" fn look_at_ciphertext(
     if length == 0 {
         return if stream.is(bit::CIPHERTEXT) { ENCRYPTED } else { CLEAR_TEXT };
     }
-    let object = call::current_object(task);
+    let object = call::current_object(process, tgid, task);
     if !stream.is(bit::CIPHERTEXT) && object.is_none() && stream.run() >= TLS_BEGINS_WITHIN {
         return CLEAR_TEXT;
     }

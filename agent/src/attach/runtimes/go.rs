@@ -62,6 +62,13 @@ pub(crate) fn functions(process: &Process) -> Vec<Function> {
     find().unwrap_or_default()
 }
 
+/// Functions of a Go program by their names: its executable, and those that it contains.
+pub(crate) fn functions_named(process: &Process, names: &[&'static str]) -> Option<(Mapped, Vec<Found>)> {
+    let program = Program::open(process).ok()?;
+    let found = program.functions(names);
+    Some((program.mapped, found))
+}
+
 /// How the offsets of a process are known, for users.
 pub(crate) fn describe(process: &Process) -> Result<String, Unread> {
     let program = Program::open(process)?;

@@ -1,10 +1,10 @@
 //! GnuTLS.
 
-use super::{Hook, Library};
+use super::{Finder, Hook, Library};
 
 pub(super) static LIBRARY: Library = Library {
     name: "GnuTLS",
-    marker: "gnutls_record_recv",
+    finder: Finder::Symbols { marker: "gnutls_record_recv" },
     hooks: &[
         Hook::call("gnutls_record_recv", "tls_read"),
         Hook::call("gnutls_record_send", "tls_write"),

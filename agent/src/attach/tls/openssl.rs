@@ -1,10 +1,10 @@
 //! OpenSSL 1.1 and 3, and libraries with its interface (LibreSSL). Node contains it.
 
-use super::{Hook, Library};
+use super::{Finder, Hook, Library};
 
 pub(super) static LIBRARY: Library = Library {
     name: "OpenSSL",
-    marker: "SSL_read",
+    finder: Finder::Symbols { marker: "SSL_read" },
     hooks: &[
         Hook::call("SSL_read", "tls_read"),
         Hook::call("SSL_write", "tls_write"),

@@ -2,7 +2,10 @@
 
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
+use onlooker_common::connection::role;
 
+use crate::state::tls::call as what;
+use crate::tls::goroutine;
 use crate::work::announced;
 
 /// `net/http.(*persistConn).roundTrip`
@@ -10,5 +13,53 @@ use crate::work::announced;
 pub fn go_round_trip(ctx: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe at the beginning of a Go function.
     unsafe { announced::by_goroutine(ctx.regs) };
+    0
+}
+
+/// `crypto/tls.(*Conn).Read(b []byte) (int, error)`
+#[uprobe]
+pub fn go_tls_read(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { goroutine::begins(ctx.regs, what::READ) };
+    0
+}
+
+/// `crypto/tls.(*Conn).Write(b []byte) (int, error)`
+#[uprobe]
+pub fn go_tls_write(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { goroutine::begins(ctx.regs, what::WRITE) };
+    0
+}
+
+/// A return instruction of `crypto/tls.(*Conn).Read`.
+#[uprobe]
+pub fn go_tls_read_returns(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at a return instruction of a Go function.
+    unsafe { goroutine::returns(ctx.regs, what::READ) };
+    0
+}
+
+/// A return instruction of `crypto/tls.(*Conn).Write`.
+#[uprobe]
+pub fn go_tls_write_returns(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at a return instruction of a Go function.
+    unsafe { goroutine::returns(ctx.regs, what::WRITE) };
+    0
+}
+
+/// `crypto/tls.(*Conn).clientHandshake(ctx context.Context) error`
+#[uprobe]
+pub fn go_tls_client_handshake(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { goroutine::handshake(ctx.regs, role::CLIENT) };
+    0
+}
+
+/// `crypto/tls.(*Conn).serverHandshake(ctx context.Context) error`
+#[uprobe]
+pub fn go_tls_server_handshake(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { goroutine::handshake(ctx.regs, role::SERVER) };
     0
 }

@@ -1,0 +1,19 @@
+//! crypto/tls of Go 1.18 and later.
+
+use super::{Finder, Hook, Library, Returns};
+
+const fn call(function: &'static str, program: &'static str, at_return: &'static str) -> Hook {
+    Hook { function, program, returns: Returns::Instructions(at_return) }
+}
+
+pub(super) static LIBRARY: Library = Library {
+    name: "crypto/tls",
+    finder: Finder::Go,
+    hooks: &[
+        // First, so that no plaintext belongs to a connection that had the address before.
+        Hook::event("crypto/tls.(*Conn).clientHandshake", "go_tls_client_handshake"),
+        Hook::event("crypto/tls.(*Conn).serverHandshake", "go_tls_server_handshake"),
+        call("crypto/tls.(*Conn).Read", "go_tls_read", "go_tls_read_returns"),
+        call("crypto/tls.(*Conn).Write", "go_tls_write", "go_tls_write_returns"),
+    ],
+};
