@@ -378,11 +378,13 @@ impl Surroundings for Machine {
             Notice::CaptureMore { cookie } => self.control.lift_limit(cookie),
             Notice::CaptureLess { cookie, direction, capture } => {
                 let bytes = match capture {
-                    Wanted::Heads => HEADS,
+                    Wanted::Heads | Wanted::Frames => HEADS,
                     Wanted::Most => limits::LARGEST_CAPTURE,
                 };
                 self.control.limit(cookie, direction, bytes)
             }
+            Notice::FollowFrames { cookie } => self.control.follow_frames(cookie),
+            Notice::FrameBegins { cookie, sent, position } => self.control.confirm_frames(cookie, sent, position),
             Notice::CaptureMoreOf { tgid, direction } => self.control.raise_process(tgid, direction),
             Notice::Encrypted { tgid } => return self.libraries.uses_tls(tgid),
             Notice::Forgotten { cookie } => return self.control.forget(cookie),

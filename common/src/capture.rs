@@ -21,8 +21,10 @@ const _: () = assert!(size_of::<Capture>() == 8);
 /// A limit of [`Capture`] that leaves the process's budget: the usual header block.
 pub const HEADS: u32 = 1;
 
-/// Bits of the `ANY_CAPTURE` word: which of the two maps has entries.
+/// Bits of the `ANY_CAPTURE` word: which maps have entries.
 pub mod any {
     pub const LIMITED: u32 = 1;
     pub const RAISED_PROCESSES: u32 = 1 << 1;
+    /// The `FRAMES` map has entries.
+    pub const FRAMES: u32 = 1 << 2;
 }

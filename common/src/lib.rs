@@ -10,6 +10,7 @@ pub mod connection;
 pub mod datagram;
 #[cfg(feature = "decode")]
 pub mod decode;
+pub mod frames;
 pub mod kind;
 pub mod limits;
 pub mod losses;

@@ -72,6 +72,9 @@ pub const MPTCP_HANDSHAKES: u32 = 4_096;
 /// Connections whose capture is limited, because their messages are long.
 pub const LIMITED: u32 = 65_536;
 
+/// Connections on which the agent recognised HTTP/2 after their start.
+pub const FRAMES: u32 = 16_384;
+
 /// Processes whose header blocks are longer than the default budget.
 pub const RAISED_PROCESSES: u32 = 1_024;
 

@@ -37,6 +37,9 @@ losses! {
     CompatSyscall = "kernel_compat_syscalls",
     /// Socket operations whose system call does not show the bytes (sendfile, splice, io_uring). Only their length is recorded.
     LengthOnly = "kernel_length_only_operations",
+    /// Times that HTTP/2 frames could not be followed any further: bytes that show a frame's length were not seen. What follows is
+    /// captured as on any connection.
+    FramesLost = "kernel_http2_frames_lost",
     /// MPTCP connections whose first byte was not seen. Their two ends on this host are not joined.
     MptcpUnplaced = "kernel_mptcp_connections_unplaced",
     /// Messages of sendmmsg and recvmmsg. Only their length is recorded.

@@ -21,6 +21,11 @@ pub mod flag {
     pub const UNIX: u32 = 1 << 6;
     /// The process runs virtual threads, which are known. Before the first segment with this bit they were not.
     pub const VIRTUAL_THREADS: u32 = 1 << 7;
+    /// The kernel programs follow the HTTP/2 frames of this direction: see [`frames`](crate::frames).
+    pub const FRAMES: u32 = 1 << 8;
+    /// The kernel programs count HTTP/2 frames from the operation's first byte on. They follow them if the agent confirms
+    /// that a frame begins there.
+    pub const PROPOSES: u32 = 1 << 9;
 }
 
 /// Bytes of an operation's end that are always captured.

@@ -9,6 +9,7 @@ use aya_ebpf::macros::btf_map;
 use core::ptr;
 use onlooker_common::async_ids;
 use onlooker_common::capture::Capture;
+use onlooker_common::frames::Confirmed;
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
 use onlooker_common::owner::Owner;
@@ -130,6 +131,10 @@ pub static MPTCP_HANDSHAKES: LruHashMap<u64, Handshake, { limits::MPTCP_HANDSHAK
 #[btf_map]
 pub static LIMITED: HashMap<u64, Capture, { limits::LIMITED as usize }, ON_DEMAND> = HashMap::new();
 
+/// Connections on which the agent recognised HTTP/2, by cookie: where frames begin. Only the agent writes it.
+#[btf_map]
+pub static FRAMES: HashMap<u64, Confirmed, { limits::FRAMES as usize }, ON_DEMAND> = HashMap::new();
+
 /// Processes with longer header blocks than usual, by tgid.
 #[btf_map]
 pub static RAISED_PROCESSES: HashMap<u32, Capture, { limits::RAISED_PROCESSES as usize }> = HashMap::new();
@@ -213,8 +218,14 @@ pub fn interests() -> u32 {
 /// Counts one `loss` on this CPU.
 #[inline(always)]
 pub fn count(loss: Loss) {
+    count_many(loss, 1);
+}
+
+/// Counts `times` losses on this CPU.
+#[inline(always)]
+pub fn count_many(loss: Loss, times: u64) {
     if let Some(counter) = LOSSES.get_ptr_mut(loss as u32) {
         // SAFETY: a per-CPU slot of the map, and programs do not migrate while they run.
-        unsafe { *counter += 1 };
+        unsafe { *counter += times };
     }
 }

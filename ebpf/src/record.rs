@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod capture;
 pub mod form;
+pub mod frames;
 pub mod operation;
 pub mod plaintext;
 pub mod segment;

@@ -23,6 +23,13 @@ impl Selected {
         if process.is_null() { None } else { Some(Self(process)) }
     }
 
+    /// # Safety
+    /// `process` must be a live value of the map.
+    #[inline(always)]
+    pub unsafe fn within(process: *mut SelectedProcess) -> Self {
+        Self(process)
+    }
+
     #[inline(always)]
     pub fn as_ptr(self) -> *mut SelectedProcess {
         self.0

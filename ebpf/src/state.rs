@@ -7,8 +7,10 @@ mod shared;
 
 pub mod connection;
 pub mod event_loop;
+pub mod frames;
 pub mod owner;
 pub mod stream;
 pub mod thread;
 pub mod tls;
 pub mod unit;
+pub mod walk;

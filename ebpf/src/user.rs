@@ -125,26 +125,23 @@ pub fn tail(into: *mut u8, from: u64, length: u64) -> u8 {
     if length < WHOLE { length as u8 } else { TAIL_BYTES as u8 }
 }
 
-/// What one vectored operation is gathered from.
+/// Where a vectored operation is gathered.
 #[repr(C)]
 struct Gathering {
-    /// Where the captured bytes go, and where the tail goes.
+    /// Where the captured bytes go. The tail goes before them.
     into: *mut u8,
-    tail_into: *mut u8,
     progress: *mut Progress,
-    /// Room for captured bytes, minus one. All its binary digits are 1.
-    mask: u64,
-    iovecs: u64,
-    /// Bytes of the record, and how many bytes of its beginning are wanted.
-    length: u32,
-    wanted: u32,
 }
 
-/// The loop's progress. It is kept in the record, behind the captured bytes, because the verifier knows no values there:
-/// one pass over the loop's body then covers all passes.
+/// What is gathered, and the loop's progress. It is kept in the record, behind the captured bytes, because the verifier knows
+/// no values there: one pass over the loop's body then covers all passes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Progress {
+    iovecs: u64,
+    /// Bytes of the record, and how many bytes of its beginning are wanted.
+    length: u64,
+    wanted: u64,
     captured: u64,
     /// Bytes of the record that were passed. Negative, as an `i64`, before the record's first byte.
     passed: u64,
@@ -156,19 +153,18 @@ pub const CONTINUE: i64 = 0;
 pub const LEAVE: i64 = 1;
 
 /// Gathers from the `index`th buffer.
-extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
+extern "C" fn gather_one<const N: usize>(index: u32, gathering: *mut Gathering) -> i64 {
     // SAFETY: called by `gather` with its own struct. The progress is in the record that it fills.
     let (gathering, progress) = unsafe { (&*gathering, &mut *(*gathering).progress) };
-    let Some(iovec) = read::<IoVec>(gathering.iovecs + u64::from(index) * size_of::<IoVec>() as u64) else {
+    let Progress { captured, passed, iovecs, length, wanted, .. } = *progress;
+    let Some(iovec) = read::<IoVec>(iovecs + u64::from(index) * size_of::<IoVec>() as u64) else {
         count(Loss::UserReadFailed);
         return LEAVE;
     };
-    let Progress { captured, passed, .. } = *progress;
     // Bytes of the buffer that are in the records before.
     let before = if (passed as i64) < 0 { passed.wrapping_neg() } else { 0 };
     let before = if before < iovec.length { before } else { iovec.length };
     let (base, available, passed) = (iovec.base + before, iovec.length - before, passed.wrapping_add(before));
-    let (length, wanted) = (u64::from(gathering.length), u64::from(gathering.wanted));
     let left = length.wrapping_sub(passed);
     let here = if available < left { available } else { left };
     if here == 0 {
@@ -180,8 +176,8 @@ extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
     if captured == passed && captured < wanted {
         let room = wanted - captured;
         take = if here < room { here } else { room };
-        let at = opaque(captured) & gathering.mask;
-        let bounded = opaque(take) & gathering.mask;
+        let at = opaque(captured) & (N as u64 - 1);
+        let bounded = opaque(take) & (N as u64 - 1);
         // SAFETY: both are less than the room, and the record has twice the room.
         let failed =
             unsafe { bpf_probe_read_user(gathering.into.add(at as usize).cast(), bounded as u32, base as *mut _) };
@@ -196,7 +192,8 @@ extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
         return CONTINUE;
     }
     if captured + take < length {
-        progress.tail_length = u64::from(tail(gathering.tail_into, base, here));
+        // SAFETY: see `gather`.
+        progress.tail_length = u64::from(tail(unsafe { gathering.into.sub(TAIL_BYTES) }, base, here));
     }
     LEAVE
 }
@@ -206,11 +203,10 @@ extern "C" fn gather_one(index: u32, gathering: *mut Gathering) -> i64 {
 /// the tail were read.
 ///
 /// `into` must have room for `2 * N` bytes, of which less than `N` are used: that is how the verifier knows that no write
-/// ends beyond it. `N` must be a power of two, and more than `wanted`. For `tail_into` see [`tail`].
+/// ends beyond it. `N` must be a power of two, and more than `wanted`. The tail goes directly before `into`: see [`tail`].
 #[inline(always)]
 pub fn gather<const N: usize>(
     into: *mut u8,
-    tail_into: *mut u8,
     iovecs: u64,
     buffers: u64,
     before: u64,
@@ -220,11 +216,14 @@ pub fn gather<const N: usize>(
     // SAFETY: the last bytes of the 2 * N, aligned because the record and N are. No capture reaches them.
     let progress = unsafe { into.add(2 * N - size_of::<Progress>()).cast::<Progress>() };
     // SAFETY: as above.
-    unsafe { progress.write(Progress { captured: 0, passed: before.wrapping_neg(), tail_length: 0 }) };
-    let mut gathering = Gathering { into, tail_into, progress, mask: N as u64 - 1, iovecs, length, wanted };
+    unsafe {
+        let (length, wanted) = (u64::from(length), u64::from(wanted));
+        progress.write(Progress { iovecs, length, wanted, captured: 0, passed: before.wrapping_neg(), tail_length: 0 });
+    }
+    let mut gathering = Gathering { into, progress };
     let most = if buffers < u64::from(BUFFERS) { buffers as u32 } else { BUFFERS };
     // SAFETY: the callback takes the index and a Gathering.
-    unsafe { bpf_loop(most, gather_one as *mut c_void, (&raw mut gathering).cast(), 0) };
+    unsafe { bpf_loop(most, gather_one::<N> as *mut c_void, (&raw mut gathering).cast(), 0) };
     // SAFETY: as above.
     let Progress { captured, tail_length, .. } = unsafe { progress.read_volatile() };
     (captured as u32, tail_length as u8)

@@ -17,6 +17,7 @@
 pub mod announced;
 pub mod fork;
 pub mod owner;
+pub mod streams;
 pub mod tick;
 pub mod units;
 pub mod waiting;

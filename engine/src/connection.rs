@@ -5,7 +5,7 @@ use std::sync::Arc;
 use onlooker_common::connection::role;
 use onlooker_common::plaintext::StreamKey;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Close, Direction, End, Finding, Moment, Spec, tls};
+use onlooker_protocols::{Capture, Close, Direction, End, Finding, Moment, Spec, tls};
 
 use crate::content::{Content, Decision, Known, Piece, Undecided};
 use crate::conversation::Conversation;
@@ -44,6 +44,8 @@ pub struct Connection {
     content: Content,
     lifetime: Lifetime,
     found: Vec<Finding>,
+    /// The kernel programs were asked to follow its frames.
+    asked_for_frames: bool,
     /// The parser is about to receive a hole that a lost record left.
     in_hole: bool,
     counters: Arc<Counters>,
@@ -67,6 +69,7 @@ impl Connection {
             content: Content::Undecided(Undecided::default()),
             lifetime: Lifetime::default(),
             found: Vec::new(),
+            asked_for_frames: false,
             in_hole: false,
             counters,
         }
@@ -241,6 +244,7 @@ impl Connection {
         if way == Way::Sent && self.conversation.direction(way) == Some(Direction::ToClient) {
             self.conversation.response_written(segment, observer);
         }
+        self.agree_on_frames(way, segment, observer);
         if self.stream.is_none() && (self.hellos.is_some() || Hellos::begin_with(captured)) {
             self.hellos.get_or_insert_default().take(way, captured);
         }
@@ -251,6 +255,25 @@ impl Connection {
         if begins && self.conversation.direction(way) == Some(Direction::ToServer) {
             self.continue_newest(segment, observer);
         }
+    }
+
+    /// Where the protocol has frames that the kernel programs do not follow yet: asks them to, and confirms where frames begin.
+    fn agree_on_frames(&mut self, way: Way, segment: &Segment, observer: &mut dyn Observer) {
+        let Content::Parsed(parser) = &self.content else { return };
+        if !self.conversation.protocol.is_some_and(|protocol| protocol.capture == Capture::Frames)
+            || segment.flags & flag::FRAMES != 0
+        {
+            return;
+        }
+        let Some(direction) = self.conversation.direction(way) else { return };
+        let report = if !std::mem::replace(&mut self.asked_for_frames, true) {
+            Report::FollowFrames
+        } else if segment.flags & flag::PROPOSES != 0 && parser.begins_frame(direction) {
+            Report::FrameBegins { sent: way == Way::Sent, position: segment.position }
+        } else {
+            return;
+        };
+        observer.observe(self.conversation.place(direction), report);
     }
 
     /// A run in which no request begins continues the newest request: with its body, after 100 (Continue). Where requests

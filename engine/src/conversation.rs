@@ -132,7 +132,9 @@ impl Conversation {
     #[inline]
     pub(crate) fn captured(&mut self, way: Way, bytes: usize, observer: &mut dyn Observer) {
         let direction = self.direction(way);
-        if self.lengths.capture(way, direction, bytes) && !self.requests.was_pipelined() {
+        // Where there are frames, the kernel programs capture what is needed of each. Until they do, a limit would hide frames.
+        let has_frames = self.protocol.is_some_and(|protocol| protocol.capture == Capture::Frames);
+        if self.lengths.capture(way, direction, bytes) && !self.requests.was_pipelined() && !has_frames {
             let capture = match self.protocol {
                 // A request that is hidden may not be counted, so there is room for a short pipeline.
                 Some(protocol) if direction == Some(Direction::ToServer) && protocol.parser.is_some() => Capture::Most,

@@ -51,6 +51,10 @@ pub enum Report<'a> {
     CaptureLess(Option<Direction>, Capture),
     /// The connection carries TLS, and its plaintext is not recorded so far.
     Encrypted,
+    /// The kernel programs do not follow the connection's frames, and should.
+    FollowFrames,
+    /// The kernel programs proposed that a frame begins at this position of the sent or received bytes, and one does.
+    FrameBegins { sent: bool, position: u64 },
     /// The connection is forgotten. This is its last report, unless it is used again.
     Forgotten,
 }

@@ -90,6 +90,13 @@ pub trait Parser: Send + std::fmt::Debug {
     /// next request before it reports the last one stops waiting after a time.
     fn pass_time(&mut self, _now: u64, _found: &mut Vec<Finding>) {}
 
+    /// Whether a frame begins with the next byte in `direction`, for certain.
+    ///
+    /// Only asked of parsers of protocols that want [`Capture::Frames`](crate::Capture::Frames).
+    fn begins_frame(&self, _direction: Direction) -> bool {
+        false
+    }
+
     /// The number of requests that have begun and are not yet reported.
     fn open(&self) -> usize;
 }

@@ -53,6 +53,8 @@ pub enum Capture {
     Heads,
     /// As much as can be captured, because messages begin anywhere in a run.
     Most,
+    /// The frames of HTTP/2, without what long payloads of DATA have behind their beginning.
+    Frames,
 }
 
 impl PartialEq for Spec {

@@ -1,4 +1,5 @@
-//! What the agent writes back about connections: which requests are complete, and how much is captured of them.
+//! What the agent writes back about connections: which requests are complete, how much is captured of them, and where HTTP/2
+//! frames begin.
 //!
 //! Writing a map takes a system call, which costs half as much as everything else that is done for a request. So entries
 //! are collected and written together. The agent remembers what it wrote, and removes nothing that it did not write: for
@@ -7,19 +8,21 @@
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
 use onlooker_common::capture::{Capture, any};
+use onlooker_common::frames::Confirmed;
 use onlooker_common::limits;
 use onlooker_protocols::Direction;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::batch;
 use super::map;
-use super::plain::CaptureValue;
+use super::plain::{CaptureValue, ConfirmedValue};
 
 /// The maps that the agent writes while connections are open.
 pub struct Control {
     completed: HashMap<MapData, u64, u64>,
     limited: HashMap<MapData, u64, CaptureValue>,
     raised_processes: HashMap<MapData, u32, CaptureValue>,
+    frames: HashMap<MapData, u64, ConfirmedValue>,
     any_capture: Array<MapData, u32>,
     /// Positions up to which requests are complete, by connection: not written yet.
     pending: FxHashMap<u64, u64>,
@@ -31,6 +34,8 @@ pub struct Control {
     limits: FxHashMap<u64, Capture>,
     /// What `raised_processes` has.
     process_raises: FxHashMap<u32, Capture>,
+    /// What `frames` has.
+    confirmed: FxHashMap<u64, Confirmed>,
 }
 
 impl Control {
@@ -39,12 +44,14 @@ impl Control {
             completed: map(ebpf, "COMPLETED")?,
             limited: map(ebpf, "LIMITED")?,
             raised_processes: map(ebpf, "RAISED_PROCESSES")?,
+            frames: map(ebpf, "FRAMES")?,
             any_capture: map(ebpf, "ANY_CAPTURE")?,
             pending: FxHashMap::default(),
             written: FxHashSet::default(),
             ended: Vec::new(),
             limits: FxHashMap::default(),
             process_raises: FxHashMap::default(),
+            confirmed: FxHashMap::default(),
         })
     }
 
@@ -116,6 +123,33 @@ impl Control {
         self.write_any_capture()
     }
 
+    /// Makes the kernel programs follow the HTTP/2 frames of a connection: they propose positions at which frames may begin.
+    pub fn follow_frames(&mut self, cookie: u64) -> Result<(), MapError> {
+        self.set_confirmed(cookie, Confirmed::default())
+    }
+
+    /// Confirms that a frame begins at a position that the kernel programs proposed, in the sent or in the received bytes.
+    pub fn confirm_frames(&mut self, cookie: u64, sent: bool, position: u64) -> Result<(), MapError> {
+        let mut confirmed = self.confirmed.get(&cookie).copied().unwrap_or_default();
+        confirmed.positions[usize::from(sent)] = position;
+        self.set_confirmed(cookie, confirmed)
+    }
+
+    fn set_confirmed(&mut self, cookie: u64, confirmed: Confirmed) -> Result<(), MapError> {
+        self.frames.insert(cookie, ConfirmedValue(confirmed), 0)?;
+        self.confirmed.insert(cookie, confirmed);
+        if self.confirmed.len() == 1 { self.write_any_capture() } else { Ok(()) }
+    }
+
+    fn forget_frames(&mut self, cookie: u64) {
+        if self.confirmed.remove(&cookie).is_some() {
+            let _ = self.frames.remove(&cookie);
+            if self.confirmed.is_empty() {
+                let _ = self.write_any_capture();
+            }
+        }
+    }
+
     /// The process ended, or executes another program.
     pub fn forget_process(&mut self, tgid: u32) {
         if self.process_raises.remove(&tgid).is_some() {
@@ -128,7 +162,8 @@ impl Control {
         let bit = |bit, is_empty| if is_empty { 0 } else { bit };
         let limited = bit(any::LIMITED, self.limits.is_empty());
         let raised = bit(any::RAISED_PROCESSES, self.process_raises.is_empty());
-        self.any_capture.set(0, limited | raised, 0)
+        let frames = bit(any::FRAMES, self.confirmed.is_empty());
+        self.any_capture.set(0, limited | raised | frames, 0)
     }
 
     /// The connection ended.
@@ -140,6 +175,7 @@ impl Control {
         }
         // If the word stays set, it only costs lookups.
         let _ = self.lift_limit(cookie);
+        self.forget_frames(cookie);
     }
 }
 

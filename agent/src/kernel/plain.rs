@@ -2,6 +2,7 @@
 
 use aya::Pod;
 use onlooker_common::capture::Capture;
+use onlooker_common::frames::Confirmed;
 use onlooker_common::selection::{Executable, Interest, ListeningPort, SelectedProcess};
 use onlooker_common::unit::UnitSource;
 
@@ -21,6 +22,7 @@ plain! {
     ProcessValue: SelectedProcess;
     ListenerKey: ListeningPort;
     CaptureValue: Capture;
+    ConfirmedValue: Confirmed;
     ExecutableKey: Executable;
     InterestValue: Interest;
     UnitSourceValue: UnitSource;

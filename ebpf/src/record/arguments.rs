@@ -42,11 +42,17 @@ impl Bytes {
 }
 
 /// Where an operation's bytes are found. That takes time, so it is done only if some are wanted.
-pub trait Source {
+pub trait Source: Copy {
     fn bytes(self) -> Bytes;
+
+    /// The same, if it may be asked for once more. If the bytes are unknown, that is not counted.
+    fn peek(self) -> Bytes {
+        self.bytes()
+    }
 }
 
 /// The system call that the current task is in.
+#[derive(Clone, Copy)]
 pub struct SystemCall {
     pub process: Selected,
     /// The operation discarded its bytes, as a read with MSG_TRUNC does.
@@ -56,25 +62,37 @@ pub struct SystemCall {
 impl Source for SystemCall {
     #[inline(always)]
     fn bytes(self) -> Bytes {
+        self.find(1)
+    }
+
+    #[inline(always)]
+    fn peek(self) -> Bytes {
+        self.find(0)
+    }
+}
+
+impl SystemCall {
+    #[inline(always)]
+    fn find(self, counts: u32) -> Bytes {
         let mut bytes = Bytes::NOWHERE;
         if !self.is_discarded {
-            system_call_bytes(self.process.as_ptr(), &raw mut bytes);
+            system_call_bytes(self.process.as_ptr(), &raw mut bytes, counts);
         }
         bytes
     }
 }
 
-/// Writes to `into` where the bytes of the current task's system call are. The result means nothing: a global function must
+/// Writes to `into` where the bytes of the current task's system call are. `counts`: 1 if it counts that they are unknown. The result means nothing: a global function must
 /// have one.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn system_call_bytes(process: *mut SelectedProcess, into: *mut Bytes) -> u32 {
+extern "C" fn system_call_bytes(process: *mut SelectedProcess, into: *mut Bytes, counts: u32) -> u32 {
     // SAFETY: live values of the caller, or null as far as the verifier knows.
     if let Some(process) = unsafe { Selected::new(process) }
         && !into.is_null()
     {
         // SAFETY: as above.
-        unsafe { into.write(of_system_call(process, Task::current())) };
+        unsafe { into.write(of_system_call(process, Task::current(), counts != 0)) };
     }
     0
 }
@@ -100,10 +118,15 @@ pub fn look(task: Task) -> Bytes {
 }
 
 #[inline(always)]
-fn of_system_call(process: Selected, task: Task) -> Bytes {
+fn of_system_call(process: Selected, task: Task, counts: bool) -> Bytes {
+    let unknown = |loss| {
+        if counts {
+            count(loss);
+        }
+        Bytes::NOWHERE
+    };
     if arch::is_compat(task.thread_info_status()) {
-        count(Loss::CompatSyscall);
-        return Bytes::NOWHERE;
+        return unknown(Loss::CompatSyscall);
     }
     // SAFETY: the registers are those of the current task.
     let call = unsafe { arch::system_call(task.registers()) };
@@ -112,8 +135,7 @@ fn of_system_call(process: Selected, task: Task) -> Bytes {
         // `io_uring` does what it was asked for earlier: in a worker, or when a task enters or leaves the kernel for
         // something else. Either way the thread is not the unit of work.
         process.set(process_flag::LOOP | process_flag::SCHEDULER);
-        count(Loss::LengthOnly);
-        return Bytes::NOWHERE;
+        return unknown(Loss::LengthOnly);
     };
     match number {
         arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Bytes::buffer(second),
@@ -124,12 +146,8 @@ fn of_system_call(process: Selected, task: Task) -> Bytes {
         },
         arch::SENDMMSG | arch::RECVMMSG => {
             // The call's messages pass one by one, and nothing shows which one this is.
-            count(Loss::MultipleMessages);
-            Bytes::NOWHERE
+            unknown(Loss::MultipleMessages)
         }
-        _ => {
-            count(Loss::LengthOnly);
-            Bytes::NOWHERE
-        }
+        _ => unknown(Loss::LengthOnly),
     }
 }

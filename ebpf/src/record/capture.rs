@@ -13,7 +13,7 @@ use core::mem::MaybeUninit;
 use onlooker_common::limits::RECORD_CAPTURE;
 use onlooker_common::losses::Loss;
 use onlooker_common::plaintext::Plaintext;
-use onlooker_common::segment::{Segment, flag};
+use onlooker_common::segment::{Segment, TAIL_BYTES, flag};
 
 use crate::emit;
 use crate::maps::count;
@@ -80,10 +80,10 @@ pub fn operation<F: Form>(moved: &mut Moved, stream: Stream, mut source: Bytes, 
 }
 
 /// More than can be captured.
-const NO_ROOM: u32 = u32::MAX;
+pub const NO_ROOM: u32 = u32::MAX;
 
 /// A vectored operation uses half the room of a record: see `user::gather`.
-const VECTOR_CAPTURE: u32 = RECORD_CAPTURE / 2;
+pub const VECTOR_CAPTURE: u32 = RECORD_CAPTURE / 2;
 
 /// The most records of one operation: more than `RUN_CAPTURE` needs.
 const RECORDS: u32 = 16_384;
@@ -171,6 +171,7 @@ extern "C" fn one_of_several<F: Form>(_index: u32, rest: *mut Rest) -> i64 {
     if is_last { LEAVE } else { CONTINUE }
 }
 
+/// Records one segment with up to `wanted` of its first bytes. Returns how many were captured, or [`NO_ROOM`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn capture_segment(
@@ -223,6 +224,9 @@ struct Capture<H> {
     look: bool,
     form: PhantomData<H>,
 }
+
+// `user::gather` writes the tail before the captured bytes.
+const _: () = assert!(core::mem::offset_of!(Segment, tail) + TAIL_BYTES == size_of::<Segment>());
 
 /// A record with room for `N` captured bytes.
 #[repr(C)]
@@ -316,7 +320,6 @@ impl<H: Header> Capture<H> {
             let segment = header.cast::<Segment>();
             let (captured, tail) = user::gather::<N>(
                 (&raw mut (*record).payload).cast(),
-                (&raw mut (*segment).tail).cast(),
                 iovecs,
                 count,
                 (*self.moved).before,

@@ -16,8 +16,9 @@ use crate::globals::run_capture;
 use crate::kernel::sock::SockAddress;
 use crate::maps::{LIMITED, RAISED_PROCESSES, any_capture, count};
 use crate::record::arguments::{Bytes, Source};
-use crate::record::capture::{self, Form};
+use crate::record::capture;
 use crate::record::form::Moved;
+use crate::record::frames::{self, Framed};
 use crate::state::stream::{Direction, Stream, StreamState, bit};
 use crate::work::owner::Worker;
 
@@ -36,10 +37,27 @@ pub struct Operation<'moved> {
 impl Operation<'_> {
     /// Records the operation in the form `F`, with bytes from `source` if some are wanted.
     #[inline(always)]
-    pub fn record<F: Form>(self, stream: Stream, source: impl Source) {
+    pub fn record<F: Framed>(self, stream: Stream, source: impl Source) {
         let egress = self.direction == Direction::Egress;
         let process = self.worker.process;
         let begins = !self.fin && stream.turn(self.direction);
+        self.moved.flags |= (u32::from(egress) * flag::EGRESS)
+            | (u32::from(begins) * flag::BEGINS)
+            | (u32::from(stream.is(bit::FROM_START)) * flag::FROM_START)
+            | (u32::from(self.fin) * flag::FIN)
+            | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
+            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
+        // SAFETY: no arguments.
+        self.moved.time = unsafe { bpf_ktime_get_ns() };
+        if !self.fin && may_have_frames(stream, begins) {
+            let bytes = source.peek();
+            // SAFETY: the stream has the form.
+            let recorded = unsafe { F::record(process, self.moved, stream, bytes) };
+            if recorded != frames::NOT_FOLLOWED {
+                process.recorded(recorded);
+                return;
+            }
+        }
         if self.fin {
             self.worker.input_ended(stream);
         } else {
@@ -50,16 +68,12 @@ impl Operation<'_> {
             stream.set_captured(0);
         }
         let wanted = if self.fin { 0 } else { self.wanted(stream, request_side) };
+        // The verifier would check what follows twice if this remembered what it found above.
         let source = if wanted == 0 { Bytes::NOWHERE } else { source.bytes() };
-        self.moved.flags |= (u32::from(egress) * flag::EGRESS)
-            | (u32::from(begins) * flag::BEGINS)
-            | (u32::from(stream.is(bit::FROM_START)) * flag::FROM_START)
-            | (u32::from(self.fin) * flag::FIN)
-            | (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
+        // What was done meanwhile may have shown an event loop.
+        self.moved.flags |= (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
             | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
             | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
-        // SAFETY: no arguments.
-        self.moved.time = unsafe { bpf_ktime_get_ns() };
         match capture::operation::<F>(self.moved, stream, source, wanted) {
             Some(captured) => {
                 stream.set_captured(stream.captured().saturating_add(captured));
@@ -81,6 +95,14 @@ impl Operation<'_> {
         }
         wanted_of_long_run(&raw const *self.moved, stream.as_ptr(), heads, u32::from(request_side))
     }
+}
+
+/// Whether HTTP/2 frames may be followed. It is looked for at the beginning of a connection, and where the agent found it.
+#[inline(always)]
+fn may_have_frames(stream: Stream, begins: bool) -> bool {
+    // Without a branch for each condition, because the verifier would check what follows for each.
+    let is_first = u32::from(begins) & u32::from(stream.run() <= 1) & u32::from(stream.is(bit::FROM_START));
+    (stream.framed() | is_first | any_capture() & any::FRAMES) != 0
 }
 
 /// How many bytes of an operation are wanted, if it does not fit into `heads`, the process's budget for a run.

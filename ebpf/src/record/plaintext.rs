@@ -11,6 +11,7 @@ use crate::work::owner::Worker;
 use crate::work::units::{self, thread};
 
 /// The buffer that a call was given.
+#[derive(Clone, Copy)]
 struct Buffer(u64);
 
 impl Source for Buffer {

@@ -4,6 +4,7 @@ use onlooker_common::owner::{MessageIds, Owner};
 
 use core::ptr;
 
+use super::frames::{Frames, FramesState, mode};
 use super::owner::{SharedIds, SharedOwner};
 use super::shared::shared;
 use crate::atomic;
@@ -116,12 +117,18 @@ shared! {
         last, set_last: u8;
         /// 1 if the thread does not prove whose work the unit that used it last does.
         in_loop, set_in_loop: u32;
+        /// 1 once HTTP/2 frames were looked for. It stays, because the threads of both directions would change it.
+        framed, set_framed: u32;
+        frames_pad, set_frames_pad: u32;
     }
     structs {
         /// Client: the message's owner. Before the first message: the request that the connection was opened for.
         owner: Owner as SharedOwner;
         /// The ids of the current request: read by a server, sent by a client.
         message: MessageIds as SharedIds;
+        /// HTTP/2 frames in both directions.
+        received_frames: FramesState as Frames;
+        sent_frames: FramesState as Frames;
     }
 }
 
@@ -181,6 +188,22 @@ impl Stream {
             Direction::Ingress => self.set_next_received(position),
             Direction::Egress => self.set_next_sent(position),
         }
+    }
+
+    /// The HTTP/2 frames in `direction`.
+    #[inline(always)]
+    pub fn frames(self, direction: Direction) -> Frames {
+        match direction {
+            Direction::Ingress => self.received_frames(),
+            Direction::Egress => self.sent_frames(),
+        }
+    }
+
+    /// Whether the connection is known to be HTTP/2.
+    #[inline(always)]
+    pub fn has_frames(self) -> bool {
+        self.framed() != 0
+            && (self.received_frames().mode() == mode::FOLLOWED || self.sent_frames().mode() == mode::FOLLOWED)
     }
 
     /// Notes the direction of an operation. Returns whether a run begins with it.

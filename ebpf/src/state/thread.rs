@@ -6,6 +6,7 @@ use super::event_loop::{EventLoop, EventLoopState};
 use super::owner::SharedOwner;
 use super::shared::shared;
 use super::tls::{Call, CallState};
+use super::walk::{Walk, WalkState};
 use crate::kernel::sock::SockAddress;
 
 shared! {
@@ -38,6 +39,8 @@ shared! {
         /// The call of a TLS library that it is in, and the call around that.
         tls_call: CallState as Call;
         tls_outer_call: CallState as Call;
+        /// Its walk over the HTTP/2 frames of an operation.
+        walk: WalkState as Walk;
     }
 }
 

@@ -261,7 +261,10 @@ impl Worker {
     #[inline(always)]
     fn nothing_more_read(&self, stream: Stream) {
         let Some(thread) = thread::state(self.task) else { return };
-        if stream.role() == role::CLIENT {
+        if stream.has_frames() {
+            // Several requests may wait for what ended.
+            thread.tick().clear();
+        } else if stream.role() == role::CLIENT {
             waiting::call_ends(stream, self.process);
             thread.tick().copy(stream.owner());
         } else {
@@ -323,7 +326,7 @@ extern "C" fn work_input_ended(process: *mut SelectedProcess, stream: *mut Strea
 /// Ids are made from two random words of the stream: a seed for SplitMix64 (Steele et al., 2014), and a mask for the upper
 /// half of trace ids, so that all their 128 bits are random. That costs a tenth of the helper for random words.
 #[inline(always)]
-fn choose_ids(stream: Stream, owner: Option<SharedOwner>) {
+pub fn choose_ids(stream: Stream, owner: Option<SharedOwner>) {
     let mut seed = stream.id_seed();
     let mut next = || {
         seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

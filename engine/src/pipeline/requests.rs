@@ -331,6 +331,10 @@ impl<S: Surroundings> Observer for Requests<S> {
                 self.surroundings.take(Notice::CaptureLess { cookie: place.cookie, direction, capture });
             }
             Report::Encrypted => self.surroundings.take(Notice::Encrypted { tgid: place.tgid }),
+            Report::FollowFrames => self.surroundings.take(Notice::FollowFrames { cookie: place.cookie }),
+            Report::FrameBegins { sent, position } => {
+                self.surroundings.take(Notice::FrameBegins { cookie: place.cookie, sent, position });
+            }
             Report::Forgotten => {
                 self.parents.connection_ended(place.cookie);
                 self.surroundings.take(Notice::Forgotten { cookie: place.cookie });

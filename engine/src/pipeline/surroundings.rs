@@ -23,6 +23,10 @@ pub enum Notice<'a> {
     CaptureMore { cookie: u64 },
     /// No more than this should be captured of the connection's runs in the direction, or in both.
     CaptureLess { cookie: u64, direction: Option<Direction>, capture: Capture },
+    /// The connection has HTTP/2 frames, which the kernel programs should follow.
+    FollowFrames { cookie: u64 },
+    /// A frame of the connection begins at a position that the kernel programs proposed.
+    FrameBegins { cookie: u64, sent: bool, position: u64 },
     /// Messages of the process that travel in this direction are longer than what is captured of them.
     CaptureMoreOf { tgid: u32, direction: Direction },
     /// A connection of the process carries TLS, and its plaintext is not recorded so far.

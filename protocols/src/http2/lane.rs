@@ -142,6 +142,12 @@ impl Lane {
         begins_operation
     }
 
+    /// Whether a frame, or the preface before the first, begins with the next byte.
+    pub(super) fn begins_frame(&self) -> bool {
+        let is_between = matches!(self.state, State::Header | State::Preface(0)) && self.buffer.is_empty();
+        is_between && self.sync == Sync::Locked
+    }
+
     /// The boundaries are unknown.
     pub(super) fn lose(&mut self) {
         self.restart();

@@ -49,7 +49,7 @@ pub static SPEC: Spec = Spec {
     transport: Transport::Stream,
     detect: detect::detect,
     parser: Some(|from_start| Box::new(Http2::new(from_start))),
-    capture: Capture::Most,
+    capture: Capture::Frames,
     concurrent: true,
     proves_roles: true,
 };
@@ -412,6 +412,10 @@ impl Parser for Http2 {
         found: &mut Vec<Finding>,
     ) -> Result<(), Unparsable> {
         self.content(direction, Content::Hole(missing), at, found)
+    }
+
+    fn begins_frame(&self, direction: Direction) -> bool {
+        self.broken.is_none() && self.lanes[direction as usize].begins_frame()
     }
 
     /// A client that has ended its direction still waits for its responses.

@@ -16,8 +16,18 @@ use crate::state::unit::Unit;
 /// The state of a task's thread, which must be the current one or not running yet. `None` if the kernel could not allocate it.
 #[inline(always)]
 pub fn state(task: Task) -> Option<Thread> {
+    let thread = uncounted(task);
+    if thread.is_none() {
+        count(Loss::NoTaskStorage);
+    }
+    thread
+}
+
+/// As [`state`], without counting a failure.
+#[inline(always)]
+pub fn uncounted(task: Task) -> Option<Thread> {
     // SAFETY: the map's value is a ThreadState, for which zeros are valid. It lives as long as the thread.
-    let thread = unsafe {
+    unsafe {
         let state = bpf_task_storage_get(
             THREADS.as_ptr(),
             task.as_ptr(),
@@ -25,11 +35,7 @@ pub fn state(task: Task) -> Option<Thread> {
             u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
         );
         Thread::new(state.cast())
-    };
-    if thread.is_none() {
-        count(Loss::NoTaskStorage);
     }
-    thread
 }
 
 /// What is remembered of any task's thread. If it is not the current one, it may change at any time.

@@ -1,0 +1,139 @@
+//! Streams of HTTP/2: each is a request with an owner of its own.
+//!
+//! Where many requests share a connection, one unit of work often reads or writes for others. So what it does proves less than
+//! on other connections:
+//!
+//! - A request is named by the position of its HEADERS frame.
+//! - A call belongs to its goroutine's request: net/http's client writes each HEADERS frame from a goroutine that was started for
+//!   the call. Other units may write what another one queued, so they prove no owner.
+//! - A request that is read becomes the owner of the tick only if the operation has nothing of any other request.
+
+use onlooker_common::async_ids::begun_by;
+use onlooker_common::connection::role;
+use onlooker_common::owner::evidence;
+use onlooker_common::segment::flag;
+use onlooker_common::selection::{SelectedProcess, process_flag};
+use onlooker_common::unit;
+
+use crate::kernel::task::Task;
+use crate::process;
+use crate::record::form::Moved;
+use crate::selected::Selected;
+use crate::state::stream::{Stream, StreamState, bit};
+use crate::state::thread::Thread;
+use crate::state::walk::{Walk, WalkState};
+use crate::work::owner::choose_ids;
+use crate::work::units::{self, thread};
+use crate::work::waiting::is_open;
+
+/// Whether each stream that opens needs a segment of its own: its request has an owner, or may be one.
+#[inline(always)]
+pub fn need_segments(process: Selected, stream: Stream, walk: Walk) -> bool {
+    walk.to_server() != 0
+        && match stream.role() {
+            role::CLIENT => true,
+            role::SERVER => process.has(process_flag::CALLS),
+            _ => false,
+        }
+}
+
+/// A segment begins with the HEADERS frame of a stream, or (`opens` is 0) with the first bytes of a header that may be one.
+/// The result means nothing: a global function must have one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_stream(
+    process: *mut SelectedProcess,
+    stream: *mut StreamState,
+    moved: *const Moved,
+    opens: u32,
+) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    let (Some(process), Some(stream)) = (unsafe { (Selected::new(process), Stream::new(stream)) }) else { return 0 };
+    if moved.is_null() {
+        return 0;
+    }
+    // SAFETY: a live value of the caller.
+    let (tgid, position) = unsafe { ((*moved).tgid, (*moved).position) };
+    if stream.role() != role::CLIENT {
+        choose_ids(stream, None);
+    } else {
+        if opens != 0 {
+            process::calls(process, tgid);
+        }
+        if opens != 0 && find_owner(stream, tgid) {
+            choose_ids(stream, Some(stream.owner()));
+        } else {
+            stream.owner().clear();
+            choose_ids(stream, None);
+        }
+        stream.set(bit::SENT);
+    }
+    stream.set_message_position(position);
+    0
+}
+
+/// Sets the stream's owner to that of the request now sent. Returns whether one was found.
+#[inline(always)]
+fn find_owner(stream: Stream, tgid: u32) -> bool {
+    let unit = stream.current_unit();
+    if unit.kind == unit::GOROUTINE
+        && let Some((owner, evidence)) = units::open_request_of(tgid, unit)
+    {
+        stream.owner().copy_with_evidence(owner, evidence);
+        return true;
+    }
+    if !stream.is(bit::SENT) && is_open(stream.owner()) {
+        stream.owner().set_evidence(evidence::CONNECT);
+        return true;
+    }
+    false
+}
+
+/// What [`streams_moved`] returns if the operation was not recorded.
+pub const NOT_FOLLOWED: u32 = u32::MAX;
+
+/// The frames of an operation have been followed. Returns how many bytes were written to the ring.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn streams_moved(
+    process: *mut SelectedProcess,
+    stream: *mut StreamState,
+    moved: *const Moved,
+    walk: *mut WalkState,
+) -> u32 {
+    // SAFETY: live values of the caller, or null as far as the verifier knows.
+    let (Some(process), Some(stream), Some(walk)) =
+        (unsafe { (Selected::new(process), Stream::new(stream), Walk::new(walk)) })
+    else {
+        return NOT_FOLLOWED;
+    };
+    if moved.is_null() || walk.counts_only() != 0 {
+        return NOT_FOLLOWED;
+    }
+    // SAFETY: a live value of the caller.
+    let received = unsafe { (*moved).flags } & flag::EGRESS == 0;
+    if received && let Some(thread) = thread::state(Task::current()) {
+        frames_read(process, stream, walk, thread);
+    }
+    walk.recorded()
+}
+
+/// The thread read frames.
+#[inline(always)]
+fn frames_read(process: Selected, stream: Stream, walk: Walk, thread: Thread) {
+    thread.tick().clear();
+    let mut by = begun_by::UNKNOWN;
+    if walk.to_server() != 0 {
+        // The thread may have read several requests, and others than it may work on them.
+        thread.request().clear();
+        if walk.opened() != 0 {
+            // Requests of streams are not counted as runnable.
+            process.set(process_flag::MISCOUNTED);
+        }
+        if walk.opened() == 1 && walk.others() == 0 && need_segments(process, stream, walk) {
+            thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
+            by = begun_by::REQUEST;
+        }
+    }
+    units::tick_continues(stream.current_unit(), thread, by);
+}
