@@ -128,9 +128,6 @@ extern "C" fn next_segment<F: Framed>(index: u32, rest: *mut Rest) -> i64 {
         return LEAVE;
     }
     let opens = walk.outcome() == outcome::OPENS;
-    if opens && !streams::need_segments(process, stream, walk) {
-        return CONTINUE;
-    }
     // A header that an earlier operation began does not end the segment.
     if walk.length() > walk.kept() && (walk.kept() != 0 || !opens) {
         write_segment::<F>(moved, stream, walk);

@@ -26,17 +26,6 @@ use crate::work::owner::choose_ids;
 use crate::work::units::{self, thread};
 use crate::work::waiting::is_open;
 
-/// Whether each stream that opens needs a segment of its own: its request has an owner, or may be one.
-#[inline(always)]
-pub fn need_segments(process: Selected, stream: Stream, walk: Walk) -> bool {
-    walk.to_server() != 0
-        && match stream.role() {
-            role::CLIENT => true,
-            role::SERVER => process.has(process_flag::CALLS),
-            _ => false,
-        }
-}
-
 /// A segment begins with the HEADERS frame of a stream, or (`opens` is 0) with the first bytes of a header that may be one.
 /// The result means nothing: a global function must have one.
 #[unsafe(no_mangle)]
@@ -130,7 +119,7 @@ fn frames_read(process: Selected, stream: Stream, walk: Walk, thread: Thread) {
             // Requests of streams are not counted as runnable.
             process.set(process_flag::MISCOUNTED);
         }
-        if walk.opened() == 1 && walk.others() == 0 && need_segments(process, stream, walk) {
+        if walk.opened() == 1 && walk.others() == 0 {
             thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
             by = begun_by::REQUEST;
         }
