@@ -140,6 +140,17 @@ impl Selected {
         }
     }
 
+    /// Whether it is known that no unit of work is read in the process.
+    #[inline(always)]
+    pub fn has_no_unit_source(self) -> bool {
+        // SAFETY: a live value of the map, which other CPUs may write.
+        unsafe {
+            let own = &raw const (*self.0).unit;
+            ptr::read_volatile(&raw const (*own).generation) == unit_generation()
+                && ptr::read_volatile(&raw const (*own).kind) == unit::NONE
+        }
+    }
+
     /// Whether the process is a Node whose async ids are read.
     #[inline(always)]
     pub fn reads_async_ids(self, tgid: u32) -> bool {

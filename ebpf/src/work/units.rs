@@ -27,10 +27,17 @@ impl Unit {
 /// Notes in the stream which unit uses it in the current system call. Where the runtime has none of its own, it is the
 /// thread.
 ///
-/// Finding it is left to a global function, which the verifier checks once, by itself. It would check inlined code again for
-/// every path that leads to it.
+/// Finding another one is left to a global function, which the verifier checks once, by itself. It would check inlined code again
+/// for every path that leads to it.
 #[inline(always)]
 pub fn note(process: Selected, tgid: u32, tid: u32, stream: Stream) {
+    if process.has_no_unit_source() {
+        // Most processes, without the cost of a call.
+        let Unit { kind, words } = thread::unit(process, tid);
+        stream.used_by(kind, words);
+        stream.set_in_loop(u32::from(process.has(process_flag::LOOP | process_flag::SCHEDULER)));
+        return;
+    }
     note_unit(process.as_ptr(), stream.as_ptr(), tgid, tid);
 }
 
