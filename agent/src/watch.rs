@@ -433,13 +433,16 @@ impl Watch {
     /// The flags that follow from the program of a process. `threads_are_known`: no virtual thread was taken for the thread
     /// that ran it.
     fn flags_of(&self, process: &Process, threads_are_known: bool) -> u64 {
-        match self.recogniser.recognise(process).work {
+        let program = self.recogniser.recognise(process);
+        let proxy = if program.runtime.is_proxy { process_flag::PROXY } else { 0 };
+        let work = match program.work {
             Work::ThreadUntilProvenOtherwise => 0,
             Work::EventLoop => process_flag::LOOP,
             Work::EventLoopNoQueue => process_flag::LOOP | process_flag::NO_QUEUE,
             Work::VirtualThreads if threads_are_known => process_flag::SCHEDULER,
             Work::Scheduler | Work::VirtualThreads => process_flag::LOOP | process_flag::SCHEDULER,
-        }
+        };
+        work | proxy
     }
 
     /// Adds a process that made calls before it was followed here.

@@ -26,6 +26,8 @@ pub mod flag {
     /// The kernel programs count HTTP/2 frames from the operation's first byte on. They follow them if the agent confirms
     /// that a frame begins there.
     pub const PROPOSES: u32 = 1 << 9;
+    /// The process is a proxy.
+    pub const PROXY: u32 = 1 << 10;
 }
 
 /// Bytes of an operation's end that are always captured.

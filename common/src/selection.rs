@@ -29,6 +29,8 @@ pub mod process_flag {
     /// The kernel programs have read a virtual thread of the process. What its threads seemed to prove until then does not
     /// count: a carrier reads several requests before it responds.
     pub const VIRTUAL_THREADS: u64 = 1 << 9;
+    /// The process is a proxy: it passes requests on to other servers.
+    pub const PROXY: u64 = 1 << 10;
     /// A function of a TLS library was observed in the process.
     pub const TLS: u64 = 1 << 12;
     /// A TLS library of the process wrote records to memory. They may be sent later, outside of the library.

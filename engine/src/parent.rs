@@ -123,6 +123,11 @@ impl Parents {
         self.ladder.runs_loop(tgid);
     }
 
+    /// The process is a proxy, which passes on the method, target and host of a request.
+    pub fn is_proxy(&mut self, tgid: u32) {
+        self.ladder.is_proxy(tgid);
+    }
+
     /// At `nanos` the process runs virtual threads, which are known, and no event loop. The kernel programs may have taken
     /// them for the threads that carry them before.
     pub fn runs_virtual_threads(&mut self, tgid: u32, nanos: u64) {
@@ -156,7 +161,7 @@ impl Parents {
         }
         match place.role {
             Role::Client => {
-                ladder::note_contest(&mut self.tree, id);
+                self.ladder.note_contest(&mut self.tree, id);
                 self.note_caller(id);
             }
             Role::Server => {

@@ -154,12 +154,15 @@ impl<S: Surroundings> Pipeline<S> {
 
     fn sees(&mut self, time: u64, tgid: u32, flags: u32) {
         self.latest = self.latest.max(time);
-        let flags = flags & (flag::LOOP | flag::VIRTUAL_THREADS);
+        let flags = flags & (flag::LOOP | flag::VIRTUAL_THREADS | flag::PROXY);
         if flags != 0 && self.loop_of.replace((tgid, flags)) != Some((tgid, flags)) {
             if flags & flag::LOOP != 0 {
                 self.requests.runs_loop(tgid);
             } else {
                 self.requests.runs_virtual_threads(tgid, time);
+            }
+            if flags & flag::PROXY != 0 {
+                self.requests.is_proxy(tgid);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What a parser reports.
 
+use std::num::NonZeroU64;
+
 use compact_str::CompactString;
 
 use crate::facts::Facts;
@@ -39,6 +41,8 @@ pub struct Begun {
     pub context: Option<TraceContext>,
     /// An id that services pass on from request to request, e.g. `x-request-id`.
     pub correlation: Option<CompactString>,
+    /// A hash of what a proxy passes on from a request to the next server: method, target and host.
+    pub passed_on: Option<NonZeroU64>,
 }
 
 /// A request with its response.
@@ -111,6 +115,6 @@ impl Begun {
     /// A request that carries neither a trace context nor a correlation id.
     #[must_use]
     pub fn plain(direction: Direction, start: Moment) -> Self {
-        Self { direction, start, context: None, correlation: None }
+        Self { direction, start, context: None, correlation: None, passed_on: None }
     }
 }

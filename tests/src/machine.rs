@@ -96,6 +96,11 @@ pub fn python_environment() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("python"))
 }
 
+/// The folder of the Envoy that `cargo xtask setup` installs. It may not exist.
+pub fn envoy() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("envoy"))
+}
+
 /// The folder of the packages for tests/apps/node, and of other versions of Node. It may not exist.
 pub fn node_packages() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("npm"))

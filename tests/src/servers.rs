@@ -9,6 +9,7 @@ mod gunicorn;
 mod memcached;
 mod nginx;
 mod postgres;
+mod proxy;
 mod redis;
 
 use std::fs;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::wait::{self, within};
+use crate::wait::{self, Deadline, within};
 
 pub use self::app::{App, AppOptions, build_rust};
 pub use self::collector::Collector;
@@ -24,6 +25,7 @@ pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
 pub use self::memcached::Memcached;
 pub use self::nginx::{Nginx, Site};
 pub use self::postgres::Postgres;
+pub use self::proxy::{Proxy, ProxyProgram};
 pub use self::redis::Redis;
 
 /// The slowest server needs one second on an idle machine, but a compiler may be running.
@@ -39,6 +41,15 @@ pub fn wait_for_no_connections(address: &str) -> Result<()> {
     wait::until(within(DONE_WITHIN), "end of the connections", || {
         let table = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
         Ok((connections_in(&table, port) == 0).then_some(()))
+    })
+}
+
+/// Waits until a server listens on the port.
+fn wait_until_listening(deadline: Deadline, port: u16) -> Result<()> {
+    wait::until(deadline, "a listening socket", || {
+        let table = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
+        let listens = format!(":{port:04X} 00000000:0000 0A");
+        Ok(table.contains(&listens).then_some(()))
     })
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::{Verdict, judge, judge_server_spans};
-use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, Postgres, Redis, Workers};
+use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, Postgres, ProxyProgram, Redis, Workers};
 use onlooker_tests::wait::{until, within};
 use onlooker_tests::{Recording, World, record_skip};
 use rstest::rstest;
@@ -522,6 +522,25 @@ fn tokio_with_requests_handed_over_by_a_channel() -> Result<()> {
     let app = App::rust("caller").env("WORK", "worker");
     let verdicts = tokio("the same, three tasks make the calls of all requests", &app, false)?;
     verdicts.iter().try_for_each(|verdict| verdict.expect_wrong_at_most(WRONG).map(drop))
+}
+
+/// Their ticks prove nothing with several requests in flight, because their pools have queues.
+#[rstest]
+#[case::haproxy("HAProxy, 2 threads, maxconn 10", ProxyProgram::HaProxy)]
+#[case::envoy("Envoy, 2 threads, max_connections 10", ProxyProgram::Envoy)]
+fn proxies_with_a_full_connection_pool(#[case] program: &str, #[case] proxy: ProxyProgram) -> Result<()> {
+    if let Some(reason) = proxy.skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story(program, |world| {
+        let backend = App::node("delayed").start(world)?;
+        let proxy = proxy.start(world, &backend.address())?;
+        for verdict in run_rounds(world, program, &Load::on(&proxy.address(), "/a"), 1, &backend, || Ok(0))? {
+            verdict.expect_none_wrong_and_right_at_least(99)?;
+        }
+        Ok(())
+    })
 }
 
 #[test]

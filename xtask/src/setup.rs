@@ -7,6 +7,7 @@ mod cargo_tool;
 mod collector;
 mod debian;
 mod ebpf;
+mod envoy;
 mod fuzz;
 mod java;
 mod jdks;
@@ -29,6 +30,7 @@ use crate::Verb;
 pub(crate) use self::cargo_tool::{DENY, MUTANTS};
 pub(crate) use self::collector::COLLECTOR;
 pub(crate) use self::ebpf::EBPF;
+pub(crate) use self::envoy::ENVOY;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
 pub(crate) use self::java::JAVA;
 pub(crate) use self::jdks::JDKS;
@@ -56,8 +58,21 @@ pub(crate) struct Part {
 }
 
 /// All parts. A part comes after those that it needs.
-const PARTS: &[&Part] =
-    &[&EBPF, &PACKAGES, &JAVA, &PYTHON, &JDKS, &NODE, &RUST, &COLLECTOR, &DENY.part, &FUZZ, &MUTANTS.part, &vm::VM];
+const PARTS: &[&Part] = &[
+    &EBPF,
+    &PACKAGES,
+    &JAVA,
+    &PYTHON,
+    &JDKS,
+    &NODE,
+    &RUST,
+    &ENVOY,
+    &COLLECTOR,
+    &DENY.part,
+    &FUZZ,
+    &MUTANTS.part,
+    &vm::VM,
+];
 
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {

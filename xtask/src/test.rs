@@ -116,6 +116,7 @@ impl Verb for Options {
                 &setup::JDKS,
                 &setup::NODE,
                 &setup::RUST,
+                &setup::ENVOY,
                 &setup::COLLECTOR,
             ])?;
             run_all(self.fuzz, self.soak, &mut tally)?;
@@ -132,6 +133,7 @@ impl Verb for Options {
                 &setup::JDKS,
                 &setup::NODE,
                 &setup::RUST,
+                &setup::ENVOY,
                 &setup::COLLECTOR,
             ])?;
             agent = Some(build::agent(Profile::Release)?);

@@ -32,6 +32,9 @@ pub struct Runtime {
     pub work: Work,
     /// Exceptions to `work`. The first whose condition holds is taken.
     pub work_exceptions: &'static [(When, Work)],
+    /// Whether it is a proxy: it passes each request on with the same method, target and host, unless it is configured to change
+    /// them.
+    pub is_proxy: bool,
     /// The unit of work that the kernel programs read from the process besides its thread.
     pub unit_of_work: Option<UnitOfWork>,
     /// How it is known where a process has its unit of work, for users.
@@ -125,6 +128,7 @@ impl Runtime {
         version: Version::Unknown,
         work: Work::ThreadUntilProvenOtherwise,
         work_exceptions: &[],
+        is_proxy: false,
         unit_of_work: None,
         unit_origin: None,
         functions: None,

@@ -19,8 +19,8 @@ use crate::attach::runtimes::tokio;
 /// All runtimes that are recognised. Where two rows fit, the first one counts: Rust stands before runtimes whose hints
 /// a Rust program may contain as text, as this one does.
 pub const RUNTIMES: &[&Runtime] = &[
-    &GO, &RUST, &BEAM, &BUN, &DENO, &DOTNET, &JVM, &NODE, &PERL, &PHP, &PYTHON, &PYPY, &RUBY, &SHELL, &NGINX,
-    &POSTGRES, &REDIS,
+    &GO, &RUST, &BEAM, &BUN, &DENO, &DOTNET, &JVM, &NODE, &PERL, &PHP, &PYTHON, &PYPY, &RUBY, &SHELL, &NGINX, &HAPROXY,
+    &ENVOY, &POSTGRES, &REDIS,
 ];
 
 /// The runtime of a program that no row fits: compiled, by an unknown compiler.
@@ -60,6 +60,18 @@ const NGINX: Runtime = Runtime {
     work: Work::EventLoopNoQueue,
     // OpenResty's sockets have pools with a backlog.
     work_exceptions: &[(When::MapsFile("lua"), Work::EventLoop)],
+    ..Runtime::COMPILED
+};
+
+const HAPROXY: Runtime =
+    Runtime { name: "haproxy", executables: &["haproxy"], work: Work::EventLoop, is_proxy: true, ..Runtime::COMPILED };
+
+const ENVOY: Runtime = Runtime {
+    name: "envoy",
+    executables: &["envoy"],
+    // Each request stays with one of several threads, and each thread is an event loop.
+    work: Work::EventLoop,
+    is_proxy: true,
     ..Runtime::COMPILED
 };
 

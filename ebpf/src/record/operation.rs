@@ -73,7 +73,8 @@ impl Operation<'_> {
         // What was done meanwhile may have shown an event loop.
         self.moved.flags |= (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
             | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
-            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
+            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS)
+            | (u32::from(process.has(process_flag::PROXY)) * flag::PROXY);
         match capture::operation::<F>(self.moved, stream, source, wanted) {
             Some(captured) => {
                 stream.set_captured(stream.captured().saturating_add(captured));

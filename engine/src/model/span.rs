@@ -64,6 +64,8 @@ pub enum Evidence {
     Responder,
     /// Both carry the same request id.
     CorrelationId,
+    /// The proxy's only request in flight with the same method, target and host.
+    Forwarded,
     /// A task of this request was the last that woke the task that sent the call.
     Wake,
     /// The call was the first message on a connection that was opened for this request.
@@ -95,6 +97,7 @@ impl Evidence {
             Self::Thread => "thread",
             Self::Responder => "responder",
             Self::CorrelationId => "correlation-id",
+            Self::Forwarded => "forwarded",
             Self::Wake => "wake",
             Self::Connect => "connect",
             Self::Tick => "tick",
@@ -235,11 +238,11 @@ mod tests {
     #[test]
     fn weaker_evidence_is_greater() {
         use Evidence::{
-            AsyncId, Connect, CorrelationId, Goroutine, Host, OnlyCandidate, Responder, Task, Thread, Tick,
+            AsyncId, Connect, CorrelationId, Forwarded, Goroutine, Host, OnlyCandidate, Responder, Task, Thread, Tick,
             VirtualThread, Wake, Wire,
         };
         let certain = [Wire, Host, Goroutine, VirtualThread, Task, AsyncId, Thread, Responder];
-        let likely = [CorrelationId, Wake, Connect, Tick, OnlyCandidate];
+        let likely = [CorrelationId, Forwarded, Wake, Connect, Tick, OnlyCandidate];
         assert!(certain.iter().all(|certain| likely.iter().all(|likely| certain < likely)));
         assert!(certain.iter().all(|evidence| evidence.is_certain()));
         assert!(!likely.iter().any(|evidence| evidence.is_certain()));

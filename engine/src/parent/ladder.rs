@@ -30,19 +30,28 @@ pub(super) struct Loop {
     until: u64,
     /// When the process ended. Calls are settled after that.
     ended: Option<u64>,
+    /// It passes requests on to other servers.
+    is_proxy: bool,
 }
 
 impl Ladder {
     /// The process runs an event loop.
     pub(super) fn runs_loop(&mut self, tgid: u32) {
-        self.loops.insert(tgid, Loop { until: u64::MAX, ended: None });
+        self.loops.insert(tgid, Loop { until: u64::MAX, ended: None, is_proxy: false });
+    }
+
+    /// The process, which runs an event loop, is a proxy.
+    pub(super) fn is_proxy(&mut self, tgid: u32) {
+        if let Some(found) = self.loops.get_mut(&tgid) {
+            found.is_proxy = true;
+        }
     }
 
     /// At `nanos` the process runs virtual threads, which are known, and no event loop. They may not have been known before.
     pub(super) fn runs_virtual_threads(&mut self, tgid: u32, nanos: u64) {
         let known = self.loops.get(&tgid).is_some_and(|found| found.until != u64::MAX && found.ended.is_none());
         if !known {
-            self.loops.insert(tgid, Loop { until: nanos, ended: None });
+            self.loops.insert(tgid, Loop { until: nanos, ended: None, is_proxy: false });
         }
     }
 
@@ -66,6 +75,25 @@ impl Ladder {
                 self.has_ended_loops |= !is_over && found.ended.is_some();
                 !is_over
             });
+        }
+    }
+
+    /// Notes what several open requests share as a call begins.
+    pub(super) fn note_contest(&self, tree: &mut Tree, id: NodeId) {
+        let Some(call) = tree.get(id) else { return };
+        let is_proxy = self.loops.get(&call.tgid).is_some_and(|found| found.is_proxy);
+        let contested = Contested {
+            process: tree.ledger.has_several(call.tgid) || tree.ledger.had_others(call.tgid, call.start),
+            context: call.wire.is_some() && only_request(tree, id, passes_on) == Found::Several,
+            correlation: call.correlation.is_some() && only_request(tree, id, has_same_correlation) == Found::Several,
+            passed_on: !is_proxy || only_request(tree, id, is_passed_on) == Found::Several,
+        };
+        let has_context = call.wire.is_some();
+        if let Some(call) = tree.get_mut(id) {
+            call.contested = contested;
+        }
+        if has_context {
+            is_reported_by_sdk(tree, id);
         }
     }
 
@@ -206,6 +234,10 @@ impl Ladder {
             && let Found::One(parent) = only_request(tree, id, has_same_correlation)
         {
             tree.set_parent(id, parent, Evidence::CorrelationId);
+        } else if !contested.passed_on
+            && let Found::One(parent) = only_request(tree, id, is_passed_on)
+        {
+            tree.set_parent(id, parent, Evidence::Forwarded);
         } else if !matches!(rung, Some(Evidence::Connect | Evidence::Tick | Evidence::Wake))
             && !contested.process
             && !may_be_background
@@ -246,23 +278,6 @@ fn may_be_background(tree: &Tree, background: &Background, id: NodeId) -> bool {
     is_after_request || background.may_have_made(call.tgid, call.cookie, &call.caller, call.start)
 }
 
-/// Notes what several open requests share as a call begins.
-pub(super) fn note_contest(tree: &mut Tree, id: NodeId) {
-    let Some(call) = tree.get(id) else { return };
-    let contested = Contested {
-        process: tree.ledger.has_several(call.tgid) || tree.ledger.had_others(call.tgid, call.start),
-        context: call.wire.is_some() && only_request(tree, id, passes_on) == Found::Several,
-        correlation: call.correlation.is_some() && only_request(tree, id, has_same_correlation) == Found::Several,
-    };
-    let has_context = call.wire.is_some();
-    if let Some(call) = tree.get_mut(id) {
-        call.contested = contested;
-    }
-    if has_context {
-        is_reported_by_sdk(tree, id);
-    }
-}
-
 /// The only request that the call's process worked on and that `fits` the call. Requests that the call itself led to do
 /// not count: a process may call itself.
 fn only_request(tree: &Tree, id: NodeId, fits: impl Fn(&Node, &Node) -> bool) -> Found {
@@ -299,6 +314,11 @@ fn passes_on(call: &Node, request: &Node) -> bool {
 
 fn is_same_span(one: &TraceContext, other: &TraceContext) -> bool {
     one.trace_id == other.trace_id && one.span_id == other.span_id
+}
+
+/// Whether the call is what a proxy makes of the request.
+fn is_passed_on(call: &Node, request: &Node) -> bool {
+    call.passed_on.is_some() && call.passed_on == request.passed_on
 }
 
 fn has_same_correlation(call: &Node, request: &Node) -> bool {

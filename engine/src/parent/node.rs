@@ -1,5 +1,6 @@
 //! A request as a node of a trace.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use onlooker_common::owner::{Owner, evidence};
@@ -42,6 +43,8 @@ pub(super) struct Node {
     /// The trace context in its header.
     pub(super) wire: Option<Box<TraceContext>>,
     pub(super) correlation: Option<Box<str>>,
+    /// A hash of what a proxy would pass on.
+    pub(super) passed_on: Option<NonZeroU64>,
     /// The request whose work it is, as the kernel says.
     pub(super) owner: Option<Owned>,
     /// What is known of its unit of work, if that is more than a thread.
@@ -100,6 +103,8 @@ pub(super) struct Contested {
     pub(super) process: bool,
     pub(super) context: bool,
     pub(super) correlation: bool,
+    /// What a proxy passes on. Also true of processes that are no proxies.
+    pub(super) passed_on: bool,
 }
 
 /// The unit of work that made a call, or that responded to a request.
@@ -190,6 +195,7 @@ impl Node {
             is_frozen: false,
             wire: begun.context.clone().map(Box::new),
             correlation: begun.correlation.as_deref().map(Box::from),
+            passed_on: begun.passed_on,
             owner: origin.and_then(|origin| Owned::of(origin, begun.start.position)),
             work: None,
             link: Link::None,

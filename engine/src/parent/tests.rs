@@ -1,6 +1,7 @@
 use onlooker_common::owner::{MessageIds as Ids, Owner, evidence};
 use onlooker_protocols::propagation::TraceContext;
 use onlooker_protocols::{Direction, Moment};
+use rstest::rstest;
 
 use super::*;
 
@@ -702,4 +703,32 @@ fn a_call_belongs_to_its_request_although_a_newer_one_has_come() {
     let call = settle(&mut parents, call, 130, 140);
     let first = settle(&mut parents, first, 100, 150);
     assert_eq!(call.parent.map(|parent| parent.span_id), Some(first.span_id));
+}
+
+/// A proxy has two requests in flight, and sends a call that looks like the second.
+#[rstest]
+#[case::only_one(true, [5, 6], Some(Evidence::Forwarded))]
+#[case::two(true, [6, 6], None)]
+#[case::another(true, [5, 7], None)]
+#[case::no_proxy(false, [5, 6], None)]
+fn a_proxy_forwards_the_only_request_that_looks_like_the_call(
+    #[case] is_proxy: bool,
+    #[case] requests: [u64; 2],
+    #[case] evidence: Option<Evidence>,
+) {
+    let mut parents = Parents::default();
+    parents.runs_loop(PROXY);
+    if is_proxy {
+        parents.is_proxy(PROXY);
+    }
+    let looks = |like: u64, at| Begun { passed_on: std::num::NonZeroU64::new(like), ..at };
+    let requests = requests.into_iter().zip(1_u64..).map(|(like, cookie)| {
+        parents.begin(server(cookie, PROXY), &looks(like, begun(0, 100)), Some(&origin(0, cookie)))
+    });
+    let requests: Vec<_> = requests.collect();
+    let call = parents.begin(client(7, PROXY), &looks(6, begun(9, 110)), Some(&origin(9, 99)));
+    let call = settle(&mut parents, call, 110, 120);
+    assert_eq!(call.parent.as_ref().map(|parent| parent.evidence), evidence);
+    let second = settle(&mut parents, requests[1], 100, 130);
+    assert!(call.parent.is_none_or(|parent| parent.span_id == second.span_id));
 }

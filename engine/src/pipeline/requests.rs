@@ -107,6 +107,11 @@ impl<S: Surroundings> Requests<S> {
         self.parents.runs_loop(tgid);
     }
 
+    /// The process is a proxy.
+    pub(super) fn is_proxy(&mut self, tgid: u32) {
+        self.parents.is_proxy(tgid);
+    }
+
     /// At `nanos` the process runs virtual threads, which are known, and no event loop.
     pub(super) fn runs_virtual_threads(&mut self, tgid: u32, nanos: u64) {
         self.parents.runs_virtual_threads(tgid, nanos);

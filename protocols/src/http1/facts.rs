@@ -1,6 +1,10 @@
 //! The facts in the head of a request.
 
+use std::hash::{Hash as _, Hasher as _};
+use std::num::NonZeroU64;
+
 use compact_str::CompactString;
+use rustc_hash::FxHasher;
 
 use super::head::RequestHead;
 use crate::facts::{Http, HttpVersion};
@@ -29,6 +33,13 @@ pub(super) fn http(head: &RequestHead<'_>) -> Http {
 pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
     let parent = head.fields.traceparent.value()?;
     TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
+}
+
+/// Identifies what a proxy passes on unchanged, unless it is configured to rewrite it.
+pub(super) fn passed_on(head: &RequestHead<'_>) -> Option<NonZeroU64> {
+    let mut hasher = FxHasher::default();
+    (head.method, head.target, head.fields.host).hash(&mut hasher);
+    NonZeroU64::new(hasher.finish())
 }
 
 /// The id that services pass on, from the most common fields.

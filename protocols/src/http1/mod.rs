@@ -186,6 +186,7 @@ impl Http1 {
             start,
             context: facts::context(&parsed),
             correlation: facts::correlation(&parsed),
+            passed_on: facts::passed_on(&parsed),
         };
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";

@@ -79,7 +79,7 @@ impl Streams {
     ) {
         self.note(stream);
         let (context, correlation) = (head.context(), head.correlation());
-        self.account.begin(Begun { direction: Direction::ToServer, start, context, correlation }, found);
+        self.account.begin(Begun { context, correlation, ..Begun::plain(Direction::ToServer, start) }, found);
         let opened = self.open.open(stream, start, Stream::new(head, start, end, !ends_stream, self.losses));
         let reason = opened.reason();
         match opened {

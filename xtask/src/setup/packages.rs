@@ -31,6 +31,7 @@ const NEEDED: &[Needed] = &[
     // Debian keeps it off PATH.
     Needed { program: "initdb", package: "postgresql", is_here: |_| postgres_programs().is_some() },
     Needed { program: "node", package: "nodejs", is_here: on_path },
+    Needed { program: "haproxy", package: "haproxy", is_here: on_path },
     Needed { program: "curl", package: "curl", is_here: on_path },
     Needed { program: "wrk", package: "wrk", is_here: on_path },
     Needed { program: "ip", package: "iproute2", is_here: on_path },
