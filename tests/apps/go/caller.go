@@ -1,4 +1,5 @@
-// Calls another service twice for each request, over fewer connections than there are requests in flight.
+// Calls another service twice for each request, over fewer connections than there are requests in flight. With HTTP2 all calls
+// are streams of one connection.
 package main
 
 import (
@@ -35,6 +36,11 @@ func serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func main() {
+	if os.Getenv("HTTP2") != "" {
+		var protocols http.Protocols
+		protocols.SetUnencryptedHTTP2(true)
+		backend.Transport = &http.Transport{Protocols: &protocols}
+	}
 	http.HandleFunc("/r/", serve)
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {

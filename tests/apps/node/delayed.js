@@ -1,6 +1,7 @@
-// Answers each request after a random delay, so that responses overtake each other. Logs the path of each request.
+// Answers each request after a random delay, so that responses overtake each other. Logs the path of each request. Speaks HTTP/2
+// if the variable HTTP2 is set.
 
-const http = require('http');
+const http = require(process.env.HTTP2 ? 'http2' : 'http');
 
 const MAX_DELAY_MS = 20;
 
