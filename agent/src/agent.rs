@@ -117,7 +117,12 @@ impl<'options> Prepared<'options> {
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
         let watch = |selectors| {
-            Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone())
+            let mut watch =
+                Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone());
+            if tracing.java {
+                watch.load_into_jvms();
+            }
+            watch
         };
         let (watch, selected) = match target {
             Target::Matching(selectors) => {

@@ -100,6 +100,11 @@ pub struct Tracing {
     /// Maximum number of connections followed at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 50_000, help_heading = "Recorder")]
     pub max_connections: usize,
+    /// Read TLS of Java programs: make selected JVMs load a library of Onlooker's
+    ///
+    /// JDK 21 and later print a warning about it, unless started with -XX:+EnableDynamicAgentLoading.
+    #[arg(long, help_heading = "Recorder")]
+    pub java: bool,
     /// Log diagnostics of the kernel programs
     #[arg(long, help_heading = "Recorder")]
     pub kernel_log: bool,

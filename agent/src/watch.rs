@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use self::by_port::Children;
 use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
+use crate::attach::java::Jvms;
 use crate::attach::{Libraries, Units};
 use crate::discover::process::{Process, Unreadable};
 use crate::discover::select::{Judgement, Selectors};
@@ -58,6 +59,8 @@ pub struct Watch {
     recogniser: Arc<Recogniser>,
     units: Units,
     libraries: Libraries,
+    /// Only if TLS of JVMs is read.
+    jvms: Option<Jvms>,
     counters: Arc<Counters>,
     /// Selected processes whose services are not examined yet.
     unexamined: Vec<u32>,
@@ -102,6 +105,7 @@ impl Watch {
             services: Services::new(host, Arc::clone(&recogniser)),
             units,
             libraries,
+            jvms: None,
             recogniser,
             counters,
             unexamined: Vec::new(),
@@ -112,6 +116,12 @@ impl Watch {
             stop: Arc::default(),
             missed: Arc::default(),
         }
+    }
+
+    /// Makes the JVMs among the selected processes hand over the plaintext of their TLS.
+    pub fn load_into_jvms(&mut self) {
+        let (libraries, recogniser) = (self.libraries.clone(), Arc::clone(&self.recogniser));
+        self.jvms = Some(Jvms::start(libraries, recogniser, Arc::clone(&self.counters)));
     }
 
     /// Where a process is reported whose TLS is not read.
@@ -273,6 +283,9 @@ impl Watch {
                 self.services.ended(tgid);
                 self.units.ended(tgid);
                 self.libraries.ended(tgid);
+                if let Some(jvms) = &self.jvms {
+                    jvms.ended(tgid);
+                }
             }
             _ => {}
         }
@@ -418,6 +431,9 @@ impl Watch {
         if !is_my_fork {
             self.units.runs(tgid);
             self.libraries.runs(tgid);
+            if let Some(jvms) = &self.jvms {
+                jvms.runs(tgid);
+            }
         }
         (!is_my_fork).then_some(process)
     }

@@ -8,12 +8,13 @@
 //! - `tags`: a library that works on memory writes records there, and something else sends them. A record is recognised by
 //!   its last 16 bytes, the authentication tag of its encryption.
 //!
-//! `objects` keeps the plaintext stream of each object. It takes the place of the socket's stream in everything that concerns
+//! `jsse` takes the plaintext that a library in a JVM hands over. `objects` keeps the plaintext stream of each object. It takes the place of the socket's stream in everything that concerns
 //! requests and owners. `ciphertext` records what passes on the socket.
 
 pub mod call;
 pub mod ciphertext;
 pub mod goroutine;
+pub mod jsse;
 pub mod objects;
 mod records;
 pub mod tags;

@@ -89,6 +89,9 @@ pub extern "C" fn onlooker_java_observe() {
     core::arch::naked_asm!("nop", "ret");
 }
 
+/// The first byte of `onlooker_java_observe`.
+const FIRST_BYTE: i8 = if cfg!(target_arch = "x86_64") { 0x0f } else { 0x1f };
+
 /// JNI functions, with their places in the table.
 #[derive(Clone, Copy)]
 struct Jni(Table);
@@ -268,7 +271,7 @@ unsafe fn define(jni: Jni) -> Option<(Object, Object)> {
     Some((native, loader))
 }
 
-fn native_methods() -> [NativeMethod; 4] {
+fn native_methods() -> [NativeMethod; 5] {
     let method = |name: &'static CStr, signature: &'static CStr, function| NativeMethod {
         name: name.as_ptr(),
         signature: signature.as_ptr(),
@@ -277,6 +280,7 @@ fn native_methods() -> [NativeMethod; 4] {
     [
         method(c"observe", c"(JJJJ)V", onlooker_java_observe as *const c_void),
         method(c"code", c"()Ljava/nio/ByteBuffer;", code as *const c_void),
+        method(c"unobserved", c"()B", unobserved as *const c_void),
         method(c"memory", c"()Ljava/nio/ByteBuffer;", memory as *const c_void),
         method(c"address", c"()J", address as *const c_void),
     ]
@@ -286,6 +290,11 @@ fn native_methods() -> [NativeMethod; 4] {
 unsafe extern "C" fn code(jni: Table, _class: Object) -> Object {
     // SAFETY: the byte exists as long as the library, which is never unloaded. The JVM only reads it.
     unsafe { Jni(jni).new_direct_byte_buffer(onlooker_java_observe as *mut c_void, 1) }
+}
+
+/// `onlooker.Native.unobserved`
+extern "C" fn unobserved(_jni: Table, _class: Object) -> i8 {
+    FIRST_BYTE
 }
 
 /// `onlooker.Native.memory`

@@ -51,6 +51,11 @@ pub fn jdks() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("jdks"))
 }
 
+/// The folder of the libraries that Java programs of tests/apps use.
+pub fn java_libraries() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("java-libraries"))
+}
+
 fn installed_javas() -> impl Iterator<Item = PathBuf> {
     fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path().join("bin/java"))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use onlooker_common::unit;
 use serde::Serialize;
 
-use super::Unread;
+use super::{Unread, java};
 use crate::discover::process::Process;
 use crate::runtimes::{Recogniser, Work};
 
@@ -23,6 +23,8 @@ pub struct Description {
     pub is_read: bool,
     /// Where the unit was found, or why it is not read.
     pub detail: String,
+    /// Of a JVM: whether its TLS can be read, or why not.
+    pub java_tls: Option<String>,
 }
 
 impl Description {
@@ -48,6 +50,7 @@ impl Description {
             unit: runtime.unit_of_work.map(|unit| name(unit.kind)),
             is_read,
             detail,
+            java_tls: java::is_jvm(process).then(|| java_tls(process)),
         }
     }
 }
@@ -60,7 +63,19 @@ impl fmt::Display for Description {
             (Some(unit), true) => write!(f, "  unit     {unit}: {}", self.detail),
             (Some(unit), false) => write!(f, "  unit     {unit}, not read: {}", self.detail),
             (None, _) => write!(f, "  unit     {}", self.detail),
+        }?;
+        self.java_tls.as_ref().map_or(Ok(()), |tls| write!(f, "\n  TLS      {tls}"))
+    }
+}
+
+fn java_tls(process: &Process) -> String {
+    let connections = process.connections();
+    match java::examine(process) {
+        Ok(java::Readable::Now) => format!("the library for it is loaded; {connections} open connections"),
+        Ok(java::Readable::WhenAskedFor) => {
+            format!("read with --java only; of {connections} open connections, those with TLS are not read otherwise")
         }
+        Err(why) => format!("{why}; of {connections} open connections, those with TLS cannot be read"),
     }
 }
 

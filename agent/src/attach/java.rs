@@ -5,6 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `jvms` | does this for the JVMs among the selected processes |
 //! | `options` | reads the options of a JVM that forbid this |
 //! | `listener` | talks to the JVM |
 //! | `library` | puts the library where the JVM finds it, and removes it |
@@ -12,14 +13,16 @@
 //! Nothing is tried of which it is not known that the JVM can do it. A JVM that was loaded into once stays so: when the agent
 //! ends, the woven methods do nothing, and the next agent attaches to the function that is still there.
 
+mod jvms;
 mod library;
 mod listener;
 mod options;
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+pub use self::jvms::Jvms;
 use self::library::Placed;
 use self::listener::Listener;
 use self::options::Options;
@@ -29,6 +32,10 @@ use crate::discover::process::Process;
 
 /// The function in the library that kernel programs observe.
 pub(crate) const OBSERVED: &str = "onlooker_java_observe";
+
+/// Threads that HotSpot starts when it can load libraries (`Threads::create_vm`), by the 15 bytes of their names that the
+/// kernel keeps: since JDK 14 one, and before both.
+const STARTED_LAST: [&[&[u8]]; 2] = [&[b"Notification Th"], &[b"VM Periodic Tas", b"Common-Cleaner"]];
 
 /// Why TLS of a process cannot be read. The text is shown to users.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +57,13 @@ impl fmt::Display for NotLoaded {
     }
 }
 
+/// The JVM cannot change classes, or not yet.
+const UNSUPPORTED: i32 = 101;
+
 /// What the library returns when it is loaded: `java/native/lib.rs`.
 fn meaning(outcome: i32) -> &'static str {
     match outcome {
-        101 => "the JVM cannot change classes that are loaded",
+        UNSUPPORTED => "the JVM cannot change classes that are loaded",
         102 => "the JVM refuses the classes of the library",
         103 => "this version of the JDK is not known: its TLS classes look different",
         104 => "the JVM refuses the changed TLS classes",
@@ -63,15 +73,22 @@ fn meaning(outcome: i32) -> &'static str {
 
 /// Loads the library into a JVM, unless it is loaded. Takes about 100 ms, and at most 15 s.
 ///
+/// A JVM that starts up answers before it can load the library. It shows that it has started up by a thread. One of which
+/// `has_started` is known need not show it.
+///
 /// # Errors
 /// If it cannot be loaded. Then the JVM is as before, except that its attach listener may run.
-pub fn load(process: &Process) -> Result<(), NotLoaded> {
+pub fn load(process: &Process, has_started: bool) -> Result<(), NotLoaded> {
     let jvm = jvm(process)?;
     if jvm.is_loaded {
         return Ok(());
     }
     if library::CONTENT.is_empty() {
         return Err(NotLoaded::Unsupported("Onlooker was built without the library for JVMs".to_owned()));
+    }
+    let has_thread = |wanted: &&[u8]| process.has_thread(|name| name == *wanted);
+    if !has_started && !STARTED_LAST.iter().any(|threads| threads.iter().all(has_thread)) {
+        return Err(NotLoaded::NotYet("the JVM starts up".to_owned()));
     }
     let failed = |what: &str, error: &io::Error| NotLoaded::Failed(format!("{what}: {error}"));
     let status = process.status().map_err(|error| NotLoaded::NotYet(error.to_string()))?;
@@ -84,9 +101,26 @@ pub fn load(process: &Process) -> Result<(), NotLoaded> {
     drop(placed);
     match outcome {
         listener::Outcome::Returned(0) => Ok(()),
+        listener::Outcome::Nothing => Err(NotLoaded::NotYet("the JVM ends".to_owned())),
+        listener::Outcome::Returned(UNSUPPORTED) if !has_started => {
+            Err(NotLoaded::NotYet("the JVM starts up".to_owned()))
+        }
         listener::Outcome::Returned(code) => Err(NotLoaded::Failed(meaning(code).to_owned())),
         listener::Outcome::Refused(text) => Err(NotLoaded::Failed(format!("the JVM refuses: {text}"))),
     }
+}
+
+/// Names of the libraries that are a JVM: HotSpot and OpenJ9.
+const JVMS: [&str; 2] = ["libjvm.so", "libj9vm"];
+
+/// Whether a process has loaded a JVM.
+pub(crate) fn is_jvm(process: &Process) -> bool {
+    let name = |path: &PathBuf| path.file_name().is_some_and(|name| is_jvm_library(&name.to_string_lossy()));
+    process.mapped_files().iter().any(name)
+}
+
+fn is_jvm_library(name: &str) -> bool {
+    JVMS.iter().any(|jvm| name.starts_with(jvm))
 }
 
 /// Whether the library could be loaded into a process. Looks only.

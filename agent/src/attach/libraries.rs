@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use onlooker_engine::model::counters::Counters;
 
+use super::java;
 use super::tls::{self, Place};
 use crate::discover::process::{ExecImage, Process};
 use crate::kernel::{FunctionLink, SharedKernel};
@@ -41,6 +42,7 @@ enum Message {
     Forked { parent: u32, child: u32 },
     Ended { tgid: u32 },
     UsesTls { tgid: u32 },
+    Loaded { tgid: u32 },
 }
 
 /// Passes processes to the thread.
@@ -61,6 +63,7 @@ impl Libraries {
             detacher: detacher(),
             attached: HashMap::new(),
             looked: HashMap::new(),
+            unread_jvms: HashSet::new(),
             queue: VecDeque::new(),
         };
         let thread = std::thread::Builder::new().name("tls".to_owned()).spawn(move || attacher.run(&receiver));
@@ -83,6 +86,11 @@ impl Libraries {
     /// A connection of a selected process shows TLS, and its plaintext is not recorded.
     pub fn uses_tls(&self, tgid: u32) {
         self.send(Message::UsesTls { tgid });
+    }
+
+    /// A selected process has loaded a library just now.
+    pub fn loaded(&self, tgid: u32) {
+        self.send(Message::Loaded { tgid });
     }
 
     /// A selected process ended.
@@ -108,6 +116,8 @@ struct Attacher {
     attached: HashMap<u32, Attached>,
     /// When processes were looked at because of a connection.
     looked: HashMap<u32, Instant>,
+    /// JVMs whose TLS is not read.
+    unread_jvms: HashSet<u32>,
     /// Processes that are looked at again.
     queue: VecDeque<Look>,
 }
@@ -183,7 +193,15 @@ impl Attacher {
                 if self.looked.get(&tgid).is_none_or(|&before| now.duration_since(before) >= HINT_PAUSE) {
                     self.looked.insert(tgid, now);
                     self.look(&Look { tgid, due: now, before: PAUSES.len() });
+                    if !self.attached.contains_key(&tgid) && is_jvm(tgid) {
+                        self.unread_jvms.insert(tgid);
+                    }
                 }
+                self.counters.connections_tls_java.add(u64::from(self.unread_jvms.contains(&tgid)));
+            }
+            Message::Loaded { tgid } => {
+                self.unread_jvms.remove(&tgid);
+                self.look(&Look { tgid, due: Instant::now(), before: PAUSES.len() });
             }
             Message::Ended { tgid } => self.forget(tgid),
         }
@@ -192,6 +210,7 @@ impl Attacher {
     fn forget(&mut self, tgid: u32) {
         self.queue.retain(|look| look.tgid != tgid);
         self.looked.remove(&tgid);
+        self.unread_jvms.remove(&tgid);
         let links = self.attached.remove(&tgid).map(|attached| attached.links);
         if let Some((links, detacher)) = links.zip(self.detacher.as_ref()) {
             // If the thread has ended, the links are dropped here.
@@ -235,6 +254,10 @@ impl Attacher {
         }
         tracing::debug!(pid = tgid, functions = attached.links.len(), "attached");
     }
+}
+
+fn is_jvm(tgid: u32) -> bool {
+    Process::open(tgid).is_ok_and(|process| java::is_jvm(&process))
 }
 
 /// The place in a process that was forked, which has the same mappings.

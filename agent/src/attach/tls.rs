@@ -5,6 +5,7 @@
 
 mod gnutls;
 mod go;
+mod jsse;
 mod openssl;
 
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ pub(crate) struct Library {
 }
 
 /// Every library whose plaintext can be recorded.
-pub(crate) static LIBRARIES: &[&Library] = &[&openssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY];
+pub(crate) static LIBRARIES: &[&Library] = &[&openssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY, &jsse::LIBRARY];
 
 /// The kernel program for returns.
 pub(crate) const RETURNED: &str = "tls_returned";

@@ -3,6 +3,7 @@
 //! The process controls everything that is read: its arguments, title, environment and files may contain anything and
 //! have any size. So reads are bounded, and a file is opened within the process's root and only if it is regular.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -30,6 +31,8 @@ const STARTED_BY_READ_BYTES: usize = 4096;
 const MAPS_READ_BYTES: u64 = 8 << 20;
 /// The auxiliary vector has about 20 entries of 16 bytes.
 const AUXV_READ_BYTES: u64 = 4096;
+/// A line has 150 bytes.
+const CONNECTIONS_READ_BYTES: u64 = 16 << 20;
 const CGROUP_READ_BYTES: u64 = 64 << 10;
 /// In servers with more threads, those that matter were started first.
 const THREADS_READ: usize = 4096;
@@ -325,6 +328,26 @@ impl Process {
             target = link.into_bytes();
         }
         Ok(())
+    }
+
+    /// How many established TCP connections it has.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let mut established = HashSet::new();
+        for file in ["net/tcp", "net/tcp6"] {
+            let Ok(text) = self.read(file, CONNECTIONS_READ_BYTES) else { continue };
+            let text = String::from_utf8_lossy(&text);
+            // proc_net_tcp(5): the fourth column is the state, and the tenth the inode.
+            let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            let lines = text.lines().map(columns).filter(|line| line.get(3).is_some_and(|state| state == "01"));
+            established.extend(lines.filter_map(|line| Some(format!("socket:[{}]", line.get(9)?))));
+        }
+        let mut count = 0;
+        let visited = self.descriptors(|target| {
+            count += usize::from(str::from_utf8(target).is_ok_and(|target| established.contains(target)));
+            ControlFlow::Continue(())
+        });
+        if visited.is_ok() { count } else { 0 }
     }
 
     /// Whether `is` holds for the name of a thread. The kernel keeps 15 bytes of a name.

@@ -228,6 +228,7 @@ pub const PROBES: &[Probe] = &[
     tls("ssl_set_connect_state", Kind::Function, "`SSL_set_connect_state`", LATE_ROLES),
     tls("ssl_set_accept_state", Kind::Function, "`SSL_set_accept_state`", LATE_ROLES),
     tls("bio_write", Kind::Function, "`BIO_write`", "sockets are unknown where OpenSSL works on memory"),
+    tls("java_observe", Kind::Function, "plaintext that a JVM hands over (`--java`)", "TLS of JVMs is not read"),
     tls("gnutls_init", Kind::Function, "`gnutls_init`", "objects of GnuTLS at reused addresses are one stream"),
     node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
     node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),

@@ -2,6 +2,7 @@
 
 mod gnutls;
 mod go;
+pub mod jsse;
 mod node;
 mod openssl;
 mod tls;

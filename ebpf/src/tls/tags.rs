@@ -26,10 +26,25 @@ pub fn written(buffer: u64, length: u64) {
         return;
     }
     let Some(tag) = tag(tgid, buffer, length) else { return };
-    let writer = Writer { object, generation: plaintext.generation(), pad: 0 };
-    // If the map has no room, the kernel forgets another tag.
-    let _ = TLS_TAGS.insert(tag, writer, 0);
+    note(tag, plaintext);
     process.set(process_flag::TLS_MEMORY);
+}
+
+/// The record whose last bytes are below `address` was written to memory by an object.
+#[inline(always)]
+pub fn below(tgid: u32, plaintext: Plaintext, address: u64) {
+    if plaintext.socket_cookie() == 0
+        && let Some(tag) = tag(tgid, address.wrapping_sub(TAG_BYTES), TAG_BYTES)
+    {
+        note(tag, plaintext);
+    }
+}
+
+/// If the map has no room, the kernel forgets another tag.
+#[inline(always)]
+fn note(tag: Tag, plaintext: Plaintext) {
+    let writer = Writer { object: plaintext.object(), generation: plaintext.generation(), pad: 0 };
+    let _ = TLS_TAGS.insert(tag, writer, 0);
 }
 
 /// The object that wrote the record with which the bytes of a send end. `length` is at least `TAG_BYTES`.

@@ -117,6 +117,10 @@ counters! {
     connections_unparsable,
     /// Of connections_tls, connections whose plaintext was recorded in the process's TLS library.
     connections_tls_read,
+    /// Of connections_tls, connections of JVMs whose TLS is not read. Run with --java, or see `onlooker doctor --pid`.
+    connections_tls_java,
+    /// JVMs that could not be made to load the library of --java. The log says why. Their TLS is not read.
+    jvms_not_loaded,
     /// Plaintext streams whose socket did not become known in time. Their spans have no addresses.
     plaintext_untied,
     /// Datagrams dropped because their flow was one too many to follow.

@@ -19,6 +19,9 @@ final class Native {
     /** The first byte of the code of {@link #observe}. It changes while a kernel program is attached there. */
     static native ByteBuffer code();
 
+    /** The byte there without a kernel program. One may be attached before any Java code runs. */
+    static native byte unobserved();
+
     /** The memory that plaintext is copied to. */
     static native ByteBuffer memory();
 

@@ -48,8 +48,7 @@ public final class Tap {
 
     private static final ByteBuffer CODE = Native.code();
 
-    /** The byte without a kernel program. This class is initialised before one is attached. */
-    private static final byte UNOBSERVED = CODE.get(0);
+    private static final byte UNOBSERVED = Native.unobserved();
 
     private Tap() {}
 

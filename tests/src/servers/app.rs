@@ -38,6 +38,8 @@ pub struct AppOptions {
     rust: RustBuild,
     /// The version of the JVM that runs it, and its options. Java only.
     jvm: Option<(u32, Vec<String>)>,
+    /// Whether a Java program uses libraries.
+    libraries: bool,
 }
 
 /// How a Go program is built.
@@ -155,6 +157,7 @@ impl AppOptions {
             go: GoBuild::default(),
             rust: RustBuild::default(),
             jvm: None,
+            libraries: false,
             version: None,
             package: None,
         }
@@ -176,6 +179,12 @@ impl AppOptions {
     #[must_use]
     pub fn jvm(self, version: u32, options: &[&str]) -> Self {
         Self { jvm: Some((version, options.iter().map(|&option| option.to_owned()).collect())), ..self }
+    }
+
+    /// Compiles and runs a Java program with the libraries that `cargo xtask setup java` installed.
+    #[must_use]
+    pub fn libraries(self) -> Self {
+        Self { libraries: true, ..self }
     }
 
     /// Runs it by this version of Python, such as 3.12, which has no packages.
@@ -311,7 +320,8 @@ impl AppOptions {
             .args(arguments)
             .args(&self.arguments)
             .current_dir(machine::apps(self.language()))
-            .env("PYTHONDONTWRITEBYTECODE", "1");
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(String::from_utf8_lossy(&world.run(&mut command)?.stdout).into_owned())
     }
 
@@ -366,11 +376,17 @@ impl AppOptions {
     /// Compiles it into the world's folder, and returns how a JVM runs it. The runtimes of `cargo xtask setup` have no compiler.
     fn compiled(&self, world: &World, version: u32, options: &[String]) -> Result<(PathBuf, Vec<OsString>)> {
         let mut compiler = world.command(require_program("javac")?);
-        compiler.args(["--release", OLDEST_JAVA, "-d"]).arg(world.dir()).arg(format!("{}.java", self.name));
+        let mut class_path = world.dir().as_os_str().to_owned();
+        if self.libraries {
+            class_path.push(":");
+            class_path.push(machine::java_libraries()?.join("*"));
+        }
+        compiler.args(["--release", OLDEST_JAVA, "-sourcepath", ".", "-cp"]).arg(&class_path);
+        compiler.arg("-d").arg(world.dir()).arg(format!("{}.java", self.name));
         world.run_unwatched(compiler.current_dir(machine::apps(self.language())))?;
         let java = machine::java_of_version(version).with_context(|| format!("JDK {version} is not installed"))?;
         let options = options.iter().map(OsString::from);
-        let class = ["-cp".into(), world.dir().into(), OsString::from(&self.name)];
+        let class = ["-cp".into(), class_path, OsString::from(&self.name)];
         Ok((java, options.chain(class).collect()))
     }
 

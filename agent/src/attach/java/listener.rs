@@ -36,6 +36,8 @@ pub(super) enum Outcome {
     /// The library was loaded, and returned this.
     Returned(i32),
     Refused(String),
+    /// It ended before it answered.
+    Nothing,
 }
 
 /// The attach listener of a JVM.
@@ -118,6 +120,9 @@ impl Listener {
 impl Outcome {
     /// A line with 0, or an error. What the library returned follows: `return code: 0` since JDK 9, `0` before.
     fn parse(answer: &str) -> Self {
+        if answer.is_empty() {
+            return Self::Nothing;
+        }
         let mut lines = answer.lines();
         let accepted = lines.next().is_some_and(|line| line.trim() == "0");
         let returned = lines.next().and_then(|line| line.trim_start_matches("return code:").trim().parse().ok());
@@ -186,7 +191,7 @@ mod tests {
     #[case::java_8("0\n0\n", Outcome::Returned(0))]
     #[case::not_found("0\n/tmp/x.so was not loaded.\n/tmp/x.so: cannot open\n", Outcome::Refused("0 /tmp/x.so was not loaded. /tmp/x.so: cannot open".to_owned()))]
     #[case::version("101\n", Outcome::Refused("101".to_owned()))]
-    #[case::nothing("", Outcome::Refused(String::new()))]
+    #[case::nothing("", Outcome::Nothing)]
     fn an_answer_says_what_the_library_returned(#[case] answer: &str, #[case] expected: Outcome) {
         assert_eq!(Outcome::parse(answer), expected);
     }

@@ -1,0 +1,174 @@
+//! Loads the library into the JVMs among the selected processes.
+//!
+//! This runs on a thread of its own, because a JVM may take seconds to answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use onlooker_common::unit;
+use onlooker_engine::model::counters::Counters;
+use rustc_hash::FxHashMap;
+
+use super::{NotLoaded, load};
+use crate::attach::Libraries;
+use crate::discover::process::{ExecImage, Process};
+use crate::runtimes::Recogniser;
+
+/// How many messages may wait for the thread.
+const QUEUE: usize = 8192;
+/// The pause before a JVM that has not started up is looked at again. It doubles each time, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked at: for 40 seconds in all.
+const LOOKS: u32 = 200;
+/// A process that is no JVM after so many looks, in a second, is not looked at again.
+const BECOMES_JVM_WITHIN: u32 = 10;
+/// After so many looks, in 2 seconds, a JVM has started up.
+const STARTED_AFTER: u32 = 15;
+
+enum Message {
+    Runs { tgid: u32 },
+    Ended { tgid: u32 },
+}
+
+/// Passes processes to the thread.
+#[derive(Debug)]
+pub struct Jvms {
+    sender: Option<SyncSender<Message>>,
+    counters: Arc<Counters>,
+}
+
+impl Jvms {
+    /// Starts the thread. It ends when this is dropped.
+    #[must_use]
+    pub fn start(libraries: Libraries, recogniser: Arc<Recogniser>, counters: Arc<Counters>) -> Self {
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
+        let loader = Loader {
+            libraries,
+            recogniser,
+            counters: Arc::clone(&counters),
+            queue: VecDeque::new(),
+            done: FxHashMap::default(),
+        };
+        let thread = std::thread::Builder::new().name("jvms".to_owned()).spawn(move || loader.run(&receiver));
+        if let Err(error) = &thread {
+            tracing::warn!(%error, "cannot start the thread that loads into JVMs; their TLS is not read");
+        }
+        Self { sender: thread.is_ok().then_some(sender), counters }
+    }
+
+    /// A selected process runs a program.
+    pub fn runs(&self, tgid: u32) {
+        if let Some(sender) = &self.sender
+            && sender.try_send(Message::Runs { tgid }).is_err()
+        {
+            self.counters.jvms_not_loaded.add(1);
+        }
+    }
+
+    /// A selected process ended.
+    pub fn ended(&self, tgid: u32) {
+        // If the message is lost, the thread finds out by itself.
+        if let Some(sender) = &self.sender {
+            let _ = sender.try_send(Message::Ended { tgid });
+        }
+    }
+}
+
+/// The state of the thread.
+struct Loader {
+    libraries: Libraries,
+    recogniser: Arc<Recogniser>,
+    counters: Arc<Counters>,
+    /// JVMs that are looked at again.
+    queue: VecDeque<Look>,
+    /// JVMs that are not looked at again, by their image in memory.
+    done: FxHashMap<u32, ExecImage>,
+}
+
+/// A look at a process that is due.
+struct Look {
+    tgid: u32,
+    due: Instant,
+    /// How many looks came before.
+    before: u32,
+}
+
+impl Loader {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let next = self.queue.iter().map(|look| look.due).min();
+            let message = match next {
+                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => messages.recv().map_err(RecvTimeoutError::from),
+            };
+            match message {
+                Ok(Message::Runs { tgid }) if self.is_done(tgid) => {}
+                Ok(Message::Runs { tgid }) => {
+                    self.queue.retain(|look| look.tgid != tgid);
+                    self.look(&Look { tgid, due: Instant::now(), before: 0 });
+                }
+                Ok(Message::Ended { tgid }) => {
+                    self.queue.retain(|look| look.tgid != tgid);
+                    self.done.remove(&tgid);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            while let Some(at) = self.queue.iter().position(|look| look.due <= now) {
+                if let Some(look) = self.queue.remove(at) {
+                    self.look(&look);
+                }
+            }
+        }
+    }
+
+    /// Whether the process is dealt with, and has executed no other program since.
+    fn is_done(&self, tgid: u32) -> bool {
+        let image = || Process::open(tgid).ok()?.exec_image();
+        self.done.get(&tgid).is_some_and(|done| image().as_ref() == Some(done))
+    }
+
+    fn look_again(&mut self, tgid: u32, before: u32) {
+        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_PAUSE);
+        self.queue.push_back(Look { tgid, due: Instant::now() + pause, before: before + 1 });
+    }
+
+    fn look(&mut self, &Look { tgid, before, .. }: &Look) {
+        let Ok(process) = Process::open(tgid) else { return };
+        let runtime = self.recogniser.recognise(&process).runtime;
+        if runtime.unit_of_work.is_none_or(|work| work.kind != unit::VIRTUAL_THREAD) {
+            // It may be about to execute a JVM, or to load one.
+            if before < BECOMES_JVM_WITHIN {
+                self.look_again(tgid, before);
+            }
+            return;
+        }
+        let image = process.exec_image();
+        let loaded = load(&process, before >= STARTED_AFTER);
+        if let Some(image) = image
+            && !matches!(loaded, Err(NotLoaded::NotYet(_)))
+        {
+            self.done.insert(tgid, image);
+        }
+        match loaded {
+            Ok(()) => {
+                tracing::info!(pid = tgid, "TLS of the JVM is read");
+                self.libraries.loaded(tgid);
+            }
+            Err(NotLoaded::NotYet(why)) if before + 1 < LOOKS => {
+                tracing::debug!(pid = tgid, why, "not loaded yet");
+                self.look_again(tgid, before);
+            }
+            // A JVM that has ended needs nothing.
+            Err(_) if !process.is_alive() => {}
+            Err(why) => {
+                self.counters.jvms_not_loaded.add(1);
+                tracing::warn!(pid = tgid, %why, "TLS of the JVM is not read");
+            }
+        }
+    }
+}

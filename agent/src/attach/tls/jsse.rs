@@ -1,0 +1,10 @@
+//! JSSE, the TLS of the JDK, in JVMs that have loaded `java/native`: see `attach::java`.
+
+use super::{Finder, Hook, Library};
+use crate::attach::java;
+
+pub(super) static LIBRARY: Library = Library {
+    name: "JSSE",
+    finder: Finder::Symbols { marker: java::OBSERVED },
+    hooks: &[Hook::event(java::OBSERVED, "java_observe")],
+};
