@@ -239,7 +239,12 @@ impl Connection {
                 // Both ends count the same plaintext, if they have seen all of it.
                 Some(_) => self.first.filter(|_| self.from_start),
             };
-            self.conversation.requests.note(way, segment, offsets);
+            let is_concurrent = self.conversation.protocol.is_some_and(|protocol| protocol.concurrent);
+            // Where requests are concurrent, the two ends need not agree on how far the other way had come. They agree on
+            // where it started, if both saw that.
+            let opposite =
+                if is_concurrent && self.from_start { self.order.first(way.other()) } else { segment.opposite };
+            self.conversation.requests.note(way, &Segment { opposite, ..*segment }, offsets);
         }
         if way == Way::Sent && self.conversation.direction(way) == Some(Direction::ToClient) {
             self.conversation.response_written(segment, observer);
@@ -372,7 +377,8 @@ impl Connection {
 
     fn decide(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
         let from_start = self.from_start && !self.is_underway;
-        let known = Known { direction: self.conversation.direction(way), from_start, is_unix: self.is_unix };
+        let (direction, is_unix) = (self.conversation.direction(way), self.is_unix);
+        let known = Known { direction, from_start, is_new: !self.is_underway, is_unix };
         let Content::Undecided(undecided) = &mut self.content else { return };
         self.has_unknown = true;
         match undecided.look(self.counters.protocols(), known, (way, bytes, missing, at)) {
@@ -395,7 +401,8 @@ impl Connection {
                     }
                 }
             }
-            Decision::Parsed { protocol, parser, direction, pieces } => {
+            Decision::Parsed { protocol, parser, direction, pieces, from_start } => {
+                self.from_start |= from_start;
                 self.has_unknown = false;
                 self.content = Content::Parsed(parser);
                 // The content outranks the kernel, which guesses by ports if it did not see the beginning.

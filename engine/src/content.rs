@@ -1,7 +1,7 @@
 //! Finds out which protocol a connection speaks, by the first bytes of its runs.
 
 use onlooker_protocols::detect::{Guess, Sample, detect, detect_answered, may_be};
-use onlooker_protocols::{Direction, Moment, Parser, Spec, Transport};
+use onlooker_protocols::{Capture, Direction, Moment, Parser, Spec, Transport};
 
 use crate::order::Way;
 
@@ -52,6 +52,8 @@ pub(crate) struct Piece {
 pub(crate) struct Known {
     pub(crate) direction: Option<Direction>,
     pub(crate) from_start: bool,
+    /// Nothing of it was seen before. More may have passed unseen.
+    pub(crate) is_new: bool,
     /// It is unknown whether something passed on a unix socket before its first record.
     pub(crate) is_unix: bool,
 }
@@ -67,6 +69,8 @@ pub(crate) enum Decision {
         parser: Box<dyn Parser>,
         direction: Direction,
         pieces: Vec<Piece>,
+        /// The first of the pieces is the connection's beginning.
+        from_start: bool,
     },
     /// The connection is not looked at any more. It speaks the protocol, or an unknown one.
     Unparsed(Option<&'static Spec>),
@@ -109,7 +113,7 @@ impl Undecided {
                     let from_start = before.as_ref().map_or(self.run.from_start, |before| before.from_start);
                     let mut pieces = before.map(|before| before.pieces).unwrap_or_default();
                     pieces.append(&mut self.run.pieces);
-                    Decision::Parsed { protocol, parser: new_parser(from_start), direction, pieces }
+                    Decision::Parsed { protocol, parser: new_parser(from_start), direction, pieces, from_start }
                 }
             },
             Guess::Unknown => {
@@ -134,6 +138,16 @@ impl Undecided {
                 guess => guess,
             }
         };
+        // Ends of HTTP/2 say that they begin. Where a server does so before it reads, the kernel does not know it.
+        if known.is_new
+            && !self.run.from_start
+            && self.before.is_none()
+            && let begins @ Guess::Protocol(protocol, _) = guess_as(None, true)
+            && protocol.capture == Capture::Frames
+        {
+            self.run.from_start = true;
+            return begins;
+        }
         let mut guess = guess_as(direction, self.run.from_start);
         if guess == Guess::Unknown && self.run.from_start && is_unix {
             guess = guess_as(direction, false);

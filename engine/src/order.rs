@@ -48,6 +48,8 @@ pub(crate) struct Order {
 struct Progress {
     /// Position of the next byte. `None` before the first.
     next: Option<u64>,
+    /// Position at which the way started.
+    first: u64,
     /// Time and run of the latest bytes.
     time: u64,
     run: u32,
@@ -83,12 +85,20 @@ impl Order {
 
     /// Starts a way at a position, unless it has started.
     pub(crate) fn start_at(&mut self, way: Way, position: u64) {
-        self.ways[way as usize].next.get_or_insert(position);
+        let progress = &mut self.ways[way as usize];
+        if progress.next.is_none() {
+            (progress.next, progress.first) = (Some(position), position);
+        }
     }
 
     /// Position of the next byte. `None` before the first.
     pub(crate) fn next(&self, way: Way) -> Option<u64> {
         self.ways[way as usize].next
+    }
+
+    /// Position at which the way started, once it has.
+    pub(crate) fn first(&self, way: Way) -> u64 {
+        self.ways[way as usize].first
     }
 
     /// The moment of the next byte of this way, if it passed at `nanos`.

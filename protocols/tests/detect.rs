@@ -140,6 +140,7 @@ const HTTP2_WINDOW: &[u8] = b"\0\0\x04\x08\0\0\0\0\0\0\0\x40\0";
 #[rstest]
 #[case::preface(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0", ToServer)]
 #[case::settings_of_the_server(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x80", ToClient)]
+#[case::settings_of_grpc(b"\0\0\x06\x04\0\0\0\0\0\xfe\x03\0\0\0\x01", ToClient)]
 #[case::no_settings_of_the_server(b"\0\0\0\x04\0\0\0\0\0", ToClient)]
 fn http_2_is_recognised_by_its_beginning(#[case] first: &[u8], #[case] direction: Direction) {
     for known in [None, Some(direction)] {

@@ -100,6 +100,14 @@ fn a_request_that_is_given_up_says_so(#[case] bytes: Vec<u8>, #[case] by: Direct
     assert_eq!(lines(&play(&talk)), [line]);
 }
 
+/// Node 20 does so.
+#[test]
+fn a_server_may_end_a_response_by_a_reset_without_an_error() {
+    let response = [headers(0, 1, status("200")), data(0, 1, "hello"), reset(1, 0)].concat();
+    let talk = greeting().request(headers(END_STREAM, 1, get("/"))).response(response);
+    assert_eq!(lines(&play(&talk)), ["GET / | 200 | 0 > 5"]);
+}
+
 #[test]
 fn what_follows_a_reset_is_no_response() {
     let talk = greeting().request([headers(END_STREAM, 1, get("/")), reset(1, 8)].concat());

@@ -173,6 +173,22 @@ fn payloads_of_data_can_be_holes() {
 }
 
 #[test]
+fn it_is_known_whether_a_frame_begins_next() {
+    let mut stepwise = Stepwise::new(true);
+    let begins = |stepwise: &Stepwise| stepwise.parser.begins_frame(ToServer);
+    assert!(begins(&stepwise));
+    stepwise.bytes(ToServer, &[PREFACE, &settings(&[]), &headers(END_STREAM, 1, get("/"))].concat());
+    assert!(begins(&stepwise));
+    stepwise.bytes_then_hole(ToServer, &frame(0, 0, 1, vec![0; 50])[..20], 39);
+    assert!(begins(&stepwise), "the hole is the rest of a payload");
+    stepwise.bytes(ToServer, &frame(0, 0, 1, vec![0; 50])[..20]);
+    assert!(!begins(&stepwise));
+    stepwise.bytes_then_hole(ToServer, &[0; 9], 40);
+    assert!(!begins(&stepwise), "the hole hides a boundary");
+    assert!(!begins(&Stepwise::new(false)));
+}
+
+#[test]
 fn messages_of_a_call_are_counted_by_their_prefixes() {
     let prefix = |length: u32| [&[0][..], &length.to_be_bytes()].concat();
     let mut header = frame(0, 0, 1, vec![0; 105])[..9].to_vec();

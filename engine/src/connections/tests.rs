@@ -331,7 +331,7 @@ fn a_connection_without_a_parser_is_left_and_counted() {
     let more = server.reads([0x17, 3, 3, 0, 10, 0]);
     server.deliver(&more);
     assert_eq!(server.counters.protocol(&tls::SPEC).map(|tls| tls.connections.get()), Some(1));
-    assert!(server.reported.is_empty());
+    assert!(server.reported.iter().all(|reported| matches!(reported, Reported::Other)), "{:?}", server.reported);
 }
 
 #[test]
@@ -457,6 +457,27 @@ fn a_connection_joined_in_the_middle_of_a_body_is_followed_from_its_next_request
         server.deliver(operation);
     }
     assert_eq!(server.statuses(), [Some(200)]);
+}
+
+/// The kernel does not know that nothing passed before. So it did not see that the server wrote the first bytes.
+#[test]
+fn a_server_of_http_2_that_speaks_first_shows_where_both_ways_start() {
+    let mut server = ServerEnd { egress: true, ..ServerEnd::new() };
+    let settings = server.writes(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let get = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x86\x84";
+    let operations =
+        [settings, server.reads([&preface[..], get].concat()), server.writes(b"\0\0\x01\x01\x05\0\0\0\x01\x88")];
+    for mut operation in operations {
+        operation.0.flags &= !flag::FROM_START;
+        server.deliver(&operation);
+    }
+    assert_eq!(server.statuses(), [Some(200)]);
+    let Some(Reported::Begun(Some(origin))) = server.reported.iter().find(|it| matches!(it, Reported::Begun(_))) else {
+        panic!("{:?}", server.reported)
+    };
+    // The client sent the request before it read anything.
+    assert_eq!((origin.position, origin.opposite), (REQUESTS + preface.len() as u64, RESPONSES));
 }
 
 #[test]

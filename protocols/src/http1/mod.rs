@@ -432,6 +432,10 @@ impl Parser for Http1 {
         }
     }
 
+    fn begins_frame(&self, direction: Direction) -> bool {
+        self.upgraded.as_ref().is_some_and(|upgraded| upgraded.begins_frame(direction))
+    }
+
     fn open(&self) -> usize {
         self.pairing.open() + self.upgraded.as_ref().map_or(0, |upgraded| upgraded.open())
     }

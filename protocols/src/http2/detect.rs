@@ -26,8 +26,10 @@ fn begins_with_settings(bytes: &[u8]) -> Looks {
     };
     let is_settings = header.kind == Kind::Settings && header.flags == 0 && header.is_usual(u8::MAX.into());
     let (settings, _) = payload[..payload.len().min(header.length as usize)].as_chunks::<6>();
-    // RFC 9113 6.5.2 and later: settings have small numbers, except for those that clients make up to test servers.
-    let is_known = |[high, low, ..]: &[u8; 6]| (*high == 0 && (1..=0x20).contains(low)) || low & 0xf == 0xa;
+    // RFC 9113 6.5.2, 11.3: settings have small numbers. Those from 0xf000 on are for experiments, such as those of gRPC, and
+    // those that end in 0xa test whether others are ignored.
+    let is_known =
+        |[high, low, ..]: &[u8; 6]| (*high == 0 && (1..=0x20).contains(low)) || *high >= 0xf0 || low & 0xf == 0xa;
     if !is_settings || !settings.iter().all(is_known) {
         return Looks::Wrong;
     }

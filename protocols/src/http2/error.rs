@@ -17,6 +17,8 @@ const NAMES: [&str; 14] = [
     "HTTP_1_1_REQUIRED",
 ];
 
+/// An end needs the stream no longer, and nothing has failed.
+pub(super) const NO_ERROR: &str = NAMES[0];
 /// RFC 9113 8.7: the server has not begun to process the request.
 pub(super) const REFUSED_STREAM: &str = NAMES[7];
 /// An unknown code, or one that was not captured.

@@ -180,7 +180,11 @@ impl Streams {
     /// One end gave the stream up.
     pub(super) fn reset(&mut self, stream: u32, reset: Reset, at: Moment, found: &mut Vec<Finding>) {
         let Answered::Request(mut open) = self.open.finish(stream) else { return };
-        open.exchange.end = End::Reset(reset, at);
+        // Node's server ends some responses so.
+        let ends_response = reset.by == Direction::ToClient
+            && reset.code == error::NO_ERROR
+            && open.response == (Response::UnderWay { has_status: true });
+        open.exchange.end = if ends_response { End::Complete } else { End::Reset(reset, at) };
         self.account.report(open.finish(self.losses), found);
     }
 
