@@ -106,6 +106,11 @@ pub fn envoy() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("envoy"))
 }
 
+/// The folder of the Python environment for those of tests/apps/python that speak HTTP/2. It may not exist.
+pub fn python_http2_environment() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("python-http2"))
+}
+
 /// The folder of the packages for tests/apps/node, and of other versions of Node. It may not exist.
 pub fn node_packages() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("npm"))

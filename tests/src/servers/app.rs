@@ -29,6 +29,8 @@ pub struct AppOptions {
     environment: Vec<(String, String)>,
     /// The version of Python that runs it, if that is not the environment's.
     python: Option<String>,
+    /// It needs the packages of the environment for HTTP/2.
+    needs_http2: bool,
     /// For Node: another version than the installed one.
     version: Option<u32>,
     /// For Node: a package that it requires.
@@ -154,6 +156,7 @@ impl AppOptions {
             arguments: Vec::new(),
             environment: Vec::new(),
             python: None,
+            needs_http2: false,
             go: GoBuild::default(),
             rust: RustBuild::default(),
             jvm: None,
@@ -191,6 +194,12 @@ impl AppOptions {
     #[must_use]
     pub fn by_python(self, version: &str) -> Self {
         Self { python: Some(version.to_owned()), ..self }
+    }
+
+    /// Runs it in the environment that has the packages for HTTP/2 and gRPC. Python only.
+    #[must_use]
+    pub fn with_http2(self) -> Self {
+        Self { needs_http2: true, ..self }
     }
 
     /// Builds a Go program by this release.
@@ -322,6 +331,13 @@ impl AppOptions {
             .current_dir(machine::apps(self.language()))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if self.needs_http2 {
+            // Under another name, the interpreter does not find its environment.
+            let lib = machine::python_http2_environment()?.join("lib");
+            let versions = fs::read_dir(&lib).with_context(|| format!("cannot read {}", lib.display()))?;
+            let packages = versions.flatten().map(|version| version.path().join("site-packages")).next();
+            command.env("PYTHONPATH", packages.context("the environment has no packages")?);
+        }
         Ok(String::from_utf8_lossy(&world.run(&mut command)?.stdout).into_owned())
     }
 
@@ -363,6 +379,7 @@ impl AppOptions {
                     Some(version) => {
                         machine::python(version).with_context(|| format!("Python {version} is not installed"))?
                     }
+                    None if self.needs_http2 => require_file(machine::python_http2_environment()?.join("bin/python"))?,
                     None => require_file(machine::python_environment()?.join("bin/python"))?,
                 };
                 (python, vec![format!("{name}.py").into()])

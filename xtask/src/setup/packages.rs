@@ -34,6 +34,8 @@ const NEEDED: &[Needed] = &[
     Needed { program: "haproxy", package: "haproxy", is_here: on_path },
     Needed { program: "curl", package: "curl", is_here: on_path },
     Needed { program: "wrk", package: "wrk", is_here: on_path },
+    Needed { program: "h2load", package: "nghttp2-client", is_here: on_path },
+    Needed { program: "nghttpx", package: "nghttp2-proxy", is_here: on_path },
     Needed { program: "ip", package: "iproute2", is_here: on_path },
     Needed { program: "python3", package: "python3", is_here: on_path },
     Needed {

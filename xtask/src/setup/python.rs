@@ -1,4 +1,5 @@
-//! The virtual environment of the traced Python applications: tests/apps/python/requirements.txt, in the cache.
+//! The virtual environments of the traced Python applications, in the cache: one for each list of packages in
+//! tests/apps/python.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,27 +13,33 @@ use crate::shell;
 
 pub(crate) const PYTHON: Part = Part {
     name: "python",
-    about: "The virtual environment of the traced Python applications",
+    about: "The virtual environments of the traced Python applications",
     by_default: true,
     make_ready,
 };
 
 fn make_ready(_: &Cache) -> Result<()> {
-    let dir = machine::python_environment()?;
-    let requirements = shell::workspace()?.join("tests/apps/python/requirements.txt");
+    for (dir, list) in [
+        (machine::python_environment()?, "requirements.txt"),
+        (machine::python_http2_environment()?, "requirements-http2.txt"),
+    ] {
+        environment(&dir, &shell::workspace()?.join("tests/apps/python").join(list))?;
+    }
+    Ok(())
+}
+
+fn environment(dir: &Path, requirements: &Path) -> Result<()> {
     let python = interpreter()?;
     let version = shell::read(Command::new(&python).arg("--version"))?;
-    let pinned = shell::file(&requirements)?;
-    let made = made::once(&dir, &format!("{}\n{version}\n{pinned}", python.display()), || {
+    let pinned = shell::file(requirements)?;
+    let made = made::once(dir, &format!("{}\n{version}\n{pinned}", python.display()), || {
         shell::say(&format!("python: installing {} into {}", requirements.display(), dir.display()));
-        shell::run(Command::new(&python).args(["-m", "venv"]).arg(&dir))?;
+        shell::run(Command::new(&python).args(["-m", "venv"]).arg(dir))?;
         let mut pip = Command::new(dir.join("bin/python"));
-        shell::run(
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements),
-        )
+        shell::run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(requirements))
     })?;
     if !made {
-        shell::say("python: environment (already there)");
+        shell::say(&format!("python: {} (already there)", requirements.display()));
     }
     Ok(())
 }
