@@ -58,7 +58,7 @@ impl Symbols {
             let has = |part: &str| memmem::find(name, part.as_bytes()).is_some();
             match kind {
                 elf::STT_TLS if has("5tokio7runtime7context7CONTEXT") && has("VAL") => {
-                    symbols.contexts.push(definition)
+                    symbols.contexts.push(definition);
                 }
                 elf::STT_OBJECT if has("5tokio7runtime4task2id") && has("7NEXT_ID") => {
                     symbols.next_ids.insert(definition.address);
