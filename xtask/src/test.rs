@@ -112,6 +112,7 @@ impl Verb for Options {
             setup::make_ready(&[
                 &setup::EBPF,
                 &setup::PACKAGES,
+                &setup::JAVA,
                 &setup::PYTHON,
                 &setup::JDKS,
                 &setup::NODE,
@@ -129,6 +130,7 @@ impl Verb for Options {
             setup::make_ready(&[
                 &setup::EBPF,
                 &setup::PACKAGES,
+                &setup::JAVA,
                 &setup::PYTHON,
                 &setup::JDKS,
                 &setup::NODE,
