@@ -40,6 +40,8 @@ losses! {
     /// Times that HTTP/2 frames could not be followed any further: bytes that show a frame's length were not seen. What follows is
     /// captured as on any connection.
     FramesLost = "kernel_http2_frames_lost",
+    /// Reads and writes of plaintext dropped because the function was found by its code, and no socket proved yet that it is the right one.
+    PlaintextUnproven = "kernel_plaintext_unproven",
     /// MPTCP connections whose first byte was not seen. Their two ends on this host are not joined.
     MptcpUnplaced = "kernel_mptcp_connections_unplaced",
     /// Messages of sendmmsg and recvmmsg. Only their length is recorded.

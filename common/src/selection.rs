@@ -37,6 +37,8 @@ pub mod process_flag {
     pub const TLS_MEMORY: u64 = 1 << 13;
     /// The process uses Go's crypto/tls, whose calls belong to goroutines.
     pub const TLS_GOROUTINES: u64 = 1 << 14;
+    /// The functions of a TLS library that were found by their code are the right ones: a socket carried what they encrypted.
+    pub const TLS_PROVEN: u64 = 1 << 15;
 }
 
 /// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.

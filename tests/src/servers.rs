@@ -12,6 +12,7 @@ mod nginx;
 mod postgres;
 mod proxy;
 mod redis;
+mod stripped;
 
 use std::fs;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use self::nginx::{Nginx, Site};
 pub use self::postgres::Postgres;
 pub use self::proxy::{Proxy, ProxyProgram};
 pub use self::redis::Redis;
+pub use self::stripped::Stripped;
 
 /// The slowest server needs one second on an idle machine, but a compiler may be running.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 //! A library is recognised by its functions, not by the name of its file: it may be part of an executable, or bundled under
 //! another name.
 
+mod boringssl;
 mod gnutls;
 mod go;
 mod jsse;
@@ -49,6 +50,9 @@ pub(crate) enum Finder {
     Symbols { marker: &'static str },
     /// By the table of Go's runtime, or symbols, in the executable.
     Go,
+    /// By the library's signature, in files without this symbol. The signature may be wrong, so the programs for these functions
+    /// record nothing until a socket of the process proves it.
+    Signature { library: &'static str, without: &'static str },
 }
 
 /// A row of [`LIBRARIES`].
@@ -56,12 +60,14 @@ pub(crate) enum Finder {
 pub(crate) struct Library {
     pub(crate) name: &'static str,
     pub(crate) finder: Finder,
-    /// Not every version has every function.
+    /// Attached in this order: first what begins an object, then writes, then reads. A read that is recorded while writes are not yet
+    /// would be a request without a response. Not every version has every function.
     pub(crate) hooks: &'static [Hook],
 }
 
 /// Every library whose plaintext can be recorded.
-pub(crate) static LIBRARIES: &[&Library] = &[&openssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY, &jsse::LIBRARY];
+pub(crate) static LIBRARIES: &[&Library] =
+    &[&openssl::LIBRARY, &openssl::STRIPPED, &boringssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY, &jsse::LIBRARY];
 
 /// The kernel program for returns.
 pub(crate) const RETURNED: &str = "tls_returned";
@@ -102,6 +108,11 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
                 let functions = runtimes::go::functions_named(process, &names);
                 found.extend(functions.and_then(|(file, functions)| library.in_file(&file, &functions)));
             }
+            Finder::Signature { library: signature, without } => {
+                for file in mapped.iter().filter(|file| file.symbol(without).is_none()) {
+                    found.extend(library.in_file(file, &file.functions_by_signature(signature)));
+                }
+            }
         }
     }
     found
@@ -111,8 +122,10 @@ impl Library {
     /// The library in a file that has these functions. None if none of them is the library's.
     fn in_file(&'static self, file: &Mapped, found: &[Found]) -> Option<InProcess> {
         let mut functions = Vec::new();
-        for found in found {
-            let Some(hook) = self.hooks.iter().find(|hook| hook.function == found.name) else { continue };
+        let found_of = |hook: &'static Hook| {
+            found.iter().filter(|found| found.name == hook.function).map(move |found| (hook, found))
+        };
+        for (hook, found) in self.hooks.iter().flat_map(found_of) {
             let place = |program, offset| Place { function: hook.function, program, path: file.path.clone(), offset };
             let returns = match hook.returns {
                 Returns::No => Vec::new(),
@@ -138,7 +151,8 @@ fn places(hook: &Hook, own: &Mapped, all: &[Mapped]) -> Vec<Place> {
         Some(found) => vec![found],
         None => all.iter().filter_map(in_file).collect(),
     };
-    let programs = [Some(hook.program), (hook.returns == Returns::Function).then_some(RETURNED)];
+    // See `Library::in_file`.
+    let programs = [(hook.returns == Returns::Function).then_some(RETURNED), Some(hook.program)];
     let place = |(path, offset): (PathBuf, u64)| {
         programs.into_iter().flatten().map(move |program| Place {
             function: hook.function,

@@ -94,7 +94,8 @@ shared! {
         began, set_began: u64;
         /// One of [`call`].
         what, set_what: u32;
-        pad, set_pad: u32;
+        /// 1 if the function was found by its code, and may be another one.
+        by_signature, set_by_signature: u32;
     }
     structs {}
 }
@@ -123,5 +124,6 @@ impl Call {
         self.set_stack_pointer(from.stack_pointer());
         self.set_began(from.began());
         self.set_what(from.what());
+        self.set_by_signature(from.by_signature());
     }
 }

@@ -2,11 +2,13 @@
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use onlooker_common::losses::Loss;
 use onlooker_common::selection::process_flag;
 
 use super::{goroutine, objects};
 use crate::arch::processor as arch;
 use crate::kernel::task::{Task, current_ids};
+use crate::maps::count;
 use crate::record::plaintext;
 use crate::selected::Selected;
 use crate::state::stream::Direction;
@@ -23,6 +25,8 @@ pub struct Arguments {
     pub object: u64,
     pub buffer: u64,
     pub result_at: u64,
+    /// The function was found by its code, and may be another one.
+    pub by_signature: bool,
 }
 
 /// The calls that a thread or goroutine is in: the latest, and the one around it.
@@ -56,6 +60,7 @@ impl Calls {
         call.set_taken(0);
         call.set_stack_pointer(stack_pointer);
         call.set_what(arguments.what);
+        call.set_by_signature(u32::from(arguments.by_signature));
         // SAFETY: no arguments.
         call.set_began(unsafe { bpf_ktime_get_ns() });
     }
@@ -71,6 +76,7 @@ impl Calls {
         let (what, object, buffer, result_at, began) =
             (call.what(), call.object(), call.buffer(), call.result_at(), call.began());
         let position = call.taken().checked_sub(1);
+        let by_signature = call.by_signature() != 0;
         // The function may have called itself under another name.
         let is_part = outer.contains(0) && outer.object() == object && outer.what() == what;
         call.copy(outer);
@@ -99,6 +105,12 @@ impl Calls {
             return;
         }
         if let Some(plaintext) = objects::known(tgid, object) {
+            if by_signature && !process.has(process_flag::TLS_PROVEN) {
+                if plaintext.socket_cookie() == 0 {
+                    return count(Loss::PlaintextUnproven);
+                }
+                process.set(process_flag::TLS_PROVEN);
+            }
             let worker = Worker { process, task: Task::current(), tgid, tid };
             let length = length as u32;
             plaintext::record(worker, plaintext, plaintext::Call { direction, length, buffer, began, position });

@@ -34,7 +34,7 @@ pub unsafe fn begins(registers: *const pt_regs, what: u32) {
     if call.stack_pointer() == calls.stack_pointer && call.object() == object && call.buffer() == buffer {
         return;
     }
-    calls.begins(Arguments { what, object, buffer, result_at: 0 });
+    calls.begins(Arguments { what, object, buffer, result_at: 0, by_signature: false });
     // The socket may become known within the call.
     let Some(plaintext) = objects::of(tgid, object, false) else { return };
     if what == call::WRITE && length > 0 && length <= i32::MAX as u64 {
@@ -149,7 +149,7 @@ impl Goroutine {
         if !moved || object == 0 || object % 8 != 0 {
             return None;
         }
-        self.calls_or_new()?.begins(Arguments { what, object, buffer, result_at: 0 });
+        self.calls_or_new()?.begins(Arguments { what, object, buffer, result_at: 0, by_signature: false });
         let _ = objects::of(self.key.tgid, object, false);
         Some(())
     }

@@ -16,7 +16,7 @@ import (
 )
 
 // Bytes of the responses, in turn.
-var sizes = []int{16, 1000, 20_000, 16, 300_000}
+var sizes = []int{16, 1000, 20_000, 16, 100_000}
 
 func get(client *http.Client, url string, number int) (string, error) {
 	port := ""

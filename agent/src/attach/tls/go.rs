@@ -13,7 +13,7 @@ pub(super) static LIBRARY: Library = Library {
         // First, so that no plaintext belongs to a connection that had the address before.
         Hook::event("crypto/tls.(*Conn).clientHandshake", "go_tls_client_handshake"),
         Hook::event("crypto/tls.(*Conn).serverHandshake", "go_tls_server_handshake"),
-        call("crypto/tls.(*Conn).Read", "go_tls_read", "go_tls_read_returns"),
         call("crypto/tls.(*Conn).Write", "go_tls_write", "go_tls_write_returns"),
+        call("crypto/tls.(*Conn).Read", "go_tls_read", "go_tls_read_returns"),
     ],
 };

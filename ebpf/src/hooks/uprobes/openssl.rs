@@ -4,7 +4,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use onlooker_common::connection::role;
 
-use super::tls::begins;
+use super::tls::{begins, signed_begins};
 use crate::kernel::task::current_ids;
 use crate::state::tls::call as what;
 use crate::tls::{objects, tags};
@@ -20,6 +20,20 @@ pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
     begins(&ctx, what::WRITE, Some(3));
+    0
+}
+
+/// `SSL_read_ex`
+#[uprobe]
+pub fn signed_ssl_read_ex(ctx: ProbeContext) -> u32 {
+    signed_begins(&ctx, what::READ, Some(3));
+    0
+}
+
+/// `SSL_write_ex`
+#[uprobe]
+pub fn signed_ssl_write_ex(ctx: ProbeContext) -> u32 {
+    signed_begins(&ctx, what::WRITE, Some(3));
     0
 }
 

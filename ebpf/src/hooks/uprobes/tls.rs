@@ -10,9 +10,20 @@ use crate::tls::call::{self, Arguments};
 /// `result_at`: the argument that is an address for the length, if there is one.
 #[inline(always)]
 pub fn begins(ctx: &ProbeContext, what: u32, result_at: Option<usize>) {
+    call_begins(ctx, what, result_at, false);
+}
+
+/// The same in a function that was found by its code, and may be another one.
+#[inline(always)]
+pub fn signed_begins(ctx: &ProbeContext, what: u32, result_at: Option<usize>) {
+    call_begins(ctx, what, result_at, true);
+}
+
+#[inline(always)]
+fn call_begins(ctx: &ProbeContext, what: u32, result_at: Option<usize>, by_signature: bool) {
     let argument = |n| ctx.arg(n).unwrap_or(0);
     let result_at = result_at.map_or(0, argument);
-    let arguments = Arguments { what, object: argument(0), buffer: argument(1), result_at };
+    let arguments = Arguments { what, object: argument(0), buffer: argument(1), result_at, by_signature };
     // SAFETY: the context of a uprobe at the beginning of a function.
     unsafe { call::begins(ctx.regs, arguments) };
 }
@@ -28,6 +39,20 @@ pub fn tls_read(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn tls_write(ctx: ProbeContext) -> u32 {
     begins(&ctx, what::WRITE, None);
+    0
+}
+
+/// `SSL_read`
+#[uprobe]
+pub fn signed_tls_read(ctx: ProbeContext) -> u32 {
+    signed_begins(&ctx, what::READ, None);
+    0
+}
+
+/// `SSL_write`
+#[uprobe]
+pub fn signed_tls_write(ctx: ProbeContext) -> u32 {
+    signed_begins(&ctx, what::WRITE, None);
     0
 }
 
