@@ -34,6 +34,8 @@ const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
 /// How long the agent is not called ready while it looks for the units of work of the selected processes. It takes about 0.1 s for
 /// each Node, and less for others.
 const FIRST_UNITS: Duration = Duration::from_secs(1);
+/// How long the start waits until the TLS libraries of the selected processes are attached to.
+const FIRST_ATTACHMENT: Duration = Duration::from_secs(2);
 /// How long spans may wait for their service when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How much longer than the exporters the thread that follows processes may take to end.
@@ -142,6 +144,9 @@ impl<'options> Prepared<'options> {
         let (sender, watching) = watch.start(verdicts).context("cannot start the thread that follows processes")?;
         if !watching.has_examined(FIRST_EXAMINATION) {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
+        }
+        if !libraries.have_looked(FIRST_ATTACHMENT) {
+            tracing::warn!("attaching to TLS libraries takes long; first requests over TLS may not be seen");
         }
         let directory = Directory::new(host);
         let machine = Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone() };

@@ -40,6 +40,7 @@ pub mod scheduling;
 pub mod servers;
 pub mod spans;
 pub mod times;
+pub mod tls;
 pub mod tls_requests;
 pub mod wait;
 

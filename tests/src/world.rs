@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +95,14 @@ impl World {
     pub fn run(&self, command: &mut Command) -> Result<Output> {
         join_before_exec(command, self, true)?;
         self.run_unwatched(command)
+    }
+
+    /// Starts a command in the watched cgroup, with pipes as stdin and stdout.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        join_before_exec(command, self, true)?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().with_context(|| format!("cannot start {program}"))
     }
 
     /// Runs a command in the watched cgroup and returns its exit status. Its output is discarded.

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,13 +36,26 @@ const PAUSES: [Duration; 8] = [
 /// The shortest time between two looks at a process because of its connections.
 const HINT_PAUSE: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Message {
-    Runs { tgid: u32 },
-    Forked { parent: u32, child: u32 },
-    Ended { tgid: u32 },
-    UsesTls { tgid: u32 },
-    Loaded { tgid: u32 },
+    Runs {
+        tgid: u32,
+    },
+    Forked {
+        parent: u32,
+        child: u32,
+    },
+    Ended {
+        tgid: u32,
+    },
+    UsesTls {
+        tgid: u32,
+    },
+    Loaded {
+        tgid: u32,
+    },
+    /// All earlier messages are handled when this is dropped.
+    Barrier(Sender<()>),
 }
 
 /// Passes processes to the thread.
@@ -98,9 +111,19 @@ impl Libraries {
         self.send(Message::Ended { tgid });
     }
 
+    /// Waits until the processes that were reported so far have been looked at. Returns whether that was in time.
+    #[must_use]
+    pub fn have_looked(&self, patience: Duration) -> bool {
+        let Some(sender) = &self.sender else { return true };
+        let (barrier, passed) = mpsc::channel();
+        // The thread drops the barrier, or has ended.
+        sender.try_send(Message::Barrier(barrier)).is_err()
+            || passed.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
+    }
+
     fn send(&self, message: Message) {
         if let Some(sender) = &self.sender
-            && sender.try_send(message).is_err()
+            && let Err(TrySendError::Full(message)) = sender.try_send(message)
             && !matches!(message, Message::Ended { .. })
         {
             self.counters.tls_looks_missed.add(1);
@@ -204,6 +227,7 @@ impl Attacher {
                 self.look(&Look { tgid, due: Instant::now(), before: PAUSES.len() });
             }
             Message::Ended { tgid } => self.forget(tgid),
+            Message::Barrier(passed) => drop(passed),
         }
     }
 
@@ -228,22 +252,24 @@ impl Attacher {
             return;
         }
         for library in found {
-            tracing::debug!(pid = tgid, library = library.library.name, file = library.file, "TLS library");
-            self.attach(tgid, process.exec_image(), library.functions.into_iter());
+            if self.attach(tgid, process.exec_image(), library.functions.into_iter()) {
+                tracing::info!(pid = tgid, library = library.library.name, file = library.file, "TLS is read");
+            }
         }
     }
 
-    /// Attaches to functions of a process, unless they are attached already.
-    fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) {
+    /// Attaches to functions of a process, unless they are attached already. Returns whether there was something to attach.
+    fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) -> bool {
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
+        let before = attached.places.len();
         for place in places {
             if !attached.places.insert(place.clone()) {
                 continue;
             }
             let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
             // None: the agent is ending.
-            let Some(kernel) = kernel.as_mut() else { return };
+            let Some(kernel) = kernel.as_mut() else { return false };
             match kernel.attach_function(place.program, &place.path, place.offset, tgid) {
                 Ok(link) => attached.links.push(link),
                 Err(error) => {
@@ -252,7 +278,7 @@ impl Attacher {
                 }
             }
         }
-        tracing::debug!(pid = tgid, functions = attached.links.len(), "attached");
+        attached.places.len() > before
     }
 }
 

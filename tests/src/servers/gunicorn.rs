@@ -29,6 +29,8 @@ pub struct GunicornOptions {
     workers: Workers,
     unix_socket: bool,
     environment: Vec<(String, String)>,
+    /// The folder of a certificate.
+    certificate: Option<String>,
 }
 
 /// A running gunicorn.
@@ -57,6 +59,15 @@ impl Gunicorn {
             workers: Workers::Threads(20),
             unix_socket: false,
             environment: Vec::new(),
+            certificate: None,
+        }
+    }
+
+    /// The port it listens on. Fails if it listens on a unix socket.
+    pub fn port(&self) -> Result<u16> {
+        match &self.bound {
+            Bound::Port(port) => Ok(port.number()),
+            Bound::UnixSocket(socket) => Err(anyhow::anyhow!("{} has no port", socket.display())),
         }
     }
 
@@ -100,6 +111,12 @@ impl GunicornOptions {
     #[must_use]
     pub fn unix_socket(self) -> Self {
         Self { unix_socket: true, ..self }
+    }
+
+    /// Serves HTTPS with the certificate in this folder.
+    #[must_use]
+    pub fn tls(self, certificate: &str) -> Self {
+        Self { certificate: Some(certificate.to_owned()), ..self }
     }
 
     /// Sets a variable in the application's environment.
@@ -146,13 +163,17 @@ impl GunicornOptions {
             Workers::Threads(threads) => ("gthread", threads),
         };
         let (processes, ready) = (self.processes, Gunicorn::WORKER_READY);
+        let tls = self
+            .certificate
+            .as_ref()
+            .map_or_else(String::new, |dir| format!("certfile = \"{dir}/cert.pem\"\nkeyfile = \"{dir}/key.pem\"\n"));
         format!(
             "worker_class = \"{class}\"
 workers = {processes}
 threads = {threads}
 graceful_timeout = 1
 control_socket_disable = True
-
+{tls}
 def post_worker_init(worker):
     worker.log.info(\"{ready}\")
 "

@@ -1,7 +1,7 @@
 //! PostgreSQL, with a new cluster for each test.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +32,15 @@ pub struct Postgres {
 impl Postgres {
     /// Creates a cluster, starts the server, and waits until it accepts connections.
     pub fn start(world: &World) -> Result<Self> {
+        Self::start_as(world, None)
+    }
+
+    /// The same, with TLS for clients that ask for it. `certificate` is the folder of its certificate.
+    pub fn start_with_tls(world: &World, certificate: &str) -> Result<Self> {
+        Self::start_as(world, Some(certificate))
+    }
+
+    fn start_as(world: &World, certificate: Option<&str>) -> Result<Self> {
         let programs = machine::postgres_programs().context("PostgreSQL is not installed: run `cargo xtask setup`")?;
         let account = accounts::is_root().then(|| UserAccount::first_of(&ACCOUNTS)).transpose()?;
         let port = Port::claim()?;
@@ -58,6 +67,23 @@ impl Postgres {
             "log_line_prefix=",
         ] {
             server.args(["-c", setting]);
+        }
+        if let Some(dir) = certificate {
+            // It accepts only a key that nobody else can read.
+            for file in ["cert.pem", "key.pem"] {
+                let copy = home.join(file);
+                fs::copy(Path::new(dir).join(file), &copy).with_context(|| format!("cannot copy {file}"))?;
+                fs::set_permissions(&copy, fs::Permissions::from_mode(0o600))?;
+                if let Some(account) = &account {
+                    chown(&copy, Some(account.uid), Some(account.gid))?;
+                }
+            }
+            let home = home.display();
+            for setting in
+                ["ssl=on".to_owned(), format!("ssl_cert_file={home}/cert.pem"), format!("ssl_key_file={home}/key.pem")]
+            {
+                server.args(["-c", &setting]);
+            }
         }
         // SIGINT requests a fast shutdown, which does not wait for clients to disconnect.
         let launch = Launch { name: "postgres", watched: true, stdout: Stdout::Log, stop_signal: libc::SIGINT };

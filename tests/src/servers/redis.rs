@@ -25,21 +25,36 @@ pub struct Redis {
 impl Redis {
     /// Starts Redis and waits until it accepts connections.
     pub fn start(world: &World) -> Result<Self> {
-        Self::start_as(world, true)
+        Self::start_as(world, true, None)
+    }
+
+    /// Starts Redis with TLS instead of clear text on its port. `certificate` is the folder of its certificate.
+    pub fn start_with_tls(world: &World, certificate: &str) -> Result<Self> {
+        Self::start_as(world, true, Some(certificate))
     }
 
     /// Like [`Redis::start`], outside of the watched cgroup.
     pub fn start_unwatched(world: &World) -> Result<Self> {
-        Self::start_as(world, false)
+        Self::start_as(world, false, None)
     }
 
-    fn start_as(world: &World, watched: bool) -> Result<Self> {
+    fn start_as(world: &World, watched: bool, certificate: Option<&str>) -> Result<Self> {
         let port = Port::claim()?;
         let mut command = world.command(require_program("redis-server")?);
         command
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--unixsocket", "redis.sock"])
+            .args(["--bind", "127.0.0.1", "--unixsocket", "redis.sock"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(world.dir());
+        let number = port.to_string();
+        match certificate {
+            None => command.args(["--port", &number]),
+            Some(dir) => command.args(["--port", "0", "--tls-port", &number, "--tls-auth-clients", "no"]).args([
+                "--tls-cert-file",
+                &format!("{dir}/cert.pem"),
+                "--tls-key-file",
+                &format!("{dir}/key.pem"),
+            ]),
+        };
         let launch = Launch { name: "redis", watched, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
         let mut process = ChildProcess::start(world, &launch, &mut command)?;
         process.wait_for_log(within(STARTS_WITHIN), "Ready to accept connections", 1)?;

@@ -1,0 +1,218 @@
+//! TLS: the plaintext is read in the libraries of both sides, on the right sockets.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
+use onlooker_tests::spans::Span;
+use onlooker_tests::tls::{Certificate, TlsLoad, expect_spans_per_connection, judge};
+use onlooker_tests::wait::within;
+use onlooker_tests::{Recording, World};
+use rstest::rstest;
+
+/// The agent attaches within milliseconds, unless the machine is busy.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Waits until the TLS library of the process is read.
+fn wait_for_library(recording: &mut Recording, pid: u32) -> Result<()> {
+    recording.agent().wait_for_log(within(ATTACHED_WITHIN), &format!("TLS is read pid={pid} "))
+}
+
+fn number_in_path(span: &Span) -> Option<u64> {
+    let path = [span.get("url.path"), span.get("url.full")].into_iter().find(|path| !path.is_empty())?;
+    path.rsplit('/').next()?.parse().ok()
+}
+
+/// A server of HTTPS.
+#[derive(Debug, Clone, Copy)]
+enum Server {
+    Nginx,
+    Gunicorn,
+    Aiohttp,
+    Uvicorn,
+    Node,
+}
+
+/// Keeps a server running.
+enum Running {
+    Nginx(Nginx),
+    Gunicorn(Gunicorn),
+    App(App),
+}
+
+impl Running {
+    fn port(&self) -> Result<u16> {
+        match self {
+            Self::Nginx(nginx) => Ok(nginx.port()),
+            Self::Gunicorn(gunicorn) => gunicorn.port(),
+            Self::App(app) => Ok(app.port()),
+        }
+    }
+}
+
+impl Server {
+    fn start(self, world: &World, certificate: &Certificate) -> Result<Running> {
+        let dir = certificate.dir();
+        Ok(match self {
+            Self::Nginx => Running::Nginx(
+                Nginx::site("location /r/ { return 200 \"$uri $remote_port\\n\"; }")
+                    .listen("ssl")
+                    .http(&format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;"))
+                    .start(world)?,
+            ),
+            Self::Gunicorn => Running::Gunicorn(Gunicorn::app("tls_app").tls(&dir).start(world)?),
+            Self::Aiohttp => Running::App(App::python("tls_server").argument("aiohttp").argument(&dir).start(world)?),
+            Self::Uvicorn => Running::App(App::python("tls_server").argument("uvicorn").argument(&dir).start(world)?),
+            Self::Node => Running::App(App::node("tls_server").argument(&dir).start(world)?),
+        })
+    }
+}
+
+/// Fails unless every request has a span at both ends, on the right socket, and the server's is below the client's.
+fn expect_both_ends(spans: &[Span], ports: &BTreeMap<u64, u16>, joined: bool) -> Result<()> {
+    for kind in ["client", "server"] {
+        let verdict = judge(spans, kind, ports, number_in_path)?;
+        ensure!(verdict.right == ports.len(), "{kind}: {verdict:?}");
+    }
+    for span in spans {
+        ensure!(span.get("url.scheme") == "https" || span.kind == "client", "{span:?}");
+        if joined {
+            ensure!(["1.2", "1.3"].contains(&span.get("tls.protocol.version")), "{span:?}");
+            ensure!(span.kind == "client" || span.get("onlooker.parent.evidence") == "host", "{span:?}");
+        }
+    }
+    Ok(())
+}
+
+#[rstest]
+#[case::nginx_and_http(Server::Nginx, "http", 1)]
+#[case::nginx_and_aiohttp(Server::Nginx, "aiohttp", 50)]
+#[case::gunicorn_and_http(Server::Gunicorn, "http", 10)]
+#[case::aiohttp_and_aiohttp(Server::Aiohttp, "aiohttp", 10)]
+#[case::uvicorn_and_http(Server::Uvicorn, "http", 50)]
+#[case::node_and_aiohttp(Server::Node, "aiohttp", 10)]
+fn requests_on_new_connections_are_traced_at_both_ends(
+    #[case] server: Server,
+    #[case] kind: &'static str,
+    #[case] in_flight: usize,
+) -> Result<()> {
+    World::story("tls", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = server.start(world, &certificate)?;
+        let load = TlsLoad { kind, requests: 100, in_flight, keep: in_flight == 1, warm: false };
+        let mut client = load.client(world, &certificate, server.port()?)?;
+        let recording = Recording::start(world)?;
+        let ports = client.run()?;
+        let outcome = recording.finish(2 * load.requests)?;
+        expect_both_ends(&outcome.spans, &ports, true)
+    })
+}
+
+#[rstest]
+#[case::nginx_and_http(Server::Nginx, "http")]
+#[case::gunicorn_and_http(Server::Gunicorn, "http")]
+#[case::aiohttp_and_aiohttp(Server::Aiohttp, "aiohttp")]
+#[case::node_and_http(Server::Node, "http")]
+fn requests_on_connections_from_before_the_agent_are_traced(
+    #[case] server: Server,
+    #[case] kind: &'static str,
+) -> Result<()> {
+    World::story("tls_late", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = server.start(world, &certificate)?;
+        let load = TlsLoad { kind, requests: 100, in_flight: 10, keep: true, warm: true };
+        let mut client = load.client(world, &certificate, server.port()?)?;
+        let recording = Recording::start(world)?;
+        let ports = client.run()?;
+        let outcome = recording.finish(2 * load.requests)?;
+        expect_both_ends(&outcome.spans, &ports, false)
+    })
+}
+
+#[test]
+fn a_library_that_is_loaded_after_the_agent_started_is_read() -> Result<()> {
+    World::story("tls_later", |world| {
+        let certificate = Certificate::make(world)?;
+        let mut recording = Recording::start_with(world, &["--verbose"])?;
+        let mut server = App::python("tls_server").argument("aiohttp").argument(&certificate.dir()).start(world)?;
+        let load = TlsLoad { kind: "http", requests: 50, in_flight: 10, keep: true, warm: false };
+        let mut client = load.client(world, &certificate, server.port())?;
+        for pid in [server.process().pid(), client.pid()] {
+            wait_for_library(&mut recording, pid)?;
+        }
+        let ports = client.run()?;
+        let outcome = recording.finish(2 * load.requests)?;
+        expect_both_ends(&outcome.spans, &ports, true)
+    })
+}
+
+#[test]
+fn commands_of_redis_over_tls_are_traced_at_both_ends() -> Result<()> {
+    World::story("tls_redis", |world| {
+        let certificate = Certificate::make(world)?;
+        let redis = Redis::start_with_tls(world, &certificate.dir())?;
+        let load = TlsLoad { kind: "redis", requests: 100, in_flight: 10, keep: true, warm: true };
+        let mut client = load.client(world, &certificate, redis.port())?;
+        let recording = Recording::start(world)?;
+        let ports = client.run()?;
+        let outcome = recording.finish(2 * load.requests)?;
+        expect_spans_per_connection(&outcome.spans, &ports)
+    })
+}
+
+#[test]
+fn statements_after_an_upgrade_to_tls_are_traced() -> Result<()> {
+    World::story("tls_postgres", |world| {
+        let certificate = Certificate::make(world)?;
+        let postgres = Postgres::start_with_tls(world, &certificate.dir())?;
+        let load = TlsLoad { kind: "postgres", requests: 50, in_flight: 10, keep: true, warm: false };
+        let mut client = load.client(world, &certificate, postgres.port())?;
+        // The server forks for each connection. psycopg brings its own library, under another name.
+        let recording = Recording::start_selecting(world, &["--pid", &client.pid().to_string()])?;
+        let ports = client.run()?;
+        let outcome = recording.finish(load.requests)?;
+        for span in &outcome.spans {
+            let port = span.get("network.local.port");
+            ensure!(ports.values().any(|expected| port == expected.to_string()), "{span:?}");
+            ensure!(span.get("db.system.name") == "postgresql", "{span:?}");
+        }
+        Ok(())
+    })
+}
+
+#[rstest]
+#[case::openssl("curl", &["--silent", "--noproxy", "*", "--cacert", "CERTIFICATE", "--config", "-"], "url = \"URL\"\n")]
+#[case::gnutls("wget", &["--quiet", "--no-proxy", "--ca-certificate=CERTIFICATE", "-O", "-", "-i", "-"], "URL\n")]
+fn requests_of_a_command_are_traced_at_both_ends(
+    #[case] program: &str,
+    #[case] arguments: &[&str],
+    #[case] line: &str,
+) -> Result<()> {
+    World::story("tls_command", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = Server::Nginx.start(world, &certificate)?;
+        let mut recording = Recording::start_with(world, &["--verbose"])?;
+        let file = format!("{}/cert.pem", certificate.dir());
+        let mut command = world.command(program);
+        command.args(arguments.iter().map(|argument| argument.replace("CERTIFICATE", &file)));
+        let mut child = world.spawn(&mut command)?;
+        // It has loaded its library, and waits for its input.
+        wait_for_library(&mut recording, child.id())?;
+        let port = server.port()?;
+        let input: String = (0..20).map(|n| line.replace("URL", &format!("https://localhost:{port}/r/{n}"))).collect();
+        child.stdin.take().context("it has an input")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        let ports = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| {
+                let (path, port) = line.split_once(' ')?;
+                Some((path.rsplit('/').next()?.parse().ok()?, port.parse().ok()?))
+            })
+            .collect::<BTreeMap<u64, u16>>();
+        ensure!(ports.len() == 20, "{output:?}");
+        let outcome = recording.finish(40)?;
+        expect_both_ends(&outcome.spans, &ports, true)
+    })
+}
