@@ -344,6 +344,12 @@ impl Connections {
             }
             if let Some(connection) = self.connections.remove(&id) {
                 self.forget_stream(&connection);
+                // A stream of which nothing has come ends with its socket.
+                if let Some(stream) = self.plaintexts.of_socket(id)
+                    && !self.connections.contains_key(&stream)
+                {
+                    self.plaintexts.forget_socket(id);
+                }
                 connection.forget(observer);
             }
             false

@@ -184,6 +184,13 @@ impl Plaintexts {
         }
     }
 
+    /// The stream that is tied to the socket is over.
+    pub(crate) fn forget_socket(&mut self, socket: u64) {
+        if let Some(place) = self.by_socket.get(&socket).copied() {
+            self.remove(place);
+        }
+    }
+
     /// The stream is over.
     pub(crate) fn forget(&mut self, key: &StreamKey) {
         let place = (key.tgid, key.object);

@@ -99,6 +99,19 @@ fn doctor_reports_how_the_unit_of_work_of_a_process_is_read() -> Result<()> {
 }
 
 #[test]
+fn doctor_reports_the_tls_libraries_of_a_process() -> Result<()> {
+    World::story("doctor --pid", |world| {
+        // Its library is part of the executable.
+        let mut node = App::node("caller").start(world)?;
+        let pid = node.process().pid().to_string();
+        let finished = Finished::run(world, &mut onlooker(world, &["doctor", "--pid", &pid])?)?;
+        let line = finished.stdout.lines().find(|line| line.starts_with("  TLS      OpenSSL in ")).unwrap_or_default();
+        ensure!(line.contains("SSL_read, ") && line.contains("SSL_write, "), "{}", finished.stdout);
+        Ok(())
+    })
+}
+
+#[test]
 fn doctor_reports_what_is_missing_and_why() -> Result<()> {
     World::story("doctor", |world| {
         let agent = agent_for_all_users(world)?;

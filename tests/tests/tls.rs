@@ -162,12 +162,14 @@ fn commands_of_redis_over_tls_are_traced_at_both_ends() -> Result<()> {
     })
 }
 
-#[test]
-fn statements_after_an_upgrade_to_tls_are_traced() -> Result<()> {
+#[rstest]
+#[case::new_connections(false)]
+#[case::connections_from_before_the_agent(true)]
+fn statements_after_an_upgrade_to_tls_are_traced(#[case] warm: bool) -> Result<()> {
     World::story("tls_postgres", |world| {
         let certificate = Certificate::make(world)?;
         let postgres = Postgres::start_with_tls(world, &certificate.dir())?;
-        let load = TlsLoad { kind: "postgres", requests: 50, in_flight: 10, keep: true, warm: false };
+        let load = TlsLoad { kind: "postgres", requests: 50, in_flight: 10, keep: true, warm };
         let mut client = load.client(world, &certificate, postgres.port())?;
         // The server forks for each connection. psycopg brings its own library, under another name.
         let recording = Recording::start_selecting(world, &["--pid", &client.pid().to_string()])?;

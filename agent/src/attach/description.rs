@@ -5,9 +5,19 @@ use std::fmt;
 use onlooker_common::unit;
 use serde::Serialize;
 
-use super::{Unread, java};
+use super::{Unread, java, tls};
 use crate::discover::process::Process;
 use crate::runtimes::{Recogniser, Work};
+
+/// A TLS library of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TlsLibrary {
+    pub name: &'static str,
+    /// The file that contains it, in the process's mount namespace.
+    pub file: String,
+    /// The functions that are observed while the process is selected.
+    pub functions: Vec<&'static str>,
+}
 
 /// A process's runtime and unit of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +35,8 @@ pub struct Description {
     pub detail: String,
     /// Of a JVM: whether its TLS can be read, or why not.
     pub java_tls: Option<String>,
+    /// The TLS libraries whose plaintext is read.
+    pub tls: Vec<TlsLibrary>,
 }
 
 impl Description {
@@ -51,6 +63,7 @@ impl Description {
             is_read,
             detail,
             java_tls: java::is_jvm(process).then(|| java_tls(process)),
+            tls: tls::find(process).into_iter().map(TlsLibrary::from).collect(),
         }
     }
 }
@@ -64,7 +77,24 @@ impl fmt::Display for Description {
             (Some(unit), false) => write!(f, "  unit     {unit}, not read: {}", self.detail),
             (None, _) => write!(f, "  unit     {}", self.detail),
         }?;
-        self.java_tls.as_ref().map_or(Ok(()), |tls| write!(f, "\n  TLS      {tls}"))
+        for TlsLibrary { name, file, functions } in &self.tls {
+            write!(f, "\n  TLS      {name} in {file}: {}", functions.join(", "))?;
+        }
+        match &self.java_tls {
+            Some(tls) => write!(f, "\n  TLS      {tls}"),
+            None if self.tls.is_empty() => write!(f, "\n  TLS      no library that is read"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<tls::InProcess> for TlsLibrary {
+    fn from(found: tls::InProcess) -> Self {
+        let mut functions: Vec<_> = found.functions.iter().map(|place| place.function).collect();
+        // Each has a place for its beginning, and one for each return.
+        functions.sort_unstable();
+        functions.dedup();
+        Self { name: found.library.name, file: found.file, functions }
     }
 }
 

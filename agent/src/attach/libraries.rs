@@ -245,11 +245,9 @@ impl Attacher {
     fn look(&mut self, &Look { tgid, before, .. }: &Look) {
         let Ok(process) = Process::open(tgid) else { return };
         let found = tls::find(&process);
-        if found.is_empty() {
-            if let Some(&pause) = PAUSES.get(before) {
-                self.queue.push_back(Look { tgid, due: Instant::now() + pause, before: before + 1 });
-            }
-            return;
+        // It may load another library.
+        if let Some(&pause) = PAUSES.get(before) {
+            self.queue.push_back(Look { tgid, due: Instant::now() + pause, before: before + 1 });
         }
         for library in found {
             if self.attach(tgid, process.exec_image(), library.functions.into_iter()) {

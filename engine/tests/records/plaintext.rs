@@ -4,7 +4,7 @@ use crate::kit::{End, MILLISECOND, World, summary};
 use onlooker_common::connection::{change, role};
 use onlooker_common::plaintext::StreamKey;
 use onlooker_common::segment::Segment;
-use onlooker_engine::model::span::Span;
+use onlooker_engine::model::span::{Evidence, Span};
 use onlooker_protocols::{http1, tls};
 use opentelemetry::trace::SpanKind;
 use rstest::rstest;
@@ -173,6 +173,40 @@ fn added_bytes_are_no_hole_and_reach_no_parser() {
     let spans = world.spans();
     assert_eq!(summary(&spans), [("GET /cart", SpanKind::Client), ("GET /cart", SpanKind::Client)]);
     assert_eq!((world.counters.bytes_missing.get(), world.counters.segments_too_late.get()), (0, 0));
+}
+
+#[test]
+fn both_ends_of_a_connection_are_joined_by_the_positions_of_their_sockets() {
+    const CLIENT: u32 = 11;
+    let mut world = World::new();
+    let ends = [
+        (End::new(81, CLIENT, role::CLIENT), StreamKey { object: 1, generation: 5, tgid: CLIENT }),
+        (End::new(82, SERVER, role::SERVER), StreamKey { object: 2, generation: 6, tgid: SERVER }),
+    ];
+    // The client sends its first message on the positions that the server receives it at.
+    let mut sockets = ends.map(|(end, key)| (End { positions: [700, 300], ..end }, key));
+    sockets[1].0.positions = [300, 700];
+    for (index, (socket, key)) in sockets.iter_mut().enumerate() {
+        let time = world.tick();
+        let hello = socket.operation(index == 0, HELLO.len(), time);
+        world.segment(&hello, HELLO);
+        world.tie(*key, socket.cookie);
+    }
+    let mut streams = [role::CLIENT, role::SERVER].map(|role| End { positions: [0, 0], ..End::new(0, 0, role) });
+    for (is_request, bytes) in [(true, GET), (false, OK)] {
+        // The response is written first.
+        for index in if is_request { [0, 1] } else { [1, 0] } {
+            let time = world.tick();
+            let segment = streams[index].operation(is_request == (index == 0), bytes.len(), time);
+            let tgid = sockets[index].1.tgid;
+            world.plaintext(sockets[index].1, Segment { tgid, ..segment }, bytes);
+        }
+    }
+    let spans = world.spans();
+    assert_eq!(summary(&spans), [("GET /cart", SpanKind::Client), ("GET /cart", SpanKind::Server)]);
+    let parent = spans[1].parent.expect("the other end is on this host");
+    assert_eq!((parent.span_id, parent.evidence), (spans[0].span_id, Evidence::Host));
+    assert_eq!(spans[0].attributes.text("url.scheme").as_deref(), Some("https"));
 }
 
 #[test]

@@ -8,15 +8,21 @@ import asyncio
 import http.client
 import json
 import os
+import socket
 import ssl
 import sys
 import threading
 import time
 
+import psycopg
+import redis
+
 KIND, SERVER, COUNT, IN_FLIGHT = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 KEEP, GO, CERTIFICATE, WARM = sys.argv[6] == "keep", sys.argv[7], sys.argv[8] + "/cert.pem", sys.argv[9] == "warm"
 
 context = ssl.create_default_context(cafile=CERTIFICATE)
+# psycopg loads its libraries when it is used first.
+psycopg.pq.version()
 
 
 class Http:
@@ -39,8 +45,6 @@ class Http:
 
 class Redis:
     def __init__(self):
-        import redis
-
         self.redis = redis.Redis(
             host="localhost", port=SERVER, ssl=True, ssl_ca_certs=CERTIFICATE, single_connection_client=True
         )
@@ -58,15 +62,11 @@ class Redis:
 
 class Postgres:
     def __init__(self):
-        import psycopg
-
         self.connection = psycopg.connect(
             f"host=127.0.0.1 port={SERVER} user=postgres dbname=postgres sslmode=require", autocommit=True
         )
 
     def port(self):
-        import socket
-
         with socket.socket(fileno=os.dup(self.connection.fileno())) as same:
             return same.getsockname()[1]
 
