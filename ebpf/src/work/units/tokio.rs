@@ -28,15 +28,15 @@ pub fn works_on(tgid: u32, id: u64, request: SharedOwner) {
 /// A global function, which the verifier checks once. The result means nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
-#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 extern "C" fn task_works_on(tgid: u32, id: u64, request: *const Owner) -> u32 {
     if request.is_null() {
         return 0;
     }
     let key = UnitKey { tgid, kind: unit::TOKIO_TASK, id };
     let Some(known) = UNITS.get_ptr_mut(key) else {
+        // Copied to the stack: Linux 6.1 accepts no memory of the caller as a map's value.
         // SAFETY: a live value of the caller. If the kernel has no room, it forgets another unit.
-        let _ = unsafe { UNITS.insert(key, &*request, 0) };
+        let _ = unsafe { UNITS.insert(key, request.read(), 0) };
         return 0;
     };
     // SAFETY: a live value of the map, and one of the caller.
