@@ -74,6 +74,18 @@ pub struct Descriptor {
     pub descriptor: u32,
 }
 
+/// A stream of a connection of Go's net/http server over HTTP/2: key of the `GO_STREAMS` map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct GoStream {
+    pub tgid: u32,
+    pub number: u32,
+    /// The connection's goroutine. It starts the goroutine that reads frames, and those that handle requests.
+    pub starter: u64,
+}
+
+const _: () = assert!(size_of::<GoStream>() == 16);
+
 /// The words of a [`UnitSource`] for [`VIRTUAL_THREAD`]. Offsets share a word in pairs.
 pub mod jvm {
     /// `JavaThread::_osthread`, and `OSThread::_pthread_id`.

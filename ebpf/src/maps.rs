@@ -16,7 +16,7 @@ use onlooker_common::owner::Owner;
 use onlooker_common::selection::{
     Executable, Interest, ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting,
 };
-use onlooker_common::unit::{Descriptor, UnitKey, UnitSource};
+use onlooker_common::unit::{Descriptor, GoStream, UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::event_loop::Interval;
@@ -92,6 +92,10 @@ pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHa
 /// The owner of the next call on a connection, which another unit of work will send.
 #[btf_map]
 pub static ANNOUNCED_CALLS: LruHashMap<Descriptor, Owner, { limits::ANNOUNCED_CALLS as usize }> = LruHashMap::new();
+
+/// Requests of Go's net/http servers over HTTP/2 whose handlers have not begun.
+#[btf_map]
+pub static GO_STREAMS: LruHashMap<GoStream, Owner, { limits::GO_STREAMS as usize }> = LruHashMap::new();
 
 /// Which request the async ids of each event loop of Node belong to: a ring of intervals per loop.
 #[btf_map]

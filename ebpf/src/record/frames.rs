@@ -133,7 +133,8 @@ extern "C" fn next_segment<F: Framed>(index: u32, rest: *mut Rest) -> i64 {
         write_segment::<F>(moved, stream, walk);
     }
     if opens || walk.kept() != 0 {
-        streams::open_stream(process.as_ptr(), stream.as_ptr(), moved, u32::from(opens));
+        let number = if opens { walk.opened_stream() } else { 0 };
+        streams::open_stream(process.as_ptr(), stream.as_ptr(), moved, number);
     }
     if walk.kept() != 0 {
         walk.begin_at_mark(walk.kept());

@@ -47,5 +47,11 @@ func main() {
 		log.Fatal(err)
 	}
 	log.Println("listening")
-	log.Fatal(http.Serve(listener, nil))
+	server := http.Server{}
+	if os.Getenv("HTTP2") != "" {
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(true)
+	}
+	log.Fatal(server.Serve(listener))
 }

@@ -26,6 +26,13 @@ use crate::discover::process::Process;
 /// The method by which a goroutine makes net/http send a request on a connection. The connection's own goroutine writes it.
 const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
 
+/// The methods in which a goroutine handles a request over HTTP/2: of net/http, of Go 1.27's, and of golang.org/x/net.
+const RUN_HANDLER: &[&str] = &[
+    "net/http.(*http2serverConn).runHandler",
+    "net/http/internal/http2.(*serverConn).runHandler",
+    "golang.org/x/net/http2.(*serverConn).runHandler",
+];
+
 /// Finds out how the goroutine of a process is read.
 pub(crate) fn find(process: &Process) -> Result<UnitSource, Unread> {
     let program = Program::open(process)?;
@@ -53,11 +60,20 @@ pub(crate) fn functions(process: &Process) -> Vec<Function> {
     let find = || {
         let program = Program::open(process).ok()?;
         let file = program.mapped.open()?;
-        program.members(&file).ok()?.0.http_client()?;
-        let found = program.functions(&[ROUND_TRIP]);
+        let members = program.members(&file).ok()?.0;
         let path = &program.mapped.path;
-        let function = |found: Found| Function { program: "go_round_trip", path: path.clone(), offset: found.offset };
-        Some(found.into_iter().map(function).collect())
+        let attach = |program: &'static str, found: Vec<Found>| {
+            let function = move |found: Found| Function { program, path: path.clone(), offset: found.offset };
+            found.into_iter().map(function)
+        };
+        let mut functions = Vec::new();
+        if members.http_client().is_some() {
+            functions.extend(attach("go_round_trip", program.functions(&[ROUND_TRIP])));
+        }
+        if members.parent_goid().is_some() {
+            functions.extend(attach("go_run_handler", program.functions(RUN_HANDLER)));
+        }
+        Some(functions)
     };
     find().unwrap_or_default()
 }

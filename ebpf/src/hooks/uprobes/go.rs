@@ -7,12 +7,21 @@ use onlooker_common::connection::role;
 use crate::state::tls::call as what;
 use crate::tls::goroutine;
 use crate::work::announced;
+use crate::work::streams;
 
 /// `net/http.(*persistConn).roundTrip`
 #[uprobe]
 pub fn go_round_trip(ctx: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe at the beginning of a Go function.
     unsafe { announced::by_goroutine(ctx.regs) };
+    0
+}
+
+/// `net/http.(*http2serverConn).runHandler(rw *http2responseWriter, req *Request, handler func(ResponseWriter, *Request))`
+#[uprobe]
+pub fn go_run_handler(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { streams::handled_by_goroutine(ctx.regs) };
     0
 }
 

@@ -17,16 +17,19 @@ use crate::state::stream::{Direction, Stream, StreamState, bit};
 use crate::state::walk::{Walk, WalkState};
 use crate::user;
 
-/// The preface as words, as they are read.
-const PREFACE_WORDS: [u64; 3] = {
-    let mut words = [0; 3];
+/// Length of `PRI * HTTP/2.0`.
+const FIRST_LINE: usize = 14;
+
+/// Eight bytes of the preface, as they are read.
+const fn preface_word(from: usize) -> u64 {
+    let mut word = 0;
     let mut at = 0;
-    while at < PREFACE.len() {
-        words[at / 8] |= (PREFACE[at] as u64) << (at % 8 * 8);
+    while at < 8 {
+        word |= (PREFACE[from + at] as u64) << (8 * at);
         at += 1;
     }
-    words
-};
+    word
+}
 
 /// Prepares the walk. Returns the direction's mode.
 #[unsafe(no_mangle)]
@@ -126,13 +129,13 @@ impl First {
         if room < length { None } else { Some(base) }
     }
 
-    /// Whether it begins with the client's preface.
+    /// Whether it begins with the client's preface. Its first line is enough: the method PRI is reserved for it, and net/http
+    /// reads the line by itself.
     #[inline(always)]
     fn is_preface(&self) -> bool {
-        let Some(at) = self.address(PREFACE.len() as u64) else { return false };
-        let Some([first, second, third]) = user::peek::<[u64; 3]>(at) else { return false };
-        // Not compared as arrays: that would be a call.
-        (first ^ PREFACE_WORDS[0]) | (second ^ PREFACE_WORDS[1]) | (third ^ PREFACE_WORDS[2]) == 0
+        let Some(at) = self.address(FIRST_LINE as u64) else { return false };
+        user::peek::<u64>(at) == Some(preface_word(0))
+            && user::peek::<u64>(at + FIRST_LINE as u64 - 8) == Some(preface_word(FIRST_LINE - 8))
     }
 
     /// Whether it begins with a SETTINGS frame, with which a server begins (RFC 9113 3.4): its length is a multiple of 6 and
