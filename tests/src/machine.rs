@@ -17,6 +17,12 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// OpenSSL as a static library, if it is where Debian's `libssl-dev` has it.
+#[must_use]
+pub fn static_openssl() -> Option<PathBuf> {
+    Some(PathBuf::from("/usr/lib/x86_64-linux-gnu/libssl.a")).filter(|library| library.exists())
+}
+
 /// Finds the folder of PostgreSQL's programs. Debian keeps one folder per version outside of PATH; the newest is used.
 #[must_use]
 pub fn postgres_programs() -> Option<PathBuf> {

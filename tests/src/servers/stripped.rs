@@ -1,7 +1,7 @@
 //! Programs that contain a TLS library and have no symbols.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use onlooker_ebpf_build::Cache;
@@ -49,8 +49,8 @@ impl Stripped {
     /// Why the server of tests/apps/c cannot be built on this machine, if so.
     #[must_use]
     pub fn openssl_skip_reason() -> Option<String> {
-        let library = Path::new("/usr/lib/x86_64-linux-gnu/libssl.a").exists();
-        (machine::find_program("gcc").is_none() || !library).then(|| "gcc or libssl-dev is not installed".to_owned())
+        let is_missing = machine::find_program("gcc").is_none() || machine::static_openssl().is_none();
+        is_missing.then(|| "gcc or libssl-dev is not installed".to_owned())
     }
 
     /// A server that is statically linked with OpenSSL.

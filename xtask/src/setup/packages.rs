@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use onlooker_ebpf_build::Cache;
-use onlooker_tests::machine::{JDBC_JAVA, find_program, java, jdbc_driver, postgres_programs};
+use onlooker_tests::machine::{JDBC_JAVA, find_program, java, jdbc_driver, postgres_programs, static_openssl};
 
 use super::{Part, debian, python};
 use crate::shell;
@@ -36,6 +36,11 @@ const NEEDED: &[Needed] = &[
     Needed { program: "wrk", package: "wrk", is_here: on_path },
     Needed { program: "h2load", package: "nghttp2-client", is_here: on_path },
     Needed { program: "nghttpx", package: "nghttp2-proxy", is_here: on_path },
+    // A test links a server with it.
+    Needed { program: "OpenSSL's static library", package: "libssl-dev", is_here: |_| is_static_openssl_here() },
+    Needed { program: "gcc", package: "gcc", is_here: on_path },
+    Needed { program: "wget", package: "wget", is_here: on_path },
+    Needed { program: "openssl", package: "openssl", is_here: on_path },
     Needed { program: "ip", package: "iproute2", is_here: on_path },
     Needed { program: "python3", package: "python3", is_here: on_path },
     Needed {
@@ -77,4 +82,9 @@ fn needs_no_jdbc_driver() -> bool {
 fn is_python_module(module: &str) -> bool {
     let import = format!("import {module}");
     python::interpreter().is_ok_and(|python| shell::read(Command::new(python).args(["-c", &import])).is_ok())
+}
+
+/// On other systems its place is unknown, and the test that needs it is skipped.
+fn is_static_openssl_here() -> bool {
+    static_openssl().is_some() || !debian::is_here()
 }
