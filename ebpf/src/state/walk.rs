@@ -7,15 +7,13 @@ use super::shared::shared;
 
 /// Values of `outcome`: why the walk stopped.
 pub mod outcome {
-    /// It did too many steps.
-    pub const NONE: u32 = 0;
     /// The operation is over.
     pub const DONE: u32 = 1;
     /// The segment is complete: it is full, or bytes are to be captured behind some that are not.
     pub const FULL: u32 = 2;
     /// The header of a HEADERS frame that opens a stream has passed.
     pub const OPENS: u32 = 3;
-    /// The rest of the operation cannot be read.
+    /// The rest of the operation cannot be read, or has too many steps.
     pub const BLIND: u32 = 4;
 }
 

@@ -155,11 +155,11 @@ impl Goroutine {
     }
 
     #[inline(always)]
-    #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the calls would go over the stack")]
     fn calls_or_new(self) -> Option<Calls> {
         if let Some(calls) = self.calls() {
             return Some(calls);
         }
+        // By reference: by value, the calls would go over the stack.
         // SAFETY: a live value of a map that no program writes.
         TLS_GOROUTINES.insert(self.key, unsafe { &*TLS_NEW_GOROUTINE.get_ptr(0)? }, 0).ok()?;
         self.calls()

@@ -43,10 +43,10 @@ pub fn create(tgid: u32, object: u64, from_start: bool) {
 /// A global function, which the verifier checks once, by itself. The result means nothing: such a function must have one.
 #[unsafe(no_mangle)]
 #[inline(never)]
-#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the state would go over the stack")]
 extern "C" fn new_tls_object(tgid: u32, object: u64, from_start: u32) -> u32 {
     let Some(template) = TLS_NEW_OBJECT.get_ptr(0) else { return 0 };
     let key = ObjectKey { object, tgid, pad: 0 };
+    // By reference: by value, the state would go over the stack.
     // SAFETY: a live value of a map that no program writes.
     if TLS_OBJECTS.insert(key, unsafe { &*template }, 0).is_err() {
         return 0;

@@ -24,8 +24,7 @@ pub struct Header {
 pub fn header(at: u64) -> Option<Header> {
     let [kind, major, minor, high, low] = user::peek::<[u8; HEADER_BYTES as usize]>(at)?;
     let length = u16::from_be_bytes([high, low]);
-    let is_header = kind >= CHANGE_CIPHER_SPEC
-        && kind <= APPLICATION_DATA
+    let is_header = (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind)
         && major == MAJOR_VERSION
         && minor <= LATEST_MINOR_VERSION
         && length > 0

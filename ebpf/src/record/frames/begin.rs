@@ -83,7 +83,7 @@ pub extern "C" fn prepare_walk(
     }
     // SAFETY: a live value of the caller.
     unsafe {
-        (*moved).flags = flags | mark | u32::from(is_length_only) * flag::LENGTH_ONLY;
+        (*moved).flags = flags | mark | (u32::from(is_length_only) * flag::LENGTH_ONLY);
         (*moved).added_later = (*moved).added;
         (*moved).added = 0;
     }

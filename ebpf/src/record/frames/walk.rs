@@ -16,7 +16,8 @@ use crate::user::{self, CONTINUE, LEAVE, opaque};
 /// The most steps of a walk: three for each of the frames of a segment, and one for each buffer.
 const STEPS: u32 = 8_192;
 
-/// Walks until there is an outcome. `is_last`: the segment is the operation's last, because there are too many. The result means nothing: a global function must have one.
+/// Walks until there is an outcome. `is_last`: the segment is the operation's last, because there are too many. The result
+/// means nothing: a global function must have one.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn walk_frames(
