@@ -4,13 +4,13 @@ mod conversations;
 
 use std::hint::black_box;
 
-use anyhow::{Result, ensure};
-use onlooker_protocols::registry;
+use anyhow::{Context as _, Result, ensure};
 use onlooker_protocols::{Direction, Finding, Moment, NewParser};
+use onlooker_protocols::{http1, http2, registry};
 
 use self::conversations::Conversation;
 use crate::cpu::time_of_this_thread;
-use crate::report::Row;
+use crate::report::{Aim, Row};
 use crate::statistics::least;
 
 /// Windows of which the best counts.
@@ -20,10 +20,13 @@ const WINDOW_BYTES: usize = 512 << 10;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    let get = Http1Get::measure()?;
     for (protocol, new_parser) in registry::parsed() {
         let mut small = Conversation::read(protocol, "small")?;
         let nanos = per_round(new_parser, &mut small)?;
-        rows.push(Row::new(format!("{}: {}", protocol.title, small.what), nanos, "ns"));
+        let row = Row::new(format!("{}: {}", protocol.title, small.what), nanos, "ns");
+        let is_http2 = *protocol == http2::SPEC;
+        rows.push(if is_http2 { row.beside(get.0, "GETs of HTTP/1").aim(Aim::AtMost(MOST_GETS)) } else { row });
         let mut large = Conversation::read(protocol, "large")?;
         let nanos = per_round(new_parser, &mut large)?;
         // Bytes per nanosecond are gigabytes per second.
@@ -31,6 +34,20 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         rows.push(Row::new(format!("{}: {}", protocol.title, large.what), megabytes, "MB/s"));
     }
     Ok(rows)
+}
+
+/// A small exchange of HTTP/2 takes no longer than so many of HTTP/1.
+const MOST_GETS: f64 = 3.0;
+
+/// Nanoseconds that a small exchange of HTTP/1 takes.
+struct Http1Get(f64);
+
+impl Http1Get {
+    fn measure() -> Result<Self> {
+        let mut small = Conversation::read(&http1::SPEC, "small")?;
+        let new_parser = http1::SPEC.parser.context("HTTP/1 has a parser")?;
+        Ok(Self(per_round(new_parser, &mut small)?))
+    }
 }
 
 /// Nanoseconds that the parser takes for the conversation, in the best window.
