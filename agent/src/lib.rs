@@ -7,6 +7,7 @@ pub mod agent;
 pub mod attach;
 pub mod cli;
 pub mod clock;
+pub mod detach;
 pub mod discover;
 pub mod enrich;
 pub mod exec;

@@ -8,6 +8,7 @@ use clap::Parser as _;
 use onlooker::agent::{Prepared, Summary, Target};
 use onlooker::attach::Description;
 use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
+use onlooker::detach;
 use onlooker::discover::process::Process;
 use onlooker::discover::select::Selectors;
 use onlooker::exec::{self, ExecError, FollowedBy, User};
@@ -33,10 +34,12 @@ fn main() -> ExitCode {
         Command::Exec(options) => (run_command(&options), ExitCode::from(exec::FAILED_ITSELF)),
         Command::Doctor(options) => (doctor(&options), ExitCode::FAILURE),
     };
-    outcome.unwrap_or_else(|error| {
+    let code = outcome.unwrap_or_else(|error| {
         print_line(&format!("error: {error:#}"));
         failure
-    })
+    });
+    detach::after_the_end();
+    code
 }
 
 /// Makes the C library return large blocks of memory when they are freed. Without this it keeps them after the first one,

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +36,9 @@ const PAUSES: [Duration; 8] = [
 
 /// The shortest time between two looks at a process because of its connections.
 const HINT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How many links may wait until they are dropped, which takes up to 300 ms each. Until there are fewer, nothing is attached.
+const MOST_DETACHING: usize = 1000;
 
 #[derive(Debug)]
 enum Message {
@@ -73,7 +77,7 @@ impl Libraries {
         let attacher = Attacher {
             kernel,
             counters: Arc::clone(&counters),
-            detacher: detacher(),
+            detacher: Detacher::start(),
             attached: HashMap::new(),
             looked: HashMap::new(),
             unread_jvms: HashSet::new(),
@@ -135,7 +139,7 @@ impl Libraries {
 struct Attacher {
     kernel: SharedKernel,
     counters: Arc<Counters>,
-    detacher: Option<Sender<Vec<FunctionLink>>>,
+    detacher: Detacher,
     attached: HashMap<u32, Attached>,
     /// When processes were looked at because of a connection.
     looked: HashMap<u32, Instant>,
@@ -145,12 +149,40 @@ struct Attacher {
     queue: VecDeque<Look>,
 }
 
-/// Starts the thread that drops links. The kernel waits for all processors each time, for up to 100 ms.
-fn detacher() -> Option<Sender<Vec<FunctionLink>>> {
-    let (sender, links) = mpsc::channel();
-    // Without the thread, links are dropped where they are no longer needed.
-    let thread = std::thread::Builder::new().name("tls-detach".to_owned()).spawn(move || links.iter().for_each(drop));
-    thread.is_ok().then_some(sender)
+/// A thread that drops links. The kernel waits for all processors each time, for up to 300 ms.
+#[derive(Debug)]
+struct Detacher {
+    /// `None`: there is no thread, and links are dropped where they are no longer needed.
+    sender: Option<Sender<Vec<FunctionLink>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Detacher {
+    fn start() -> Self {
+        let (sender, links) = mpsc::channel::<Vec<FunctionLink>>();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        let drop_all = move || {
+            for link in links.iter().flatten() {
+                drop(link);
+                left.fetch_sub(1, Ordering::Relaxed);
+            }
+        };
+        let thread = std::thread::Builder::new().name("tls-detach".to_owned()).spawn(drop_all);
+        Self { sender: thread.is_ok().then_some(sender), waiting }
+    }
+
+    fn detach(&self, links: Vec<FunctionLink>) {
+        self.waiting.fetch_add(links.len(), Ordering::Relaxed);
+        if let Some(sender) = &self.sender {
+            // If the thread has ended, the links are dropped here.
+            let _ = sender.send(links);
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.sender.is_some() && self.waiting.load(Ordering::Relaxed) > MOST_DETACHING
+    }
 }
 
 /// What is attached to a process. Dropping the links detaches.
@@ -235,10 +267,8 @@ impl Attacher {
         self.queue.retain(|look| look.tgid != tgid);
         self.looked.remove(&tgid);
         self.unread_jvms.remove(&tgid);
-        let links = self.attached.remove(&tgid).map(|attached| attached.links);
-        if let Some((links, detacher)) = links.zip(self.detacher.as_ref()) {
-            // If the thread has ended, the links are dropped here.
-            let _ = detacher.send(links);
+        if let Some(attached) = self.attached.remove(&tgid) {
+            self.detacher.detach(attached.links);
         }
     }
 
@@ -258,9 +288,14 @@ impl Attacher {
 
     /// Attaches to functions of a process, unless they are attached already. Returns whether there was something to attach.
     fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) -> bool {
+        if self.detacher.is_behind() {
+            self.counters.tls_looks_missed.add(1);
+            return false;
+        }
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
         let before = attached.places.len();
+        let mut has_failed = false;
         for place in places {
             if !attached.places.insert(place.clone()) {
                 continue;
@@ -270,9 +305,16 @@ impl Attacher {
             let Some(kernel) = kernel.as_mut() else { return false };
             match kernel.attach_function(place.program, &place.path, place.offset, tgid) {
                 Ok(link) => attached.links.push(link),
+                // The process has ended.
+                Err(_) if !Process::open(tgid).is_ok_and(|process| process.is_alive()) => return false,
                 Err(error) => {
                     self.counters.functions_not_observed.add(1);
-                    tracing::warn!(pid = tgid, function = place.function, %error, "cannot observe a function; TLS may not be read");
+                    // One line for a process is enough: the others usually fail for the same reason.
+                    if std::mem::replace(&mut has_failed, true) {
+                        tracing::debug!(pid = tgid, function = place.function, %error, "cannot observe a function");
+                    } else {
+                        tracing::warn!(pid = tgid, function = place.function, %error, "cannot observe functions; TLS may not be read");
+                    }
                 }
             }
         }

@@ -43,7 +43,8 @@ pub struct Report {
 pub fn examine() -> Report {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let capabilities = effective_capabilities();
-    let mut findings = vec![privileges(capabilities), other_users(capabilities), btf(), lockdown()];
+    let mut findings =
+        vec![privileges(capabilities), functions(capabilities), other_users(capabilities), btf(), lockdown()];
     let mut missing_fields = Vec::new();
     match Kernel::load(&Options::default()) {
         Err(error) => findings.push(Finding { name: "load", verdict: Verdict::Missing, detail: error.to_string() }),
@@ -89,6 +90,18 @@ fn privileges(capabilities: u64) -> Finding {
         let detail = format!("{} missing: run as root, or grant the capability", missing.join(" and "));
         Finding { name: "privileges", verdict: Verdict::Missing, detail }
     }
+}
+
+/// `kernel/events/core.c:perf_uprobe_event_init`: since 2025 CAP_PERFMON is not enough.
+fn functions(capabilities: u64) -> Finding {
+    let (verdict, detail) = if lacking(capabilities, &[(21, "CAP_SYS_ADMIN")]).is_empty() {
+        (Verdict::Works, "CAP_SYS_ADMIN".to_owned())
+    } else {
+        let without = "kernels from 6.16 on, and newer releases of older ones, attach to no function of a program: TLS is \
+                       not read, and fewer calls of Go, Node and tokio have parents";
+        (Verdict::Reduced, format!("{without}: CAP_SYS_ADMIN missing"))
+    };
+    Finding { name: "functions of programs", verdict, detail }
 }
 
 fn other_users(capabilities: u64) -> Finding {

@@ -95,8 +95,12 @@ impl Joins {
             self.has_calls = true;
             self.unjoined.extend(tree.ledger.nodes().filter_map(|(id, node)| Some((node.unjoined?, id))));
         }
-        match self.unjoined.remove(&(place.role.other(), sequence, opposite)) {
+        let theirs = (place.role.other(), sequence, opposite);
+        // Both ends of a connection may ask, and with equal numbers.
+        let is_other_end = |found: &NodeId| tree.get(*found).is_some_and(|node| node.cookie != place.cookie);
+        match self.unjoined.get(&theirs).copied().filter(is_other_end) {
             Some(found) => {
+                self.unjoined.remove(&theirs);
                 if let Some(node) = tree.get_mut(found) {
                     node.unjoined = None;
                 }
