@@ -121,6 +121,9 @@ impl<'options> Prepared<'options> {
         let watch = |selectors| {
             let mut watch =
                 Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone());
+            if tracing.tls || tracing.java {
+                watch.read_tls();
+            }
             if tracing.java {
                 watch.load_into_jvms();
             }

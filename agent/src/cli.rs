@@ -100,7 +100,12 @@ pub struct Tracing {
     /// Maximum number of connections followed at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 50_000, help_heading = "Recorder")]
     pub max_connections: usize,
-    /// Read TLS of Java programs: make selected JVMs load a library of Onlooker's
+    /// Read TLS: attach to functions of the TLS libraries of selected processes
+    ///
+    /// Attaching takes about a millisecond for each of some 20 functions of a process, and detaching up to 300 ms.
+    #[arg(long, help_heading = "Recorder")]
+    pub tls: bool,
+    /// Read TLS, also of Java programs: make selected JVMs load a library of Onlooker's
     ///
     /// JDK 21 and later print a warning about it, unless started with -XX:+EnableDynamicAgentLoading.
     #[arg(long, help_heading = "Recorder")]

@@ -96,7 +96,7 @@ impl Watch {
     ) -> Self {
         let recogniser = Arc::new(Recogniser::default());
         let units = Units::start(units, Arc::clone(&kernel), Arc::clone(&recogniser), Arc::clone(&counters));
-        let libraries = Libraries::start(Arc::clone(&kernel), Arc::clone(&counters));
+        let libraries = Libraries::off(Arc::clone(&counters));
         Self {
             kernel,
             selection,
@@ -122,6 +122,11 @@ impl Watch {
     pub fn load_into_jvms(&mut self) {
         let (libraries, recogniser) = (self.libraries.clone(), Arc::clone(&self.recogniser));
         self.jvms = Some(Jvms::start(libraries, recogniser, Arc::clone(&self.counters)));
+    }
+
+    /// Attaches to the TLS libraries of selected processes. To be called before anything is selected.
+    pub fn read_tls(&mut self) {
+        self.libraries = Libraries::start(Arc::clone(&self.kernel), Arc::clone(&self.counters));
     }
 
     /// Where a process is reported whose TLS is not read.

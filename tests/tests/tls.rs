@@ -103,7 +103,7 @@ fn requests_on_new_connections_are_traced_at_both_ends(
         let server = server.start(world, &certificate)?;
         let load = TlsLoad { kind, requests: 100, in_flight, keep: in_flight == 1, warm: false };
         let mut client = load.client(world, &certificate, server.port()?)?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, &["--tls"])?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_both_ends(&outcome.spans, &ports, true)
@@ -124,7 +124,7 @@ fn requests_on_connections_from_before_the_agent_are_traced(
         let server = server.start(world, &certificate)?;
         let load = TlsLoad { kind, requests: 100, in_flight: 10, keep: true, warm: true };
         let mut client = load.client(world, &certificate, server.port()?)?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, &["--tls"])?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_both_ends(&outcome.spans, &ports, false)
@@ -135,7 +135,7 @@ fn requests_on_connections_from_before_the_agent_are_traced(
 fn a_library_that_is_loaded_after_the_agent_started_is_read() -> Result<()> {
     World::story("tls_later", |world| {
         let certificate = Certificate::make(world)?;
-        let mut recording = Recording::start_with(world, &["--verbose"])?;
+        let mut recording = Recording::start_with(world, &["--tls", "--verbose"])?;
         let mut server = App::python("tls_server").argument("aiohttp").argument(&certificate.dir()).start(world)?;
         let load = TlsLoad { kind: "http", requests: 50, in_flight: 10, keep: true, warm: false };
         let mut client = load.client(world, &certificate, server.port())?;
@@ -155,7 +155,7 @@ fn commands_of_redis_over_tls_are_traced_at_both_ends() -> Result<()> {
         let redis = Redis::start_with_tls(world, &certificate.dir())?;
         let load = TlsLoad { kind: "redis", requests: 100, in_flight: 10, keep: true, warm: true };
         let mut client = load.client(world, &certificate, redis.port())?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, &["--tls"])?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_spans_per_connection(&outcome.spans, &ports)
@@ -172,7 +172,7 @@ fn statements_after_an_upgrade_to_tls_are_traced(#[case] warm: bool) -> Result<(
         let load = TlsLoad { kind: "postgres", requests: 50, in_flight: 10, keep: true, warm };
         let mut client = load.client(world, &certificate, postgres.port())?;
         // The server forks for each connection. psycopg brings its own library, under another name.
-        let recording = Recording::start_selecting(world, &["--pid", &client.pid().to_string()])?;
+        let recording = Recording::start_selecting(world, &["--tls", "--pid", &client.pid().to_string()])?;
         let ports = client.run()?;
         let outcome = recording.finish(load.requests)?;
         for span in &outcome.spans {
@@ -195,7 +195,7 @@ fn requests_of_a_command_are_traced_at_both_ends(
     World::story("tls_command", |world| {
         let certificate = Certificate::make(world)?;
         let server = Server::Nginx.start(world, &certificate)?;
-        let mut recording = Recording::start_with(world, &["--verbose"])?;
+        let mut recording = Recording::start_with(world, &["--tls", "--verbose"])?;
         let file = format!("{}/cert.pem", certificate.dir());
         let mut command = world.command(program);
         command.args(arguments.iter().map(|argument| argument.replace("CERTIFICATE", &file)));

@@ -191,7 +191,7 @@ fn without_the_option_connections_are_counted() -> Result<()> {
         let keystore = keystore(world)?;
         let keystore = keystore.to_str().context("the path is text")?;
         let mut server = server("SecureServer", 17, &[], keystore).start(world)?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, &["--tls"])?;
         for number in 0..3 {
             curl(world, &format!("https://{}/r/0/{number}", server.address()))?;
         }

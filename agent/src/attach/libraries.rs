@@ -70,6 +70,12 @@ pub struct Libraries {
 }
 
 impl Libraries {
+    /// Attaches to no library.
+    #[must_use]
+    pub fn off(counters: Arc<Counters>) -> Self {
+        Self { sender: None, counters }
+    }
+
     /// Starts the thread. It ends when this is dropped.
     #[must_use]
     pub fn start(kernel: SharedKernel, counters: Arc<Counters>) -> Self {
