@@ -14,7 +14,7 @@ const PROBES: [&str; 3] = ["anon_inode:[perf_event]", "anon_inode:bpf_link", "an
 static PAUSE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 const MOST_PAUSES: u32 = 10_000;
 
-/// So few probes are detached quickly enough.
+/// So few descriptors, two for each probe, are closed quickly enough.
 const FEW: usize = 8;
 
 struct Descriptor {

@@ -35,7 +35,7 @@ pub struct Description {
     pub detail: String,
     /// Of a JVM: whether its TLS can be read, or why not.
     pub java_tls: Option<String>,
-    /// The TLS libraries whose plaintext is read.
+    /// The TLS libraries whose plaintext is read with `--tls`.
     pub tls: Vec<TlsLibrary>,
 }
 

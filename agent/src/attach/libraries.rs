@@ -179,15 +179,17 @@ impl Detacher {
     }
 
     fn detach(&self, links: Vec<FunctionLink>) {
-        self.waiting.fetch_add(links.len(), Ordering::Relaxed);
-        if let Some(sender) = &self.sender {
-            // If the thread has ended, the links are dropped here.
-            let _ = sender.send(links);
+        let Some(sender) = &self.sender else { return };
+        let count = links.len();
+        self.waiting.fetch_add(count, Ordering::Relaxed);
+        // If the thread has ended, the links are dropped here.
+        if sender.send(links).is_err() {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
         }
     }
 
     fn is_behind(&self) -> bool {
-        self.sender.is_some() && self.waiting.load(Ordering::Relaxed) > MOST_DETACHING
+        self.waiting.load(Ordering::Relaxed) > MOST_DETACHING
     }
 }
 

@@ -274,7 +274,7 @@ fn given(known: SelectedProcess, flags: u64) -> u64 {
     if known.flags & process_flag::UNDECIDED == 0 { flags & !BY_PORT } else { flags }
 }
 
-/// The threads of a JVM prove nothing only until its virtual threads are read. The caller may not have known that they are.
+/// The threads of a JVM count as an event loop until its virtual threads are read. The caller may not know that they are.
 fn still_true(known: SelectedProcess, flags: u64) -> u64 {
     if known.flags & process_flag::VIRTUAL_THREADS == 0 { flags } else { flags & !process_flag::LOOP }
 }
