@@ -202,6 +202,15 @@ fn the_end_of_the_connection_ends_open_requests() {
     );
 }
 
+/// RFC 9113 8.1: a head comes first.
+#[test]
+fn data_without_a_head_begins_no_response() {
+    let talk = greeting().request(headers(END_STREAM, 1, get("/"))).response(data(0, 1, "stray"));
+    assert_eq!(lines(&play(&talk.clone().closes(Close::Normal))), ["GET / | ? | 0 > ? | Normal"]);
+    let later = talk.response([headers(0, 1, status("200")), data(END_STREAM, 1, "ok")].concat());
+    assert_eq!(lines(&play(&later)), ["GET / | 200 | 0 > 2"]);
+}
+
 #[test]
 fn an_aged_request_is_reported_once_and_its_late_response_is_none() {
     let talk = greeting().request(headers(END_STREAM, 1, get("/"))).age();

@@ -114,6 +114,8 @@ impl Stream {
                 self.exchange.request_end = data.end;
                 self.is_sending &= !(data.is_last && data.header.ends_stream());
             }
+            // DATA before any head breaks RFC 9113 8.1. Such a response has not begun.
+            Direction::ToClient if self.response == Response::Awaited => {}
             Direction::ToClient => self.exchange.response_end = Some(data.end),
         }
         self.count(direction, (!is_unknown).then_some(data.content.len()));
