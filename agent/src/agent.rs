@@ -29,6 +29,7 @@ use onlooker_protocols::Capture as Wanted;
 
 /// How long exporters may take to deliver the remaining spans when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
+
 /// How long the start waits until the services of the selected processes are examined.
 const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
 /// How long the agent is not called ready while it looks for the units of work of the selected processes. It takes about 0.1 s for
@@ -38,6 +39,8 @@ const FIRST_UNITS: Duration = Duration::from_secs(1);
 const FIRST_ATTACHMENT: Duration = Duration::from_secs(2);
 /// How long spans may wait for their service when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// How long the end waits until the thread that attaches to TLS libraries has counted what it was sent.
+const LAST_LOOKS: Duration = Duration::from_secs(1);
 /// How much longer than the exporters the thread that follows processes may take to end.
 const WATCH_ENDS: Duration = Duration::from_millis(500);
 
@@ -290,6 +293,8 @@ impl Agent {
             // If the thread panicked, there is nothing left to do.
             let _ = taken_down.join();
         }
+        // It counts connections whose TLS is not read. If it is late, these counters are too low.
+        let _ = self.pipeline.surroundings().libraries.have_looked(LAST_LOOKS);
         if !self.watching.has_ended(WATCH_ENDS) {
             tracing::warn!("the thread that follows processes still waits for a file or process; ending without it");
         }

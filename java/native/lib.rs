@@ -13,7 +13,7 @@
 
 use core::ffi::{CStr, c_char, c_void};
 use core::ptr::{null, null_mut};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 type Object = *mut c_void;
 type Method = *mut c_void;
@@ -25,6 +25,8 @@ const JVMTI_VERSION_1_2: i32 = 0x3001_0200;
 
 /// What [`Agent_OnAttach`] returns. The JVM passes it on to Onlooker.
 mod outcome {
+    /// It has not returned yet.
+    pub(crate) const PENDING: i32 = -1;
     pub(crate) const WOVEN: i32 = 0;
     /// The JVM has no JVM TI 1.2, or cannot weave classes that are loaded.
     pub(crate) const UNSUPPORTED: i32 = 101;
@@ -35,6 +37,11 @@ mod outcome {
     /// The JVM refuses the woven classes.
     pub(crate) const NOT_WOVEN: i32 = 104;
 }
+
+/// The outcome, for an agent that finds the library in the JVM. The library stays mapped after a failure.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+pub static onlooker_java_outcome: AtomicI32 = AtomicI32::new(outcome::PENDING);
 
 /// The class with the native methods.
 const NATIVE: &CStr = c"onlooker/Native";
@@ -174,6 +181,13 @@ const CLASSES_WOVEN: usize = 8;
 /// `vm` is a JVM, and the thread belongs to it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn Agent_OnAttach(vm: Table, _options: *const c_char, _reserved: *mut c_void) -> i32 {
+    // SAFETY: the caller ensures the preconditions.
+    let outcome = unsafe { attach(vm) };
+    onlooker_java_outcome.store(outcome, Ordering::Release);
+    outcome
+}
+
+unsafe fn attach(vm: Table) -> i32 {
     // SAFETY: the JVM calls this as JVM TI says.
     unsafe {
         let Some(jni) = environment(vm, JNI_VERSION_1_6).map(Jni) else { return outcome::UNSUPPORTED };

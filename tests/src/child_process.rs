@@ -92,6 +92,12 @@ impl ChildProcess {
         self.child.id()
     }
 
+    /// The file that it logs to.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
     /// Returns what the program has logged so far.
     pub fn log(&self) -> Result<String> {
         let mut file = File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;

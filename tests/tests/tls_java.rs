@@ -44,7 +44,7 @@ fn skip_reason(versions: &[u32]) -> Option<String> {
 }
 
 fn server(name: &str, version: u32, options: &[&str], keystore: &str) -> AppOptions {
-    let app = App::java(name).jvm(version, options).env("KEYSTORE", keystore).env("WAITS", "1");
+    let app = App::java(name).jvm(version, options).env("KEYSTORE", keystore);
     if name == "SecureTomcat" { app.libraries() } else { app }
 }
 
@@ -138,10 +138,12 @@ fn tls_of_both_ends_is_read(
         let keystore = keystore(world)?;
         let keystore = keystore.to_str().context("the path is text")?;
         let mut server = server(name, version, &[], keystore).env("THREADS", threads).start(world)?;
-        let recording = Recording::start_with(world, &["--java"])?;
-        server.process().wait_for_log(within(LOADS_WITHIN), "loaded", 1)?;
+        let mut recording = Recording::start_with(world, &["--java", "--verbose"])?;
+        recording.agent().wait_for_log(within(LOADS_WITHIN), &is_read(server.process().pid()))?;
         let url = format!("https://{}", server.address());
-        let printed = client(client_kind, threads, &url, version, &ROUNDS, keystore).run(world)?;
+        let client = client(client_kind, threads, &url, version, &ROUNDS, keystore);
+        let log = recording.agent().process().log_file().to_str().context("the path is text")?;
+        let printed = client.env("AGENT_LOG", log).run(world)?;
         let ports = ports(&printed)?;
         ensure!(ports.len() == REQUESTS, "{} of {REQUESTS} requests were answered:\n{printed}", ports.len());
         let outcome = recording.finish(2 * REQUESTS)?;
@@ -220,7 +222,6 @@ fn the_next_agent_finds_the_library() -> Result<()> {
         let mut server = server("SecureServer", 17, &[], keystore).start(world)?;
         let (address, pid) = (server.address(), server.process().pid());
         let mut killed = Recording::start_with(world, &["--java", "--verbose"])?;
-        server.process().wait_for_log(within(LOADS_WITHIN), "loaded", 1)?;
         killed.agent().wait_for_log(within(LOADS_WITHIN), &is_read(pid))?;
         let get = |number: u32| curl(world, &format!("https://{address}/r/0/{number}"));
         get(1)?;

@@ -33,6 +33,9 @@ use crate::discover::process::Process;
 /// The function in the library that kernel programs observe.
 pub(crate) const OBSERVED: &str = "onlooker_java_observe";
 
+/// The variable in the library with its outcome: `java/native/lib.rs`.
+const OUTCOME: &str = "onlooker_java_outcome";
+
 /// Threads that HotSpot starts when it can load libraries (`Threads::create_vm`), by the 15 bytes of their names that the
 /// kernel keeps: since JDK 14 one, and before both.
 const STARTED_LAST: [&[&[u8]]; 2] = [&[b"Notification Th"], &[b"VM Periodic Tas", b"Common-Cleaner"]];
@@ -57,6 +60,10 @@ impl fmt::Display for NotLoaded {
     }
 }
 
+/// The library has not returned yet.
+const PENDING: i32 = -1;
+/// The classes are woven.
+const WOVEN: i32 = 0;
 /// The JVM cannot change classes, or not yet.
 const UNSUPPORTED: i32 = 101;
 
@@ -100,7 +107,7 @@ pub fn load(process: &Process, has_started: bool) -> Result<(), NotLoaded> {
     let outcome = listener.load(&placed.path())?;
     drop(placed);
     match outcome {
-        listener::Outcome::Returned(0) => Ok(()),
+        listener::Outcome::Returned(WOVEN) => Ok(()),
         listener::Outcome::Nothing => Err(NotLoaded::NotYet("the JVM ends".to_owned())),
         listener::Outcome::Returned(UNSUPPORTED) if !has_started => {
             Err(NotLoaded::NotYet("the JVM starts up".to_owned()))
@@ -149,8 +156,9 @@ struct Jvm {
 fn jvm(process: &Process) -> Result<Jvm, NotLoaded> {
     let unreadable = |error| NotLoaded::NotYet(format!("the process cannot be read: {error}"));
     let binaries = executables(process).map_err(unreadable)?;
-    if binaries.iter().any(|binary| binary.symbol(OBSERVED).is_some()) {
-        return Ok(Jvm { is_loaded: true });
+    let memory = Memory::open(process).map_err(unreadable)?;
+    if let Some(is_loaded) = is_loaded(&libraries(&memory, &binaries).map(|(_, outcome)| outcome).collect::<Vec<_>>()) {
+        return is_loaded.map(|()| Jvm { is_loaded: true });
     }
     let has = |is: fn(&str) -> bool| binaries.iter().find(|binary| file_name(binary).is_some_and(is));
     if has(|name| name.starts_with("libj9vm")).is_some() {
@@ -164,7 +172,6 @@ fn jvm(process: &Process) -> Result<Jvm, NotLoaded> {
             NotLoaded::NotYet("libjvm.so is not loaded".to_owned())
         });
     };
-    let memory = Memory::open(process).map_err(unreadable)?;
     let structs = Structs::read(&memory, |symbol| library.symbol(symbol).map(|symbol| symbol.address));
     let options = structs.and_then(|structs| Options::read(&memory, &structs));
     let options = options.map_err(|error| match error {
@@ -177,6 +184,54 @@ fn jvm(process: &Process) -> Result<Jvm, NotLoaded> {
     }
 }
 
+/// The copies of the library that a JVM has mapped, with their outcomes. An agent that was killed may have left one that is still being
+/// loaded, and a copy that failed stays.
+fn libraries<'binary>(memory: &Memory, binaries: &'binary [Mapped]) -> impl Iterator<Item = (&'binary Mapped, i32)> {
+    binaries.iter().filter(|binary| binary.symbol(OBSERVED).is_some()).map(|binary| {
+        let outcome = binary.symbol(OUTCOME).and_then(|outcome| memory.read(outcome.address).ok());
+        (binary, outcome.unwrap_or(PENDING))
+    })
+}
+
+/// The copies of the library that hand over plaintext.
+pub(crate) fn woven<'binary>(process: &Process, binaries: &'binary [Mapped]) -> Vec<&'binary Mapped> {
+    let Ok(memory) = Memory::open(process) else { return Vec::new() };
+    libraries(&memory, binaries).filter(|&(_, outcome)| outcome == WOVEN).map(|(binary, _)| binary).collect()
+}
+
+/// Whether the library is loaded, by the outcomes of its copies. None if it can be loaded, or loaded again.
+fn is_loaded(outcomes: &[i32]) -> Option<Result<(), NotLoaded>> {
+    if outcomes.contains(&WOVEN) {
+        return Some(Ok(()));
+    }
+    if outcomes.contains(&PENDING) {
+        return Some(Err(NotLoaded::NotYet("the JVM is loading the library".to_owned())));
+    }
+    // Another copy would find the classes of this one.
+    let failure = outcomes.iter().find(|&&outcome| outcome != UNSUPPORTED)?;
+    Some(Err(NotLoaded::Failed(meaning(*failure).to_owned())))
+}
+
 fn file_name(binary: &Mapped) -> Option<&str> {
     Path::new(&binary.name).file_name()?.to_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::none(&[], None)]
+    #[case::woven(&[WOVEN], Some("loaded"))]
+    #[case::woven_after_a_failure(&[UNSUPPORTED, WOVEN], Some("loaded"))]
+    #[case::half_loaded(&[UNSUPPORTED, PENDING], Some("the JVM is loading the library"))]
+    #[case::tried_too_early(&[UNSUPPORTED], None)]
+    #[case::unknown_jdk(&[UNSUPPORTED, 103], Some(meaning(103)))]
+    fn a_library_counts_as_loaded_when_it_is_woven(#[case] outcomes: &[i32], #[case] expected: Option<&str>) {
+        let found =
+            is_loaded(outcomes).map(|loaded| loaded.map_or_else(|why| why.to_string(), |()| "loaded".to_owned()));
+        assert_eq!(found.as_deref(), expected);
+    }
 }

@@ -294,7 +294,7 @@ impl Attacher {
         }
     }
 
-    /// Attaches to functions of a process, unless they are attached already. Returns whether there was something to attach.
+    /// Attaches to functions of a process, unless they are attached already. Returns whether it attached to any.
     fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) -> bool {
         if self.detacher.is_behind() {
             self.counters.tls_looks_missed.add(1);
@@ -302,7 +302,7 @@ impl Attacher {
         }
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
-        let before = attached.places.len();
+        let before = attached.links.len();
         let mut has_failed = false;
         for place in places {
             if !attached.places.insert(place.clone()) {
@@ -326,7 +326,7 @@ impl Attacher {
                 }
             }
         }
-        attached.places.len() > before
+        attached.links.len() > before
     }
 }
 

@@ -11,7 +11,7 @@ mod openssl;
 
 use std::path::PathBuf;
 
-use super::{Found, Mapped, executables, runtimes};
+use super::{Found, Mapped, executables, java, runtimes};
 use crate::discover::process::Process;
 
 /// A function of a library, and the kernel programs that observe it.
@@ -50,6 +50,8 @@ pub(crate) enum Finder {
     Symbols { marker: &'static str },
     /// By the table of Go's runtime, or symbols, in the executable.
     Go,
+    /// By symbols, in the library of [`java`] after it has woven the classes.
+    Java,
     /// By the library's signature, in files without this symbol. The signature may be wrong, so the programs for these functions
     /// record nothing until a socket of the process proves it.
     Signature { library: &'static str, without: &'static str },
@@ -98,10 +100,11 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
     for &library in LIBRARIES {
         match library.finder {
             Finder::Symbols { marker } => {
-                for file in mapped.iter().filter(|file| file.symbol(marker).is_some()) {
-                    let functions = library.hooks.iter().flat_map(|hook| places(hook, file, &mapped)).collect();
-                    found.push(InProcess { library, file: file.name.clone(), functions });
-                }
+                let has_marker = |file: &&Mapped| file.symbol(marker).is_some();
+                found.extend(mapped.iter().filter(has_marker).map(|file| library.by_symbols(file, &mapped)));
+            }
+            Finder::Java => {
+                found.extend(java::woven(process, &mapped).into_iter().map(|file| library.by_symbols(file, &mapped)));
             }
             Finder::Go => {
                 let names: Vec<_> = library.hooks.iter().map(|hook| hook.function).collect();
@@ -119,6 +122,12 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
 }
 
 impl Library {
+    /// The library in a file, or in the files that this is linked with.
+    fn by_symbols(&'static self, file: &Mapped, all: &[Mapped]) -> InProcess {
+        let functions = self.hooks.iter().flat_map(|hook| places(hook, file, all)).collect();
+        InProcess { library: self, file: file.name.clone(), functions }
+    }
+
     /// The library in a file that has these functions. None if none of them is the library's.
     fn in_file(&'static self, file: &Mapped, found: &[Found]) -> Option<InProcess> {
         let mut functions = Vec::new();

@@ -28,20 +28,16 @@ class Secure {
         return context;
     }
 
-    /** Waits until Onlooker's library is loaded into this JVM. */
-    static void waitForLibrary() throws IOException, InterruptedException {
-        for (var look = 0; look < 2000; look++) {
-            try (var lines = Files.lines(Path.of("/proc/self/maps"))) {
-                if (lines.anyMatch(line -> line.contains("/.onlooker-"))) {
-                    // The kernel program is attached a moment later.
-                    Thread.sleep(1000);
-                    System.out.println("loaded");
-                    return;
-                }
+    /** Waits until the agent has logged that the TLS of this JVM is read. The environment has the file of its log. */
+    static void waitForAgent() throws IOException, InterruptedException {
+        var line = "TLS is read pid=" + ProcessHandle.current().pid() + " library=\"JSSE\"";
+        var log = Path.of(System.getenv("AGENT_LOG"));
+        for (var looks = 0; !Files.readString(log).contains(line); looks++) {
+            if (looks == 3000) {
+                throw new IOException("the agent does not read the TLS of the client");
             }
             Thread.sleep(10);
         }
-        System.out.println("not loaded");
     }
 
     /** For the path `/r/BYTES/NUMBER`: the client's port, a line end, and so many bytes. */

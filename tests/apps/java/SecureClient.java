@@ -58,7 +58,7 @@ public class SecureClient {
 
     public static void main(String[] arguments) throws Exception {
         var context = Secure.context();
-        Secure.waitForLibrary();
+        Secure.waitForAgent();
         var client = arguments[0].equals("HttpClient") ? httpClient(context) : connections(context);
         for (var round = 3; round < arguments.length; round++) {
             var numbers = new ArrayList<Integer>();

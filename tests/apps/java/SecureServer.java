@@ -28,8 +28,5 @@ public class SecureServer {
         server.setExecutor(threads());
         server.start();
         System.out.println("listening");
-        if (System.getenv("WAITS") != null) {
-            Secure.waitForLibrary();
-        }
     }
 }

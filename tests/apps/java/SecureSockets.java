@@ -43,15 +43,6 @@ public class SecureSockets {
             Integer.parseInt(arguments[0]), 128, InetAddress.getByName("127.0.0.1"));
         var threads = Executors.newCachedThreadPool();
         System.out.println("listening");
-        if (System.getenv("WAITS") != null) {
-            new Thread(() -> {
-                try {
-                    Secure.waitForLibrary();
-                } catch (IOException | InterruptedException failed) {
-                    System.out.println(failed);
-                }
-            }).start();
-        }
         while (true) {
             var socket = (SSLSocket) listener.accept();
             threads.execute(() -> serve(socket));

@@ -156,7 +156,7 @@ impl Loader {
         }
         match loaded {
             Ok(()) => {
-                tracing::info!(pid = tgid, "TLS of the JVM is read");
+                tracing::info!(pid = tgid, "the JVM has loaded the library");
                 self.libraries.loaded(tgid);
             }
             Err(NotLoaded::NotYet(why)) if before + 1 < LOOKS => {

@@ -3,8 +3,5 @@
 use super::{Finder, Hook, Library};
 use crate::attach::java;
 
-pub(super) static LIBRARY: Library = Library {
-    name: "JSSE",
-    finder: Finder::Symbols { marker: java::OBSERVED },
-    hooks: &[Hook::event(java::OBSERVED, "java_observe")],
-};
+pub(super) static LIBRARY: Library =
+    Library { name: "JSSE", finder: Finder::Java, hooks: &[Hook::event(java::OBSERVED, "java_observe")] };
