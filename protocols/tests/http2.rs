@@ -202,6 +202,16 @@ fn the_end_of_the_connection_ends_open_requests() {
     );
 }
 
+/// RFC 9113 6.1: each frame has its own padding.
+#[test]
+fn padding_does_not_outlast_its_frame() {
+    let padded = data(PADDED, 1, [&[9], "ok".as_bytes(), &[0; 9]].concat());
+    let response = [headers(0, 1, status("200")), padded, data(PADDED | END_STREAM, 1, [1, b'!', 0])].concat();
+    let talk = greeting().request(headers(END_STREAM, 1, get("/"))).response(response);
+    assert_eq!(lines(&play(&talk)), ["GET / | 200 | 0 > 3"]);
+    assert_eq!(lines(&play(&talk.byte_at_a_time())), ["GET / | 200 | 0 > 3"]);
+}
+
 /// RFC 9113 8.1: a head comes first.
 #[test]
 fn data_without_a_head_begins_no_response() {

@@ -257,8 +257,8 @@ impl Lane {
     /// RFC 9113 6.1: if the frame is padded, the first byte of its payload says how long the padding at its end is.
     fn data<'p>(&mut self, header: FrameHeader, passed: u32, piece: &mut Piece<'p>) -> Result<Step<'p>, &'static str> {
         let is_length = passed == 0 && header.has(flag::PADDED);
-        if passed == 0 && !is_length {
-            self.padding = Some(0);
+        if passed == 0 {
+            self.padding = (!is_length).then_some(0);
         }
         let left = match self.padding {
             _ if is_length => header.length.min(1),
