@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use procfs::process::Status;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -21,6 +21,8 @@ use crate::discover::process::Process;
 /// How long a JVM may take to open its socket. It does so at its next safepoint.
 const OPENS_WITHIN: Duration = Duration::from_secs(5);
 const LOOKS_EVERY: Duration = Duration::from_millis(5);
+/// A request that is older was left by a program that was killed. jcmd and jstack wait for 10 s.
+const STALE_AFTER: Duration = Duration::from_secs(15);
 /// How long it may take to load the library, with pauses of its collector.
 const LOADS_WITHIN: Duration = Duration::from_secs(10);
 /// The longest answer that is read.
@@ -59,8 +61,11 @@ impl Listener {
         if let Some(listener) = open() {
             return Ok(listener);
         }
-        let failed = |error: io::Error| NotLoaded::Failed(format!("cannot ask the JVM to open its socket: {error}"));
-        let _request = Request::new(folder.as_fd(), format!(".attach_pid{pid}"), user, group).map_err(failed)?;
+        let request = Request::new(folder.as_fd(), format!(".attach_pid{pid}"), user, group);
+        let _request = request.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => NotLoaded::NotYet("another program attaches to the JVM".to_owned()),
+            _ => NotLoaded::Failed(format!("cannot ask the JVM to open its socket: {error}")),
+        })?;
         signal(process)?;
         let until = Instant::now() + OPENS_WITHIN;
         while Instant::now() < until {
@@ -164,12 +169,23 @@ struct Request<'folder> {
 impl<'folder> Request<'folder> {
     fn new(folder: BorrowedFd<'folder>, name: String, user: Uid, group: Gid) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if is_stale(folder, &name) {
+            rustix::fs::unlinkat(folder, &name, AtFlags::empty())?;
+        }
         let file = rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR)?;
         let request = Self { folder, name };
         // JDK 8 wants it to belong to the user.
         rustix::fs::fchown(&file, Some(user), Some(group))?;
         Ok(request)
     }
+}
+
+/// Whether a request with this name was left behind. One that is not stale must stay: without it, SIGQUIT prints the JVM's threads.
+fn is_stale(folder: BorrowedFd<'_>, name: &str) -> bool {
+    let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+    let changed = u64::try_from(stat.st_mtime).ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
+    age.is_some_and(|age| age > STALE_AFTER)
 }
 
 impl Drop for Request<'_> {
@@ -209,6 +225,20 @@ mod tests {
         assert_eq!(found, [true, false, false, false]);
         let other = Uid::from_raw(user.as_raw().wrapping_add(1));
         assert!(socket(open.as_fd(), "own", other).is_none());
+    }
+
+    #[test]
+    fn a_request_that_a_killed_program_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (open, path) = (std::fs::File::open(folder.path()).unwrap(), folder.path().join("request"));
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let request = || Request::new(open.as_fd(), "request".to_owned(), user, group);
+        let left = std::fs::File::create(&path).unwrap();
+        assert_eq!(request().map(|_| ()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
+        left.set_modified(SystemTime::now() - 2 * STALE_AFTER).unwrap();
+        drop(request().unwrap());
+        assert!(!path.exists());
     }
 
     /// `sleep` has no handler: SIGQUIT would kill it.
