@@ -24,6 +24,7 @@ mod description;
 mod functions;
 pub mod java;
 mod libraries;
+mod looks;
 mod mappings;
 mod memory;
 mod probes;

@@ -4,7 +4,7 @@
 //! the program has started. So a process is looked at again, with growing pauses, and when a connection of it shows TLS while
 //! no library is known.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use onlooker_engine::model::counters::Counters;
 
 use super::java;
+use super::looks::{Look, Looks};
 use super::tls::{self, Place};
 use crate::discover::process::{ExecImage, Process};
 use crate::kernel::{FunctionLink, SharedKernel};
@@ -87,7 +88,7 @@ impl Libraries {
             attached: HashMap::new(),
             looked: HashMap::new(),
             unread_jvms: HashSet::new(),
-            queue: VecDeque::new(),
+            looks: Looks::default(),
         };
         let thread = std::thread::Builder::new().name("tls".to_owned()).spawn(move || attacher.run(&receiver));
         if let Err(error) = &thread {
@@ -151,8 +152,7 @@ struct Attacher {
     looked: HashMap<u32, Instant>,
     /// JVMs whose TLS is not read.
     unread_jvms: HashSet<u32>,
-    /// Processes that are looked at again.
-    queue: VecDeque<Look>,
+    looks: Looks,
 }
 
 /// A thread that drops links. The kernel waits for all processors each time, for up to 300 ms.
@@ -202,32 +202,16 @@ struct Attached {
     links: Vec<FunctionLink>,
 }
 
-/// A look at a process that is due.
-struct Look {
-    tgid: u32,
-    due: Instant,
-    /// How many looks came before.
-    before: usize,
-}
-
 impl Attacher {
     fn run(mut self, messages: &Receiver<Message>) {
-        loop {
-            let next = self.queue.iter().map(|look| look.due).min();
-            let message = match next {
-                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => messages.recv().map_err(RecvTimeoutError::from),
-            };
+        while let Ok(message) = self.looks.receive(messages) {
             match message {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Some(message) => self.take(message),
+                None => {}
             }
             let now = Instant::now();
-            while let Some(at) = self.queue.iter().position(|look| look.due <= now) {
-                if let Some(look) = self.queue.remove(at) {
-                    self.look(&look);
-                }
+            while let Some(look) = self.looks.take_due(now) {
+                self.look(look);
             }
         }
     }
@@ -240,22 +224,22 @@ impl Attacher {
                     return;
                 }
                 self.forget(tgid);
-                self.look(&Look { tgid, due: Instant::now(), before: 0 });
+                self.look(Look::first(tgid));
             }
             Message::Forked { parent, child } => {
                 let places = self.attached.get(&parent).map(|attached| attached.places.clone());
                 if let Some(places) = places {
                     let image = Process::open(child).ok().and_then(|process| process.exec_image());
                     self.attach(child, image, places.iter().filter_map(|place| of_child(place, parent, child)));
-                } else if self.queue.iter().any(|look| look.tgid == parent) {
-                    self.queue.push_back(Look { tgid: child, due: Instant::now(), before: 0 });
+                } else if self.looks.contains(parent) {
+                    self.looks.add(Look::first(child));
                 }
             }
             Message::UsesTls { tgid } => {
                 let now = Instant::now();
                 if self.looked.get(&tgid).is_none_or(|&before| now.duration_since(before) >= HINT_PAUSE) {
                     self.looked.insert(tgid, now);
-                    self.look(&Look { tgid, due: now, before: PAUSES.len() });
+                    self.look_once(tgid);
                     if !self.attached.contains_key(&tgid) && is_jvm(tgid) {
                         self.unread_jvms.insert(tgid);
                     }
@@ -264,7 +248,7 @@ impl Attacher {
             }
             Message::Loaded { tgid } => {
                 self.unread_jvms.remove(&tgid);
-                self.look(&Look { tgid, due: Instant::now(), before: PAUSES.len() });
+                self.look_once(tgid);
             }
             Message::Ended { tgid } => self.forget(tgid),
             Message::Barrier(passed) => drop(passed),
@@ -272,7 +256,7 @@ impl Attacher {
     }
 
     fn forget(&mut self, tgid: u32) {
-        self.queue.retain(|look| look.tgid != tgid);
+        self.looks.remove(tgid);
         self.looked.remove(&tgid);
         self.unread_jvms.remove(&tgid);
         if let Some(attached) = self.attached.remove(&tgid) {
@@ -280,13 +264,20 @@ impl Attacher {
         }
     }
 
-    fn look(&mut self, &Look { tgid, before, .. }: &Look) {
+    fn look(&mut self, Look { tgid, before, .. }: Look) {
+        self.look_once(tgid);
+        // It may load another library.
+        let pause = usize::try_from(before).ok().and_then(|before| PAUSES.get(before));
+        if let Some(&pause) = pause
+            && Process::open(tgid).is_ok()
+        {
+            self.looks.again(tgid, before, pause);
+        }
+    }
+
+    fn look_once(&mut self, tgid: u32) {
         let Ok(process) = Process::open(tgid) else { return };
         let found = tls::find(&process);
-        // It may load another library.
-        if let Some(&pause) = PAUSES.get(before) {
-            self.queue.push_back(Look { tgid, due: Instant::now() + pause, before: before + 1 });
-        }
         for library in found {
             if self.attach(tgid, process.exec_image(), library.functions.into_iter()) {
                 tracing::info!(pid = tgid, library = library.library.name, file = library.file, "TLS is read");

@@ -2,16 +2,16 @@
 //!
 //! This runs on a thread of its own, because it reads executables of up to 100 MB.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use onlooker_common::unit;
 use onlooker_engine::model::counters::Counters;
 use tokio::sync::oneshot;
 
+use super::looks::{self, Look, Looks};
 use super::probes::Probes;
 use super::unit_of_work::Unread;
 use crate::discover::process::Process;
@@ -63,7 +63,7 @@ impl Units {
     ) -> Self {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let probes = Probes::new(kernel);
-        let finder = Finder { sources, probes, recogniser, counters: Arc::clone(&counters), queue: VecDeque::new() };
+        let finder = Finder { sources, probes, recogniser, counters: Arc::clone(&counters), looks: Looks::default() };
         let thread = std::thread::Builder::new().name("units".to_owned()).spawn(move || finder.run(&receiver));
         if let Err(error) = &thread {
             tracing::warn!(%error, "cannot start the thread that finds units of work; calls of event loops have fewer parents");
@@ -115,53 +115,36 @@ struct Finder {
     probes: Probes,
     recogniser: Arc<Recogniser>,
     counters: Arc<Counters>,
-    /// Processes that are looked at again.
-    queue: VecDeque<Look>,
-}
-
-/// A look at a process that is due.
-struct Look {
-    tgid: u32,
-    due: Instant,
-    /// How many looks came before.
-    before: u32,
+    looks: Looks,
 }
 
 impl Finder {
     fn run(mut self, messages: &Receiver<Message>) {
-        loop {
-            let next = self.queue.iter().map(|look| look.due).min();
-            let message = match next {
-                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => messages.recv().map_err(RecvTimeoutError::from),
-            };
+        while let Ok(message) = self.looks.receive(messages) {
             match message {
-                Ok(Message::Runs { tgid }) => {
-                    self.queue.retain(|look| look.tgid != tgid);
+                Some(Message::Runs { tgid }) => {
+                    self.looks.remove(tgid);
                     self.probes.detach(tgid);
-                    self.look(Look { tgid, due: Instant::now(), before: 0 });
+                    self.look(Look::first(tgid));
                 }
-                Ok(Message::Forked { parent, child }) => {
-                    if self.queue.iter().any(|look| look.tgid == parent) {
-                        self.queue.push_back(Look { tgid: child, due: Instant::now(), before: 0 });
+                Some(Message::Forked { parent, child }) => {
+                    if self.looks.contains(parent) {
+                        self.looks.add(Look::first(child));
                     }
                 }
-                Ok(Message::Ended { tgid }) => {
-                    self.queue.retain(|look| look.tgid != tgid);
+                Some(Message::Ended { tgid }) => {
+                    self.looks.remove(tgid);
                     self.probes.detach(tgid);
                 }
-                Ok(Message::Reached(reached)) => {
+                Some(Message::Reached(reached)) => {
                     // The agent may be ending.
                     let _ = reached.send(());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                None => {}
             }
             let now = Instant::now();
-            while let Some(at) = self.queue.iter().position(|look| look.due <= now) {
-                if let Some(look) = self.queue.remove(at) {
-                    self.look(look);
-                }
+            while let Some(look) = self.looks.take_due(now) {
+                self.look(look);
             }
         }
     }
@@ -191,9 +174,7 @@ impl Finder {
                 }
             }
             Err(Unread::NotYet(_)) if before + 1 < LOOKS => {
-                let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_PAUSE);
-                let due = Instant::now() + pause;
-                self.queue.push_back(Look { tgid, due, before: before + 1 });
+                self.looks.again(tgid, before, looks::doubling(FIRST_PAUSE, before, LONGEST_PAUSE));
             }
             Err(why @ Unread::Absent(_)) => {
                 tracing::debug!(pid = tgid, runtime = runtime.name, %why, "there is no unit of work besides the thread");

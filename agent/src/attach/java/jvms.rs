@@ -2,9 +2,8 @@
 //!
 //! This runs on a thread of its own, because a JVM may take seconds to answer.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use onlooker_common::unit;
@@ -13,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::{NotLoaded, load};
 use crate::attach::Libraries;
+use crate::attach::looks::{self, Look, Looks};
 use crate::discover::process::{ExecImage, Process};
 use crate::runtimes::Recogniser;
 
@@ -49,7 +49,7 @@ impl Jvms {
             libraries,
             recogniser,
             counters: Arc::clone(&counters),
-            queue: VecDeque::new(),
+            looks: Looks::default(),
             done: FxHashMap::default(),
         };
         let thread = std::thread::Builder::new().name("jvms".to_owned()).spawn(move || loader.run(&receiver));
@@ -82,46 +82,29 @@ struct Loader {
     libraries: Libraries,
     recogniser: Arc<Recogniser>,
     counters: Arc<Counters>,
-    /// JVMs that are looked at again.
-    queue: VecDeque<Look>,
+    looks: Looks,
     /// JVMs that are not looked at again, by their image in memory.
     done: FxHashMap<u32, ExecImage>,
 }
 
-/// A look at a process that is due.
-struct Look {
-    tgid: u32,
-    due: Instant,
-    /// How many looks came before.
-    before: u32,
-}
-
 impl Loader {
     fn run(mut self, messages: &Receiver<Message>) {
-        loop {
-            let next = self.queue.iter().map(|look| look.due).min();
-            let message = match next {
-                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => messages.recv().map_err(RecvTimeoutError::from),
-            };
+        while let Ok(message) = self.looks.receive(messages) {
             match message {
-                Ok(Message::Runs { tgid }) if self.is_done(tgid) => {}
-                Ok(Message::Runs { tgid }) => {
-                    self.queue.retain(|look| look.tgid != tgid);
-                    self.look(&Look { tgid, due: Instant::now(), before: 0 });
+                Some(Message::Runs { tgid }) if self.is_done(tgid) => {}
+                Some(Message::Runs { tgid }) => {
+                    self.looks.remove(tgid);
+                    self.look(Look::first(tgid));
                 }
-                Ok(Message::Ended { tgid }) => {
-                    self.queue.retain(|look| look.tgid != tgid);
+                Some(Message::Ended { tgid }) => {
+                    self.looks.remove(tgid);
                     self.done.remove(&tgid);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                None => {}
             }
             let now = Instant::now();
-            while let Some(at) = self.queue.iter().position(|look| look.due <= now) {
-                if let Some(look) = self.queue.remove(at) {
-                    self.look(&look);
-                }
+            while let Some(look) = self.looks.take_due(now) {
+                self.look(look);
             }
         }
     }
@@ -133,11 +116,10 @@ impl Loader {
     }
 
     fn look_again(&mut self, tgid: u32, before: u32) {
-        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_PAUSE);
-        self.queue.push_back(Look { tgid, due: Instant::now() + pause, before: before + 1 });
+        self.looks.again(tgid, before, looks::doubling(FIRST_PAUSE, before, LONGEST_PAUSE));
     }
 
-    fn look(&mut self, &Look { tgid, before, .. }: &Look) {
+    fn look(&mut self, Look { tgid, before, .. }: Look) {
         let Ok(process) = Process::open(tgid) else { return };
         let runtime = self.recogniser.recognise(&process).runtime;
         if runtime.unit_of_work.is_none_or(|work| work.kind != unit::VIRTUAL_THREAD) {
