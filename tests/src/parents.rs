@@ -3,7 +3,7 @@
 //! A request `/r/7` is identified by its number, and so are the calls that its server makes for it: `/a/7`,
 //! `SELECT 1 AS r7`. The span of a Redis command contains no number. It must lie between two numbered calls of its parent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Result, ensure};
@@ -133,11 +133,12 @@ impl fmt::Display for Verdict {
 pub fn judge(spans: &[Span], address: &str, included: impl Fn(u64) -> bool) -> Verdict {
     let mut verdict = Verdict::default();
     let served = || spans.iter().filter(|span| is_served_at(span, address));
-    let Some(service) = served().map(|span| &span.service).next() else { return verdict };
+    // On a busy machine the first spans may be exported before the process was examined: they have another service.
+    let services: HashSet<_> = served().map(|span| &span.service).collect();
     let requests: HashMap<_, _> =
         served().filter_map(|span| Some((span.span_id.as_str(), numbered(span.get("url.path"))?))).collect();
     verdict.requests = requests.values().filter(|&&number| included(number)).count();
-    let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && &span.service == service).collect();
+    let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && services.contains(&span.service)).collect();
     let mut wrong = Vec::new();
     // The numbered calls of each request, by which Redis commands are judged.
     let mut by_number: HashMap<u64, Vec<&Span>> = HashMap::new();
@@ -214,7 +215,14 @@ fn describe_fault(call: &Span, spans: &[Span], address: &str) -> String {
     let number = number_of(call);
     let own = spans.iter().filter(|span| is_served_at(span, address) && number_of(span) == number && number.is_some());
     let own = own.map(describe).next().unwrap_or_else(|| "unknown, or was not exported".to_owned());
-    format!("{}\n    was given to {parent}\n    its request is {own}", describe(call))
+    let end = |span: &Span| [span.get("network.local.port").to_owned(), span.get("network.peer.port").to_owned()];
+    let is_before = |span: &&Span| span.kind == "client" && end(span) == end(call) && span.start < call.start;
+    let before = spans.iter().filter(is_before).max_by_key(|span| span.start);
+    let before = before.map_or_else(|| "nothing".to_owned(), describe);
+    format!(
+        "{}\n    was given to {parent}\n    its request is {own}\n    before it on its connection: {before}",
+        describe(call)
+    )
 }
 
 /// Judges the server spans of calls to the server at `address`. All its callers must be watched: the parent of each of its
