@@ -71,7 +71,8 @@ pub struct Segment {
     /// One of the [`unit`](crate::unit) constants.
     pub unit_kind: u32,
     pub unit: [u64; 2],
-    /// For a message that was sent to a server: the request whose work it is.
+    /// For a message that was sent to a server: the request whose work it is. For a response that was received: the same, if
+    /// it became known after the message was sent.
     pub owner: Owner,
     /// The ids of the message that this operation belongs to.
     pub message: MessageIds,

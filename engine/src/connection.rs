@@ -249,6 +249,9 @@ impl Connection {
         if way == Way::Sent && self.conversation.direction(way) == Some(Direction::ToClient) {
             self.conversation.response_written(segment, observer);
         }
+        if way == Way::Received && self.conversation.direction(way) == Some(Direction::ToClient) {
+            self.conversation.response_received(segment, observer);
+        }
         self.agree_on_frames(way, segment, observer);
         if self.stream.is_none() && (self.hellos.is_some() || Hellos::begin_with(captured)) {
             self.hellos.get_or_insert_default().take(way, captured);

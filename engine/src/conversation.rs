@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use onlooker_common::owner::Owner;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Capture, Direction, Finding, LossReason, Spec};
+use onlooker_protocols::{Capture, Direction, Finding, LossReason, Spec, http1};
 
 use crate::lengths::Lengths;
 use crate::model::counters::Counters;
@@ -157,6 +158,20 @@ impl Conversation {
             && let place @ Place { in_order: true, .. } = self.place(oldest.direction)
         {
             observer.observe(place, Report::Responded { start: oldest.start, unit, nanos: segment.time });
+        }
+    }
+
+    /// Reports the owner that a response brings, of the call that it answers. It is known for HTTP/1 only, whose clients hardly ever
+    /// pipeline. Elsewhere the task may as well have been woken for the next call, which it sends while this one is in flight.
+    pub(crate) fn response_received(&mut self, segment: &Segment, observer: &mut dyn Observer) {
+        if segment.owner.cookie != 0
+            && self.requests.len() == 1
+            && let Some(call) = self.requests.oldest().filter(|call| call.direction == Direction::ToServer)
+        {
+            let is_alone = self.protocol.is_some_and(|protocol| protocol.name == http1::SPEC.name);
+            let owner = if is_alone { segment.owner } else { Owner::default() };
+            let report = Report::OwnerCorrected { start: call.start, owner: &owner };
+            observer.observe(self.place(call.direction), report);
         }
     }
 

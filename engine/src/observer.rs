@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onlooker_common::owner::MessageIds;
+use onlooker_common::owner::{MessageIds, Owner};
 use onlooker_protocols::{Begun, Capture, Direction, Exchange, Lost, Moment};
 
 use crate::model::span::{Ends, Role};
@@ -36,6 +36,9 @@ pub enum Report<'a> {
     /// `unit` wrote the first byte of the response to the request that began at `start`. It may be reported twice: a unit
     /// may write `100 Continue` and another one the response.
     Responded { start: Moment, unit: Unit, nanos: u64 },
+    /// The kernel programs found the owner of the call that began at `start` again, and better, when its response came. Unknown: the
+    /// owner that they named first is doubtful.
+    OwnerCorrected { start: Moment, owner: &'a Owner },
     /// A request is over. `open` others that travel in its direction are not.
     Ended { exchange: Box<Exchange>, ends: Arc<Ends>, open: usize },
     /// A request that had begun cannot be reported truthfully.

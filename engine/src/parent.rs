@@ -58,6 +58,7 @@ mod responder;
 mod tree;
 
 use compact_str::CompactString;
+use onlooker_common::owner::Owner;
 use onlooker_protocols::Begun;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
@@ -69,7 +70,7 @@ use crate::unit::Unit;
 use background::{Background, LastRead};
 use join::Joins;
 use ladder::Ladder;
-use node::{Link, Node};
+use node::{Link, Node, Owned};
 use tree::{DEEPEST, Tree};
 
 pub use id::NodeId;
@@ -230,6 +231,21 @@ impl Parents {
     pub fn responds(&mut self, place: Place, position: u64, unit: Unit, nanos: u64) {
         if let Some(id) = self.find(place, position) {
             self.ladder.responders.responds(&mut self.tree, id, unit, nanos);
+        }
+    }
+
+    /// The call that began at `position` has this owner, if nothing better is known than which task was woken.
+    pub fn correct_owner(&mut self, place: Place, position: u64, owner: &Owner) {
+        let Some(id) = self.find(place, position) else { return };
+        if !matches!(self.tree.parent(id), None | Some((_, Evidence::Wake))) {
+            return;
+        }
+        let Some(call) = self.tree.get_mut(id).filter(|call| !call.is_frozen) else { return };
+        call.owner = Owned::of(owner);
+        let (owner, start) = (call.owner, call.start);
+        self.tree.clear_parent(id);
+        if let Some(owner) = owner {
+            ladder::link_to_owner(&mut self.tree, id, &owner, start);
         }
     }
 

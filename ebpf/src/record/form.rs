@@ -8,7 +8,7 @@ use onlooker_common::kind;
 use onlooker_common::plaintext;
 use onlooker_common::segment::{Segment, flag};
 
-use crate::state::stream::{Place, Stream};
+use crate::state::stream::{Place, Stream, bit};
 use crate::state::tls::Plaintext;
 use crate::state::unit::Unit;
 
@@ -138,7 +138,8 @@ pub unsafe fn write<H: Header>(header: *mut H, moved: *const Moved, stream: Stre
         (*segment).tid = (*moved).tid;
         (*segment).unit_kind = (*moved).unit_kind;
         (*segment).unit = (*moved).unit;
-        if (*moved).flags & flag::EGRESS != 0 && stream.role() == role::CLIENT {
+        let has_owner = (*moved).flags & flag::EGRESS != 0 || stream.is(bit::CORRECTED);
+        if has_owner && stream.role() == role::CLIENT {
             (*segment).owner = *stream.owner().as_ptr();
         } else {
             (&raw mut (*segment).owner).write_bytes(0, 1);

@@ -81,6 +81,16 @@ impl SharedOwner {
         unsafe { (*self.0).evidence = evidence };
     }
 
+    /// Makes the request unknown, and keeps the rest.
+    #[inline(always)]
+    pub fn forget(self) {
+        // SAFETY: members of a live value.
+        unsafe {
+            (*self.0).cookie = 0;
+            (*self.0).position = 0;
+        }
+    }
+
     /// Makes the owner unknown.
     #[inline(always)]
     pub fn clear(self) {

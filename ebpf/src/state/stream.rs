@@ -35,6 +35,8 @@ pub mod bit {
     pub const MIXED: u16 = 1 << 9;
     /// Client, in such a process: it is unknown which task opened the connection, or wrote to it before.
     pub const UNOPENED: u16 = 1 << 10;
+    /// Client, in such a process: the owner of the message became known after the message was sent.
+    pub const CORRECTED: u16 = 1 << 11;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

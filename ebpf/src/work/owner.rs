@@ -130,6 +130,7 @@ impl Worker {
         }
         let writer = stream.writer();
         stream.set_writer(unit.words[0]);
+        stream.clear(bit::CORRECTED);
         process::calls(self.process, self.tgid);
         // The owner waited for the connection until now.
         waiting::call_ends(stream, self.process);
@@ -235,6 +236,9 @@ impl Worker {
     #[inline(always)]
     fn response_read(&self, stream: Stream, begins: bool) {
         waiting::call_ends(stream, self.process);
+        if begins && stream.unit_kind() == unit::TOKIO_TASK && !stream.is(bit::MIXED) && !stream.has_frames() {
+            woken::correct_woken_owner(stream.as_ptr(), self.tgid);
+        }
         let Some(thread) = thread::state(self.task) else { return };
         if stream.is(bit::GUESSED) {
             // It may have been a request. The owner of what follows is unknown.

@@ -15,7 +15,7 @@
 //! many writers. Such a task may wait for a place in a queue, which another request gives away and wakes it.
 //!
 //! It proves nothing either if the same request had the connection's message before: see `find_woken_owner`. Such an owner is
-//! likely.
+//! likely. It is corrected if a task of another request wakes the connection's task before the response is read.
 
 use onlooker_common::owner::{Owner, evidence};
 use onlooker_common::unit::{self, UnitKey, tokio};
@@ -78,7 +78,22 @@ pub fn by_running_task(header: u64) {
     // SAFETY: a live value of the map.
     let known = unsafe { SharedOwner::within(known) };
     let is_pending = known.evidence() != evidence::NONE;
+    let notes = notes(known);
     match owner {
+        Some(owner) if notes & note::LATE != 0 && !owner.is_same_request(known) => {}
+        Some(owner) if notes & note::REPEATED != 0 && writer_tag(owner) != notes & note::WRITER => {
+            // It took the message that it has just written before it was woken for it.
+            known.copy_with_evidence(owner, evidence::WAKE);
+            set_notes(known, note::DOUBT | note::LATE | writer_tag(owner));
+        }
+        // It waits for the rest of the last response, and another one has a message. That one may be about to mark the task as woken.
+        Some(owner) if is_pending && writer_tag(owner) == notes & note::WRITER && known.is_known() => {
+            if !owner.is_same_request(known) {
+                known.set_evidence(evidence::WAKE);
+            } else if !is_busy {
+                known.set_evidence(evidence::WOKEN);
+            }
+        }
         Some(owner) if is_pending && is_busy => {
             if !owner.is_same_request(known) {
                 known.copy_with_evidence(owner, evidence::WAKE);
@@ -86,14 +101,14 @@ pub fn by_running_task(header: u64) {
         }
         Some(owner) => {
             if !is_pending && !owner.is_same_request(known) {
-                // It took the message that it has just written before it was woken for it.
-                set_doubt(known, 1);
+                // As above.
+                set_notes(known, notes | note::DOUBT);
             }
             known.copy_with_evidence(owner, evidence::WOKEN);
         }
         None => {
-            if !is_busy || !is_pending {
-                known.clear();
+            if notes & note::LATE == 0 && (!is_busy || !is_pending) {
+                known.forget();
             }
             known.set_evidence(evidence::WAKE);
         }
@@ -149,30 +164,75 @@ extern "C" fn find_woken_owner(stream: *mut StreamState, tgid: u32, writer: u64)
     let Some(known) = UNITS.get_ptr_mut(UnitKey { tgid, kind: unit::WOKEN_TASK, id }) else { return 0 };
     // SAFETY: a live value of the map.
     let known = unsafe { SharedOwner::within(known) };
-    let (found, doubt) = (known.evidence(), doubt(known));
+    let (found, is_doubtful) = (known.evidence(), notes(known) & note::DOUBT != 0);
     known.set_evidence(evidence::NONE);
-    set_doubt(known, 0);
+    set_notes(known, 0);
     if found == evidence::NONE || stream.is(bit::MIXED) || !is_open(known) {
         return 0;
     }
     // The task that used the connection before may wake it for the rest of a response. Then it may take the message of another,
     // which is about to wake it.
     let before = stream.owner();
-    let is_next = !stream.is(bit::SENT) || (before.is_known() && !before.is_same_request(known));
-    let is_proof = found == evidence::WOKEN && is_next && doubt == 0 && !stream.is(bit::UNOPENED);
+    let is_repeated = stream.is(bit::SENT) && before.is_same_request(known);
+    let is_next = !stream.is(bit::SENT) || (before.is_known() && !is_repeated);
+    let is_proof = found == evidence::WOKEN && is_next && !is_doubtful && !stream.is(bit::UNOPENED);
+    set_notes(known, writer_tag(known) | if is_repeated { note::REPEATED } else { 0 });
     stream.owner().copy_with_evidence(known, if is_proof { evidence::WOKEN } else { evidence::WAKE });
     1
 }
 
-/// 1 if the request of the message that a task wrote last may be another one than was found.
+/// The current task begins to read a response. If it was woken for the request only after it had written it, corrects the owner.
+///
+/// A global function, which the verifier checks once. The result means nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn correct_woken_owner(stream: *mut StreamState, tgid: u32) -> u32 {
+    // SAFETY: a live value of the caller, or null as far as the verifier knows.
+    let Some(stream) = (unsafe { Stream::new(stream) }) else { return 0 };
+    let id = stream.current_unit().words[0];
+    let Some(known) = UNITS.get_ptr_mut(UnitKey { tgid, kind: unit::WOKEN_TASK, id }) else { return 0 };
+    // SAFETY: a live value of the map.
+    let known = unsafe { SharedOwner::within(known) };
+    let notes = notes(known);
+    set_notes(known, notes & !(note::REPEATED | note::LATE));
+    if notes & note::LATE == 0 {
+        return 0;
+    }
+    stream.owner().copy_with_evidence(known, evidence::WAKE);
+    stream.set(bit::CORRECTED);
+    if known.evidence() == evidence::WAKE {
+        known.forget();
+    }
+    0
+}
+
+/// What is noted of a woken task besides its owner.
+mod note {
+    /// The request of the message that the task wrote last may be another one than was found.
+    pub const DOUBT: u32 = 1;
+    /// The task wrote its last two messages for the same request, as it seems. The response to the second has not come.
+    pub const REPEATED: u32 = 1 << 1;
+    /// The owner is that of the message that the task has written already. The response has not come.
+    pub const LATE: u32 = 1 << 2;
+    /// A hash of the request of the message that the task wrote last.
+    pub const WRITER: u32 = !0b111;
+}
+
+/// The request's `note::WRITER`.
 #[inline(always)]
-fn doubt(known: SharedOwner) -> u32 {
+fn writer_tag(owner: SharedOwner) -> u32 {
+    let mixed = (owner.cookie() ^ owner.position().rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32 & note::WRITER
+}
+
+#[inline(always)]
+fn notes(known: SharedOwner) -> u32 {
     // SAFETY: a member of a live value of the map.
     unsafe { (*known.as_ptr())._pad }
 }
 
 #[inline(always)]
-fn set_doubt(known: SharedOwner, doubt: u32) {
+fn set_notes(known: SharedOwner, notes: u32) {
     // SAFETY: a member of a live value of the map.
-    unsafe { (*known.as_ptr().cast_mut())._pad = doubt }
+    unsafe { (*known.as_ptr().cast_mut())._pad = notes }
 }

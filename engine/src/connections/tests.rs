@@ -43,7 +43,7 @@ impl Observer for Vec<Reported> {
             Report::CaptureMore(None) | Report::Discarded { .. } | Report::Responded { .. } | Report::Encrypted => {
                 Reported::Other
             }
-            Report::FollowFrames | Report::FrameBegins { .. } => Reported::Other,
+            Report::OwnerCorrected { .. } | Report::FollowFrames | Report::FrameBegins { .. } => Reported::Other,
             Report::Forgotten => Reported::Forgotten(place.cookie),
         });
     }

@@ -137,9 +137,9 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    /// The owner of a call that begins at `position`.
-    fn of(origin: &Origin, position: u64) -> Option<Self> {
-        let Owner { cookie, ids, evidence, .. } = origin.owner;
+    /// The owner, as the kernel programs name it.
+    pub(super) fn of(owner: &Owner) -> Option<Self> {
+        let &Owner { cookie, ids, evidence, .. } = owner;
         let rung = match evidence {
             evidence::THREAD => Evidence::Thread,
             evidence::CONNECT => Evidence::Connect,
@@ -152,14 +152,20 @@ impl Owned {
             evidence::ASYNC_ID => Evidence::AsyncId,
             _ => return None,
         };
+        (cookie != 0).then_some(Self { cookie, run: ids.span_id, rung })
+    }
+
+    /// The owner of a call that begins at `position`.
+    fn of_call(origin: &Origin, position: u64) -> Option<Self> {
+        let owned = Self::of(&origin.owner)?;
         // In an event loop, later operations of a run may be other requests' work. The kernel speaks of the operation that
         // began the run. Where it knows the unit of work, it reports the operations of another unit anew.
         // A task that was woken for one request may send those of others with it, which found it awake.
-        let is_meant = match evidence {
+        let is_meant = match origin.owner.evidence {
             evidence::WOKEN | evidence::WAKE => position == origin.position,
-            _ => rung.is_certain() || position < origin.end,
+            _ => owned.rung.is_certain() || position < origin.end,
         };
-        (cookie != 0 && is_meant).then_some(Self { cookie, run: ids.span_id, rung })
+        is_meant.then_some(owned)
     }
 }
 
@@ -196,7 +202,7 @@ impl Node {
             wire: begun.context.clone().map(Box::new),
             correlation: begun.correlation.as_deref().map(Box::from),
             passed_on: begun.passed_on,
-            owner: origin.and_then(|origin| Owned::of(origin, begun.start.position)),
+            owner: origin.and_then(|origin| Owned::of_call(origin, begun.start.position)),
             work: None,
             link: Link::None,
             late: None,

@@ -146,6 +146,23 @@ fn a_call_after_the_response_does_not_belong_to_the_request() {
     assert_eq!(settle(&mut parents, call, 160, 170).parent, None);
 }
 
+/// A task of tokio may send a request before it is woken for it. The kernel programs know the owner when the response comes.
+#[rstest]
+#[case::likely(evidence::WAKE, 2)]
+#[case::certain(evidence::WOKEN, 1)]
+fn an_owner_that_comes_with_the_response_replaces_a_likely_one(#[case] rung: u32, #[case] expected: u64) {
+    let mut parents = Parents::default();
+    let requests =
+        [1, 2].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(cookie * 1000, 0))));
+    let call = parents.begin(client(3, APP), &begun(9, 110), Some(&owned(9, (1, 1000), rung)));
+    parents.correct_owner(client(3, APP), 9, &owned(9, (2, 2000), evidence::WAKE).owner);
+    let call = settle(&mut parents, call, 110, 120);
+    let requests = requests.map(|request| settle(&mut parents, request, 100, 130));
+    assert_eq!(call.parent.map(|parent| parent.span_id), Some(requests[expected as usize - 1].span_id));
+    assert_eq!(call.trace_id, requests[expected as usize - 1].trace_id);
+    assert!(parents.is_empty(), "nothing is kept");
+}
+
 #[test]
 fn threads_prove_nothing_once_an_event_loop_is_seen() {
     let mut parents = Parents::default();

@@ -322,6 +322,7 @@ impl<S: Surroundings> Observer for Requests<S> {
             Report::Begun { begun, origin } => self.begin(place, begun, origin),
             Report::Continued { start, ids } => self.parents.goes_on(place, start.position, ids.span_id),
             Report::Responded { start, unit, nanos } => self.parents.responds(place, start.position, unit, nanos),
+            Report::OwnerCorrected { start, owner } => self.parents.correct_owner(place, start.position, owner),
             Report::Ended { exchange, ends, open } => self.end(place, exchange, ends, open),
             Report::Lost(lost) => self.lose(place, &lost),
             Report::Discarded { start } => {
