@@ -163,10 +163,10 @@ impl GunicornOptions {
             Workers::Threads(threads) => ("gthread", threads),
         };
         let (processes, ready) = (self.processes, Gunicorn::WORKER_READY);
-        let tls = self
-            .certificate
-            .as_ref()
-            .map_or_else(String::new, |dir| format!("certfile = \"{dir}/cert.pem\"\nkeyfile = \"{dir}/key.pem\"\n"));
+        // Connections wait until the agent has started, which takes longer than the 2 s after which gunicorn closes them.
+        let tls = self.certificate.as_ref().map_or_else(String::new, |dir| {
+            format!("certfile = \"{dir}/cert.pem\"\nkeyfile = \"{dir}/key.pem\"\nkeepalive = 75\n")
+        });
         format!(
             "worker_class = \"{class}\"
 workers = {processes}
