@@ -100,6 +100,14 @@ fn a_request_that_is_given_up_says_so(#[case] bytes: Vec<u8>, #[case] by: Direct
     assert_eq!(lines(&play(&talk)), [line]);
 }
 
+/// As many steps as there are open streams, not as there are ids.
+#[test]
+fn a_server_that_goes_away_ends_streams_with_the_largest_ids() {
+    let requests = [headers(END_STREAM, 1, get("/a")), headers(END_STREAM, 0x7fff_ffff, get("/b"))].concat();
+    let outcome = play(&greeting().request(requests).response(go_away(1, 0)).closes(Close::Normal));
+    assert_eq!(lines(&outcome), ["GET /b | ? | 0 > ? | REFUSED_STREAM by ToClient", "GET /a | ? | 0 > ? | Normal"]);
+}
+
 /// Node 20 does so.
 #[test]
 fn a_server_may_end_a_response_by_a_reset_without_an_error() {

@@ -191,11 +191,9 @@ impl Streams {
     /// RFC 9113 6.8: the server will not process requests on streams after `last`.
     pub(super) fn go_away(&mut self, last: u32, at: Moment, found: &mut Vec<Finding>) {
         let reset = Reset { code: error::REFUSED_STREAM, by: Direction::ToClient };
-        let mut stream = last.saturating_add(1) | 1;
         // A server that shuts down slowly first names the largest id, and so no stream.
-        while stream <= self.newest && !self.open.is_empty() {
+        for stream in self.open.ids(|stream| stream > last) {
             self.reset(stream, reset, at, found);
-            stream += 2;
         }
     }
 

@@ -149,6 +149,18 @@ impl<I: Copy + Eq + Hash, R> ById<I, R> {
         }
     }
 
+    /// The ids of the open requests for which `is_wanted` holds, the oldest request first.
+    #[must_use]
+    pub fn ids(&self, is_wanted: impl Fn(I) -> bool) -> Vec<I> {
+        let serial_and_id = |(&id, entry): (&I, &Entry<R>)| match entry {
+            Entry::Waiting { serial, .. } if is_wanted(id) => Some((*serial, id)),
+            _ => None,
+        };
+        let mut wanted: Vec<_> = self.entries.iter().filter_map(serial_and_id).collect();
+        wanted.sort_unstable_by_key(|&(serial, _)| serial);
+        wanted.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Whether a request with this id is open, or was handed back before its response came.
     pub fn is_known(&self, id: I) -> bool {
         self.entries.contains_key(&id)
