@@ -205,9 +205,8 @@ struct Attached {
 impl Attacher {
     fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(message) = self.looks.receive(messages) {
-            match message {
-                Some(message) => self.take(message),
-                None => {}
+            if let Some(message) = message {
+                self.take(message);
             }
             let now = Instant::now();
             while let Some(look) = self.looks.take_due(now) {

@@ -127,11 +127,10 @@ impl Finder {
                     self.probes.detach(tgid);
                     self.look(Look::first(tgid));
                 }
-                Some(Message::Forked { parent, child }) => {
-                    if self.looks.contains(parent) {
-                        self.looks.add(Look::first(child));
-                    }
+                Some(Message::Forked { parent, child }) if self.looks.contains(parent) => {
+                    self.looks.add(Look::first(child));
                 }
+                Some(Message::Forked { .. }) => {}
                 Some(Message::Ended { tgid }) => {
                     self.looks.remove(tgid);
                     self.probes.detach(tgid);
