@@ -13,11 +13,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use onlooker::attach;
 use onlooker::discover::process::Process;
-use onlooker::kernel::{self, FunctionLink, Kernel, Selection, UnitSources, ring::Ring};
+use onlooker::kernel::{
+    self, FunctionLink, FunctionPrograms, Kernel, Location, Selection, SharedKernel, UnitSources, ring::Ring,
+};
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use tokio::runtime::{self, Runtime};
@@ -104,7 +107,7 @@ fn round(load: &mut Load, least: &mut Least) -> Result<()> {
         least.note(Condition::WithUnit, operation, load.measure(operation, &mut || recorder.drain())?);
     }
     drop(observed);
-    recorder.kernel.attach_boundaries();
+    recorder.attach_boundaries();
     let other = Operation::Other;
     least.note(Condition::Boundaries, other, load.measure(other, &mut || recorder.drain())?);
     not_interrupted()
@@ -174,7 +177,7 @@ struct Recorder {
     ring: Ring,
     selection: Selection,
     units: UnitSources,
-    kernel: Kernel,
+    kernel: SharedKernel,
     _runtime: Runtime,
 }
 
@@ -192,6 +195,7 @@ impl Recorder {
         selection.listening(u32::try_from(namespace).context("the kernel numbers namespaces with 32 bits")?, port)?;
         kernel.attach()?;
         drop(inside);
+        let kernel = Arc::new(Mutex::new(Some(kernel)));
         Ok(Self { ring, selection, units, kernel, _runtime: runtime })
     }
 
@@ -206,7 +210,19 @@ impl Recorder {
         let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&load.function()));
         let mapping = mapping.context("the load has mapped its function")?;
         let offset = load.function() - mapping.start + mapping.offset;
-        Ok(self.kernel.attach_function("go_round_trip", Path::new(&mapping.name), offset, load.pid())?)
+        let location = Location { program: "go_round_trip", path: Path::new(&mapping.name), offset };
+        let attachment = FunctionPrograms::new(Arc::clone(&self.kernel)).attach(load.pid(), &[location]);
+        let mut attachment = attachment.context("the kernel side is loaded")?;
+        if let Some((_, error)) = attachment.failed.pop() {
+            return Err(error.into());
+        }
+        attachment.links.pop().context("the function has a link")
+    }
+
+    fn attach_boundaries(&self) {
+        if let Some(kernel) = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            kernel.attach_boundaries();
+        }
     }
 
     fn drain(&mut self) {

@@ -1,6 +1,7 @@
 //! TLS: the plaintext is read in the libraries of both sides, on the right sockets.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
 use onlooker_tests::spans::Span;
 use onlooker_tests::tls::{Certificate, TlsLoad, expect_spans_per_connection, judge};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Recording, World};
+use onlooker_tests::{Recording, World, record_skip};
 use rstest::rstest;
 
 /// The agent attaches within milliseconds, unless the machine is busy.
@@ -145,6 +146,49 @@ fn a_library_that_is_loaded_after_the_agent_started_is_read() -> Result<()> {
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_both_ends(&outcome.spans, &ports, true)
+    })
+}
+
+/// Links of the process that attach a program to many functions (`uprobe_multi`).
+fn links_of_many_functions(pid: u32) -> Result<usize> {
+    let mut links = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // Descriptors may be closed meanwhile.
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        links += text.lines().filter(|line| line.starts_with("link_type:") && line.ends_with("uprobe_multi")).count();
+    }
+    Ok(links)
+}
+
+/// Linux 6.6 has such links, and 6.10 filters them by process.
+fn kernel_has_links_of_many_functions() -> Result<bool> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    Ok((numbers.next(), numbers.next()) >= (Some(6), Some(10)))
+}
+
+#[test]
+fn all_threads_of_a_process_are_observed_through_few_links() -> Result<()> {
+    if !kernel_has_links_of_many_functions()? {
+        record_skip("this kernel may attach to each function by itself");
+        return Ok(());
+    }
+    World::story("tls_links", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = Server::Nginx.start(world, &certificate)?;
+        // Its ten threads share the work, and none of them is the first thread.
+        let load = TlsLoad { kind: "http", requests: 100, in_flight: 10, keep: true, warm: true };
+        let mut client = load.client(world, &certificate, server.port()?)?;
+        let client_pid = client.pid().to_string();
+        let mut recording = Recording::start_selecting(world, &["--tls", "--verbose", "--pid", &client_pid])?;
+        wait_for_library(&mut recording, client.pid())?;
+        let links = links_of_many_functions(recording.agent().process().pid())?;
+        ensure!((1..=12).contains(&links), "{links} links for about 20 functions");
+        let ports = client.run()?;
+        let outcome = recording.finish(load.requests)?;
+        let verdict = judge(&outcome.spans, "client", &ports, number_in_path)?;
+        ensure!(verdict.right == ports.len() && ports.len() == load.requests, "{verdict:?}");
+        Ok(())
     })
 }
 

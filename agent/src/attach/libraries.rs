@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onlooker_engine::model::counters::Counters;
@@ -17,7 +17,7 @@ use super::java;
 use super::looks::{Look, Looks};
 use super::tls::{self, Place};
 use crate::discover::process::{ExecImage, Process};
-use crate::kernel::{FunctionLink, SharedKernel};
+use crate::kernel::{FunctionLink, FunctionPrograms, Location, SharedKernel};
 
 /// How many messages may wait for the thread.
 const QUEUE: usize = 8192;
@@ -82,7 +82,7 @@ impl Libraries {
     pub fn start(kernel: SharedKernel, counters: Arc<Counters>) -> Self {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let attacher = Attacher {
-            kernel,
+            programs: FunctionPrograms::new(kernel),
             counters: Arc::clone(&counters),
             detacher: Detacher::start(),
             attached: HashMap::new(),
@@ -144,7 +144,7 @@ impl Libraries {
 
 /// The state of the thread.
 struct Attacher {
-    kernel: SharedKernel,
+    programs: FunctionPrograms,
     counters: Arc<Counters>,
     detacher: Detacher,
     attached: HashMap<u32, Attached>,
@@ -292,31 +292,35 @@ impl Attacher {
         }
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
-        let before = attached.links.len();
-        let mut has_failed = false;
-        for place in places {
-            if !attached.places.insert(place.clone()) {
-                continue;
-            }
-            let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
-            // None: the agent is ending.
-            let Some(kernel) = kernel.as_mut() else { return false };
-            match kernel.attach_function(place.program, &place.path, place.offset, tgid) {
-                Ok(link) => attached.links.push(link),
-                // The process has ended.
-                Err(_) if !Process::open(tgid).is_ok_and(|process| process.is_alive()) => return false,
-                Err(error) => {
-                    self.counters.functions_not_observed.add(1);
-                    // One line for a process is enough: the others usually fail for the same reason.
-                    if std::mem::replace(&mut has_failed, true) {
-                        tracing::debug!(pid = tgid, function = place.function, %error, "cannot observe a function");
-                    } else {
-                        tracing::warn!(pid = tgid, function = place.function, %error, "cannot observe functions; TLS may not be read");
-                    }
-                }
+        let new: Vec<_> = places.filter(|place| attached.places.insert(place.clone())).collect();
+        let locations: Vec<_> = new
+            .iter()
+            .map(|Place { program, path, offset, .. }| Location { program, path, offset: *offset })
+            .collect();
+        let before = Instant::now();
+        // None: the agent is ending.
+        let Some(attachment) = self.programs.attach(tgid, &locations) else { return false };
+        if !new.is_empty() {
+            let (functions, links, took) = (new.len(), attachment.links.len(), before.elapsed());
+            tracing::debug!(pid = tgid, functions, links, ?took, "attached");
+        }
+        let is_attached = !attachment.links.is_empty();
+        attached.links.extend(attachment.links);
+        // The process may have ended.
+        if !attachment.failed.is_empty() && !Process::open(tgid).is_ok_and(|process| process.is_alive()) {
+            return false;
+        }
+        self.counters.functions_not_observed.add(attachment.failed.len() as u64);
+        for (at, (index, error)) in attachment.failed.iter().enumerate() {
+            let function = new[*index].function;
+            // One line for a process is enough: the others usually fail for the same reason.
+            if at > 0 {
+                tracing::debug!(pid = tgid, function, %error, "cannot observe a function");
+            } else {
+                tracing::warn!(pid = tgid, function, %error, "cannot observe functions; TLS may not be read");
             }
         }
-        attached.links.len() > before
+        is_attached
     }
 }
 

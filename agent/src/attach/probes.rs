@@ -1,11 +1,10 @@
 //! Attaches kernel programs to functions of selected processes.
 
 use std::path::PathBuf;
-use std::sync::PoisonError;
 
 use rustc_hash::FxHashMap;
 
-use crate::kernel::{FunctionLink, SharedKernel};
+use crate::kernel::{FunctionLink, FunctionPrograms, Location, SharedKernel};
 
 /// A function that a kernel program observes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,39 +17,39 @@ pub struct Function {
     pub offset: u64,
 }
 
+impl Function {
+    fn location(&self) -> Location<'_> {
+        Location { program: self.program, path: &self.path, offset: self.offset }
+    }
+}
+
 /// What is attached to functions, by process. An attachment applies to one process: others that have mapped the same file do
 /// not notice.
 #[derive(Debug)]
 pub(super) struct Probes {
-    kernel: SharedKernel,
+    programs: FunctionPrograms,
     links: FxHashMap<u32, Vec<FunctionLink>>,
 }
 
 impl Probes {
     pub(super) fn new(kernel: SharedKernel) -> Self {
-        Self { kernel, links: FxHashMap::default() }
+        Self { programs: FunctionPrograms::new(kernel), links: FxHashMap::default() }
     }
 
     /// Attaches to functions of a process, in place of what was attached to it before. Returns how many failed.
     pub(super) fn attach(&mut self, tgid: u32, functions: &[Function]) -> u64 {
         self.detach(tgid);
-        let mut failed = 0;
-        for function in functions {
-            let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
-            // None: the agent is ending.
-            let Some(kernel) = kernel.as_mut() else { return failed };
-            match kernel.attach_function(function.program, &function.path, function.offset, tgid) {
-                Ok(link) => {
-                    tracing::debug!(pid = tgid, program = function.program, offset = function.offset, "attached");
-                    self.links.entry(tgid).or_default().push(link);
-                }
-                Err(error) => {
-                    failed += 1;
-                    tracing::warn!(pid = tgid, %error, "cannot observe a function; calls may have no parent");
-                }
-            }
+        let locations: Vec<_> = functions.iter().map(Function::location).collect();
+        // None: the agent is ending.
+        let Some(attachment) = self.programs.attach(tgid, &locations) else { return 0 };
+        for (_, error) in &attachment.failed {
+            tracing::warn!(pid = tgid, %error, "cannot observe a function; calls may have no parent");
         }
-        failed
+        if !attachment.links.is_empty() {
+            tracing::debug!(pid = tgid, functions = functions.len(), links = attachment.links.len(), "attached");
+            self.links.insert(tgid, attachment.links);
+        }
+        attachment.failed.len() as u64
     }
 
     /// The process ended, or executes another program.

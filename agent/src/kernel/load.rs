@@ -4,11 +4,11 @@ use std::error::Error;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::mpsc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::programs::trace_point::TracePointLink;
-use aya::programs::uprobe::{UProbeLink, UProbeScope};
+use aya::programs::uprobe::UProbeScope;
 use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint, UProbe};
 use aya::{Btf, Ebpf, Endianness};
 use onlooker_common::capture::Capture;
@@ -18,8 +18,10 @@ use rustc_hash::FxHashMap;
 
 use super::control::Control;
 use super::error::{LoadError, is_permission, not_loaded, why};
+use super::functions::{FunctionLink, Location};
 use super::loader;
 use super::losses::Losses;
+use super::multi::MultiPrograms;
 use super::offsets::{self, MissingField};
 use super::probes::{self, Kind, PROBES, Probe, Without};
 use super::ring::Ring;
@@ -31,6 +33,9 @@ use super::units::UnitSources;
 /// This part of the ring may fill up before the agent is woken. The rest holds 75 ms of 300,000 operations a second: a busy
 /// host may let the agent wait for a processor, and when most of the ring is full, less is captured.
 const WAKE_PART: u32 = 16;
+
+/// The kernel programs.
+pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"));
 
 /// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -56,6 +61,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Kernel {
     ebpf: Ebpf,
+    multi: Arc<MultiPrograms>,
     /// Ids of tracepoints and functions. Kept until the programs that need them are attached.
     btf: Option<Btf>,
     /// Members of kernel structs that this kernel does not have.
@@ -99,12 +105,13 @@ impl Kernel {
             .override_global("RUN_CAPTURE", &options.run_capture, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
-            .load(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT")))
+            .load(OBJECT)
             .map_err(|error| {
                 if is_permission(&error) { LoadError::NotPermitted(why(&error)) } else { LoadError::Load(why(&error)) }
             })?;
         let btf = join(types).map_err(failed)??;
         Ok(Self {
+            multi: Arc::new(MultiPrograms::of(&ebpf)),
             ebpf,
             btf: Some(btf),
             missing,
@@ -198,7 +205,7 @@ impl Kernel {
         let outcome = match probe.kind {
             Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
             Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
-            // Attached when it is needed: by `attach_boundaries` and `attach_function`.
+            // Attached when it is needed: by `attach_boundaries` and `FunctionPrograms`.
             Kind::SystemCall | Kind::Function | Kind::Return => Ok(()),
         };
         outcome.map_err(|error| LoadError::Attach { program: probe.name, why: why(&error) })?;
@@ -243,17 +250,12 @@ impl Kernel {
         self.boundaries = Boundaries::Detached;
     }
 
-    /// Attaches a program to the function at `offset` of the file at `path`, as far as the process `pid` executes it.
+    /// Attaches a program to one function, as far as the process `pid` executes it.
     ///
     /// # Errors
     /// If the program cannot be loaded, or the file has no instruction there.
-    pub fn attach_function(
-        &mut self,
-        name: &'static str,
-        path: &Path,
-        offset: u64,
-        pid: u32,
-    ) -> Result<FunctionLink, LoadError> {
+    pub(super) fn attach_function(&mut self, location: &Location<'_>, pid: u32) -> Result<FunctionLink, LoadError> {
+        let Location { program: name, path, offset } = *location;
         let failed = |error: ProgramError| LoadError::Attach { program: name, why: why(&error) };
         let program = <&mut UProbe>::try_from(program_mut(&mut self.ebpf, name)?).map_err(failed)?;
         match program.load() {
@@ -263,7 +265,12 @@ impl Kernel {
         }
         let scope = UProbeScope::OneProcess(NonZero::new(pid).ok_or_else(|| no_program(name))?);
         let link = program.attach(offset, path, scope).and_then(|link| program.take_link(link)).map_err(failed)?;
-        Ok(FunctionLink(link))
+        Ok(FunctionLink::one(link))
+    }
+
+    /// The programs that are attached to many functions with one link.
+    pub(super) fn multi(&self) -> Arc<MultiPrograms> {
+        Arc::clone(&self.multi)
     }
 
     /// The ring buffer. Can be taken once.
@@ -296,10 +303,6 @@ impl Kernel {
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|error| LoadError::Load(why(&error)))
     }
 }
-
-/// Keeps a program attached to a function. Dropping it detaches the program.
-#[derive(Debug)]
-pub struct FunctionLink(#[expect(dead_code, reason = "held to stay attached")] UProbeLink);
 
 /// The name under which `unavailable` has a tracefs that cannot be read.
 pub(super) const TRACEFS: &str = "tracefs";
