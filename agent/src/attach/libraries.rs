@@ -6,9 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onlooker_engine::model::counters::Counters;
@@ -293,10 +293,8 @@ impl Attacher {
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
         let new: Vec<_> = places.filter(|place| attached.places.insert(place.clone())).collect();
-        let locations: Vec<_> = new
-            .iter()
-            .map(|Place { program, path, offset, .. }| Location { program, path, offset: *offset })
-            .collect();
+        let locations: Vec<_> =
+            new.iter().map(|Place { program, path, offset, .. }| Location { program, path, offset: *offset }).collect();
         let before = Instant::now();
         // None: the agent is ending.
         let Some(attachment) = self.programs.attach(tgid, &locations) else { return false };

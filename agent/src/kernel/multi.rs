@@ -180,9 +180,8 @@ impl Relocated {
         };
         let btf = types.map(|types| load_btf(&types.to_bytes())).transpose().map_err(|error| failed(&error))?;
         let described = std::mem::take(&mut object.maps);
-        let created = described
-            .iter()
-            .filter_map(|(name, map)| Some((name.as_str(), maps.get(name)?.as_raw_fd(), map)));
+        let created =
+            described.iter().filter_map(|(name, map)| Some((name.as_str(), maps.get(name)?.as_raw_fd(), map)));
         let sections = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(created, &sections).map_err(|error| failed(&error))?;
         object.relocate_calls(&sections).map_err(|error| failed(&error))?;
@@ -246,7 +245,10 @@ pub(super) struct MultiPrograms {
 enum State {
     /// The maps of the programs, by name.
     Untried(HashMap<String, OwnedFd>),
-    Works { relocated: Relocated, loaded: HashMap<&'static str, Arc<MultiProgram>> },
+    Works {
+        relocated: Relocated,
+        loaded: HashMap<&'static str, Arc<MultiProgram>>,
+    },
     /// The kernel refused them.
     Refused(String),
 }
