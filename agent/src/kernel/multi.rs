@@ -133,7 +133,7 @@ impl MultiProgram {
 
     /// Whether the kernel has such links and filters them by process.
     ///
-    /// Linux 6.6 to 6.9 filter by thread, unless they have the fix (46ba0e49b642). The fix also made the kernel refuse the
+    /// Linux 6.6 to 6.9 filter by thread, unless they have the fix ("fix multi-uprobe PID filtering logic"). The fix also made the kernel refuse the
     /// process -1 before it looks at the file.
     fn is_supported(&self) -> Result<(), String> {
         let no_file = Path::new("/");
