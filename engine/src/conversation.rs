@@ -161,8 +161,8 @@ impl Conversation {
         }
     }
 
-    /// Reports the owner that a response brings, of the call that it answers. It is known for HTTP/1 only, whose clients hardly ever
-    /// pipeline. Elsewhere the task may as well have been woken for the next call, which it sends while this one is in flight.
+    /// Reports the owner that a response carries, of the call that it answers. Outside of HTTP/1 the owner becomes unknown: there
+    /// the task may have been woken for the next call, which it sends while this one is in flight.
     pub(crate) fn response_received(&mut self, segment: &Segment, observer: &mut dyn Observer) {
         if segment.owner.cookie != 0
             && self.requests.len() == 1
