@@ -29,7 +29,6 @@ use onlooker_protocols::Capture as Wanted;
 
 /// How long exporters may take to deliver the remaining spans when the agent ends.
 const SHUTDOWN: Duration = Duration::from_secs(5);
-
 /// How long the start waits until the services of the selected processes are examined.
 const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
 /// How long the agent is not called ready while it looks for the units of work of the selected processes. It takes about 0.1 s for

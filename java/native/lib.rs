@@ -40,7 +40,6 @@ mod outcome {
 
 /// The outcome, for an agent that finds the library in the JVM. The library stays mapped after a failure.
 #[unsafe(no_mangle)]
-#[allow(non_upper_case_globals)]
 pub static onlooker_java_outcome: AtomicI32 = AtomicI32::new(outcome::PENDING);
 
 /// The class with the native methods.
