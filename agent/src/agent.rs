@@ -12,8 +12,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use crate::attach::Libraries;
-use crate::cli;
 use crate::clock;
+use crate::config::{ResourceAttributes, Settings};
 use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
@@ -73,7 +73,7 @@ pub type Summary = Vec<Line>;
 /// The loaded and attached kernel side. It records nothing, because no process is selected.
 #[derive(Debug)]
 pub struct Prepared<'options> {
-    tracing: &'options cli::Tracing,
+    settings: &'options Settings,
     config: export::Config,
     kernel: Kernel,
 }
@@ -89,8 +89,9 @@ pub enum Target {
 
 impl<'options> Prepared<'options> {
     /// Loads and attaches the kernel side. To be called in a tokio runtime.
-    pub fn new(tracing: &'options cli::Tracing) -> Result<Self> {
-        let config = export::Config::from_env(&tracing.choices())?;
+    pub fn new(settings: &'options Settings) -> Result<Self> {
+        let tracing = &settings.tracing;
+        let config = export::Config::choose(&tracing.choices(), &|name| settings.variable(name))?;
         let mut kernel = Kernel::load(&tracing.kernel_options())?;
         for missing in &kernel.missing {
             tracing::warn!(
@@ -104,12 +105,13 @@ impl<'options> Prepared<'options> {
             spawn_kernel_log(kernel.logger()?)?;
         }
         kernel.attach()?;
-        Ok(Self { tracing, config, kernel })
+        Ok(Self { settings, config, kernel })
     }
 
     /// Selects. After that, every request of a selected process is seen. To be called in a tokio runtime.
     pub fn start(self, target: Target, output: Output) -> Result<Agent> {
-        let Self { tracing, config, mut kernel } = self;
+        let Self { settings, config, mut kernel } = self;
+        let tracing = &settings.tracing;
         let counters = Arc::new(Counters::default());
         let ring = kernel.ring()?;
         let control = kernel.control()?;
@@ -117,7 +119,8 @@ impl<'options> Prepared<'options> {
         let (selection, losses) = (kernel.selection(capture)?, kernel.losses()?);
         let units = kernel.unit_sources()?;
         let exporting = export::start(&config, output, counters.clone())?;
-        let host = Arc::new(Host::read());
+        let ResourceAttributes { list, attributes } = settings.resource();
+        let host = Arc::new(Host::read(&list, attributes));
         let its_losses = kernel.losses()?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
         let watch = |selectors| {

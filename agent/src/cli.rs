@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches as _, Parser, Subcommand};
 use onlooker_common::limits;
 
 use crate::discover::select;
@@ -31,6 +32,21 @@ pub enum Command {
     Run(Run),
     /// Report what works on this kernel, what does not, and why
     Doctor(Doctor),
+    /// Check a configuration file, or print what is in effect
+    #[command(subcommand)]
+    Config(Config),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check a configuration file. Each problem is a line on stdout, and the exit code is 1 if there is any
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the effective values and where each comes from. Credentials are hidden
+    Print(Box<Run>),
 }
 
 #[derive(Debug, Args)]
@@ -45,7 +61,7 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Run {
     #[command(flatten)]
     pub selectors: select::Options,
@@ -64,8 +80,11 @@ pub struct Doctor {
 }
 
 /// Options of recording and export.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Tracing {
+    /// Configuration file. Default: OTEL_CONFIG_FILE. With a file, the other OTEL_* variables have no effect
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where spans go: otlp, console or none, or several separated by commas. Default: OTEL_TRACES_EXPORTER, or else otlp
     /// if OTLP is configured, or else console
     #[arg(long, value_name = "EXPORTERS", help_heading = "Export")]
@@ -115,6 +134,27 @@ pub struct Tracing {
     pub kernel_log: bool,
 }
 
+/// The ids and the texts of the options that were given to the innermost command.
+#[must_use]
+pub fn given(matches: &ArgMatches) -> Vec<(String, String)> {
+    let innermost = std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, below)| below)).last();
+    let Some(matches) = innermost else { return Vec::new() };
+    let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    let text = |id: &str| {
+        let raw = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        raw.map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(", ")
+    };
+    matches.ids().filter(is_given).map(|id| (id.to_string(), text(id.as_str()))).collect()
+}
+
+impl Default for Tracing {
+    /// The defaults of the command line.
+    fn default() -> Self {
+        let matches = Self::augment_args(clap::Command::new("onlooker")).get_matches_from(["onlooker"]);
+        Self::from_arg_matches(&matches).expect("every option has a default or is optional")
+    }
+}
+
 impl Tracing {
     #[must_use]
     pub fn kernel_options(&self) -> kernel::Options {
@@ -129,7 +169,7 @@ impl Tracing {
     }
 }
 
-fn ring_bytes(text: &str) -> Result<u32, String> {
+pub(crate) fn ring_bytes(text: &str) -> Result<u32, String> {
     let bytes: u32 = text.parse().map_err(|_| "not a number".to_owned())?;
     if bytes.is_power_of_two() && bytes >= 4096 {
         Ok(bytes)

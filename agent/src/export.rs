@@ -30,6 +30,7 @@ use std::time::Duration;
 
 pub use buffers::Buffers;
 pub use error::{ConfigError, StartError};
+pub use otlp::{checked_url, endpoint_origin, header_problem};
 pub use output::Output;
 pub use settings::{Choices, Config, Headers, Otlp, Protocol, Schedule, SpanFile, Tls};
 

@@ -1,12 +1,13 @@
 //! The Onlooker agent: from kernel events to exported spans, strictly forward.
 //!
 //! `kernel` records Events; `onlooker_engine` turns them into spans; `enrich` adds the service of each; `export` sends them.
-//! `discover` and `watch` select processes. `attach` reads what the kernel programs must know of a process.
+//! `discover` and `watch` select processes. `config` reads the configuration file. `attach` reads what the kernel programs must know of a process.
 
 pub mod agent;
 pub mod attach;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod detach;
 pub mod discover;
 pub mod enrich;

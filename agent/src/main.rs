@@ -1,13 +1,15 @@
 //! `onlooker`: reads the command line, runs the agent, and reports how it ended.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use onlooker::agent::{Prepared, Summary, Target};
 use onlooker::attach::Description;
-use onlooker::cli::{Cli, Command, Doctor, Exec, Run};
+use onlooker::cli::{self, Cli, Command, Config, Doctor, Exec, Run, Tracing};
+use onlooker::config::{self, CommandLine, Configuration, FILE_VARIABLE, Settings, Unusable};
 use onlooker::detach;
 use onlooker::discover::process::Process;
 use onlooker::discover::select::Selectors;
@@ -23,16 +25,40 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     give_bursts_back();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, given) = match parsed {
+        Ok((cli, matches)) => (cli, cli::given(&matches)),
         Err(error) => return usage_exit_code(&error),
     };
-    log_to_stderr(cli.verbose);
-    let (outcome, failure) = match cli.command {
-        Command::Run(options) => (run(&options), ExitCode::FAILURE),
+    let configured = |tracing: &Tracing| {
+        let configuration = Configuration::load(CommandLine { tracing: tracing.clone(), given: given.clone() });
+        let level = configuration.as_ref().ok().and_then(|configuration| configuration.settings.log_level);
+        log_to_stderr(cli.verbose, level);
+        configuration
+    };
+    let (outcome, failure) = match &cli.command {
+        Command::Run(options) => (run(options, configured(&options.tracing)), ExitCode::FAILURE),
         // Lower codes may be the command's own.
-        Command::Exec(options) => (run_command(&options), ExitCode::from(exec::FAILED_ITSELF)),
-        Command::Doctor(options) => (doctor(&options), ExitCode::FAILURE),
+        Command::Exec(options) => {
+            let configuration = configured(&options.tracing).or_else(|unusable| {
+                // The variable may be meant for the command's own SDK.
+                if options.tracing.config.is_some() {
+                    return Err(unusable);
+                }
+                tracing::warn!("{unusable}; {FILE_VARIABLE} is ignored");
+                let tracing = options.tracing.clone();
+                Ok(Configuration::without_file(CommandLine { tracing, given: given.clone() }))
+            });
+            (run_command(options, configuration), ExitCode::from(exec::FAILED_ITSELF))
+        }
+        Command::Doctor(options) => {
+            log_to_stderr(cli.verbose, None);
+            (doctor(options), ExitCode::FAILURE)
+        }
+        Command::Config(Config::Check { file }) => (check_configuration(file), ExitCode::FAILURE),
+        Command::Config(Config::Print(options)) => {
+            (print_configuration(configured(&options.tracing)), ExitCode::FAILURE)
+        }
     };
     let code = outcome.unwrap_or_else(|error| {
         print_line(&format!("error: {error:#}"));
@@ -73,12 +99,14 @@ fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "onlooker: {line}");
 }
 
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        // The kernel programs log only with --kernel-log.
-        0 => "warn,onlooker_ebpf=trace",
-        1 => "onlooker=info,warn,onlooker_ebpf=trace",
-        _ => "onlooker=debug,info,onlooker_ebpf=trace",
+/// `configured` is the level of the configuration file, which counts without `-v`.
+fn log_to_stderr(verbose: u8, configured: Option<&str>) {
+    // The kernel programs log only with --kernel-log.
+    let level = match (verbose, configured) {
+        (0, Some(level)) => format!("{level},onlooker_ebpf=trace"),
+        (0, None) => "warn,onlooker_ebpf=trace".to_owned(),
+        (1, _) => "onlooker=info,warn,onlooker_ebpf=trace".to_owned(),
+        _ => "onlooker=debug,info,onlooker_ebpf=trace".to_owned(),
     };
     let configured = std::env::var("RUST_LOG").ok().filter(|levels| !levels.is_empty());
     let levels = configured.and_then(|levels| levels.parse::<Targets>().ok());
@@ -98,18 +126,53 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("cannot start the event loop of the agent")
 }
 
-fn run(options: &Run) -> Result<ExitCode> {
+/// Takes a loaded configuration, and logs what in it has no effect.
+fn in_effect(configuration: Result<Configuration, Unusable>) -> Result<Settings> {
+    let configuration = configuration?;
+    for warning in &configuration.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(configuration.settings)
+}
+
+/// Prints a line for each problem of the file, and for each key without effect.
+fn check_configuration(file: &Path) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    let checked = config::check(file);
+    let (code, lines) = match &checked {
+        Ok(warnings) => (ExitCode::SUCCESS, warnings),
+        Err(unusable) => (ExitCode::FAILURE, &unusable.sentences),
+    };
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    if code == ExitCode::SUCCESS {
+        writeln!(out, "{}: valid", file.display())?;
+    }
+    Ok(code)
+}
+
+fn print_configuration(configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
+    let configuration = configuration?;
+    let settings = &configuration.settings;
+    let export = onlooker::export::Config::choose(&settings.tracing.choices(), &|name| settings.variable(name))?;
+    write!(std::io::stdout().lock(), "{}", config::print(&configuration, &export))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
+    let settings = in_effect(configuration)?;
     let selectors = Selectors::new(&options.selectors)?;
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         // SIGHUP reopens the file of spans, if there is one. Otherwise it means that the terminal was closed, which is
         // ignored under nohup.
-        let reopens = options.tracing.file.is_some();
+        let reopens = settings.tracing.file.is_some();
         let hang_up = SignalKind::hangup();
         let mut hang_up = (reopens || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut print_counters = signal(SignalKind::user_defined1())?;
-        let mut agent = Prepared::new(&options.tracing)?.start(Target::Matching(selectors), Output::stdout())?;
+        let mut agent = Prepared::new(&settings)?.start(Target::Matching(selectors), Output::stdout())?;
         // What is recorded until then has fewer parents.
         let mut ready = std::pin::pin!(agent.is_ready());
         let mut is_ready = false;
@@ -168,7 +231,8 @@ fn summarise(summary: &Summary) {
 }
 
 /// Traces a command from its first instruction. Returns its exit code, even if tracing fails later.
-fn run_command(options: &Exec) -> Result<ExitCode> {
+fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
+    let settings = in_effect(configuration)?;
     runtime()?.block_on(async {
         let refused = |error: &ExecError| {
             print_line(&format!("error: {error}"));
@@ -179,7 +243,7 @@ fn run_command(options: &Exec) -> Result<ExitCode> {
             Ok(starting) => starting,
             Err(error) => return refused(&error),
         };
-        let prepared = Prepared::new(&options.tracing)?;
+        let prepared = Prepared::new(&settings)?;
         let stopped = match starting.stopped() {
             Ok(stopped) => stopped,
             Err(error) => return refused(&error),

@@ -19,6 +19,20 @@ pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
+/// Encodes everything but letters and digits.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push_str(&hex::encode([byte]));
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -36,5 +50,12 @@ mod tests {
     #[case::sign_is_no_digit("%+1", None)]
     fn encoded_text_is_decoded(#[case] text: &str, #[case] bytes: Option<&[u8]>) {
         assert_eq!(decoded(text).as_deref(), bytes);
+    }
+
+    #[test]
+    fn decoding_reverses_encoding() {
+        let text = "Bearer a,b=c%20 é";
+        assert_eq!(encoded("a b"), "a%20b");
+        assert_eq!(decoded(&encoded(text)).as_deref(), Some(text.as_bytes()));
     }
 }

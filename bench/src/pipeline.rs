@@ -184,7 +184,7 @@ struct OneProcess {
 
 impl OneProcess {
     fn new() -> Self {
-        let mut services = Services::new(Arc::new(Host::read()), Arc::new(Recogniser::default()));
+        let mut services = Services::new(Arc::new(Host::read("", Vec::new())), Arc::new(Recogniser::default()));
         Self { service: PendingService::known(services.of(std::process::id(), "")) }
     }
 }

@@ -5,6 +5,7 @@ mod build;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod docs;
 mod fuzz;
 mod go_offsets;
 mod lint;
@@ -51,6 +52,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<build_ebpf::Options>("build-ebpf"),
     Entry::of::<run::Options>("run"),
     Entry::of::<demo::Options>("demo"),
+    Entry::of::<docs::Options>("docs"),
     Entry::of::<test::Options>("test"),
     Entry::of::<lint::Options>("lint"),
     Entry::of::<ci::Options>("ci"),

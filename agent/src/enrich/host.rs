@@ -20,15 +20,15 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads the host, and the agent's own `OTEL_RESOURCE_ATTRIBUTES`: attributes such as `deployment.environment.name`
-    /// belong to every service of the host.
+    /// Reads the host, and adds attributes such as `deployment.environment.name`, which belong to every service of the host.
+    /// They are given as `key=value,...`, the format of `OTEL_RESOURCE_ATTRIBUTES`, and as such. The latter take precedence.
     #[must_use]
-    pub fn read() -> Self {
+    pub fn read(list: &str, attributes: Vec<KeyValue>) -> Self {
         let mut host = Self::detect();
-        let given = std::env::var_os("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        if !host.add(&given.to_string_lossy()) {
-            tracing::warn!("OTEL_RESOURCE_ATTRIBUTES of the agent is malformed or too long; it is ignored");
+        if !host.add(list) {
+            tracing::warn!("the resource attributes of the agent are malformed or too long; they are ignored");
         }
+        attributes.into_iter().for_each(|attribute| host.set(attribute));
         host
     }
 
@@ -36,13 +36,16 @@ impl Host {
     fn add(&mut self, given: &str) -> bool {
         let environment = Environment::parse(format!("OTEL_RESOURCE_ATTRIBUTES={given}").as_bytes());
         for (key, value) in environment.attributes {
-            if !OF_ONE_PROCESS.iter().any(|prefix| key.starts_with(prefix)) {
-                let key = Key::from(key);
-                self.attributes.retain(|attribute| attribute.key != key);
-                self.attributes.push(KeyValue::new(key, value));
-            }
+            self.set(KeyValue::new(Key::from(key), value));
         }
         !environment.malformed
+    }
+
+    fn set(&mut self, given: KeyValue) {
+        if !OF_ONE_PROCESS.iter().any(|prefix| given.key.as_str().starts_with(prefix)) {
+            self.attributes.retain(|attribute| attribute.key != given.key);
+            self.attributes.push(given);
+        }
     }
 
     fn detect() -> Self {
@@ -88,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_host_has_an_architecture_and_a_boot() {
-        let host = Host::read();
+        let host = Host::read("", vec![KeyValue::new("shop.size", 7)]);
+        assert!(host.attributes.contains(&KeyValue::new("shop.size", 7)));
         let arch = host.attributes.iter().find(|attribute| attribute.key.as_str() == HOST_ARCH).unwrap();
         if cfg!(target_arch = "x86_64") {
             assert_eq!(arch.value, "amd64".into());

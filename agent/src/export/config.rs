@@ -19,12 +19,12 @@ const EXPORTER_VARIABLE: &str = "OTEL_TRACES_EXPORTER";
 const NONE: &str = "none";
 
 impl Config {
-    /// Reads the environment of the agent's own process, and warns about what it ignores there.
+    /// Reads variables with `variable`, and warns about what it ignores.
     ///
     /// # Errors
     /// When an option is invalid, or a variable that must be valid: the endpoint or a PEM file.
-    pub fn from_env(choices: &Choices) -> Result<Self, ConfigError> {
-        let config = Self::read(choices, &|name| std::env::var_os(name))?;
+    pub fn choose(choices: &Choices, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let config = Self::read(choices, variable)?;
         for ignored in &config.ignored {
             warn!("{ignored}; ignored");
         }
@@ -34,7 +34,7 @@ impl Config {
     /// Reads variables with `variable`.
     ///
     /// # Errors
-    /// As [`Self::from_env`].
+    /// As [`Self::choose`].
     pub fn read(choices: &Choices, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let environment = Environment::new(variable);
         let mut config = Self { schedule: environment.schedule(), ..Self::default() };

@@ -33,6 +33,8 @@ use retry::Backoff;
 /// that is already slow.
 const IN_FLIGHT: usize = 4;
 
+pub use configure::{checked_url, endpoint_origin, header_problem};
+
 #[derive(Debug)]
 enum Transport {
     Grpc(grpc::Client),

@@ -78,6 +78,17 @@ pub struct Tls {
 #[derive(Clone, Default, PartialEq)]
 pub struct Headers(pub(super) HeaderMap);
 
+#[cfg(test)]
+impl Headers {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+}
+
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.keys()).finish()

@@ -55,7 +55,7 @@ impl Drop for Running {
 }
 
 fn services() -> Services {
-    Services::new(Arc::new(Host::read()), Arc::default())
+    Services::new(Arc::new(Host::read("", Vec::new())), Arc::default())
 }
 
 fn attribute(service: &Service, key: &'static str) -> Option<String> {

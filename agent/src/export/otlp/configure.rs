@@ -141,15 +141,19 @@ fn boolean(text: &str) -> Result<bool, String> {
 /// An `http` or `https` URL without credentials, which would appear wherever the endpoint is shown. The error does not
 /// show the value for the same reason.
 fn url(name: &str, value: &str) -> Result<Url, ConfigError> {
-    let problem = match Url::parse(value) {
+    checked_url(value).map_err(|problem| ConfigError::new(name, problem))
+}
+
+/// See [`url`]. The error completes a sentence that begins with the setting.
+pub fn checked_url(value: &str) -> Result<Url, String> {
+    match Url::parse(value) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            "contains a user name or password; put credentials into OTEL_EXPORTER_OTLP_HEADERS".to_owned()
+            Err("contains a user name or password; put credentials into OTEL_EXPORTER_OTLP_HEADERS".to_owned())
         }
-        Ok(url) if matches!(url.scheme(), "http" | "https") => return Ok(url),
-        Ok(_) => "does not begin with http:// or https://".to_owned(),
-        Err(error) => format!("is not a URL: {error}"),
-    };
-    Err(ConfigError::new(name, problem))
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        Ok(_) => Err("does not begin with http:// or https://".to_owned()),
+        Err(error) => Err(format!("is not a URL: {error}")),
+    }
 }
 
 /// A header from `name=value`. The error continues a sentence that begins with the entry's number.
@@ -161,4 +165,19 @@ fn header(entry: &str) -> Result<(HeaderName, HeaderValue), String> {
     let mut value = value.ok_or_else(|| format!(": the value of {name} is not a valid header value"))?;
     value.set_sensitive(true);
     Ok((header, value))
+}
+
+/// Scheme, host and port of an endpoint. Its path and query may contain keys.
+#[must_use]
+pub fn endpoint_origin(endpoint: &str) -> String {
+    Url::parse(endpoint).map_or_else(|_| endpoint.to_owned(), |url| url.origin().ascii_serialization())
+}
+
+/// What is wrong with a header, without its value. It completes a sentence that begins with the setting.
+#[must_use]
+pub fn header_problem(name: &str, value: &str) -> Option<String> {
+    if HeaderName::from_str(name).is_err() {
+        return Some(format!("has the name {name:?}, which is not a valid header name"));
+    }
+    HeaderValue::from_str(value).is_err().then(|| format!("has a value of {name} that is not a valid header value"))
 }

@@ -1,0 +1,442 @@
+//! The table of keys.
+//!
+//! The reader, the errors, `onlooker config print` and docs/configuration.md follow it. To add a key, add a row, and a case
+//! to the test that sets every key.
+
+use onlooker_common::limits;
+
+use super::row::{Given, Key, Kind};
+use super::settings::{ENCODING, FileExport, OtlpTransport, Settings};
+use crate::cli;
+use crate::export;
+
+/// Every key, in the order of the page.
+pub const KEYS: &[Key] = &[
+    Key::new("file_format", Kind::Choice(|| vec!["1.0", "1.1"]), "", accept, "The version of the schema.").required(),
+    Key::new("log_level", Kind::Choice(log_levels), "warn", log_level, "How much Onlooker logs. `-v` logs more than any level."),
+    Key::new(
+        "resource.attributes[]",
+        Kind::Attribute,
+        "",
+        attribute,
+        "An attribute of every service, such as `deployment.environment.name`. `type` is `string`, `bool`, `int`, `double` or one of these with `_array`. What a service states in its own `OTEL_RESOURCE_ATTRIBUTES` takes precedence. Attributes of one service or process (`service.*`, `process.*`, `telemetry.*`) have no effect.",
+    ),
+    Key::new(
+        "resource.attributes_list",
+        Kind::Text(any),
+        "",
+        |settings, given| text(given, |list| settings.resource.list = list),
+        "The same as `name=value,name=value`, values percent-encoded. `attributes` takes precedence.",
+    )
+    .variables(&["OTEL_RESOURCE_ATTRIBUTES"]),
+    Key::new(
+        "tracer_provider",
+        Kind::Section,
+        "",
+        |settings, _| file(settings, |file| file.has_provider = true),
+        "Where spans go. Without it, they are printed. A file may have each exporter once. A processor `simple` is the same as `batch`, and has only an exporter.",
+    )
+    .variables(&["OTEL_TRACES_EXPORTER"])
+    .flag("export"),
+    Key::new(
+        "tracer_provider.processors",
+        Kind::Section,
+        "",
+        accept,
+        "The list of processors.",
+    )
+    .required(),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter",
+        Kind::Section,
+        "",
+        accept,
+        "One exporter.",
+    )
+    .required(),
+    Key::new(
+        "tracer_provider.processors[].batch.schedule_delay",
+        Kind::Number { least: 0, most: u64::MAX },
+        "200",
+        |settings, given| variable(settings, "OTEL_BSP_SCHEDULE_DELAY", given),
+        "Milliseconds that a span waits for others. It is the same for all exporters, as are the next three.",
+    )
+    .variables(&["OTEL_BSP_SCHEDULE_DELAY"]),
+    Key::new(
+        "tracer_provider.processors[].batch.export_timeout",
+        Kind::Number { least: 0, most: u64::MAX },
+        "30000",
+        |settings, given| variable(settings, "OTEL_BSP_EXPORT_TIMEOUT", given),
+        "Milliseconds until a request is given up, including retries. 0: no limit.",
+    )
+    .variables(&["OTEL_BSP_EXPORT_TIMEOUT"]),
+    Key::new(
+        "tracer_provider.processors[].batch.max_queue_size",
+        Kind::Number { least: 1, most: u64::MAX },
+        "65536",
+        |settings, given| variable(settings, "OTEL_BSP_MAX_QUEUE_SIZE", given),
+        "Spans that an exporter holds, including those being sent.",
+    )
+    .variables(&["OTEL_BSP_MAX_QUEUE_SIZE"]),
+    Key::new(
+        "tracer_provider.processors[].batch.max_export_batch_size",
+        Kind::Number { least: 1, most: u64::MAX },
+        "2048",
+        |settings, given| variable(settings, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", given),
+        "Spans per request. A request of 2 MiB is sent with fewer.",
+    )
+    .variables(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"]),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_http",
+        Kind::Section,
+        "",
+        |settings, _| otlp(settings, OtlpTransport::Http),
+        "Sends spans to a collector over HTTP.",
+    ),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_http.endpoint",
+        Kind::Text(url),
+        "http://localhost:4318/v1/traces",
+        |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", given),
+        "The whole URL, including `/v1/traces`. `--endpoint` takes a URL without it.",
+    )
+    .variables(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+    .flag("endpoint")
+    .secret(),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_http.encoding",
+        Kind::Choice(|| vec!["protobuf", "json"]),
+        "protobuf",
+        |settings, given| variable(settings, ENCODING, given),
+        "How requests are encoded.",
+    )
+    .variables(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]),
+    HEADER.at("tracer_provider.processors[].batch.exporter.otlp_http.headers[]"),
+    HEADERS.at("tracer_provider.processors[].batch.exporter.otlp_http.headers_list"),
+    TIMEOUT.at("tracer_provider.processors[].batch.exporter.otlp_http.timeout"),
+    COMPRESSION.at("tracer_provider.processors[].batch.exporter.otlp_http.compression"),
+    CA.at("tracer_provider.processors[].batch.exporter.otlp_http.tls.ca_file"),
+    CERTIFICATE.at("tracer_provider.processors[].batch.exporter.otlp_http.tls.cert_file"),
+    KEY_FILE.at("tracer_provider.processors[].batch.exporter.otlp_http.tls.key_file"),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_grpc",
+        Kind::Section,
+        "",
+        |settings, _| otlp(settings, OtlpTransport::Grpc),
+        "Sends spans to a collector over gRPC.",
+    ),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_grpc.endpoint",
+        Kind::Text(host_or_url),
+        "http://localhost:4317",
+        |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", given),
+        "The URL, or host and port.",
+    )
+    .variables(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+    .flag("endpoint")
+    .secret(),
+    HEADER.at("tracer_provider.processors[].batch.exporter.otlp_grpc.headers[]"),
+    HEADERS.at("tracer_provider.processors[].batch.exporter.otlp_grpc.headers_list"),
+    TIMEOUT.at("tracer_provider.processors[].batch.exporter.otlp_grpc.timeout"),
+    COMPRESSION.at("tracer_provider.processors[].batch.exporter.otlp_grpc.compression"),
+    CA.at("tracer_provider.processors[].batch.exporter.otlp_grpc.tls.ca_file"),
+    CERTIFICATE.at("tracer_provider.processors[].batch.exporter.otlp_grpc.tls.cert_file"),
+    KEY_FILE.at("tracer_provider.processors[].batch.exporter.otlp_grpc.tls.key_file"),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_grpc.tls.insecure",
+        Kind::Bool,
+        "false",
+        |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_INSECURE", given),
+        "Whether an endpoint without a scheme is reached without TLS.",
+    )
+    .variables(&["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"]),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_file/development",
+        Kind::Section,
+        "",
+        accept,
+        "Appends spans to a file as OTLP JSON lines.",
+    ),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.otlp_file/development.output_stream",
+        Kind::Text(file_url),
+        "",
+        |settings, given| {
+            text(given, |url| settings.tracing.file = Some(url.trim_start_matches(FILE_SCHEME).into()))
+        },
+        "The file as `file:///absolute/path`.",
+    )
+    .flag("file")
+    .required(),
+    Key::new(
+        "tracer_provider.processors[].batch.exporter.console",
+        Kind::Section,
+        "",
+        |settings, _| file(settings, |file| file.console = true),
+        "Prints traces as trees.",
+    ),
+    Key::new(
+        "extensions.onlooker.file.max_bytes",
+        Kind::Number { least: 1, most: u64::MAX },
+        "no limit",
+        |settings, given| number(given, |bytes| settings.tracing.file_max_bytes = Some(bytes)),
+        "The file of spans is renamed to `PATH.1` before it becomes larger than this, and a new one begins.",
+    )
+    .flag("file_max_bytes"),
+    Key::new(
+        "extensions.onlooker.capture.tls",
+        Kind::Bool,
+        "false",
+        |settings, given| flag(given, |on| settings.tracing.tls = on),
+        "Whether TLS is read: see [TLS](tls.md).",
+    )
+    .flag("tls"),
+    Key::new(
+        "extensions.onlooker.capture.java",
+        Kind::Bool,
+        "false",
+        |settings, given| flag(given, |on| settings.tracing.java = on),
+        "Whether TLS of Java programs is read, which makes each selected JVM load a library of Onlooker's.",
+    )
+    .flag("java"),
+    Key::new(
+        "extensions.onlooker.capture.run_bytes",
+        Kind::Number { least: 256, most: u32::MAX as u64 },
+        "4194304",
+        |settings, given| small(given, |bytes| settings.tracing.run_capture = bytes),
+        "Bytes captured of a run: data that passes in one direction of a connection until the other direction's turn.",
+    )
+    .flag("run_capture"),
+    Key::new(
+        "extensions.onlooker.capture.request_bytes",
+        Kind::Number { least: 256, most: limits::LARGEST_CAPTURE as u64 },
+        "8192",
+        |settings, given| small(given, |bytes| settings.tracing.request_capture = bytes),
+        "Bytes captured of a run of requests where messages are long.",
+    )
+    .flag("request_capture"),
+    Key::new(
+        "extensions.onlooker.capture.response_bytes",
+        Kind::Number { least: 256, most: limits::LARGEST_CAPTURE as u64 },
+        "1024",
+        |settings, given| small(given, |bytes| settings.tracing.response_capture = bytes),
+        "The same for responses.",
+    )
+    .flag("response_capture"),
+    Key::new(
+        "extensions.onlooker.limits.ring_bytes",
+        Kind::Number { least: 4096, most: 1 << 30 },
+        "8388608",
+        |settings, given| match given {
+            Given::Number(bytes) => {
+                settings.tracing.ring_bytes =
+                    cli::ring_bytes(&bytes.to_string()).map_err(|_| format!("must be a power of two, not {bytes}"))?;
+                Ok(())
+            }
+            _ => Ok(()),
+        },
+        "Size of the buffer between kernel and agent, a power of two.",
+    )
+    .flag("ring_bytes"),
+    Key::new(
+        "extensions.onlooker.limits.request_age",
+        Kind::Number { least: 1, most: u64::MAX },
+        "300",
+        |settings, given| number(given, |seconds| settings.tracing.request_age = seconds),
+        "A request that lasts longer than this many seconds is aged. Its end is awaited up to twelve times as long.",
+    )
+    .flag("request_age"),
+    Key::new(
+        "extensions.onlooker.limits.max_connections",
+        Kind::Number { least: 1, most: u32::MAX as u64 },
+        "50000",
+        |settings, given| {
+            small(given, |connections| settings.tracing.max_connections = connections as usize)
+        },
+        "Connections followed at a time.",
+    )
+    .flag("max_connections"),
+    Key::new(
+        "extensions.onlooker.kernel_log",
+        Kind::Bool,
+        "false",
+        |settings, given| flag(given, |on| settings.tracing.kernel_log = on),
+        "Whether diagnostics of the kernel programs are logged.",
+    )
+    .flag("kernel_log"),
+];
+
+impl Key {
+    /// The same key of another exporter.
+    const fn at(self, path: &'static str) -> Self {
+        Self { path, ..self }
+    }
+}
+
+const HEADER: Key = Key::new(
+    "",
+    Kind::Pair,
+    "",
+    |settings, given| match given {
+        Given::Pair(name, value) => {
+            export::header_problem(&name, &value).map_or(Ok(()), Err)?;
+            file(settings, |file| file.headers.push((name, value)))
+        }
+        _ => Ok(()),
+    },
+    "A header of every request, such as credentials. Values are never shown.",
+)
+.secret();
+
+const HEADERS: Key = Key::new(
+    "",
+    Kind::Text(any),
+    "",
+    |settings, given| text(given, |list| settings.file.get_or_insert_default().headers_list = list),
+    "The same as `name=value,name=value`, values percent-encoded. `headers` takes precedence.",
+)
+.variables(&["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"])
+.secret();
+
+const TIMEOUT: Key = Key::new(
+    "",
+    Kind::Number { least: 0, most: u64::MAX },
+    "10000",
+    |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", given),
+    "Milliseconds for one attempt. 0: no limit.",
+)
+.variables(&["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]);
+
+const COMPRESSION: Key = Key::new(
+    "",
+    Kind::Choice(|| vec!["gzip", "none"]),
+    "none",
+    |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", given),
+    "How requests are compressed.",
+)
+.variables(&["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"]);
+
+const CA: Key = Key::new(
+    "",
+    Kind::Text(any),
+    "the system's CAs",
+    |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", given),
+    "PEM file with the CA to trust.",
+)
+.variables(&["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]);
+
+const CERTIFICATE: Key = Key::new(
+    "",
+    Kind::Text(any),
+    "",
+    |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", given),
+    "PEM file with the certificate that the agent presents. Needs `key_file`.",
+)
+.variables(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]);
+
+const KEY_FILE: Key = Key::new(
+    "",
+    Kind::Text(any),
+    "",
+    |settings, given| variable(settings, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", given),
+    "PEM file with the key of the certificate. Needs `cert_file`.",
+)
+.variables(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]);
+
+/// How an `output_stream` begins that is a file.
+const FILE_SCHEME: &str = "file://";
+
+/// The levels of the specification's logs data model, which has four of each.
+fn log_levels() -> Vec<&'static str> {
+    LOG_LEVELS.iter().flat_map(|(names, _)| names.iter().copied()).collect()
+}
+
+/// The names of levels, and the agent's own level that shows as much.
+const LOG_LEVELS: &[(&[&str], &str)] = &[
+    (&["trace", "trace2", "trace3", "trace4"], "trace"),
+    (&["debug", "debug2", "debug3", "debug4"], "debug"),
+    (&["info", "info2", "info3", "info4"], "info"),
+    (&["warn", "warn2", "warn3", "warn4"], "warn"),
+    (&["error", "error2", "error3", "error4", "fatal", "fatal2", "fatal3", "fatal4"], "error"),
+];
+
+fn log_level(settings: &mut Settings, given: Given) -> Result<(), String> {
+    text(given, |name| {
+        let row = LOG_LEVELS.iter().find(|(names, _)| names.contains(&name.as_str()));
+        settings.log_level = row.map(|(_, level)| *level);
+    })
+}
+
+fn attribute(settings: &mut Settings, given: Given) -> Result<(), String> {
+    if let Given::Attribute(attribute) = given {
+        settings.resource.attributes.push(attribute);
+    }
+    Ok(())
+}
+
+fn otlp(settings: &mut Settings, transport: OtlpTransport) -> Result<(), String> {
+    let before = settings.file.get_or_insert_default().otlp.replace(transport);
+    match before {
+        None => Ok(()),
+        Some(_) => Err("is a second exporter for OTLP, and Onlooker sends spans to one collector".to_owned()),
+    }
+}
+
+/// A setting that has a variable of the specification.
+fn variable(settings: &mut Settings, name: &'static str, given: Given) -> Result<(), String> {
+    file(settings, |file| drop(file.variables.insert(name, given.show(false))))
+}
+
+fn file(settings: &mut Settings, set: impl FnOnce(&mut FileExport)) -> Result<(), String> {
+    set(settings.file.get_or_insert_default());
+    Ok(())
+}
+
+fn accept(_: &mut Settings, _: Given) -> Result<(), String> {
+    Ok(())
+}
+
+fn text(given: Given, set: impl FnOnce(String)) -> Result<(), String> {
+    if let Given::Text(text) = given {
+        set(text);
+    }
+    Ok(())
+}
+
+fn number(given: Given, set: impl FnOnce(u64)) -> Result<(), String> {
+    if let Given::Number(number) = given {
+        set(number);
+    }
+    Ok(())
+}
+
+/// A number that the row limits to 32 bits.
+fn small(given: Given, set: impl FnOnce(u32)) -> Result<(), String> {
+    number(given, |number| set(u32::try_from(number).unwrap_or(u32::MAX)))
+}
+
+fn flag(given: Given, set: impl FnOnce(bool)) -> Result<(), String> {
+    if let Given::Bool(on) = given {
+        set(on);
+    }
+    Ok(())
+}
+
+const fn any(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+fn url(text: &str) -> Result<(), String> {
+    export::checked_url(text).map(drop)
+}
+
+fn host_or_url(text: &str) -> Result<(), String> {
+    if text.contains("://") { url(text) } else { url(&format!("http://{text}")) }
+}
+
+fn file_url(text: &str) -> Result<(), String> {
+    match text.strip_prefix(FILE_SCHEME) {
+        Some(path) if path.starts_with('/') => Ok(()),
+        _ => Err("must be file:/// and an absolute path; console prints traces".to_owned()),
+    }
+}

@@ -1,0 +1,149 @@
+//! The configuration file: what it selects, sets and exports, and that it can be checked and printed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::servers::Nginx;
+use onlooker_tests::{Agent, Curl, Recording, World, agent_binary};
+
+/// Writes a configuration into the world's folder, without the indentation of the first line.
+fn write(world: &World, text: &str) -> Result<PathBuf> {
+    let path = world.dir().join("onlooker.yaml");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("the temporary folder's path is UTF-8")
+}
+
+/// Runs the agent with these arguments. Returns its exit code, stdout and stderr.
+fn onlooker(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Result<(Option<i32>, String, String)> {
+    let mut command: Command = world.command(agent_binary()?);
+    let Output { status, stdout, stderr } = world.output_of(command.args(arguments).envs(variables.iter().copied()))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((status.code(), text(stdout), text(stderr)))
+}
+
+#[test]
+fn a_file_is_checked_with_an_exit_code() -> Result<()> {
+    World::story("config-check", |world| {
+        let file =
+            write(world, "file_format: \"1.0\"\nlog_level: wran\nextensions: {onlooker: {capture: {tsl: true}}}\n")?;
+        let file = path(&file)?;
+        let (code, stdout, _) = onlooker(world, &["config", "check", file], &[])?;
+        let expected = format!(
+            "{file}:2: log_level must be trace, trace2, trace3, trace4, debug, debug2, debug3, debug4, info, info2, info3, \
+             info4, warn, warn2, warn3, warn4, error, error2, error3, error4, fatal, fatal2, fatal3 or fatal4, not \"wran\"; \
+             did you mean \"warn\"?\n\
+             {file}:3: unknown key \"tsl\" in extensions.onlooker.capture; did you mean \"tls\"?\n"
+        );
+        ensure!((code, stdout.as_str()) == (Some(1), expected.as_str()), "{code:?}\n{stdout}");
+
+        // The agent does not start with it.
+        let (code, _, stderr) =
+            onlooker(world, &["run", "--config", file, "--cgroup", path(world.cgroup().path())?], &[])?;
+        ensure!(code == Some(1) && stderr.contains(":2: log_level must be"), "{code:?}\n{stderr}");
+
+        write(world, "file_format: \"1.0\"\npropagator: {composite: [{b3: }]}\n")?;
+        let (code, stdout, _) = onlooker(world, &["config", "check", file], &[])?;
+        let expected =
+            format!("{file}:2: Onlooker does not implement propagator, so it has no effect\n{file}: valid\n");
+        ensure!((code, stdout.as_str()) == (Some(0), expected.as_str()), "{code:?}\n{stdout}");
+        let (code, stdout, _) = onlooker(world, &["config", "check", "/no/such.yaml"], &[])?;
+        ensure!(
+            code == Some(1) && stdout.starts_with("cannot read the configuration file /no/such.yaml: "),
+            "{stdout}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn the_effective_values_are_printed_with_their_origin() -> Result<()> {
+    World::story("config-print", |world| {
+        let file = write(world, "file_format: \"1.0\"\nextensions: {onlooker: {limits: {request_age: 60}}}\n")?;
+        let file = path(&file)?;
+        let variables = [("OTEL_CONFIG_FILE", file), ("OTEL_BSP_SCHEDULE_DELAY", "7")];
+        let line = |printed: &str, key: &str| {
+            let line = printed.lines().find(|line| line.contains(key)).unwrap_or_default();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let (code, printed, _) = onlooker(world, &["config", "print", "--max-connections", "70"], &variables)?;
+        ensure!(code == Some(0), "{printed}");
+        let expected = [
+            ("request_age", format!("extensions.onlooker.limits.request_age: 60 # {file}:2")),
+            ("max_connections", "extensions.onlooker.limits.max_connections: 70 # --max-connections".to_owned()),
+            // With a file, the other variables have no effect.
+            ("schedule_delay", "tracer_provider.processors[].batch.schedule_delay: 200 # default".to_owned()),
+        ];
+        for (key, expected) in expected {
+            ensure!(line(&printed, key) == expected, "{key} is not {expected}:\n{printed}");
+        }
+        let (_, printed, _) = onlooker(world, &["config", "print"], &variables[1..])?;
+        let expected = "tracer_provider.processors[].batch.schedule_delay: 7 # OTEL_BSP_SCHEDULE_DELAY";
+        ensure!(line(&printed, "schedule_delay") == expected, "{printed}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_says_where_spans_go_and_other_variables_have_no_effect() -> Result<()> {
+    World::story("config-file", |world| {
+        let spans = world.dir().join("spans.jsonl");
+        let file = write(
+            world,
+            &format!(
+                "file_format: \"1.1\"
+resource:
+  attributes:
+    - {{name: deployment.environment.name, value: \"${{STAGE:-test}}\"}}
+    - {{name: shop.size, value: 7, type: int}}
+tracer_provider:
+  processors:
+    - batch:
+        schedule_delay: 50
+        exporter:
+          otlp_file/development: {{output_stream: \"file://{}\"}}
+",
+                spans.display()
+            ),
+        )?;
+        let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let variables = [
+            ("OTEL_CONFIG_FILE", path(&file)?),
+            ("OTEL_TRACES_EXPORTER", "otlp,console"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=b"),
+        ];
+        let agent = Agent::watch(world, &agent_binary()?, &[], &variables)?;
+        let mut recording = Recording::of_agent(agent, &spans);
+        ensure!(Curl::run(world, &[&nginx.url("/hello")])?.status() == 200);
+        let printed = recording.agent().stdout()?;
+        let outcome = recording.finish(2)?;
+        outcome.expect_tree(&[], "curl client GET /hello -> 200\n  nginx server GET /hello -> 200 by host")?;
+        let resource = &outcome.spans[0].resource;
+        let value = |key: &str| resource.get(key).map(String::as_str);
+        ensure!(value("deployment.environment.name") == Some("test") && value("a").is_none(), "{resource:?}");
+        ensure!(value("shop.size") == Some("7"), "{resource:?}");
+        ensure!(printed.is_empty(), "{printed}");
+        Ok(())
+    })
+}
+
+/// Under `exec` the variable may be meant for the SDK of the command.
+#[test]
+fn a_wrong_file_of_the_environment_does_not_stop_a_command() -> Result<()> {
+    World::story("config-exec", |world| {
+        let file = write(world, "file_format: \"1.0\"\nnonsense: 7\n")?;
+        let file = path(&file)?;
+        let (code, stdout, stderr) =
+            onlooker(world, &["exec", "--export", "none", "--", "echo", "hello"], &[("OTEL_CONFIG_FILE", file)])?;
+        ensure!((code, stdout.as_str()) == (Some(0), "hello\n"), "{code:?} {stdout} {stderr}");
+        ensure!(stderr.contains(&format!("{file}:2: unknown key \"nonsense\"")), "{stderr}");
+        let (code, stdout, stderr) = onlooker(world, &["exec", "--config", file, "--", "echo", "hello"], &[])?;
+        ensure!(code == Some(125) && stdout.is_empty(), "{code:?} {stdout} {stderr}");
+        Ok(())
+    })
+}
