@@ -159,7 +159,10 @@ impl Worker {
             return found;
         }
         if thread.event_loop().current_verdict() == verdict::OWNED {
-            stream.owner().copy_with_evidence(thread.event_loop().owner(), evidence::ASYNC_ID);
+            let owner = thread.event_loop().owner();
+            // What was born from a likely owner's work is no more certain than that.
+            let is_likely = owner.evidence() == evidence::TICK;
+            stream.owner().copy_with_evidence(owner, if is_likely { evidence::TICK } else { evidence::ASYNC_ID });
             return true;
         }
         if let Some((owner, evidence)) = units::open_request_of(self.tgid, unit) {
