@@ -9,7 +9,6 @@
 //! [`PendingService`](onlooker_engine::model::service::PendingService), which is answered
 //! later.
 
-mod container;
 mod directory;
 mod environment;
 mod host;

@@ -162,7 +162,7 @@ fn print_configuration(configuration: Result<Configuration, Unusable>) -> Result
 
 fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
     let settings = in_effect(configuration)?;
-    let selectors = Selectors::new(&options.selectors)?;
+    let selectors = Selectors::with_rules(&options.selectors, &settings.rules)?;
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

@@ -28,7 +28,7 @@ use self::messages::{WatchMessage, WatchReceiver};
 use crate::attach::java::Jvms;
 use crate::attach::{Libraries, Units};
 use crate::discover::process::{Process, Unreadable};
-use crate::discover::select::{Judgement, Selectors};
+use crate::discover::select::{Decision, Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
 use crate::kernel::{BY_PORT, Losses, Selection, SharedKernel, UnitSources};
@@ -94,15 +94,17 @@ impl Watch {
         host: Arc<Host>,
         counters: Arc<Counters>,
     ) -> Self {
-        let recogniser = Arc::new(Recogniser::default());
+        let recogniser = Arc::clone(selectors.recogniser());
         let units = Units::start(units, Arc::clone(&kernel), Arc::clone(&recogniser), Arc::clone(&counters));
         let libraries = Libraries::off(Arc::clone(&counters));
+        let mut services = Services::new(host, Arc::clone(&recogniser));
+        services.apply(selectors.clone());
         Self {
             kernel,
             selection,
             losses,
+            services,
             selectors,
-            services: Services::new(host, Arc::clone(&recogniser)),
             units,
             libraries,
             jvms: None,
@@ -260,7 +262,11 @@ impl Watch {
                     // the namespace may have been read even earlier.
                     let namespace = Process::open(tgid).and_then(|process| process.network_namespace());
                     namespace.into_iter().for_each(|namespace| self.listening(namespace, port));
-                    if self.selectors.select_listening(tgid, port) {
+                    if self.selectors.can_exclude()
+                        && self.selectors.select(tgid).is_ok_and(|by| by == Decision::Excluded)
+                    {
+                        self.exclude(tgid);
+                    } else if self.selectors.select_listening(tgid, port) {
                         self.promote(tgid);
                     }
                 } else if self.selectors.select_listening(tgid, port) {
@@ -304,8 +310,10 @@ impl Watch {
         let path = CStr::from_bytes_until_nul(&execution.path).map_or(&execution.path[..], CStr::to_bytes);
         let judgement = self.selectors.judge_execution(tgid, Path::new(OsStr::from_bytes(path)));
         let matches = match judgement {
-            Judgement::Certain(selected) => {
-                self.selection.remember(execution.executable, selected);
+            Judgement::Certain { selected, lasting } => {
+                if let Some(lasting) = lasting {
+                    self.selection.remember(execution.executable, lasting);
+                }
                 selected
             }
             Judgement::ByPath(selected) => selected,
@@ -336,19 +344,30 @@ impl Watch {
     /// Applies the selectors to a process that executed a program or moved to another cgroup.
     fn judge(&mut self, tgid: u32, since: Since) {
         match self.selectors.select(tgid) {
-            Ok(true) => {
+            Ok(Decision::Included(_)) => {
                 self.promote(tgid);
                 self.select_and_examine(tgid, since);
             }
+            Ok(Decision::Excluded) => self.exclude(tgid),
             // A service manager passes its sockets on, and this program has none of the ports.
-            Ok(false) if self.is_other_service(tgid) => self.selection.deselect(tgid),
+            Ok(Decision::Unmatched) if self.is_other_service(tgid) => self.selection.deselect(tgid),
             // A child of a selected process stays selected whatever it executes. Its flags may be different now.
-            Ok(false) if self.selection.flags(tgid).is_some() => self.select_and_examine(tgid, since),
-            Ok(false) => {}
+            Ok(Decision::Unmatched) if self.selection.flags(tgid).is_some() => self.select_and_examine(tgid, since),
+            Ok(Decision::Unmatched) => {}
             Err(error) => {
                 self.counters.processes_unreadable.add(1);
                 tracing::debug!(pid = tgid, %error, "cannot apply the selectors");
             }
+        }
+    }
+
+    /// Ends the recording of a process that a rule excludes, if it was selected as a child of another or by the kernel side.
+    fn exclude(&mut self, tgid: u32) {
+        if self.selection.flags(tgid).is_some() {
+            tracing::debug!(pid = tgid, "excluded");
+            self.forget(tgid);
+            self.selection.deselect(tgid);
+            self.libraries.ended(tgid);
         }
     }
 
@@ -382,6 +401,7 @@ impl Watch {
                 if child != std::process::id()
                     && self.selection.flags(child).is_none()
                     && let Ok(child) = Process::open(child)
+                    && !self.is_excluded(&child, listeners)
                 {
                     let standing = by_port.standing(&child);
                     selected.extend(self.select_as(child, Since::Before, standing, listeners));
@@ -389,6 +409,14 @@ impl Watch {
             }
         }
         selected
+    }
+
+    fn is_excluded(&self, process: &Process, listeners: &mut ListeningSockets) -> bool {
+        self.selectors.can_exclude()
+            && self
+                .selectors
+                .facts(process, listeners)
+                .is_ok_and(|facts| self.selectors.decide(&facts) == Decision::Excluded)
     }
 
     /// Selects a process that a selector matches, or that is selected. Returns it if it exists and runs a program of its own.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::servers::Nginx;
+use onlooker_tests::servers::{App, Nginx};
 use onlooker_tests::{Agent, Curl, Recording, World, agent_binary};
 
 /// Writes a configuration into the world's folder, without the indentation of the first line.
@@ -128,6 +128,49 @@ tracer_provider:
         ensure!(value("deployment.environment.name") == Some("test") && value("a").is_none(), "{resource:?}");
         ensure!(value("shop.size") == Some("7"), "{resource:?}");
         ensure!(printed.is_empty(), "{printed}");
+        Ok(())
+    })
+}
+
+/// Starts an agent that is configured only by a file, in which `CGROUP` stands for the world's cgroup. It writes spans to a file.
+fn record(world: &World, configuration: &str) -> Result<Recording> {
+    let spans = world.dir().join("spans.jsonl");
+    let file = write(world, &configuration.replace("CGROUP", path(world.cgroup().path())?))?;
+    let options = ["--config", path(&file)?, "--file", path(&spans)?];
+    Ok(Recording::of_agent(Agent::select(world, &agent_binary()?, &options, &[])?, &spans))
+}
+
+#[test]
+fn the_first_rule_that_matches_a_process_decides() -> Result<()> {
+    World::story("config-rules", |world| {
+        let front = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let back = App::python("no_content").argument("127.0.0.1").start(world)?;
+        let recording = record(
+            world,
+            &format!(
+                "file_format: \"1.0\"
+extensions:
+  onlooker:
+    selection:
+      - {{action: exclude, cgroup: CGROUP, executable: curl}}
+      - {{action: exclude, cgroup: CGROUP, port: {}}}
+      - {{cgroup: CGROUP, executable: '*/nginx', user: ['0', root], service: {{name: front, namespace: shop}}}}
+      - {{cgroup: CGROUP, language: [python], arguments: '*no_content*', service: {{name: back}}}}
+",
+                front.port()
+            ),
+        )?;
+        // Excluded by its port, although a later rule includes nginx.
+        ensure!(Curl::run(world, &[&front.url("/excluded")])?.status() == 200);
+        ensure!(Curl::run(world, &[&back.url("/included")])?.status() == 204);
+        // One that starts later.
+        let late = Nginx::site("location / { return 200 hello; }").named("late").start(world)?;
+        ensure!(Curl::run(world, &[&late.url("/late")])?.status() == 200);
+        let outcome = recording.finish(2)?;
+        let found: Vec<_> = outcome.spans.iter().map(|span| (span.name.as_str(), span.service.as_str())).collect();
+        ensure!(found == [("GET /included", "back"), ("GET /late", "front")], "{found:?}");
+        let namespace = |index: usize| outcome.spans[index].resource.get("service.namespace").map(String::as_str);
+        ensure!(namespace(0).is_none() && namespace(1) == Some("shop"), "{:?}", outcome.spans);
         Ok(())
     })
 }

@@ -3,12 +3,15 @@
 //! The reader, the errors, `onlooker config print` and docs/configuration.md follow it. To add a key, add a row, and a case
 //! to the test that sets every key.
 
+use glob::Pattern;
 use onlooker_common::limits;
 
 use super::row::{Given, Key, Kind};
 use super::settings::{ENCODING, FileExport, OtlpTransport, Settings};
 use crate::cli;
+use crate::discover::select::{PortRange, RuleOptions};
 use crate::export;
+use crate::runtimes::RUNTIMES;
 
 /// Every key, in the order of the page.
 pub const KEYS: &[Key] = &[
@@ -174,6 +177,118 @@ pub const KEYS: &[Key] = &[
         "",
         |settings, _| file(settings, |file| file.console = true),
         "Prints traces as trees.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection",
+        Kind::Section,
+        "",
+        accept,
+        "Rules that say what is traced. The first rule that matches a process decides. All kinds of conditions of a rule must hold, and one value of each kind suffices. Options of the command line are rules that come first. Children of a traced process are traced too, unless a rule excludes them. `exec` ignores the rules.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[]",
+        Kind::Section,
+        "",
+        |settings, _| {
+            settings.rules.push(RuleOptions::default());
+            Ok(())
+        },
+        "A rule. It needs at least one condition.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].action",
+        Kind::Choice(|| vec!["include", "exclude"]),
+        "include",
+        |settings, given| text(given, |action| rule(settings, |rule| rule.excludes = action == "exclude")),
+        "Whether processes that match are traced.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].all",
+        Kind::Bool,
+        "false",
+        |settings, given| flag(given, |on| rule(settings, |rule| rule.all = on)),
+        "Condition: every process.",
+    )
+    .flag("all"),
+    Key::new(
+        "extensions.onlooker.selection[].executable",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.executables = globs)),
+        "Condition: globs of executables. With a slash they match the path, on the host or inside the container; without, the file name.",
+    )
+    .flag("exe"),
+    Key::new(
+        "extensions.onlooker.selection[].arguments",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.arguments = globs)),
+        "Condition: globs of the whole command line, whose words are joined by spaces, such as `'*gunicorn*shop.wsgi*'`.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].port",
+        Kind::Texts(port),
+        "",
+        |settings, given| {
+            let ports = |ports: Vec<String>| ports.iter().filter_map(|port| port.parse().ok()).collect();
+            texts(given, |texts| rule(settings, |rule| rule.ports = ports(texts)))
+        },
+        "Condition: TCP ports that the process listens on, or ranges such as `8000-8099`.",
+    )
+    .flag("port"),
+    Key::new(
+        "extensions.onlooker.selection[].pid",
+        Kind::Texts(pid),
+        "",
+        |settings, given| {
+            let pids = |pids: Vec<String>| pids.iter().filter_map(|pid| pid.parse().ok()).collect();
+            texts(given, |texts| rule(settings, |rule| rule.pids = pids(texts)))
+        },
+        "Condition: ids of processes that exist when the file is read.",
+    )
+    .flag("pid"),
+    Key::new(
+        "extensions.onlooker.selection[].cgroup",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |paths| rule(settings, |rule| rule.cgroups = paths)),
+        "Condition: v2 cgroups with those below them: a folder under the mount, a path as in /proc/PID/cgroup, or a glob of such paths.",
+    )
+    .flag("cgroup"),
+    Key::new(
+        "extensions.onlooker.selection[].user",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.users = globs)),
+        "Condition: globs of user names as the host knows them, or user ids.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].container",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.containers = globs)),
+        "Condition: globs of container ids. `'*'` is any container.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].language",
+        Kind::Choices(languages),
+        "",
+        |settings, given| texts(given, |languages| rule(settings, |rule| rule.languages = languages)),
+        "Condition: languages of programs, as `telemetry.sdk.language` has them.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].service.name",
+        Kind::Text(not_empty),
+        "",
+        |settings, given| text(given, |name| rule(settings, |rule| rule.treatment.service_name = Some(name))),
+        "The `service.name` of processes that the rule includes, whatever they say themselves.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].service.namespace",
+        Kind::Text(not_empty),
+        "",
+        |settings, given| text(given, |name| rule(settings, |rule| rule.treatment.service_namespace = Some(name))),
+        "Their `service.namespace`.",
     ),
     Key::new(
         "extensions.onlooker.file.max_bytes",
@@ -415,11 +530,49 @@ fn small(given: Given, set: impl FnOnce(u32)) -> Result<(), String> {
     number(given, |number| set(u32::try_from(number).unwrap_or(u32::MAX)))
 }
 
+fn texts(given: Given, set: impl FnOnce(Vec<String>)) -> Result<(), String> {
+    if let Given::Texts(texts) = given {
+        set(texts);
+    }
+    Ok(())
+}
+
+/// Sets something of the rule that is being read.
+fn rule(settings: &mut Settings, set: impl FnOnce(&mut RuleOptions)) {
+    if let Some(rule) = settings.rules.last_mut() {
+        set(rule);
+    }
+}
+
 fn flag(given: Given, set: impl FnOnce(bool)) -> Result<(), String> {
     if let Given::Bool(on) = given {
         set(on);
     }
     Ok(())
+}
+
+fn not_empty(text: &str) -> Result<(), String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) }
+}
+
+fn glob(text: &str) -> Result<(), String> {
+    not_empty(text)?;
+    Pattern::new(text).map(drop).map_err(|why| format!("has the wrong glob {text:?}: {why}"))
+}
+
+fn port(text: &str) -> Result<(), String> {
+    text.parse::<PortRange>().map(drop).map_err(|why| format!("has the wrong port {text:?}: {why}"))
+}
+
+fn pid(text: &str) -> Result<(), String> {
+    text.parse::<u32>().map(drop).map_err(|_| format!("has {text:?}, which is not the id of a process"))
+}
+
+fn languages() -> Vec<&'static str> {
+    let mut languages: Vec<_> = RUNTIMES.iter().filter_map(|runtime| runtime.sdk_language).collect();
+    languages.sort_unstable();
+    languages.dedup();
+    languages
 }
 
 const fn any(_: &str) -> Result<(), String> {

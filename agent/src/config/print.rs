@@ -7,7 +7,8 @@ use std::path::Path;
 use super::Configuration;
 use super::keys::KEYS;
 use super::read::{Found, given};
-use super::row::{Key, Kind};
+use super::row::{Given, Key, Kind};
+use super::schema::RULE;
 use super::yaml::Content;
 use crate::export::{self, Protocol};
 
@@ -54,24 +55,33 @@ fn lines(key: &Key, configuration: &Configuration) -> Vec<Line> {
     let line =
         |path: &str, value: String, origin: String| Line { path: path.to_owned(), value: shown(key, value), origin };
     let flag = key.flag.and_then(|flag| configuration.given.iter().find(|(id, _)| id == flag));
+    let mut lines = Vec::new();
     if let Some((id, text)) = flag {
         let value = if text.is_empty() { "true" } else { text };
-        return vec![line(key.path, hidden(key, value), format!("--{}", id.replace('_', "-")))];
+        lines.push(line(key.path, hidden(key, value), format!("--{}", id.replace('_', "-"))));
+        // Options that select are rules beside those of the file.
+        if !key.path.starts_with(RULE) {
+            return lines;
+        }
     }
     if let Some(file) = &configuration.file {
         let found: Vec<_> = configuration.found.iter().filter(|found| found.key.path == key.path).collect();
         if !found.is_empty() {
-            let of_file = |found: &&Found| {
+            let found = found.into_iter().filter(|found| !matches!(found.given, Given::Present));
+            let of_file = |found: &Found| {
                 let value = found.given.show(key.is_secret && key.name() != "endpoint");
                 line(&found.path, value, format!("{}:{}", name(file), found.line))
             };
-            return found.iter().map(of_file).collect();
+            lines.extend(found.map(of_file));
+            return lines;
         }
     } else if let Some((variable, value)) = by_variable(key, configuration) {
         return vec![line(key.path, hidden(key, &value), variable.to_owned())];
     }
-    let default = (!key.default.is_empty()).then(|| line(key.path, key.default.to_owned(), "default".to_owned()));
-    Vec::from_iter(default)
+    if !key.default.is_empty() && !key.path.starts_with(RULE) {
+        lines.push(line(key.path, key.default.to_owned(), "default".to_owned()));
+    }
+    lines
 }
 
 /// The first variable with a valid value. An invalid one has no effect.

@@ -7,7 +7,7 @@ use opentelemetry::{Array, KeyValue, Value};
 use super::keys::KEYS;
 use super::problem::{Problem, nearest};
 use super::row::{Given, Key, Kind, one_of};
-use super::schema::{EXTENSIONS, NOT_IMPLEMENTED, ONE_KEY, OURS, SIMPLE, TOGETHER};
+use super::schema::{CONDITIONS, EXTENSIONS, NOT_IMPLEMENTED, ONE_KEY, OURS, RULE, SIMPLE, TOGETHER};
 use super::settings::Settings;
 use super::yaml::{Content, Entry, Node, Scalar};
 
@@ -118,6 +118,9 @@ impl<'a> Reader<'a> {
             let names = place.names();
             self.problem(line, format!("{} must have one key: {}", place.shown, one_of(&names)));
         }
+        if place.row == RULE && !CONDITIONS.iter().any(|name| has(name)) {
+            self.problem(line, format!("{} needs a condition: {}", place.shown, one_of(CONDITIONS)));
+        }
         let [first, second] = TOGETHER;
         if has(first) != has(second) && place.key(first).find().is_some() {
             let (present, missing) = if has(first) { (first, second) } else { (second, first) };
@@ -186,7 +189,8 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, key: &'static Key, place: &Place, line: usize, given: Given) {
-        let is_repeated = matches!(key.kind, Kind::Section | Kind::Pair | Kind::Attribute);
+        let is_of_rule = key.path.starts_with(RULE);
+        let is_repeated = is_of_rule || matches!(key.kind, Kind::Section | Kind::Pair | Kind::Attribute);
         let before = self.found.iter().find(|found| found.key.path == key.path && !is_repeated);
         if let Some(before) = before
             && before.given != given
@@ -196,7 +200,8 @@ impl<'a> Reader<'a> {
             return self.problem(line, sentence);
         }
         self.found.push(Found { key, path: place.shown.clone(), line, given: given.clone() });
-        if key.flag.is_some_and(|flag| (self.is_flag_given)(flag)) {
+        // Options that select are rules of their own, beside those of the file.
+        if !is_of_rule && key.flag.is_some_and(|flag| (self.is_flag_given)(flag)) {
             return;
         }
         if let Err(sentence) = (key.set)(self.settings, given) {

@@ -25,6 +25,11 @@ pub(super) const ONE_KEY: &[&str] = &["tracer_provider.processors[]", "tracer_pr
 /// Keys of which a map has both or none.
 pub(super) const TOGETHER: [&str; 2] = ["cert_file", "key_file"];
 
+/// A rule, and the keys of which it needs one.
+pub(super) const RULE: &str = "extensions.onlooker.selection[]";
+pub(super) const CONDITIONS: &[&str] =
+    &["all", "arguments", "cgroup", "container", "executable", "language", "pid", "port", "user"];
+
 /// Where vendors have their keys.
 pub(super) const EXTENSIONS: &str = "extensions";
 /// Ours.

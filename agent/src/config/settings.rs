@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use opentelemetry::KeyValue;
 
 use crate::cli::Tracing;
+use crate::discover::select::RuleOptions;
 use crate::export::Protocol;
 use crate::percent;
 
@@ -17,6 +18,8 @@ pub struct Settings {
     /// The log level, if the file has one.
     pub log_level: Option<&'static str>,
     pub resource: ResourceAttributes,
+    /// The rules of the file, in their order.
+    pub rules: Vec<RuleOptions>,
     /// What the file says about exporters; `None` if no file is used.
     pub file: Option<FileExport>,
 }
@@ -52,7 +55,7 @@ impl Settings {
     /// Those without a file.
     #[must_use]
     pub fn new(tracing: Tracing) -> Self {
-        Self { tracing, log_level: None, resource: ResourceAttributes::default(), file: None }
+        Self { tracing, log_level: None, resource: ResourceAttributes::default(), rules: Vec::new(), file: None }
     }
 
     /// A variable of the OpenTelemetry specification: from the environment, or, with a file, as the file has it.

@@ -7,6 +7,7 @@ use opentelemetry::KeyValue;
 use rstest::rstest;
 
 use super::*;
+use crate::discover::select::RuleOptions;
 use crate::export::{self, Otlp, Protocol};
 
 fn command_line(given: &[(&str, &str)]) -> CommandLine {
@@ -64,6 +65,10 @@ fn has_header(config: &export::Config, name: &str) -> bool {
     otlp(config).is_some_and(|otlp| otlp.headers.has(name))
 }
 
+fn rule(settings: &Settings) -> Option<&RuleOptions> {
+    settings.rules.first()
+}
+
 macro_rules! of_both_transports {
     ($(($rest:literal, $value:literal, $check:expr),)+) => {
         &[$(
@@ -118,6 +123,36 @@ const CASES: &[Case] = &[
         "file:///var/s.jsonl",
         |_, c| c.file == Some("/var/s.jsonl".into()) && !c.console,
     ),
+    Case("extensions.onlooker.selection[].action", "exclude\nALL", |s, _| rule(s).is_some_and(|rule| rule.excludes)),
+    Case("extensions.onlooker.selection[].all", "true", |s, _| rule(s).is_some_and(|rule| rule.all)),
+    Case("extensions.onlooker.selection[].executable", "['*/nginx', api]", |s, _| {
+        rule(s).is_some_and(|rule| rule.executables == ["*/nginx", "api"])
+    }),
+    Case("extensions.onlooker.selection[].arguments", "'*shop.wsgi*'", |s, _| {
+        rule(s).is_some_and(|rule| rule.arguments == ["*shop.wsgi*"])
+    }),
+    Case("extensions.onlooker.selection[].port", "[80, 8000-8099]", |s, _| {
+        rule(s).is_some_and(|rule| rule.ports.len() == 2 && rule.ports[1].contains(8099))
+    }),
+    Case("extensions.onlooker.selection[].pid", "4711", |s, _| rule(s).is_some_and(|rule| rule.pids == [4711])),
+    Case("extensions.onlooker.selection[].cgroup", "/system.slice/*", |s, _| {
+        rule(s).is_some_and(|rule| rule.cgroups == ["/system.slice/*"])
+    }),
+    Case("extensions.onlooker.selection[].user", "[www-data, 33]", |s, _| {
+        rule(s).is_some_and(|rule| rule.users == ["www-data", "33"])
+    }),
+    Case("extensions.onlooker.selection[].container", "'4ac0*'", |s, _| {
+        rule(s).is_some_and(|rule| rule.containers == ["4ac0*"])
+    }),
+    Case("extensions.onlooker.selection[].language", "[java, nodejs]", |s, _| {
+        rule(s).is_some_and(|rule| rule.languages == ["java", "nodejs"])
+    }),
+    Case("extensions.onlooker.selection[].service.name", "shop\nALL", |s, _| {
+        rule(s).is_some_and(|rule| rule.treatment.service_name.as_deref() == Some("shop"))
+    }),
+    Case("extensions.onlooker.selection[].service.namespace", "eu\nALL", |s, _| {
+        rule(s).is_some_and(|rule| rule.treatment.service_namespace.as_deref() == Some("eu"))
+    }),
     Case("extensions.onlooker.file.max_bytes", "4096", |s, _| s.tracing.file_max_bytes == Some(4096)),
     Case("extensions.onlooker.capture.tls", "true", |s, _| s.tracing.tls),
     Case("extensions.onlooker.capture.java", "true", |s, _| s.tracing.java),
@@ -139,7 +174,9 @@ const OF_PROCESSORS: &[Case] = &[
 ];
 
 /// Keys without a case: those that every case has, or that only hold others.
-const IN_EVERY_CASE: [&str; 5] = [
+const IN_EVERY_CASE: [&str; 7] = [
+    "extensions.onlooker.selection",
+    "extensions.onlooker.selection[]",
     "file_format",
     "tracer_provider",
     "tracer_provider.processors",
@@ -150,7 +187,7 @@ const IN_EVERY_CASE: [&str; 5] = [
 fn text_of(case: &Case) -> String {
     let text = document(case.0, case.1);
     let beside = |key: &str, value: &str| {
-        let line = text.lines().rfind(|line| !["KEY_FILE", "CERT_FILE", "ENDPOINT"].contains(line)).unwrap();
+        let line = text.lines().rfind(|line| !["KEY_FILE", "CERT_FILE", "ENDPOINT", "ALL"].contains(line)).unwrap();
         let indent = line.len() - line.trim_start().len();
         format!("{}{key}: {value}", " ".repeat(indent))
     };
@@ -158,6 +195,8 @@ fn text_of(case: &Case) -> String {
     text.replace("KEY_FILE", &beside("key_file", "/me.key"))
         .replace("CERT_FILE", &beside("cert_file", "/me.pem"))
         .replace("ENDPOINT", &endpoint)
+        // In the rule, whose keys begin in the eighth column.
+        .replace("ALL", "        all: true")
 }
 
 #[test]

@@ -1,151 +1,61 @@
 //! Decides which processes are traced.
 //!
-//! A process is selected if any selector matches it. Kernel threads and the agent itself never are. The children of a
-//! selected process are selected too, and stay selected whatever they execute: what a service starts is part of its work.
+//! Selection is a list of rules, and the first that matches a process decides. Options of the command line are rules too, and
+//! come first. Kernel threads and the agent itself are never traced. The children of a selected process are selected too, and
+//! stay selected whatever they execute, unless a rule excludes them: what a service starts is part of its work.
 
-use std::fmt;
-use std::num::NonZeroU16;
+mod executable;
+mod options;
+mod rule;
+
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::sync::Arc;
 
-use glob::{MatchOptions, Pattern};
+use nix::unistd::{Uid, User};
 use onlooker_common::selection::interest;
 
-use super::cgroup::{self, CgroupError, Hierarchy};
+use self::executable::Executable;
+use self::rule::{Cgroups, Rule};
+use super::cgroup::{self, Hierarchy};
+use super::container;
 use super::process::{self, Identity, Process, Unreadable};
 use super::sockets::ListeningSockets;
+use crate::runtimes::Recogniser;
+
+pub use self::executable::NameBeginning;
+pub use self::options::{Options, PortRange, PortRangeError, RuleOptions, SelectError, Treatment};
+pub use self::rule::ProcessFacts;
 
 /// How many ancestors are read. /proc changes while it is read, so the chain could be endless.
 const ANCESTORS_READ: usize = 64;
 
-/// The selectors of the command line. A process that any of them matches is selected.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "What to trace")]
-pub struct Options {
-    /// Trace the process with this id and its children
-    #[arg(long, value_name = "PID")]
-    pub pid: Vec<u32>,
-    /// Trace processes whose executable matches. A glob with a slash matches the path (`'*/nginx'`), on the host or inside
-    /// the container; without a slash, the file name (`'python3*'`). Links and scripts also match by their own name
-    #[arg(long, value_name = "GLOB")]
-    pub exe: Vec<String>,
-    /// Trace processes that listen on this TCP port, or on a port of a range (`8000-8099`)
-    #[arg(long, value_name = "PORT")]
-    pub port: Vec<PortRange>,
-    /// Trace processes in this v2 cgroup or below it. A folder under the mount, or a path as in /proc/PID/cgroup
-    #[arg(long, value_name = "PATH")]
-    pub cgroup: Vec<PathBuf>,
-    /// Trace every process of this host
-    #[arg(long)]
-    pub all: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SelectError {
-    #[error("nothing is selected: choose what to trace with --pid, --exe, --port, --cgroup or --all")]
-    Nothing,
-    #[error("--pid {pid}: {why}")]
-    Pid { pid: u32, why: Unreadable },
-    #[error("--pid {pid}: this is a kernel thread, and kernel threads serve no requests")]
-    KernelThread { pid: u32 },
-    #[error("--pid {pid}: this is the agent itself, which is never traced")]
-    Myself { pid: u32 },
-    #[error("--exe `{glob}`: {why}")]
-    Glob { glob: String, why: glob::PatternError },
-    #[error("--cgroup {path}: {why}", path = path.display())]
-    Cgroup { path: PathBuf, why: CgroupError },
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-}
-
-/// A range of TCP ports, including both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortRange {
-    first: NonZeroU16,
-    last: NonZeroU16,
-}
-
-impl PortRange {
-    #[must_use]
-    pub fn contains(self, port: u16) -> bool {
-        (self.first.get()..=self.last.get()).contains(&port)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PortRangeError {
-    #[error("a port is a number from 1 to 65535, and a range is two of them joined by `-`, such as 8000-8099")]
-    NotAPort,
-    #[error("the range ends before it begins")]
-    Backwards,
-}
-
-impl FromStr for PortRange {
-    type Err = PortRangeError;
-
-    fn from_str(text: &str) -> Result<Self, PortRangeError> {
-        let port = |text: &str| text.parse().map_err(|_| PortRangeError::NotAPort);
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let range = Self { first: port(first)?, last: port(last)? };
-        if range.first <= range.last { Ok(range) } else { Err(PortRangeError::Backwards) }
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
-    }
-}
-
-/// The facts that selectors match. Only those that are needed are read: see [`Selectors::facts`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProcessFacts {
-    pub identity: Option<Identity>,
-    pub kernel_thread: bool,
-    /// The paths of its executable: from /proc/PID/exe, within its own root, and as it was started.
-    pub executables: Vec<PathBuf>,
-    /// Its cgroup v2 path.
-    pub cgroup: Option<PathBuf>,
-    /// TCP ports of its listening sockets.
-    pub ports: Vec<u16>,
-    /// Its parent, its grandparent and so on.
-    pub ancestors: Vec<Identity>,
-}
-
-/// The validated selectors.
+/// The validated rules, in their order.
 #[derive(Debug, Clone)]
 pub struct Selectors {
     myself: Identity,
-    all: bool,
-    processes: Vec<Identity>,
-    trees: Vec<Identity>,
-    executables: Vec<Executable>,
-    ports: Vec<PortRange>,
-    cgroups: Vec<PathBuf>,
+    rules: Vec<Rule>,
+    recogniser: Arc<Recogniser>,
 }
 
-#[derive(Debug, Clone)]
-struct Executable {
-    glob: Pattern,
-    /// The glob has no slash and matches file names.
-    by_name: bool,
-}
-
-/// How the file name of every path begins that a selector matches.
+/// What the rules say about a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NameBeginning<'selector> {
-    pub beginning: &'selector str,
-    /// This is the whole name.
-    pub whole: bool,
+pub enum Decision {
+    /// The rule with this index includes it.
+    Included(usize),
+    Excluded,
+    /// No rule matches. It is traced only if it descends from one that is.
+    Unmatched,
 }
 
-/// Whether an executable selector matches a process that executed a program.
+/// What the rules say about a process that executed a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// The process itself was seen.
-    Certain(bool),
+    /// The process itself was seen. `lasting`: what holds for every process that executes this file.
+    Certain {
+        selected: bool,
+        lasting: Option<bool>,
+    },
     /// It was gone. The path that it was executed by says so.
     ByPath(bool),
     Unknown,
@@ -160,10 +70,21 @@ pub struct Scan {
 }
 
 impl Selectors {
+    /// The rules of the command line.
+    ///
     /// # Errors
     /// When an option is invalid, or none is given.
     pub fn new(options: &Options) -> Result<Self, SelectError> {
-        let mut selectors = Self { all: options.all, ports: options.port.clone(), ..Self::none()? };
+        Self::with_rules(options, &[])
+    }
+
+    /// The rules of the command line, followed by those of the configuration file.
+    ///
+    /// # Errors
+    /// When an option is invalid, or nothing is included.
+    pub fn with_rules(options: &Options, rules: &[RuleOptions]) -> Result<Self, SelectError> {
+        let mut selectors = Self::none()?;
+        let mut processes = Vec::new();
         for &pid in &options.pid {
             let process = Process::open(pid).map_err(|why| SelectError::Pid { pid, why })?;
             if process.is_kernel_thread() {
@@ -172,152 +93,236 @@ impl Selectors {
             if process.identity() == selectors.myself {
                 return Err(SelectError::Myself { pid });
             }
-            selectors.processes.push(process.identity());
+            processes.push(process.identity());
         }
+        let mut executables = Vec::new();
         for glob in &options.exe {
-            selectors.executables.extend(Executable::parse(glob)?);
+            let parsed = Executable::parse(glob).map_err(|why| SelectError::Glob { glob: glob.clone(), why })?;
+            executables.extend(parsed);
         }
+        let mut cgroups = Vec::new();
         for path in &options.cgroup {
             let cgroup = Hierarchy::find().and_then(|hierarchy| hierarchy.resolve(path));
             let cgroup = cgroup.map_err(|why| SelectError::Cgroup { path: path.clone(), why })?;
-            selectors.cgroups.push(cgroup);
+            cgroups.push(Cgroups::Path(cgroup));
         }
-        if selectors.is_empty() { Err(SelectError::Nothing) } else { Ok(selectors) }
+        // Any option suffices, so each is a rule of its own.
+        let of_options = [
+            Rule { processes, ..Rule::default() },
+            Rule { executables, ..Rule::default() },
+            Rule { ports: options.port.clone(), ..Rule::default() },
+            Rule { cgroups, ..Rule::default() },
+            Rule { all: options.all, ..Rule::default() },
+        ];
+        selectors.rules.extend(of_options.into_iter().filter(Rule::has_conditions));
+        for rule in rules {
+            selectors.rules.push(Rule::of_file(rule)?);
+        }
+        if selectors.rules.iter().all(|rule| rule.excludes) { Err(SelectError::Nothing) } else { Ok(selectors) }
     }
 
     /// Selects the processes in the cgroup with this path in the hierarchy, and below it.
     pub fn of_cgroup(path: PathBuf) -> Result<Self, Unreadable> {
-        Ok(Self { cgroups: vec![path], ..Self::none()? })
+        let rule = Rule { cgroups: vec![Cgroups::Path(path)], ..Rule::default() };
+        Ok(Self { rules: vec![rule], ..Self::none()? })
     }
 
     /// Selects a process and its descendants, whatever they execute. Only the kernel side recognises a descendant whose
     /// parent has ended.
     pub fn of_tree(process: &Process) -> Result<Self, Unreadable> {
-        Ok(Self { trees: vec![process.identity()], ..Self::none()? })
+        let rule = Rule { trees: vec![process.identity()], ..Rule::default() };
+        Ok(Self { rules: vec![rule], ..Self::none()? })
     }
 
     fn none() -> Result<Self, Unreadable> {
-        Ok(Self {
-            myself: Process::myself()?.identity(),
-            all: false,
-            processes: Vec::new(),
-            trees: Vec::new(),
-            executables: Vec::new(),
-            ports: Vec::new(),
-            cgroups: Vec::new(),
-        })
+        Ok(Self { myself: Process::myself()?.identity(), rules: Vec::new(), recogniser: Arc::default() })
     }
 
-    fn is_empty(&self) -> bool {
-        !self.all
-            && self.processes.is_empty()
-            && self.trees.is_empty()
-            && self.executables.is_empty()
-            && self.ports.is_empty()
-            && self.cgroups.is_empty()
+    /// Recognises the runtimes of processes, which rules may be about.
+    #[must_use]
+    pub fn recogniser(&self) -> &Arc<Recogniser> {
+        &self.recogniser
+    }
+
+    /// Goes on with what another recogniser remembers.
+    #[must_use]
+    pub fn with_recogniser(self, recogniser: Arc<Recogniser>) -> Self {
+        Self { recogniser, ..self }
+    }
+
+    fn including(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| !rule.excludes)
+    }
+
+    /// Whether any rule excludes processes.
+    #[must_use]
+    pub fn can_exclude(&self) -> bool {
+        self.rules.iter().any(|rule| rule.excludes)
     }
 
     /// Whether a process that moves to another cgroup must be judged again.
     #[must_use]
     pub fn match_cgroups(&self) -> bool {
-        !self.cgroups.is_empty()
+        self.rules.iter().any(|rule| !rule.cgroups.is_empty())
     }
 
     /// What the kernel side must report of processes that are not selected: bits of [`interest`].
     ///
-    /// Children of selected processes and members of selected cgroups need no report, because the kernel side selects them.
+    /// Children of selected processes and members of cgroups that the kernel side selects need no report.
     #[must_use]
     pub fn interest(&self) -> u32 {
         let bit = |bit, needed| if needed { bit } else { 0 };
-        let ports = !self.ports.is_empty();
-        // A process may execute a program with a listening socket that it inherited.
-        bit(interest::EXECS, self.all || ports)
-            | bit(interest::NAMES, !self.executables.is_empty())
-            | bit(interest::CGROUPS, !self.cgroups.is_empty())
-            | bit(interest::LISTENERS, ports)
+        let by_kernel = self.selected_by_kernel();
+        let needs_execs = |(index, rule): (usize, &Rule)| {
+            let is_by_name = !rule.executables.is_empty();
+            // A process may execute a program with a listening socket that it inherited.
+            !rule.excludes
+                && (!rule.ports.is_empty()
+                    || !is_by_name
+                        && !rule.is_about_known_processes()
+                        && !by_kernel.iter().any(|(known, _)| *known == index))
+        };
+        bit(interest::EXECS, self.rules.iter().enumerate().any(needs_execs))
+            | bit(interest::NAMES, self.including().any(|rule| !rule.executables.is_empty()))
+            | bit(interest::CGROUPS, !by_kernel.is_empty())
+            | bit(interest::LISTENERS, self.including().any(|rule| !rule.ports.is_empty()))
     }
 
     /// How the names of the programs begin that executable selectors may match.
     pub fn names(&self) -> impl Iterator<Item = NameBeginning<'_>> {
-        self.executables.iter().map(Executable::name)
+        self.including().flat_map(|rule| &rule.executables).map(Executable::name)
     }
 
-    /// The kernel's ids of the selected cgroups, which are the inode numbers of their folders.
+    /// The kernel's ids of the cgroups whose processes the kernel side selects by itself.
     #[must_use]
     pub fn cgroup_ids(&self) -> Vec<u64> {
-        let Ok(hierarchy) = Hierarchy::find() else { return Vec::new() };
-        let folders = self.cgroups.iter().map(|cgroup| hierarchy.folder(cgroup));
-        folders.filter_map(|folder| folder.metadata().ok()).map(|folder| folder.ino()).collect()
+        self.selected_by_kernel().into_iter().flat_map(|(_, ids)| ids).collect()
     }
 
-    /// Whether any selector matches. A missing fact matches nothing.
+    /// Rules whose processes the kernel side selects by itself: those about cgroups, if no rule before excludes processes. The index
+    /// of each, and the kernel's ids of its cgroups.
+    fn selected_by_kernel(&self) -> Vec<(usize, Vec<u64>)> {
+        let Ok(hierarchy) = Hierarchy::find() else { return Vec::new() };
+        let before_excluding = self.rules.iter().enumerate().take_while(|(_, rule)| !rule.excludes);
+        let of_cgroups = before_excluding.filter(|(_, rule)| rule.is_about_cgroups());
+        let with_ids = of_cgroups.map(|(index, rule)| {
+            let ids = rule.cgroups.iter().filter_map(|cgroup| cgroup.id(&hierarchy));
+            (index, ids.collect())
+        });
+        with_ids.collect()
+    }
+
+    /// What the rules say about a process with these facts.
+    #[must_use]
+    pub fn decide(&self, facts: &ProcessFacts) -> Decision {
+        self.decide_by(facts, |_| true)
+    }
+
+    fn decide_by(&self, facts: &ProcessFacts, counts: impl Fn(&Rule) -> bool) -> Decision {
+        if facts.kernel_thread || facts.identity == Some(self.myself) {
+            return Decision::Unmatched;
+        }
+        let found = self.rules.iter().enumerate().find(|(_, rule)| counts(rule) && rule.matches(facts));
+        match found {
+            Some((_, rule)) if rule.excludes => Decision::Excluded,
+            Some((index, _)) => Decision::Included(index),
+            None => Decision::Unmatched,
+        }
+    }
+
+    /// Whether the rules include a process with these facts.
     #[must_use]
     pub fn matches(&self, facts: &ProcessFacts) -> bool {
-        if facts.kernel_thread || facts.identity == Some(self.myself) {
-            return false;
-        }
-        self.all
-            || facts.identity.is_some_and(|process| self.processes.contains(&process) || self.trees.contains(&process))
-            || facts.ancestors.iter().any(|ancestor| self.trees.contains(ancestor))
-            || self.match_executables(&facts.executables)
-            || facts.ports.iter().any(|port| self.ports.iter().any(|range| range.contains(*port)))
-            || facts.cgroup.iter().any(|path| self.cgroups.iter().any(|cgroup| cgroup::contains(cgroup, path)))
+        matches!(self.decide(facts), Decision::Included(_))
     }
 
-    /// Reads the facts that the selectors need, and no others.
+    /// Reads the facts that the rules need, and no others.
     pub fn facts(&self, process: &Process, listeners: &mut ListeningSockets) -> Result<ProcessFacts, Unreadable> {
         let mut facts = ProcessFacts {
             identity: Some(process.identity()),
             kernel_thread: process.is_kernel_thread(),
             ..ProcessFacts::default()
         };
-        if facts.kernel_thread || self.all {
+        if facts.kernel_thread || self.rules.first().is_some_and(Rule::is_about_all) {
             return Ok(facts);
         }
-        if !self.executables.is_empty() {
+        let need = |has: fn(&Rule) -> bool| self.rules.iter().any(has);
+        if need(|rule| !rule.executables.is_empty()) {
             facts.executables = executables(process)?;
         }
-        if !self.cgroups.is_empty() {
+        if need(|rule| !rule.arguments.is_empty()) {
+            facts.arguments = Some(process.arguments().join(" "));
+        }
+        if need(|rule| !rule.cgroups.is_empty()) {
             facts.cgroup = cgroup::path_in(&process.cgroups()?);
         }
-        if !self.ports.is_empty() {
-            let held = listeners.held_by(process, |port| self.ports.iter().any(|range| range.contains(port)))?;
+        if need(|rule| !rule.ports.is_empty()) {
+            let held = listeners.held_by(process, |port| self.rules.iter().any(|rule| rule.has_port(port)))?;
             facts.ports = held.iter().map(|listener| listener.port).collect();
         }
-        if !self.trees.is_empty() {
+        if need(|rule| !rule.trees.is_empty()) {
             facts.ancestors = ancestors(process);
+        }
+        if need(|rule| !rule.users.is_empty()) {
+            facts.user = process.uid().map(|uid| (uid, user_name(uid)));
+        }
+        if need(|rule| !rule.containers.is_empty()) {
+            facts.container = container::of(process);
+        }
+        if need(|rule| !rule.languages.is_empty()) {
+            facts.language = self.recogniser.recognise(process).runtime.sdk_language;
         }
         Ok(facts)
     }
 
-    /// Whether a process is selected, after it executed a program or moved to another cgroup. False if it has ended.
-    pub fn select(&self, pid: u32) -> Result<bool, Unreadable> {
+    /// What the rules say about a process, after it executed a program or moved to another cgroup. Nothing if it has ended.
+    pub fn select(&self, pid: u32) -> Result<Decision, Unreadable> {
         let judged = Process::open(pid).and_then(|process| self.facts(&process, &mut ListeningSockets::default()));
         match judged {
-            Ok(facts) => Ok(self.matches(&facts)),
-            Err(Unreadable::Gone { .. }) => Ok(false),
+            Ok(facts) => Ok(self.decide(&facts)),
+            Err(Unreadable::Gone { .. }) => Ok(Decision::Unmatched),
             Err(refused) => Err(refused),
         }
     }
 
-    /// The ports that are selected.
-    pub fn ports(&self) -> impl Iterator<Item = u16> {
-        self.ports.iter().flat_map(|range| range.first.get()..=range.last.get())
+    /// The rule that applies to a selected process: the one that matches it, or else the nearest process that it descends from.
+    #[must_use]
+    pub fn applied_to(&self, process: &Process) -> Applied<'_> {
+        if !self.can_exclude() && self.rules.iter().all(|rule| rule.treatment == Treatment::default()) {
+            return Applied::None;
+        }
+        let mut listeners = ListeningSockets::default();
+        let mut decide = |process: &Process| self.facts(process, &mut listeners).map(|facts| self.decide(&facts));
+        let mut next = decide(process);
+        let mut parent = process.parent();
+        for _ in 0..ANCESTORS_READ {
+            match next {
+                Ok(Decision::Included(index)) => return Applied::Rule(index, &self.rules[index].treatment),
+                Ok(Decision::Excluded) => return Applied::Excluded,
+                Ok(Decision::Unmatched) | Err(_) => {}
+            }
+            let Ok(above) = Process::open(parent) else { break };
+            next = decide(&above);
+            parent = above.parent();
+        }
+        Applied::None
     }
 
-    /// Whether a selector other than a port matches.
+    /// The ports of rules that include processes.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.including().flat_map(|rule| &rule.ports).flat_map(|range| range.all())
+    }
+
+    /// Whether a rule that is not about a port includes the process.
     #[must_use]
     pub fn match_without_ports(&self, process: &Process) -> bool {
-        let others = Self { ports: Vec::new(), ..self.clone() };
-        others.facts(process, &mut ListeningSockets::default()).is_ok_and(|facts| others.matches(&facts))
+        let decide = |facts: &ProcessFacts| self.decide_by(facts, |rule| rule.excludes || rule.ports.is_empty());
+        let facts = self.facts(process, &mut ListeningSockets::default());
+        facts.is_ok_and(|facts| matches!(decide(&facts), Decision::Included(_)))
     }
 
-    fn match_executables(&self, paths: &[PathBuf]) -> bool {
-        paths.iter().any(|path| self.executables.iter().any(|executable| executable.matches(path)))
-    }
-
-    /// Whether an executable selector matches a process that executed the program at `path`, which may be cut off. The
-    /// process may have ended or executed another program since.
+    /// What the rules say about a process that executed the program at `path`, which may be cut off. The process may have ended
+    /// or executed another program since.
     #[must_use]
     pub fn judge_execution(&self, pid: u32, path: &Path) -> Judgement {
         let given = path.as_os_str().as_bytes();
@@ -326,26 +331,50 @@ impl Selectors {
         };
         if let Ok(process) = Process::open(pid)
             && is_same(&process)
-            && let Ok(executables) = executables(&process)
+            && let Ok(facts) = self.facts(&process, &mut ListeningSockets::default())
             // An ending process has none.
-            && !executables.is_empty()
+            && !facts.executables.is_empty()
         {
-            return Judgement::Certain(self.match_executables(&executables));
+            return Judgement::Certain { selected: self.matches(&facts), lasting: self.lasting(&facts.executables) };
         }
         let target = if path.is_absolute() { path.canonicalize().ok() } else { None };
         let is_found = target.is_some();
         let executables: Vec<_> = target.into_iter().chain([path.to_owned()]).collect();
-        match self.match_executables(&executables) {
-            true => Judgement::ByPath(true),
-            false if is_found => Judgement::ByPath(false),
-            false => Judgement::Unknown,
+        match self.lasting(&executables) {
+            Some(true) => Judgement::ByPath(true),
+            Some(false) if is_found || self.match_executables(&executables) => Judgement::ByPath(false),
+            Some(false) | None => Judgement::Unknown,
         }
     }
 
-    /// Whether a process is selected because it began to listen on a TCP port.
+    fn match_executables(&self, paths: &[PathBuf]) -> bool {
+        self.rules.iter().any(|rule| rule.match_executables(paths))
+    }
+
+    /// Whether executable rules alone select every process with this executable, or none. None if other conditions matter.
+    fn lasting(&self, executables: &[PathBuf]) -> Option<bool> {
+        match self.rules.iter().find(|rule| rule.match_executables(executables)) {
+            None => Some(false),
+            Some(first) => {
+                let mut before = self.rules.iter().take_while(|rule| !std::ptr::eq(*rule, first));
+                // An excluding rule before could match for other reasons.
+                let is_decided = first.is_about_executables()
+                    && before.all(|rule| !rule.executables.is_empty() || rule.excludes == first.excludes);
+                is_decided.then_some(!first.excludes)
+            }
+        }
+    }
+
+    /// Whether a process is included that began to listen on a TCP port.
     #[must_use]
     pub fn select_listening(&self, pid: u32, port: u16) -> bool {
-        pid != self.myself.pid && self.ports.iter().any(|range| range.contains(port))
+        if pid == self.myself.pid || !self.including().any(|rule| rule.has_port(port)) {
+            return false;
+        }
+        let facts = Process::open(pid).and_then(|process| self.facts(&process, &mut ListeningSockets::default()));
+        let mut facts = facts.unwrap_or_default();
+        facts.ports.push(port);
+        self.matches(&facts)
     }
 
     /// Looks at all processes, once.
@@ -364,43 +393,18 @@ impl Selectors {
     }
 }
 
-impl Executable {
-    /// Parses a glob. If it is the path of a link, the target matches as well, because /proc shows only targets.
-    fn parse(glob: &str) -> Result<Vec<Self>, SelectError> {
-        let parse = |glob: &str| {
-            let pattern = Pattern::new(glob).map_err(|why| SelectError::Glob { glob: glob.to_owned(), why })?;
-            Ok::<_, SelectError>(Self { glob: pattern, by_name: !glob.contains('/') })
-        };
-        let mut executables = vec![parse(glob)?];
-        if glob.starts_with('/')
-            && let Ok(target) = Path::new(glob).canonicalize()
-            && let Some(target) = target.to_str().filter(|target| *target != glob)
-        {
-            executables.push(parse(&Pattern::escape(target))?);
-        }
-        Ok(executables)
-    }
+/// Which rule applies to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied<'a> {
+    /// The rule with this index, and what it says.
+    Rule(usize, &'a Treatment),
+    Excluded,
+    None,
+}
 
-    fn name(&self) -> NameBeginning<'_> {
-        /// Every pattern has one of them, and so have bracketed slashes.
-        const SPECIAL: [char; 4] = ['*', '?', '[', ']'];
-        let glob = self.glob.as_str();
-        let name = glob.rsplit_once('/').map_or(glob, |(_, name)| name);
-        match name.find(SPECIAL) {
-            None => NameBeginning { beginning: name, whole: true },
-            Some(at) if self.by_name => NameBeginning { beginning: &name[..at], whole: false },
-            // A star may match further folders.
-            Some(_) => NameBeginning { beginning: "", whole: false },
-        }
-    }
-
-    fn matches(&self, path: &Path) -> bool {
-        // A star also matches slashes: `*/nginx` is nginx in any folder.
-        let options = MatchOptions { require_literal_separator: false, ..MatchOptions::new() };
-        let whole = self.glob.matches_path_with(path, options);
-        whole
-            || self.by_name && path.file_name().is_some_and(|name| self.glob.matches_path_with(name.as_ref(), options))
-    }
+/// The name of a user on the host, or else its id.
+fn user_name(uid: u32) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// The paths of the executable, which are none if the process has ended: see [`ProcessFacts::executables`].

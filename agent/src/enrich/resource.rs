@@ -10,22 +10,23 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use opentelemetry_semantic_conventions::attribute::{
     CONTAINER_ID, PROCESS_COMMAND, PROCESS_EXECUTABLE_NAME, PROCESS_EXECUTABLE_PATH, PROCESS_OWNER, PROCESS_PID,
-    PROCESS_RUNTIME_NAME, PROCESS_RUNTIME_VERSION, SERVICE_INSTANCE_ID, SERVICE_NAME, TELEMETRY_DISTRO_NAME,
-    TELEMETRY_DISTRO_VERSION, TELEMETRY_SDK_LANGUAGE,
+    PROCESS_RUNTIME_NAME, PROCESS_RUNTIME_VERSION, SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE,
+    TELEMETRY_DISTRO_NAME, TELEMETRY_DISTRO_VERSION, TELEMETRY_SDK_LANGUAGE,
 };
 use uuid::Uuid;
 
-use super::container;
 use super::host::Host;
 use super::instance::{Instance, Member};
+use crate::discover::container;
 use crate::discover::process::Process;
+use crate::discover::select::Treatment;
 
 /// The namespace that the semantic conventions prescribe for a `service.instance.id` that is derived from unique data.
 const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x4d63009a_8d0f_11ee_aad7_4c796ed8e320);
 const PASSWD_BYTES: u64 = 256 << 10;
 
 /// The resource of an instance. `members` are its processes, from the topmost down.
-pub(super) fn of(host: &Host, instance: &Instance, members: &[Member]) -> Resource {
+pub(super) fn of(host: &Host, instance: &Instance, members: &[Member], treatment: &Treatment) -> Resource {
     let mut attributes = common(host, instance);
     if let Some(top) = members.first() {
         attributes.extend(process(top));
@@ -39,6 +40,10 @@ pub(super) fn of(host: &Host, instance: &Instance, members: &[Member]) -> Resour
             );
         }
     }
+    // What a rule states takes precedence: it is meant for this process.
+    let stated = [(SERVICE_NAME, &treatment.service_name), (SERVICE_NAMESPACE, &treatment.service_namespace)];
+    let stated = stated.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?.into())));
+    set(&mut attributes, stated);
     build(attributes)
 }
 
@@ -78,13 +83,9 @@ fn process(member: &Member) -> Vec<KeyValue> {
         (PROCESS_RUNTIME_NAME, runtime.runtime_name.map(str::to_owned)),
         (PROCESS_RUNTIME_VERSION, member.program.version.as_ref().map(ToString::to_string)),
         (TELEMETRY_SDK_LANGUAGE, runtime.sdk_language.map(str::to_owned)),
-        (CONTAINER_ID, container(&member.process)),
+        (CONTAINER_ID, container::of(&member.process)),
     ];
     texts.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect()
-}
-
-fn container(process: &Process) -> Option<String> {
-    container::id(&process.cgroups().ok()?, || process.mountinfo().unwrap_or_default())
 }
 
 /// The name of the user, from /etc/passwd in the process's root.

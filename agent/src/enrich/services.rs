@@ -14,6 +14,7 @@ use super::instance::{self, Instance};
 use super::resource;
 use super::{ENDED_KEPT, PROCESSES_KEPT};
 use crate::discover::process::{Identity, Process, Unreadable};
+use crate::discover::select::{Applied, Selectors, Treatment};
 use crate::runtimes::Recogniser;
 use onlooker_engine::model::service::{PendingService, Service, UnknownService};
 use onlooker_protocols::propagation::TraceContext;
@@ -27,7 +28,10 @@ pub struct Services {
     /// Processes in the order in which they were remembered. Some may have been forgotten since.
     order: VecDeque<Identity>,
     ended: VecDeque<Identity>,
-    instances: FxHashMap<Instance, Weak<Service>>,
+    /// By the instance and the index of the rule that applies to it.
+    instances: FxHashMap<(Instance, Option<usize>), Weak<Service>>,
+    /// Rules that may say what the service of a process is.
+    selectors: Option<Selectors>,
 }
 
 #[derive(Debug)]
@@ -56,6 +60,7 @@ impl Services {
     #[must_use]
     pub fn new(host: Arc<Host>, recogniser: Arc<Recogniser>) -> Self {
         Self {
+            selectors: None,
             host,
             recogniser,
             processes: FxHashMap::default(),
@@ -91,7 +96,7 @@ impl Services {
             return Arc::clone(&known.service);
         }
         let identity = Identity { pid, started: 0 };
-        let service = self.service(Instance::by_comm(identity, comm), resource::of_unexamined);
+        let service = self.service(Instance::by_comm(identity, comm), None, resource::of_unexamined);
         self.remember(identity, &service, None);
         service
     }
@@ -99,14 +104,25 @@ impl Services {
     /// Examines a running process, because it may have ended when its first span is made. None if it ends meanwhile. An
     /// ending process loses its executable before it disappears from /proc, so what was read may be incomplete.
     pub fn examine(&mut self, process: &Process) -> Option<Arc<Service>> {
-        let (instance, members) = instance::of(process, &self.recogniser);
+        let (mut instance, members) = instance::of(process, &self.recogniser);
         if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
             return None;
         }
-        let service = self.service(instance, |host, instance| resource::of(host, instance, &members));
+        let (rule, treatment) = match self.applied_to(process) {
+            Applied::Rule(index, treatment) => (Some(index), treatment.clone()),
+            Applied::Excluded | Applied::None => (None, Treatment::default()),
+        };
+        if let Some(name) = &treatment.service_name {
+            instance.name = name.as_str().into();
+        }
+        let service = self.service(instance, rule, |host, instance| resource::of(host, instance, &members, &treatment));
         let started_by = members.last().and_then(|own| own.environment.started_by.clone());
         self.remember(process.identity(), &service, started_by);
         Some(service)
+    }
+
+    fn applied_to(&self, process: &Process) -> Applied<'_> {
+        self.selectors.as_ref().map_or(Applied::None, |selectors| selectors.applied_to(process))
     }
 
     /// A process forked. A child that ends before it is examined has its parent's service.
@@ -133,6 +149,13 @@ impl Services {
         }
     }
 
+    /// Applies other rules from now on. Every process must be examined again.
+    pub fn apply(&mut self, selectors: Selectors) {
+        self.selectors = Some(selectors);
+        self.forget();
+        self.instances.clear();
+    }
+
     /// Forgets all processes, because changes were missed.
     pub fn forget(&mut self) {
         self.processes.clear();
@@ -141,11 +164,17 @@ impl Services {
     }
 
     /// The service of an instance. It is made if no process has it yet.
-    fn service(&mut self, instance: Instance, make: impl FnOnce(&Host, &Instance) -> Resource) -> Arc<Service> {
+    fn service(
+        &mut self,
+        instance: Instance,
+        rule: Option<usize>,
+        make: impl FnOnce(&Host, &Instance) -> Resource,
+    ) -> Arc<Service> {
+        let instance = (instance, rule);
         if let Some(service) = self.instances.get(&instance).and_then(Weak::upgrade) {
             return service;
         }
-        let service = Arc::new(Service { name: instance.name.to_string(), resource: make(&self.host, &instance) });
+        let service = Arc::new(Service { name: instance.0.name.to_string(), resource: make(&self.host, &instance.0) });
         if self.instances.len() >= 2 * self.processes.len() + 64 {
             self.instances.retain(|_, service| service.strong_count() > 0);
         }

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use super::path::find;
 use super::*;
 use crate::discover::cgroup;
+use crate::discover::select::Decision;
 
 /// Every test that runs a command forwards signals sent to this process. So a test that sends one must run alone.
 static SIGNALS: RwLock<()> = RwLock::new(());
@@ -99,7 +100,7 @@ fn the_command_waits_until_it_is_released() {
         let stopped = stopped(&["sh", "-c", &script, "name"]);
         let process = Process::open(stopped.pid()).unwrap();
         assert_eq!(process.executable().unwrap(), Process::myself().unwrap().executable().unwrap());
-        assert!(stopped.selectors().unwrap().select(stopped.pid()).unwrap());
+        assert_eq!(stopped.selectors().unwrap().select(stopped.pid()).unwrap(), Decision::Included(0));
         if let FollowedBy::Cgroup(path) = stopped.followed() {
             assert_eq!(cgroup::path_in(&process.cgroups().unwrap()).as_ref(), Some(path));
         }

@@ -9,6 +9,10 @@ fn executables(globs: &[&str]) -> Options {
     Options { exe: globs.iter().map(|glob| (*glob).to_owned()).collect(), ..Options::default() }
 }
 
+fn selects(selectors: &Selectors, pid: u32) -> bool {
+    matches!(selectors.select(pid).unwrap(), Decision::Included(_))
+}
+
 fn any_process() -> ProcessFacts {
     ProcessFacts { identity: Some(Identity { pid: 4711, started: 7 }), ..ProcessFacts::default() }
 }
@@ -89,7 +93,7 @@ fn kernel_threads_and_the_agent_are_never_selected() {
     let selectors = Selectors::new(&Options { all: true, ..Options::default() }).unwrap();
     assert!(selectors.matches(&any_process()));
     assert!(!selectors.matches(&ProcessFacts { kernel_thread: true, ..any_process() }));
-    assert!(!selectors.select(std::process::id()).unwrap());
+    assert!(!selects(&selectors, std::process::id()));
     assert!(!selectors.select_listening(std::process::id(), 80));
     let scan = selectors.scan().unwrap();
     assert!(scan.selected.contains(&1));
@@ -122,20 +126,115 @@ fn a_running_process_is_selected_by_each_fact() {
     let by_pid = Selectors::new(&Options { pid: vec![pid], ..Options::default() }).unwrap();
     assert_eq!(by_pid.scan().unwrap().selected, [pid]);
     let by_exe = Selectors::new(&executables(&["/bin/sh"])).unwrap();
-    assert!(by_exe.select(pid).unwrap(), "the path of a link matches its target");
+    assert!(selects(&by_exe, pid), "the path of a link matches its target");
     let by_port = Selectors::new(&Options { port: vec![port.to_string().parse().unwrap()], ..Options::default() });
     assert!(by_port.unwrap().scan().unwrap().selected.contains(&pid));
     if let Some(cgroup) = cgroup {
         let by_cgroup = Selectors::new(&Options { cgroup: vec![cgroup], ..Options::default() }).unwrap();
-        assert!(by_cgroup.select(pid).unwrap());
+        assert!(selects(&by_cgroup, pid));
     }
     let tree = Selectors::of_tree(&process).unwrap();
-    assert!(tree.select(pid).unwrap());
-    assert!(!tree.select(1).unwrap());
+    assert!(selects(&tree, pid));
+    assert!(!selects(&tree, 1));
     let above = Selectors::of_tree(&Process::open(1).unwrap()).unwrap();
-    assert!(above.select(pid).unwrap(), "a descendant of init");
+    assert!(selects(&above, pid), "a descendant of init");
 
     shell.kill().unwrap();
     shell.wait().unwrap();
-    assert!(!by_pid.select(pid).unwrap());
+    assert!(!selects(&by_pid, pid));
+}
+
+fn rules(rules: &[RuleOptions]) -> Selectors {
+    Selectors::with_rules(&Options::default(), rules).unwrap()
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn of_nginx() -> ProcessFacts {
+    ProcessFacts {
+        executables: vec!["/usr/sbin/nginx".into()],
+        arguments: Some("nginx: worker process -g daemon off;".to_owned()),
+        cgroup: Some("/system.slice/nginx.service".into()),
+        ports: vec![80, 8080],
+        user: Some((33, "www-data".to_owned())),
+        container: Some("4ac0b7b2a3f4".to_owned()),
+        language: Some("python"),
+        ..any_process()
+    }
+}
+
+#[rstest]
+#[case::executable(RuleOptions { executables: texts(&["apache2", "*/nginx"]), ..RuleOptions::default() }, true)]
+#[case::other_executable(RuleOptions { executables: texts(&["apache2"]), ..RuleOptions::default() }, false)]
+#[case::arguments(RuleOptions { arguments: texts(&["*worker*daemon*"]), ..RuleOptions::default() }, true)]
+#[case::other_arguments(RuleOptions { arguments: texts(&["worker"]), ..RuleOptions::default() }, false)]
+#[case::port(RuleOptions { ports: vec!["8000-8100".parse().unwrap()], ..RuleOptions::default() }, true)]
+#[case::other_port(RuleOptions { ports: vec!["443".parse().unwrap()], ..RuleOptions::default() }, false)]
+#[case::cgroup(RuleOptions { cgroups: texts(&["/system.slice/nginx.service"]), ..RuleOptions::default() }, true)]
+#[case::cgroup_above(RuleOptions { cgroups: texts(&["/system.slice*"]), ..RuleOptions::default() }, true)]
+#[case::cgroup_glob(RuleOptions { cgroups: texts(&["/*/nginx.*"]), ..RuleOptions::default() }, true)]
+#[case::other_cgroup(RuleOptions { cgroups: texts(&["/system.slice/ngin"]), ..RuleOptions::default() }, false)]
+#[case::user(RuleOptions { users: texts(&["www-*"]), ..RuleOptions::default() }, true)]
+#[case::user_id(RuleOptions { users: texts(&["33"]), ..RuleOptions::default() }, true)]
+#[case::other_user(RuleOptions { users: texts(&["3", "root"]), ..RuleOptions::default() }, false)]
+#[case::container(RuleOptions { containers: texts(&["4ac0*"]), ..RuleOptions::default() }, true)]
+#[case::other_container(RuleOptions { containers: texts(&["4ac0"]), ..RuleOptions::default() }, false)]
+#[case::language(RuleOptions { languages: texts(&["java", "python"]), ..RuleOptions::default() }, true)]
+#[case::other_language(RuleOptions { languages: texts(&["java"]), ..RuleOptions::default() }, false)]
+#[case::all(RuleOptions { all: true, ..RuleOptions::default() }, true)]
+#[case::every_kind(RuleOptions { executables: texts(&["nginx"]), users: texts(&["www-data"]), ports: vec!["80".parse().unwrap()], ..RuleOptions::default() }, true)]
+#[case::one_kind_fails(RuleOptions { executables: texts(&["nginx"]), users: texts(&["root"]), ..RuleOptions::default() }, false)]
+#[case::nothing(RuleOptions::default(), false)]
+fn a_rule_matches_if_one_of_each_kind_of_condition_holds(#[case] rule: RuleOptions, #[case] matches: bool) {
+    assert_eq!(rules(&[rule]).matches(&of_nginx()), matches);
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let excluded = RuleOptions { excludes: true, users: texts(&["www-data"]), ..RuleOptions::default() };
+    let included = RuleOptions { executables: texts(&["nginx"]), ..RuleOptions::default() };
+    let both = [excluded, included];
+    assert_eq!(rules(&both).decide(&of_nginx()), Decision::Excluded);
+    let root = ProcessFacts { user: Some((0, "root".to_owned())), ..of_nginx() };
+    assert_eq!(rules(&both).decide(&root), Decision::Included(1));
+    assert_eq!(rules(&both).decide(&any_process()), Decision::Unmatched);
+    let [excluded, included] = both;
+    let reversed = [included, excluded.clone()];
+    assert_eq!(rules(&reversed).decide(&of_nginx()), Decision::Included(0));
+    // Options of the command line come first.
+    let selectors = Selectors::with_rules(&executables(&["nginx"]), std::slice::from_ref(&excluded)).unwrap();
+    assert_eq!(selectors.decide(&of_nginx()), Decision::Included(0));
+    assert!(matches!(Selectors::with_rules(&Options::default(), &[excluded]), Err(SelectError::Nothing)));
+}
+
+#[test]
+fn the_kernel_side_selects_cgroups_only_if_no_rule_before_excludes() {
+    let root = RuleOptions { cgroups: texts(&["/"]), ..RuleOptions::default() };
+    let excluded = RuleOptions { excludes: true, executables: texts(&["curl"]), ..RuleOptions::default() };
+    if Hierarchy::find().is_err() {
+        return;
+    }
+    let selectors = rules(&[root.clone(), excluded.clone()]);
+    assert_eq!((selectors.interest(), selectors.cgroup_ids().len()), (interest::CGROUPS, 1));
+    let selectors = rules(&[excluded, root]);
+    assert_eq!((selectors.interest(), selectors.cgroup_ids().len()), (interest::EXECS, 0));
+    assert_eq!(selectors.names().count(), 0);
+}
+
+#[test]
+fn what_lasts_for_an_executable_follows_from_executables_alone() {
+    let nginx = RuleOptions { executables: texts(&["nginx"]), ..RuleOptions::default() };
+    let by_user = RuleOptions { users: texts(&["root"]), ..nginx.clone() };
+    let never = RuleOptions { excludes: true, ..nginx.clone() };
+    let not_root = RuleOptions { excludes: true, users: texts(&["root"]), ..RuleOptions::default() };
+    let lasting = |given: &[RuleOptions]| rules(given).lasting(&["/usr/sbin/nginx".into()]);
+    let all = RuleOptions { all: true, ..RuleOptions::default() };
+    assert_eq!(lasting(&[nginx.clone()]), Some(true));
+    assert_eq!(lasting(&[by_user]), None);
+    assert_eq!(lasting(&[never, all.clone()]), Some(false));
+    assert_eq!(lasting(&[not_root, nginx.clone()]), None);
+    assert_eq!(lasting(&[all.clone(), nginx]), Some(true));
+    assert_eq!(lasting(&[all]), Some(false));
 }

@@ -1,11 +1,19 @@
 //! The id of the container that a process runs in. It is read from the process's cgroup, or from its mounts where a cgroup
 //! namespace hides the cgroup.
 
+use super::process::Process;
+
 /// Docker, containerd, CRI-O and podman use 64 hex digits.
 const ID_LENGTH: usize = 64;
 
+/// The id of the container that the process runs in, if it runs in one.
+#[must_use]
+pub fn of(process: &Process) -> Option<String> {
+    id(&process.cgroups().ok()?, || process.mountinfo().unwrap_or_default())
+}
+
 /// The id in the text of /proc/PID/cgroup, or else in that of /proc/PID/mountinfo.
-pub(super) fn id(cgroups: &str, mountinfo: impl FnOnce() -> String) -> Option<String> {
+fn id(cgroups: &str, mountinfo: impl FnOnce() -> String) -> Option<String> {
     in_cgroups(cgroups).map(str::to_owned).or_else(|| in_mounts(&mountinfo()).map(str::to_owned))
 }
 

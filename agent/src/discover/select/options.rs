@@ -1,0 +1,124 @@
+//! What selectors are made from: options of the command line, and rules of the configuration file.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::discover::cgroup::CgroupError;
+use crate::discover::process::Unreadable;
+
+/// The selectors of the command line. A process that any of them matches is selected.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "What to trace")]
+pub struct Options {
+    /// Trace the process with this id and its children
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Trace processes whose executable matches. A glob with a slash matches the path (`'*/nginx'`), on the host or inside
+    /// the container; without a slash, the file name (`'python3*'`). Links and scripts also match by their own name
+    #[arg(long, value_name = "GLOB")]
+    pub exe: Vec<String>,
+    /// Trace processes that listen on this TCP port, or on a port of a range (`8000-8099`)
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<PortRange>,
+    /// Trace processes in this v2 cgroup or below it. A folder under the mount, or a path as in /proc/PID/cgroup
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<PathBuf>,
+    /// Trace every process of this host
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A rule of the configuration file. All kinds of conditions that it has must hold, and one of each kind suffices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleOptions {
+    /// Processes that match are not traced.
+    pub excludes: bool,
+    /// Every process matches.
+    pub all: bool,
+    pub executables: Vec<String>,
+    pub arguments: Vec<String>,
+    pub ports: Vec<PortRange>,
+    pub pids: Vec<u32>,
+    pub cgroups: Vec<String>,
+    pub users: Vec<String>,
+    pub containers: Vec<String>,
+    pub languages: Vec<String>,
+    pub treatment: Treatment,
+}
+
+/// What a rule says about the processes that it includes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// The name of their service.
+    pub service_name: Option<String>,
+    /// The namespace of their service.
+    pub service_namespace: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    #[error(
+        "nothing is selected: choose what to trace with --pid, --exe, --port, --cgroup or --all, or by rules in a configuration file"
+    )]
+    Nothing,
+    #[error("--pid {pid}: {why}")]
+    Pid { pid: u32, why: Unreadable },
+    #[error("--pid {pid}: this is a kernel thread, and kernel threads serve no requests")]
+    KernelThread { pid: u32 },
+    #[error("--pid {pid}: this is the agent itself, which is never traced")]
+    Myself { pid: u32 },
+    #[error("--exe `{glob}`: {why}")]
+    Glob { glob: String, why: glob::PatternError },
+    #[error("--cgroup {path}: {why}", path = path.display())]
+    Cgroup { path: PathBuf, why: CgroupError },
+    #[error("{what} `{glob}` of a rule: {why}")]
+    RuleGlob { what: &'static str, glob: String, why: glob::PatternError },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// A range of TCP ports, including both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+impl PortRange {
+    /// Every port of the range.
+    pub fn all(self) -> impl Iterator<Item = u16> {
+        self.first.get()..=self.last.get()
+    }
+
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first.get()..=self.last.get()).contains(&port)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PortRangeError {
+    #[error("a port is a number from 1 to 65535, and a range is two of them joined by `-`, such as 8000-8099")]
+    NotAPort,
+    #[error("the range ends before it begins")]
+    Backwards,
+}
+
+impl FromStr for PortRange {
+    type Err = PortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, PortRangeError> {
+        let port = |text: &str| text.parse().map_err(|_| PortRangeError::NotAPort);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = Self { first: port(first)?, last: port(last)? };
+        if range.first <= range.last { Ok(range) } else { Err(PortRangeError::Backwards) }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
