@@ -18,6 +18,9 @@ pub const ASYNC_ID: u32 = 5;
 pub const TOKIO_TASK: u32 = 6;
 /// Only in keys of the `UNITS` map: the task of tokio that has this id, and the request for whose work it was woken.
 pub const WOKEN_TASK: u32 = 7;
+/// Only in keys of the `UNITS` map: a call of grpc-go whose HEADERS frame is not written, by the address of the list of its header
+/// fields, and the request for which it is made.
+pub const GRPC_CALL: u32 = 8;
 
 /// Words that say where a process has its unit of work.
 pub const SOURCE_WORDS: usize = 6;
@@ -74,14 +77,15 @@ pub struct Descriptor {
     pub descriptor: u32,
 }
 
-/// A stream of a connection of Go's net/http server over HTTP/2: key of the `GO_STREAMS` map.
+/// A stream of HTTP/2 of a Go program: key of the `GO_STREAMS` map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct GoStream {
     pub tgid: u32,
     pub number: u32,
-    /// The connection's goroutine. It starts the goroutine that reads frames, and those that handle requests.
-    pub starter: u64,
+    /// Of a request that is not handled yet: the goroutine that will have started the handler's. Of a call that is not sent yet: the
+    /// goroutine that will send it.
+    pub goroutine: u64,
 }
 
 const _: () = assert!(size_of::<GoStream>() == 16);

@@ -93,7 +93,7 @@ pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHa
 #[btf_map]
 pub static ANNOUNCED_CALLS: LruHashMap<Descriptor, Owner, { limits::ANNOUNCED_CALLS as usize }> = LruHashMap::new();
 
-/// Requests of Go's net/http servers over HTTP/2 whose handlers have not begun.
+/// Requests of Go servers over HTTP/2 whose handlers have not begun, and the owners of calls that are about to be sent.
 #[btf_map]
 pub static GO_STREAMS: LruHashMap<GoStream, Owner, { limits::GO_STREAMS as usize }> = LruHashMap::new();
 

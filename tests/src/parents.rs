@@ -1,6 +1,6 @@
 //! Judges the parent of every call. The true parent is known: a call's path names the request that it was made for.
 //!
-//! A request `/r/7` is identified by its number, and so are the calls that its server makes for it: `/a/7`,
+//! A request `/r/7` is identified by its number, and so are the calls that its server makes for it: `/a/7`, `calls.A/7` over gRPC,
 //! `SELECT 1 AS r7`. The span of a Redis command contains no number. It must lie between two numbered calls of its parent.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -135,8 +135,7 @@ pub fn judge(spans: &[Span], address: &str, included: impl Fn(u64) -> bool) -> V
     let served = || spans.iter().filter(|span| is_served_at(span, address));
     // On a busy machine the first spans may be exported before the process was examined: they have another service.
     let services: HashSet<_> = served().map(|span| &span.service).collect();
-    let requests: HashMap<_, _> =
-        served().filter_map(|span| Some((span.span_id.as_str(), numbered(span.get("url.path"))?))).collect();
+    let requests: HashMap<_, _> = served().filter_map(|span| Some((span.span_id.as_str(), number_of(span)?))).collect();
     verdict.requests = requests.values().filter(|&&number| included(number)).count();
     let calls: Vec<_> = spans.iter().filter(|span| span.kind == "client" && services.contains(&span.service)).collect();
     let mut wrong = Vec::new();
@@ -233,9 +232,9 @@ pub fn judge_server_spans(spans: &[Span], address: &str) -> Verdict {
         spans.iter().filter(|span| goes_to(span, address)).map(|call| (call.span_id.as_str(), call)).collect();
     let mut verdict = Verdict { requests: calls.len(), ..Verdict::default() };
     for served in spans.iter().filter(|span| is_served_at(span, address)) {
-        let path = served.get("url.path");
-        let is_wrong =
-            verdict.count(served, |parent| calls.get(parent).is_some_and(|call| call.get("url.full").ends_with(path)));
+        let (path, method) = (served.get("url.path"), served.get("rpc.method"));
+        let is_of = |call: &&&Span| call.get("url.full").ends_with(path) && call.get("rpc.method") == method;
+        let is_wrong = verdict.count(served, |parent| calls.get(parent).filter(is_of).is_some());
         if is_wrong || served.parent.is_none() {
             verdict.faults.push(describe_fault(served, spans, address));
         }
@@ -265,7 +264,7 @@ pub fn number_of(span: &Span) -> Option<u64> {
     if let Some((_, number)) = statement.rsplit_once(" AS r") {
         return number.parse().ok();
     }
-    numbered(span.get("url.full")).or_else(|| numbered(span.get("url.path")))
+    ["url.full", "url.path", "rpc.method"].into_iter().find_map(|key| numbered(span.get(key)))
 }
 
 /// Returns the last segment of a path if it is a number.

@@ -1,13 +1,19 @@
 //! Parents of calls over HTTP/2: many calls share a connection, and each has an owner of its own.
 
+use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::judge;
 use onlooker_tests::servers::App;
+use onlooker_tests::spans::Span;
+use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Recording, World};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many requests are in flight, and the numbers of the requests.
 const ROUNDS: [(usize, Range<u64>); 2] = [(10, 1000..1200), (50, 10_000..10_400)];
@@ -64,4 +70,66 @@ fn handlers_of_a_go_server_over_http_2_own_their_calls() -> Result<()> {
         verdict.print("Go server over HTTP/2 | 50").expect_all_right_by("goroutine")?;
         Ok(())
     })
+}
+
+#[test]
+fn calls_of_grpc_go_belong_to_the_requests_of_their_goroutines() -> Result<()> {
+    const CALLS: usize = 2;
+    World::story("grpc-go", |world| {
+        // In an executable of this size without symbols, much looks like the runtime's list of goroutines.
+        let stripped = App::go("grpc/rpc_caller").go_arguments(&["-ldflags=-s -w"]);
+        let app = |service: &str| stripped.clone().env("OTEL_SERVICE_NAME", service);
+        let backend = app("back").start(world)?;
+        let middle = app("middle").env("BACKEND", backend.address()).start(world)?;
+        let front = app("front").env("FRONT", "1").env("BACKEND", middle.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        let load = Load::on(&front.address(), "/r");
+        let mut requests = 0;
+        let mut warm_up = || -> Result<()> {
+            let first = 1_000_000 + u64::try_from(requests)?;
+            requests += load.clone().in_flight(20).run(first..first + 100)?.answered.len();
+            Ok(())
+        };
+        wait::until(within(PATIENCE), "goroutines to be known", || {
+            warm_up()?;
+            let spans = recording.spans()?;
+            let is_known = |service| {
+                let is_of = |span: &Span| span.kind == "client" && span.service == service;
+                spans.iter().any(|span| is_of(span) && span.get("onlooker.parent.evidence") == "goroutine")
+            };
+            Ok((is_known("front") && is_known("middle")).then_some(()))
+        })?;
+        // Goroutines with ids from before the agent looked inherit nothing: use them up.
+        warm_up()?;
+        let rounds = [(1, 100..130), (10, 1000..1100), (50, 10_000..10_300)];
+        for (in_flight, numbers) in rounds.clone() {
+            requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
+        }
+        // Each request makes two calls, and each of these makes two more. Calls have two spans.
+        let outcome = recording.finish(requests * (1 + 2 * CALLS + 2 * CALLS * CALLS))?;
+        for (in_flight, numbers) in rounds {
+            let verdict = judge(&outcome.spans, &front.address(), |number| numbers.contains(&number));
+            verdict
+                .print(&format!("net/http server, grpc-go client | {in_flight}"))
+                .expect_all_right_by("goroutine")?;
+            let verdict = judge(&outcome.spans, &middle.address(), |number| numbers.contains(&number));
+            verdict.print(&format!("grpc-go server and client | {in_flight}")).expect_all_right_by("goroutine")?;
+        }
+        expect_methods_below_their_parents(&outcome.spans)?;
+        Ok(())
+    })
+}
+
+/// Fails unless the parent of every call of `calls.A.B/7` is the request `calls.A/7`: two requests have the same number.
+fn expect_methods_below_their_parents(spans: &[Span]) -> Result<()> {
+    let methods: HashMap<_, _> = spans.iter().map(|span| (span.span_id.as_str(), span.get("rpc.method"))).collect();
+    for call in spans.iter().filter(|span| span.kind == "client") {
+        let parent = call.parent.as_deref().and_then(|parent| methods.get(parent)).copied().unwrap_or_default();
+        let (Some((above, _)), Some((service, _))) = (parent.split_once('/'), call.get("rpc.method").split_once('/'))
+        else {
+            continue;
+        };
+        ensure!(service.rsplit_once('.').is_some_and(|(of, _)| of == above), "{parent} called {service}");
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod debian;
 mod ebpf;
 mod envoy;
 mod fuzz;
+mod go;
 mod java;
 mod jdks;
 mod made;
@@ -32,6 +33,7 @@ pub(crate) use self::collector::COLLECTOR;
 pub(crate) use self::ebpf::EBPF;
 pub(crate) use self::envoy::ENVOY;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
+pub(crate) use self::go::GO;
 pub(crate) use self::java::JAVA;
 pub(crate) use self::jdks::JDKS;
 pub(crate) use self::node::NODE;
@@ -66,6 +68,7 @@ const PARTS: &[&Part] = &[
     &JDKS,
     &NODE,
     &RUST,
+    &GO,
     &ENVOY,
     &COLLECTOR,
     &DENY.part,

@@ -117,6 +117,7 @@ impl Verb for Options {
                 &setup::JDKS,
                 &setup::NODE,
                 &setup::RUST,
+                &setup::GO,
                 &setup::ENVOY,
                 &setup::COLLECTOR,
             ])?;
@@ -135,6 +136,7 @@ impl Verb for Options {
                 &setup::JDKS,
                 &setup::NODE,
                 &setup::RUST,
+                &setup::GO,
                 &setup::ENVOY,
                 &setup::COLLECTOR,
             ])?;

@@ -79,6 +79,13 @@ const fn node(name: &'static str, observes: &'static str) -> Probe {
     Probe { name, kind: Kind::Function, part: "Node", observes, needs: "uprobes", replaces: None, without }
 }
 
+const fn go_grpc(name: &'static str, observes: &'static str, without: &'static str) -> Probe {
+    let without = Without::Less(without);
+    Probe { name, kind: Kind::Function, part: "Go", observes, needs: "uprobes", replaces: None, without }
+}
+
+const NO_GRPC_CALLS: &str = "calls of grpc-go's client have no parent by `goroutine`";
+
 const fn tls(name: &'static str, kind: Kind, observes: &'static str, without: &'static str) -> Probe {
     let without = Without::Less(without);
     Probe { name, kind, part: "TLS", observes, needs: "uprobes", replaces: None, without }
@@ -219,6 +226,21 @@ pub const PROBES: &[Probe] = &[
         replaces: None,
         without: Without::Less("calls of handlers over HTTP/2 have no parent by `goroutine`"),
     },
+    go_grpc(
+        "go_grpc_handle",
+        "`grpc.(*Server).handleStream`: a goroutine that handles a request of grpc-go's server",
+        "calls of grpc-go's handlers have no parent by `goroutine`",
+    ),
+    go_grpc(
+        "go_grpc_call",
+        "a return instruction of `transport.(*http2Client).createHeaderFields`: a goroutine that makes a call of grpc-go",
+        NO_GRPC_CALLS,
+    ),
+    go_grpc(
+        "go_grpc_headers",
+        "`transport.(*loopyWriter).clientHeaderHandler`: a goroutine that writes for a connection of grpc-go",
+        NO_GRPC_CALLS,
+    ),
     tls("go_tls_read", Kind::Function, "`crypto/tls.(*Conn).Read`", GO_NOT_READ),
     tls("go_tls_write", Kind::Function, "`crypto/tls.(*Conn).Write`", GO_NOT_READ),
     tls("go_tls_read_returns", Kind::Function, "a return instruction of the former", GO_NOT_READ),

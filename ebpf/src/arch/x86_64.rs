@@ -82,14 +82,14 @@ pub unsafe fn first_go_argument(registers: *const pt_regs) -> u64 {
     unsafe { (*registers).rax }
 }
 
-/// The first three integer arguments of a Go function that begins.
+/// The first four words of the arguments of a Go function that begins.
 ///
 /// # Safety
 /// `registers` must be the context of a uprobe.
 #[inline(always)]
-pub unsafe fn go_arguments(registers: *const pt_regs) -> [u64; 3] {
+pub unsafe fn go_arguments(registers: *const pt_regs) -> [u64; 4] {
     // SAFETY: members of x86-64's pt_regs, which is part of the ABI.
-    unsafe { [(*registers).rax, (*registers).rbx, (*registers).rcx] }
+    unsafe { [(*registers).rax, (*registers).rbx, (*registers).rcx, (*registers).rdi] }
 }
 
 /// The register in which HotSpot's code keeps its current `JavaThread` (`r15_thread` in assembler_x86.hpp). The native code of

@@ -26,7 +26,7 @@ pub unsafe fn begins(registers: *const pt_regs, what: u32) {
     let Some(process) = Selected::find(tgid) else { return };
     process.set(process_flag::TLS | process_flag::TLS_GOROUTINES);
     // SAFETY: the caller's promise.
-    let (goroutine, [object, buffer, length]) =
+    let (goroutine, [object, buffer, length, _]) =
         unsafe { (Goroutine::running(registers, tgid), arch::go_arguments(registers)) };
     let Some(calls) = goroutine.and_then(Goroutine::calls_or_new) else { return };
     let call = calls.latest;

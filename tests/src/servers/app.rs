@@ -94,7 +94,7 @@ impl App {
         AppOptions::new(Language::Python, name)
     }
 
-    /// `NAME.go`, compiled when it is started.
+    /// `NAME.go`, compiled when it is started. A program that needs modules is in a folder: `grpc/NAME`.
     #[must_use]
     pub fn go(name: &str) -> AppOptions {
         AppOptions::new(Language::Go, name)
@@ -418,19 +418,23 @@ impl AppOptions {
         Ok(binary)
     }
 
-    /// Compiles it into the world's folder. Go's build cache is kept in ours.
+    /// Compiles it into the world's folder, once. Go's build cache is kept in ours.
     fn build(&self, world: &World) -> Result<PathBuf> {
-        let binary = world.dir().join(&self.name);
+        let (folder, name) = self.name.rsplit_once('/').unwrap_or(("", &self.name));
+        let binary = world.dir().join(name);
+        if binary.exists() {
+            return Ok(binary);
+        }
         let mut go = world.command(require_program("go")?);
         go.args(["build", "-o"])
             .arg(&binary)
             .args(self.go.arguments)
-            .arg(format!("{}.go", self.name))
-            .current_dir(machine::apps(self.language()))
+            .arg(format!("{name}.go"))
+            .current_dir(machine::apps(self.language()).join(folder))
             .env("GOCACHE", Cache::locate()?.dir().join("go-build"))
             .env("GOTOOLCHAIN", self.go.toolchain.unwrap_or("local"))
             .env("CGO_ENABLED", if self.go.without_cgo { "0" } else { "1" });
-        world.run_unwatched(&mut go).with_context(|| format!("cannot compile {}.go", self.name))?;
+        world.run_unwatched(&mut go).with_context(|| format!("cannot compile {name}.go"))?;
         Ok(binary)
     }
 }

@@ -25,12 +25,19 @@ use crate::discover::process::Process;
 
 /// The method by which a goroutine makes net/http send a request on a connection. The connection's own goroutine writes it.
 const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
-
-/// The methods in which a goroutine handles a request over HTTP/2: of net/http, of Go 1.27's, and of golang.org/x/net.
-const RUN_HANDLER: &[&str] = &[
+/// The methods in which a goroutine handles a request over HTTP/2: of net/http, of Go 1.27's, of golang.org/x/net, and of grpc-go.
+const RUN_HANDLER: [&str; 3] = [
     "net/http.(*http2serverConn).runHandler",
     "net/http/internal/http2.(*serverConn).runHandler",
     "golang.org/x/net/http2.(*serverConn).runHandler",
+];
+const GRPC_HANDLE: &str = "google.golang.org/grpc.(*Server).handleStream";
+/// The method that returns the header fields of a call of grpc-go to the goroutine that makes it.
+const GRPC_CALL: &str = "google.golang.org/grpc/internal/transport.(*http2Client).createHeaderFields";
+/// The methods in which the goroutine of a connection of grpc-go takes the header fields of a stream, of newer and older releases.
+const GRPC_HEADERS: [&str; 2] = [
+    "google.golang.org/grpc/internal/transport.(*loopyWriter).clientHeaderHandler",
+    "google.golang.org/grpc/internal/transport.(*loopyWriter).headerHandler",
 ];
 
 /// Finds out how the goroutine of a process is read.
@@ -62,16 +69,19 @@ pub(crate) fn functions(process: &Process) -> Vec<Function> {
         let file = program.mapped.open()?;
         let members = program.members(&file).ok()?.0;
         let path = &program.mapped.path;
-        let attach = |program: &'static str, found: Vec<Found>| {
-            let function = move |found: Found| Function { program, path: path.clone(), offset: found.offset };
-            found.into_iter().map(function)
-        };
+        let names = [&[ROUND_TRIP, GRPC_HANDLE, GRPC_CALL][..], &RUN_HANDLER, &GRPC_HEADERS].concat();
         let mut functions = Vec::new();
-        if members.http_client().is_some() {
-            functions.extend(attach("go_round_trip", program.functions(&[ROUND_TRIP])));
-        }
-        if members.parent_goid().is_some() {
-            functions.extend(attach("go_run_handler", program.functions(RUN_HANDLER)));
+        for Found { name, offset, returns, .. } in program.functions(&names) {
+            let is_of = |names: &[&str]| names.contains(&name);
+            let (program, places) = match name {
+                ROUND_TRIP if members.http_client().is_some() => ("go_round_trip", vec![offset]),
+                GRPC_HANDLE if members.parent_goid().is_some() => ("go_grpc_handle", vec![offset]),
+                GRPC_CALL => ("go_grpc_call", returns.unwrap_or_default()),
+                _ if is_of(&RUN_HANDLER) && members.parent_goid().is_some() => ("go_run_handler", vec![offset]),
+                _ if is_of(&GRPC_HEADERS) => ("go_grpc_headers", vec![offset]),
+                _ => continue,
+            };
+            functions.extend(places.into_iter().map(|offset| Function { program, path: path.clone(), offset }));
         }
         Some(functions)
     };

@@ -7,7 +7,7 @@ use onlooker_common::connection::role;
 use crate::state::tls::call as what;
 use crate::tls::goroutine;
 use crate::work::announced;
-use crate::work::streams;
+use crate::work::go_streams;
 
 /// `net/http.(*persistConn).roundTrip`
 #[uprobe]
@@ -21,7 +21,33 @@ pub fn go_round_trip(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn go_run_handler(ctx: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe at the beginning of a Go function.
-    unsafe { streams::handled_by_goroutine(ctx.regs) };
+    unsafe { go_streams::handled_by_net_http(ctx.regs) };
+    0
+}
+
+/// `google.golang.org/grpc.(*Server).handleStream(t transport.ServerTransport, stream *transport.ServerStream)`
+#[uprobe]
+pub fn go_grpc_handle(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { go_streams::handled_by_grpc(ctx.regs) };
+    0
+}
+
+/// A return instruction of `google.golang.org/grpc/internal/transport.(*http2Client).createHeaderFields`, which returns
+/// `([]hpack.HeaderField, error)`.
+#[uprobe]
+pub fn go_grpc_call(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at a return instruction of a Go function.
+    unsafe { go_streams::call_built(ctx.regs) };
+    0
+}
+
+/// `google.golang.org/grpc/internal/transport.(*loopyWriter).clientHeaderHandler(hdr *clientHeaders) error`. In older
+/// releases it is `headerHandler(h *headerFrame)`, which servers use too.
+#[uprobe]
+pub fn go_grpc_headers(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { go_streams::call_taken(ctx.regs) };
     0
 }
 

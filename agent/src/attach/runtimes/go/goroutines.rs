@@ -8,10 +8,10 @@ use crate::attach::{Mapped, Memory, Unread};
 const ALL: &str = "runtime.allgs";
 /// How much memory is searched for that slice where symbols are stripped.
 const DATA_BYTES: u64 = 64 << 20;
-/// How many places there are looked at, and how many of these that begin with the first goroutine. A program may have been
+/// How many places there are looked at, and how many of these that seem to begin with the first two goroutines. A program may have been
 /// made so that there are very many.
 const CANDIDATES: usize = 1 << 18;
-const SLICES_READ: usize = 8;
+const SLICES_READ: usize = 64;
 /// How many goroutines are looked at. It takes a microsecond for each.
 const LOOKED_AT: u64 = 1 << 17;
 const PARENTS_LOOKED_AT: u64 = 64;
@@ -34,8 +34,12 @@ pub(super) fn largest_id(
     };
     // Before Go's runtime has started up, there are no goroutines.
     let missing = || Unread::NotYet("the ids of its goroutines are not where they should be".to_owned());
-    let begins = |slice: &&u64| id_of(memory, memory.read::<u64>(**slice).ok()?, 0, goid);
-    let slices = slices.iter().filter(|slice| begins(slice) == Some(1)).take(SLICES_READ);
+    let begins = |slice: &&u64| {
+        let Ok(data) = memory.read::<u64>(**slice) else { return false };
+        let id = |index| id_of(memory, data, index, goid);
+        id(0) == Some(1) && id(1).is_some_and(|id| id != 1 && id < LARGEST_ID)
+    };
+    let slices = slices.iter().filter(begins).take(SLICES_READ);
     slices.filter_map(|slice| largest_in(memory, *slice, goid, parent_goid)).next().ok_or_else(missing)
 }
 

@@ -1,0 +1,214 @@
+//! Streams of HTTP/2 that pass from one goroutine to another.
+//!
+//! A server has a goroutine for each connection, which reads frames, and one for each request, which handles it. The handler has
+//! been started by the reader (grpc-go), or by the goroutine that started the reader (net/http). So a request is noted with the
+//! number of its stream and both goroutines, and found again when its handler begins.
+//!
+//! grpc-go's client has a goroutine for each connection that writes all HEADERS frames. The goroutine that makes a call builds the
+//! list of its header fields. The list names the call until the writer takes it. By then the stream has its number.
+
+use aya_ebpf::bindings::pt_regs;
+use onlooker_common::owner::{Owner, evidence};
+use onlooker_common::unit::{self, GoStream, UnitKey};
+
+use crate::arch::processor as arch;
+use crate::kernel::task::{Task, current_ids};
+use crate::maps::{GO_STREAMS, UNITS};
+use crate::selected::Selected;
+use crate::state::owner::SharedOwner;
+use crate::state::stream::Stream;
+use crate::state::unit::Unit;
+use crate::user;
+use crate::work::units::{self, go, thread};
+use crate::work::waiting::is_open;
+
+/// A goroutine of a selected process that runs a function.
+struct Goroutine {
+    tgid: u32,
+    process: Selected,
+    /// Address of its `g`.
+    g: u64,
+    id: u64,
+}
+
+impl Goroutine {
+    /// # Safety
+    /// `registers` must be the context of a uprobe in a Go function.
+    #[inline(always)]
+    unsafe fn running(registers: *const pt_regs) -> Option<Self> {
+        let (tgid, _) = current_ids();
+        let process = Selected::find(tgid)?;
+        let source = process.unit_source(tgid);
+        // SAFETY: a live value of the map, which other CPUs may write; the context of a uprobe.
+        let (kind, words, (g, _)) = unsafe {
+            (core::ptr::read_volatile(&raw const (*source).kind), &(*source).words, arch::goroutine(registers))
+        };
+        if kind != unit::GOROUTINE {
+            return None;
+        }
+        let [id, _] = go::id(words, g)?;
+        Some(Self { tgid, process, g, id })
+    }
+
+    /// The goroutine that started it. `None` before Go 1.21.
+    #[inline(always)]
+    fn starter(&self) -> Option<u64> {
+        let source = self.process.unit_source(self.tgid);
+        // SAFETY: a live value of the map.
+        let offset = unsafe { (*source).words[unit::go::PARENT_GOID] };
+        if offset == 0 { None } else { user::word::<u64>(self.g.wrapping_add(offset)) }
+    }
+}
+
+/// Notes a request that the running goroutine reads as stream `number`, for the goroutine that will handle it.
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
+pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32) {
+    let unit = stream.current_unit();
+    if unit.kind != unit::GOROUTINE {
+        return;
+    }
+    let Some(thread) = thread::state(Task::current()) else { return };
+    // The tick is only a place for the value, which the stack has no room for. It proves nothing in a Go program.
+    thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::NONE);
+    let request = thread.tick().as_ptr();
+    // The connection's goroutine reads the first frames itself, together with the preface.
+    let key = GoStream { tgid, number, goroutine: unit.words[0] };
+    // SAFETY: a live value. If the kernel has no room, it forgets another stream, whose calls then have no owner.
+    let _ = unsafe { GO_STREAMS.insert(key, &*request, 0) };
+    if let Some(starter) = go::starter(process.unit_source(tgid), Task::current(), unit.words[0]) {
+        // SAFETY: as above.
+        let _ = unsafe { GO_STREAMS.insert(GoStream { goroutine: starter, ..key }, &*request, 0) };
+    }
+}
+
+/// A goroutine begins to handle the request of the stream of the `responseWriter` of net/http that is the function's second
+/// argument.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe at the beginning of a Go function.
+#[inline(always)]
+pub unsafe fn handled_by_net_http(registers: *const pt_regs) {
+    // SAFETY: the context of a uprobe.
+    let (goroutine, [_, writer, ..]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
+    let Some(goroutine) = goroutine else { return };
+    if let Some(number) = number_in_net_http(writer) {
+        begins_to_handle(&goroutine, number);
+    }
+}
+
+/// The same for the `Stream` or `ServerStream` of grpc-go that is the fourth word of the function's arguments.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe at the beginning of a Go function.
+#[inline(always)]
+pub unsafe fn handled_by_grpc(registers: *const pt_regs) {
+    // SAFETY: the context of a uprobe.
+    let (goroutine, [_, _, _, stream]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
+    let Some(goroutine) = goroutine else { return };
+    if let Some(number) = number_in_grpc(stream) {
+        begins_to_handle(&goroutine, number);
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
+fn begins_to_handle(goroutine: &Goroutine, number: u32) {
+    let Some(starter) = goroutine.starter() else { return };
+    let tgid = goroutine.tgid;
+    let key = GoStream { tgid, number, goroutine: starter };
+    let Some(request) = GO_STREAMS.get_ptr_mut(key) else { return };
+    // SAFETY: a live value of the map. The goroutine reads no other request.
+    let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit::GOROUTINE, id: goroutine.id }, &*request, 0) };
+    let _ = GO_STREAMS.remove(key);
+}
+
+/// The number of the stream of a `responseWriter`. Its first member points to a `responseWriterState`, whose first member points to
+/// the `stream`. That has its number behind a pointer. So it has been since Go 1.6.
+#[inline(always)]
+fn number_in_net_http(writer: u64) -> Option<u32> {
+    let state = user::peek::<u64>(writer)?;
+    let stream = user::peek::<u64>(state)?;
+    user::peek::<u32>(stream.wrapping_add(8))
+}
+
+/// The number of a stream of grpc-go. It is
+/// - the first member of a `Stream` (1.50 to 1.68),
+/// - the first member of the `Stream` that the first member of a `ServerStream` points to (1.71 to 1.76), or
+/// - behind other members of the `Stream` that a `ServerStream` begins with (1.78 to 1.83). Its first word then points to a table
+///   whose first word is an aligned address.
+///
+/// A client's streams have odd numbers (RFC 9113 5.1.1), and pointers are even.
+#[inline(always)]
+fn number_in_grpc(stream: u64) -> Option<u32> {
+    const NUMBER: u64 = 108;
+    let is_number = |number: u64| number & 1 == 1 && number <= u64::from(u32::MAX);
+    let mut number = user::peek::<u64>(stream)?;
+    if !is_number(number) {
+        number = u64::from(user::peek::<u32>(number)?);
+    }
+    if !is_number(number) {
+        number = u64::from(user::peek::<u32>(stream.wrapping_add(NUMBER))?);
+    }
+    if is_number(number) { Some(number as u32) } else { None }
+}
+
+/// The running goroutine has built the list of header fields of a call of grpc-go. The list is the function's result.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe at a return instruction of a Go function.
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
+pub unsafe fn call_built(registers: *const pt_regs) {
+    // SAFETY: the context of a uprobe.
+    let (goroutine, fields) = unsafe { (Goroutine::running(registers), arch::result(registers)) };
+    let Some(Goroutine { tgid, id, .. }) = goroutine else { return };
+    if fields == 0 {
+        // It failed.
+        return;
+    }
+    let key = UnitKey { tgid, kind: unit::GRPC_CALL, id: fields };
+    let owner = units::open_request_of(tgid, Unit { kind: unit::GOROUTINE, words: [id, 0] });
+    let _ = match owner {
+        // SAFETY: a live value of the map.
+        Some((owner, _)) => UNITS.insert(key, unsafe { &*owner.as_ptr() }, 0),
+        // The call is for no request, even if the connection was opened for one.
+        None => UNITS.insert(key, Owner::default(), 0),
+    };
+}
+
+/// The goroutine that writes for a connection of grpc-go takes header fields of a stream. The second argument of the function
+/// begins with the number of the stream and the list.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe at the beginning of a Go function.
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
+pub unsafe fn call_taken(registers: *const pt_regs) {
+    // SAFETY: the context of a uprobe.
+    let (goroutine, [_, headers, ..]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
+    let Some(Goroutine { tgid, id, .. }) = goroutine else { return };
+    let Some([number, fields]) = user::peek::<[u64; 2]>(headers) else { return };
+    let key = UnitKey { tgid, kind: unit::GRPC_CALL, id: fields };
+    // A server's response is in no list of a call.
+    let Some(owner) = UNITS.get_ptr_mut(key) else { return };
+    let stream = GoStream { tgid, number: number as u32, goroutine: id };
+    // SAFETY: a live value of the map.
+    let _ = unsafe { GO_STREAMS.insert(stream, &*owner, 0) };
+    let _ = UNITS.remove(key);
+}
+
+/// A goroutine sends a request as stream `number`. `None` unless it took that from another goroutine. Otherwise whether the call
+/// has an owner, which is copied to `into`.
+#[inline(always)]
+pub fn take_call(tgid: u32, number: u32, goroutine: u64, into: SharedOwner) -> Option<bool> {
+    let key = GoStream { tgid, number, goroutine };
+    // SAFETY: a live value of the map. Only this goroutine sends the stream.
+    let owner = unsafe { SharedOwner::within(GO_STREAMS.get_ptr_mut(key)?) };
+    let open = is_open(owner);
+    if open {
+        into.copy_with_evidence(owner, evidence::GOROUTINE);
+    }
+    let _ = GO_STREAMS.remove(key);
+    Some(open)
+}
