@@ -20,8 +20,11 @@ const server = http2.createServer((request, response) => {
     call(request.url.replace('chain', 'items'), (status) => response.end(`${status}`));
   } else if (request.url === '/reset') {
     response.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
-  } else if (request.url === '/slow') {
-    // The client gives up.
+  } else if (request.url === '/leave') {
+    response.stream.session.goaway(http2.constants.NGHTTP2_NO_ERROR, response.stream.id);
+    response.end('bye');
+  } else if (request.url === '/slow' || request.url === '/never') {
+    // The client gives up, or the server leaves.
   } else if (request.url === '/large') {
     response.end('x'.repeat(100000));
   } else {

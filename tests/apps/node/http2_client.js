@@ -1,4 +1,4 @@
-// Sends requests over one connection of HTTP/2, all at once. Arguments: URL, then paths. `/slow` is cancelled.
+// Sends requests over one connection of HTTP/2, all at once. Arguments: URL, then paths. `/slow` is cancelled. Ends when all have ended.
 const http2 = require('http2');
 
 const [, , url, ...paths] = process.argv;
@@ -12,7 +12,7 @@ for (const path of paths) {
     left -= 1;
     if (left === 0) {
       // Both ends have the reset by then.
-      setTimeout(() => session.close(), 100);
+      setTimeout(() => process.exit(), 100);
     }
   });
   stream.resume();

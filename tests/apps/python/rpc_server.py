@@ -33,6 +33,18 @@ def slow(request, context):
     return b""
 
 
+def feed(request, context):
+    for number in range(int(request)):
+        time.sleep(0.3)
+        yield b"item %d" % number
+
+
+def hang(request, context):
+    print("hangs")
+    time.sleep(60)
+    return b""
+
+
 METHODS = {
     "/shop.Cart/Get": grpc.unary_unary_rpc_method_handler(get),
     "/shop.Cart/Watch": grpc.unary_stream_rpc_method_handler(watch),
@@ -40,6 +52,8 @@ METHODS = {
     "/shop.Cart/Chat": grpc.stream_stream_rpc_method_handler(chat),
     "/shop.Cart/Missing": grpc.unary_unary_rpc_method_handler(missing),
     "/shop.Cart/Slow": grpc.unary_unary_rpc_method_handler(slow),
+    "/shop.Cart/Feed": grpc.unary_stream_rpc_method_handler(feed),
+    "/shop.Cart/Hang": grpc.unary_unary_rpc_method_handler(hang),
 }
 
 

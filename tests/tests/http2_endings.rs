@@ -1,0 +1,99 @@
+//! How streams of HTTP/2 end: long ones, refused ones, and those of a server that is killed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::servers::App;
+use onlooker_tests::spans::Span;
+use onlooker_tests::wait::within;
+use onlooker_tests::{Recording, World};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_streaming_call_ends_with_its_trailers() -> Result<()> {
+    const MESSAGES: &str = "8";
+    World::story("grpc-long", |world| {
+        let server = App::python("rpc_server").with_http2().start(world)?;
+        let recording = Recording::start(world)?;
+        let client = App::python("rpc_streams").with_http2().argument(&server.address()).argument(MESSAGES);
+        let measured: HashMap<String, [u64; 2]> = serde_json::from_str(&client.run(world)?)?;
+        let outcome = recording.finish(6)?;
+        for span in &outcome.spans {
+            let method = span.name.rsplit('/').next().unwrap_or_default();
+            let [begin, end] = *measured.get(method).with_context(|| format!("{method} was not measured"))?;
+            let (measured, seen) = (end - begin, span.end - span.start);
+            ensure!(measured > 2_000_000_000, "{method} took {measured} ns");
+            // The client's own work is part of what it measures.
+            ensure!(measured.abs_diff(seen) < measured / 20, "{} {method}: {seen} ns of {measured} ns", span.kind);
+            ensure!(span.get("rpc.response.status_code") == "OK", "{span:?}");
+        }
+        let sum = |key: &str| outcome.spans.iter().filter_map(|span| span.get(key).parse::<u32>().ok()).sum::<u32>();
+        // At both ends: 1, 8 and 8 messages in requests; 8, 1 and 8 in responses.
+        ensure!(sum("onlooker.rpc.request.messages") == 34 && sum("onlooker.rpc.response.messages") == 34);
+        Ok(())
+    })
+}
+
+#[test]
+fn streams_above_the_last_one_of_goaway_are_refused() -> Result<()> {
+    World::story("http2-goaway", |world| {
+        let server = App::node("http2").start(world)?;
+        let recording = Recording::start(world)?;
+        let client = App::node("http2_client").argument(&server.url(""));
+        let paths = ["/items/7", "/leave", "/never", "/never"];
+        paths.iter().fold(client, |client, path| client.argument(path)).run(world)?;
+        let outcome = recording.finish(8)?;
+        let mut seen: Vec<_> = outcome.spans.iter().map(ending).collect();
+        seen.sort();
+        let expected = [
+            "client GET /items/{id} 200 ",
+            "client GET /leave 200 ",
+            "client GET /never  REFUSED_STREAM",
+            "client GET /never  REFUSED_STREAM",
+            "server GET /items/{id} 200 ",
+            "server GET /leave 200 ",
+            "server GET /never  REFUSED_STREAM",
+            "server GET /never  REFUSED_STREAM",
+        ];
+        ensure!(seen == expected, "{seen:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn calls_to_a_server_that_is_killed_have_no_status() -> Result<()> {
+    const CALLS: usize = 5;
+    World::story("grpc-killed", |world| {
+        let mut server = App::python("rpc_server").with_http2().start(world)?;
+        let recording = Recording::start(world)?;
+        let address = server.address();
+        let printed = std::thread::scope(|scope| {
+            let client = App::python("rpc_abandoned").with_http2().argument(&address).argument(&CALLS.to_string());
+            let client = scope.spawn(move || client.run(world));
+            server.process().wait_for_log(within(PATIENCE), "hangs", CALLS)?;
+            server.process().signal(libc::SIGKILL)?;
+            client.join().map_err(|_| anyhow::anyhow!("the thread of the client panicked"))?
+        })?;
+        ensure!(printed.trim() == ["UNAVAILABLE"; CALLS].join(" "), "{printed}");
+        let outcome = recording.finish(2 * CALLS)?;
+        let mut seen: Vec<_> = outcome.spans.iter().map(rpc_ending).collect();
+        seen.sort();
+        let expected =
+            [["client shop.Cart/Hang  connection_closed"; CALLS], ["server shop.Cart/Hang  process_exit"; CALLS]]
+                .concat();
+        ensure!(seen == expected, "{seen:#?}");
+        Ok(())
+    })
+}
+
+/// Kind, name, status and error of a span of HTTP.
+fn ending(span: &Span) -> String {
+    format!("{} {} {} {}", span.kind, span.name, span.get("http.response.status_code"), span.get("error.type"))
+}
+
+/// The same of a call.
+fn rpc_ending(span: &Span) -> String {
+    format!("{} {} {} {}", span.kind, span.name, span.get("rpc.response.status_code"), span.get("error.type"))
+}
