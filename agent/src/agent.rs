@@ -146,7 +146,7 @@ impl<'options> Prepared<'options> {
                 (watch, 1)
             }
         };
-        let libraries = watch.libraries();
+        let (libraries, is_restricted) = (watch.libraries(), watch.is_restricted());
         let units_found = Some(watch.looks_for_units());
         let (undecided, verdicts) = Undecided::new(counters.clone());
         let (sender, watching) = watch.start(verdicts).context("cannot start the thread that follows processes")?;
@@ -157,7 +157,8 @@ impl<'options> Prepared<'options> {
             tracing::warn!("attaching to TLS libraries takes long; first requests over TLS may not be seen");
         }
         let directory = Directory::new(host);
-        let machine = Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone() };
+        let machine =
+            Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone(), is_restricted };
         let limits = Limits {
             connections: tracing.max_connections,
             request_age: tracing.request_age.saturating_mul(1_000_000_000),
@@ -344,6 +345,8 @@ struct Machine {
     watch: Option<WatchSender>,
     libraries: Libraries,
     counters: Arc<Counters>,
+    /// Some requests are not to be reported.
+    is_restricted: bool,
 }
 
 impl Machine {
@@ -387,6 +390,10 @@ impl Surroundings for Machine {
     fn service(&mut self, tgid: u32) -> PendingService {
         self.directory
             .service_of(tgid, |pending| self.watch.as_ref().is_some_and(|watch| watch.request_service(pending)))
+    }
+
+    fn is_restricted(&self) -> bool {
+        self.is_restricted
     }
 
     fn take(&mut self, notice: Notice<'_>) {

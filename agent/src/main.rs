@@ -162,7 +162,7 @@ fn print_configuration(configuration: Result<Configuration, Unusable>) -> Result
 
 fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
     let settings = in_effect(configuration)?;
-    let selectors = Selectors::with_rules(&options.selectors, &settings.rules)?;
+    let selectors = Selectors::with_rules(&options.selectors, &settings.rules, &settings.general)?;
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -251,7 +251,8 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
         if let FollowedBy::Descent { why } = stopped.followed() {
             print_line(&format!("no cgroup of its own for the command ({why}); what it starts is followed by descent"));
         }
-        let target = Target::Command { pid: stopped.pid(), selectors: stopped.selectors()? };
+        let target =
+            Target::Command { pid: stopped.pid(), selectors: stopped.selectors()?.reporting(&settings.general) };
         let mut agent = prepared.start(target, Output::stderr())?;
         let running = match stopped.release() {
             Ok(running) => running,

@@ -137,6 +137,12 @@ impl Watch {
         self.libraries.clone()
     }
 
+    /// Whether any request is not to be reported.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        self.selectors.is_restricted()
+    }
+
     /// Completes when it is known where the processes that were selected before have their units of work.
     #[must_use]
     pub fn looks_for_units(&self) -> oneshot::Receiver<()> {

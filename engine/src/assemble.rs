@@ -25,7 +25,7 @@
 //! #         status: Status::Unset,
 //! #         attributes: Default::default(),
 //! #         links: Vec::new(),
-//! #         service: std::sync::Arc::new(Service { name: "shop".to_owned(), resource }),
+//! #         service: std::sync::Arc::new(Service::new("shop", resource)),
 //! #     }
 //! # }
 //!

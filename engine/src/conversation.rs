@@ -191,7 +191,7 @@ impl Conversation {
                 self.pass_message(begun.direction);
                 let (place, way) = (self.place(begun.direction), self.way(begun.direction));
                 let origin = way.and_then(|way| self.requests.origin(way, begun.start.position, is_alone));
-                observer.observe(place, Report::Begun { begun: &begun, origin });
+                observer.observe(place, Report::Begun { begun: &begun, origin, protocol: self.protocol });
                 if self.requests.becomes_pipelined() {
                     // Its runs hold several messages. A limit would hide the later ones.
                     observer.observe(place, Report::CaptureMore(None));

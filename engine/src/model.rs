@@ -4,6 +4,7 @@ pub mod attributes;
 pub mod clock;
 pub mod counters;
 pub mod errno;
+pub mod reporting;
 pub mod service;
 pub mod sink;
 pub mod span;

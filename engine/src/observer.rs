@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use onlooker_common::owner::{MessageIds, Owner};
-use onlooker_protocols::{Begun, Capture, Direction, Exchange, Lost, Moment};
+use onlooker_protocols::{Begun, Capture, Direction, Exchange, Lost, Moment, Spec};
 
 use crate::model::span::{Ends, Role};
 use crate::origin::Origin;
@@ -30,7 +30,7 @@ pub struct Place {
 #[derive(Debug)]
 pub enum Report<'a> {
     /// A request has begun. `origin` is the operation that it began with, if its record came.
-    Begun { begun: &'a Begun, origin: Option<&'a Origin> },
+    Begun { begun: &'a Begun, origin: Option<&'a Origin>, protocol: Option<&'static Spec> },
     /// More of the request that began at `start` comes in another run, with these ids.
     Continued { start: Moment, ids: &'a MessageIds },
     /// `unit` wrote the first byte of the response to the request that began at `start`. It may be reported twice: a unit

@@ -53,6 +53,7 @@ mod id;
 mod join;
 mod ladder;
 mod ledger;
+mod left_out;
 mod node;
 mod responder;
 mod tree;
@@ -74,6 +75,7 @@ use node::{Link, Node, Owned};
 use tree::{DEEPEST, Tree};
 
 pub use id::NodeId;
+pub use left_out::{LeftOut, Unjudged};
 
 /// Where a request stands in its trace.
 #[derive(Debug, Clone, PartialEq)]
@@ -375,7 +377,7 @@ impl Parents {
             LastRead::Exported(trace_id, span_id) => Some((trace_id, span_id)),
             LastRead::Unsettled(request) => {
                 let node = self.tree.get(request)?;
-                if node.is_abandoned || node.in_flight_at(call.start) {
+                if node.is_abandoned || node.is_ignored || node.in_flight_at(call.start) {
                     return None;
                 }
                 let trace = self.trace_of(request);

@@ -54,7 +54,7 @@ pub use surroundings::{Notice, Surroundings};
 ///     fn take(&mut self, _notice: Notice<'_>) {}
 /// }
 ///
-/// let shop = Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() };
+/// let shop = Service::new("shop", Resource::builder_empty().build());
 /// let surroundings = Replay(PendingService::known(Arc::new(shop)));
 /// let clock = Reading { monotonic: 0, wall: 1_700_000_000_000_000_000, uncertainty: 0 };
 /// let mut pipeline = Pipeline::new(surroundings, Limits::default(), clock, Arc::new(Counters::default()));

@@ -17,8 +17,10 @@
 
 mod kind;
 mod learnt;
+mod pattern;
 mod segment;
 mod template;
 
 pub use learnt::{Route, Routes};
+pub use pattern::{PathPattern, PatternError};
 pub use template::{Holds, redact, template};

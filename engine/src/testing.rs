@@ -18,7 +18,7 @@ pub const MILLISECOND: u64 = 1_000_000;
 
 pub fn service(name: &'static str) -> Arc<Service> {
     let resource = Resource::builder_empty().with_service_name(name).build();
-    Arc::new(Service { name: name.to_owned(), resource })
+    Arc::new(Service::new(name, resource))
 }
 
 /// The attributes of [`span`].

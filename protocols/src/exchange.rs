@@ -43,6 +43,8 @@ pub struct Begun {
     pub correlation: Option<CompactString>,
     /// A hash of what a proxy passes on from a request to the next server: method, target and host.
     pub passed_on: Option<NonZeroU64>,
+    /// The path of an HTTP request. Empty if there is none.
+    pub path: CompactString,
 }
 
 /// A request with its response.
@@ -115,6 +117,6 @@ impl Begun {
     /// A request that carries neither a trace context nor a correlation id.
     #[must_use]
     pub fn plain(direction: Direction, start: Moment) -> Self {
-        Self { direction, start, context: None, correlation: None, passed_on: None }
+        Self { direction, start, context: None, correlation: None, passed_on: None, path: CompactString::default() }
     }
 }

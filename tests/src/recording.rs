@@ -201,8 +201,15 @@ impl Summary {
         let counted = |name: &str| {
             name.starts_with("requests_lost_")
                 || name.starts_with("spans_dropped_")
-                || ["requests_folded", "kernel_ring_full_requests", "spans_left_to_sdk", "spans_rejected_by_collector"]
-                    .contains(&name)
+                || [
+                    "requests_folded",
+                    "requests_ignored",
+                    "requests_below_ignored",
+                    "kernel_ring_full_requests",
+                    "spans_left_to_sdk",
+                    "spans_rejected_by_collector",
+                ]
+                .contains(&name)
         };
         self.0.iter().filter(|(name, _)| counted(name)).map(|(_, value)| value).sum()
     }

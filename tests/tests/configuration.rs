@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
-use onlooker_tests::servers::{App, Nginx};
+use onlooker_tests::servers::{App, Gunicorn, Nginx};
 use onlooker_tests::{Agent, Curl, Recording, World, agent_binary};
 
 /// Writes a configuration into the world's folder, without the indentation of the first line.
@@ -171,6 +171,49 @@ extensions:
         ensure!(found == [("GET /included", "back"), ("GET /late", "front")], "{found:?}");
         let namespace = |index: usize| outcome.spans[index].resource.get("service.namespace").map(String::as_str);
         ensure!(namespace(0).is_none() && namespace(1) == Some("shop"), "{:?}", outcome.spans);
+        Ok(())
+    })
+}
+
+/// An SDK that does not sample a health check samples nothing below it either.
+#[test]
+fn ignored_requests_have_no_spans_and_neither_have_their_calls() -> Result<()> {
+    World::story("config-routes", |world| {
+        let backend = Nginx::site("location / { return 200 hello; }").start(world)?;
+        let caller = Gunicorn::app("caller").env("BACKEND_URL", backend.url("")).start(world)?;
+        let mut recording = record(
+            world,
+            "file_format: \"1.0\"
+extensions:
+  onlooker:
+    selection:
+      - {cgroup: CGROUP}
+    routes:
+      patterns: ['/r/{number}', '/a/:shop']
+      ignore: [/r/404, '/health*']
+",
+        )?;
+        ensure!(Curl::run(world, &[&backend.url("/healthz")])?.status() == 200);
+        ensure!(Curl::run(world, &[&caller.url("/r/404")?])?.status() == 200);
+        ensure!(Curl::run(world, &[&caller.url("/r/7")?])?.status() == 200);
+        // Both ends of each request: two of the health check, six of each request with its two calls.
+        let spans = recording.wait_for_spans(6)?;
+        let routes: Vec<_> = spans.iter().filter_map(|span| span.attributes.get("http.route")).collect();
+        ensure!(routes == ["/r/{number}", "/a/:shop"], "{routes:?}");
+        ensure!(recording.agent().stderr()?.lines().all(|line| !line.contains("WARN")));
+        let outcome = recording.stop(2 + 6 + 6)?;
+        ensure!(outcome.spans.len() == 6, "{:#?}", outcome.spans);
+        let counts = ["requests_ignored", "requests_below_ignored"].map(|name| outcome.summary.get(name));
+        ensure!(counts == [4, 4], "{counts:?}\n{}", outcome.summary);
+        outcome.expect_tree(
+            &[],
+            "curl client GET /r/{number} -> 200
+  caller server GET /r/{number} -> 200 by host
+    caller client GET /a/:shop -> 200 by thread
+      nginx server GET /a/:shop -> 200 by host
+    caller client GET /b/{id} -> 200 by thread
+      nginx server GET /b/{id} -> 200 by host",
+        )?;
         Ok(())
     })
 }

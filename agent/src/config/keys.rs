@@ -5,6 +5,8 @@
 
 use glob::Pattern;
 use onlooker_common::limits;
+use onlooker_engine::route::PathPattern;
+use onlooker_protocols::PROTOCOLS;
 
 use super::row::{Given, Key, Kind};
 use super::settings::{ENCODING, FileExport, OtlpTransport, Settings};
@@ -291,6 +293,48 @@ pub const KEYS: &[Key] = &[
         "Their `service.namespace`.",
     ),
     Key::new(
+        "extensions.onlooker.selection[].protocols",
+        Kind::Choices(protocols),
+        "",
+        |settings, given| texts(given, |names| rule(settings, |rule| rule.treatment.protocols = Some(names))),
+        "As `protocols` below, for processes that the rule includes.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].routes.patterns",
+        Kind::Texts(path_pattern),
+        "",
+        |settings, given| texts(given, |patterns| rule(settings, |rule| rule.treatment.routes = Some(patterns))),
+        "As `routes.patterns` below, which it replaces.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].routes.ignore",
+        Kind::Texts(path_pattern),
+        "",
+        |settings, given| texts(given, |patterns| rule(settings, |rule| rule.treatment.ignored = Some(patterns))),
+        "As `routes.ignore` below, which it replaces.",
+    ),
+    Key::new(
+        "extensions.onlooker.protocols",
+        Kind::Choices(protocols),
+        "all",
+        |settings, given| texts(given, |names| settings.general.protocols = Some(names)),
+        "Protocols whose requests are reported. Others are counted (`requests_ignored`), and what is done for them belongs to the request above.",
+    ),
+    Key::new(
+        "extensions.onlooker.routes.patterns",
+        Kind::Texts(path_pattern),
+        "",
+        |settings, given| texts(given, |patterns| settings.general.routes = Some(patterns)),
+        "Routes. The first that matches a path is its `http.route`. `{name}` and `:name` are one segment, `*` is a part of one, and `**` is the rest. Other paths get a template.",
+    ),
+    Key::new(
+        "extensions.onlooker.routes.ignore",
+        Kind::Texts(path_pattern),
+        "",
+        |settings, given| texts(given, |patterns| settings.general.ignored = Some(patterns)),
+        "Paths whose requests are ignored, such as `/healthz`, with everything that is done for them. They are counted (`requests_ignored`, `requests_below_ignored`).",
+    ),
+    Key::new(
         "extensions.onlooker.file.max_bytes",
         Kind::Number { least: 1, most: u64::MAX },
         "no limit",
@@ -566,6 +610,15 @@ fn port(text: &str) -> Result<(), String> {
 
 fn pid(text: &str) -> Result<(), String> {
     text.parse::<u32>().map(drop).map_err(|_| format!("has {text:?}, which is not the id of a process"))
+}
+
+fn path_pattern(text: &str) -> Result<(), String> {
+    PathPattern::parse(text).map(drop).map_err(|why| format!("has the wrong pattern {text:?}: {why}"))
+}
+
+/// The protocols that are parsed.
+fn protocols() -> Vec<&'static str> {
+    PROTOCOLS.iter().filter(|protocol| protocol.parser.is_some()).map(|protocol| protocol.name).collect()
 }
 
 fn languages() -> Vec<&'static str> {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use opentelemetry::KeyValue;
 
 use crate::cli::Tracing;
-use crate::discover::select::RuleOptions;
+use crate::discover::select::{RuleOptions, Treatment};
 use crate::export::Protocol;
 use crate::percent;
 
@@ -20,6 +20,8 @@ pub struct Settings {
     pub resource: ResourceAttributes,
     /// The rules of the file, in their order.
     pub rules: Vec<RuleOptions>,
+    /// What counts for processes about which their rule says nothing.
+    pub general: Treatment,
     /// What the file says about exporters; `None` if no file is used.
     pub file: Option<FileExport>,
 }
@@ -55,7 +57,14 @@ impl Settings {
     /// Those without a file.
     #[must_use]
     pub fn new(tracing: Tracing) -> Self {
-        Self { tracing, log_level: None, resource: ResourceAttributes::default(), rules: Vec::new(), file: None }
+        Self {
+            tracing,
+            log_level: None,
+            resource: ResourceAttributes::default(),
+            rules: Vec::new(),
+            general: Treatment::default(),
+            file: None,
+        }
     }
 
     /// A variable of the OpenTelemetry specification: from the environment, or, with a file, as the file has it.

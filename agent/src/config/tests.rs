@@ -153,6 +153,20 @@ const CASES: &[Case] = &[
     Case("extensions.onlooker.selection[].service.namespace", "eu\nALL", |s, _| {
         rule(s).is_some_and(|rule| rule.treatment.service_namespace.as_deref() == Some("eu"))
     }),
+    Case("extensions.onlooker.selection[].protocols", "[http1, redis]\nALL", |s, _| {
+        rule(s).is_some_and(|rule| rule.treatment.protocols.as_ref().is_some_and(|names| names.len() == 2))
+    }),
+    Case("extensions.onlooker.selection[].routes.patterns", "/users/{id}\nALL", |s, _| {
+        rule(s).is_some_and(|rule| rule.treatment.routes == Some(vec!["/users/{id}".to_owned()]))
+    }),
+    Case("extensions.onlooker.selection[].routes.ignore", "['/healthz', '/actuator/**']\nALL", |s, _| {
+        rule(s).is_some_and(|rule| rule.treatment.ignored.as_ref().is_some_and(|paths| paths.len() == 2))
+    }),
+    Case("extensions.onlooker.protocols", "http2", |s, _| s.general.protocols == Some(vec!["http2".to_owned()])),
+    Case("extensions.onlooker.routes.patterns", "/a/:b", |s, _| s.general.routes == Some(vec!["/a/:b".to_owned()])),
+    Case("extensions.onlooker.routes.ignore", "/healthz", |s, _| {
+        s.general.ignored == Some(vec!["/healthz".to_owned()])
+    }),
     Case("extensions.onlooker.file.max_bytes", "4096", |s, _| s.tracing.file_max_bytes == Some(4096)),
     Case("extensions.onlooker.capture.tls", "true", |s, _| s.tracing.tls),
     Case("extensions.onlooker.capture.java", "true", |s, _| s.tracing.java),

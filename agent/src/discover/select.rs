@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use nix::unistd::{Uid, User};
 use onlooker_common::selection::interest;
+use onlooker_engine::model::reporting::Reporting;
 
 use self::executable::Executable;
 use self::rule::{Cgroups, Rule};
@@ -35,6 +36,9 @@ const ANCESTORS_READ: usize = 64;
 pub struct Selectors {
     myself: Identity,
     rules: Vec<Rule>,
+    /// What is reported of processes to which no rule of the file applies.
+    general: Arc<Reporting>,
+    excluded: Arc<Reporting>,
     recogniser: Arc<Recogniser>,
 }
 
@@ -75,15 +79,15 @@ impl Selectors {
     /// # Errors
     /// When an option is invalid, or none is given.
     pub fn new(options: &Options) -> Result<Self, SelectError> {
-        Self::with_rules(options, &[])
+        Self::with_rules(options, &[], &Treatment::default())
     }
 
     /// The rules of the command line, followed by those of the configuration file.
     ///
     /// # Errors
     /// When an option is invalid, or nothing is included.
-    pub fn with_rules(options: &Options, rules: &[RuleOptions]) -> Result<Self, SelectError> {
-        let mut selectors = Self::none()?;
+    pub fn with_rules(options: &Options, rules: &[RuleOptions], general: &Treatment) -> Result<Self, SelectError> {
+        let mut selectors = Self::none()?.reporting(general);
         let mut processes = Vec::new();
         for &pid in &options.pid {
             let process = Process::open(pid).map_err(|why| SelectError::Pid { pid, why })?;
@@ -114,9 +118,11 @@ impl Selectors {
             Rule { cgroups, ..Rule::default() },
             Rule { all: options.all, ..Rule::default() },
         ];
-        selectors.rules.extend(of_options.into_iter().filter(Rule::has_conditions));
+        let reporting = Arc::clone(&selectors.general);
+        let with_reporting = |rule| Rule { reporting: Arc::clone(&reporting), ..rule };
+        selectors.rules.extend(of_options.into_iter().filter(Rule::has_conditions).map(with_reporting));
         for rule in rules {
-            selectors.rules.push(Rule::of_file(rule)?);
+            selectors.rules.push(Rule::of_file(rule, general)?);
         }
         if selectors.rules.iter().all(|rule| rule.excludes) { Err(SelectError::Nothing) } else { Ok(selectors) }
     }
@@ -135,7 +141,37 @@ impl Selectors {
     }
 
     fn none() -> Result<Self, Unreadable> {
-        Ok(Self { myself: Process::myself()?.identity(), rules: Vec::new(), recogniser: Arc::default() })
+        let excluded = Arc::new(Reporting { is_excluded: true, ..Reporting::default() });
+        Ok(Self {
+            myself: Process::myself()?.identity(),
+            rules: Vec::new(),
+            general: Arc::default(),
+            excluded,
+            recogniser: Arc::default(),
+        })
+    }
+
+    /// The same, with what is reported of processes to which no rule of the file applies.
+    #[must_use]
+    pub fn reporting(mut self, general: &Treatment) -> Self {
+        self.general = Arc::new(general.reporting(general));
+        for rule in &mut self.rules {
+            rule.reporting = Arc::clone(&self.general);
+        }
+        self
+    }
+
+    /// What is reported of processes to which no rule of the file applies.
+    #[must_use]
+    pub fn general(&self) -> &Arc<Reporting> {
+        &self.general
+    }
+
+    /// Whether any request may not be reported.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        let of_rules = self.rules.iter().map(|rule| &rule.reporting);
+        self.can_exclude() || of_rules.chain([&self.general]).any(|reporting| reporting.is_restricted())
     }
 
     /// Recognises the runtimes of processes, which rules may be about.
@@ -285,11 +321,12 @@ impl Selectors {
         }
     }
 
-    /// The rule that applies to a selected process: the one that matches it, or else the nearest process that it descends from.
+    /// What applies to a selected process: the rule that matches it, or else the nearest process that it descends from.
     #[must_use]
     pub fn applied_to(&self, process: &Process) -> Applied<'_> {
+        let none = || Applied { rule: None, treatment: None, reporting: Arc::clone(&self.general) };
         if !self.can_exclude() && self.rules.iter().all(|rule| rule.treatment == Treatment::default()) {
-            return Applied::None;
+            return none();
         }
         let mut listeners = ListeningSockets::default();
         let mut decide = |process: &Process| self.facts(process, &mut listeners).map(|facts| self.decide(&facts));
@@ -297,15 +334,21 @@ impl Selectors {
         let mut parent = process.parent();
         for _ in 0..ANCESTORS_READ {
             match next {
-                Ok(Decision::Included(index)) => return Applied::Rule(index, &self.rules[index].treatment),
-                Ok(Decision::Excluded) => return Applied::Excluded,
+                Ok(Decision::Included(index)) => {
+                    let Rule { treatment, reporting, .. } = &self.rules[index];
+                    let reporting = Arc::clone(reporting);
+                    return Applied { rule: Some(index), treatment: Some(treatment), reporting };
+                }
+                Ok(Decision::Excluded) => {
+                    return Applied { rule: Some(usize::MAX), treatment: None, reporting: Arc::clone(&self.excluded) };
+                }
                 Ok(Decision::Unmatched) | Err(_) => {}
             }
             let Ok(above) = Process::open(parent) else { break };
             next = decide(&above);
             parent = above.parent();
         }
-        Applied::None
+        none()
     }
 
     /// The ports of rules that include processes.
@@ -393,13 +436,13 @@ impl Selectors {
     }
 }
 
-/// Which rule applies to a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied<'a> {
-    /// The rule with this index, and what it says.
-    Rule(usize, &'a Treatment),
-    Excluded,
-    None,
+/// What applies to a process.
+#[derive(Debug, Clone)]
+pub struct Applied<'a> {
+    /// Tells rules apart. None if no rule applies.
+    pub rule: Option<usize>,
+    pub treatment: Option<&'a Treatment>,
+    pub reporting: Arc<Reporting>,
 }
 
 /// The name of a user on the host, or else its id.

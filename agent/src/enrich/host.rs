@@ -1,7 +1,9 @@
 //! The host that the agent runs on. It is read once.
 
 use std::fs;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use onlooker_engine::model::reporting::Reporting;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_semantic_conventions::attribute::{HOST_ARCH, HOST_ID, HOST_NAME, OS_TYPE};
 
@@ -17,6 +19,8 @@ pub struct Host {
     pub(super) attributes: Vec<KeyValue>,
     /// Identifies this boot of this host. Process identities are unique within it.
     pub(super) boot: String,
+    /// What is reported of processes to which no rule applies. It changes when the configuration is read again.
+    pub(super) reporting: Arc<RwLock<Arc<Reporting>>>,
 }
 
 impl Host {
@@ -30,6 +34,15 @@ impl Host {
         }
         attributes.into_iter().for_each(|attribute| host.set(attribute));
         host
+    }
+
+    /// What is reported of processes to which no rule applies.
+    pub(super) fn reporting(&self) -> Arc<Reporting> {
+        Arc::clone(&self.reporting.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn report(&self, reporting: Arc<Reporting>) {
+        *self.reporting.write().unwrap_or_else(PoisonError::into_inner) = reporting;
     }
 
     /// Adds attributes given as `key=value,...`, in place of detected ones. False if they are malformed.
@@ -59,7 +72,7 @@ impl Host {
             known.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect();
         attributes.push(KeyValue::new(HOST_ARCH, architecture(std::env::consts::ARCH)));
         attributes.push(KeyValue::new(OS_TYPE, "linux"));
-        Self { attributes, boot: format!("{}/{boot}", id.unwrap_or_default()) }
+        Self { attributes, boot: format!("{}/{boot}", id.unwrap_or_default()), ..Self::default() }
     }
 }
 

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn instance_ids_are_stable_and_unique() {
-        let host = Host { attributes: Vec::new(), boot: "host/boot".to_owned() };
+        let host = Host { attributes: Vec::new(), boot: "host/boot".to_owned(), ..Host::default() };
         let id = |name: &str, pid, started| {
             let instance = Instance { name: name.into(), top: Identity { pid, started } };
             of_unexamined(&host, &instance).get(&Key::from(SERVICE_INSTANCE_ID)).unwrap().to_string()

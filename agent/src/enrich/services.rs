@@ -16,6 +16,7 @@ use super::{ENDED_KEPT, PROCESSES_KEPT};
 use crate::discover::process::{Identity, Process, Unreadable};
 use crate::discover::select::{Applied, Selectors, Treatment};
 use crate::runtimes::Recogniser;
+use onlooker_engine::model::reporting::Reporting;
 use onlooker_engine::model::service::{PendingService, Service, UnknownService};
 use onlooker_protocols::propagation::TraceContext;
 
@@ -46,7 +47,8 @@ struct Known {
 /// The service of a process that ended before it could be examined.
 pub(super) fn unexamined(host: &Host, pid: u32, comm: &str) -> Service {
     let instance = Instance::by_comm(Identity { pid, started: 0 }, comm);
-    Service { name: instance.name.to_string(), resource: resource::of_unexamined(host, &instance) }
+    let resource = resource::of_unexamined(host, &instance);
+    Service { reporting: host.reporting(), ..Service::new(instance.name.to_string(), resource) }
 }
 
 impl UnknownService for Host {
@@ -96,7 +98,8 @@ impl Services {
             return Arc::clone(&known.service);
         }
         let identity = Identity { pid, started: 0 };
-        let service = self.service(Instance::by_comm(identity, comm), None, resource::of_unexamined);
+        let general = (None, self.host.reporting());
+        let service = self.service(Instance::by_comm(identity, comm), general, resource::of_unexamined);
         self.remember(identity, &service, None);
         service
     }
@@ -108,21 +111,18 @@ impl Services {
         if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
             return None;
         }
-        let (rule, treatment) = match self.applied_to(process) {
-            Applied::Rule(index, treatment) => (Some(index), treatment.clone()),
-            Applied::Excluded | Applied::None => (None, Treatment::default()),
+        let (rule, treatment, reporting) = match self.selectors.as_ref().map(|rules| rules.applied_to(process)) {
+            Some(Applied { rule, treatment, reporting }) => (rule, treatment.cloned().unwrap_or_default(), reporting),
+            None => (None, Treatment::default(), self.host.reporting()),
         };
         if let Some(name) = &treatment.service_name {
             instance.name = name.as_str().into();
         }
-        let service = self.service(instance, rule, |host, instance| resource::of(host, instance, &members, &treatment));
+        let make = |host: &Host, instance: &Instance| resource::of(host, instance, &members, &treatment);
+        let service = self.service(instance, (rule, reporting), make);
         let started_by = members.last().and_then(|own| own.environment.started_by.clone());
         self.remember(process.identity(), &service, started_by);
         Some(service)
-    }
-
-    fn applied_to(&self, process: &Process) -> Applied<'_> {
-        self.selectors.as_ref().map_or(Applied::None, |selectors| selectors.applied_to(process))
     }
 
     /// A process forked. A child that ends before it is examined has its parent's service.
@@ -151,6 +151,7 @@ impl Services {
 
     /// Applies other rules from now on. Every process must be examined again.
     pub fn apply(&mut self, selectors: Selectors) {
+        self.host.report(Arc::clone(selectors.general()));
         self.selectors = Some(selectors);
         self.forget();
         self.instances.clear();
@@ -167,14 +168,15 @@ impl Services {
     fn service(
         &mut self,
         instance: Instance,
-        rule: Option<usize>,
+        (rule, reporting): (Option<usize>, Arc<Reporting>),
         make: impl FnOnce(&Host, &Instance) -> Resource,
     ) -> Arc<Service> {
         let instance = (instance, rule);
         if let Some(service) = self.instances.get(&instance).and_then(Weak::upgrade) {
             return service;
         }
-        let service = Arc::new(Service { name: instance.0.name.to_string(), resource: make(&self.host, &instance.0) });
+        let resource = make(&self.host, &instance.0);
+        let service = Arc::new(Service { reporting, ..Service::new(instance.0.name.to_string(), resource) });
         if self.instances.len() >= 2 * self.processes.len() + 64 {
             self.instances.retain(|_, service| service.strong_count() > 0);
         }

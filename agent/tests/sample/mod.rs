@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn send(exporting: &Exporting, first: u64, count: u64) {
     let services = ["shop", "stock"].map(|name| {
         let resource = Resource::builder_empty().with_service_name(name).build();
-        Arc::new(Service { name: name.to_owned(), resource })
+        Arc::new(Service::new(name, resource))
     });
     let span = |id: u64| Span {
         trace_id: TraceId::from(u128::from(id)),

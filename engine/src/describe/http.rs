@@ -9,8 +9,8 @@ use onlooker_protocols::facts::Http;
 use opentelemetry::trace::Status;
 use opentelemetry_semantic_conventions::attribute::{
     HTTP_REQUEST_BODY_SIZE, HTTP_REQUEST_METHOD, HTTP_REQUEST_METHOD_ORIGINAL, HTTP_RESPONSE_BODY_SIZE,
-    HTTP_RESPONSE_STATUS_CODE, NETWORK_PROTOCOL_NAME, NETWORK_PROTOCOL_VERSION, URL_FULL, URL_PATH, URL_QUERY,
-    URL_SCHEME, URL_TEMPLATE, USER_AGENT_ORIGINAL,
+    HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, NETWORK_PROTOCOL_NAME, NETWORK_PROTOCOL_VERSION, URL_FULL, URL_PATH,
+    URL_QUERY, URL_SCHEME, URL_TEMPLATE, USER_AGENT_ORIGINAL,
 };
 
 use super::network;
@@ -68,6 +68,9 @@ pub(super) fn describe(
     attributes.set(URL_SCHEME, &scheme);
 
     if let Some(template) = &route.template {
+        if route.is_given && ends.role == Role::Server {
+            attributes.set(HTTP_ROUTE, template);
+        }
         attributes.set(URL_TEMPLATE, template);
     }
     attributes.set(NETWORK_PROTOCOL_NAME, "http");
@@ -195,6 +198,28 @@ mod tests {
             facts: Facts::Http(http),
         };
         super::super::described(&exchange, ends)
+    }
+
+    /// A framework's route is unknown, unless the user says it.
+    #[test]
+    fn a_pattern_of_the_user_is_the_route() {
+        let pattern = route::PathPattern::parse("/shops/:shop/orders/*").unwrap();
+        let reporting = crate::model::reporting::Reporting { routes: vec![pattern], ..Default::default() };
+        let mut routes = Routes::new(std::sync::Arc::new(reporting));
+        let mut described = |path: &str, role| {
+            let exchange = super::super::exchange(Facts::Http(get(path)), End::Complete);
+            let mut description = Description::default();
+            super::super::describe(&exchange, &tcp(role), &mut routes, &mut description);
+            let text = |key| description.attributes.text(key).map(|text| text.to_string());
+            (description.name.clone(), text(HTTP_ROUTE), text(URL_TEMPLATE))
+        };
+        let pattern = || Some("/shops/:shop/orders/*".to_owned());
+        let name = || "GET /shops/:shop/orders/*".to_owned();
+        assert_eq!(described("/shops/eu/orders/7", Role::Server), (name(), pattern(), pattern()));
+        // The conventions have the route on server spans only.
+        assert_eq!(described("/shops/eu/orders/7", Role::Client), (name(), None, pattern()));
+        let template = Some("/users/{id}".to_owned());
+        assert_eq!(described("/users/7", Role::Server), ("GET /users/{id}".to_owned(), None, template));
     }
 
     fn described(http: Http, role: Role) -> Description {

@@ -159,6 +159,11 @@ counters! {
     requests_lost_too_late,
     /// Requests on connections that were too many to follow.
     requests_lost_over_limit,
+    /// Requests without a span because the configuration says so: by their path, by their protocol, or by a rule that excludes their
+    /// process.
+    requests_ignored,
+    /// Requests without a span because they belong to one that is ignored.
+    requests_below_ignored,
     /// Requests that were lost after their id was exported as a parent.
     parents_lost,
     /// Calls whose span an OpenTelemetry SDK in the caller reports. Onlooker does not report them again.

@@ -7,12 +7,23 @@ use compact_str::CompactString;
 use onlooker_protocols::propagation::TraceContext;
 use opentelemetry_sdk::Resource;
 
+use super::reporting::Reporting;
+
 /// A service instance: a process, or the processes of one server (its workers).
 #[derive(Debug)]
 pub struct Service {
     /// `service.name`, for people; also in `resource`.
     pub name: String,
     pub resource: Resource,
+    pub reporting: Arc<Reporting>,
+}
+
+impl Service {
+    /// A service of which everything is reported.
+    #[must_use]
+    pub fn new(name: impl Into<String>, resource: Resource) -> Self {
+        Self { name: name.into(), resource, reporting: Arc::default() }
+    }
 }
 
 /// Makes the service of a process that could not be examined in time.
@@ -108,6 +119,6 @@ struct Unnamed;
 
 impl UnknownService for Unnamed {
     fn unknown_service(&self, _pid: u32, _comm: &str) -> Service {
-        Service { name: "unknown_service".to_owned(), resource: Resource::builder_empty().build() }
+        Service::new("unknown_service", Resource::builder_empty().build())
     }
 }

@@ -10,6 +10,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::background::{Caller, LastRead};
 use super::id::NodeId;
+use super::left_out::Unjudged;
 use crate::model::service::PendingService;
 use crate::model::span::{Evidence, Role};
 use crate::observer::Place;
@@ -68,6 +69,10 @@ pub(super) struct Node {
     pub(super) settled: bool,
     /// It will have no span.
     pub(super) is_abandoned: bool,
+    /// Neither it nor what is done for it has spans, because the user wants none.
+    pub(super) is_ignored: bool,
+    /// What decides about its span, until the service of its process is known.
+    pub(super) unjudged: Option<Box<Unjudged>>,
 }
 
 /// A message as either end of a TCP connection numbers it: the role of the end that waits for the other, the message's
@@ -214,6 +219,8 @@ impl Node {
             process: None,
             settled: false,
             is_abandoned: false,
+            is_ignored: false,
+            unjudged: None,
         }
     }
 
@@ -223,6 +230,7 @@ impl Node {
         self.correlation = None;
         self.work = None;
         self.process = None;
+        self.unjudged = None;
         self.trace.trace_state = None;
     }
 

@@ -6,6 +6,7 @@ use rstest::rstest;
 use super::*;
 
 mod bounds;
+mod left_out;
 mod started;
 
 mod responder;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use onlooker_common::process::{ProcessChange, lifecycle};
-use onlooker_protocols::{Begun, End, Exchange, LossReason, Lost};
+use onlooker_protocols::{Begun, End, Exchange, LossReason, Lost, Spec};
 use rustc_hash::FxHashSet;
 
 use super::routes::ServiceRoutes;
@@ -17,7 +17,7 @@ use crate::model::sink::Finished;
 use crate::model::span::{Description, Ends, Role, Span};
 use crate::observer::{Observer, Place, Report};
 use crate::origin::Origin;
-use crate::parent::{NodeId, Parents};
+use crate::parent::{LeftOut, NodeId, Parents, Unjudged};
 
 /// Nanoseconds from an exchange's end until it is settled. The records of its other end, of its caller and of its process
 /// may come from other processors, at most one look at the ring later.
@@ -225,6 +225,9 @@ impl<S: Surroundings> Requests<S> {
     fn settle(&mut self, settling: &Settling, made: &mut impl FnMut(Finished<'_>)) {
         let &Settling { node, ref service, ref ends, start, end, ref exchange, .. } = settling;
         let answered = exchange.response_start.is_some();
+        if self.surroundings.is_restricted() && self.is_left_out(node) {
+            return;
+        }
         let Some(settled) = self.parents.settle(node, start, end, answered) else { return };
         if settled.found_late {
             self.counters.parents_found_late.add(1);
@@ -260,10 +263,24 @@ impl<S: Surroundings> Requests<S> {
         self.last_service = Some(span.service);
     }
 
-    fn begin(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>) {
+    /// Whether the user wants no span of the request. If so, it is counted and forgotten.
+    fn is_left_out(&mut self, node: NodeId) -> bool {
+        match self.parents.leave_out(node) {
+            None => return false,
+            Some(LeftOut::Itself) => self.counters.requests_ignored.add(1),
+            Some(LeftOut::WithRequestAbove) => self.counters.requests_below_ignored.add(1),
+        }
+        true
+    }
+
+    fn begin(&mut self, place: Place, begun: &Begun, origin: Option<&Origin>, protocol: Option<&'static Spec>) {
         self.begun += 1;
         let tgid = origin.map_or(place.tgid, |origin| origin.tgid);
         let id = self.parents.begin(Place { tgid, ..place }, begun, origin);
+        if self.surroundings.is_restricted() {
+            let (service, path) = (self.surroundings.service(tgid), begun.path.clone());
+            self.parents.may_be_left_out(id, Unjudged { service, protocol, path });
+        }
         if place.role == Role::Client && self.parents.may_continue(tgid) {
             self.parents.made_by(id, self.surroundings.service(tgid));
         }
@@ -319,7 +336,7 @@ impl<S: Surroundings> Requests<S> {
 impl<S: Surroundings> Observer for Requests<S> {
     fn observe(&mut self, place: Place, report: Report<'_>) {
         match report {
-            Report::Begun { begun, origin } => self.begin(place, begun, origin),
+            Report::Begun { begun, origin, protocol } => self.begin(place, begun, origin, protocol),
             Report::Continued { start, ids } => self.parents.goes_on(place, start.position, ids.span_id),
             Report::Responded { start, unit, nanos } => self.parents.responds(place, start.position, unit, nanos),
             Report::OwnerCorrected { start, owner } => self.parents.correct_owner(place, start.position, owner),

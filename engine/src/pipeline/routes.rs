@@ -32,7 +32,10 @@ impl ServiceRoutes {
             self.swept_at = Self::KEPT.max(2 * self.known.len());
         }
         // The weak reference keeps the address from becoming another service's.
-        let (_, routes) = self.known.entry(place).or_insert_with(|| (Arc::downgrade(service), Routes::default()));
+        let (_, routes) = self
+            .known
+            .entry(place)
+            .or_insert_with(|| (Arc::downgrade(service), Routes::new(Arc::clone(&service.reporting))));
         routes
     }
 }
@@ -44,7 +47,7 @@ mod tests {
     use super::*;
 
     fn service() -> Arc<Service> {
-        Arc::new(Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() })
+        Arc::new(Service::new("shop", Resource::builder_empty().build()))
     }
 
     #[test]

@@ -10,6 +10,12 @@ pub trait Surroundings {
     /// The service of a process, now or soon.
     fn service(&mut self, tgid: u32) -> PendingService;
 
+    /// Whether any service has requests that are not to be reported: see
+    /// [`Reporting`](crate::model::reporting::Reporting).
+    fn is_restricted(&self) -> bool {
+        false
+    }
+
     /// Takes a fact that concerns the kernel programs or the list of processes.
     fn take(&mut self, notice: Notice<'_>);
 }

@@ -27,7 +27,7 @@ struct ByComm;
 
 impl UnknownService for ByComm {
     fn unknown_service(&self, _pid: u32, comm: &str) -> Service {
-        Service { name: format!("unknown_service:{comm}"), resource: Resource::builder_empty().build() }
+        Service::new(format!("unknown_service:{comm}"), Resource::builder_empty().build())
     }
 }
 
@@ -115,7 +115,7 @@ fn a_span_is_made_as_soon_as_its_service_is_known() {
     exchange(&mut pipeline, 0, MILLISECOND);
     pipeline.shutdown(2 * MILLISECOND, |finished| panic!("its service is unknown: {finished:?}"));
     let pending = pipeline.surroundings().pending.clone().expect("the span needs it");
-    pending.set(Arc::new(Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() }));
+    pending.set(Arc::new(Service::new("shop", Resource::builder_empty().build())));
     assert_eq!(names(&mut pipeline, 3 * MILLISECOND), ["shop"]);
     assert_eq!(pipeline.counters.spans_of_unknown_service.get(), 0);
 }

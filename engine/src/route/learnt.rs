@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::template::{Holds, template};
+use crate::model::reporting::Reporting;
 use crate::model::span::Role;
 
 /// Words that a position may show. Large programs have a few dozen endpoints below one prefix.
@@ -24,6 +25,8 @@ const MAX_TEMPLATES: usize = 256;
 /// The routes that one service serves, and those that it calls.
 #[derive(Debug, Default)]
 pub struct Routes {
+    /// The routes that the user gives.
+    given: Arc<Reporting>,
     served: Learnt,
     called: Learnt,
     /// The memory of the last template, for the next.
@@ -36,6 +39,8 @@ pub struct Route {
     /// `None` for a path that names no resource, or that is one too many.
     pub template: Option<Arc<str>>,
     pub holds: Holds,
+    /// The user gave the template, so it is the route for certain.
+    pub is_given: bool,
 }
 
 #[derive(Debug, Default)]
@@ -48,17 +53,26 @@ struct Learnt {
 }
 
 impl Routes {
+    /// Those of a service with these patterns.
+    #[must_use]
+    pub fn new(given: Arc<Reporting>) -> Self {
+        Self { given, ..Self::default() }
+    }
+
     /// The template of a `path` that was requested from the service (`Role::Server`) or by it (`Role::Client`). `found` is
     /// false if the response says that there is no such resource.
     pub fn learn(&mut self, role: Role, path: &str, found: bool) -> Route {
         self.scratch.clear();
         let holds = template(path, &mut self.scratch);
+        if let Some(given) = self.given.route(path) {
+            return Route { template: Some(Arc::clone(given)), holds, is_given: true };
+        }
         let side = match role {
             Role::Server => &mut self.served,
             Role::Client => &mut self.called,
         };
         let template = if self.scratch.is_empty() { None } else { side.settle(&self.scratch, found) };
-        Route { template, holds }
+        Route { template, holds, is_given: false }
     }
 }
 

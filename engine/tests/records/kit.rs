@@ -83,7 +83,7 @@ impl End {
 impl World {
     pub(crate) fn new() -> Self {
         let counters = Arc::new(Counters::new(TABLE));
-        let shop = Service { name: "shop".to_owned(), resource: Resource::builder_empty().build() };
+        let shop = Service::new("shop", Resource::builder_empty().build());
         let surroundings = OneService(PendingService::known(Arc::new(shop)));
         let clock = Reading { monotonic: 0, wall: 0, uncertainty: 0 };
         let pipeline = Pipeline::new(surroundings, Limits::default(), clock, counters.clone());

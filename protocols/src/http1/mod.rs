@@ -181,9 +181,11 @@ impl Http1 {
         };
         let (start, end) = self.requests.head_span();
         self.settle_before(start, found);
+        let http = facts::http(&parsed);
         let begun = Begun {
             direction: Direction::ToServer,
             start,
+            path: http.path.clone(),
             context: facts::context(&parsed),
             correlation: facts::correlation(&parsed),
             passed_on: facts::passed_on(&parsed),
@@ -198,7 +200,7 @@ impl Http1 {
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                facts: Facts::Http(facts::http(&parsed)),
+                facts: Facts::Http(http),
             }),
             last_run: end.run,
             expects_continue: parsed.fields.expects_continue,

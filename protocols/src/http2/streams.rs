@@ -79,7 +79,8 @@ impl Streams {
     ) {
         self.note(stream);
         let (context, correlation) = (head.context(), head.correlation());
-        self.account.begin(Begun { context, correlation, ..Begun::plain(Direction::ToServer, start) }, found);
+        let path = head.http.path.clone();
+        self.account.begin(Begun { context, correlation, path, ..Begun::plain(Direction::ToServer, start) }, found);
         let opened = self.open.open(stream, start, Stream::new(head, start, end, !ends_stream, self.losses));
         let reason = opened.reason();
         match opened {

@@ -5,6 +5,9 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use onlooker_engine::model::reporting::Reporting;
+use onlooker_engine::route::PathPattern;
+
 use crate::discover::cgroup::CgroupError;
 use crate::discover::process::Unreadable;
 
@@ -55,6 +58,30 @@ pub struct Treatment {
     pub service_name: Option<String>,
     /// The namespace of their service.
     pub service_namespace: Option<String>,
+    /// The names of the protocols that are reported.
+    pub protocols: Option<Vec<String>>,
+    /// Patterns that are the routes of paths. See [`PathPattern`].
+    pub routes: Option<Vec<String>>,
+    /// Patterns of paths whose requests are ignored.
+    pub ignored: Option<Vec<String>>,
+}
+
+impl Treatment {
+    /// What is reported. Where this says nothing, `general` counts. What is no pattern is left out: the reader of the file has
+    /// checked it.
+    pub(super) fn reporting(&self, general: &Self) -> Reporting {
+        let patterns = |own: &Option<Vec<String>>, general: &Option<Vec<String>>| {
+            let texts = own.as_ref().or(general.as_ref()).map(Vec::as_slice).unwrap_or_default();
+            texts.iter().filter_map(|text| PathPattern::parse(text).ok()).collect()
+        };
+        let protocols = self.protocols.as_ref().or(general.protocols.as_ref());
+        Reporting {
+            is_excluded: false,
+            protocols: protocols.map(|names| names.iter().map(|name| name.as_str().into()).collect()),
+            routes: patterns(&self.routes, &general.routes),
+            ignored: patterns(&self.ignored, &general.ignored),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

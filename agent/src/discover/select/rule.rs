@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern, PatternError};
+use onlooker_engine::model::reporting::Reporting;
 
 use super::executable::Executable;
 use super::options::{PortRange, RuleOptions, SelectError, Treatment};
@@ -46,6 +48,7 @@ pub(super) struct Rule {
     pub(super) containers: Vec<Pattern>,
     pub(super) languages: Vec<String>,
     pub(super) treatment: Treatment,
+    pub(super) reporting: Arc<Reporting>,
 }
 
 /// Cgroups of the v2 hierarchy, with those below them.
@@ -63,7 +66,7 @@ const OPTIONS: MatchOptions =
 
 impl Rule {
     /// A rule of the configuration file.
-    pub(super) fn of_file(options: &RuleOptions) -> Result<Self, SelectError> {
+    pub(super) fn of_file(options: &RuleOptions, general: &Treatment) -> Result<Self, SelectError> {
         let mut executables = Vec::new();
         for glob in &options.executables {
             executables.extend(Executable::parse(glob).map_err(|why| rule_glob("executable", glob, why))?);
@@ -84,6 +87,7 @@ impl Rule {
             containers: globs("container", &options.containers)?,
             languages: options.languages.clone(),
             treatment: options.treatment.clone(),
+            reporting: Arc::new(options.treatment.reporting(general)),
         })
     }
 

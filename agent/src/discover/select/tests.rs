@@ -145,7 +145,7 @@ fn a_running_process_is_selected_by_each_fact() {
 }
 
 fn rules(rules: &[RuleOptions]) -> Selectors {
-    Selectors::with_rules(&Options::default(), rules).unwrap()
+    Selectors::with_rules(&Options::default(), rules, &Treatment::default()).unwrap()
 }
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -204,9 +204,12 @@ fn the_first_rule_that_matches_decides() {
     let reversed = [included, excluded.clone()];
     assert_eq!(rules(&reversed).decide(&of_nginx()), Decision::Included(0));
     // Options of the command line come first.
-    let selectors = Selectors::with_rules(&executables(&["nginx"]), std::slice::from_ref(&excluded)).unwrap();
+    let selectors =
+        Selectors::with_rules(&executables(&["nginx"]), std::slice::from_ref(&excluded), &Treatment::default())
+            .unwrap();
     assert_eq!(selectors.decide(&of_nginx()), Decision::Included(0));
-    assert!(matches!(Selectors::with_rules(&Options::default(), &[excluded]), Err(SelectError::Nothing)));
+    let nothing = Selectors::with_rules(&Options::default(), &[excluded], &Treatment::default());
+    assert!(matches!(nothing, Err(SelectError::Nothing)));
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn what_lasts_for_an_executable_follows_from_executables_alone() {
     let not_root = RuleOptions { excludes: true, users: texts(&["root"]), ..RuleOptions::default() };
     let lasting = |given: &[RuleOptions]| rules(given).lasting(&["/usr/sbin/nginx".into()]);
     let all = RuleOptions { all: true, ..RuleOptions::default() };
-    assert_eq!(lasting(&[nginx.clone()]), Some(true));
+    assert_eq!(lasting(std::slice::from_ref(&nginx)), Some(true));
     assert_eq!(lasting(&[by_user]), None);
     assert_eq!(lasting(&[never, all.clone()]), Some(false));
     assert_eq!(lasting(&[not_root, nginx.clone()]), None);

@@ -268,8 +268,11 @@ fn a_process_is_answered_with_the_span_that_it_was_started_for() {
 fn a_process_with_a_reused_pid_is_examined() {
     let mut services = services();
     let shell = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env("OTEL_SERVICE_NAME", "shop"));
-    let other =
-        services.service(Instance::by_comm(Identity { pid: 1, started: 1 }, "other"), None, resource::of_unexamined);
+    let other = services.service(
+        Instance::by_comm(Identity { pid: 1, started: 1 }, "other"),
+        Default::default(),
+        resource::of_unexamined,
+    );
     services.remember(Identity { pid: shell.pid(), started: 1 }, &other, None);
     assert_eq!(services.of(shell.pid(), "sh").name, "shop");
 }

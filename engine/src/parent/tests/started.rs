@@ -12,7 +12,7 @@ const CHILD: u32 = 30;
 
 /// A process with this context in its environment.
 fn started_by(context: TraceContext) -> PendingService {
-    let service = Arc::new(Service { name: "curl".to_owned(), resource: Resource::builder_empty().build() });
+    let service = Arc::new(Service::new("curl", Resource::builder_empty().build()));
     let process = PendingService::known(Arc::clone(&service));
     assert_eq!(process.started_by(), None);
     let process = PendingService::new(CHILD, "curl".into(), Arc::new(NoService));
@@ -21,7 +21,7 @@ fn started_by(context: TraceContext) -> PendingService {
 }
 
 #[derive(Debug)]
-struct NoService;
+pub(super) struct NoService;
 
 impl crate::model::service::UnknownService for NoService {
     fn unknown_service(&self, _pid: u32, _comm: &str) -> Service {
