@@ -116,6 +116,11 @@ impl Joins {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.other_end.is_empty() && self.unjoined.is_empty() && self.unanswered.is_empty()
+    }
+
     fn connect(&mut self, one: u64, other: u64) {
         self.other_end.insert(one, other);
         self.other_end.insert(other, one);

@@ -168,6 +168,11 @@ impl Responders {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn known_processes(&self) -> usize {
+        self.processes.len()
+    }
+
     /// Whether no call waits.
     pub(super) fn is_idle(&self) -> bool {
         self.units.is_empty()

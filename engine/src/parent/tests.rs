@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use super::*;
 
+mod background;
 mod bounds;
 mod left_out;
 mod started;
@@ -18,7 +19,8 @@ fn begun(position: u64, nanos: u64) -> Begun {
     Begun::plain(Direction::ToServer, Moment { nanos, position, run: 0 })
 }
 
-/// The ids of the run that begins at `position`.
+/// The ids of the run that begins at `position`. Requests of different connections must not have the same position in a test
+/// that compares their spans.
 fn ids(position: u64) -> Ids {
     Ids { trace_id: [position + 1, 7], span_id: position + 100 }
 }
@@ -274,8 +276,8 @@ fn of_several_in_flight_the_one_with_the_same_request_id_is_the_parent() {
         .into_iter()
         .zip(1u64..)
         .map(|(id, cookie)| {
-            let begun = Begun { correlation: Some(id.into()), ..begun(0, 100) };
-            parents.begin(server(cookie, APP), &begun, Some(&origin(0, cookie)))
+            let begun = Begun { correlation: Some(id.into()), ..begun(10 * cookie, 100) };
+            parents.begin(server(cookie, APP), &begun, Some(&origin(10 * cookie, 0)))
         })
         .collect();
     let call = Begun { correlation: Some("y".into()), ..begun(9, 110) };
@@ -397,8 +399,8 @@ fn an_older_request_of_the_connection_is_not_taken_for_the_owner() {
 fn a_header_that_is_passed_on_proves_the_owner() {
     let mut parents = Parents::default();
     let [a, b]: [NodeId; 2] = [1, 3].map(|cookie| {
-        let begun = Begun { context: Some(wire(cookie as u8)), ..begun(0, 100) };
-        parents.begin(server(cookie, PROXY), &begun, Some(&origin(0, cookie)))
+        let begun = Begun { context: Some(wire(cookie as u8)), ..begun(10 * cookie, 100) };
+        parents.begin(server(cookie, PROXY), &begun, Some(&origin(10 * cookie, 0)))
     });
     let passed_on = Begun { context: Some(wire(3)), ..begun(9, 110) };
     let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
@@ -548,8 +550,10 @@ fn a_passed_on_header_is_known_after_its_request_is_forgotten() {
 fn later_commands_of_an_event_loops_connection_are_not_owned_by_the_first_ones_request() {
     let parent_of = |rung, follows: u64| {
         let mut parents = Parents::default();
-        let [a, b] = [1, 3].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, cookie))));
-        let origin = owned(9, (1, 0), rung);
+        let [a, b] = [1, 3].map(|cookie| {
+            parents.begin(server(cookie, APP), &begun(100 * cookie, 100), Some(&origin(100 * cookie, 0)))
+        });
+        let origin = owned(9, (1, 100), rung);
         parents.begin(client(7, APP), &begun(9, 110), Some(&origin));
         let second = parents.begin(client(7, APP), &begun(follows, 120), Some(&origin));
         let second = settle(&mut parents, second, 120, 130);
@@ -663,8 +667,9 @@ fn a_request_that_is_over_does_not_hide_that_several_were_open() {
 #[test]
 fn a_request_that_was_abandoned_is_no_candidate() {
     let mut parents = Parents::default();
-    let [_lost, only] = [1, 2].map(|cookie| parents.begin(server(cookie, APP), &begun(0, 100), Some(&origin(0, 0))));
-    parents.abandon(server(1, APP), 0);
+    let [_lost, only] = [1, 2]
+        .map(|cookie| parents.begin(server(cookie, APP), &begun(100 * cookie, 100), Some(&origin(100 * cookie, 0))));
+    parents.abandon(server(1, APP), 100);
     let call = parents.begin(client(9, APP), &begun(0, 120), Some(&origin(7, 0)));
     let call = settle(&mut parents, call, 120, 140);
     let only = settle(&mut parents, only, 100, 150);
@@ -741,7 +746,7 @@ fn a_proxy_forwards_the_only_request_that_looks_like_the_call(
     }
     let looks = |like: u64, at| Begun { passed_on: std::num::NonZeroU64::new(like), ..at };
     let requests = requests.into_iter().zip(1_u64..).map(|(like, cookie)| {
-        parents.begin(server(cookie, PROXY), &looks(like, begun(0, 100)), Some(&origin(0, cookie)))
+        parents.begin(server(cookie, PROXY), &looks(like, begun(10 * cookie, 100)), Some(&origin(10 * cookie, 0)))
     });
     let requests: Vec<_> = requests.collect();
     let call = parents.begin(client(7, PROXY), &looks(6, begun(9, 110)), Some(&origin(9, 99)));
@@ -749,4 +754,20 @@ fn a_proxy_forwards_the_only_request_that_looks_like_the_call(
     assert_eq!(call.parent.as_ref().map(|parent| parent.evidence), evidence);
     let second = settle(&mut parents, requests[1], 100, 130);
     assert!(call.parent.is_none_or(|parent| parent.span_id == second.span_id));
+}
+
+#[test]
+fn nothing_is_remembered_of_connections_that_are_over() {
+    let mut parents = Parents::default();
+    let nodes = chain(&mut parents, None, None);
+    let unanswered = parents.begin(client(5, PROXY), &begun(700, 120), Some(&origin(700, 0)));
+    for node in nodes {
+        settle(&mut parents, node, 100, 140);
+    }
+    settle(&mut parents, unanswered, 120, 140);
+    assert!(!parents.joins.is_empty(), "the ends of the connection in between are known");
+    for cookie in [1, 2, 5] {
+        parents.connection_ended(cookie);
+    }
+    assert!(parents.joins.is_empty());
 }

@@ -319,3 +319,112 @@ fn a_process_that_executed_another_program_begins_anew() {
     app.answers(request, context(1), 220);
     assert!(!app.is_child(call, request));
 }
+
+#[test]
+fn addresses_are_trusted_beyond_the_calls_that_are_counted_at_a_time() {
+    let mut app = App::trusted(context);
+    // Counts are halved at 512.
+    for n in 1..1_200 {
+        let request = app.reads(n * 1_000);
+        let call = app.calls(context(1), n * 1_000 + 10);
+        app.answers(request, context(1), n * 1_000 + 20);
+        assert!(app.is_child(call, request), "call {n}");
+        app.settled(request);
+    }
+}
+
+#[test]
+fn a_call_during_a_request_that_was_aborted_does_not_make_addresses_doubtful() {
+    let mut app = App::trusted(context);
+    for n in 1..20 {
+        let at = n * 1_000;
+        let aborted = app.reads(at);
+        let call = app.calls(context(5), at + 10);
+        let open = app.reads(at + 20);
+        give_up(&mut app.parents, aborted, at + 30);
+        assert_eq!(app.settled(call).parent, None);
+        app.answers(open, context(6), at + 40);
+        for request in [aborted, open] {
+            app.settled(request);
+        }
+    }
+    let request = app.reads(50_000);
+    let call = app.calls(context(1), 50_010);
+    app.answers(request, context(1), 50_020);
+    assert!(app.is_child(call, request));
+}
+
+#[test]
+fn a_call_with_a_likely_owner_waits_for_a_certain_one() {
+    let mut app = App::default();
+    app.parents.runs_loop(APP);
+    let request = app.reads(100);
+    let (place, position) = place(&app.parents, request);
+    let by = (place.cookie, position);
+    let of_tick = Origin { unit: Some(goroutine(1)), ..owned(900, by, evidence::TICK) };
+    let call = app.parents.begin(client(50, APP), &begun(900, 110), Some(&of_tick));
+    app.ends(call, 120);
+    assert!(app.waits(call, 120 + SETTLE));
+    app.answers(request, goroutine(1), 200);
+    assert!(!app.waits(call, 200 + SETTLE));
+}
+
+#[test]
+fn processes_are_forgotten_some_time_after_their_end() {
+    const REMEMBERED: u64 = 20_000_000_000;
+    let mut app = App::trusted(context);
+    app.parents.advance(u64::MAX - 1);
+    assert_eq!(app.parents.ladder.responders.known_processes(), 1, "it has not ended");
+    app.parents.process_ended(APP, 100);
+    app.parents.advance(100 + REMEMBERED);
+    assert_eq!(app.parents.ladder.responders.known_processes(), 1);
+    // Another process begins meanwhile, and stays.
+    let unit = Unit { tgid: PROXY, ..goroutine(3) };
+    app.parents.begin(client(50, PROXY), &begun(900, 200), Some(&Origin { unit: Some(unit), ..origin(900, 0) }));
+    app.parents.advance(101 + REMEMBERED);
+    assert_eq!(app.parents.ladder.responders.known_processes(), 1);
+}
+
+#[test]
+fn processes_without_units_are_not_remembered() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    app.begin(Role::Client, None, 110);
+    app.ends(request, 120);
+    assert_eq!(app.parents.ladder.responders.known_processes(), 0);
+}
+
+#[test]
+fn a_request_that_was_over_before_the_first_unit_was_seen_is_not_awaited() {
+    let mut app = App::default();
+    let over = app.reads(100);
+    app.ends(over, 105);
+    let streaming = app.reads(101);
+    let call = app.calls(goroutine(7), 110);
+    assert!(app.waits(call, 120));
+    app.answers(streaming, goroutine(8), 130);
+    assert!(!app.waits(call, 140));
+}
+
+#[test]
+fn a_request_does_not_wait_for_the_responses_to_others() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    app.calls(goroutine(7), 105);
+    let _open = app.reads(110);
+    app.answers(request, goroutine(7), 120);
+    assert!(!app.waits(request, 130));
+}
+
+#[test]
+fn calls_while_no_request_is_open_do_not_make_addresses_doubtful() {
+    let mut app = App::trusted(context);
+    for n in 1..20 {
+        let call = app.calls(context(5), n * 1_000);
+        assert_eq!(app.settled(call).parent, None);
+    }
+    let request = app.reads(50_000);
+    let call = app.calls(context(1), 50_010);
+    app.answers(request, context(1), 50_020);
+    assert!(app.is_child(call, request));
+}

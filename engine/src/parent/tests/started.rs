@@ -11,7 +11,7 @@ use crate::model::service::Service;
 const CHILD: u32 = 30;
 
 /// A process with this context in its environment.
-fn started_by(context: TraceContext) -> PendingService {
+pub(super) fn started_by(context: TraceContext) -> PendingService {
     let service = Arc::new(Service::new("curl", Resource::builder_empty().build()));
     let process = PendingService::known(Arc::clone(&service));
     assert_eq!(process.started_by(), None);
