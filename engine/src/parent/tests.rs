@@ -564,6 +564,8 @@ fn later_commands_of_an_event_loops_connection_are_not_owned_by_the_first_ones_r
     // Within the bytes of the first operation, and behind them.
     assert!(parent_of(evidence::TICK, 20) && !parent_of(evidence::TICK, 49));
     assert!(!parent_of(evidence::CONNECT, 49) && parent_of(evidence::THREAD, 49));
+    // Another task's request may be sent together with that of the task that was woken.
+    assert!(!parent_of(evidence::WOKEN, 20) && !parent_of(evidence::WAKE, 20));
 }
 
 #[test]
@@ -770,4 +772,30 @@ fn nothing_is_remembered_of_connections_that_are_over() {
         parents.connection_ended(cookie);
     }
     assert!(parents.joins.is_empty());
+}
+
+#[test]
+fn a_call_whose_trace_was_exported_keeps_a_parent_that_is_lost_later() {
+    let mut parents = Parents::default();
+    let [_request, call, answer] = chain(&mut parents, None, None);
+    let answer = settle(&mut parents, answer, 105, 130);
+    assert_eq!(parents.abandon(server(1, PROXY), 0), Abandoned { was_parent: true });
+    let call = settle(&mut parents, call, 110, 131);
+    assert!(call.parent.is_some(), "a trace has one root");
+    assert_eq!(call.trace_id, answer.trace_id);
+    assert!(parents.is_empty());
+}
+
+#[test]
+fn another_program_does_not_go_on_with_what_was_given_up() {
+    let mut parents = Parents::default();
+    let request = parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 1)));
+    give_up(&mut parents, request, 110);
+    parents.settle(request, 100, 110, true).expect("it is there");
+    parents.process_ended(APP, 120);
+    let request = parents.begin(server(3, APP), &begun(0, 200), Some(&origin(0, 3)));
+    let call = parents.begin(client(2, APP), &begun(9, 210), Some(&origin(9, 2)));
+    let call = settle(&mut parents, call, 210, 220);
+    assert_eq!(call.parent.map(|parent| parent.evidence), Some(Evidence::OnlyCandidate));
+    settle(&mut parents, request, 200, 230);
 }

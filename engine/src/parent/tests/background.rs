@@ -136,6 +136,30 @@ fn new_connections_may_be_for_background_work_if_that_opens_some() {
     assert_eq!(open_between_requests(true, until), GUESSED);
 }
 
+#[test]
+fn a_connection_that_background_work_may_have_opened_names_no_parent() {
+    let is_named = |opens: bool| {
+        let mut app = App::default();
+        app.serve(None, 1);
+        if !opens {
+            app.calls(2, None, 2);
+        }
+        app.call(2, thread(7), SECOND);
+        let request = app.reads(None, 2 * SECOND);
+        let opened = Origin { worker: thread(8), ..owned(9, (1, app.position), evidence::CONNECT) };
+        let call = app.parents.begin(client(3, APP), &begun(9, 2 * SECOND + 1), Some(&opened));
+        // Two candidates: no lower rung holds.
+        let other = app.reads(None, 2 * SECOND);
+        let call = settle(&mut app.parents, call, 2 * SECOND + 1, 2 * SECOND + 2);
+        for request in [request, other] {
+            settle(&mut app.parents, request, 2 * SECOND, 2 * SECOND + 10);
+        }
+        call.parent.is_some()
+    };
+    assert!(is_named(false));
+    assert!(!is_named(true));
+}
+
 /// Whether the tick names the parent of a call on an open connection, by a unit that is no thread.
 fn is_named_by_tick(opens: bool, nanos: u64) -> bool {
     let mut app = App::default();

@@ -428,3 +428,87 @@ fn calls_while_no_request_is_open_do_not_make_addresses_doubtful() {
     app.answers(request, context(1), 50_020);
     assert!(app.is_child(call, request));
 }
+
+#[test]
+fn calls_beside_those_of_other_units_are_counted() {
+    let mut app = App::trusted(context);
+    for n in 1..5 {
+        let at = n * 1_000;
+        let request = app.reads(at);
+        let other = app.calls(goroutine(3), at + 5);
+        app.ends(other, at + 6);
+        let call = app.calls(context(1), at + 10);
+        app.answers(request, context(9), at + 20);
+        for node in [other, call, request] {
+            app.settled(node);
+        }
+    }
+    let request = app.reads(50_000);
+    let call = app.calls(context(1), 50_010);
+    app.answers(request, context(1), 50_020);
+    assert!(!app.is_child(call, request), "contexts of their own respond");
+}
+
+#[test]
+fn a_call_that_was_not_awaited_does_not_make_addresses_doubtful() {
+    let mut app = App::trusted(context);
+    for n in 1..20 {
+        let at = n * 1_000;
+        let request = app.reads(at);
+        let call = app.calls(context(5), at + 10);
+        app.settled(call);
+        app.answers(request, context(5), at + 20);
+        app.settled(request);
+    }
+    let request = app.reads(50_000);
+    let call = app.calls(context(1), 50_010);
+    app.answers(request, context(1), 50_020);
+    assert!(app.is_child(call, request));
+}
+
+#[test]
+fn calls_for_requests_that_were_never_seen_do_not_make_addresses_doubtful() {
+    const LATER: u64 = 1_000_000_000;
+    let mut app = App::default();
+    let unseen = Origin { from_start: false, ..origin(77, 0) };
+    let older = app.parents.begin(server(77, APP), &begun(77, LATER), Some(&unseen));
+    let call = app.calls(context(99), LATER + 1);
+    app.answers(older, context(98), LATER + 2);
+    assert_eq!(app.settled(call).parent, None);
+    let found = (0..20).filter(|n| {
+        let at = 2 * LATER + n * 1_000;
+        let request = app.reads(at);
+        let call = app.calls(context(1), at);
+        app.answers(request, context(1), at);
+        app.is_child(call, request)
+    });
+    assert_eq!(found.count(), 12);
+}
+
+#[rstest]
+#[case::in_an_event_loop(true)]
+#[case::elsewhere(false)]
+fn a_call_of_the_requests_thread_waits_only_in_an_event_loop(#[case] is_loop: bool) {
+    let mut app = App::default();
+    if is_loop {
+        app.parents.runs_loop(APP);
+    }
+    let request = app.reads(100);
+    let (place, position) = place(&app.parents, request);
+    let of_thread = Origin { unit: Some(goroutine(1)), ..owned(900, (place.cookie, position), evidence::THREAD) };
+    let call = app.parents.begin(client(50, APP), &begun(900, 110), Some(&of_thread));
+    assert_eq!(app.waits(call, 120 + SETTLE), is_loop);
+}
+
+#[test]
+fn a_call_waits_for_the_oldest_request_that_was_open() {
+    let mut app = App::default();
+    app.calls(goroutine(3), 90);
+    let oldest = app.reads(100);
+    let newest = app.reads(102);
+    let call = app.calls(goroutine(1), 101);
+    assert!(app.waits(call, 110));
+    app.answers(oldest, goroutine(2), 120);
+    assert!(!app.waits(call, 130), "the other began later");
+    app.answers(newest, goroutine(2), 140);
+}
