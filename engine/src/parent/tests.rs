@@ -799,3 +799,42 @@ fn another_program_does_not_go_on_with_what_was_given_up() {
     assert_eq!(call.parent.map(|parent| parent.evidence), Some(Evidence::OnlyCandidate));
     settle(&mut parents, request, 200, 230);
 }
+
+#[test]
+fn only_calls_wait_for_another_end_that_may_still_be_seen() {
+    let mut parents = Parents::default();
+    let kept = |parents: &mut Parents, id| {
+        give_up(parents, id, 200);
+        parents.settle(id, 100, 200, false).expect("it is there");
+        parents.len()
+    };
+    let request = parents.begin(server(1, APP), &begun(50, 100), Some(&origin(50, 0)));
+    assert_eq!(kept(&mut parents, request), 0);
+    let private = Origin { has_private_positions: true, ..origin(60, 0) };
+    let call = parents.begin(client(2, APP), &begun(60, 100), Some(&private));
+    assert_eq!(kept(&mut parents, call), 0, "nothing identifies its other end");
+    let call = parents.begin(client(3, APP), &begun(70, 100), Some(&origin(70, 0)));
+    assert_eq!(kept(&mut parents, call), 1);
+}
+
+#[rstest]
+#[case(evidence::THREAD, Evidence::Thread)]
+#[case(evidence::CONNECT, Evidence::Connect)]
+#[case(evidence::TICK, Evidence::Tick)]
+#[case(evidence::FORK, Evidence::Fork)]
+#[case(evidence::GOROUTINE, Evidence::Goroutine)]
+#[case(evidence::VIRTUAL_THREAD, Evidence::VirtualThread)]
+#[case(evidence::TASK, Evidence::Task)]
+#[case(evidence::WOKEN, Evidence::Task)]
+#[case(evidence::WAKE, Evidence::Wake)]
+#[case(evidence::ASYNC_ID, Evidence::AsyncId)]
+fn the_evidence_of_the_kernel_programs_is_a_rung(#[case] kernel: u32, #[case] expected: Evidence) {
+    let mut parents = Parents::default();
+    // Another request is open, so that no lower rung holds.
+    let requests = [1, 2]
+        .map(|cookie| parents.begin(server(cookie, APP), &begun(100 * cookie, 100), Some(&origin(100 * cookie, 0))));
+    let call = parents.begin(client(3, APP), &begun(9, 110), Some(&owned(9, (1, 100), kernel)));
+    let call = settle(&mut parents, call, 110, 120);
+    let [request, _] = requests.map(|request| settle(&mut parents, request, 100, 130));
+    assert_eq!(call.parent, Some(Parent { span_id: request.span_id, evidence: expected, remote: false }));
+}

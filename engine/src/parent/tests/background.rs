@@ -307,6 +307,10 @@ fn units_are_forgotten_in_generations_and_counted() {
     assert!(is_known(GENERATION), "the older generation is known");
     assert!(is_known(2 * GENERATION));
     assert!(!is_known(GENERATION - 1));
+    app.parents.process_ended(APP, 3 * SECOND);
+    app.parents.connection_ended(2);
+    app.parents.advance(5 * SECOND);
+    assert!(app.parents.background.is_empty());
 }
 
 #[test]

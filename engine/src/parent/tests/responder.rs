@@ -178,14 +178,16 @@ fn a_call_made_while_the_response_streams_belongs_to_its_request(
     assert!(app.is_child(call, streaming));
 }
 
-#[test]
-fn pipelined_requests_are_worked_on_in_their_order() {
+#[rstest]
+#[case::as_written([0, 40])]
+#[case::recorded_the_other_way_round([40, 0])]
+fn pipelined_requests_are_worked_on_in_their_order(#[case] responses: [u64; 2]) {
     let mut parents = Parents::default();
     let requests =
         [0, 40].map(|position| parents.begin(server(1, APP), &begun(position, 100), Some(&origin(position, 0))));
     let made = |at| Origin { unit: Some(goroutine(7)), ..origin(at, 0) };
     let call = parents.begin(client(2, APP), &begun(900, 110), Some(&made(900)));
-    for position in [0, 40] {
+    for position in responses {
         parents.responds(server(1, APP), position, goroutine(7), 120);
     }
     let call = parents.settle(call, 0, 0, true).expect("it is there");
@@ -333,25 +335,41 @@ fn addresses_are_trusted_beyond_the_calls_that_are_counted_at_a_time() {
     }
 }
 
-#[test]
-fn a_call_during_a_request_that_was_aborted_does_not_make_addresses_doubtful() {
+/// Calls of contexts that respond to nothing, while two requests are open that are aborted. The first of them is open from 0 to
+/// 30, the second as `second` says. Returns whether addresses are still trusted.
+fn are_trusted_after_aborts(call: u64, second: [u64; 2]) -> bool {
+    const LATER: u64 = 10_000_000_000;
     let mut app = App::trusted(context);
     for n in 1..20 {
-        let at = n * 1_000;
-        let aborted = app.reads(at);
-        let call = app.calls(context(5), at + 10);
-        let open = app.reads(at + 20);
-        give_up(&mut app.parents, aborted, at + 30);
-        assert_eq!(app.settled(call).parent, None);
-        app.answers(open, context(6), at + 40);
-        for request in [aborted, open] {
+        let at = n * LATER;
+        let first = app.reads(at);
+        let call_of = |app: &mut App| app.calls(context(5), at + call);
+        let (called, other) = if call < second[0] {
+            let called = call_of(&mut app);
+            (called, app.reads(at + second[0]))
+        } else {
+            let other = app.reads(at + second[0]);
+            (call_of(&mut app), other)
+        };
+        give_up(&mut app.parents, first, at + 30);
+        give_up(&mut app.parents, other, at + second[1]);
+        assert_eq!(app.settled(called).parent, None);
+        for request in [first, other] {
             app.settled(request);
         }
     }
-    let request = app.reads(50_000);
-    let call = app.calls(context(1), 50_010);
-    app.answers(request, context(1), 50_020);
-    assert!(app.is_child(call, request));
+    let request = app.reads(50 * LATER);
+    let call = app.calls(context(1), 50 * LATER + 10);
+    app.answers(request, context(1), 50 * LATER + 20);
+    app.is_child(call, request)
+}
+
+#[test]
+fn a_call_during_a_request_that_was_aborted_does_not_make_addresses_doubtful() {
+    assert!(are_trusted_after_aborts(10, [10, 20]));
+    assert!(are_trusted_after_aborts(5, [10, 20]), "the first request was open");
+    assert!(are_trusted_after_aborts(25, [30, 40]));
+    assert!(are_trusted_after_aborts(35, [30, 40]), "the second request was open");
 }
 
 #[test]
