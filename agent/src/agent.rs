@@ -17,8 +17,9 @@ use crate::config::{ResourceAttributes, Settings};
 use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
+use crate::injection;
 use crate::kernel::ring::{Patience, Ring};
-use crate::kernel::{self, Control, Kernel, Losses, SharedKernel};
+use crate::kernel::{self, Control, Kernel, Losses, Selection, SharedKernel};
 use crate::undecided::{Taken, Undecided};
 use crate::watch::{LifecycleChange, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
@@ -116,7 +117,9 @@ impl<'options> Prepared<'options> {
         let ring = kernel.ring()?;
         let control = kernel.control()?;
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
-        let (selection, losses) = (kernel.selection(capture)?, kernel.losses()?);
+        let mut selection = kernel.selection(capture)?;
+        let injects = tracing.inject && can_inject(&mut kernel, &mut selection);
+        let losses = kernel.losses()?;
         let units = kernel.unit_sources()?;
         let exporting = export::start(&config, output, counters.clone())?;
         let ResourceAttributes { list, attributes } = settings.resource();
@@ -131,6 +134,9 @@ impl<'options> Prepared<'options> {
             }
             if tracing.java {
                 watch.load_into_jvms();
+            }
+            if injects && let Err(error) = watch.inject() {
+                tracing::warn!("no traceparent is added to requests: {error}");
             }
             watch
         };
@@ -313,6 +319,17 @@ enum Left {
     /// No records, but there were some, or something must be settled soon.
     Waiting,
     Nothing,
+}
+
+/// Prepares the kernel side to add `traceparent` to requests. Returns whether it can.
+fn can_inject(kernel: &mut Kernel, selection: &mut Selection) -> bool {
+    match injection::prepare(kernel, selection) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("no traceparent is added to requests: {error:#}");
+            false
+        }
+    }
 }
 
 /// Logs diagnostics of the kernel programs while the agent runs.

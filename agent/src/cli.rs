@@ -9,6 +9,7 @@ use onlooker_common::limits;
 
 use crate::discover::select;
 use crate::export;
+use crate::injection::client;
 use crate::kernel;
 
 /// Traces unmodified services from the kernel and exports OpenTelemetry traces.
@@ -35,6 +36,9 @@ pub enum Command {
     /// Check a configuration file, or print what is in effect
     #[command(subcommand)]
     Config(Config),
+    /// The process that the agent starts to try whether `traceparent` can be added
+    #[command(hide = true, name = client::VERB)]
+    SelfTestClient { port: u16 },
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,6 +133,11 @@ pub struct Tracing {
     /// JDK 21 and later print a warning about it, unless started with -XX:+EnableDynamicAgentLoading.
     #[arg(long, help_heading = "Recorder")]
     pub java: bool,
+    /// Add `traceparent` to the first HTTP/1 request on each new connection of selected processes
+    ///
+    /// A trace then continues on other hosts. See docs/propagation.md for what is added where.
+    #[arg(long, help_heading = "Propagation")]
+    pub inject: bool,
     /// Log diagnostics of the kernel programs
     #[arg(long, help_heading = "Recorder")]
     pub kernel_log: bool,
@@ -158,8 +167,8 @@ impl Default for Tracing {
 impl Tracing {
     #[must_use]
     pub fn kernel_options(&self) -> kernel::Options {
-        let Self { ring_bytes, run_capture, kernel_log, .. } = *self;
-        kernel::Options { ring_bytes, run_capture, kernel_log }
+        let Self { ring_bytes, run_capture, kernel_log, inject, .. } = *self;
+        kernel::Options { ring_bytes, run_capture, kernel_log, inject }
     }
 
     #[must_use]

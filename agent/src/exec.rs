@@ -26,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 
 pub use self::error::{ExecError, FAILED_ITSELF};
 use self::gate::{Gate, Report};
-use self::own_cgroup::OwnCgroup;
+pub(crate) use self::own_cgroup::OwnCgroup;
 use self::signals::ForwardedSignals;
 pub use self::user::User;
 use crate::discover::process::Process;

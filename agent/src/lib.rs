@@ -14,6 +14,7 @@ pub mod enrich;
 pub mod exec;
 pub mod export;
 mod file_version;
+pub mod injection;
 pub mod kernel;
 mod memory;
 mod percent;

@@ -15,6 +15,7 @@ use onlooker::discover::process::Process;
 use onlooker::discover::select::Selectors;
 use onlooker::exec::{self, ExecError, FollowedBy, User};
 use onlooker::export::Output;
+use onlooker::injection;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
         Command::Config(Config::Check { file }) => (check_configuration(file), ExitCode::FAILURE),
         Command::Config(Config::Print(options)) => {
             (print_configuration(configured(&options.tracing)), ExitCode::FAILURE)
+        }
+        Command::SelfTestClient { port } => {
+            injection::client::run(*port);
+            return ExitCode::SUCCESS;
         }
     };
     let code = outcome.unwrap_or_else(|error| {
@@ -289,7 +294,7 @@ fn doctor(options: &Doctor) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     // The ring is registered with the event loop even if nothing is read from it.
-    let report = runtime()?.block_on(async { capability::examine() });
+    let report = runtime()?.block_on(async { capability::examine(&injection::examine()) });
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

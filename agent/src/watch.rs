@@ -27,10 +27,12 @@ use self::callers::{Callers, Seen};
 use self::messages::{WatchMessage, WatchReceiver};
 use crate::attach::java::Jvms;
 use crate::attach::{Libraries, Units};
+use crate::discover::cgroup::CgroupError;
 use crate::discover::process::{Process, Unreadable};
 use crate::discover::select::{Decision, Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
+use crate::injection::Injection;
 use crate::kernel::{BY_PORT, Losses, Selection, SharedKernel, UnitSources};
 use crate::memory;
 use crate::runtimes::{Recogniser, Work};
@@ -61,6 +63,8 @@ pub struct Watch {
     libraries: Libraries,
     /// Only if TLS of JVMs is read.
     jvms: Option<Jvms>,
+    /// Only if `traceparent` is added to requests.
+    injection: Option<Injection>,
     counters: Arc<Counters>,
     /// Selected processes whose services are not examined yet.
     unexamined: Vec<u32>,
@@ -108,6 +112,7 @@ impl Watch {
             units,
             libraries,
             jvms: None,
+            injection: None,
             recogniser,
             counters,
             unexamined: Vec::new(),
@@ -124,6 +129,20 @@ impl Watch {
     pub fn load_into_jvms(&mut self) {
         let (libraries, recogniser) = (self.libraries.clone(), Arc::clone(&self.recogniser));
         self.jvms = Some(Jvms::start(libraries, recogniser, Arc::clone(&self.counters)));
+    }
+
+    /// Adds `traceparent` to the requests of selected processes. To be called before anything is selected.
+    ///
+    /// # Errors
+    /// If there are no cgroups to attach to.
+    pub fn inject(&mut self) -> Result<(), CgroupError> {
+        let mut injection = Injection::new(Arc::clone(&self.kernel), Arc::clone(&self.counters))?;
+        // Later processes connect before this thread knows of them.
+        for cgroup in self.selectors.cgroups() {
+            injection.cover(cgroup);
+        }
+        self.injection = Some(injection);
+        Ok(())
     }
 
     /// Attaches to the TLS libraries of selected processes. To be called before anything is selected.
@@ -464,6 +483,9 @@ impl Watch {
             return None;
         }
         tracing::debug!(pid = tgid, comm = process.comm(), flags, "selected");
+        if let Some(injection) = &mut self.injection {
+            injection.cover_process(&process);
+        }
         if flags != 0 {
             self.flags.insert(tgid, flags);
         }

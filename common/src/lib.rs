@@ -11,6 +11,7 @@ pub mod datagram;
 #[cfg(feature = "decode")]
 pub mod decode;
 pub mod frames;
+pub mod injection;
 pub mod kind;
 pub mod limits;
 pub mod losses;

@@ -112,5 +112,15 @@ pub const RECORD_CAPTURE: u32 = 8 << 10;
 /// A shorter send does not wait for buffer space: the smallest send buffer holds more (`tcp_wmem`, 16 KiB by default).
 pub const WAITING_SEND: u64 = 16 << 10;
 
+/// Client connections whose first request may be changed, at a time. Each leaves as soon as its request has gone.
+pub const ENROLLED: u32 = 65_536;
+
+/// The longest header block to which a line is added.
+pub const INJECTED_HEAD: u32 = 64 << 10;
+
+/// Requests that were sent on this host and not received yet, or whose calls are not made yet, as far as their trace is known. The
+/// one that was used least lately is forgotten; what is called for it then begins a trace of its own.
+pub const TRACES: u32 = 16_384;
+
 /// Buffers of one vectored operation: `UIO_MAXIOV` of include/uapi/linux/uio.h. The kernel accepts no more.
 pub const BUFFERS: u32 = 1024;

@@ -50,4 +50,19 @@ losses! {
     ProcessesFull = "kernel_processes_full",
     /// Requests whose calls could not be tracked because the table of requests was full.
     RequestsFull = "kernel_requests_full",
+    /// Requests to which a `traceparent` was added.
+    TraceparentAdded = "kernel_traceparent_added",
+    /// Requests without an added `traceparent` because they have their own.
+    TraceparentOwn = "kernel_traceparent_own",
+    /// Requests without an added `traceparent` because the send buffer or the kernel's memory had no room.
+    TraceparentNoRoom = "kernel_traceparent_no_room",
+    /// Connections without an added `traceparent` because they do not begin with a request of HTTP/1, or it could not be followed.
+    TraceparentOpaque = "kernel_traceparent_opaque",
+    /// Requests without an added `traceparent` because their header block is too big, or so near to a multiple of 4 KiB that a server may refuse more.
+    TraceparentTooBig = "kernel_traceparent_too_big",
+    /// Requests without an added `traceparent` because their trace is not known to the kernel programs: the request that they are made for came
+    /// over HTTP/2, TLS or a unix socket, and without a `traceparent` that could be read.
+    TraceparentUnknown = "kernel_traceparent_unknown_trace",
+    /// Connections without an added `traceparent` because the socket is used by another program of this kind, or a table was full.
+    TraceparentBusy = "kernel_traceparent_busy",
 }

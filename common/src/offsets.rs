@@ -63,6 +63,8 @@ offsets! {
     rcv_nxt: "tcp_sock"."rcv_nxt" => "detecting a connection's first byte",
     bytes_received: "tcp_sock"."bytes_received" => "detecting a connection's first byte",
     bytes_sent: "tcp_sock"."bytes_sent" => "detecting the first byte of an MPTCP connection",
+    write_memory: "sock"."sk_wmem_queued" => "adding `traceparent` to requests",
+    send_buffer: "sock"."sk_sndbuf" => "adding `traceparent` to requests",
     is_mptcp: "tcp_sock"."is_mptcp" => "MPTCP connections",
     subflow: "inet_connection_sock"."icsk_ulp_data" => "MPTCP connections",
     subflow_connection: "mptcp_subflow_context"."conn" => "MPTCP connections",

@@ -28,6 +28,8 @@ pub mod flag {
     pub const PROPOSES: u32 = 1 << 9;
     /// The process is a proxy.
     pub const PROXY: u32 = 1 << 10;
+    /// The ids of the message were sent with it in a `traceparent`, or will be: it must keep them.
+    pub const SENDS_CONTEXT: u32 = 1 << 11;
 }
 
 /// Bytes of an operation's end that are always captured.

@@ -31,6 +31,8 @@ pub mod process_flag {
     pub const VIRTUAL_THREADS: u64 = 1 << 9;
     /// The process is a proxy: it passes requests on to other servers.
     pub const PROXY: u64 = 1 << 10;
+    /// A process of the agent's own, in which it is tried to add `traceparent`. Nothing of it is recorded.
+    pub const SELF_TEST: u64 = 1 << 11;
     /// A function of a TLS library was observed in the process.
     pub const TLS: u64 = 1 << 12;
     /// A TLS library of the process wrote records to memory. They may be sent later, outside of the library.

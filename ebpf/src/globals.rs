@@ -16,6 +16,10 @@ static WAKE_BYTES: u64 = 256 << 10;
 #[unsafe(no_mangle)]
 static RUN_CAPTURE: u32 = onlooker_common::limits::RUN_CAPTURE;
 
+/// 1 if `traceparent` is added to requests.
+#[unsafe(no_mangle)]
+static INJECT: u32 = 0;
+
 /// Reads a global. The compiler does not know its value; the verifier does.
 #[inline(always)]
 pub fn constant<T: Copy>(of: *const T) -> T {
@@ -41,4 +45,10 @@ pub fn run_capture() -> u32 {
 #[inline(always)]
 pub fn wake_bytes() -> u64 {
     constant(&raw const WAKE_BYTES)
+}
+
+/// Whether `traceparent` is added to requests. If not, the verifier removes all code for it.
+#[inline(always)]
+pub fn injects() -> bool {
+    constant(&raw const INJECT) != 0
 }

@@ -2,5 +2,6 @@
 
 mod epoll;
 mod fexit;
+mod inject;
 mod tracepoints;
 mod uprobes;

@@ -5,6 +5,7 @@
 //! - `connection`: turns changes of a connection into records.
 //! - `process`: selects processes and turns their changes into records.
 //! - `tls`: finds the plaintext of encrypted connections in TLS libraries.
+//! - `inject`: adds `traceparent` to requests.
 //! - `work`: finds the owner of a message.
 //! - `state`: what is remembered of sockets and threads. `maps` are the tables that hold it.
 //! - `kernel` and `user`: the only readers of kernel memory and user memory. `emit` is the only writer to the ring.
@@ -18,6 +19,7 @@ mod connection;
 mod emit;
 mod globals;
 mod hooks;
+mod inject;
 mod kernel;
 mod maps;
 mod process;

@@ -4,12 +4,13 @@ use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_NO_PREALLOC,
     bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
 };
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockHash};
 use aya_ebpf::macros::btf_map;
 use core::ptr;
 use onlooker_common::async_ids;
 use onlooker_common::capture::Capture;
 use onlooker_common::frames::Confirmed;
+use onlooker_common::injection::{Numbers, Received, Sent};
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
 use onlooker_common::owner::Owner;
@@ -20,6 +21,7 @@ use onlooker_common::unit::{Descriptor, GoStream, UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::event_loop::Interval;
+use crate::state::injection::InjectionState;
 use crate::state::thread::ThreadState;
 use crate::state::tls::{CallState, ObjectKey, PlaintextState, Tag, Writer};
 
@@ -147,6 +149,18 @@ pub static RAISED_PROCESSES: HashMap<u32, Capture, { limits::RAISED_PROCESSES as
 #[btf_map]
 pub static ANY_CAPTURE: Array<u32, 1> = Array::new();
 
+/// Client connections whose first request has not gone, by cookie.
+#[btf_map]
+pub static ENROLLED: SockHash<u64, { limits::ENROLLED as usize }> = SockHash::new();
+
+/// The trace of the request that was read last on each server connection, by its cookie.
+#[btf_map]
+pub static RECEIVED: LruHashMap<u64, Received, { limits::TRACES as usize }> = LruHashMap::new();
+
+/// The traces of requests that were sent on this host.
+#[btf_map]
+pub static SENT: LruHashMap<Numbers, Sent, { limits::TRACES as usize }> = LruHashMap::new();
+
 /// Counters by `Loss`.
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::ALL.len() }> = PerCpuArray::new();
@@ -191,6 +205,14 @@ pub static CONNECTIONS: LocalStorage<
     ConnectionState,
     { BPF_MAP_TYPE_SK_STORAGE as usize },
     { (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize },
+> = LocalStorage::new();
+
+/// What is known of an enrolled connection's first request.
+#[btf_map]
+pub static INJECTIONS: LocalStorage<
+    InjectionState,
+    { BPF_MAP_TYPE_SK_STORAGE as usize },
+    { BPF_F_NO_PREALLOC as usize },
 > = LocalStorage::new();
 
 /// State of a thread.

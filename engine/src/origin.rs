@@ -35,6 +35,8 @@ pub struct Origin {
     pub has_private_positions: bool,
     /// The connection was followed from its first byte.
     pub from_start: bool,
+    /// The ids are sent with the message.
+    pub sends_context: bool,
 }
 
 impl Origin {
@@ -53,6 +55,7 @@ impl Origin {
             offsets: if segment.flags & flag::EGRESS == 0 { [received, sent] } else { [sent, received] },
             has_private_positions: offsets.is_none() || segment.flags & flag::UNIX != 0,
             from_start: segment.flags & flag::FROM_START != 0,
+            sends_context: segment.flags & flag::SENDS_CONTEXT != 0,
         }
     }
 
@@ -71,6 +74,7 @@ impl Origin {
             offsets: [0, 0],
             has_private_positions: true,
             from_start: false,
+            sends_context: false,
         }
     }
 }

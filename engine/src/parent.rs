@@ -337,6 +337,9 @@ impl Parents {
             let trace_id = if late.is_frozen { late.trace.trace_id } else { trace.trace_id };
             (trace_id, late.span_id)
         });
+        let started_by = node.started_by().filter(|_| node.has_late_environment);
+        let late =
+            late.or_else(|| started_by.map(|at| (TraceId::from_bytes(at.trace_id), SpanId::from_bytes(at.span_id))));
         let link = late.or(after).map(|(trace_id, span_id)| {
             SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, TraceState::default())
         });
@@ -417,21 +420,29 @@ impl Parents {
         let mut trace = self.tree.get(at).map(Node::trace).unwrap_or_default();
         for id in path.drain(..).rev() {
             let Some(node) = self.tree.get_mut(id) else { continue };
-            match node.is_frozen {
+            match node.is_frozen || node.sends_context {
                 false => {
                     node.is_frozen = true;
                     node.trace = trace.clone();
                 }
                 true if node.trace.trace_id != trace.trace_id => {
-                    // It was exported under another id before this parent was found.
+                    // It was exported or sent under another id before this parent was found.
+                    node.is_frozen = true;
                     trace = node.trace.clone();
-                    if let Link::Node(parent, _) = std::mem::replace(&mut node.link, Link::None)
-                        && let Some(before) = node.late.replace(parent)
-                    {
-                        self.tree.release(before);
+                    match std::mem::replace(&mut node.link, Link::None) {
+                        Link::Node(parent, _) => {
+                            if let Some(before) = node.late.replace(parent) {
+                                self.tree.release(before);
+                            }
+                        }
+                        Link::Environment => node.has_late_environment = true,
+                        Link::None | Link::Remote => {}
                     }
                 }
-                true => {}
+                true => {
+                    node.is_frozen = true;
+                    node.trace = trace.clone();
+                }
             }
         }
         self.path = path;

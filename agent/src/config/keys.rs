@@ -416,6 +416,14 @@ pub const KEYS: &[Key] = &[
     )
     .flag("max_connections"),
     Key::new(
+        "extensions.onlooker.propagation.inject",
+        Kind::Bool,
+        "false",
+        |settings, given| flag(given, |on| settings.tracing.inject = on),
+        "Whether `traceparent` is added to the first HTTP/1 request on each new connection: see [propagation](propagation.md).",
+    )
+    .flag("inject"),
+    Key::new(
         "extensions.onlooker.kernel_log",
         Kind::Bool,
         "false",

@@ -176,6 +176,7 @@ const CASES: &[Case] = &[
     Case("extensions.onlooker.limits.ring_bytes", "4096", |s, _| s.tracing.ring_bytes == 4096),
     Case("extensions.onlooker.limits.request_age", "60", |s, _| s.tracing.request_age == 60),
     Case("extensions.onlooker.limits.max_connections", "7", |s, _| s.tracing.max_connections == 7),
+    Case("extensions.onlooker.propagation.inject", "true", |s, _| s.tracing.inject),
     Case("extensions.onlooker.kernel_log", "true", |s, _| s.tracing.kernel_log),
 ];
 
@@ -255,6 +256,7 @@ fn the_defaults_are_those_of_the_table() {
         ("ring_bytes", tracing.ring_bytes.to_string()),
         ("request_age", tracing.request_age.to_string()),
         ("max_connections", tracing.max_connections.to_string()),
+        ("inject", tracing.inject.to_string()),
         ("kernel_log", tracing.kernel_log.to_string()),
     ];
     for (name, value) in actual {

@@ -229,6 +229,11 @@ impl Selectors {
         self.including().flat_map(|rule| &rule.executables).map(Executable::name)
     }
 
+    /// The cgroups of rules that name one, as paths in the hierarchy.
+    pub fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.including().flat_map(|rule| &rule.cgroups).filter_map(Cgroups::path)
+    }
+
     /// The kernel's ids of the cgroups whose processes the kernel side selects by itself.
     #[must_use]
     pub fn cgroup_ids(&self) -> Vec<u64> {

@@ -13,9 +13,11 @@ use crate::discover::process::Process;
 
 /// Folders are named `onlooker-exec-PID`, after the agent's pid.
 const PREFIX: &str = "onlooker-exec-";
+/// The same for the agent's own tests.
+const TEST_PREFIX: &str = "onlooker-test-";
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OwnCgroupError {
+pub(crate) enum OwnCgroupError {
     #[error(transparent)]
     Hierarchy(#[from] CgroupError),
     #[error("cannot create the cgroup {folder}: {why}", folder = folder.display())]
@@ -36,27 +38,37 @@ const LIMITS: [(&str, &str); 5] = [
 
 /// A cgroup that is removed when this is dropped, if it is empty.
 #[derive(Debug)]
-pub(super) struct OwnCgroup {
+pub(crate) struct OwnCgroup {
     folder: PathBuf,
     path: PathBuf,
     removed: bool,
 }
 
 impl OwnCgroup {
+    /// For a command.
     pub(super) fn create() -> Result<Self, OwnCgroupError> {
+        Self::named(PREFIX, true)
+    }
+
+    /// For a process of the agent's own, which does not size itself by limits.
+    pub(crate) fn for_test() -> Result<Self, OwnCgroupError> {
+        Self::named(TEST_PREFIX, false)
+    }
+
+    fn named(prefix: &str, respects_limits: bool) -> Result<Self, OwnCgroupError> {
         let hierarchy = Hierarchy::find()?;
         let cgroups = Process::myself().and_then(|myself| myself.cgroups()).map_err(CgroupError::from)?;
         let above = cgroup::path_in(&cgroups).ok_or(CgroupError::NotMounted)?;
         let around = hierarchy.folder(&above);
         sweep(&around);
-        if let Some(limit) = limit(&around) {
+        if respects_limits && let Some(limit) = limit(&around) {
             return Err(OwnCgroupError::HidesLimit { limit, folder: around });
         }
         let own = std::process::id();
         // The name gets a number if the cgroup of an earlier agent with this pid still has processes.
         let mut attempt = 0;
         loop {
-            let name = if attempt == 0 { format!("{PREFIX}{own}") } else { format!("{PREFIX}{own}-{attempt}") };
+            let name = if attempt == 0 { format!("{prefix}{own}") } else { format!("{prefix}{own}-{attempt}") };
             let path = above.join(name);
             let folder = hierarchy.folder(&path);
             match fs::create_dir(&folder) {
@@ -65,6 +77,11 @@ impl OwnCgroup {
                 Err(why) => return Err(OwnCgroupError::Create { folder, why }),
             }
         }
+    }
+
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Its path in the hierarchy.
@@ -115,7 +132,8 @@ fn sweep(above: &Path) {
     let Ok(entries) = fs::read_dir(above) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        let number = |name: &str, prefix| name.strip_prefix(prefix)?.split('-').next()?.parse().ok();
+        let pid = name.to_str().and_then(|name| number(name, PREFIX).or_else(|| number(name, TEST_PREFIX)));
         // One that was just created is empty too, but its agent is running.
         if pid.is_some_and(|pid| Process::open(pid).is_err()) {
             let _ = remove_tree(&entry.path());

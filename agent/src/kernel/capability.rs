@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::load::{Kernel, Options, TRACEFS, VMLINUX_BTF};
 use super::offsets::MissingField;
-use super::probes::{self, EVENT_LOOPS, Kind, PROBES, Probe, RECORDER, Without};
+use super::probes::{self, EVENT_LOOPS, INJECTION, Kind, PROBES, Probe, RECORDER, Without};
 
 /// The result of one check.
 #[derive(Debug, Clone, Serialize)]
@@ -39,8 +39,10 @@ pub struct Report {
 }
 
 /// Checks the running kernel. Loads and attaches the programs with nothing selected, and detaches them again.
+///
+/// `injection` says whether `traceparent` can be added to requests.
 #[must_use]
-pub fn examine() -> Report {
+pub fn examine(injection: &Result<(), String>) -> Report {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let capabilities = effective_capabilities();
     let mut findings = vec![privileges(capabilities), other_users(capabilities), btf(), lockdown()];
@@ -52,7 +54,8 @@ pub fn examine() -> Report {
             findings.push(functions(capabilities, kernel.multi().program(A_FUNCTION_PROGRAM).map(drop)));
             let recorder = kernel.attach().map_err(|error| error.to_string());
             kernel.attach_boundaries();
-            findings.extend(probes::parts().into_iter().map(|name| match &recorder {
+            let parts = probes::parts().into_iter().filter(|&name| name != INJECTION);
+            findings.extend(parts.map(|name| match &recorder {
                 Err(error) if name == RECORDER => Finding { name, verdict: Verdict::Missing, detail: error.clone() },
                 _ => part(name, &kernel),
             }));
@@ -60,6 +63,7 @@ pub fn examine() -> Report {
         }
     }
     findings.push(fields(&missing_fields));
+    findings.push(propagation(injection));
     let can_trace = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     Report { kernel: release, architecture: std::env::consts::ARCH, can_trace, findings, missing_fields }
 }
@@ -177,17 +181,36 @@ fn part(name: &'static str, kernel: &Kernel) -> Finding {
     let attached: Vec<&Probe> = if name == EVENT_LOOPS {
         rows().collect()
     } else {
-        rows()
-            .filter(|row| kernel.attached.contains(row) || matches!(row.kind, Kind::Function | Kind::Return))
-            .collect()
+        rows().filter(|row| kernel.attached.contains(row) || row.kind.is_on_demand()).collect()
     };
     let names = |kind: Kind| {
         let names: Vec<_> = attached.iter().filter(|probe| probe.kind == kind).map(|probe| probe.name).collect();
         if names.is_empty() { None } else { Some(format!("{} {}", kind.name(), names.join(", "))) }
     };
-    let kinds = [Kind::BtfTracepoint, Kind::Fexit, Kind::SystemCall, Kind::Function, Kind::Return];
+    let kinds = [
+        Kind::BtfTracepoint,
+        Kind::Fexit,
+        Kind::SystemCall,
+        Kind::Function,
+        Kind::Return,
+        Kind::SocketOperations,
+        Kind::SocketMessage,
+    ];
     let detail: Vec<_> = kinds.into_iter().filter_map(names).collect();
     Finding { name, verdict: Verdict::Works, detail: detail.join("; ") }
+}
+
+/// Whether `--inject` works here.
+fn propagation(outcome: &Result<(), String>) -> Finding {
+    let (verdict, detail) = match outcome {
+        Ok(()) => {
+            let detail =
+                "--inject adds it to first requests; the self-test passed: bytes intact, FIONREAD right, socket left";
+            (Verdict::Works, detail.to_owned())
+        }
+        Err(why) => (Verdict::Reduced, format!("--inject adds nothing: {why}")),
+    };
+    Finding { name: INJECTION, verdict, detail }
 }
 
 fn fields(missing: &[MissingField]) -> Finding {

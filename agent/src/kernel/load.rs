@@ -1,16 +1,23 @@
 //! Adapts the programs to the running kernel, loads them and attaches them.
 
 use std::error::Error;
+use std::fs::File;
 use std::num::NonZero;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use aya::maps::SockHash;
+use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::UProbeScope;
-use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, TracePoint, UProbe};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, FExit, Program, ProgramError, SkMsg, SockOps, TracePoint, UProbe, loaded_programs,
+};
 use aya::{Btf, Ebpf, Endianness};
+use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SK_MSG;
 use onlooker_common::capture::Capture;
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
@@ -19,11 +26,12 @@ use rustc_hash::FxHashMap;
 use super::control::Control;
 use super::error::{LoadError, is_permission, not_loaded, why};
 use super::functions::{FunctionLink, Location};
+use super::keeper::Keeper;
 use super::loader;
 use super::losses::Losses;
 use super::multi::MultiPrograms;
 use super::offsets::{self, MissingField};
-use super::probes::{self, Kind, PROBES, Probe, Without};
+use super::probes::{self, ENROL, INJECT, INJECTION, Kind, PROBES, Probe, Without};
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
@@ -37,6 +45,9 @@ const WAKE_PART: u32 = 16;
 /// The kernel programs.
 pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"));
 
+/// The table of sockets whose requests get `traceparent`.
+const ENROLLED: &str = "ENROLLED";
+
 /// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -49,11 +60,13 @@ pub struct Options {
     pub run_capture: u32,
     /// Whether the programs write diagnostics.
     pub kernel_log: bool,
+    /// Whether `traceparent` is added to requests.
+    pub inject: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: limits::RING_BYTES, run_capture: limits::RUN_CAPTURE, kernel_log: false }
+        Self { ring_bytes: limits::RING_BYTES, run_capture: limits::RUN_CAPTURE, kernel_log: false, inject: false }
     }
 }
 
@@ -71,6 +84,8 @@ pub struct Kernel {
     /// Programs that could not be attached and that nothing replaces, with the reason.
     pub unavailable: Vec<(&'static str, String)>,
     boundaries: Boundaries,
+    /// If `traceparent` is added to requests.
+    keeper: Option<Keeper>,
 }
 
 /// The programs on the system calls in which event loops wait.
@@ -103,6 +118,7 @@ impl Kernel {
             .override_global("OFFSETS", words.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("RUN_CAPTURE", &options.run_capture, true)
+            .override_global("INJECT", &u32::from(options.inject), true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
@@ -118,6 +134,7 @@ impl Kernel {
             attached: Vec::new(),
             unavailable: Vec::new(),
             boundaries: Boundaries::Detached,
+            keeper: None,
         })
     }
 
@@ -205,8 +222,8 @@ impl Kernel {
         let outcome = match probe.kind {
             Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
             Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
-            // Attached when it is needed: by `attach_boundaries` and `FunctionPrograms`.
-            Kind::SystemCall | Kind::Function | Kind::Return => Ok(()),
+            // Attached when it is needed: by `attach_boundaries`, `FunctionPrograms` and `inject_into`.
+            Kind::SystemCall | Kind::Function | Kind::Return | Kind::SocketOperations | Kind::SocketMessage => Ok(()),
         };
         outcome.map_err(|error| LoadError::Attach { program: probe.name, why: why(&error) })?;
         self.attached.push(probe);
@@ -268,6 +285,57 @@ impl Kernel {
         Ok(FunctionLink::one(link))
     }
 
+    /// Loads the programs that add `traceparent` to requests, once.
+    ///
+    /// # Errors
+    /// If this kernel cannot run them.
+    pub fn prepare_injection(&mut self) -> Result<(), LoadError> {
+        if let Some(name) = Self::foreign_program() {
+            let why = format!("the program {name} of somebody else is attached to sockets, which can have only one");
+            return Err(LoadError::Attach { program: INJECT, why });
+        }
+        // These programs need none of the kernel's types.
+        let no_types = Btf::new();
+        for probe in PROBES.iter().filter(|probe| probe.part == INJECTION) {
+            load_program(probe, program_mut(&mut self.ebpf, probe.name)?, &no_types).map_err(too_old)?;
+        }
+        let failed = |error: &dyn Error| LoadError::Attach { program: INJECT, why: why(error) };
+        let table =
+            self.ebpf.map(ENROLLED).ok_or_else(|| LoadError::Load(format!("the object has no map {ENROLLED}")))?;
+        let table = SockHash::<_, u64>::try_from(table).map_err(|error| failed(&error))?;
+        let table = table.fd().try_clone().map_err(|error| failed(&error))?;
+        let program = <&mut SkMsg>::try_from(program_mut(&mut self.ebpf, INJECT)?).map_err(|error| failed(&error))?;
+        program.attach(&table).map_err(|error| failed(&error))?;
+        self.keeper = Some(Keeper::start(table.as_fd()).map_err(|error| failed(&error))?);
+        Ok(())
+    }
+
+    /// Whether another program than an agent's is attached to what is sent on sockets. A socket can have only one.
+    fn foreign_program() -> Option<String> {
+        // Listing programs needs CAP_SYS_ADMIN. Without it, a socket that has another program is left alone and counted.
+        let programs = loaded_programs().filter_map(Result::ok);
+        let mut foreign = programs
+            .filter(|program| program.program_type() == BPF_PROG_TYPE_SK_MSG && program.name_as_str() != Some(INJECT));
+        foreign.next().map(|program| program.name_as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Forgets what was counted, before anything is selected.
+    pub fn reset_losses(&mut self) -> Result<(), LoadError> {
+        Losses::reset(&mut self.ebpf).map_err(|error| LoadError::Load(error.to_string()))
+    }
+
+    /// Adds `traceparent` to the requests of selected processes in a cgroup and below it, as long as the link exists.
+    ///
+    /// # Errors
+    /// If the kernel refuses to attach to the cgroup, or if [`Self::prepare_injection`] failed.
+    pub fn inject_into(&mut self, cgroup: &File) -> Result<SockOpsLink, LoadError> {
+        let failed = |error: ProgramError| LoadError::Attach { program: ENROL, why: why(&error) };
+        let program = <&mut SockOps>::try_from(program_mut(&mut self.ebpf, ENROL)?).map_err(failed)?;
+        // The mode is for attaching without links. Links leave other programs attached, and the kernel takes no flags for them.
+        let link = program.attach(cgroup, CgroupAttachMode::Single).map_err(failed)?;
+        program.take_link(link).map_err(failed)
+    }
+
     /// The programs that are attached to many functions with one link.
     pub(super) fn multi(&self) -> Arc<MultiPrograms> {
         Arc::clone(&self.multi)
@@ -307,6 +375,9 @@ impl Kernel {
 /// The name under which `unavailable` has a tracefs that cannot be read.
 pub(super) const TRACEFS: &str = "tracefs";
 
+/// A cgroup whose requests get `traceparent`, as long as this exists.
+pub type CgroupLink = SockOpsLink;
+
 /// Forwards the programs' diagnostics.
 pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
 
@@ -317,7 +388,7 @@ fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf,
     names.extend(PROBES.iter().filter_map(|probe| match probe.kind {
         Kind::BtfTracepoint => Some((format!("btf_trace_{}", probe.name), Named::Typedef)),
         Kind::Fexit => Some((probe.name.to_owned(), Named::Function)),
-        Kind::SystemCall | Kind::Function | Kind::Return => None,
+        _ => None,
     }));
     let types = KernelTypes::read(Path::new(VMLINUX_BTF), &names).map_err(|error| failed(&error))?;
     // This fails only if loading has failed.
@@ -327,9 +398,7 @@ fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf,
 
 /// The programs that are attached at the start if they can be.
 fn first_choices() -> impl Iterator<Item = &'static Probe> {
-    PROBES.iter().filter(|probe| {
-        probe.replaces.is_none() && !matches!(probe.kind, Kind::SystemCall | Kind::Function | Kind::Return)
-    })
+    PROBES.iter().filter(|probe| probe.replaces.is_none() && !probe.kind.is_on_demand())
 }
 
 fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), LoadError> {
@@ -339,6 +408,8 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
         Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
         Kind::Function | Kind::Return => <&mut UProbe>::try_from(&mut *program).and_then(UProbe::load),
+        Kind::SocketOperations => <&mut SockOps>::try_from(&mut *program).and_then(SockOps::load),
+        Kind::SocketMessage => <&mut SkMsg>::try_from(&mut *program).and_then(SkMsg::load),
     };
     outcome.map_err(|error| not_loaded(name, error))?;
     if let Ok(info) = program.info() {
@@ -346,6 +417,18 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
         tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
     }
     Ok(())
+}
+
+/// Says shortly that the kernel lacks what the programs for `traceparent` need.
+fn too_old(error: LoadError) -> LoadError {
+    match error {
+        LoadError::Rejected { program, log, .. } if log.contains("cannot use helper") => {
+            let why =
+                "this kernel does not let such programs use the storage of threads, as Linux 6.16 does".to_owned();
+            LoadError::Attach { program, why }
+        }
+        other => other,
+    }
 }
 
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {

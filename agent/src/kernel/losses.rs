@@ -5,7 +5,10 @@ use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use aya::Ebpf;
-use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
+
+/// The map of counters.
+const NAME: &str = "LOSSES";
 
 /// The kernel counts this per program, in `/proc/self/fdinfo`, since 5.12.
 const SKIPPED: (&str, &str) = (
@@ -23,7 +26,6 @@ pub struct Losses {
 impl Losses {
     /// Opens its own descriptor of the map, so several views may exist.
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self, MapError> {
-        const NAME: &str = "LOSSES";
         let Some(Map::PerCpuArray(map)) = ebpf.map(NAME) else {
             return Err(MapError::InvalidName { name: NAME.to_owned() });
         };
@@ -31,6 +33,17 @@ impl Losses {
         let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
         let programs = loaded.filter_map(|program| program.as_fd().try_clone_to_owned().ok()).collect();
         Ok(Self { counts: PerCpuArray::try_from(Map::PerCpuArray(MapData::from_fd(own)?))?, programs })
+    }
+
+    /// Sets all counters to 0, before anything is selected.
+    pub(super) fn reset(ebpf: &mut Ebpf) -> Result<(), MapError> {
+        let Some(map) = ebpf.map_mut(NAME) else { return Err(MapError::InvalidName { name: NAME.to_owned() }) };
+        let mut counts = PerCpuArray::<_, u64>::try_from(map)?;
+        let processors = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+        for index in (0..).take(Loss::ALL.len()) {
+            counts.set(index, PerCpuValues::try_from(vec![0; processors]).map_err(MapError::IoError)?, 0)?;
+        }
+        Ok(())
     }
 
     #[must_use]

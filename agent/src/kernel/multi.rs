@@ -321,6 +321,7 @@ fn descriptor(map: &Map) -> Option<OwnedFd> {
         | Map::PerCpuArray(data)
         | Map::RingBuf(data)
         | Map::SkStorage(data)
+        | Map::SockHash(data)
         | Map::Unsupported(data) => data.fd().as_fd().try_clone_to_owned().ok(),
         _ => None,
     }

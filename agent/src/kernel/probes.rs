@@ -14,6 +14,10 @@ pub enum Kind {
     Function,
     /// To the return of such a function.
     Return,
+    /// To the TCP sockets of a cgroup.
+    SocketOperations,
+    /// To the sockets of a table, for what is sent on them.
+    SocketMessage,
 }
 
 impl Kind {
@@ -26,7 +30,15 @@ impl Kind {
             Self::SystemCall => "system call",
             Self::Function => "uprobe",
             Self::Return => "uretprobe",
+            Self::SocketOperations => "sock_ops",
+            Self::SocketMessage => "sk_msg",
         }
+    }
+
+    /// Whether such a program is loaded when something needs it, and not at the start.
+    #[must_use]
+    pub const fn is_on_demand(self) -> bool {
+        !matches!(self, Self::BtfTracepoint | Self::Fexit)
     }
 }
 
@@ -60,6 +72,13 @@ pub struct Probe {
 pub const RECORDER: &str = "recorder";
 /// A probe that ends the ticks of event loops.
 pub const EVENT_LOOPS: &str = "event loops";
+
+/// A program that adds `traceparent` to requests.
+pub const INJECTION: &str = "traceparent";
+/// The program that enrols sockets.
+pub const ENROL: &str = "onlooker_enrol";
+/// The program that adds the line. Other agents recognise it by its name in the kernel.
+pub const INJECT: &str = "onlooker_inject";
 
 const BTF: &str = "BTF";
 const FEXIT: &str = "ftrace";
@@ -276,6 +295,24 @@ pub const PROBES: &[Probe] = &[
         replaces: None,
         without: Without::Less("calls that connections of hyper's client send have no parent by `task`"),
     },
+    Probe {
+        name: ENROL,
+        kind: Kind::SocketOperations,
+        part: INJECTION,
+        observes: "a connection that a selected process opened (`--inject`)",
+        needs: "cgroup v2",
+        replaces: None,
+        without: Without::Less("requests get no `traceparent`"),
+    },
+    Probe {
+        name: INJECT,
+        kind: Kind::SocketMessage,
+        part: INJECTION,
+        observes: "the first request on such a connection, to which it adds `traceparent`",
+        needs: "Linux 6.16",
+        replaces: None,
+        without: Without::Less("requests get no `traceparent`"),
+    },
 ];
 
 /// The programs that take the place of `name` if it cannot be loaded.
@@ -319,6 +356,8 @@ mod tests {
             Kind::SystemCall => "tracepoint",
             Kind::Function => "uprobe",
             Kind::Return => "uretprobe",
+            Kind::SocketOperations => "sockops",
+            Kind::SocketMessage => "sk_msg",
         };
         let rows: BTreeSet<_> = PROBES.iter().map(|probe| (section(probe.kind), probe.name)).collect();
         assert_eq!(rows, programs);

@@ -9,6 +9,7 @@ use super::mptcp;
 use super::positions;
 use super::report::report;
 use super::storage;
+use crate::globals::injects;
 use crate::kernel::sock::{Fins, Sock, tcp_state};
 use crate::kernel::task::{Task, current_ids};
 use crate::process;
@@ -83,6 +84,11 @@ fn connecting(sock: Sock) {
     let stream = connection.stream();
     stream.set_role(role::CLIENT);
     if process.has(process_flag::CANDIDATE) {
+        if injects() && process.has(process_flag::SELF_TEST) {
+            // It is enrolled. Without a cookie, nothing is reported.
+            stream.set_tgid(tgid);
+            stream.set_flags(bit::FROM_START);
+        }
         return;
     }
     stream.set_cookie(sock.cookie());

@@ -20,7 +20,7 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Dire
     stream.set_id_mask(word());
     stream.set_id_seed(word());
     if family != AF_UNIX {
-        stream.set(bit::NEW);
+        stream.set(bit::NEW | bit::NUMBERED);
         connection.note(sock.fins());
     }
     let is_placed = family != AF_UNIX && sock.is_mptcp() && mptcp::place(sock, connection, direction, length);

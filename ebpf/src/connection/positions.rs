@@ -15,10 +15,19 @@ fn sequences(sock: Sock, connection: Connection, family: u16) -> Option<Sequence
     if family == AF_UNIX { None } else { sock.sequences(connection.fins()) }
 }
 
-/// The place of an operation that just moved `length` bytes; `first` is the connection's first operation that was seen. The
-/// stream moves on behind it.
+/// The place of an operation that just moved `length` bytes, to which `added` were added; `first` is the connection's first operation
+/// that was seen. The stream moves on behind it.
 #[inline(always)]
-pub fn place(sock: Sock, connection: Connection, family: u16, direction: Direction, length: u32, first: bool) -> Place {
+pub fn place(
+    sock: Sock,
+    connection: Connection,
+    family: u16,
+    direction: Direction,
+    length: u32,
+    added: u16,
+    first: bool,
+) -> Place {
+    let moved = length + u32::from(added);
     let stream = connection.stream();
     let other = direction.opposite();
     let (position, opposite) = match sequences(sock, connection, family) {
@@ -27,7 +36,7 @@ pub fn place(sock: Sock, connection: Connection, family: u16, direction: Directi
                 Direction::Egress => (at.write, at.copied),
                 Direction::Ingress => (at.copied, at.write),
             };
-            let sequence = after.wrapping_sub(length);
+            let sequence = after.wrapping_sub(moved);
             if first {
                 (u64::from(sequence), u64::from(beside))
             } else {
@@ -36,11 +45,11 @@ pub fn place(sock: Sock, connection: Connection, family: u16, direction: Directi
         }
         None => (stream.next(direction), stream.next(other)),
     };
-    stream.set_next(direction, position + u64::from(length));
+    stream.set_next(direction, position + u64::from(moved));
     if first {
         stream.set_next(other, opposite);
     }
-    Place { position, opposite, added: 0 }
+    Place { position, opposite, added }
 }
 
 /// Positions up to which a connection has come, whatever moved the bytes.

@@ -45,6 +45,19 @@ pub struct Sequences {
     pub arrived: u32,
 }
 
+/// What a TCP socket has sent and holds.
+#[derive(Clone, Copy)]
+pub struct SendBuffer {
+    /// Sequence numbers of the next byte to be written, and to be read.
+    pub next: u32,
+    pub received: u32,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Memory that is used, and the most that may be.
+    pub queued: u32,
+    pub limit: u32,
+}
+
 /// The directions of a connection that a FIN has ended. The shutdown bits do not show this, because a reset sets both.
 #[derive(Clone, Copy)]
 pub struct Fins {
@@ -254,6 +267,22 @@ impl Sock {
             copied: copied.wrapping_sub(read),
             arrived: arrived.wrapping_sub(u32::from(fins.received)),
         })
+    }
+
+    /// `None` if this is not a TCP socket, or if this kernel lacks one of the members.
+    #[inline(always)]
+    pub fn send_buffer(self) -> Option<SendBuffer> {
+        let tcp = self.tcp()?;
+        // SAFETY: offsets of members of struct tcp_sock, and of ints of the struct sock that it begins with.
+        unsafe {
+            Some(SendBuffer {
+                next: load(tcp, offset!(write_seq))?,
+                received: load(tcp, offset!(copied_seq))?,
+                sent: load(tcp, offset!(bytes_sent))?,
+                queued: load(tcp, offset!(write_memory))?,
+                limit: load(tcp, offset!(send_buffer))?,
+            })
+        }
     }
 
     /// Whether a read that just returned `length` bytes returned the connection's first bytes.

@@ -12,7 +12,8 @@ use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::process_flag;
 
 use crate::emit;
-use crate::globals::run_capture;
+use crate::globals::{injects, run_capture};
+use crate::inject::context;
 use crate::kernel::sock::SockAddress;
 use crate::maps::{LIMITED, RAISED_PROCESSES, any_capture, count};
 use crate::record::arguments::{Bytes, Source};
@@ -70,11 +71,17 @@ impl Operation<'_> {
         let wanted = if self.fin { 0 } else { self.wanted(stream, request_side) };
         // The verifier would check what follows twice if this remembered what it found above.
         let source = if wanted == 0 { Bytes::NOWHERE } else { source.bytes() };
+        if injects() && !egress && stream.role() == role::SERVER {
+            context::look(stream, source, self.moved.length, begins);
+        }
         // What was done meanwhile may have shown an event loop.
         self.moved.flags |= (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
             | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
             | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS)
             | (u32::from(process.has(process_flag::PROXY)) * flag::PROXY);
+        if injects() {
+            self.moved.flags |= u32::from(stream.is(bit::SENDS_CONTEXT)) * flag::SENDS_CONTEXT;
+        }
         match capture::operation::<F>(self.moved, stream, source, wanted) {
             Some(captured) => {
                 stream.set_captured(stream.captured().saturating_add(captured));

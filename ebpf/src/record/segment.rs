@@ -8,6 +8,7 @@ use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::process_flag;
 
 use crate::connection::{changes, identify, positions, report, selected_port, storage};
+use crate::globals::injects;
 use crate::kernel::sock::{AF_UNIX, Sock};
 use crate::kernel::task::Task;
 use crate::process;
@@ -15,6 +16,7 @@ use crate::record::arguments::SystemCall;
 use crate::record::form::Moved;
 use crate::record::operation::Operation;
 use crate::selected::Selected;
+use crate::state::connection::Connection;
 use crate::state::stream::{Direction, bit};
 use crate::state::unit::Unit;
 use crate::tls::ciphertext;
@@ -85,7 +87,8 @@ pub fn record(sock: Sock, result: i32, flags: i32, direction: Direction) {
     if !stream.is(bit::ANNOUNCED) && report::report(sock, connection, change::SEEN) {
         stream.set(bit::ANNOUNCED);
     }
-    let place = positions::place(sock, connection, family, direction, length, first);
+    let added = if injects() && direction == Direction::Egress { take_added(connection, tid) } else { 0 };
+    let place = positions::place(sock, connection, family, direction, length, added, first);
     let mut moved = Moved::new(length, place, Unit::UNKNOWN, tgid, tid);
     if family == AF_UNIX {
         moved.flags = flag::UNIX;
@@ -128,6 +131,17 @@ fn failed(worker: &Worker, sock: Sock, result: i32, direction: Direction) {
         Direction::Ingress if !is_temporary(result) => worker.input_ended(connection.stream()),
         Direction::Ingress => {}
     }
+}
+
+/// How many bytes were added to the operation.
+#[inline(always)]
+fn take_added(connection: Connection, tid: u32) -> u16 {
+    let added = connection.added();
+    if added == 0 || connection.added_by() != tid {
+        return 0;
+    }
+    connection.set_added(0);
+    added as u16
 }
 
 #[inline(always)]

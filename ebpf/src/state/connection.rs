@@ -43,6 +43,10 @@ shared! {
         unread, set_unread: u8;
         /// One of [`outcome`].
         outcome, set_outcome: u8;
+        /// Bytes that were added to the operation that is being sent; 0 if none were.
+        added, set_added: u32;
+        /// The thread that sends it.
+        added_by, set_added_by: u32;
         pad, set_pad: u32;
     }
     structs {

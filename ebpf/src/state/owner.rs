@@ -132,8 +132,19 @@ impl SharedIds {
     }
 
     #[inline(always)]
-    fn copy(self, from: Self) {
+    pub fn span_id(self) -> u64 {
         // SAFETY: a member of a live value.
-        self.set(from.trace_id(), unsafe { (*from.0).span_id });
+        unsafe { (*self.0).span_id }
+    }
+
+    #[inline(always)]
+    pub fn set_trace_id(self, trace_id: [u64; 2]) {
+        // SAFETY: a member of a live value.
+        unsafe { (*self.0).trace_id = trace_id };
+    }
+
+    #[inline(always)]
+    fn copy(self, from: Self) {
+        self.set(from.trace_id(), from.span_id());
     }
 }

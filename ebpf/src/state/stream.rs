@@ -37,7 +37,18 @@ pub mod bit {
     pub const UNOPENED: u16 = 1 << 10;
     /// Client, in such a process: the owner of the message became known after the message was sent.
     pub const CORRECTED: u16 = 1 << 11;
+    /// Client: owner and ids of the message that is being sent are decided.
+    pub const DECIDED: u16 = 1 << 12;
+    /// Client: the ids of the message are sent with it.
+    pub const SENDS_CONTEXT: u16 = 1 << 13;
+    /// Server: the header block of the request may go on.
+    pub const HEAD_OPEN: u16 = 1 << 14;
+    /// TCP: both ends number messages alike.
+    pub const NUMBERED: u16 = 1 << 15;
 }
+
+/// The trace of the message is not known here.
+pub const TRACE_UNKNOWN: u32 = 1 << 31;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -121,7 +132,8 @@ shared! {
         in_loop, set_in_loop: u32;
         /// 1 once HTTP/2 frames were looked for. It stays, because the threads of both directions would change it.
         framed, set_framed: u32;
-        frames_pad, set_frames_pad: u32;
+        /// Client: flags of the message's trace, bits of `common::injection::trace_flag`, or [`TRACE_UNKNOWN`].
+        trace_flags, set_trace_flags: u32;
     }
     structs {
         /// Client: the message's owner. Before the first message: the request that the connection was opened for.

@@ -6,6 +6,8 @@ use onlooker_common::owner::evidence;
 use onlooker_common::selection::{SelectedProcess, process_flag};
 use onlooker_common::unit;
 
+use crate::globals::injects;
+use crate::inject::trace;
 use crate::kernel::sock::SockAddress;
 use crate::kernel::task::Task;
 use crate::process;
@@ -80,6 +82,9 @@ impl Worker {
             stream.set_message_position(position);
             stream.set_thread(self.tid);
             waiting::request_begins(stream, self.process, self.tgid);
+            if injects() {
+                trace::received(stream, position);
+            }
         }
         let Some(thread) = thread::state(self.task) else { return };
         if self.in_loop(stream) && !self.process.has(process_flag::LOOP) {
@@ -121,6 +126,13 @@ impl Worker {
     /// A message's owner is found at the beginning of its run, or when another unit writes to a connection that units share.
     #[inline(always)]
     fn call_sent(&self, stream: Stream, begins: bool, position: u64) {
+        if injects() && begins {
+            if stream.is(bit::DECIDED) {
+                stream.clear(bit::DECIDED);
+                return;
+            }
+            stream.clear(bit::SENDS_CONTEXT);
+        }
         let unit = stream.current_unit();
         if !begins && stream.writer() == unit.words[0] {
             return;
@@ -141,6 +153,10 @@ impl Worker {
         } else {
             stream.owner().clear();
             choose_ids(stream, None);
+        }
+        if injects() {
+            trace::find(stream);
+            trace::sent(stream, position as u32);
         }
         stream.set_message_position(position);
         stream.set_thread(self.tid);
@@ -316,6 +332,12 @@ extern "C" fn work_sent(process: *mut SelectedProcess, stream: *mut StreamState,
         }
     }
     0
+}
+
+/// Finds owner and ids of the message that is about to be sent on a client connection.
+#[inline(always)]
+pub fn decide(process: Selected, stream: Stream, position: u64) {
+    work_sent(process.as_ptr(), stream.as_ptr(), 1, position);
 }
 
 #[unsafe(no_mangle)]

@@ -119,6 +119,8 @@ counters! {
     connections_tls_read,
     /// Of connections_tls, connections of JVMs whose TLS is not read. Run with --java, or see `onlooker doctor --pid`.
     connections_tls_java,
+    /// Processes in cgroups whose requests get no `traceparent`: the root cgroup, or one that could not be attached to.
+    processes_not_injected,
     /// JVMs that could not be made to load the library of --java. The log says why. Their TLS is not read.
     jvms_not_loaded,
     /// Plaintext streams whose socket did not become known in time. Their spans have no addresses.

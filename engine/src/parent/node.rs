@@ -41,6 +41,8 @@ pub(super) struct Node {
     pub(super) trace: Trace,
     /// Its trace id was exported, with its own span or one below.
     pub(super) is_frozen: bool,
+    /// A call that was sent with its ids: it keeps them.
+    pub(super) sends_context: bool,
     /// The trace context in its header.
     pub(super) wire: Option<Box<TraceContext>>,
     pub(super) correlation: Option<Box<str>>,
@@ -53,6 +55,8 @@ pub(super) struct Node {
     pub(super) link: Link,
     /// A parent that was found too late.
     pub(super) late: Option<NodeId>,
+    /// The context of the process would be the parent, but the call was sent in another trace.
+    pub(super) has_late_environment: bool,
     /// Who made the call, or, in `unit`, who read the request.
     pub(super) caller: Caller,
     /// The other end of the exchange, on this host. It is not held, and may be gone.
@@ -183,10 +187,11 @@ impl Node {
             _ => random(),
         };
         // The kernel gives a call the trace of its owner. If the owner proves wrong, or is over, the call begins a trace of
-        // its own. A trace context that was sent with the call would change that: the call then has to keep this trace.
+        // its own. But a call that was sent with this trace has to keep it.
         let has_owner = origin.is_some_and(|origin| origin.owner.cookie != 0);
+        let sends_context = first.is_some() && origin.is_some_and(|origin| origin.sends_context);
         let own_trace = match first {
-            Some(message) if message.trace_id != [0; 2] && !has_owner => message.trace_id,
+            Some(message) if message.trace_id != [0; 2] && (!has_owner || sends_context) => message.trace_id,
             _ => [random(), random()],
         };
         let [high, low] = own_trace.map(u128::from);
@@ -204,6 +209,7 @@ impl Node {
             span_id: SpanId::from_bytes(span_id.to_be_bytes()),
             trace: Trace { trace_id: TraceId::from_bytes((high << 64 | low).to_be_bytes()), trace_state: None },
             is_frozen: false,
+            sends_context,
             wire: begun.context.clone().map(Box::new),
             correlation: begun.correlation.as_deref().map(Box::from),
             passed_on: begun.passed_on,
@@ -211,6 +217,7 @@ impl Node {
             work: None,
             link: Link::None,
             late: None,
+            has_late_environment: false,
             caller: Caller { unit: origin.and_then(|origin| origin.worker), ..Caller::default() },
             joined: None,
             passes_on: false,

@@ -8,9 +8,9 @@ use super::*;
 mod background;
 mod bounds;
 mod left_out;
-mod started;
-
 mod responder;
+mod sent;
+mod started;
 
 const PROXY: u32 = 10;
 const APP: u32 = 20;
@@ -39,6 +39,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
         offsets: [0, 0],
         has_private_positions: false,
         from_start: true,
+        sends_context: false,
     }
 }
 

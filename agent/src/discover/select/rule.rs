@@ -204,6 +204,14 @@ impl Cgroups {
         }
     }
 
+    /// The path of the cgroup, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(cgroup) => Some(cgroup),
+            Self::Glob(_) => None,
+        }
+    }
+
     /// Whether the kernel side can select its processes by itself.
     pub(super) fn is_one(&self) -> bool {
         matches!(self, Self::Path(_))

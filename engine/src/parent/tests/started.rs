@@ -116,3 +116,16 @@ fn a_process_does_not_continue_a_trace_without_end() {
     let mut parents = Parents::default();
     assert_eq!((0..20_000).filter(|_| parents.may_continue(CHILD)).count(), 10_000);
 }
+
+#[test]
+fn a_context_of_the_environment_is_linked_if_the_call_was_sent_in_another_trace() {
+    let mut parents = Parents::default();
+    let call = parents.begin(client(2, CHILD), &begun(9, 110), Some(&Origin { sends_context: true, ..origin(9, 0) }));
+    assert!(parents.may_continue(CHILD));
+    parents.made_by(call, started_by(wire(5)));
+    let call = settle(&mut parents, call, 110, 120);
+    assert_eq!((call.parent, call.found_late), (None, true));
+    let link = call.link.expect("there is a link");
+    assert_eq!((link.trace_id(), link.span_id()), (TraceId::from_bytes([9; 16]), SpanId::from_bytes([5; 8])));
+    assert_ne!(call.trace_id, link.trace_id());
+}

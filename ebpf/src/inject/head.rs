@@ -1,0 +1,217 @@
+//! Follows the header block of a request, in whatever pieces it is sent.
+//!
+//! Only what is certainly HTTP/1 is followed: a known method, a version, and lines that end with CR and LF (RFC 9112 2). Everything
+//! else is left alone.
+
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
+use core::ffi::c_void;
+use onlooker_common::limits::INJECTED_HEAD;
+
+use super::hexadecimal::has_byte;
+use crate::state::injection::{Injection, InjectionState, phase};
+use crate::user::{CONTINUE, LEAVE, opaque};
+
+/// Bytes that are read at a time.
+const WORD: u32 = 8;
+
+/// What was found in a piece of a header block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// The block goes on behind the piece.
+    More,
+    /// The block ends with the line that begins at this offset.
+    End(u32),
+    /// This is no header block of HTTP/1.
+    Other,
+}
+
+/// Values that the global function returns.
+const GOES_ON: u32 = 0;
+const ENDS: u32 = 1;
+const IS_OTHER: u32 = 2;
+
+#[repr(C)]
+struct Walk {
+    injection: *mut InjectionState,
+    /// Address of the piece.
+    from: u64,
+    length: u32,
+    /// Bytes of it that were looked at.
+    at: u32,
+    /// One of the values above.
+    outcome: u32,
+    pad: u32,
+}
+
+/// Follows the block through the `length` bytes at the address `from`, of which `at` were looked at before.
+#[inline(always)]
+pub fn follow(injection: Injection, from: u64, length: u32, at: u32) -> Found {
+    let mut walk = Walk { injection: injection.as_ptr(), from, length, at, outcome: GOES_ON, pad: 0 };
+    // SAFETY: the callback takes the index and a Walk.
+    unsafe { bpf_loop(INJECTED_HEAD / WORD, next_word as *mut c_void, (&raw mut walk).cast(), 0) };
+    // SAFETY: the callback changes it.
+    let (outcome, at) = unsafe { ((&raw const walk.outcome).read_volatile(), (&raw const walk.at).read_volatile()) };
+    match outcome {
+        ENDS => Found::End(at),
+        IS_OTHER => Found::Other,
+        _ => Found::More,
+    }
+}
+
+extern "C" fn next_word(_index: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: called by `follow` with its own struct.
+    let walk = unsafe { &mut *walk };
+    if walk.at >= walk.length {
+        return LEAVE;
+    }
+    let left = walk.length - walk.at;
+    let bytes = if left >= WORD { WORD } else { left };
+    let mut word = 0_u64;
+    // SAFETY: the local has room for as many bytes. The message is in kernel memory.
+    let failed = unsafe {
+        let from = (walk.from + u64::from(walk.at)) as *const c_void;
+        if left >= WORD {
+            bpf_probe_read_kernel((&raw mut word).cast(), WORD, from)
+        } else {
+            bpf_probe_read_kernel((&raw mut word).cast(), (opaque(u64::from(bytes)) & 7) as u32, from)
+        }
+    };
+    // SAFETY: the helper writes it.
+    let mut word = unsafe { (&raw const word).read_volatile() };
+    if failed != 0 {
+        walk.outcome = IS_OTHER;
+        return LEAVE;
+    }
+    // SAFETY: a live value of the caller.
+    let in_line = unsafe { Injection::within(walk.injection) }.phase() == phase::LINE;
+    if left >= WORD && in_line && !has_byte(word, b'\r') && !has_byte(word, b'\n') {
+        walk.at += WORD;
+        return CONTINUE;
+    }
+    for index in 0..WORD {
+        if index >= bytes {
+            break;
+        }
+        let outcome = head_byte(walk.injection, (word & 0xff) as u32);
+        if outcome != GOES_ON {
+            walk.outcome = outcome;
+            walk.at += index;
+            return LEAVE;
+        }
+        word >>= 8;
+    }
+    walk.at += bytes;
+    CONTINUE
+}
+
+/// The next byte of the request. This is a global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn head_byte(injection: *mut InjectionState, byte: u32) -> u32 {
+    // SAFETY: a live value of the caller, or null as far as the verifier knows.
+    let Some(injection) = (unsafe { Injection::new(injection) }) else { return IS_OTHER };
+    match injection.phase() {
+        phase::METHOD => method_byte(injection, byte),
+        phase::TARGET => {
+            if byte == u32::from(b'\r') {
+                // The version was the last eight bytes, behind a space.
+                let version = injection.latest();
+                if (version != HTTP_1_1 && version != HTTP_1_0) || injection.earlier() != u32::from(b' ') {
+                    return IS_OTHER;
+                }
+                injection.set_phase(phase::LINE_FEED);
+            } else if byte < u32::from(b' ') {
+                return IS_OTHER;
+            }
+            push(injection, byte);
+            GOES_ON
+        }
+        phase::LINE_FEED => {
+            injection.set_phase(phase::LINE_START);
+            if byte == u32::from(b'\n') { GOES_ON } else { IS_OTHER }
+        }
+        phase::LINE_START if byte == u32::from(b'\r') => {
+            injection.set_phase(phase::END);
+            ENDS
+        }
+        phase::LINE_START => {
+            injection.set_matched(0);
+            name_byte(injection, byte)
+        }
+        phase::NAME => name_byte(injection, byte),
+        phase::LINE => line_byte(injection, byte),
+        _ => IS_OTHER,
+    }
+}
+
+#[inline(always)]
+fn method_byte(injection: Injection, byte: u32) -> u32 {
+    if byte == u32::from(b' ') {
+        if !METHODS.contains(&injection.latest()) {
+            return IS_OTHER;
+        }
+        injection.set_phase(phase::TARGET);
+    } else if byte < u32::from(b'A') || byte > u32::from(b'Z') || injection.latest() >> 48 != 0 {
+        return IS_OTHER;
+    }
+    push(injection, byte);
+    GOES_ON
+}
+
+/// A byte of a line that has begun like the name, or begins now.
+#[inline(always)]
+fn name_byte(injection: Injection, byte: u32) -> u32 {
+    let matched = injection.matched();
+    let part = if matched < 8 { NAME_BEGINS } else { NAME_ENDS };
+    let expected = part >> (8 * (matched & 7)) & 0xff;
+    if u64::from(byte | 0x20) != expected {
+        injection.set_phase(phase::LINE);
+        return line_byte(injection, byte);
+    }
+    injection.set_matched(matched + 1);
+    injection.set_phase(phase::NAME);
+    if matched + 1 == NAME_BYTES {
+        injection.set_has_own(1);
+        injection.set_phase(phase::LINE);
+    }
+    GOES_ON
+}
+
+#[inline(always)]
+fn line_byte(injection: Injection, byte: u32) -> u32 {
+    if byte == u32::from(b'\r') {
+        injection.set_phase(phase::LINE_FEED);
+    } else if byte == u32::from(b'\n') {
+        return IS_OTHER;
+    }
+    GOES_ON
+}
+
+#[inline(always)]
+fn push(injection: Injection, byte: u32) {
+    let latest = injection.latest();
+    injection.set_earlier((latest >> 56) as u32);
+    injection.set_latest(latest << 8 | u64::from(byte));
+}
+
+/// Text as a number whose lowest byte is the last character.
+const fn text(text: &[u8]) -> u64 {
+    let (mut number, mut at) = (0, 0);
+    while at < text.len() {
+        number = number << 8 | text[at] as u64;
+        at += 1;
+    }
+    number
+}
+
+const HTTP_1_0: u64 = text(b"HTTP/1.0");
+const HTTP_1_1: u64 = text(b"HTTP/1.1");
+
+/// Methods of requests that have a header block, and behind which comes no other protocol.
+const METHODS: [u64; 7] =
+    [text(b"GET"), text(b"HEAD"), text(b"POST"), text(b"PUT"), text(b"PATCH"), text(b"DELETE"), text(b"OPTIONS")];
+
+/// `traceparent`: the first eight characters and the others, each with the first in the lowest byte.
+const NAME_BEGINS: u64 = text(b"tracepar").swap_bytes();
+const NAME_ENDS: u64 = (text(b"ent") << 40).swap_bytes();
+const NAME_BYTES: u32 = 11;
