@@ -209,5 +209,8 @@ pub(crate) fn join_before_exec(command: &mut Command, world: &World, watched: bo
     let mut procs = world.cgroup().procs(watched)?;
     // SAFETY: between fork and exec only async-signal-safe functions may run. This is one write(2) to an open file.
     unsafe { command.pre_exec(move || procs.write_all(b"0")) };
+    if let Some(network) = world.network() {
+        network.enter_before_exec(command);
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::child_process::{join_before_exec, tail};
+use crate::network::Network;
 use crate::wait::{self, within};
 
 /// An agent needs this long to load its programs on a busy machine.
@@ -33,11 +34,22 @@ struct Inner {
     // Dropped in this order: the processes, then the files they write to.
     cgroup: Cgroup,
     dir: TempDir,
+    /// Where its programs run, if that is not this process's network.
+    network: Option<Network>,
 }
 
 impl World {
     /// Creates an empty world. Requires root, for the cgroup.
     pub fn create() -> Result<Self> {
+        Self::create_in(None)
+    }
+
+    /// Creates an empty world whose programs, and its agent, run in this network.
+    pub fn in_network(network: &Network) -> Result<Self> {
+        Self::create_in(Some(network.clone()))
+    }
+
+    fn create_in(network: Option<Network>) -> Result<Self> {
         raise_priority();
         let cgroup = Cgroup::create()?;
         let dir = tempfile::Builder::new()
@@ -46,7 +58,7 @@ impl World {
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
             .context("cannot create a temporary folder")?;
-        Ok(Self(Arc::new(Inner { cgroup, dir })))
+        Ok(Self(Arc::new(Inner { cgroup, dir, network })))
     }
 
     /// Runs `story` in a new world. If it fails, the error contains the end of every log.
@@ -76,6 +88,12 @@ impl World {
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
         &self.0.cgroup
+    }
+
+    /// The network that its programs run in, if that is not this process's.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.0.network.as_ref()
     }
 
     /// Creates a command with a fresh environment, which holds only what is needed to find programs.

@@ -9,6 +9,7 @@ use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::wait::within;
 use onlooker_tests::{Recording, World, record_skip};
+use rstest::rstest;
 
 const REQUESTS: u64 = 300;
 const IN_FLIGHT: usize = 50;
@@ -38,8 +39,10 @@ fn is_redis_set_up(span: &Span) -> bool {
     span.get("db.system.name") == "redis" && span.get("db.operation.name") != "GET"
 }
 
-#[test]
-fn each_request_through_a_chain_is_one_trace() -> Result<()> {
+#[rstest]
+#[case::nothing_added(&[])]
+#[case::traceparent_added(&["--inject"])]
+fn each_request_through_a_chain_is_one_trace(#[case] options: &[&str]) -> Result<()> {
     World::story("chain", |world| {
         let (redis, postgres) = (Redis::start(world)?, Postgres::start(world)?);
         let delayed = App::node("delayed").start(world)?;
@@ -51,7 +54,7 @@ fn each_request_through_a_chain_is_one_trace() -> Result<()> {
             .start(world)?;
         let front = Nginx::proxy_to(&caller.address()).named("front").start(world)?;
 
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, options)?;
         Load::on(&front.address(), "/r").in_flight(IN_FLIGHT).run(1..REQUESTS + 1)?;
         // Each request has three ends at nginx and Flask, and each of Flask's calls has four at nginx and Node. Database calls
         // have two ends; our own question to Redis has one.

@@ -331,9 +331,11 @@ impl AppOptions {
             .current_dir(machine::apps(self.language()))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if self.needs_http2 {
+        if self.language == Language::Python && self.python.is_none() {
             // Under another name, the interpreter does not find its environment.
-            let lib = machine::python_http2_environment()?.join("lib");
+            let http2 = self.needs_http2;
+            let lib =
+                if http2 { machine::python_http2_environment() } else { machine::python_environment() }?.join("lib");
             let versions = fs::read_dir(&lib).with_context(|| format!("cannot read {}", lib.display()))?;
             let packages = versions.flatten().map(|version| version.path().join("site-packages")).next();
             command.env("PYTHONPATH", packages.context("the environment has no packages")?);
