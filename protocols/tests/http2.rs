@@ -3,7 +3,7 @@
 mod kit;
 
 use kit::http2::*;
-use kit::{Talk, parser};
+use kit::{Outcome, Talk, parser};
 use onlooker_protocols::facts::HttpVersion;
 use onlooker_protocols::{Close, Direction, End, Finding, LossReason, http1, http2};
 use rstest::rstest;
@@ -29,6 +29,24 @@ fn a_request_has_the_facts_of_its_fields() {
     let greeting = (PREFACE.len() + 9 + 6) as u64;
     assert_eq!((exchange.request_start.position, exchange.response_start.map(|it| it.position)), (greeting, Some(15)));
     assert_eq!(exchange.response_end.map(|it| it.position), Some(15 + 9 + status("200").len() as u64 + 9 + 2));
+}
+
+/// Proxies that speak HTTP/1 on one side and HTTP/2 on the other pass on the same request.
+#[rstest]
+#[case::same("GET /cart?id=7 HTTP/1.1\r\nhost: shop:8080\r\n\r\n", true)]
+#[case::other_target("GET /cart?id=8 HTTP/1.1\r\nhost: shop:8080\r\n\r\n", false)]
+#[case::other_method("HEAD /cart?id=7 HTTP/1.1\r\nhost: shop:8080\r\n\r\n", false)]
+#[case::other_host("GET /cart?id=7 HTTP/1.1\r\nhost: shop\r\n\r\n", false)]
+fn what_a_proxy_passes_on_is_the_same_in_http_1(#[case] request: &str, #[case] is_same: bool) {
+    let passed_on = |outcome: &Outcome| {
+        let begun = outcome.findings.iter().find_map(|finding| match finding {
+            Finding::Begun(begun) => Some(begun.passed_on),
+            _ => None,
+        });
+        begun.flatten().expect("a request has a method and a target")
+    };
+    let over_1 = Talk::new().request(request).play(parser(&http1::SPEC, true));
+    assert_eq!(passed_on(&over_1) == passed_on(&play(&exchange())), is_same);
 }
 
 #[test]

@@ -57,6 +57,11 @@ pub fn jdks() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("jdks"))
 }
 
+/// Where the modules of the Go applications are. `cargo xtask setup` downloads them.
+pub fn go_modules() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("go-modules"))
+}
+
 /// The folder of the libraries that Java programs of tests/apps use.
 pub fn java_libraries() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("java-libraries"))

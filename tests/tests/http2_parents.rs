@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::judge;
-use onlooker_tests::servers::App;
+use onlooker_tests::servers::{App, AppOptions};
 use onlooker_tests::spans::Span;
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Recording, World};
+use rstest::rstest;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -132,4 +133,67 @@ fn expect_methods_below_their_parents(spans: &[Span]) -> Result<()> {
         ensure!(service.rsplit_once('.').is_some_and(|(of, _)| of == above), "{parent} called {service}");
     }
     Ok(())
+}
+
+/// With httpx, the task of a request writes its calls and its response. grpc.aio writes calls from tasks of its own.
+#[rstest]
+#[case::httpx("hypercorn and httpx", App::python("caller_http2").with_http2(), true)]
+#[case::grpc_aio("hypercorn and grpc.aio", App::python("caller_http2").with_http2().env("GRPC", "1"), false)]
+fn calls_of_asyncio_over_http_2_have_no_wrong_parents(
+    #[case] name: &str,
+    #[case] app: AppOptions,
+    #[case] is_found: bool,
+) -> Result<()> {
+    const CALLS: usize = 2;
+    World::story(name, |world| {
+        let backend = match is_found {
+            true => App::node("delayed").env("HTTP2", "1").start(world)?,
+            false => App::go("grpc/rpc_caller").start(world)?,
+        };
+        let app = app.env("BACKEND", backend.address()).start(world)?;
+        let recording = Recording::start(world)?;
+        let load = Load::on(&app.address(), "/r");
+        let mut requests = 0;
+        let rounds = [(10, 1000..1100), (50, 10_000..10_200)];
+        for (in_flight, numbers) in rounds.clone() {
+            requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
+        }
+        let outcome = recording.finish(requests * (1 + 2 * CALLS))?;
+        for (in_flight, numbers) in rounds {
+            let verdict = judge(&outcome.spans, load.address(), |number| numbers.contains(&number));
+            let least = if is_found && in_flight > 10 { 95 } else { 0 };
+            verdict.print(&format!("{name} | {in_flight}")).expect_none_wrong_and_right_at_least(least)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn calls_of_services_of_grpc_in_python_and_node_have_no_wrong_parents() -> Result<()> {
+    World::story("grpc-relays", |world| {
+        let recording = Recording::start(world)?;
+        let go = App::go("grpc/rpc_caller");
+        let back = go.clone().env("OTEL_SERVICE_NAME", "back").start(world)?;
+        let node =
+            App::node("rpc_relay").env("OTEL_SERVICE_NAME", "node").env("BACKEND_URL", back.url("")).start(world)?;
+        let python = App::python("rpc_relay").with_http2().env("OTEL_SERVICE_NAME", "python");
+        let python = python.env("BACKEND", node.address()).start(world)?;
+        let front = go.env("OTEL_SERVICE_NAME", "front").env("FRONT", "1").env("BACKEND", python.address());
+        let front = front.start(world)?;
+        let load = Load::on(&front.address(), "/r");
+        let mut requests = 0;
+        let rounds = [(1, 100..120), (10, 1000..1100), (50, 10_000..10_200)];
+        for (in_flight, numbers) in rounds.clone() {
+            requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
+        }
+        let outcome = recording.finish(requests * (1 + 2 * 6))?;
+        for (in_flight, numbers) in rounds {
+            for (name, address) in [("grpcio", python.address()), ("Node http2", node.address())] {
+                let verdict = judge(&outcome.spans, &address, |number| numbers.contains(&number));
+                verdict.print(&format!("{name}, server and client | {in_flight}"));
+                verdict.expect_none_wrong_and_right_at_least(0)?;
+            }
+        }
+        expect_methods_below_their_parents(&outcome.spans)
+    })
 }

@@ -47,7 +47,8 @@ impl Operation<'_> {
             | (u32::from(stream.is(bit::FROM_START)) * flag::FROM_START)
             | (u32::from(self.fin) * flag::FIN)
             | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
-            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
+            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS)
+            | (u32::from(process.has(process_flag::PROXY)) * flag::PROXY);
         // SAFETY: no arguments.
         self.moved.time = unsafe { bpf_ktime_get_ns() };
         if !self.fin && may_have_frames(stream, begins) {
@@ -77,8 +78,7 @@ impl Operation<'_> {
         // What was done meanwhile may have shown an event loop.
         self.moved.flags |= (u32::from(source.is_nowhere() && !self.fin) * flag::LENGTH_ONLY)
             | (u32::from(process.has(process_flag::LOOP)) * flag::LOOP)
-            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS)
-            | (u32::from(process.has(process_flag::PROXY)) * flag::PROXY);
+            | (u32::from(process.has(process_flag::VIRTUAL_THREADS)) * flag::VIRTUAL_THREADS);
         if injects() {
             self.moved.flags |= u32::from(stream.is(bit::SENDS_CONTEXT)) * flag::SENDS_CONTEXT;
         }

@@ -1,13 +1,12 @@
 //! The facts in the head of a request.
 
-use std::hash::{Hash as _, Hasher as _};
 use std::num::NonZeroU64;
 
 use compact_str::CompactString;
-use rustc_hash::FxHasher;
 
 use super::head::RequestHead;
 use crate::facts::{Http, HttpVersion};
+use crate::kit::passed_on::PassedOn;
 use crate::kit::target::{self, Target};
 use crate::propagation::TraceContext;
 
@@ -35,11 +34,10 @@ pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
     TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
 }
 
-/// Identifies what a proxy passes on unchanged, unless it is configured to rewrite it.
+/// What a proxy passes on.
 pub(super) fn passed_on(head: &RequestHead<'_>) -> Option<NonZeroU64> {
-    let mut hasher = FxHasher::default();
-    (head.method, head.target, head.fields.host).hash(&mut hasher);
-    NonZeroU64::new(hasher.finish())
+    let (method, target) = (PassedOn::hash(head.method), PassedOn::hash(head.target));
+    PassedOn { method, target, host: head.fields.host.map_or(0, PassedOn::hash) }.number()
 }
 
 /// The id that services pass on, from the most common fields.

@@ -1,5 +1,7 @@
 //! What a header block says: the head of a request or of a response, or trailers.
 
+use std::num::NonZeroU64;
+
 use compact_str::CompactString;
 
 use super::field::Field;
@@ -7,6 +9,7 @@ use super::hpack::{Decoder, Malformed};
 use crate::Facts;
 use crate::facts::{Http, HttpVersion};
 use crate::grpc::{self, Call, Flavor, Trailers};
+use crate::kit::passed_on::PassedOn;
 use crate::kit::target::{self, Target};
 use crate::propagation::TraceContext;
 
@@ -25,6 +28,7 @@ pub(super) struct Head {
     /// The path as it was sent, of a call.
     raw_path: Vec<u8>,
     host: CompactString,
+    passed_on: PassedOn,
     content_type: Vec<u8>,
     is_connect: bool,
     timeout: Option<std::time::Duration>,
@@ -52,13 +56,20 @@ impl Head {
 
     fn take(&mut self, field: Field, value: &[u8]) {
         match field {
-            Field::Method => (self.http.method, self.is_request) = (target::method(value), true),
+            Field::Method => {
+                (self.http.method, self.is_request) = (target::method(value), true);
+                self.passed_on.method = PassedOn::hash(value);
+            }
             Field::Scheme => (self.http.scheme, self.is_request) = (target::name(value), true),
-            Field::Authority => (self.http.host, self.is_request) = (target::host(value), true),
+            Field::Authority => {
+                (self.http.host, self.is_request) = (target::host(value), true);
+                self.passed_on.host = PassedOn::hash(value);
+            }
             Field::Path => {
                 let parsed = Target::parse(b"", value);
                 (self.http.path, self.http.query) = (parsed.redacted_path(), parsed.redacted_query());
                 self.raw_path.extend_from_slice(value);
+                self.passed_on.target = PassedOn::hash(value);
                 self.is_request = true;
             }
             Field::Protocol => self.is_request = true,
@@ -92,6 +103,11 @@ impl Head {
     pub(super) fn context(&self) -> Option<TraceContext> {
         let [parent] = &self.traceparent[..] else { return None };
         TraceContext::from_fields([&**parent], self.tracestate.iter().map(|state| &**state))
+    }
+
+    /// What a proxy passes on. `None` if a field is unknown, because that may be one of these.
+    pub(super) fn passed_on(&self) -> Option<NonZeroU64> {
+        if self.has_unknown { None } else { self.passed_on.number() }
     }
 
     /// The id that services pass on.

@@ -79,8 +79,9 @@ impl Streams {
     ) {
         self.note(stream);
         let (context, correlation) = (head.context(), head.correlation());
-        let path = head.http.path.clone();
-        self.account.begin(Begun { context, correlation, path, ..Begun::plain(Direction::ToServer, start) }, found);
+        let (passed_on, path) = (head.passed_on(), head.http.path.clone());
+        let plain = Begun::plain(Direction::ToServer, start);
+        self.account.begin(Begun { context, correlation, passed_on, path, ..plain }, found);
         let opened = self.open.open(stream, start, Stream::new(head, start, end, !ends_stream, self.losses));
         let reason = opened.reason();
         match opened {

@@ -7,6 +7,7 @@ pub(crate) mod holes;
 pub mod in_order;
 pub mod looks;
 pub(crate) mod pace;
+pub(crate) mod passed_on;
 pub(crate) mod pieces;
 pub(crate) mod tail;
 pub(crate) mod target;

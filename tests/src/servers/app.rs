@@ -434,6 +434,7 @@ impl AppOptions {
             .arg(format!("{name}.go"))
             .current_dir(machine::apps(self.language()).join(folder))
             .env("GOCACHE", Cache::locate()?.dir().join("go-build"))
+            .env("GOMODCACHE", machine::go_modules()?)
             .env("GOTOOLCHAIN", self.go.toolchain.unwrap_or("local"))
             .env("CGO_ENABLED", if self.go.without_cgo { "0" } else { "1" });
         world.run_unwatched(&mut go).with_context(|| format!("cannot compile {name}.go"))?;

@@ -18,6 +18,8 @@ use crate::world::World;
 pub enum ProxyProgram {
     HaProxy,
     Envoy,
+    /// Envoy that speaks HTTP/2 with its upstream.
+    EnvoyHttp2,
 }
 
 /// A running proxy.
@@ -37,7 +39,7 @@ impl ProxyProgram {
     fn find(self) -> Option<PathBuf> {
         match self {
             Self::HaProxy => machine::find_program("haproxy"),
-            Self::Envoy => {
+            Self::Envoy | Self::EnvoyHttp2 => {
                 let program = machine::envoy().ok()?.join("envoy/_bin/envoy");
                 program.is_file().then_some(program)
             }
@@ -49,14 +51,17 @@ impl ProxyProgram {
         let port = Port::claim()?;
         let (name, configuration) = match self {
             Self::HaProxy => ("haproxy.cfg", haproxy(&port.address(), upstream)),
-            Self::Envoy => ("envoy.json", envoy(port.number(), upstream)?),
+            Self::Envoy => ("envoy.json", envoy(port.number(), upstream, json!({}))?),
+            Self::EnvoyHttp2 => {
+                ("envoy.json", envoy(port.number(), upstream, json!({ "http2_protocol_options": {} }))?)
+            }
         };
         let file = world.dir().join(name);
         fs::write(&file, configuration).with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = world.command(self.find().with_context(|| format!("{self:?} is not installed"))?);
         match self {
             Self::HaProxy => command.arg("-db").arg("-f").arg(&file),
-            Self::Envoy => {
+            Self::Envoy | Self::EnvoyHttp2 => {
                 command.args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(&file)
             }
         };
@@ -94,7 +99,8 @@ backend out
     )
 }
 
-fn envoy(port: u16, upstream: &str) -> Result<String> {
+/// Its configuration. `protocol`: how it speaks with its upstream; nothing for HTTP/1.
+fn envoy(port: u16, upstream: &str, protocol: serde_json::Value) -> Result<String> {
     let (host, upstream_port) = upstream.split_once(':').context("an upstream is HOST:PORT")?;
     let upstream_port: u16 = upstream_port.parse().context("a port is a number")?;
     let at = |address: &str, port: u16| json!({ "socket_address": { "address": address, "port_value": port } });
@@ -112,9 +118,18 @@ fn envoy(port: u16, upstream: &str) -> Result<String> {
     let kind = "network.http_connection_manager.v3.HttpConnectionManager";
     let manager = named("envoy.filters.network.http_connection_manager", kind, manager);
     let limits = json!({ "max_connections": 10, "max_pending_requests": 1000, "max_requests": 1000 });
+    let mut options = json!({});
+    if protocol != json!({}) {
+        let kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        options[kind] = json!({
+            "@type": format!("type.googleapis.com/{kind}"),
+            "explicit_http_config": protocol,
+        });
+    }
     let cluster = json!({
         "name": "out",
         "type": "STATIC",
+        "typed_extension_protocol_options": options,
         "circuit_breakers": { "thresholds": [limits] },
         "load_assignment": {
             "cluster_name": "out",

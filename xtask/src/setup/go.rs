@@ -1,4 +1,4 @@
-//! The modules of the traced Go programs: tests/apps/go/grpc/go.mod, in Go's own cache.
+//! The modules of the traced Go programs: tests/apps/go/grpc/go.mod, in the cache.
 
 use std::process::Command;
 
@@ -20,5 +20,7 @@ fn make_ready(_: &Cache) -> Result<()> {
     }
     shell::say("go: downloading the modules of tests/apps/go/grpc");
     // Go sees what is there already.
-    shell::run(Command::new("go").args(["mod", "download"]).current_dir(machine::apps("go").join("grpc")))
+    let mut go = Command::new("go");
+    go.args(["mod", "download"]).current_dir(machine::apps("go").join("grpc"));
+    shell::run(go.env("GOMODCACHE", machine::go_modules()?))
 }
