@@ -250,6 +250,7 @@ fn a_process_with_older_connections_may_have_unseen_requests_for_a_while() {
     for call_told_first in [false, true] {
         assert_eq!(parent_of(true, 1_000, call_told_first), Some(Evidence::OnlyCandidate));
         assert_eq!(parent_of(false, 1_000, call_told_first), None);
+        assert_eq!(parent_of(false, 80 + UNSEEN_REQUESTS, call_told_first), None);
         assert_eq!(parent_of(false, 100 + UNSEEN_REQUESTS, call_told_first), Some(Evidence::OnlyCandidate));
     }
 }
@@ -838,4 +839,15 @@ fn the_evidence_of_the_kernel_programs_is_a_rung(#[case] kernel: u32, #[case] ex
     let call = settle(&mut parents, call, 110, 120);
     let [request, _] = requests.map(|request| settle(&mut parents, request, 100, 130));
     assert_eq!(call.parent, Some(Parent { span_id: request.span_id, evidence: expected, remote: false }));
+}
+
+#[test]
+fn requests_of_a_connection_end_in_any_order() {
+    let mut parents = Parents::default();
+    let requests = [0, 80, 40, 120]
+        .map(|position| parents.begin(server(1, APP), &begun(position, 100), Some(&origin(position, 0))));
+    for request in [requests[1], requests[0], requests[3], requests[2]] {
+        settle(&mut parents, request, 100, 120);
+    }
+    assert!(parents.is_empty());
 }

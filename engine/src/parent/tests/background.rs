@@ -160,8 +160,8 @@ fn a_connection_that_background_work_may_have_opened_names_no_parent() {
     assert!(!is_named(true));
 }
 
-/// Whether the tick names the parent of a call on an open connection, by a unit that is no thread.
-fn is_named_by_tick(opens: bool, nanos: u64) -> bool {
+/// Whether the tick names the parent of a call by this unit on an open connection.
+fn is_named_by_tick(opens: bool, unit: Option<Unit>, nanos: u64) -> bool {
     let mut app = App::default();
     app.serve(None, 1);
     app.calls(3, None, 2);
@@ -171,7 +171,8 @@ fn is_named_by_tick(opens: bool, nanos: u64) -> bool {
     app.call(2, None, SECOND);
     let request = app.reads(None, nanos - 1);
     let at = app.position;
-    let call = app.parents.begin(client(3, APP), &begun(9, nanos), Some(&owned(9, (1, at), evidence::TICK)));
+    let of_tick = Origin { worker: unit, ..owned(9, (1, at), evidence::TICK) };
+    let call = app.parents.begin(client(3, APP), &begun(9, nanos), Some(&of_tick));
     let call = settle(&mut app.parents, call, nanos, nanos + 1);
     settle(&mut app.parents, request, nanos - 1, nanos + 10);
     call.parent.is_some()
@@ -180,9 +181,11 @@ fn is_named_by_tick(opens: bool, nanos: u64) -> bool {
 #[test]
 fn a_tick_names_no_parent_if_background_work_uses_open_connections() {
     let until = SECOND + REMEMBERED;
-    assert!(is_named_by_tick(true, until - 1), "the work in the background opened a connection of its own");
-    assert!(!is_named_by_tick(false, until - 1));
-    assert!(is_named_by_tick(false, until));
+    assert!(is_named_by_tick(true, None, until - 1), "the work in the background opened a connection of its own");
+    assert!(!is_named_by_tick(false, None, until - 1));
+    assert!(!is_named_by_tick(false, unit_of(unit::GOROUTINE, 7), until - 1));
+    assert!(is_named_by_tick(false, thread(7), until - 1), "another thread");
+    assert!(is_named_by_tick(false, None, until));
 }
 
 #[test]
@@ -321,4 +324,31 @@ fn the_trace_that_a_process_was_started_with_does_not_grow_without_limit() {
     assert!(app.parents.may_continue(APP));
     app.serve(None, SECOND);
     assert!(!app.parents.may_continue(APP), "it serves requests");
+}
+
+#[test]
+fn units_of_all_processes_are_bounded_and_counted() {
+    const UNITS: u64 = 65_536;
+    let mut parents = Parents::default();
+    let mut serve = |n: u64| {
+        let unit = Unit { tgid: (n / 8_192) as u32, kind: unit::THREAD, id: n };
+        let origin = Origin { worker: Some(unit), ..origin(n * 1_000, 1) };
+        let request = parents.begin(server(1, unit.tgid), &begun(n * 1_000, n), Some(&origin));
+        settle(&mut parents, request, n, n);
+        parents.take_evicted_units()
+    };
+    assert_eq!((0..UNITS).map(&mut serve).sum::<u64>(), 0);
+    assert_eq!((UNITS..UNITS + 10).map(serve).sum::<u64>(), 10);
+}
+
+#[test]
+fn a_call_with_a_parent_has_no_link_to_what_its_unit_read_before() {
+    let mut app = App::default();
+    app.serve(thread(7), SECOND);
+    let request = app.reads(thread(9), 2 * SECOND);
+    let owned = Origin { worker: thread(7), ..owned(9, (1, app.position), evidence::FORK) };
+    let call = app.parents.begin(client(2, APP), &begun(9, 2 * SECOND + 1), Some(&owned));
+    let call = settle(&mut app.parents, call, 2 * SECOND + 1, 2 * SECOND + 2);
+    assert_eq!((call.parent.is_some(), call.link), (true, None));
+    settle(&mut app.parents, request, 2 * SECOND, 3 * SECOND);
 }

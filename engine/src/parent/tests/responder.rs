@@ -396,11 +396,15 @@ fn processes_are_forgotten_some_time_after_their_end() {
     app.parents.process_ended(APP, 100);
     app.parents.advance(100 + REMEMBERED);
     assert_eq!(app.parents.ladder.responders.known_processes(), 1);
-    // Another process begins meanwhile, and stays.
-    let unit = Unit { tgid: PROXY, ..goroutine(3) };
-    app.parents.begin(client(50, PROXY), &begun(900, 200), Some(&Origin { unit: Some(unit), ..origin(900, 0) }));
+    // Others begin meanwhile, and stay.
+    for tgid in [PROXY, PROXY + 1] {
+        let unit = Unit { tgid, ..goroutine(3) };
+        let of_unit = Origin { unit: Some(unit), ..origin(900, 0) };
+        app.parents.begin(client(u64::from(tgid), tgid), &begun(900, 200), Some(&of_unit));
+    }
+    assert_eq!(app.parents.ladder.responders.known_processes(), 3);
     app.parents.advance(101 + REMEMBERED);
-    assert_eq!(app.parents.ladder.responders.known_processes(), 1);
+    assert_eq!(app.parents.ladder.responders.known_processes(), 2);
 }
 
 #[test]
@@ -529,4 +533,18 @@ fn a_call_waits_for_the_oldest_request_that_was_open() {
     app.answers(oldest, goroutine(2), 120);
     assert!(!app.waits(call, 130), "the other began later");
     app.answers(newest, goroutine(2), 140);
+}
+
+#[test]
+fn of_requests_that_began_at_the_same_time_each_is_awaited() {
+    let mut app = App::default();
+    app.calls(goroutine(3), 90);
+    let requests = [100, 100, 100].map(|nanos| app.reads(nanos));
+    let call = app.calls(goroutine(1), 110);
+    for request in [requests[1], requests[2]] {
+        app.answers(request, goroutine(2), 120);
+        assert!(app.waits(call, 130));
+    }
+    app.answers(requests[0], goroutine(2), 140);
+    assert!(!app.waits(call, 150));
 }
