@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -37,6 +38,8 @@ const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
 const FIRST_UNITS: Duration = Duration::from_secs(1);
 /// How long the start waits until the TLS libraries of the selected processes are attached to.
 const FIRST_ATTACHMENT: Duration = Duration::from_secs(2);
+/// How long former exporters may take to deliver their spans.
+const RETIREMENT: Duration = Duration::from_secs(30);
 /// How long spans may wait for their service when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How long the end waits until the thread that attaches to TLS libraries has counted what it was sent.
@@ -55,6 +58,10 @@ pub struct Agent {
     pipeline: Pipeline<Machine>,
     undecided: Undecided,
     exporting: Exporting,
+    /// What `exporting` was started with.
+    exporters: export::Config,
+    /// Former exporters that deliver the rest of their spans.
+    retired: Vec<JoinHandle<()>>,
     losses: Losses,
     counters: Arc<Counters>,
     watching: WatchThread,
@@ -165,11 +172,7 @@ impl<'options> Prepared<'options> {
         let directory = Directory::new(host);
         let machine =
             Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone(), is_restricted };
-        let limits = Limits {
-            connections: tracing.max_connections,
-            request_age: tracing.request_age.saturating_mul(1_000_000_000),
-            ..Limits::default()
-        };
+        let limits = limits_of(settings);
         let reading = clock::read().context("cannot read the clocks")?;
         let pipeline = Pipeline::new(machine, limits, reading, counters.clone());
         Ok(Agent {
@@ -178,6 +181,8 @@ impl<'options> Prepared<'options> {
             pipeline,
             undecided,
             exporting,
+            exporters: config,
+            retired: Vec::new(),
             losses,
             counters,
             watching,
@@ -260,6 +265,32 @@ impl Agent {
         }
     }
 
+    /// Applies a configuration that was read again. Exporters are replaced only if theirs is another one: those of before deliver what they have.
+    ///
+    /// Returns where it is said that the rules are applied, and how many processes are selected then.
+    ///
+    /// # Errors
+    /// When an exporter cannot be started. Then nothing has changed.
+    pub fn reconfigure(
+        &mut self,
+        settings: &Settings,
+        selectors: Selectors,
+    ) -> Result<Option<oneshot::Receiver<usize>>> {
+        let config = export::Config::choose(&settings.tracing.choices(), &|name| settings.variable(name))?;
+        if config != self.exporters {
+            let exporting = export::start(&config, Output::stdout(), Arc::clone(&self.counters))?;
+            let before = std::mem::replace(&mut self.exporting, exporting);
+            self.exporters = config;
+            self.retired.retain(|thread| !thread.is_finished());
+            let retire = move || before.shutdown(RETIREMENT);
+            self.retired.push(std::thread::Builder::new().name("export-former".to_owned()).spawn(retire)?);
+        }
+        self.pipeline.bound(&limits_of(settings));
+        let machine = self.pipeline.surroundings();
+        machine.is_restricted |= selectors.is_restricted();
+        Ok(machine.watch.as_ref().map(|watch| watch.apply(selectors)))
+    }
+
     /// Opens files of spans again before the next span is written.
     pub fn reopen_files(&self) {
         self.exporting.reopen_files();
@@ -298,6 +329,10 @@ impl Agent {
         self.watching.stop();
         self.pipeline.surroundings().watch = None;
         self.exporting.shutdown(SHUTDOWN);
+        for former in self.retired {
+            // If it panicked, there is nothing left to do.
+            let _ = former.join();
+        }
         if let Ok(taken_down) = taken_down {
             // If the thread panicked, there is nothing left to do.
             let _ = taken_down.join();
@@ -308,6 +343,14 @@ impl Agent {
             tracing::warn!("the thread that follows processes still waits for a file or process; ending without it");
         }
         summary(&self.counters, &self.losses)
+    }
+}
+
+fn limits_of(settings: &Settings) -> Limits {
+    Limits {
+        connections: settings.tracing.max_connections,
+        request_age: settings.tracing.request_age.saturating_mul(1_000_000_000),
+        ..Limits::default()
     }
 }
 

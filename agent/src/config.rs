@@ -5,6 +5,7 @@
 //! [`Settings`]. Whatever is wrong is one sentence with the file and the line. With a file, the other `OTEL_*` variables
 //! have no effect. Options of the command line take precedence over the file.
 
+mod changes;
 mod keys;
 mod page;
 mod print;
@@ -24,6 +25,7 @@ use crate::cli::Tracing;
 use crate::export;
 use read::{Found, Reader};
 
+pub use changes::Changes;
 pub use keys::KEYS;
 pub use page::page;
 pub use print::print;
@@ -51,6 +53,8 @@ pub struct Configuration {
     pub settings: Settings,
     /// The file, if there is one.
     pub file: Option<PathBuf>,
+    /// The text of the file.
+    pub text: String,
     /// What the file has, in its order.
     found: Vec<Found>,
     given: Vec<(String, String)>,
@@ -72,7 +76,14 @@ impl Configuration {
     #[must_use]
     pub fn without_file(command_line: CommandLine) -> Self {
         let CommandLine { tracing, given } = command_line;
-        Self { settings: Settings::new(tracing), file: None, found: Vec::new(), given, warnings: Vec::new() }
+        Self {
+            settings: Settings::new(tracing),
+            file: None,
+            text: String::new(),
+            found: Vec::new(),
+            given,
+            warnings: Vec::new(),
+        }
     }
 
     /// Reads the file of the command line or of the environment, if there is one.
@@ -89,6 +100,31 @@ impl Configuration {
             sentences: vec![format!("cannot read the configuration file {}: {error}", file.display())],
         })?;
         Self::of_text(file, &text, command_line, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads the file again, with the same command line. `self` stays as it is if the file cannot be used.
+    pub fn read_again(&self, command_line: CommandLine) -> Result<Self, Unusable> {
+        match &self.file {
+            Some(file) => Self::of_file(file, command_line),
+            None => Ok(Self::without_file(command_line)),
+        }
+    }
+
+    /// A sentence for each key with another value than in `before` that takes effect only when the agent starts.
+    #[must_use]
+    pub fn needing_restart(&self, before: &Self) -> Vec<String> {
+        let fixed = KEYS.iter().filter(|key| key.needs_restart);
+        let of = |found: &[Found], key: &Key| -> Vec<Given> {
+            found.iter().filter(|found| found.key.path == key.path).map(|found| found.given.clone()).collect()
+        };
+        let changed = fixed.filter(|key| of(&self.found, key) != of(&before.found, key));
+        changed
+            .map(|key| {
+                let line = self.found.iter().find(|found| found.key.path == key.path).map_or(1, |found| found.line);
+                let sentence = format!("{} has changed, which takes effect when Onlooker is started again", key.path);
+                Problem::new(line, sentence).of(self.file.as_deref().unwrap_or(Path::new("")))
+            })
+            .collect()
     }
 
     fn of_text(
@@ -117,6 +153,7 @@ impl Configuration {
         configuration.found = found;
         configuration.warnings = warnings.iter().map(|warning| warning.of(file)).collect();
         configuration.file = Some(file.to_owned());
+        configuration.text = text.to_owned();
         Ok(configuration)
     }
 }

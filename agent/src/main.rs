@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, FromArgMatches as _};
-use onlooker::agent::{Prepared, Summary, Target};
+use onlooker::agent::{Agent, Prepared, Summary, Target};
 use onlooker::attach::Description;
 use onlooker::cli::{self, Cli, Command, Config, Doctor, Exec, Run, Tracing};
-use onlooker::config::{self, CommandLine, Configuration, FILE_VARIABLE, Settings, Unusable};
+use onlooker::config::{self, Changes, CommandLine, Configuration, FILE_VARIABLE, Settings, Unusable};
 use onlooker::detach;
 use onlooker::discover::process::Process;
 use onlooker::discover::select::Selectors;
@@ -20,6 +20,7 @@ use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -31,14 +32,18 @@ fn main() -> ExitCode {
         Ok((cli, matches)) => (cli, cli::given(&matches)),
         Err(error) => return usage_exit_code(&error),
     };
+    let command_line = |tracing: &Tracing| CommandLine { tracing: tracing.clone(), given: given.clone() };
     let configured = |tracing: &Tracing| {
-        let configuration = Configuration::load(CommandLine { tracing: tracing.clone(), given: given.clone() });
+        let configuration = Configuration::load(command_line(tracing));
         let level = configuration.as_ref().ok().and_then(|configuration| configuration.settings.log_level);
         log_to_stderr(cli.verbose, level);
         configuration
     };
     let (outcome, failure) = match &cli.command {
-        Command::Run(options) => (run(options, configured(&options.tracing)), ExitCode::FAILURE),
+        Command::Run(options) => {
+            let command_line = command_line(&options.tracing);
+            (run(options, configured(&options.tracing), &command_line), ExitCode::FAILURE)
+        }
         // Lower codes may be the command's own.
         Command::Exec(options) => {
             let configuration = configured(&options.tracing).or_else(|unusable| {
@@ -47,8 +52,7 @@ fn main() -> ExitCode {
                     return Err(unusable);
                 }
                 tracing::warn!("{unusable}; {FILE_VARIABLE} is ignored");
-                let tracing = options.tracing.clone();
-                Ok(Configuration::without_file(CommandLine { tracing, given: given.clone() }))
+                Ok(Configuration::without_file(command_line(&options.tracing)))
             });
             (run_command(options, configuration), ExitCode::from(exec::FAILED_ITSELF))
         }
@@ -131,13 +135,12 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("cannot start the event loop of the agent")
 }
 
-/// Takes a loaded configuration, and logs what in it has no effect.
-fn in_effect(configuration: Result<Configuration, Unusable>) -> Result<Settings> {
-    let configuration = configuration?;
+/// The settings of a loaded configuration. Logs what in it has no effect.
+fn in_effect(configuration: &Configuration) -> &Settings {
     for warning in &configuration.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(configuration.settings)
+    &configuration.settings
 }
 
 /// Prints a line for each problem of the file, and for each key without effect.
@@ -165,22 +168,31 @@ fn print_configuration(configuration: Result<Configuration, Unusable>) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
-    let settings = in_effect(configuration)?;
-    let selectors = Selectors::with_rules(&options.selectors, &settings.rules, &settings.general)?;
+fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_line: &CommandLine) -> Result<ExitCode> {
+    let mut configuration = configuration?;
+    let settings = in_effect(&configuration).clone();
+    let mut selectors = Selectors::with_rules(&options.selectors, &settings.rules, &settings.general)?;
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        // SIGHUP reopens the file of spans, if there is one. Otherwise it means that the terminal was closed, which is
-        // ignored under nohup.
-        let reopens = settings.tracing.file.is_some();
+        let file = configuration.file.as_deref();
+        let mut changes = file.map(|file| Changes::watch(file, configuration.text.clone())).transpose();
+        let mut changes = changes.as_mut().map(Option::as_mut).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot watch the configuration file; it is read again on SIGHUP only");
+            None
+        });
+        // SIGHUP reads the configuration file again and reopens the file of spans, if there is one of them. Otherwise it means that the
+        // terminal was closed, which is ignored under nohup.
+        let is_command = settings.tracing.file.is_some() || configuration.file.is_some();
         let hang_up = SignalKind::hangup();
-        let mut hang_up = (reopens || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
+        let mut hang_up = (is_command || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut print_counters = signal(SignalKind::user_defined1())?;
-        let mut agent = Prepared::new(&settings)?.start(Target::Matching(selectors), Output::stdout())?;
+        let target = Target::Matching(selectors.clone());
+        let mut agent = Prepared::new(&settings)?.start(target, Output::stdout())?;
         // What is recorded until then has fewer parents.
         let mut ready = std::pin::pin!(agent.is_ready());
         let mut is_ready = false;
+        let mut applied = None;
         let watched = loop {
             let mut request = Request::Stop;
             let until = async {
@@ -188,7 +200,9 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<
                     () = &mut ready, if !is_ready => request = Request::SayReady,
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
-                    () = received(hang_up.as_mut()) => if reopens { request = Request::ReopenFiles },
+                    () = received(hang_up.as_mut()) => if is_command { request = Request::ReadAgain },
+                    () = changed(changes.as_deref_mut()) => request = Request::Reconfigure,
+                    selected = rules_applied(&mut applied) => request = Request::SayInEffect(selected),
                     _ = print_counters.recv() => request = Request::PrintCounters,
                 }
             };
@@ -201,7 +215,27 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<
                     print_line("so far:");
                     summarise(&agent.summary());
                 }
-                (Ok(()), Request::ReopenFiles) => agent.reopen_files(),
+                (Ok(()), Request::ReadAgain | Request::Reconfigure) => {
+                    if matches!(request, Request::ReadAgain) {
+                        agent.reopen_files();
+                        if let Some(changes) = &mut changes {
+                            changes.read_now();
+                        }
+                    }
+                    if configuration.file.is_some() {
+                        match reconfigure(&mut agent, &mut configuration, &mut selectors, command_line) {
+                            Ok(notice) => applied = notice,
+                            Err(error) => {
+                                print_line(&format!("error: {error:#}; the former configuration stays in force"));
+                            }
+                        }
+                    }
+                }
+                (Ok(()), Request::SayInEffect(selected)) => {
+                    if let (Some(selected), Some(file)) = (selected, &configuration.file) {
+                        print_line(&format!("{} is in effect: {selected} processes selected", file.display()));
+                    }
+                }
                 (watched, _) => break watched,
             }
         };
@@ -210,13 +244,55 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>) -> Result<
     })
 }
 
+/// Reads the configuration file again and applies it. If that fails, everything stays as it was.
+fn reconfigure(
+    agent: &mut Agent,
+    configuration: &mut Configuration,
+    selectors: &mut Selectors,
+    command_line: &CommandLine,
+) -> Result<Option<oneshot::Receiver<usize>>> {
+    let read = configuration.read_again(command_line.clone())?;
+    let rules = selectors.followed_by(&read.settings.rules, &read.settings.general)?;
+    let applied = agent.reconfigure(&read.settings, rules.clone())?;
+    for sentence in read.warnings.iter().chain(&read.needing_restart(configuration)) {
+        tracing::warn!("{sentence}");
+    }
+    (*configuration, *selectors) = (read, rules);
+    Ok(applied)
+}
+
+/// Waits until the rules of the file are applied, or forever if there are none to be applied. None if others came first.
+async fn rules_applied(applied: &mut Option<oneshot::Receiver<usize>>) -> Option<usize> {
+    match applied {
+        Some(notice) => {
+            let selected = notice.await.ok();
+            *applied = None;
+            selected
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the configuration file changes, or forever if there is none.
+async fn changed(changes: Option<&mut Changes>) {
+    match changes {
+        Some(changes) => changes.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why the agent stops watching, for a moment or for good.
 #[derive(Clone, Copy)]
 enum Request {
     SayReady,
     Stop,
     PrintCounters,
-    ReopenFiles,
+    /// The rules of the configuration file are applied. The number of selected processes, unless others came first.
+    SayInEffect(Option<usize>),
+    /// The configuration file has changed.
+    Reconfigure,
+    /// The same, and files of spans are to be opened again.
+    ReadAgain,
 }
 
 /// Waits for a signal, or forever if it is ignored.
@@ -237,7 +313,8 @@ fn summarise(summary: &Summary) {
 
 /// Traces a command from its first instruction. Returns its exit code, even if tracing fails later.
 fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
-    let settings = in_effect(configuration)?;
+    let configuration = configuration?;
+    let settings = in_effect(&configuration);
     runtime()?.block_on(async {
         let refused = |error: &ExecError| {
             print_line(&format!("error: {error}"));
@@ -248,7 +325,7 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
             Ok(starting) => starting,
             Err(error) => return refused(&error),
         };
-        let prepared = Prepared::new(&settings)?;
+        let prepared = Prepared::new(settings)?;
         let stopped = match starting.stopped() {
             Ok(stopped) => stopped,
             Err(error) => return refused(&error),

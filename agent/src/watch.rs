@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use self::by_port::Children;
 use self::callers::{Callers, Seen};
-use self::messages::{WatchMessage, WatchReceiver};
+use self::messages::{OtherRules, WatchMessage, WatchReceiver};
 use crate::attach::java::Jvms;
 use crate::attach::{Libraries, Units};
 use crate::discover::cgroup::CgroupError;
@@ -205,7 +205,12 @@ impl Watch {
         if let Err(error) = self.selection.select_ports(self.selectors.ports()) {
             tracing::warn!(%error, "cannot store the ports in the kernel map; services that are started with a listening socket are not traced");
         }
-        for cgroup in self.selectors.cgroup_ids() {
+        let cgroups = self.selectors.cgroup_ids();
+        let names = self.selectors.names().map(|name| (name.beginning.as_bytes(), name.whole));
+        if let Err(error) = self.selection.forget_others(names, &cgroups) {
+            tracing::warn!(%error, "cannot remove former rules from the kernel maps; more processes are examined");
+        }
+        for cgroup in cgroups {
             if let Err(error) = self.selection.select_cgroup(cgroup) {
                 tracing::warn!(cgroup, %error, "cannot make the kernel select processes in the cgroup");
             }
@@ -241,8 +246,13 @@ impl Watch {
                     // This fails only when the agent ends.
                     let _ = verdicts.send(self.decide(&execution));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(WatchMessage::RulesChanged) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some(OtherRules { rules, applied }) = messages.other_rules() {
+                self.apply(rules);
+                // This fails only if nobody waits for it.
+                let _ = applied.send(self.selection.selected().len());
             }
             let now = Instant::now();
             if self.callers.next_look().is_some_and(|due| due <= now) || self.ticks_traced && now >= next_check {
@@ -563,6 +573,35 @@ impl Watch {
         for tgid in self.selection.selected() {
             self.add_if_caller(tgid);
         }
+    }
+
+    /// Applies other rules. A process that the former rules covered and these do not is deselected. All others go on being recorded.
+    fn apply(&mut self, rules: Selectors) {
+        let rules = rules.with_recogniser(Arc::clone(&self.recogniser));
+        self.services.apply(rules.clone());
+        let before = std::mem::replace(&mut self.selectors, rules);
+        if let Err(error) = self.scan() {
+            tracing::warn!(%error, "cannot scan the processes");
+        }
+        for tgid in self.selection.selected() {
+            let Ok(process) = Process::open(tgid) else { continue };
+            match self.selectors.decide_by_descent(&process) {
+                Decision::Included(_) => {}
+                Decision::Excluded => self.exclude(tgid),
+                // Without the former rules it may be the child of a process that has ended. So it stays.
+                Decision::Unmatched => {
+                    if before.decide_by_descent(&process) != Decision::Unmatched {
+                        self.exclude(tgid);
+                    }
+                }
+            }
+        }
+        self.unexamined.extend(self.selection.selected());
+        self.unexamined.sort_unstable();
+        self.unexamined.dedup();
+        self.examine_unexamined();
+        // Spans from now on have the services that the rules name.
+        self.missed.fetch_add(1, Relaxed);
     }
 
     /// Deselects processes that have ended.

@@ -97,6 +97,11 @@ pub struct Connections {
 const SWEEP_INTERVAL: u64 = 1_000_000_000;
 
 impl Connections {
+    /// Sets other limits.
+    pub fn bound(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// The protocols are those of the counters.
     #[must_use]
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {

@@ -66,6 +66,11 @@ enum Content {
 }
 
 impl Datagrams {
+    /// Sets other limits.
+    pub fn bound(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// The protocols are those of the counters.
     #[must_use]
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {

@@ -186,6 +186,12 @@ impl<S: Surroundings> Pipeline<S> {
         self.requests.settle_due(now, now, made);
     }
 
+    /// Bounds what is followed from now on.
+    pub fn bound(&mut self, limits: &Limits) {
+        self.connections.bound(limits.clone());
+        self.datagrams.bound(limits.clone());
+    }
+
     /// Takes a reading of the clocks, to find steps of the wall clock. To be called at least once a second.
     pub fn clock(&mut self, reading: Reading) {
         self.requests.clock_is(reading);

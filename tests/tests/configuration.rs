@@ -1,11 +1,15 @@
 //! The configuration file: what it selects, sets and exports, and that it can be checked and printed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::load::Load;
 use onlooker_tests::servers::{App, Gunicorn, Nginx};
+use onlooker_tests::wait::within;
 use onlooker_tests::{Agent, Curl, Recording, World, agent_binary};
 
 /// Writes a configuration into the world's folder, without the indentation of the first line.
@@ -214,6 +218,117 @@ extensions:
     caller client GET /b/{id} -> 200 by thread
       nginx server GET /b/{id} -> 200 by host",
         )?;
+        Ok(())
+    })
+}
+
+/// Writes the configuration anew as an editor does: under another name, which is then renamed.
+fn replace(world: &World, text: &str) -> Result<()> {
+    let new = world.dir().join("onlooker.yaml.new");
+    fs::write(&new, text.replace("CGROUP", path(world.cgroup().path())?))?;
+    Ok(fs::rename(new, world.dir().join("onlooker.yaml"))?)
+}
+
+const IN_EFFECT: &str = "onlooker.yaml is in effect";
+const STAYS: &str = "the former configuration stays in force";
+
+/// Eight configurations in turn while requests are served: rules, routes, limits and exporters change, and every fourth file is unusable.
+#[test]
+fn no_span_is_lost_while_the_configuration_changes_under_load() -> Result<()> {
+    const CONFIGURATION: &str = "file_format: \"1.0\"
+tracer_provider:
+  processors: [{batch: {schedule_delay: DELAY, exporter: {console: }}}]
+extensions:
+  onlooker:
+    limits: {max_connections: CONNECTIONS}
+    routes: {patterns: [PATTERN], ignore: [/never]}
+    selection:
+      - {action: exclude, cgroup: CGROUP, executable: 'nothing-ROUND'}
+      - {cgroup: CGROUP, executable: '*/node', service: {name: front}}
+      - {cgroup: CGROUP, language: [LANGUAGE]}
+";
+    const ROUNDS: u32 = 8;
+    let text = |round: u32| {
+        let pattern = if round.is_multiple_of(2) { "/even/{number}" } else { "/load/{number}" };
+        // Every fourth is unusable.
+        let language = match round % 4 {
+            3 => "cobol",
+            even if even.is_multiple_of(2) => "python",
+            _ => "java",
+        };
+        CONFIGURATION
+            .replace("DELAY", &(50 + 10 * (round / 3)).to_string())
+            .replace("CONNECTIONS", &(1000 + round).to_string())
+            .replace("PATTERN", &format!("'{pattern}'"))
+            .replace("ROUND", &round.to_string())
+            .replace("LANGUAGE", language)
+    };
+    World::story("config-reload", |world| {
+        // It answers after a few milliseconds, which bounds the load.
+        let delayed = App::node("delayed").start(world)?;
+        let mut recording = record(world, &text(0))?;
+        let load = Load::on(&delayed.address(), "/load").in_flight(8);
+        let ((), sent) = load.run_during(1, |progress| {
+            let (mut good, mut bad) = (0, 0);
+            for round in 1..=ROUNDS {
+                progress.wait_for_more(100)?;
+                replace(world, &text(round))?;
+                let (log, count) = if round % 4 == 3 { (STAYS, &mut bad) } else { (IN_EFFECT, &mut good) };
+                *count += 1;
+                recording.agent().process().wait_for_log(within(Duration::from_secs(20)), log, *count)?;
+            }
+            // The file is as before, but the operator asks for it.
+            progress.wait_for_more(100)?;
+            recording.agent().process().signal(libc::SIGHUP)?;
+            recording.agent().process().wait_for_log(within(Duration::from_secs(20)), IN_EFFECT, good + 1)?;
+            progress.wait_for_more(100)
+        })?;
+        let log = recording.agent().stderr()?;
+        ensure!(
+            log.contains("onlooker.yaml:11: extensions.onlooker.selection[2].language has the unknown name \"cobol\""),
+            "{log}"
+        );
+        let outcome = recording.finish(sent.answered.len())?;
+        let names: BTreeSet<_> = outcome.spans.iter().map(|span| span.name.as_str()).collect();
+        ensure!(names.contains("GET /load/{number}") && names.contains("GET /load/{id}"), "{names:?}");
+        ensure!(outcome.spans.iter().all(|span| span.service == "front"), "a span has another service");
+        Ok(())
+    })
+}
+
+#[test]
+fn rules_that_are_read_again_select_and_exclude_running_processes() -> Result<()> {
+    World::story("config-reselect", |world| {
+        let start = |name: &str| Nginx::site("location / { return 200 hello; }").named(name).start(world);
+        let (first, second) = (start("first")?, start("second")?);
+        let rules = |port: u16| {
+            format!(
+                "file_format: \"1.0\"
+resource: {{attributes_list: \"port={port}\"}}
+extensions: {{onlooker: {{selection: [{{cgroup: CGROUP, port: {port}, executable: nginx}}]}}}}
+"
+            )
+        };
+        let mut recording = record(world, &rules(first.port()))?;
+        let get = |nginx: &Nginx, path: &str| -> Result<()> {
+            ensure!(Curl::run(world, &[&nginx.url(path)])?.status() == 200);
+            Ok(())
+        };
+        get(&first, "/a")?;
+        get(&second, "/b")?;
+        recording.wait_for_spans(1)?;
+        replace(world, &rules(second.port()))?;
+        recording.agent().wait_for_log(within(Duration::from_secs(20)), IN_EFFECT)?;
+        get(&first, "/c")?;
+        get(&second, "/d")?;
+        let log = recording.agent().stderr()?;
+        ensure!(
+            log.contains("resource.attributes_list has changed, which takes effect when Onlooker is started again"),
+            "{log}"
+        );
+        let outcome = recording.finish(2)?;
+        let names: Vec<_> = outcome.spans.iter().map(|span| span.name.as_str()).collect();
+        ensure!(names == ["GET /a", "GET /d"], "{names:?}");
         Ok(())
     })
 }

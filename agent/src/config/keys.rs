@@ -18,14 +18,15 @@ use crate::runtimes::RUNTIMES;
 /// Every key, in the order of the page.
 pub const KEYS: &[Key] = &[
     Key::new("file_format", Kind::Choice(|| vec!["1.0", "1.1"]), "", accept, "The version of the schema.").required(),
-    Key::new("log_level", Kind::Choice(log_levels), "warn", log_level, "How much Onlooker logs. `-v` logs more than any level."),
+    Key::new("log_level", Kind::Choice(log_levels), "warn", log_level, "How much Onlooker logs. `-v` logs more than any level.").at_start(),
     Key::new(
         "resource.attributes[]",
         Kind::Attribute,
         "",
         attribute,
         "An attribute of every service, such as `deployment.environment.name`. `type` is `string`, `bool`, `int`, `double` or one of these with `_array`. What a service states in its own `OTEL_RESOURCE_ATTRIBUTES` takes precedence. Attributes of one service or process (`service.*`, `process.*`, `telemetry.*`) have no effect.",
-    ),
+    )
+    .at_start(),
     Key::new(
         "resource.attributes_list",
         Kind::Text(any),
@@ -33,6 +34,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| text(given, |list| settings.resource.list = list),
         "The same as `name=value,name=value`, values percent-encoded. `attributes` takes precedence.",
     )
+    .at_start()
     .variables(&["OTEL_RESOURCE_ATTRIBUTES"]),
     Key::new(
         "tracer_provider",
@@ -349,6 +351,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| flag(given, |on| settings.tracing.tls = on),
         "Whether TLS is read: see [TLS](tls.md).",
     )
+    .at_start()
     .flag("tls"),
     Key::new(
         "extensions.onlooker.capture.java",
@@ -357,6 +360,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| flag(given, |on| settings.tracing.java = on),
         "Whether TLS of Java programs is read, which makes each selected JVM load a library of Onlooker's.",
     )
+    .at_start()
     .flag("java"),
     Key::new(
         "extensions.onlooker.capture.run_bytes",
@@ -365,6 +369,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| small(given, |bytes| settings.tracing.run_capture = bytes),
         "Bytes captured of a run: data that passes in one direction of a connection until the other direction's turn.",
     )
+    .at_start()
     .flag("run_capture"),
     Key::new(
         "extensions.onlooker.capture.request_bytes",
@@ -373,6 +378,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| small(given, |bytes| settings.tracing.request_capture = bytes),
         "Bytes captured of a run of requests where messages are long.",
     )
+    .at_start()
     .flag("request_capture"),
     Key::new(
         "extensions.onlooker.capture.response_bytes",
@@ -381,6 +387,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| small(given, |bytes| settings.tracing.response_capture = bytes),
         "The same for responses.",
     )
+    .at_start()
     .flag("response_capture"),
     Key::new(
         "extensions.onlooker.limits.ring_bytes",
@@ -396,6 +403,7 @@ pub const KEYS: &[Key] = &[
         },
         "Size of the buffer between kernel and agent, a power of two.",
     )
+    .at_start()
     .flag("ring_bytes"),
     Key::new(
         "extensions.onlooker.limits.request_age",
@@ -422,6 +430,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| flag(given, |on| settings.tracing.inject = on),
         "Whether `traceparent` is added to the first HTTP/1 request on each new connection: see [propagation](propagation.md).",
     )
+    .at_start()
     .flag("inject"),
     Key::new(
         "extensions.onlooker.kernel_log",
@@ -430,6 +439,7 @@ pub const KEYS: &[Key] = &[
         |settings, given| flag(given, |on| settings.tracing.kernel_log = on),
         "Whether diagnostics of the kernel programs are logged.",
     )
+    .at_start()
     .flag("kernel_log"),
 ];
 

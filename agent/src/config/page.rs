@@ -92,7 +92,7 @@ fn row(page: &mut String, key: &Key, section: &str) {
         "| `{path}` | {takes}{required} | {} | {} | {option} | {} |",
         key.default,
         variables.join(", "),
-        key.doc
+        if key.needs_restart { format!("{} A change needs a restart.", key.doc) } else { key.doc.to_owned() }
     );
 }
 

@@ -20,6 +20,8 @@ pub struct Key {
     pub is_secret: bool,
     /// Whether the map that it is in must have it.
     pub is_required: bool,
+    /// Whether a change takes effect only when the agent starts.
+    pub needs_restart: bool,
     /// What it does, for people: the text of the page and of errors.
     pub doc: &'static str,
     pub set: Set,
@@ -75,8 +77,18 @@ impl Key {
         set: Set,
         doc: &'static str,
     ) -> Self {
-        let (variables, flag, is_secret, is_required): (&'static [&'static str], _, _, _) = (&[], None, false, false);
-        Self { path, kind, default, variables, flag, is_secret, is_required, doc, set }
+        Self {
+            path,
+            kind,
+            default,
+            variables: &[],
+            flag: None,
+            is_secret: false,
+            is_required: false,
+            needs_restart: false,
+            doc,
+            set,
+        }
     }
 
     pub(super) const fn variables(self, variables: &'static [&'static str]) -> Self {
@@ -89,6 +101,10 @@ impl Key {
 
     pub(super) const fn secret(self) -> Self {
         Self { is_secret: true, ..self }
+    }
+
+    pub(super) const fn at_start(self) -> Self {
+        Self { needs_restart: true, ..self }
     }
 
     pub(super) const fn required(self) -> Self {

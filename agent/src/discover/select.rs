@@ -36,6 +36,8 @@ const ANCESTORS_READ: usize = 64;
 pub struct Selectors {
     myself: Identity,
     rules: Vec<Rule>,
+    /// How many of the rules are options of the command line.
+    of_options: usize,
     /// What is reported of processes to which no rule of the file applies.
     general: Arc<Reporting>,
     excluded: Arc<Reporting>,
@@ -121,6 +123,19 @@ impl Selectors {
         let reporting = Arc::clone(&selectors.general);
         let with_reporting = |rule| Rule { reporting: Arc::clone(&reporting), ..rule };
         selectors.rules.extend(of_options.into_iter().filter(Rule::has_conditions).map(with_reporting));
+        selectors.of_options = selectors.rules.len();
+        selectors.followed_by(rules, general)
+    }
+
+    /// The same rules of the command line, followed by other rules of the configuration file. What the options named at the start counts: a pid
+    /// that is gone is no mistake now.
+    ///
+    /// # Errors
+    /// When nothing is included.
+    pub fn followed_by(&self, rules: &[RuleOptions], general: &Treatment) -> Result<Self, SelectError> {
+        let mut selectors = self.clone();
+        selectors.rules.truncate(self.of_options);
+        selectors = selectors.reporting(general);
         for rule in rules {
             selectors.rules.push(Rule::of_file(rule, general)?);
         }
@@ -145,6 +160,7 @@ impl Selectors {
         Ok(Self {
             myself: Process::myself()?.identity(),
             rules: Vec::new(),
+            of_options: 0,
             general: Arc::default(),
             excluded,
             recogniser: Arc::default(),
@@ -310,7 +326,7 @@ impl Selectors {
         if need(|rule| !rule.containers.is_empty()) {
             facts.container = container::of(process);
         }
-        if need(|rule| !rule.languages.is_empty()) {
+        if self.rules.iter().any(|rule| !rule.languages.is_empty() && rule.matches_but_for_language(&facts)) {
             facts.language = self.recogniser.recognise(process).runtime.sdk_language;
         }
         Ok(facts)
@@ -333,27 +349,34 @@ impl Selectors {
         if !self.can_exclude() && self.rules.iter().all(|rule| rule.treatment == Treatment::default()) {
             return none();
         }
+        match self.decide_by_descent(process) {
+            Decision::Included(index) => {
+                let Rule { treatment, reporting, .. } = &self.rules[index];
+                Applied { rule: Some(index), treatment: Some(treatment), reporting: Arc::clone(reporting) }
+            }
+            Decision::Excluded => {
+                Applied { rule: Some(usize::MAX), treatment: None, reporting: Arc::clone(&self.excluded) }
+            }
+            Decision::Unmatched => none(),
+        }
+    }
+
+    /// What the rules say about a process, or else about the nearest process that it descends from and that a rule matches.
+    #[must_use]
+    pub fn decide_by_descent(&self, process: &Process) -> Decision {
         let mut listeners = ListeningSockets::default();
         let mut decide = |process: &Process| self.facts(process, &mut listeners).map(|facts| self.decide(&facts));
         let mut next = decide(process);
         let mut parent = process.parent();
         for _ in 0..ANCESTORS_READ {
-            match next {
-                Ok(Decision::Included(index)) => {
-                    let Rule { treatment, reporting, .. } = &self.rules[index];
-                    let reporting = Arc::clone(reporting);
-                    return Applied { rule: Some(index), treatment: Some(treatment), reporting };
-                }
-                Ok(Decision::Excluded) => {
-                    return Applied { rule: Some(usize::MAX), treatment: None, reporting: Arc::clone(&self.excluded) };
-                }
-                Ok(Decision::Unmatched) | Err(_) => {}
+            if let Ok(decision @ (Decision::Included(_) | Decision::Excluded)) = next {
+                return decision;
             }
             let Ok(above) = Process::open(parent) else { break };
             next = decide(&above);
             parent = above.parent();
         }
-        none()
+        Decision::Unmatched
     }
 
     /// The ports of rules that include processes.

@@ -40,6 +40,10 @@ pub struct Selection {
     /// The processes that it counts.
     counted: FxHashSet<u32>,
     capture: Capture,
+    /// What `names` has.
+    reported_names: FxHashSet<(u32, ProgramName)>,
+    /// What `ports` has.
+    selected_ports: Vec<u64>,
 }
 
 impl Selection {
@@ -55,6 +59,8 @@ impl Selection {
             census: map(ebpf, "AGENTS_CENSUS")?,
             counts: FxHashMap::default(),
             counted: FxHashSet::default(),
+            reported_names: FxHashSet::default(),
+            selected_ports: vec![0; limits::PORT_WORDS as usize],
             capture: Capture {
                 request: capture.request.min(limits::LARGEST_CAPTURE),
                 response: capture.response.min(limits::LARGEST_CAPTURE),
@@ -201,7 +207,28 @@ impl Selection {
         let (bits, name) = name_key(beginning, whole);
         // Programs of any name are not recorded before they are known to be selected.
         let how = if bits == 0 { name::REPORTED } else { name::RECORDED };
-        self.names.insert(&Key::new(bits, name), how, 0)
+        self.names.insert(&Key::new(bits, name), how, 0)?;
+        self.reported_names.insert((bits, name));
+        Ok(())
+    }
+
+    /// Stops reporting all names but these, and selecting all cgroups but these. Rules have changed.
+    pub fn forget_others<'name>(
+        &mut self,
+        names: impl Iterator<Item = (&'name [u8], bool)>,
+        cgroups: &[u64],
+    ) -> Result<(), MapError> {
+        let names: FxHashSet<_> = names.map(|(beginning, whole)| name_key(beginning, whole)).collect();
+        let others: Vec<_> = self.reported_names.difference(&names).copied().collect();
+        for (bits, name) in others {
+            self.names.remove(&Key::new(bits, name))?;
+            self.reported_names.remove(&(bits, name));
+        }
+        let selected: Vec<_> = self.cgroups.keys().filter_map(Result::ok).collect();
+        for id in selected.iter().filter(|id| !cgroups.contains(id)) {
+            self.cgroups.remove(id)?;
+        }
+        Ok(())
     }
 
     /// Sets what the kernel programs report of processes that are not selected: bits of
@@ -241,14 +268,17 @@ impl Selection {
         }
     }
 
-    /// Selects ports: candidates that use their connections are recorded from then on.
+    /// Selects these ports and no others: candidates that use their connections are recorded from then on.
     pub fn select_ports(&mut self, ports: impl Iterator<Item = u16>) -> Result<(), MapError> {
         let mut words = [0_u64; limits::PORT_WORDS as usize];
         for port in ports {
             words[usize::from(port / 64)] |= 1 << (port % 64);
         }
-        for (index, word) in (0..).zip(words).filter(|&(_, word)| word != 0) {
-            self.ports.set(index, word, 0)?;
+        for (index, (word, before)) in (0..).zip(words.into_iter().zip(&mut self.selected_ports)) {
+            if word != *before {
+                self.ports.set(index, word, 0)?;
+                *before = word;
+            }
         }
         Ok(())
     }

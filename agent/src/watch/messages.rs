@@ -1,13 +1,16 @@
 //! The queue to the thread that follows processes. It is bounded, and the sender never waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use onlooker_common::process::Execution;
 use onlooker_engine::model::counters::Counters;
 use onlooker_engine::model::service::PendingService;
+use tokio::sync::oneshot;
+
+use crate::discover::select::Selectors;
 
 /// How many messages may wait, of 48 bytes each. A build on many cores starts as many processes in two seconds.
 const CAPACITY: usize = 8192;
@@ -28,12 +31,22 @@ pub(super) enum WatchMessage {
     ServiceRequested(PendingService),
     /// A process whose records wait until it is known whether it is selected.
     Undecided(Box<Execution>),
+    /// There are other rules.
+    RulesChanged,
+}
+
+/// Rules to apply, and where to say that they are.
+#[derive(Debug)]
+pub(super) struct OtherRules {
+    pub(super) rules: Selectors,
+    pub(super) applied: oneshot::Sender<usize>,
 }
 
 /// The sending end.
 #[derive(Debug)]
 pub struct WatchSender {
     sender: SyncSender<WatchMessage>,
+    rules: Arc<Mutex<Option<OtherRules>>>,
     overflowed: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
@@ -42,13 +55,17 @@ pub struct WatchSender {
 #[derive(Debug)]
 pub(super) struct WatchReceiver {
     messages: Receiver<WatchMessage>,
+    /// Rules that are not applied yet. They are no message, because there may be no room for one.
+    rules: Arc<Mutex<Option<OtherRules>>>,
     overflowed: Arc<AtomicBool>,
 }
 
 pub(super) fn channel(counters: Arc<Counters>) -> (WatchSender, WatchReceiver) {
     let (sender, messages) = sync_channel(CAPACITY);
     let overflowed = Arc::new(AtomicBool::new(false));
-    (WatchSender { sender, overflowed: Arc::clone(&overflowed), counters }, WatchReceiver { messages, overflowed })
+    let rules = Arc::<Mutex<Option<OtherRules>>>::default();
+    let sender = WatchSender { sender, rules: Arc::clone(&rules), overflowed: Arc::clone(&overflowed), counters };
+    (sender, WatchReceiver { messages, rules, overflowed })
 }
 
 impl WatchSender {
@@ -71,6 +88,16 @@ impl WatchSender {
         sent
     }
 
+    /// Applies other rules, within a second. Returns the place where it is said how many processes are selected then. It is closed
+    /// if still others come first.
+    pub fn apply(&self, rules: Selectors) -> oneshot::Receiver<usize> {
+        let (applied, notice) = oneshot::channel();
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(OtherRules { rules, applied });
+        // Without room for it, the thread is awake and looks by itself.
+        let _ = self.sender.try_send(WatchMessage::RulesChanged);
+        notice
+    }
+
     /// Requests the service of a process. False if there is no room.
     #[must_use]
     pub fn request_service(&self, pending: PendingService) -> bool {
@@ -82,6 +109,11 @@ impl WatchReceiver {
     /// The next message, if one comes within `timeout`.
     pub(super) fn recv_timeout(&self, timeout: Duration) -> Result<WatchMessage, RecvTimeoutError> {
         self.messages.recv_timeout(timeout)
+    }
+
+    /// Rules that were not applied yet.
+    pub(super) fn other_rules(&self) -> Option<OtherRules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether changes were missed since the last call.

@@ -93,6 +93,12 @@ impl Rule {
 
     /// Whether a process with these facts matches. A missing fact matches nothing.
     pub(super) fn matches(&self, facts: &ProcessFacts) -> bool {
+        let is_listed = |name| self.languages.iter().any(|given| given == name);
+        self.matches_but_for_language(facts) && (self.languages.is_empty() || facts.language.is_some_and(is_listed))
+    }
+
+    /// Whether it matches if the language is right, which takes longest to find out.
+    pub(super) fn matches_but_for_language(&self, facts: &ProcessFacts) -> bool {
         let any = |is_given: bool, holds: bool| !is_given || holds;
         self.has_conditions()
             && any(!self.processes.is_empty() || !self.trees.is_empty(), self.match_identity(facts))
@@ -105,10 +111,6 @@ impl Rule {
             )
             && any(!self.users.is_empty(), self.match_user(facts))
             && any(!self.containers.is_empty(), matches_text(&self.containers, facts.container.as_deref()))
-            && any(
-                !self.languages.is_empty(),
-                facts.language.is_some_and(|name| self.languages.iter().any(|given| given == name)),
-            )
     }
 
     pub(super) fn has_conditions(&self) -> bool {
