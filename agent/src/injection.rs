@@ -106,3 +106,33 @@ impl Injection {
         Ok(kernel.inject_into(&folder)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// The root cgroup has all processes of the host.
+    #[rstest]
+    #[case::root("/")]
+    #[case::outside_of_the_namespace("/../elsewhere")]
+    #[case::relative("elsewhere")]
+    fn the_root_cgroup_is_never_covered(#[case] path: &str) {
+        let Ok(mut injection) = Injection::new(SharedKernel::default(), Arc::default()) else {
+            return onlooker_tests::record_skip("no cgroup v2 is mounted");
+        };
+        assert!(!injection.cover(Path::new(path)));
+        assert!(injection.refused.is_empty(), "it was not tried");
+    }
+
+    #[test]
+    fn a_cgroup_that_cannot_be_attached_to_is_tried_once() {
+        let Ok(mut injection) = Injection::new(SharedKernel::default(), Arc::default()) else {
+            return onlooker_tests::record_skip("no cgroup v2 is mounted");
+        };
+        let path = Path::new("/onlooker-no-such-cgroup");
+        assert!(!injection.cover(path) && !injection.cover(path));
+        assert_eq!(injection.refused, [path]);
+    }
+}

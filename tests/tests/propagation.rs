@@ -250,6 +250,55 @@ fn both_ends_of_a_connection_agree_with_the_header() -> Result<()> {
     })
 }
 
+/// Its cgroup is attached to when the process is selected.
+#[test]
+fn a_process_that_a_port_selects_is_covered() -> Result<()> {
+    World::story("by port", |world| {
+        let receiver = Receiver::of_requests()?;
+        let app = Gunicorn::app("caller").env("BACKEND_URL", receiver.url("")).start(world)?;
+        let port = app.address().rsplit_once(':').context("it has a port")?.1.to_owned();
+        let recording = Recording::start_selecting(world, &["--port", &port, "--inject"])?;
+        // curl is not selected.
+        Curl::run(world, &[&app.url("/r/1")?])?;
+        recording.wait_for_spans(3)?;
+        let outcome = recording.stop(3)?;
+        ensure!(outcome.summary.get("kernel_traceparent_added") == 1, "{}", outcome.summary);
+        let requests = receiver.requests();
+        let (trace, span, _) = context(&requests[0])?;
+        let call = outcome.spans.iter().find(|found| found.span_id == span).context("no span has the id")?;
+        ensure!(
+            call.trace_id == trace && outcome.spans.iter().all(|span| span.trace_id == trace),
+            "{:?}",
+            outcome.spans
+        );
+        Ok(())
+    })
+}
+
+/// A socket can have one program of this kind.
+#[test]
+fn a_second_agent_adds_no_second_line() -> Result<()> {
+    World::story("second agent", |world| {
+        let receiver = Receiver::of_requests()?;
+        let options = ["--inject", "--export", "none"];
+        let mut agents = [
+            Agent::watch(world, &agent_binary()?, &options, &[])?,
+            Agent::watch(world, &agent_binary()?, &options, &[])?,
+        ];
+        Curl::run(world, &[&receiver.url("/get")])?;
+        let requests = receiver.requests();
+        context(requests.first().context("nothing arrived")?)?;
+        let mut counts = [0, 0];
+        for agent in &mut agents {
+            let summary = Summary::read(&agent.finish()?);
+            counts[0] += summary.get("kernel_traceparent_added");
+            counts[1] += summary.get("kernel_traceparent_busy");
+        }
+        ensure!(counts == [1, 1], "added and busy: {counts:?}");
+        Ok(())
+    })
+}
+
 /// Two hosts with an agent each: neither knows the other's processes, and the header is all that they share.
 #[test]
 fn a_trace_goes_on_in_another_network_with_an_agent_of_its_own() -> Result<()> {
