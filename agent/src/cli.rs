@@ -10,7 +10,7 @@ use onlooker_common::limits;
 use crate::discover::select;
 use crate::export;
 use crate::injection::client;
-use crate::kernel;
+use crate::kernel::{self, keeper};
 
 /// Traces unmodified services from the kernel and exports OpenTelemetry traces.
 #[derive(Debug, Parser)]
@@ -39,6 +39,9 @@ pub enum Command {
     /// The process that the agent starts to try whether `traceparent` can be added
     #[command(hide = true, name = client::VERB)]
     SelfTestClient { port: u16 },
+    /// The process that takes sockets out of the agent's table when the agent has ended
+    #[command(hide = true, name = keeper::VERB)]
+    KeepSockets { table: i32 },
 }
 
 #[derive(Debug, Subcommand)]

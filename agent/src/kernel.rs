@@ -9,7 +9,7 @@ pub mod capability;
 mod control;
 mod error;
 mod functions;
-mod keeper;
+pub mod keeper;
 mod load;
 mod loader;
 mod losses;

@@ -17,6 +17,7 @@ use onlooker::exec::{self, ExecError, FollowedBy, User};
 use onlooker::export::Output;
 use onlooker::injection;
 use onlooker::kernel::capability::{self, Report, Verdict};
+use onlooker::kernel::keeper;
 use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,6 +64,9 @@ fn main() -> ExitCode {
         Command::Config(Config::Check { file }) => (check_configuration(file), ExitCode::FAILURE),
         Command::Config(Config::Print(options)) => {
             (print_configuration(configured(&options.tracing)), ExitCode::FAILURE)
+        }
+        Command::KeepSockets { table } => {
+            (keeper::keep(*table).map(|()| ExitCode::SUCCESS).map_err(Into::into), ExitCode::FAILURE)
         }
         Command::SelfTestClient { port } => {
             injection::client::run(*port);
