@@ -20,6 +20,7 @@ use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::kernel::keeper;
 use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
+use onlooker_engine::describe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::Targets;
@@ -141,6 +142,9 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// The settings of a loaded configuration. Logs what in it has no effect.
 fn in_effect(configuration: &Configuration) -> &Settings {
+    if configuration.file.is_some() {
+        describe::ignore_environment();
+    }
     for warning in &configuration.warnings {
         tracing::warn!("{warning}");
     }

@@ -46,6 +46,7 @@ use crate::route::Routes;
 use onlooker_protocols::{End, Moment};
 use outcome::Outcome;
 
+pub use http::ignore_environment;
 pub use outcome::ONLOOKER_INCOMPLETE;
 
 /// Describes the exchange of the process at `ends.local`. `routes` are those of its service. The contents of `description` are

@@ -120,6 +120,8 @@ tracer_provider:
             ("OTEL_CONFIG_FILE", path(&file)?),
             ("OTEL_TRACES_EXPORTER", "otlp,console"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b"),
+            // GET would be unknown.
+            ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "POST"),
         ];
         let agent = Agent::watch(world, &agent_binary()?, &[], &variables)?;
         let mut recording = Recording::of_agent(agent, &spans);

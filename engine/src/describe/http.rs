@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::env;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use compact_str::{CompactString, ToCompactString as _};
 use onlooker_protocols::facts::Http;
@@ -22,8 +23,16 @@ use crate::route::{self, Holds, Routes};
 
 /// A list that replaces the known methods. The conventions define name and format.
 const KNOWN_METHODS: &str = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS";
-static LISTED: LazyLock<Option<Methods>> =
-    LazyLock::new(|| env::var(KNOWN_METHODS).ok().and_then(|list| Methods::of(&list)));
+static LISTED: LazyLock<Option<Methods>> = LazyLock::new(|| {
+    let list = env::var(KNOWN_METHODS).ok().filter(|_| !IS_ENVIRONMENT_IGNORED.load(Relaxed));
+    list.and_then(|list| Methods::of(&list))
+});
+static IS_ENVIRONMENT_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Makes the variable of known methods have no effect, as a configuration file requires. To be called before anything is described.
+pub fn ignore_environment() {
+    IS_ENVIRONMENT_IGNORED.store(true, Relaxed);
+}
 
 pub(super) fn describe(
     http: &Http,
