@@ -7,6 +7,7 @@ mod backlog;
 mod batch;
 pub mod capability;
 mod control;
+mod detacher;
 mod error;
 mod functions;
 pub mod keeper;

@@ -33,7 +33,7 @@ use crate::discover::select::{Decision, Judgement, Selectors};
 use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Host, Services};
 use crate::injection::Injection;
-use crate::kernel::{BY_PORT, Losses, Selection, SharedKernel, UnitSources};
+use crate::kernel::{BY_PORT, FunctionPrograms, Losses, Selection, SharedKernel, UnitSources};
 use crate::memory;
 use crate::runtimes::{Recogniser, Work};
 use crate::undecided::Verdict;
@@ -60,6 +60,7 @@ pub struct Watch {
     services: Services,
     recogniser: Arc<Recogniser>,
     units: Units,
+    programs: FunctionPrograms,
     libraries: Libraries,
     /// Only if TLS of JVMs is read.
     jvms: Option<Jvms>,
@@ -99,7 +100,8 @@ impl Watch {
         counters: Arc<Counters>,
     ) -> Self {
         let recogniser = Arc::clone(selectors.recogniser());
-        let units = Units::start(units, Arc::clone(&kernel), Arc::clone(&recogniser), Arc::clone(&counters));
+        let programs = FunctionPrograms::new(Arc::clone(&kernel));
+        let units = Units::start(units, programs.clone(), Arc::clone(&recogniser), Arc::clone(&counters));
         let libraries = Libraries::off(Arc::clone(&counters));
         let mut services = Services::new(host, Arc::clone(&recogniser));
         services.apply(selectors.clone());
@@ -110,6 +112,7 @@ impl Watch {
             services,
             selectors,
             units,
+            programs,
             libraries,
             jvms: None,
             injection: None,
@@ -147,7 +150,7 @@ impl Watch {
 
     /// Attaches to the TLS libraries of selected processes. To be called before anything is selected.
     pub fn read_tls(&mut self) {
-        self.libraries = Libraries::start(Arc::clone(&self.kernel), Arc::clone(&self.counters));
+        self.libraries = Libraries::start(self.programs.clone(), Arc::clone(&self.counters));
     }
 
     /// Where a process is reported whose TLS is not read.

@@ -5,19 +5,20 @@
 //! no library is known.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use onlooker_engine::model::counters::Counters;
+use tokio::sync::oneshot;
 
 use super::java;
 use super::looks::{Look, Looks};
 use super::tls::{self, Place};
 use crate::discover::process::{ExecImage, Process};
-use crate::kernel::{FunctionLink, FunctionPrograms, Location, SharedKernel};
+use crate::kernel::{FunctionLink, FunctionPrograms, Location};
 
 /// How many messages may wait for the thread.
 const QUEUE: usize = 8192;
@@ -38,9 +39,6 @@ const PAUSES: [Duration; 8] = [
 /// The shortest time between two looks at a process because of its connections.
 const HINT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How many links may wait until they are dropped, which takes up to 300 ms each. Until there are fewer, nothing is attached.
-const MOST_DETACHING: usize = 1000;
-
 #[derive(Debug)]
 enum Message {
     Runs {
@@ -60,7 +58,14 @@ enum Message {
         tgid: u32,
     },
     /// All earlier messages are handled when this is dropped.
-    Barrier(Sender<()>),
+    Barrier(Barrier),
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held to be dropped")]
+enum Barrier {
+    Thread(Sender<()>),
+    Task(oneshot::Sender<()>),
 }
 
 /// Passes processes to the thread.
@@ -79,12 +84,11 @@ impl Libraries {
 
     /// Starts the thread. It ends when this is dropped.
     #[must_use]
-    pub fn start(kernel: SharedKernel, counters: Arc<Counters>) -> Self {
+    pub fn start(programs: FunctionPrograms, counters: Arc<Counters>) -> Self {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let attacher = Attacher {
-            programs: FunctionPrograms::new(kernel),
+            programs,
             counters: Arc::clone(&counters),
-            detacher: Detacher::start(),
             attached: HashMap::new(),
             looked: HashMap::new(),
             unread_jvms: HashSet::new(),
@@ -128,8 +132,19 @@ impl Libraries {
         let Some(sender) = &self.sender else { return true };
         let (barrier, passed) = mpsc::channel();
         // The thread drops the barrier, or has ended.
-        sender.try_send(Message::Barrier(barrier)).is_err()
+        sender.try_send(Message::Barrier(Barrier::Thread(barrier))).is_err()
             || passed.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Completes, with an error, when the processes that were reported so far have been looked at.
+    #[must_use]
+    pub fn looked_at(&self) -> oneshot::Receiver<()> {
+        let (barrier, passed) = oneshot::channel();
+        if let Some(sender) = &self.sender {
+            // If it does not fit into the queue, the receiver learns that at once.
+            let _ = sender.try_send(Message::Barrier(Barrier::Task(barrier)));
+        }
+        passed
     }
 
     fn send(&self, message: Message) {
@@ -146,7 +161,6 @@ impl Libraries {
 struct Attacher {
     programs: FunctionPrograms,
     counters: Arc<Counters>,
-    detacher: Detacher,
     attached: HashMap<u32, Attached>,
     /// When processes were looked at because of a connection.
     looked: HashMap<u32, Instant>,
@@ -155,45 +169,7 @@ struct Attacher {
     looks: Looks,
 }
 
-/// A thread that drops links. The kernel waits for all processors each time, for up to 300 ms.
-#[derive(Debug)]
-struct Detacher {
-    /// `None`: there is no thread, and links are dropped where they are no longer needed.
-    sender: Option<Sender<Vec<FunctionLink>>>,
-    waiting: Arc<AtomicUsize>,
-}
-
-impl Detacher {
-    fn start() -> Self {
-        let (sender, links) = mpsc::channel::<Vec<FunctionLink>>();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&waiting);
-        let drop_all = move || {
-            for link in links.iter().flatten() {
-                drop(link);
-                left.fetch_sub(1, Ordering::Relaxed);
-            }
-        };
-        let thread = std::thread::Builder::new().name("tls-detach".to_owned()).spawn(drop_all);
-        Self { sender: thread.is_ok().then_some(sender), waiting }
-    }
-
-    fn detach(&self, links: Vec<FunctionLink>) {
-        let Some(sender) = &self.sender else { return };
-        let count = links.len();
-        self.waiting.fetch_add(count, Ordering::Relaxed);
-        // If the thread has ended, the links are dropped here.
-        if sender.send(links).is_err() {
-            self.waiting.fetch_sub(count, Ordering::Relaxed);
-        }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > MOST_DETACHING
-    }
-}
-
-/// What is attached to a process. Dropping the links detaches.
+/// What is attached to a process.
 #[derive(Debug, Default)]
 struct Attached {
     /// The program that the process runs, by its image in memory.
@@ -213,6 +189,8 @@ impl Attacher {
                 self.look(look);
             }
         }
+        // The agent is ending. Another process detaches: see `crate::detach`.
+        mem::forget(self.attached);
     }
 
     fn take(&mut self, message: Message) {
@@ -259,7 +237,7 @@ impl Attacher {
         self.looked.remove(&tgid);
         self.unread_jvms.remove(&tgid);
         if let Some(attached) = self.attached.remove(&tgid) {
-            self.detacher.detach(attached.links);
+            self.programs.detach(attached.links);
         }
     }
 
@@ -286,7 +264,7 @@ impl Attacher {
 
     /// Attaches to functions of a process, unless they are attached already. Returns whether it attached to any.
     fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) -> bool {
-        if self.detacher.is_behind() {
+        if self.programs.is_behind() {
             self.counters.tls_looks_missed.add(1);
             return false;
         }

@@ -1,10 +1,11 @@
 //! Attaches kernel programs to functions of selected processes.
 
+use std::mem;
 use std::path::PathBuf;
 
 use rustc_hash::FxHashMap;
 
-use crate::kernel::{FunctionLink, FunctionPrograms, Location, SharedKernel};
+use crate::kernel::{FunctionLink, FunctionPrograms, Location};
 
 /// A function that a kernel program observes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    pub(super) fn new(kernel: SharedKernel) -> Self {
-        Self { programs: FunctionPrograms::new(kernel), links: FxHashMap::default() }
+    pub(super) fn new(programs: FunctionPrograms) -> Self {
+        Self { programs, links: FxHashMap::default() }
     }
 
     /// Attaches to functions of a process, in place of what was attached to it before. Returns how many failed.
@@ -54,6 +55,13 @@ impl Probes {
 
     /// The process ended, or executes another program.
     pub(super) fn detach(&mut self, tgid: u32) {
-        self.links.remove(&tgid);
+        if let Some(links) = self.links.remove(&tgid) {
+            self.programs.detach(links);
+        }
+    }
+
+    /// The agent is ending. Another process detaches: see `crate::detach`.
+    pub(super) fn leave(self) {
+        mem::forget(self.links);
     }
 }

@@ -15,7 +15,7 @@ use super::looks::{self, Look, Looks};
 use super::probes::Probes;
 use super::unit_of_work::Unread;
 use crate::discover::process::Process;
-use crate::kernel::{SharedKernel, UnitSources};
+use crate::kernel::{FunctionPrograms, UnitSources};
 use crate::runtimes::Recogniser;
 
 /// How many messages may wait for the thread.
@@ -57,12 +57,12 @@ impl Units {
     #[must_use]
     pub fn start(
         sources: UnitSources,
-        kernel: SharedKernel,
+        programs: FunctionPrograms,
         recogniser: Arc<Recogniser>,
         counters: Arc<Counters>,
     ) -> Self {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
-        let probes = Probes::new(kernel);
+        let probes = Probes::new(programs);
         let finder = Finder { sources, probes, recogniser, counters: Arc::clone(&counters), looks: Looks::default() };
         let thread = std::thread::Builder::new().name("units".to_owned()).spawn(move || finder.run(&receiver));
         if let Err(error) = &thread {
@@ -146,6 +146,7 @@ impl Finder {
                 self.look(look);
             }
         }
+        self.probes.leave();
     }
 
     fn look(&mut self, Look { tgid, before, .. }: Look) {

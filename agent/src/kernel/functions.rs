@@ -1,13 +1,13 @@
 //! Attaches programs to functions of processes: many with one link, or each by itself where the kernel cannot do that.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use aya::programs::uprobe::UProbeLink;
 
 use super::SharedKernel;
+use super::detacher::Detacher;
 use super::error::LoadError;
 use super::multi::MultiProgram;
 
@@ -22,7 +22,8 @@ pub struct Location<'a> {
     pub offset: u64,
 }
 
-/// Keeps a program attached to functions. Dropping it detaches the program.
+/// Keeps a program attached to functions. Dropping it detaches the program, which takes 100 to 300 ms: prefer
+/// [`FunctionPrograms::detach`].
 #[derive(Debug)]
 pub struct FunctionLink(#[expect(dead_code, reason = "held to stay attached")] Link);
 
@@ -47,27 +48,36 @@ pub struct Attachment {
     pub failed: Vec<(usize, LoadError)>,
 }
 
-/// Attaches programs to functions.
+/// Attaches programs to functions, and detaches them.
 #[derive(Debug, Clone)]
 pub struct FunctionPrograms {
     kernel: SharedKernel,
+    detacher: Arc<Detacher<FunctionLink>>,
 }
 
 impl FunctionPrograms {
     #[must_use]
     pub fn new(kernel: SharedKernel) -> Self {
-        Self { kernel }
+        Self { kernel, detacher: Arc::new(Detacher::start()) }
     }
 
-    /// Attaches to functions, as far as the process `pid` executes them. `None` if the agent is ending.
+    /// Detaches in the background.
+    pub fn detach(&self, links: Vec<FunctionLink>) {
+        self.detacher.detach(links);
+    }
+
+    /// Whether so many links wait to be detached that nothing should be attached.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.detacher.is_behind()
+    }
+
+    /// Attaches to functions, as far as the process `pid` executes them. Keeps the order of the programs. `None` if the agent is
+    /// ending.
     #[must_use]
     pub fn attach(&self, pid: u32, locations: &[Location<'_>]) -> Option<Attachment> {
         let mut attachment = Attachment::default();
-        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        for (index, location) in locations.iter().enumerate() {
-            groups.entry((location.program, location.path)).or_default().push(index);
-        }
-        for ((program, path), indices) in groups {
+        for ((program, path), indices) in links(locations) {
             // Not locked while the kernel attaches.
             let multi = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.multi();
             match multi.program(program) {
@@ -97,6 +107,20 @@ impl FunctionPrograms {
     }
 }
 
+/// The links that are needed, each for a program and a file, with the indices of its locations. They are in the order of their
+/// first locations.
+fn links<'a>(locations: &[Location<'a>]) -> Vec<((&'static str, &'a Path), Vec<usize>)> {
+    let mut links: Vec<((&'static str, &Path), Vec<usize>)> = Vec::new();
+    for (index, location) in locations.iter().enumerate() {
+        let key = (location.program, location.path);
+        match links.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, indices)) => indices.push(index),
+            None => links.push((key, vec![index])),
+        }
+    }
+    links
+}
+
 /// Attaches a program to functions of a file with one link.
 fn attach_many(
     loaded: &MultiProgram,
@@ -119,5 +143,26 @@ fn attach_many(
                 attach_many(loaded, program, path, pid, locations, std::slice::from_ref(index), attachment);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_attached_in_the_order_of_the_locations() {
+        let at = |program, path, offset| Location { program, path: Path::new(path), offset };
+        let locations = [
+            at("tls_write", "a", 1),
+            at("bio_write", "a", 2),
+            at("tls_write", "b", 3),
+            at("tls_write", "a", 4),
+            at("tls_read", "a", 5),
+        ];
+        let links: Vec<_> = links(&locations).into_iter().map(|((program, _), indices)| (program, indices)).collect();
+        let expected =
+            [("tls_write", vec![0, 3]), ("bio_write", vec![1]), ("tls_write", vec![2]), ("tls_read", vec![4])];
+        assert_eq!(links, expected);
     }
 }
