@@ -36,8 +36,9 @@ const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
 /// How long the agent is not called ready while it looks for the units of work of the selected processes. It takes about 0.1 s for
 /// each Node, and less for others.
 const FIRST_UNITS: Duration = Duration::from_secs(1);
-/// How long the start waits until the TLS libraries of the selected processes are attached to.
-const FIRST_ATTACHMENT: Duration = Duration::from_secs(2);
+/// How long the agent is not called ready while it attaches to the TLS libraries of the selected processes. It takes milliseconds
+/// for each process, unless the host is busy.
+const FIRST_ATTACHMENT: Duration = Duration::from_secs(10);
 /// How long former exporters may take to deliver their spans.
 const RETIREMENT: Duration = Duration::from_secs(30);
 /// How long spans may wait for their service when the agent ends.
@@ -73,6 +74,8 @@ pub struct Agent {
     pub selected: usize,
     /// Completes when it is known where these have their units of work.
     units_found: Option<oneshot::Receiver<()>>,
+    /// Completes when their TLS libraries are attached to.
+    attached: Option<oneshot::Receiver<()>>,
 }
 
 /// The counters of the agent: name, meaning, value.
@@ -166,9 +169,7 @@ impl<'options> Prepared<'options> {
         if !watching.has_examined(FIRST_EXAMINATION) {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
         }
-        if !libraries.have_looked(FIRST_ATTACHMENT) {
-            tracing::warn!("attaching to TLS libraries takes long; first requests over TLS may not be seen");
-        }
+        let attached = Some(libraries.looked_at());
         let directory = Directory::new(host);
         let machine =
             Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone(), is_restricted };
@@ -190,18 +191,30 @@ impl<'options> Prepared<'options> {
             clock_read: reading.monotonic,
             selected,
             units_found,
+            attached,
         })
     }
 }
 
 impl Agent {
-    /// Completes when the units of work of the processes that were selected at the start are read, or after a second.
+    /// Completes when the units of work and the TLS of the processes that were selected at the start are read. Units are waited for
+    /// for a second, and TLS libraries for ten.
     pub fn is_ready(&mut self) -> impl Future<Output = ()> + use<> {
-        let found = self.units_found.take();
+        let (found, attached) = (self.units_found.take(), self.attached.take());
         async move {
-            if let Some(found) = found {
-                let _ = tokio::time::timeout(FIRST_UNITS, found).await;
-            }
+            let units = async {
+                if let Some(found) = found {
+                    let _ = tokio::time::timeout(FIRST_UNITS, found).await;
+                }
+            };
+            let libraries = async {
+                if let Some(attached) = attached
+                    && tokio::time::timeout(FIRST_ATTACHMENT, attached).await.is_err()
+                {
+                    tracing::warn!("attaching to TLS libraries takes long; first requests over TLS may not be seen");
+                }
+            };
+            tokio::join!(units, libraries);
         }
     }
 

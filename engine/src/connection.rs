@@ -93,6 +93,11 @@ impl Connection {
         self.from_start = from_start;
     }
 
+    /// Whether its beginning was recorded.
+    pub(crate) fn is_from_start(&self) -> bool {
+        self.from_start
+    }
+
     pub(crate) fn set_ends(&mut self, (role, local, peer): (Option<Role>, Address, Address)) {
         self.conversation.role = self.conversation.role.or(role);
         self.conversation.set_ends(local, peer);

@@ -216,8 +216,13 @@ impl Connections {
                 return self.refuse(segment);
             }
             let socket = self.plaintexts.socket_of(stream);
+            let socket = socket.and_then(|socket| self.connections.get(&socket));
             let mut connection = Connection::plaintext(id, *stream, self.counters.clone());
-            if let Some(socket) = socket.and_then(|socket| self.connections.get(&socket)) {
+            // What passed before the socket was followed is counted there.
+            if segment.flags & flag::FROM_START == 0 && socket.is_none_or(Connection::is_from_start) {
+                self.counters.connections_tls_read_late.add(1);
+            }
+            if let Some(socket) = socket {
                 connection.carried_by(socket);
             }
             self.connections.insert(id, connection);

@@ -117,6 +117,8 @@ counters! {
     connections_unparsable,
     /// Of connections_tls, connections whose plaintext was recorded in the process's TLS library.
     connections_tls_read,
+    /// Of connections_tls_read, connections that began while the process's TLS library was not yet read. Earlier requests are missing.
+    connections_tls_read_late,
     /// Of connections_tls, connections of JVMs whose TLS is not read. Run with --java, or see `onlooker doctor --pid`.
     connections_tls_java,
     /// Processes in cgroups whose requests get no `traceparent`: the root cgroup, or one that could not be attached to.

@@ -137,6 +137,11 @@ impl World {
 
     /// The kernel reports the connection's beginning or end.
     pub(crate) fn changes(&mut self, end: &End, change: u32) {
+        self.changes_of(end, change, true);
+    }
+
+    /// As [`World::changes`], of a connection of which the kernel has seen the start, or not.
+    pub(crate) fn changes_of(&mut self, end: &End, change: u32, from_start: bool) {
         let record = ConnectionChange {
             kind: kind::CONNECTION,
             change,
@@ -146,7 +151,7 @@ impl World {
             error: 0,
             family: 2,
             role: end.role,
-            from_start: 1,
+            from_start: u8::from(from_start),
             local_port: if end.role == role::SERVER { 443 } else { 50_000 },
             remote_port: if end.role == role::SERVER { 50_000 } else { 443 },
             local_address: address([10, 0, 0, 1]),

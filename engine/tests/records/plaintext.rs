@@ -3,7 +3,7 @@
 use crate::kit::{End, MILLISECOND, World, summary};
 use onlooker_common::connection::{change, role};
 use onlooker_common::plaintext::StreamKey;
-use onlooker_common::segment::Segment;
+use onlooker_common::segment::{Segment, flag};
 use onlooker_engine::model::span::{Evidence, Span};
 use onlooker_protocols::{http1, tls};
 use opentelemetry::trace::SpanKind;
@@ -75,6 +75,36 @@ fn a_record_that_names_the_socket_ties_the_stream() {
     exchange(&mut world, STREAM, &mut stream);
     let spans = world.spans();
     assert_eq!(client_address(&spans[0]).as_deref(), Some("10.0.0.2"));
+}
+
+#[rstest]
+#[case::from_its_start(true, true, 0)]
+#[case::after_its_library_was_attached_to_late(true, false, 1)]
+#[case::on_a_socket_that_was_not_followed_from_its_start(false, false, 0)]
+fn connections_whose_plaintext_is_recorded_late_are_counted(
+    #[case] is_socket_from_start: bool,
+    #[case] is_stream_from_start: bool,
+    #[case] late: u64,
+) {
+    let mut world = World::new();
+    let (mut socket, mut stream) = (socket(), stream());
+    world.changes_of(&socket, change::SEEN, is_socket_from_start);
+    if is_socket_from_start {
+        world.reads(&mut socket, HELLO);
+    }
+    world.tie(STREAM, socket.cookie);
+    for _ in 0..2 {
+        for (is_sent, bytes) in [(false, GET), (true, OK)] {
+            let time = world.tick();
+            let mut segment = stream.operation(is_sent, bytes.len(), time);
+            if !is_stream_from_start {
+                segment.flags &= !flag::FROM_START;
+            }
+            world.plaintext(STREAM, segment, bytes);
+        }
+    }
+    assert_eq!(world.spans().len(), 2);
+    assert_eq!(world.counters.connections_tls_read_late.get(), late);
 }
 
 #[test]
