@@ -210,7 +210,7 @@ impl Recorder {
         let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&load.function()));
         let mapping = mapping.context("the load has mapped its function")?;
         let offset = load.function() - mapping.start + mapping.offset;
-        let location = Location { program: "go_round_trip", path: Path::new(&mapping.name), offset };
+        let location = Location { program: "go_round_trip", cookie: 0, path: Path::new(&mapping.name), offset };
         let attachment = FunctionPrograms::new(Arc::clone(&self.kernel)).attach(load.pid(), &[location]);
         let mut attachment = attachment.context("the kernel side is loaded")?;
         if let Some((_, error)) = attachment.failed.pop() {

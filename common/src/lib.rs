@@ -22,4 +22,5 @@ pub mod process;
 pub mod reader;
 pub mod segment;
 pub mod selection;
+pub mod tls_function;
 pub mod unit;

@@ -18,7 +18,7 @@ use super::java;
 use super::looks::{Look, Looks};
 use super::tls::{self, Place};
 use crate::discover::process::{ExecImage, Process};
-use crate::kernel::{FunctionLink, FunctionPrograms, Location};
+use crate::kernel::{FunctionLink, FunctionPrograms};
 
 /// How many messages may wait for the thread.
 const QUEUE: usize = 8192;
@@ -271,8 +271,7 @@ impl Attacher {
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
         let new: Vec<_> = places.filter(|place| attached.places.insert(place.clone())).collect();
-        let locations: Vec<_> =
-            new.iter().map(|Place { program, path, offset, .. }| Location { program, path, offset: *offset }).collect();
+        let locations: Vec<_> = new.iter().map(Place::location).collect();
         let before = Instant::now();
         // None: the agent is ending.
         let Some(attachment) = self.programs.attach(tgid, &locations) else { return false };
@@ -319,7 +318,8 @@ mod tests {
     fn a_forked_process_has_the_same_file_at_the_same_place() {
         let place = Place {
             function: "SSL_read",
-            program: "tls_read",
+            program: "tls_begins",
+            cookie: 1,
             path: PathBuf::from("/proc/10/map_files/1000-2000"),
             offset: 16,
         };

@@ -20,7 +20,7 @@ pub struct Function {
 
 impl Function {
     fn location(&self) -> Location<'_> {
-        Location { program: self.program, path: &self.path, offset: self.offset }
+        Location { program: self.program, cookie: 0, path: &self.path, offset: self.offset }
     }
 }
 

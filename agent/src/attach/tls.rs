@@ -11,8 +11,11 @@ mod openssl;
 
 use std::path::PathBuf;
 
+use onlooker_common::tls_function::TlsFunction;
+
 use super::{Found, Mapped, executables, java, runtimes};
 use crate::discover::process::Process;
+use crate::kernel::Location;
 
 /// A function of a library, and the kernel programs that observe it.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct Hook {
     pub(crate) function: &'static str,
     /// Observes its beginning.
     pub(crate) program: &'static str,
+    /// What this program reads of the attachment: see [`TlsFunction`].
+    pub(crate) cookie: u64,
     pub(crate) returns: Returns,
 }
 
@@ -34,12 +39,18 @@ pub(crate) enum Returns {
 }
 
 impl Hook {
-    const fn call(function: &'static str, program: &'static str) -> Self {
-        Self { function, program, returns: Returns::Function }
+    /// A function whose return is observed too.
+    const fn call(function: &'static str, what: TlsFunction) -> Self {
+        Self { returns: Returns::Function, ..Self::event(function, what) }
     }
 
-    const fn event(function: &'static str, program: &'static str) -> Self {
-        Self { function, program, returns: Returns::No }
+    const fn event(function: &'static str, what: TlsFunction) -> Self {
+        Self { cookie: what.cookie(), ..Self::by(function, BEGINS) }
+    }
+
+    /// A function with a program of its own.
+    const fn by(function: &'static str, program: &'static str) -> Self {
+        Self { function, program, cookie: 0, returns: Returns::No }
     }
 }
 
@@ -71,6 +82,9 @@ pub(crate) struct Library {
 pub(crate) static LIBRARIES: &[&Library] =
     &[&openssl::LIBRARY, &openssl::STRIPPED, &boringssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY, &jsse::LIBRARY];
 
+/// The kernel program for the functions of libraries in C.
+pub(crate) const BEGINS: &str = "tls_begins";
+
 /// The kernel program for returns.
 pub(crate) const RETURNED: &str = "tls_returned";
 
@@ -88,9 +102,16 @@ pub(crate) struct InProcess {
 pub(crate) struct Place {
     pub(crate) function: &'static str,
     pub(crate) program: &'static str,
+    pub(crate) cookie: u64,
     /// Opens the file.
     pub(crate) path: PathBuf,
     pub(crate) offset: u64,
+}
+
+impl Place {
+    pub(crate) fn location(&self) -> Location<'_> {
+        Location { program: self.program, cookie: self.cookie, path: &self.path, offset: self.offset }
+    }
 }
 
 /// The TLS libraries that a process has loaded.
@@ -135,19 +156,22 @@ impl Library {
             found.iter().filter(|found| found.name == hook.function).map(move |found| (hook, found))
         };
         for (hook, found) in self.hooks.iter().flat_map(found_of) {
-            let place = |program, offset| Place { function: hook.function, program, path: file.path.clone(), offset };
+            let place = |program, cookie, offset| {
+                let path = file.path.clone();
+                Place { function: hook.function, program, cookie, path, offset }
+            };
             let returns = match hook.returns {
                 Returns::No => Vec::new(),
-                Returns::Function => vec![place(RETURNED, found.offset)],
+                Returns::Function => vec![place(RETURNED, 0, found.offset)],
                 Returns::Instructions(program) => {
                     // A call whose return is not seen records nothing.
                     let Some(returns) = &found.returns else { continue };
-                    returns.iter().map(|&offset| place(program, offset)).collect()
+                    returns.iter().map(|&offset| place(program, 0, offset)).collect()
                 }
             };
             // Returns first: a call that began before can be recorded at its return, but not the other way round.
             functions.extend(returns);
-            functions.push(place(hook.program, found.offset));
+            functions.push(place(hook.program, hook.cookie, found.offset));
         }
         (!functions.is_empty()).then(|| InProcess { library: self, file: file.name.clone(), functions })
     }
@@ -161,11 +185,12 @@ fn places(hook: &Hook, own: &Mapped, all: &[Mapped]) -> Vec<Place> {
         None => all.iter().filter_map(in_file).collect(),
     };
     // See `Library::in_file`.
-    let programs = [(hook.returns == Returns::Function).then_some(RETURNED), Some(hook.program)];
+    let programs = [(hook.returns == Returns::Function).then_some((RETURNED, 0)), Some((hook.program, hook.cookie))];
     let place = |(path, offset): (PathBuf, u64)| {
-        programs.into_iter().flatten().map(move |program| Place {
+        programs.into_iter().flatten().map(move |(program, cookie)| Place {
             function: hook.function,
             program,
+            cookie,
             path: path.clone(),
             offset,
         })

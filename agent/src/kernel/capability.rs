@@ -97,7 +97,7 @@ fn privileges(capabilities: u64) -> Finding {
 }
 
 /// The smallest program that is attached to functions.
-const A_FUNCTION_PROGRAM: &str = "ssl_new";
+const A_FUNCTION_PROGRAM: &str = "node_callbacks";
 
 /// Whether programs can be attached to functions. `multi` says why not to many with one link.
 ///

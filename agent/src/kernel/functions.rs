@@ -16,6 +16,8 @@ use super::multi::MultiProgram;
 pub struct Location<'a> {
     /// Name of the kernel program.
     pub program: &'static str,
+    /// What the program gets from `bpf_get_attach_cookie` at this function.
+    pub cookie: u64,
     /// Opens the file that has the function.
     pub path: &'a Path,
     /// Where the function begins in the file.
@@ -131,8 +133,8 @@ fn attach_many(
     indices: &[usize],
     attachment: &mut Attachment,
 ) {
-    let offsets: Vec<_> = indices.iter().map(|&index| locations[index].offset).collect();
-    match (loaded.attach(path, &offsets, pid), indices) {
+    let functions: Vec<_> = indices.iter().map(|&index| (locations[index].offset, locations[index].cookie)).collect();
+    match (loaded.attach(path, &functions, pid), indices) {
         (Ok(link), _) => attachment.links.push(FunctionLink(Link::Many(link))),
         (Err(error), [index]) => {
             attachment.failed.push((*index, LoadError::Attach { program, why: error.to_string() }));
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn programs_are_attached_in_the_order_of_the_locations() {
-        let at = |program, path, offset| Location { program, path: Path::new(path), offset };
+        let at = |program, path, offset| Location { program, cookie: 0, path: Path::new(path), offset };
         let locations = [
             at("tls_write", "a", 1),
             at("bio_write", "a", 2),

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use aya::maps::SockHash;
 use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::trace_point::TracePointLink;
-use aya::programs::uprobe::UProbeScope;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, FExit, Program, ProgramError, SkMsg, SockOps, TracePoint, UProbe, loaded_programs,
 };
@@ -272,7 +272,7 @@ impl Kernel {
     /// # Errors
     /// If the program cannot be loaded, or the file has no instruction there.
     pub(super) fn attach_function(&mut self, location: &Location<'_>, pid: u32) -> Result<FunctionLink, LoadError> {
-        let Location { program: name, path, offset } = *location;
+        let Location { program: name, cookie, path, offset } = *location;
         let failed = |error: ProgramError| LoadError::Attach { program: name, why: why(&error) };
         let program = <&mut UProbe>::try_from(program_mut(&mut self.ebpf, name)?).map_err(failed)?;
         match program.load() {
@@ -281,7 +281,11 @@ impl Kernel {
             Err(error) => return Err(not_loaded(name, error)),
         }
         let scope = UProbeScope::OneProcess(NonZero::new(pid).ok_or_else(|| no_program(name))?);
-        let link = program.attach(offset, path, scope).and_then(|link| program.take_link(link)).map_err(failed)?;
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: (cookie != 0).then_some(cookie),
+        };
+        let link = program.attach(point, path, scope).and_then(|link| program.take_link(link)).map_err(failed)?;
         Ok(FunctionLink::one(link))
     }
 

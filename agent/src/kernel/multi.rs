@@ -114,20 +114,22 @@ pub(super) struct MultiProgram {
 }
 
 impl MultiProgram {
-    /// Attaches to the functions at `offsets` of a file, as far as the process `pid` executes them.
-    pub(super) fn attach(&self, path: &Path, offsets: &[u64], pid: u32) -> io::Result<OwnedFd> {
+    /// Attaches to functions of a file, each by its offset and with a cookie, as far as the process `pid` executes them.
+    pub(super) fn attach(&self, path: &Path, functions: &[(u64, u64)], pid: u32) -> io::Result<OwnedFd> {
         let path = CString::new(path.as_os_str().as_bytes())?;
+        let (offsets, cookies): (Vec<_>, Vec<_>) = functions.iter().copied().unzip();
         let attributes = LinkAttributes {
             program: self.descriptor.as_raw_fd().unsigned_abs(),
             attach_type: BPF_TRACE_UPROBE_MULTI,
             path: path.as_ptr().addr() as u64,
             offsets: offsets.as_ptr().addr() as u64,
+            cookies: cookies.as_ptr().addr() as u64,
             count: u32::try_from(offsets.len()).map_err(io::Error::other)?,
             multi_flags: if self.at_return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
             pid,
             ..LinkAttributes::default()
         };
-        // SAFETY: the attributes belong to the command. The path ends with a zero byte, and there are `count` offsets.
+        // SAFETY: the attributes belong to the command. The path ends with a zero byte, and there are `count` offsets and cookies.
         unsafe { bpf(BPF_LINK_CREATE, &attributes) }
     }
 
@@ -137,7 +139,7 @@ impl MultiProgram {
     /// process -1 before it looks at the file.
     fn is_supported(&self) -> Result<(), String> {
         let no_file = Path::new("/");
-        let refused = |pid| self.attach(no_file, &[0], pid).err().and_then(|error| error.raw_os_error());
+        let refused = |pid| self.attach(no_file, &[(0, 0)], pid).err().and_then(|error| error.raw_os_error());
         match refused(0) {
             Some(libc::EBADF) => {}
             other => return Err(format!("the kernel has no such links: {}", name(other))),

@@ -113,7 +113,6 @@ const fn tls(name: &'static str, kind: Kind, observes: &'static str, without: &'
 const NOT_READ: &str = "TLS of these libraries is not read";
 const GO_NOT_READ: &str = "TLS of Go programs is not read";
 const GO_REUSED: &str = "connections of Go programs at reused addresses are one stream";
-const LATE_ROLES: &str = "whether a process is client or server is known later";
 
 const fn boundary(name: &'static str) -> Probe {
     Probe {
@@ -266,24 +265,10 @@ pub const PROBES: &[Probe] = &[
     tls("go_tls_write_returns", Kind::Function, "a return instruction of the latter", GO_NOT_READ),
     tls("go_tls_client_handshake", Kind::Function, "`crypto/tls.(*Conn).clientHandshake`", GO_REUSED),
     tls("go_tls_server_handshake", Kind::Function, "`crypto/tls.(*Conn).serverHandshake`", GO_REUSED),
-    tls("tls_read", Kind::Function, "`SSL_read`, `gnutls_record_recv`", NOT_READ),
-    tls("tls_write", Kind::Function, "`SSL_write`, `gnutls_record_send`", NOT_READ),
-    tls("tls_handshake", Kind::Function, "`SSL_do_handshake`, `gnutls_handshake`", "sockets of TLS are known later"),
-    tls("tls_returned", Kind::Return, "a function of a TLS library that returns", NOT_READ),
+    tls("tls_begins", Kind::Function, "a function of OpenSSL, BoringSSL or GnuTLS", NOT_READ),
+    tls("tls_returned", Kind::Return, "such a function that returns", NOT_READ),
     tls("tls_returning", Kind::Function, "the same, at a return instruction", NOT_READ),
-    tls("ssl_read_ex", Kind::Function, "`SSL_read_ex`, `SSL_read_early_data`", NOT_READ),
-    tls("ssl_write_ex", Kind::Function, "`SSL_write_ex`, `SSL_write_early_data`", NOT_READ),
-    tls("ssl_write_ex2", Kind::Function, "`SSL_write_ex2`", NOT_READ),
-    tls("ssl_new", Kind::Function, "`SSL_new`", "objects of OpenSSL at reused addresses are one stream"),
-    tls("signed_tls_read", Kind::Function, "`SSL_read` that was found by its code", NOT_READ),
-    tls("signed_tls_write", Kind::Function, "`SSL_write` that was found by its code", NOT_READ),
-    tls("signed_ssl_read_ex", Kind::Function, "`SSL_read_ex` that was found by its code", NOT_READ),
-    tls("signed_ssl_write_ex", Kind::Function, "`SSL_write_ex` that was found by its code", NOT_READ),
-    tls("ssl_set_connect_state", Kind::Function, "`SSL_set_connect_state`", LATE_ROLES),
-    tls("ssl_set_accept_state", Kind::Function, "`SSL_set_accept_state`", LATE_ROLES),
-    tls("bio_write", Kind::Function, "`BIO_write`", "sockets are unknown where OpenSSL works on memory"),
     tls("java_observe", Kind::Function, "plaintext that a JVM hands over (`--java`)", "TLS of JVMs is not read"),
-    tls("gnutls_init", Kind::Function, "`gnutls_init`", "objects of GnuTLS at reused addresses are one stream"),
     node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
     node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),
     Probe {

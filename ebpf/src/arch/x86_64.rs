@@ -1,6 +1,7 @@
 //! x86-64.
 
 use aya_ebpf::bindings::pt_regs;
+use core::ptr;
 
 pub const READ: u64 = 0;
 pub const WRITE: u64 = 1;
@@ -70,6 +71,24 @@ pub unsafe fn result(registers: *const pt_regs) -> u64 {
 pub unsafe fn stack_pointer(registers: *const pt_regs) -> u64 {
     // SAFETY: a member of x86-64's pt_regs, which is part of the ABI.
     unsafe { (*registers).rsp }
+}
+
+/// The first five integer arguments of a C function that begins. All are read: the verifier does not allow a choice of which.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe.
+#[inline(always)]
+pub unsafe fn arguments(registers: *const pt_regs) -> [u64; 5] {
+    // SAFETY: members of x86-64's pt_regs, which is part of the ABI.
+    unsafe {
+        [
+            ptr::read_volatile(&raw const (*registers).rdi),
+            ptr::read_volatile(&raw const (*registers).rsi),
+            ptr::read_volatile(&raw const (*registers).rdx),
+            ptr::read_volatile(&raw const (*registers).rcx),
+            ptr::read_volatile(&raw const (*registers).r8),
+        ]
+    }
 }
 
 /// The first integer argument of a Go function that begins.

@@ -64,13 +64,10 @@ impl Plaintext {
 
 /// Values of a call's `what`.
 pub mod call {
-    pub const READ: u32 = 1;
-    pub const WRITE: u32 = 2;
-    pub const HANDSHAKE: u32 = 3;
-    /// Returns a new object.
-    pub const CREATE: u32 = 4;
+    pub use onlooker_common::tls_function::what::{CREATE, HANDSHAKE, READ, WRITE};
+
     /// A write that was recorded as it began.
-    pub const RECORDED: u32 = 5;
+    pub const RECORDED: u32 = 255;
 }
 
 shared! {

@@ -1,4 +1,6 @@
-//! GnuTLS.
+//! GnuTLS. `gnutls_session_t` is the object.
+
+use onlooker_common::tls_function::TlsFunction;
 
 use super::{Finder, Hook, Library};
 
@@ -6,9 +8,10 @@ pub(super) static LIBRARY: Library = Library {
     name: "GnuTLS",
     finder: Finder::Symbols { marker: "gnutls_record_recv" },
     hooks: &[
-        Hook::call("gnutls_init", "gnutls_init"),
-        Hook::call("gnutls_handshake", "tls_handshake"),
-        Hook::call("gnutls_record_send", "tls_write"),
-        Hook::call("gnutls_record_recv", "tls_read"),
+        // int gnutls_init(gnutls_session_t *, unsigned int)
+        Hook::call("gnutls_init", TlsFunction::CREATE.with_result_at(0)),
+        Hook::call("gnutls_handshake", TlsFunction::HANDSHAKE),
+        Hook::call("gnutls_record_send", TlsFunction::WRITE),
+        Hook::call("gnutls_record_recv", TlsFunction::READ),
     ],
 };

@@ -4,4 +4,4 @@ use super::{Finder, Hook, Library};
 use crate::attach::java;
 
 pub(super) static LIBRARY: Library =
-    Library { name: "JSSE", finder: Finder::Java, hooks: &[Hook::event(java::OBSERVED, "java_observe")] };
+    Library { name: "JSSE", finder: Finder::Java, hooks: &[Hook::by(java::OBSERVED, "java_observe")] };

@@ -1,65 +1,41 @@
-//! Functions that have the same arguments in several TLS libraries: the object, then the plaintext and its length.
+//! Functions of TLS libraries in C. One program observes all of them: the cookie of the attachment says what the function does.
 
+use aya_ebpf::helpers::bpf_get_attach_cookie;
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use onlooker_common::connection::role;
+use onlooker_common::tls_function::{TlsFunction, what};
 
 use crate::arch::processor as arch;
-use crate::state::tls::call as what;
+use crate::kernel::task::current_ids;
 use crate::tls::call::{self, Arguments};
+use crate::tls::{objects, tags};
 
-/// `result_at`: the argument that is an address for the length, if there is one.
-#[inline(always)]
-pub fn begins(ctx: &ProbeContext, what: u32, result_at: Option<usize>) {
-    call_begins(ctx, what, result_at, false);
-}
-
-/// The same in a function that was found by its code, and may be another one.
-#[inline(always)]
-pub fn signed_begins(ctx: &ProbeContext, what: u32, result_at: Option<usize>) {
-    call_begins(ctx, what, result_at, true);
-}
-
-#[inline(always)]
-fn call_begins(ctx: &ProbeContext, what: u32, result_at: Option<usize>, by_signature: bool) {
-    let argument = |n| ctx.arg(n).unwrap_or(0);
-    let result_at = result_at.map_or(0, argument);
-    let arguments = Arguments { what, object: argument(0), buffer: argument(1), result_at, by_signature };
-    // SAFETY: the context of a uprobe at the beginning of a function.
-    unsafe { call::begins(ctx.regs, arguments) };
-}
-
-/// `SSL_read`, `gnutls_record_recv`
+/// The beginning of a function of the table `agent::attach::tls`.
 #[uprobe]
-pub fn tls_read(ctx: ProbeContext) -> u32 {
-    begins(&ctx, what::READ, None);
-    0
-}
-
-/// `SSL_write`, `gnutls_record_send`
-#[uprobe]
-pub fn tls_write(ctx: ProbeContext) -> u32 {
-    begins(&ctx, what::WRITE, None);
-    0
-}
-
-/// `SSL_read`
-#[uprobe]
-pub fn signed_tls_read(ctx: ProbeContext) -> u32 {
-    signed_begins(&ctx, what::READ, None);
-    0
-}
-
-/// `SSL_write`
-#[uprobe]
-pub fn signed_tls_write(ctx: ProbeContext) -> u32 {
-    signed_begins(&ctx, what::WRITE, None);
-    0
-}
-
-/// `SSL_do_handshake`, `gnutls_handshake`
-#[uprobe]
-pub fn tls_handshake(ctx: ProbeContext) -> u32 {
-    begins(&ctx, what::HANDSHAKE, None);
+pub fn tls_begins(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of this program.
+    let function = TlsFunction::of_cookie(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
+    // SAFETY: the context of a uprobe.
+    let [first, second, third, fourth, fifth] = unsafe { arch::arguments(ctx.regs) };
+    match function.what() {
+        what::CONNECT => objects::set_role(current_ids().0, first, role::CLIENT),
+        what::ACCEPT => objects::set_role(current_ids().0, first, role::SERVER),
+        // The length is an int.
+        what::WRITE_RECORDS => tags::written(second, third & u64::from(u32::MAX)),
+        what => {
+            let result_at = match function.result_argument() {
+                1 => first,
+                4 => fourth,
+                5 => fifth,
+                _ => 0,
+            };
+            let by_signature = function.is_by_signature();
+            let arguments = Arguments { what, object: first, buffer: second, result_at, by_signature };
+            // SAFETY: the context of a uprobe at the beginning of a function.
+            unsafe { call::begins(ctx.regs, arguments) };
+        }
+    }
     0
 }
 
