@@ -1,6 +1,7 @@
 //! The agent: loads the kernel side, selects processes, runs the pipeline and exports. At its end it does the reverse.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ const FIRST_UNITS: Duration = Duration::from_secs(1);
 const FIRST_ATTACHMENT: Duration = Duration::from_secs(10);
 /// How long former exporters may take to deliver their spans.
 const RETIREMENT: Duration = Duration::from_secs(30);
+/// How long a command waits until the TLS libraries that it is linked with are attached to.
+const COMMANDS_LIBRARIES: Duration = Duration::from_secs(2);
 /// How long spans may wait for their service when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How long the end waits until the thread that attaches to TLS libraries has counted what it was sent.
@@ -95,7 +98,7 @@ pub enum Target {
     /// Processes that match, running ones and later ones.
     Matching(Selectors),
     /// A process that waits to execute a command. No other process matches yet.
-    Command { pid: u32, selectors: Selectors },
+    Command { pid: u32, program: PathBuf, selectors: Selectors },
 }
 
 impl<'options> Prepared<'options> {
@@ -150,15 +153,17 @@ impl<'options> Prepared<'options> {
             }
             watch
         };
+        let starts_command = matches!(target, Target::Command { .. });
         let (watch, selected) = match target {
             Target::Matching(selectors) => {
                 let mut watch = watch(selectors);
                 let selected = watch.scan().context("cannot scan the processes")?;
                 (watch, selected)
             }
-            Target::Command { pid, selectors } => {
+            Target::Command { pid, program, selectors } => {
                 let mut watch = watch(selectors);
                 watch.select_command(pid);
+                watch.libraries().starts(pid, &program);
                 (watch, 1)
             }
         };
@@ -170,6 +175,11 @@ impl<'options> Prepared<'options> {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
         }
         let attached = Some(libraries.looked_at());
+        if starts_command && !libraries.have_looked(COMMANDS_LIBRARIES) {
+            tracing::warn!(
+                "attaching to the command's TLS libraries takes long; its first requests over TLS may not be seen"
+            );
+        }
         let directory = Directory::new(host);
         let machine =
             Machine { directory, control, watch: Some(sender), libraries, counters: counters.clone(), is_restricted };

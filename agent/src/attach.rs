@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mappings` | lists the memory mappings of a process, and opens the mapped files |
 //! | `binary` | lists the binaries whose code a process has mapped, and remembers what was found in them |
+//! | `linked` | finds the libraries that a program is going to map |
 //! | `functions` | finds functions of a binary, and where they return |
 //! | `memory` | reads the memory of a process |
 //! | `probes` | attaches kernel programs to functions of processes |
@@ -24,6 +25,7 @@ mod description;
 mod functions;
 pub mod java;
 mod libraries;
+mod linked;
 mod looks;
 mod mappings;
 mod memory;

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::thread::{self, JoinHandle};
 
@@ -173,6 +173,12 @@ impl Stopped {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// The program that it is going to execute.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.path
     }
 
     #[must_use]

@@ -341,8 +341,9 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
         if let FollowedBy::Descent { why } = stopped.followed() {
             print_line(&format!("no cgroup of its own for the command ({why}); what it starts is followed by descent"));
         }
-        let target =
-            Target::Command { pid: stopped.pid(), selectors: stopped.selectors()?.reporting(&settings.general) };
+        let (pid, program) = (stopped.pid(), stopped.program().to_owned());
+        let selectors = stopped.selectors()?.reporting(&settings.general);
+        let target = Target::Command { pid, program, selectors };
         let mut agent = prepared.start(target, Output::stderr())?;
         let running = match stopped.release() {
             Ok(running) => running,

@@ -504,7 +504,7 @@ impl Watch {
         }
         if !is_my_fork {
             self.units.runs(tgid);
-            self.libraries.runs(tgid);
+            self.libraries.runs(tgid, matches!(since, Since::Exec));
             if let Some(jvms) = &self.jvms {
                 jvms.runs(tgid);
             }

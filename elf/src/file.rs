@@ -4,7 +4,7 @@
 
 use compact_str::CompactString;
 use memchr::memmem;
-use object::elf::{self, FileHeader32, FileHeader64, ProgramType, SectionType};
+use object::elf::{self, DynamicTag, FileHeader32, FileHeader64, ProgramType, SectionType};
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, SectionHeader as _};
 use object::{Endianness, FileKind, pod};
 use std::cell::OnceCell;
@@ -19,6 +19,8 @@ const SECTION_BYTES: u64 = 16 << 20;
 const NOTE_BYTES: u64 = 64 << 10;
 const NOTES_READ: usize = 16;
 const LIBRARIES_READ: usize = 256;
+/// The longest name of a library or list of folders that is read.
+const LONGEST_TEXT: usize = 1024;
 /// The smallest page. Mappings begin at a multiple of it.
 const PAGE: u64 = 4096;
 /// The longest build id that is kept. Linkers write 8 to 32 bytes, Go writes 83.
@@ -276,24 +278,35 @@ impl<'file> Elf<'file> {
     /// The libraries that it is linked with (`DT_NEEDED`).
     #[must_use]
     pub fn libraries(&self) -> Vec<CompactString> {
+        self.dynamic_texts(elf::DT_NEEDED)
+    }
+
+    /// Where the dynamic linker looks for them first (`DT_RUNPATH`, `DT_RPATH`): folders, with a colon between them.
+    #[must_use]
+    pub fn library_paths(&self) -> Vec<CompactString> {
+        [self.dynamic_texts(elf::DT_RUNPATH), self.dynamic_texts(elf::DT_RPATH)].concat()
+    }
+
+    /// The texts that the entries of the dynamic section with this tag name.
+    fn dynamic_texts(&self, tag: DynamicTag) -> Vec<CompactString> {
         match self.class {
-            Class::Bits32 => self.needed::<FileHeader32<Endianness>>(),
-            Class::Bits64 => self.needed::<FileHeader64<Endianness>>(),
+            Class::Bits32 => self.texts_of::<FileHeader32<Endianness>>(tag),
+            Class::Bits64 => self.texts_of::<FileHeader64<Endianness>>(tag),
         }
     }
 
-    fn needed<Header: FileHeader<Endian = Endianness>>(&self) -> Vec<CompactString> {
+    fn texts_of<Header: FileHeader<Endian = Endianness>>(&self, tag: DynamicTag) -> Vec<CompactString> {
         let dynamic = self.sections.iter().find(|section| section.kind == elf::SHT_DYNAMIC);
         let Some(dynamic) = dynamic else { return Vec::new() };
         let bytes = read_at(self.file, dynamic.place);
         let count = bytes.len() / size_of::<Header::Dyn>();
         let Ok((entries, _)) = pod::slice_from_bytes::<Header::Dyn>(&bytes, count) else { return Vec::new() };
-        let needed = entries.iter().filter(|entry| entry.tag(self.endian) == elf::DT_NEEDED);
-        let libraries = needed.take(LIBRARIES_READ).filter_map(|entry| {
-            let name = string_at(self.dynamic_strings(), entry.d_val(self.endian).into())?;
-            std::str::from_utf8(name).ok().filter(|name| name.len() <= 255).map(CompactString::from)
+        let entries = entries.iter().filter(|entry| entry.tag(self.endian) == tag);
+        let texts = entries.take(LIBRARIES_READ).filter_map(|entry| {
+            let text = string_at(self.dynamic_strings(), entry.d_val(self.endian).into())?;
+            std::str::from_utf8(text).ok().filter(|text| text.len() <= LONGEST_TEXT).map(CompactString::from)
         });
-        libraries.collect()
+        texts.collect()
     }
 
     fn dynamic_strings(&self) -> &[u8] {

@@ -10,6 +10,7 @@
 //! | `code` | decodes a function's instructions |
 //! | `constants` | finds text in the parts of a file that are loaded |
 //! | `references` | finds the code that refers to an address |
+//! | `linker_cache` | finds libraries in the cache of the dynamic linker |
 //! | `signature` | finds functions of TLS libraries in files without symbols |
 //!
 //! Anybody may have crafted the file. Every read and every loop has a limit, and what does not parse counts as absent. The
@@ -20,6 +21,7 @@ mod constants;
 mod content;
 mod file;
 pub mod functions;
+pub mod linker_cache;
 pub mod pclntab;
 mod references;
 pub mod signature;

@@ -5,12 +5,12 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
-use onlooker_tests::spans::Span;
+use onlooker_tests::spans::{self, Span};
 use onlooker_tests::tls::{Certificate, TlsLoad, expect_spans_per_connection, judge};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Recording, World, record_skip};
+use onlooker_tests::{Outcome, Recording, Summary, World, agent_binary, record_skip};
 use rstest::rstest;
 
 /// The agent attaches within milliseconds, unless the machine is busy.
@@ -276,5 +276,33 @@ fn requests_of_a_command_are_traced_at_both_ends(
         ensure!(ports.len() == 20, "{output:?}");
         let outcome = recording.finish(40)?;
         expect_both_ends(&outcome.spans, &ports, true)
+    })
+}
+
+#[rstest]
+#[case::openssl("curl", &["--silent", "--noproxy", "*", "--cacert", "CERTIFICATE", "URL"])]
+#[case::gnutls("wget", &["--quiet", "--no-proxy", "--ca-certificate=CERTIFICATE", "-O", "-", "URL"])]
+fn the_only_request_of_a_short_command_is_traced(#[case] program: &str, #[case] arguments: &[&str]) -> Result<()> {
+    const RUNS: usize = 5;
+    World::story("tls_exec", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = Server::Nginx.start(world, &certificate)?;
+        let (certificate, url) =
+            (format!("{}/cert.pem", certificate.dir()), format!("https://localhost:{}/r/7", server.port()?));
+        for run in 0..RUNS {
+            let file = world.dir().join(format!("spans-{run}.jsonl"));
+            let mut exec = world.command(agent_binary()?);
+            exec.args(["exec", "--tls", "--file"]).arg(&file).args(["--", program]);
+            exec.args(
+                arguments.iter().map(|argument| argument.replace("CERTIFICATE", &certificate).replace("URL", &url)),
+            );
+            let output = world.output_of(&mut exec)?;
+            ensure!(output.status.success() && output.stdout.starts_with(b"/r/7 "), "{output:?}");
+            let spans = spans::from_requests(&spans::read_lines(&file)?)?;
+            let outcome = Outcome::check(spans, Summary::read(&String::from_utf8_lossy(&output.stderr)), &1.into())?;
+            let [span] = outcome.spans.as_slice() else { bail!("run {run}: {:?}", outcome.spans) };
+            ensure!(span.get("url.full") == url && !span.get("network.local.port").is_empty(), "{span:?}");
+        }
+        Ok(())
     })
 }

@@ -6,7 +6,8 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use onlooker_elf::Elf;
@@ -40,6 +41,8 @@ pub struct Mapped {
     pub bias: u64,
     binary: Arc<Binary>,
     tables: OnceCell<Tables>,
+    /// Keeps `path` valid, if the process has not mapped the file.
+    _file: Option<File>,
 }
 
 /// A function or variable in a process.
@@ -68,6 +71,18 @@ struct Binary {
 }
 
 impl Mapped {
+    /// A binary that a process is going to map. Its addresses in the process are not known. None if it is no ELF file.
+    pub(super) fn before(file: File, name: &Path) -> Option<Self> {
+        let (path, name) = (format!("/proc/self/fd/{}", file.as_raw_fd()).into(), name.display().to_string());
+        let binary = Binary::of(&file, &Elf::open(&file)?)?;
+        let build_id = binary.build_id.clone();
+        Some(Self { path, name, build_id, bias: 0, binary, tables: OnceCell::new(), _file: Some(file) })
+    }
+
+    pub(super) fn version(&self) -> FileVersion {
+        self.binary.version
+    }
+
     /// Finds the definition of a function or variable. The first of the tables that has it counts: dynamic symbols, then
     /// the full symbol table.
     #[must_use]
@@ -115,6 +130,18 @@ impl Mapped {
 }
 
 impl Binary {
+    fn of(file: &File, elf: &Elf<'_>) -> Option<Arc<Self>> {
+        let version = FileVersion::of(file).ok()?;
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let binary = known().get(&version).cloned();
+        Some(binary.unwrap_or_else(|| {
+            let build_id = elf.build_id();
+            let binary = Arc::new(Self { version, found: Mutex::default(), signed: OnceLock::new(), build_id });
+            known().insert(version, Arc::clone(&binary));
+            binary
+        }))
+    }
+
     fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,17 +175,9 @@ pub fn executables(process: &Process) -> io::Result<Vec<Mapped>> {
 fn mapped(path: PathBuf, file: &File, mapping: &Mapping) -> Option<Mapped> {
     let elf = Elf::open(file).filter(Elf::is_native)?;
     let bias = elf.load_bias(mapping.start, mapping.offset)?;
-    let version = FileVersion::of(file).ok()?;
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let binary = known().get(&version).cloned();
-    let binary = binary.unwrap_or_else(|| {
-        let binary =
-            Arc::new(Binary { version, found: Mutex::default(), signed: OnceLock::new(), build_id: elf.build_id() });
-        known().insert(version, Arc::clone(&binary));
-        binary
-    });
+    let binary = Binary::of(file, &elf)?;
     let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).to_owned();
-    Some(Mapped { path, name, build_id: binary.build_id.clone(), bias, binary, tables: OnceCell::new() })
+    Some(Mapped { path, name, build_id: binary.build_id.clone(), bias, binary, tables: OnceCell::new(), _file: None })
 }
 
 #[cfg(test)]

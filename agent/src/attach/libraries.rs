@@ -15,8 +15,9 @@ use onlooker_engine::model::counters::Counters;
 use tokio::sync::oneshot;
 
 use super::java;
+use super::linked;
 use super::looks::{Look, Looks};
-use super::tls::{self, Place};
+use super::tls::{self, Place, PlaceId};
 use crate::discover::process::{ExecImage, Process};
 use crate::kernel::{FunctionLink, FunctionPrograms};
 
@@ -41,8 +42,14 @@ const HINT_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 enum Message {
+    /// It is going to execute this program, and waits.
+    Starts {
+        tgid: u32,
+        program: PathBuf,
+    },
     Runs {
         tgid: u32,
+        has_just_begun: bool,
     },
     Forked {
         parent: u32,
@@ -93,6 +100,7 @@ impl Libraries {
             looked: HashMap::new(),
             unread_jvms: HashSet::new(),
             looks: Looks::default(),
+            is_prepared: false,
         };
         let thread = std::thread::Builder::new().name("tls".to_owned()).spawn(move || attacher.run(&receiver));
         if let Err(error) = &thread {
@@ -101,9 +109,14 @@ impl Libraries {
         Self { sender: thread.is_ok().then_some(sender), counters }
     }
 
-    /// A selected process runs a program.
-    pub fn runs(&self, tgid: u32) {
-        self.send(Message::Runs { tgid });
+    /// A selected process waits to execute a program.
+    pub fn starts(&self, tgid: u32, program: &Path) {
+        self.send(Message::Starts { tgid, program: program.to_owned() });
+    }
+
+    /// A selected process runs a program. `has_just_begun`: it may not have loaded its libraries yet.
+    pub fn runs(&self, tgid: u32, has_just_begun: bool) {
+        self.send(Message::Runs { tgid, has_just_begun });
     }
 
     /// A selected process forked.
@@ -167,6 +180,8 @@ struct Attacher {
     /// JVMs whose TLS is not read.
     unread_jvms: HashSet<u32>,
     looks: Looks,
+    /// The kernel programs that most libraries need are loaded.
+    is_prepared: bool,
 }
 
 /// What is attached to a process.
@@ -174,8 +189,18 @@ struct Attacher {
 struct Attached {
     /// The program that the process runs, by its image in memory.
     image: Option<ExecImage>,
-    places: HashSet<Place>,
+    /// It has not begun to run the program that this is for.
+    is_ahead: bool,
+    places: HashMap<PlaceId, Known>,
     links: Vec<FunctionLink>,
+}
+
+/// A place that was attached to.
+#[derive(Debug)]
+struct Known {
+    place: Place,
+    /// The process had not mapped its file, as far as was seen. Then the path of the place is of no use any more.
+    is_ahead: bool,
 }
 
 impl Attacher {
@@ -195,19 +220,37 @@ impl Attacher {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Runs { tgid } => {
-                let image = Process::open(tgid).ok().and_then(|process| process.exec_image());
-                if image.is_some() && self.attached.get(&tgid).is_some_and(|attached| attached.image == image) {
-                    return;
+            Message::Starts { tgid, program } => {
+                if let Ok(process) = Process::open(tgid) {
+                    self.attach_ahead(&process, &program, None);
                 }
-                self.forget(tgid);
+                self.attached.entry(tgid).or_default().is_ahead = true;
+            }
+            Message::Runs { tgid, has_just_begun } => {
+                let Ok(process) = Process::open(tgid) else { return self.forget(tgid) };
+                let image = process.exec_image();
+                match self.attached.get_mut(&tgid) {
+                    Some(attached) if attached.is_ahead => {
+                        attached.is_ahead = false;
+                        attached.image = image;
+                    }
+                    Some(attached) if image.is_some() && attached.image == image => return,
+                    _ => {
+                        self.forget(tgid);
+                        if has_just_begun && let Ok(Some(program)) = process.executable() {
+                            self.attach_ahead(&process, &program, image);
+                        }
+                    }
+                }
                 self.look(Look::first(tgid));
             }
             Message::Forked { parent, child } => {
-                let places = self.attached.get(&parent).map(|attached| attached.places.clone());
-                if let Some(places) = places {
+                let attached = self.attached.get(&parent);
+                let places = attached.iter().flat_map(|attached| attached.places.values());
+                let places: Vec<_> = places.filter_map(|known| of_child(&known.place, parent, child)).collect();
+                if !places.is_empty() {
                     let image = Process::open(child).ok().and_then(|process| process.exec_image());
-                    self.attach(child, image, places.iter().filter_map(|place| of_child(place, parent, child)));
+                    self.attach(child, image, places, false);
                 } else if self.looks.contains(parent) {
                     self.looks.add(Look::first(child));
                 }
@@ -217,7 +260,7 @@ impl Attacher {
                 if self.looked.get(&tgid).is_none_or(|&before| now.duration_since(before) >= HINT_PAUSE) {
                     self.looked.insert(tgid, now);
                     self.look_once(tgid);
-                    if !self.attached.contains_key(&tgid) && is_jvm(tgid) {
+                    if self.attached.get(&tgid).is_none_or(|attached| attached.links.is_empty()) && is_jvm(tgid) {
                         self.unread_jvms.insert(tgid);
                     }
                 }
@@ -228,7 +271,13 @@ impl Attacher {
                 self.look_once(tgid);
             }
             Message::Ended { tgid } => self.forget(tgid),
-            Message::Barrier(passed) => drop(passed),
+            Message::Barrier(passed) => {
+                drop(passed);
+                // The start does not wait any more. A program may use TLS milliseconds after it begins.
+                if !mem::replace(&mut self.is_prepared, true) {
+                    self.programs.prepare(&[tls::BEGINS, tls::RETURNED]);
+                }
+            }
         }
     }
 
@@ -256,21 +305,44 @@ impl Attacher {
         let Ok(process) = Process::open(tgid) else { return };
         let found = tls::find(&process);
         for library in found {
-            if self.attach(tgid, process.exec_image(), library.functions.into_iter()) {
+            if self.attach(tgid, process.exec_image(), library.functions, false) {
                 tracing::info!(pid = tgid, library = library.library.name, file = library.file, "TLS is read");
             }
         }
     }
 
-    /// Attaches to functions of a process, unless they are attached already. Returns whether it attached to any.
-    fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: impl Iterator<Item = Place>) -> bool {
+    /// Attaches to the libraries that a program is linked with, before the process has mapped them.
+    fn attach_ahead(&mut self, process: &Process, program: &Path, image: Option<ExecImage>) {
+        let binaries = linked::binaries(process, program);
+        for library in tls::find_linked(&binaries) {
+            self.attach(process.pid(), image.clone(), library.functions, true);
+        }
+    }
+
+    /// Attaches to functions of a process, unless they are attached already. Returns whether it attached to any, or they are attached
+    /// already and it was not known that the process has mapped them.
+    fn attach(&mut self, tgid: u32, image: Option<ExecImage>, places: Vec<Place>, is_ahead: bool) -> bool {
         if self.programs.is_behind() {
             self.counters.tls_looks_missed.add(1);
             return false;
         }
         let attached = self.attached.entry(tgid).or_default();
         attached.image = image;
-        let new: Vec<_> = places.filter(|place| attached.places.insert(place.clone())).collect();
+        let mut were_ahead = false;
+        let mut new = Vec::new();
+        for place in places {
+            match attached.places.get_mut(&place.id()) {
+                Some(known) if known.is_ahead && !is_ahead => {
+                    were_ahead = true;
+                    *known = Known { place, is_ahead };
+                }
+                Some(_) => {}
+                None => {
+                    attached.places.insert(place.id(), Known { place: place.clone(), is_ahead });
+                    new.push(place);
+                }
+            }
+        }
         let locations: Vec<_> = new.iter().map(Place::location).collect();
         let before = Instant::now();
         // None: the agent is ending.
@@ -279,7 +351,7 @@ impl Attacher {
             let (functions, links, took) = (new.len(), attachment.links.len(), before.elapsed());
             tracing::debug!(pid = tgid, functions, links, ?took, "attached");
         }
-        let is_attached = !attachment.links.is_empty();
+        let is_attached = were_ahead || !attachment.links.is_empty();
         attached.links.extend(attachment.links);
         // The process may have ended.
         if !attachment.failed.is_empty() && !Process::open(tgid).is_ok_and(|process| process.is_alive()) {
@@ -313,6 +385,7 @@ fn of_child(place: &Place, parent: u32, child: u32) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file_version::FileVersion;
 
     #[test]
     fn a_forked_process_has_the_same_file_at_the_same_place() {
@@ -321,6 +394,7 @@ mod tests {
             program: "tls_begins",
             cookie: 1,
             path: PathBuf::from("/proc/10/map_files/1000-2000"),
+            version: FileVersion::of(&tempfile::tempfile().unwrap()).unwrap(),
             offset: 16,
         };
         let child = of_child(&place, 10, 11).unwrap();

@@ -15,6 +15,7 @@ use onlooker_common::tls_function::TlsFunction;
 
 use super::{Found, Mapped, executables, java, runtimes};
 use crate::discover::process::Process;
+use crate::file_version::FileVersion;
 use crate::kernel::Location;
 
 /// A function of a library, and the kernel programs that observe it.
@@ -98,17 +99,32 @@ pub(crate) struct InProcess {
 }
 
 /// Where a kernel program is to be attached.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) function: &'static str,
     pub(crate) program: &'static str,
     pub(crate) cookie: u64,
     /// Opens the file.
     pub(crate) path: PathBuf,
+    pub(crate) version: FileVersion,
     pub(crate) offset: u64,
 }
 
+/// What distinguishes a place, whatever opens its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PlaceId {
+    program: &'static str,
+    cookie: u64,
+    version: FileVersion,
+    offset: u64,
+}
+
 impl Place {
+    pub(crate) fn id(&self) -> PlaceId {
+        let Self { program, cookie, version, offset, .. } = *self;
+        PlaceId { program, cookie, version, offset }
+    }
+
     pub(crate) fn location(&self) -> Location<'_> {
         Location { program: self.program, cookie: self.cookie, path: &self.path, offset: self.offset }
     }
@@ -120,10 +136,7 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
     let mut found = Vec::new();
     for &library in LIBRARIES {
         match library.finder {
-            Finder::Symbols { marker } => {
-                let has_marker = |file: &&Mapped| file.symbol(marker).is_some();
-                found.extend(mapped.iter().filter(has_marker).map(|file| library.by_symbols(file, &mapped)));
-            }
+            Finder::Symbols { .. } => found.extend(library.with_marker(&mapped)),
             Finder::Java => {
                 found.extend(java::woven(process, &mapped).into_iter().map(|file| library.by_symbols(file, &mapped)));
             }
@@ -142,7 +155,19 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
     found
 }
 
+/// The TLS libraries with symbols among binaries that no process has mapped yet.
+pub(crate) fn find_linked(binaries: &[Mapped]) -> Vec<InProcess> {
+    LIBRARIES.iter().flat_map(|library| library.with_marker(binaries)).collect()
+}
+
 impl Library {
+    /// The library in each file with its marker.
+    fn with_marker(&'static self, files: &[Mapped]) -> Vec<InProcess> {
+        let Finder::Symbols { marker } = self.finder else { return Vec::new() };
+        let has_marker = |file: &&Mapped| file.symbol(marker).is_some();
+        files.iter().filter(has_marker).map(|file| self.by_symbols(file, files)).collect()
+    }
+
     /// The library in a file, or in the files that this is linked with.
     fn by_symbols(&'static self, file: &Mapped, all: &[Mapped]) -> InProcess {
         let functions = self.hooks.iter().flat_map(|hook| places(hook, file, all)).collect();
@@ -157,8 +182,8 @@ impl Library {
         };
         for (hook, found) in self.hooks.iter().flat_map(found_of) {
             let place = |program, cookie, offset| {
-                let path = file.path.clone();
-                Place { function: hook.function, program, cookie, path, offset }
+                let (path, version) = (file.path.clone(), file.version());
+                Place { function: hook.function, program, cookie, path, version, offset }
             };
             let returns = match hook.returns {
                 Returns::No => Vec::new(),
@@ -179,19 +204,21 @@ impl Library {
 
 /// The places of a function: in the library's file, or in the files that it is linked with.
 fn places(hook: &Hook, own: &Mapped, all: &[Mapped]) -> Vec<Place> {
-    let in_file = |file: &Mapped| Some((file.path.clone(), file.symbol(hook.function)?.offset_in_file?));
+    let in_file =
+        |file: &Mapped| Some((file.path.clone(), file.version(), file.symbol(hook.function)?.offset_in_file?));
     let found = match in_file(own) {
         Some(found) => vec![found],
         None => all.iter().filter_map(in_file).collect(),
     };
     // See `Library::in_file`.
     let programs = [(hook.returns == Returns::Function).then_some((RETURNED, 0)), Some((hook.program, hook.cookie))];
-    let place = |(path, offset): (PathBuf, u64)| {
+    let place = |(path, version, offset): (PathBuf, FileVersion, u64)| {
         programs.into_iter().flatten().map(move |(program, cookie)| Place {
             function: hook.function,
             program,
             cookie,
             path: path.clone(),
+            version,
             offset,
         })
     };
