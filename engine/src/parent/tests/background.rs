@@ -75,6 +75,16 @@ fn a_process_that_calls_between_requests_has_background_work_for_a_while() {
 }
 
 #[test]
+fn a_call_after_the_end_of_a_request_that_is_not_settled_is_between_requests() {
+    let mut app = App::default();
+    let request = app.reads(None, SECOND);
+    finish(&mut app.parents, request, SECOND + 10);
+    assert_eq!(app.call(3, None, 2 * SECOND).parent, None);
+    app.parents.settle(request, SECOND, SECOND + 10, true).expect("it is there");
+    assert_eq!(app.call_during_request(2, None, 3 * SECOND), None);
+}
+
+#[test]
 fn calls_of_a_starting_process_are_remembered_for_a_shorter_time() {
     let mut app = App::default();
     app.call(2, None, SECOND);

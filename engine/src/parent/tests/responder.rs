@@ -548,3 +548,25 @@ fn of_requests_that_began_at_the_same_time_each_is_awaited() {
     app.answers(requests[0], goroutine(2), 140);
     assert!(!app.waits(call, 150));
 }
+
+#[test]
+fn a_response_of_several_units_is_forgotten_with_its_request() {
+    let mut app = App::default();
+    let request = app.reads(100);
+    app.responds(request, goroutine(1), 110);
+    app.answers(request, goroutine(2), 120);
+    app.settled(request);
+    assert!(app.parents.is_empty() && app.parents.ladder.responders.is_idle());
+}
+
+#[test]
+fn a_request_whose_end_is_recorded_late_is_no_second_candidate() {
+    let mut app = App::default();
+    let over = app.reads(100);
+    let open = app.reads(101);
+    app.responds(over, goroutine(1), 104);
+    let call = app.calls(goroutine(1), 110);
+    app.ends(over, 105);
+    app.answers(open, goroutine(1), 120);
+    assert!(app.is_child(call, open));
+}
