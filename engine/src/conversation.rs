@@ -227,6 +227,7 @@ impl Conversation {
             Finding::CaptureMore(direction) => {
                 observer.observe(self.place(direction), Report::CaptureMore(Some(direction)));
             }
+            Finding::TableNotKept => self.counters.http2_tables_not_kept.add(1),
             Finding::Upgraded(protocol) => self.speaks(protocol),
             Finding::SwitchedProtocol => {}
         }

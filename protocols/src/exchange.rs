@@ -23,6 +23,8 @@ pub enum Finding {
     /// Too little of a message that travelled in this direction was captured. The parser asks the caller to capture more
     /// of later runs.
     CaptureMore(Direction),
+    /// An encoder of header fields chose a dynamic table of which not all is kept. Some of its fields may be unknown.
+    TableNotKept,
     /// From here on the connection speaks this protocol, and the same parser follows it: HTTP 101 to HTTP/2.
     Upgraded(&'static Spec),
     /// From here on the connection speaks another protocol: HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest. The

@@ -2,7 +2,10 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
-use onlooker_protocols::{Close, Direction, End, Exchange, Finding, Moment, Spec, http1, postgres, redis};
+mod kit;
+
+use kit::http2::{END_STREAM, PREFACE, data, get, headers, settings, status};
+use onlooker_protocols::{Close, Direction, End, Exchange, Finding, Moment, Spec, http1, http2, postgres, redis};
 use rstest::rstest;
 
 const GET: &[u8] = b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -91,4 +94,28 @@ fn a_response_in_progress_is_reported_as_far_as_it_came_when_its_request_is_aged
     }
     let ends: Vec<_> = exchanges(&mut talk.found).iter().map(|exchange| exchange.end).collect();
     assert_eq!(ends, [End::Complete; 2]);
+}
+
+#[test]
+fn an_aged_stream_is_reported_once_and_the_next_gets_its_own_response() {
+    let settings = settings(&[]);
+    let mut talk =
+        Conversation { parser: kit::parser(&http2::SPEC, true), ..Conversation::in_the_middle(&http2::SPEC) };
+    talk.passes(Direction::ToServer, &[PREFACE, &settings].concat());
+    talk.passes(Direction::ToClient, &settings);
+    talk.passes(Direction::ToServer, &headers(END_STREAM, 1, get("/events")));
+    let asked = talk.now.nanos;
+    talk.passes(Direction::ToServer, &headers(END_STREAM, 3, get("/events")));
+    talk.parser.give_up_before(asked, talk.now, &mut talk.found);
+    assert_eq!((exchanges(&mut talk.found).len(), talk.parser.open()), (0, 2), "none is older");
+    talk.parser.give_up_before(asked + 1, talk.now, &mut talk.found);
+    talk.parser.give_up_before(asked + 1, talk.now, &mut talk.found);
+    let [aged] = &exchanges(&mut talk.found)[..] else { panic!("reported once") };
+    assert!(matches!(aged.end, End::Closed(Close::Aged, _)) && aged.request_start.nanos == asked);
+
+    talk.passes(Direction::ToClient, &[headers(0, 1, status("200")), data(END_STREAM, 1, "late")].concat());
+    talk.passes(Direction::ToClient, &headers(END_STREAM, 3, status("204")));
+    let [reported] = &exchanges(&mut talk.found)[..] else { panic!("only the other stream") };
+    assert_eq!((reported.request_start.nanos, reported.end), (asked + 1_000_000_000, End::Complete));
+    assert_eq!(talk.parser.open(), 0);
 }

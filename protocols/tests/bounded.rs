@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use onlooker_protocols::http1::Http1;
+use onlooker_protocols::http2::Http2;
 use onlooker_protocols::kit::in_order::DEEPEST_PIPELINE;
 use onlooker_protocols::postgres::Postgres;
 use onlooker_protocols::redis::Redis;
@@ -188,6 +189,55 @@ fn redis_is_bounded_as_documented(
     let begun = HELD.get().saturating_sub(before);
     let most = begun + most_held(parser, direction, &piece);
     assert!(most < 8 * MIB, "{most} bytes");
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, l0, l1, l2] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&[l0, l1, l2, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// HEADERS frames that open so many streams. Each has a GET with these bytes.
+fn opened(streams: u32, more: &[u8]) -> Vec<u8> {
+    let block = [&[0x82, 0x86, 0x84, 0x01, 4][..], b"shop", more].concat();
+    (0..streams).flat_map(|index| frame(1, 5, 2 * index + 1, &block)).collect()
+}
+
+/// A field of HPACK: inserted into the dynamic table, or not.
+fn field(is_inserted: bool, name: &str, value: &[u8]) -> Vec<u8> {
+    let length = |length: usize| {
+        let rest = length.saturating_sub(127);
+        [0x7f, 0x80 | (rest & 0x7f) as u8, 0x80 | ((rest >> 7) & 0x7f) as u8, (rest >> 14) as u8]
+    };
+    let kind = if is_inserted { 0x40 } else { 0 };
+    [&[kind, name.len() as u8][..], name.as_bytes(), &length(value.len()), value].concat()
+}
+
+#[rstest]
+#[case::endless_block(frame(1, 0, 1, &[0x82]), frame(9, 0, 1, &field(false, "a", &[b'x'; 1000])))]
+#[case::endless_empty_block(frame(1, 0, 1, &[0x82]), frame(9, 0, 1, &[]).repeat(100))]
+#[case::many_streams(opened(6000, &[]), frame(6, 0, 0, &[0; 8]).repeat(100))]
+#[case::many_greedy_streams(opened(6000, &field(false, "user-agent", &[b'x'; 4000])), frame(6, 0, 0, &[0; 8]).repeat(100))]
+#[case::a_large_table(
+    [frame(1, 5, 1, &[0x3f, 0xe1, 0xff, 0xff, 0x7f, 0x82]), (0..1000).flat_map(|index| {
+        frame(1, 5, 2 * index + 3, &[vec![0x82], field(true, "user-agent", &[b'x'; 4000])].concat())
+    }).collect()].concat(),
+    frame(6, 0, 0, &[0; 8]).repeat(100)
+)]
+#[case::endless_data(opened(1, &[]), frame(0, 0, 1, &[b'x'; 1000]))]
+#[case::endless_settings(vec![], frame(4, 0, 0, &[0, 5, 0, 1, 0, 0]).repeat(100))]
+#[case::endless_unknown_frames(vec![], frame(0x77, 0, 0, &[b'x'; 16_000]))]
+fn http2_is_bounded_as_documented(#[case] begin: Vec<u8>, #[case] piece: Vec<u8>) {
+    let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+    let before = HELD.get();
+    let mut parser = Http2::new(true);
+    for bytes in [preface, begin] {
+        let followed = parser.bytes(Direction::ToServer, &bytes, Moment::default(), &mut Vec::new());
+        assert_eq!(followed, Ok(()));
+    }
+    let begun = HELD.get().saturating_sub(before);
+    let most = begun + most_held(parser, Direction::ToServer, &piece);
+    assert!(most < 16 * MIB, "{most} bytes");
 }
 
 #[test]

@@ -4,9 +4,10 @@ mod kit;
 
 use std::time::Duration;
 
+use kit::http2::{END_STREAM, get, greeting, headers, status};
 use kit::{Talk, parser};
 use onlooker_protocols::Direction::{ToClient, ToServer};
-use onlooker_protocols::{Spec, http1, postgres, redis};
+use onlooker_protocols::{Spec, http1, http2, postgres, redis};
 use rstest::rstest;
 
 /// The deep pipeline is this many times as deep as the shallow one. Work that grows with the depth would take that many
@@ -50,7 +51,17 @@ fn one_by_one(talk: Talk, request: &[u8], response: &[u8], depth: usize) -> Talk
     (0..depth).fold(talk, |talk, _| talk.response(response))
 }
 
+/// Streams of HTTP/2, all open at once, that are answered in the order that `nth` gives.
+fn streams(depth: usize, nth: fn(u32, u32) -> u32) -> Talk {
+    let depth = u32::try_from(depth).expect("few streams");
+    let number = |index: u32| 2 * index + 1;
+    let talk = (0..depth).fold(greeting(), |talk, index| talk.request(headers(END_STREAM, number(index), get("/"))));
+    (0..depth).fold(talk, |talk, index| talk.response(headers(END_STREAM, number(nth(index, depth)), status("204"))))
+}
+
 #[rstest]
+#[case::http2(&http2::SPEC, 64, |depth| streams(depth, |index, _| index))]
+#[case::http2_newest_first(&http2::SPEC, 64, |depth| streams(depth, |index, depth| depth - 1 - index))]
 #[case::http1(&http1::SPEC, 8, |depth| {
     one_by_one(Talk::new(), b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", depth)
 })]

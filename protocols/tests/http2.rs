@@ -49,6 +49,19 @@ fn what_a_proxy_passes_on_is_the_same_in_http_1(#[case] request: &str, #[case] i
     assert_eq!(passed_on(&over_1) == passed_on(&play(&exchange())), is_same);
 }
 
+/// RFC 7541 6.3: `0x3f` and the size less 31, seven bits a byte.
+#[rstest]
+#[case::as_much_as_is_kept(&[0x3f, 0xe1, 0xff, 0x03], 0)]
+#[case::one_byte_more(&[0x3f, 0xe2, 0xff, 0x03], 1)]
+#[case::more_and_less_again(&[0x3f, 0xe2, 0xff, 0x03, 0x20], 1)]
+fn a_table_of_which_not_all_is_kept_is_reported(#[case] resize: &[u8], #[case] times: usize) {
+    let block = [resize, &get("/cart")].concat();
+    let talk = greeting().request([headers(END_STREAM, 1, block), headers(END_STREAM, 3, get("/cart"))].concat());
+    let outcome = play(&talk);
+    let reported = outcome.findings.iter().filter(|finding| matches!(finding, Finding::TableNotKept));
+    assert_eq!((reported.count(), outcome.begun()), (times, 2));
+}
+
 #[test]
 fn streams_finish_in_any_order() {
     let talk = greeting()

@@ -139,6 +139,9 @@ counters! {
     bytes_missing,
     /// Responses whose request was not seen: it began before the agent, or its record was lost.
     responses_without_request,
+    /// Times that an end of an HTTP/2 connection chose a table of header fields of more than 64 KiB. Fields that refer to its
+    /// older entries are unknown.
+    http2_tables_not_kept,
     /// Requests that began.
     requests_begun,
     /// Requests that lasted longer than `--request-age`. Their end is awaited up to twelve times as long.

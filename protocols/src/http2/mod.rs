@@ -312,6 +312,9 @@ impl Http2 {
             Ok(head) => head,
             Err(_malformed) => return Err("a header block is malformed"),
         };
+        if decoder.takes_cut() {
+            found.push(Finding::TableNotKept);
+        }
         match (purpose, direction) {
             (Purpose::Promise, _) => {}
             (Purpose::Message, Direction::ToClient) => {

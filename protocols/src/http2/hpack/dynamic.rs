@@ -65,11 +65,12 @@ impl<N> Dynamic<N> {
         (self.size, self.limit, self.is_whole) = (0, MAX_SIZE, false);
     }
 
-    /// RFC 7541 4.3. An empty table is known again.
-    pub(super) fn resize(&mut self, limit: usize) {
+    /// RFC 7541 4.3. An empty table is known again. Returns whether the table may become larger than what is kept.
+    pub(super) fn resize(&mut self, limit: usize) -> bool {
         self.is_whole = limit == 0 || (self.is_whole && limit <= MAX_SIZE);
         self.limit = limit.min(MAX_SIZE);
         self.shrink_to(self.limit);
+        limit > MAX_SIZE
     }
 
     /// RFC 7541 4.4. The lengths are those of the texts, of which `value` may be none.

@@ -78,6 +78,8 @@ pub enum Malformed {
 #[derive(Debug)]
 pub struct Decoder<N> {
     dynamic: Dynamic<N>,
+    /// The encoder chose a table that is larger than what is kept.
+    is_cut: bool,
     /// For names and values that are Huffman-coded.
     name_room: Vec<u8>,
     value_room: Vec<u8>,
@@ -87,12 +89,18 @@ impl<N: Name> Decoder<N> {
     /// `from_start`: the first block is the first of the connection.
     #[must_use]
     pub fn new(from_start: bool) -> Self {
-        Self { dynamic: Dynamic::new(from_start), name_room: Vec::new(), value_room: Vec::new() }
+        Self { dynamic: Dynamic::new(from_start), is_cut: false, name_room: Vec::new(), value_room: Vec::new() }
     }
 
     /// A block passed unseen. What it inserted is unknown.
     pub fn miss(&mut self) {
         self.dynamic.lose();
+    }
+
+    /// Whether the encoder has chosen a table of more than 64 KiB since this was called last. Of such a table, fields that refer to
+    /// older entries than are kept are unknown.
+    pub fn takes_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
     }
 
     /// Decodes a whole block. Calls `emit` with each field, or with `None` for a field that is unknown.
@@ -119,7 +127,7 @@ impl<N: Name> Decoder<N> {
                 // RFC 7541 4.2, 6.3: a change of the table size, at the beginning of a block.
                 0x20..0x40 if has_field => return Err(Malformed::LateResize),
                 0x20..0x40 => {
-                    self.dynamic.resize(integer(&mut block, 5)?);
+                    self.is_cut |= self.dynamic.resize(integer(&mut block, 5)?);
                     continue;
                 }
                 // RFC 7541 6.2.2, 6.2.3: a literal that is not inserted, or that nobody may insert.
