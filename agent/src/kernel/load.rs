@@ -48,6 +48,9 @@ pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ONLOOKER_EBPF
 /// The table of sockets whose requests get `traceparent`.
 const ENROLLED: &str = "ENROLLED";
 
+/// Entries of a table that is not used. Its memory is allocated when it is made.
+const UNUSED: u32 = 16;
+
 /// Where the kernel has its type information.
 pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -121,6 +124,9 @@ impl Kernel {
             .override_global("INJECT", &u32::from(options.inject), true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries(ENROLLED, if options.inject { limits::ENROLLED } else { UNUSED })
+            .map_max_entries("RECEIVED", if options.inject { limits::TRACES } else { UNUSED })
+            .map_max_entries("SENT", if options.inject { limits::TRACES } else { UNUSED })
             .load(OBJECT)
             .map_err(|error| {
                 if is_permission(&error) { LoadError::NotPermitted(why(&error)) } else { LoadError::Load(why(&error)) }
