@@ -106,13 +106,14 @@ fn commands(page: &mut String, command: &Command, name: &str) {
         let _ = write!(page, "\n### `{name}`\n\n{about}.\n\n| option | default | what it does |\n|---|---|---|\n");
         options.iter().for_each(|argument| option(page, argument));
     }
-    for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+    for below in command.get_subcommands().filter(|below| below.get_name() != "help" && !below.is_hide_set()) {
         commands(page, below, &format!("{name} {}", below.get_name()));
     }
 }
 
 fn about(command: &Command) -> String {
-    command.get_about().map(ToString::to_string).unwrap_or_default()
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    about.trim_end_matches('.').to_owned()
 }
 
 /// clap adds options of its own.
@@ -130,6 +131,7 @@ fn option(page: &mut String, argument: &Arg) {
     let defaults: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = if takes_value { defaults.join(", ") } else { String::new() };
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+    let help = help.replace("\n\n", ". ");
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
     let _ = writeln!(page, "| `{shown}` | {default} | {help} |");
 }
