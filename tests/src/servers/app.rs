@@ -420,10 +420,13 @@ impl AppOptions {
         Ok(binary)
     }
 
-    /// Compiles it into the world's folder, once. Go's build cache is kept in ours.
+    /// Compiles it into a folder of the world, once for these options. Go's build cache is kept in ours.
     fn build(&self, world: &World) -> Result<PathBuf> {
         let (folder, name) = self.name.rsplit_once('/').unwrap_or(("", &self.name));
-        let binary = world.dir().join(name);
+        let options = format!("go {:?} {:?} {}", self.go.arguments, self.go.toolchain, self.go.without_cgo);
+        let built = world.dir().join(options.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_"));
+        fs::create_dir_all(&built)?;
+        let binary = built.join(name);
         if binary.exists() {
             return Ok(binary);
         }
