@@ -26,4 +26,9 @@ impl FileVersion {
             length: metadata.len(),
         })
     }
+
+    /// The device and inode, which stay while somebody uses the file. The version changes when the file is renamed or deleted.
+    pub(crate) fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
 }

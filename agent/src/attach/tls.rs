@@ -110,19 +110,20 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
-/// What distinguishes a place, whatever opens its file.
+/// What distinguishes a place, whatever opens its file. The file may be deleted while the process uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PlaceId {
     program: &'static str,
     cookie: u64,
-    version: FileVersion,
+    /// Device and inode. What is attached there keeps the inode in use.
+    file: (u64, u64),
     offset: u64,
 }
 
 impl Place {
     pub(crate) fn id(&self) -> PlaceId {
         let Self { program, cookie, version, offset, .. } = *self;
-        PlaceId { program, cookie, version, offset }
+        PlaceId { program, cookie, file: version.file(), offset }
     }
 
     pub(crate) fn location(&self) -> Location<'_> {
@@ -229,6 +230,32 @@ fn places(hook: &Hook, own: &Mapped, all: &[Mapped]) -> Vec<Place> {
 mod tests {
     use super::*;
     use crate::kernel::probes::{Kind, PROBES};
+
+    /// Otherwise it would be attached to twice, and every byte recorded twice.
+    #[test]
+    fn a_place_stays_the_same_when_its_file_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("library.so");
+        let file = std::fs::File::create(&path).unwrap();
+        let place = || Place {
+            function: "SSL_read",
+            program: BEGINS,
+            cookie: 1,
+            path: path.clone(),
+            version: FileVersion::of(&file).unwrap(),
+            offset: 16,
+        };
+        let before = place();
+        // The clock of inodes may advance by a few milliseconds at a time.
+        let moved = folder.path().join("moved.so");
+        while place().version == before.version {
+            std::fs::rename(&path, &moved).unwrap();
+            std::fs::rename(&moved, &path).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(place().id(), before.id());
+        assert_ne!(Place { offset: 17, ..place() }.id(), before.id());
+    }
 
     #[test]
     fn every_hook_has_its_programs() {
