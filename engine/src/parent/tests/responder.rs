@@ -80,6 +80,14 @@ impl App {
         self.parents.settle(node, 0, 0, true).expect("it is there")
     }
 
+    /// Whether a call at `nanos` is given to the request that its context responds to.
+    fn trusts_addresses(&mut self, nanos: u64) -> bool {
+        let request = self.reads(nanos);
+        let call = self.calls(context(1), nanos + 10);
+        self.answers(request, context(1), nanos + 20);
+        self.is_child(call, request)
+    }
+
     fn is_child(&mut self, call: NodeId, request: NodeId) -> bool {
         let request = self.parents.tree.get(request).map(|request| request.span_id);
         let parent = self.settled(call).parent;
@@ -243,10 +251,7 @@ fn requests_that_are_aborted_do_not_make_addresses_doubtful() {
         assert_eq!(app.settled(call).parent, None);
         app.settled(request);
     }
-    let request = app.reads(500_000);
-    let call = app.calls(context(1), 500_010);
-    app.answers(request, context(1), 500_020);
-    assert!(app.is_child(call, request));
+    assert!(app.trusts_addresses(500_000));
 }
 
 #[test]
@@ -358,10 +363,7 @@ fn are_trusted_after_aborts(call: u64, second: [u64; 2]) -> bool {
             app.settled(request);
         }
     }
-    let request = app.reads(50 * LATER);
-    let call = app.calls(context(1), 50 * LATER + 10);
-    app.answers(request, context(1), 50 * LATER + 20);
-    app.is_child(call, request)
+    app.trusts_addresses(50 * LATER)
 }
 
 #[test]
@@ -445,10 +447,7 @@ fn calls_while_no_request_is_open_do_not_make_addresses_doubtful() {
         let call = app.calls(context(5), n * 1_000);
         assert_eq!(app.settled(call).parent, None);
     }
-    let request = app.reads(50_000);
-    let call = app.calls(context(1), 50_010);
-    app.answers(request, context(1), 50_020);
-    assert!(app.is_child(call, request));
+    assert!(app.trusts_addresses(50_000));
 }
 
 #[test]
@@ -465,10 +464,7 @@ fn calls_beside_those_of_other_units_are_counted() {
             app.settled(node);
         }
     }
-    let request = app.reads(50_000);
-    let call = app.calls(context(1), 50_010);
-    app.answers(request, context(1), 50_020);
-    assert!(!app.is_child(call, request), "contexts of their own respond");
+    assert!(!app.trusts_addresses(50_000), "contexts of their own respond");
 }
 
 #[test]
@@ -482,10 +478,7 @@ fn a_call_that_was_not_awaited_does_not_make_addresses_doubtful() {
         app.answers(request, context(5), at + 20);
         app.settled(request);
     }
-    let request = app.reads(50_000);
-    let call = app.calls(context(1), 50_010);
-    app.answers(request, context(1), 50_020);
-    assert!(app.is_child(call, request));
+    assert!(app.trusts_addresses(50_000));
 }
 
 #[test]
