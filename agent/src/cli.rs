@@ -128,7 +128,7 @@ pub struct Tracing {
     pub max_connections: usize,
     /// Read TLS: attach to functions of the TLS libraries of selected processes
     ///
-    /// Attaching takes about a millisecond for each of some 20 functions of a process, and detaching up to 300 ms.
+    /// Attaching to a process takes some milliseconds, and detaching some hundred, in the background.
     #[arg(long, help_heading = "Recorder")]
     pub tls: bool,
     /// Read TLS, also of Java programs: make selected JVMs load a library of Onlooker's

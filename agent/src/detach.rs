@@ -67,7 +67,7 @@ fn close_later(descriptors: &[Descriptor], end: &PipeReader, running: PipeWriter
             for (_, probe) in probes.enumerate().filter(|(at, _)| at % processes == share) {
                 libc::close(probe.number);
             }
-            // Where nobody adopts orphans, only this process remains.
+            // Where no init process reaps orphans, only this process stays behind.
             while libc::waitpid(-1, ptr::null_mut(), 0) > 0 {}
         }
         libc::_exit(0)

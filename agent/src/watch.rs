@@ -254,7 +254,7 @@ impl Watch {
             }
             if let Some(OtherRules { rules, applied }) = messages.other_rules() {
                 self.apply(rules);
-                // This fails only if nobody waits for it.
+                // This fails only if the receiver was dropped.
                 let _ = applied.send(self.selection.selected().len());
             }
             let now = Instant::now();

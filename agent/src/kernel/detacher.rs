@@ -50,7 +50,7 @@ impl<Link: Send + 'static> Detacher<Link> {
     }
 }
 
-/// Closes what is sent, until nobody sends any more.
+/// Closes what is sent, until all senders are dropped.
 fn close_all<Link: Send>(links: &Receiver<Link>, waiting: &AtomicUsize) {
     while let Ok(first) = links.recv() {
         thread::sleep(COLLECTED_FOR);

@@ -61,7 +61,7 @@ fn inherit(stream: Stream, owner: SharedOwner) -> bool {
                 return false;
             }
             let numbers: Numbers = [(*received).position as u32, (*received).opposite as u32];
-            // Nobody on this host is known to have sent it: its trace begins with it.
+            // No traced process of this host sent it: its trace begins with it.
             let Some(sent) = SENT.get_ptr(numbers) else { return true };
             (*received).trace_id = (*sent).trace_id;
             (*received).flags = (*sent).flags;

@@ -69,7 +69,7 @@ pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32) {
         return;
     }
     let Some(thread) = thread::state(Task::current()) else { return };
-    // The tick is only a place for the value, which the stack has no room for. It proves nothing in a Go program.
+    // The tick is only a place for the value, which the stack has no room for. In a Go program it is no evidence.
     thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::NONE);
     let request = thread.tick().as_ptr();
     // The connection's goroutine reads the first frames itself, together with the preface.
