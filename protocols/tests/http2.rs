@@ -79,6 +79,7 @@ fn streams_finish_in_any_order() {
 #[case::only_padding([headers(0, 1, status("200")), data(END_STREAM | PADDED, 1, b"\x02\0\0")].concat(), "200 | 0 > 0")]
 #[case::empty_data([headers(0, 1, status("200")), data(END_STREAM, 1, b"")].concat(), "200 | 0 > 0")]
 #[case::priority([frame(1, END_HEADERS | 0x20, 1, [&[0, 0, 0, 0, 16][..], &status("200")].concat()), data(END_STREAM, 1, "ok")].concat(), "200 | 0 > 2")]
+#[case::continuation_of_an_empty_frame([frame(1, END_STREAM, 1, ""), frame(9, 4, 1, status("200"))].concat(), "200 | 0 > 0")]
 #[case::continuation([frame(1, END_STREAM, 1, &status("200")[..3]), frame(9, 0, 1, &status("200")[3..6]), frame(9, 4, 1, &status("200")[6..])].concat(), "200 | 0 > 0")]
 #[case::unknown_frames([frame(0xa, 0, 0, "alt"), frame(0x77, 0xff, 1, "new"), headers(END_STREAM, 1, status("200"))].concat(), "200 | 0 > 0")]
 #[case::window_and_ping([frame(8, 0, 0, [0; 4]), frame(6, 0, 0, [0; 8]), frame(2, 0, 1, [0; 5]), headers(END_STREAM, 1, status("200"))].concat(), "200 | 0 > 0")]

@@ -64,7 +64,7 @@ const RULES: [Rule; 10] = [
         Kind::Headers,
         flag::END_STREAM | flag::END_HEADERS | flag::PADDED | flag::PRIORITY,
         Request,
-        [1, u32::MAX],
+        [0, u32::MAX],
         true,
     ),
     rule(Kind::Priority, 0, Request, [5, 5], false),
@@ -132,7 +132,8 @@ impl FrameHeader {
     /// Whether it is valid, and nothing in it is left to later versions. Other bytes hardly ever look so.
     pub(super) fn is_usual(&self, max_length: u32) -> bool {
         let is_known = self.rule().is_some_and(|rule| self.flags & !rule.flags == 0);
-        is_known && !self.is_reserved_bit_set && self.check(max_length).is_ok()
+        let is_empty_head = self.kind == Kind::Headers && self.length == 0;
+        is_known && !is_empty_head && !self.is_reserved_bit_set && self.check(max_length).is_ok()
     }
 
     /// RFC 9113 6.5: settings have six bytes, and an acknowledgement has none.
@@ -198,6 +199,7 @@ mod tests {
     #[rstest]
     #[case::data(header(16_384, 0, 0x9, 1), true)]
     #[case::headers(header(1, 1, 0x2d, 3), true)]
+    #[case::headers_before_continuation(header(0, 1, 0x1, 3), true)]
     #[case::settings(header(12, 4, 0, 0), true)]
     #[case::acknowledgement(header(0, 4, 1, 0), true)]
     #[case::window_of_the_connection(header(4, 8, 0, 0), true)]
@@ -217,6 +219,7 @@ mod tests {
     #[case::unknown_flag(header(1, 0, 0x4, 1))]
     #[case::extension(header(5, 0x10, 0, 7))]
     #[case::reserved_bit(header(1, 0, 0, 1 << 31 | 1))]
+    #[case::empty_headers(header(0, 1, 0, 1))]
     fn a_valid_frame_may_be_unusual(#[case] header: FrameHeader) {
         assert!(header.check(INITIAL_MAX_LENGTH).is_ok() && !header.is_usual(INITIAL_MAX_LENGTH));
     }
