@@ -38,8 +38,9 @@ const PADDED: u8 = 8;
 /// A payload of DATA up to this size is captured whole. A record of its own would be larger.
 pub const SMALL_DATA: u32 = 256;
 
-/// Captured bytes of other DATA: the flag and the length that a gRPC message begins with.
-const MESSAGE_PREFIX: u32 = 5;
+/// Captured bytes of other DATA: the flag and the length that a gRPC message begins with, and the code at the beginning of an
+/// error of Connect. The longest is `{"error":{"code":"failed_precondition"`.
+const MESSAGE_PREFIX: u32 = 48;
 
 /// The most captured bytes of one payload: the longest header block that is parsed.
 pub const LARGEST_PAYLOAD: u32 = 64 << 10;
@@ -93,8 +94,8 @@ mod tests {
         let long = 16_384;
         assert_eq!(captured_of_payload(kind::HEADERS, PADDED, long), long);
         assert_eq!(captured_of_payload(kind::CONTINUATION, 0, 1 << 24), LARGEST_PAYLOAD);
-        assert_eq!(captured_of_payload(kind::DATA, 0, long), 5);
-        assert_eq!(captured_of_payload(kind::DATA, PADDED, long), 6, "the length of the padding is before the prefix");
+        assert_eq!(captured_of_payload(kind::DATA, 0, long), 48);
+        assert_eq!(captured_of_payload(kind::DATA, PADDED, long), 49, "the length of the padding is before the prefix");
         assert_eq!(captured_of_payload(kind::DATA, 1, SMALL_DATA), SMALL_DATA);
         assert_eq!(captured_of_payload(0xbe, 0, long), 0, "a frame of an extension");
         for kind in 0..=255 {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::base64;
 use super::connect;
+use super::ending::{Ending, Text};
 use super::flavor::Flavor;
 use super::messages::Messages;
 use super::status::Status;
@@ -22,7 +24,11 @@ pub(crate) struct Call {
     timeout: Option<Duration>,
     request: Messages,
     response: Messages,
-    /// The beginning of the response of a unary call of Connect.
+    /// What decodes the bodies, if they are in base64.
+    letters: Option<Box<[base64::Decoder; 2]>>,
+    /// The status of the response in HTTP.
+    http_status: Option<u16>,
+    /// The beginning of an error in the response of a unary call of Connect.
     error: Vec<u8>,
     status: Option<Status>,
 }
@@ -47,6 +53,8 @@ impl Call {
             timeout,
             request: Messages::new(flavor.has_prefixes(), None),
             response: Messages::new(flavor.has_prefixes(), flavor.end_flag()),
+            letters: (flavor == Flavor::GrpcWebText).then(Box::default),
+            http_status: None,
             error: Vec::new(),
             status: None,
         }
@@ -54,11 +62,11 @@ impl Call {
 
     /// The facts in the head of its request. `path` is `/`, the service, `/` and the method.
     pub(crate) fn facts(&self, path: &[u8], host: compact_str::CompactString) -> Rpc {
+        let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
         let method = path.strip_prefix(b"/").unwrap_or_default();
         // Servers of Connect and gRPC-Web may be mounted below a path. The last two segments are the method's name.
         let mut slashes = memchr::memrchr_iter(b'/', method);
-        let begin = slashes.nth(1).map_or(0, |slash| slash + 1);
-        let method = if method.contains(&b'?') { &[] } else { &method[begin..] };
+        let method = &method[slashes.nth(1).map_or(0, |slash| slash + 1)..];
         Rpc {
             system: self.flavor.system(),
             method: target::name(method),
@@ -68,19 +76,40 @@ impl Call {
         }
     }
 
+    /// The head of the final response has passed.
+    pub(crate) fn respond(&mut self, http_status: Option<u16>) {
+        self.http_status = http_status;
+    }
+
     /// More of a body passes.
     pub(crate) fn pass(&mut self, direction: Direction, content: Content<'_>) {
-        match direction {
-            Direction::ToServer => self.request.pass(content),
-            Direction::ToClient if self.flavor == Flavor::ConnectUnary => match content {
-                Content::Bytes(bytes) => {
-                    let room = KEPT_ERROR.saturating_sub(self.error.len());
-                    self.error.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let is_refused = self.refused().is_some();
+        let messages = match direction {
+            Direction::ToServer => &mut self.request,
+            Direction::ToClient => &mut self.response,
+        };
+        match (self.flavor, content) {
+            (Flavor::ConnectUnary, _) if direction == Direction::ToServer || !is_refused => {}
+            (Flavor::ConnectUnary, Content::Bytes(bytes)) => {
+                let room = KEPT_ERROR.saturating_sub(self.error.len());
+                self.error.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            (Flavor::ConnectUnary, Content::Hole(_)) => self.error = vec![b' '; KEPT_ERROR],
+            (Flavor::GrpcWebText, Content::Hole(1..)) => messages.lose(),
+            (Flavor::GrpcWebText, Content::Bytes(letters)) => {
+                if let Some(decoders) = &mut self.letters
+                    && !decoders[direction as usize].pass(letters, |bytes| messages.pass(Content::Bytes(bytes)))
+                {
+                    messages.lose();
                 }
-                Content::Hole(_) => self.error = vec![b' '; KEPT_ERROR],
-            },
-            Direction::ToClient => self.response.pass(content),
+            }
+            _ => messages.pass(content),
         }
+    }
+
+    /// The status of HTTP, if it says that the call failed.
+    fn refused(&self) -> Option<u16> {
+        self.http_status.filter(|&status| status != 200)
     }
 
     /// Some of a body passed unseen, of unknown length.
@@ -97,15 +126,16 @@ impl Call {
     }
 
     /// Completes the facts of a call that is over. `lasted`: from the beginning of its request to the reset.
-    pub(crate) fn finish(&self, rpc: &mut Rpc, http_status: Option<u16>, reset: Option<(Reset, Duration)>) {
+    pub(crate) fn finish(&self, rpc: &mut Rpc, reset: Option<(Reset, Duration)>) {
         rpc.request_messages = self.request.count();
         rpc.response_messages = self.response.count();
-        let is_refused = http_status.filter(|&status| status != 200);
+        let is_refused = self.refused();
+        let end = || self.response.end().map(Ending::text);
         let in_body = || match self.flavor {
-            Flavor::GrpcWeb => self.response.end().and_then(status_line),
-            Flavor::ConnectStreaming => self.response.end().and_then(connect::end_of_stream),
-            Flavor::ConnectUnary if is_refused.is_some() => connect::code(&self.error),
-            Flavor::Grpc | Flavor::GrpcWebText | Flavor::ConnectUnary => None,
+            Flavor::GrpcWeb | Flavor::GrpcWebText => status_line(&end()?),
+            Flavor::ConnectStreaming => connect::end_of_stream(&end()?),
+            Flavor::ConnectUnary => connect::code(&self.error),
+            Flavor::Grpc => None,
         };
         let status = self
             .status
@@ -141,9 +171,11 @@ impl Call {
 }
 
 /// The status in the last message of gRPC-Web, which has the form of HTTP/1 fields.
-fn status_line(fields: &[u8]) -> Option<Status> {
+fn status_line(fields: &Text<'_>) -> Option<Status> {
     const NAME: &[u8] = b"grpc-status:";
-    fields.split(|&byte| byte == b'\n').find_map(|line| {
+    // The last line may be cut.
+    let whole = if fields.is_whole { fields.bytes.len() } else { memchr::memrchr(b'\n', &fields.bytes)? };
+    fields.bytes[..whole].split(|&byte| byte == b'\n').find_map(|line| {
         let (name, value) = line.split_at_checked(NAME.len())?;
         name.eq_ignore_ascii_case(NAME).then(|| Status::of_field(value.trim_ascii())).flatten()
     })
@@ -156,10 +188,16 @@ mod tests {
 
     const CANCEL: Reset = Reset { code: "CANCEL", by: Direction::ToServer };
 
-    fn finished(call: &Call, http_status: Option<u16>, reset: Option<(Reset, Duration)>) -> Rpc {
+    fn finished(call: &Call, reset: Option<(Reset, Duration)>) -> Rpc {
         let mut rpc = call.facts(b"/shop.Cart/Get", "".into());
-        call.finish(&mut rpc, http_status, reset);
+        call.finish(&mut rpc, reset);
         rpc
+    }
+
+    fn answered(flavor: Flavor, http_status: Option<u16>) -> Call {
+        let mut call = Call::new(flavor, None);
+        call.respond(http_status);
+        call
     }
 
     fn code(rpc: &Rpc) -> &str {
@@ -170,18 +208,18 @@ mod tests {
     #[case("/shop.Cart/Get", "shop.Cart/Get")]
     #[case("/api/v1/shop.Cart/Get", "shop.Cart/Get")]
     #[case("", "")]
-    #[case("/shop.Cart/Get?token=secret", "")]
+    #[case("/shop.Cart/Get?token=s3cret/s3cret", "shop.Cart/Get")]
     fn a_method_is_named_with_its_service(#[case] path: &str, #[case] method: &str) {
         assert_eq!(Call::new(Flavor::Grpc, None).facts(path.as_bytes(), "".into()).method, method);
     }
 
     #[test]
     fn trailers_outrank_everything_else() {
-        let mut call = Call::new(Flavor::Grpc, None);
+        let mut call = answered(Flavor::Grpc, Some(200));
         let mut trailers = Trailers::default();
         trailers.set(b"5");
         call.trailers(trailers);
-        assert_eq!(code(&finished(&call, Some(200), Some((CANCEL, Duration::ZERO)))), "NOT_FOUND");
+        assert_eq!(code(&finished(&call, Some((CANCEL, Duration::ZERO)))), "NOT_FOUND");
     }
 
     #[rstest]
@@ -189,7 +227,7 @@ mod tests {
     #[case::proxy(Some(503), "UNAVAILABLE")]
     #[case::no_response(None, "")]
     fn without_trailers_the_status_is_that_of_http(#[case] http: Option<u16>, #[case] name: &str) {
-        assert_eq!(code(&finished(&Call::new(Flavor::Grpc, None), http, None)), name);
+        assert_eq!(code(&finished(&answered(Flavor::Grpc, http), None)), name);
     }
 
     #[rstest]
@@ -198,7 +236,7 @@ mod tests {
     #[case::a_rounded_timeout(990, "DEADLINE_EXCEEDED")]
     fn a_client_gives_up_by_itself_or_for_the_time(#[case] lasted: u64, #[case] name: &str) {
         let call = Call::new(Flavor::Grpc, Some(Duration::from_secs(1)));
-        let rpc = finished(&call, None, Some((CANCEL, Duration::from_millis(lasted))));
+        let rpc = finished(&call, Some((CANCEL, Duration::from_millis(lasted))));
         assert_eq!(code(&rpc), name);
         assert_eq!(rpc.status.map(|status| status.is_server_error), Some(name == "DEADLINE_EXCEEDED"));
     }
@@ -206,15 +244,27 @@ mod tests {
     #[test]
     fn the_server_s_reset_is_a_status_too() {
         let reset = Reset { code: "REFUSED_STREAM", by: Direction::ToClient };
-        assert_eq!(code(&finished(&Call::new(Flavor::Grpc, None), None, Some((reset, Duration::ZERO)))), "UNAVAILABLE");
+        assert_eq!(code(&finished(&answered(Flavor::Grpc, None), Some((reset, Duration::ZERO)))), "UNAVAILABLE");
+    }
+
+    #[rstest]
+    #[case::binary(Flavor::GrpcWeb, b"\0\0\0\0\x01a\x80\0\0\0\x10Grpc-Status: 5\r\n", "NOT_FOUND")]
+    #[case::in_base64(Flavor::GrpcWebText, b"AAAAAAFhgAAAABBHcnBjLVN0YXR1czogNQ0K", "NOT_FOUND")]
+    #[case::in_two_parts(Flavor::GrpcWebText, b"AAAAAAFhgAAAABA=R3JwYy1TdGF0dXM6IDUNCg==", "NOT_FOUND")]
+    #[case::cut(Flavor::GrpcWeb, b"\0\0\0\0\x01a\x80\0\0\0\x11Grpc-Status: 1", "")]
+    fn the_last_message_of_grpc_web_has_the_status(#[case] flavor: Flavor, #[case] body: &[u8], #[case] name: &str) {
+        let mut call = answered(flavor, Some(200));
+        body.chunks(5).for_each(|part| call.pass(Direction::ToClient, Content::Bytes(part)));
+        let rpc = finished(&call, None);
+        assert_eq!((code(&rpc), rpc.response_messages), (name, Some(1)));
     }
 
     #[test]
-    fn the_last_message_of_grpc_web_has_the_status() {
-        let mut call = Call::new(Flavor::GrpcWeb, None);
-        call.pass(Direction::ToClient, Content::Bytes(b"\0\0\0\0\x01a\x80\0\0\0\x10Grpc-Status: 5\r\n"));
-        let rpc = finished(&call, Some(200), None);
-        assert_eq!((code(&rpc), rpc.response_messages), ("NOT_FOUND", Some(1)));
+    fn a_hole_in_base64_hides_the_messages() {
+        let mut call = answered(Flavor::GrpcWebText, Some(200));
+        call.pass(Direction::ToClient, Content::Bytes(b"AAAAAAFh"));
+        call.pass(Direction::ToClient, Content::Hole(4));
+        assert_eq!(finished(&call, None).response_messages, None);
     }
 
     #[rstest]
@@ -227,9 +277,9 @@ mod tests {
         #[case] name: &str,
         #[case] is_error: Option<bool>,
     ) {
-        let mut call = Call::new(Flavor::ConnectUnary, None);
+        let mut call = answered(Flavor::ConnectUnary, Some(http));
         call.pass(Direction::ToClient, Content::Bytes(body.as_bytes()));
-        let rpc = finished(&call, Some(http), None);
+        let rpc = finished(&call, None);
         assert_eq!((code(&rpc), rpc.system), (name, "connectrpc"));
         assert_eq!(rpc.status.map(|status| status.is_client_error), is_error);
     }

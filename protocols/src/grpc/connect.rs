@@ -1,7 +1,8 @@
-//! The error in a response of Connect: JSON of which only the code is read.
+//! What Connect has of its own: errors in JSON, of which only the code is read, and calls that are GETs.
 
 use memchr::memmem;
 
+use super::ending::Text;
 use super::status::Status;
 
 /// The code in an error: `{"code": "not_found", ...}`, or the same behind `"error":` at the end of a stream.
@@ -19,11 +20,22 @@ pub(super) fn code(json: &[u8]) -> Option<Status> {
 }
 
 /// What the message at the end of a stream says: no error means success.
-pub(super) fn end_of_stream(json: &[u8]) -> Option<Status> {
-    if memmem::find(json, b"\"error\"").is_none() && json.trim_ascii_end().ends_with(b"}") {
+pub(super) fn end_of_stream(json: &Text<'_>) -> Option<Status> {
+    if json.is_whole && !json.bytes.is_empty() && memmem::find(&json.bytes, b"\"error\"").is_none() {
         return Some(Status::OK);
     }
-    code(json)
+    code(&json.bytes)
+}
+
+/// Whether the request is a unary call without side effects. Such a call may be a GET, whose query has the message.
+pub(crate) fn is_get(method: &[u8], target: &[u8]) -> bool {
+    const NAMES: [&[u8]; 3] = [b"connect=v1", b"encoding=", b"message="];
+    method == b"GET"
+        && memchr::memchr(b'?', target).is_some_and(|mark| {
+            let query = &target[mark + 1..];
+            let has = |name: &[u8]| query.split(|&byte| byte == b'&').any(|parameter| parameter.starts_with(name));
+            memmem::find(query, NAMES[0]).is_some() && NAMES.into_iter().all(has)
+        })
 }
 
 /// The rest behind blanks and `token`.
@@ -49,10 +61,22 @@ mod tests {
     }
 
     #[rstest]
-    #[case::success("{}", Some(Status::OK))]
-    #[case::metadata(r#"{"metadata":{"a":["b"]}}"#, Some(Status::OK))]
-    #[case::cut(r#"{"metadata":{"a":["#, None)]
-    fn a_stream_without_an_error_succeeded(#[case] json: &str, #[case] status: Option<Status>) {
-        assert_eq!(end_of_stream(json.as_bytes()), status);
+    #[case::success("{}", true, Some(Status::OK))]
+    #[case::metadata(r#"{"metadata":{"a":["b"]}}"#, true, Some(Status::OK))]
+    #[case::cut(r#"{"metadata":{"a":["b"]}"#, false, None)]
+    #[case::error_and_cut(r#"{"error":{"code":"aborted","mess"#, false, Status::of_connect(b"aborted"))]
+    #[case::nothing("", true, None)]
+    fn a_stream_without_an_error_succeeded(#[case] json: &str, #[case] is_whole: bool, #[case] status: Option<Status>) {
+        assert_eq!(end_of_stream(&Text { bytes: json.as_bytes().into(), is_whole }), status);
+    }
+
+    #[rstest]
+    #[case("GET", "/shop.Cart/Get?connect=v1&encoding=json&message=%7B%7D", true)]
+    #[case("GET", "/shop.Cart/Get?message=%7B%7D&encoding=proto&base64=1&connect=v1", true)]
+    #[case("POST", "/shop.Cart/Get?connect=v1&encoding=json&message=%7B%7D", false)]
+    #[case("GET", "/pay?connect=v1&message=hello", false)]
+    #[case("GET", "/shop.Cart/Get", false)]
+    fn a_call_may_be_a_get(#[case] method: &str, #[case] target: &str, #[case] is_call: bool) {
+        assert_eq!(is_get(method.as_bytes(), target.as_bytes()), is_call);
     }
 }

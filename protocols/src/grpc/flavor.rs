@@ -5,7 +5,7 @@
 pub(crate) enum Flavor {
     Grpc,
     GrpcWeb,
-    /// gRPC-Web in base64: its messages cannot be told apart.
+    /// gRPC-Web in base64.
     GrpcWebText,
     ConnectUnary,
     ConnectStreaming,
@@ -20,6 +20,10 @@ impl Flavor {
             (b"application/grpc", Flavor::Grpc),
             (b"application/connect", Flavor::ConnectStreaming),
         ];
+        // Most content types are none of these by one letter.
+        if !matches!(content_type.get(b"application/".len()), Some(b'g' | b'G' | b'c' | b'C')) {
+            return is_connect.then_some(Self::ConnectUnary);
+        }
         let ends = |rest: &[u8]| matches!(rest.first(), None | Some(b'+' | b';' | b' '));
         let (_, flavor) = PREFIXES
             .into_iter()
@@ -42,15 +46,15 @@ impl Flavor {
 
     /// Whether each message is preceded by its length.
     pub(super) fn has_prefixes(self) -> bool {
-        matches!(self, Self::Grpc | Self::GrpcWeb | Self::ConnectStreaming)
+        self != Self::ConnectUnary
     }
 
     /// The flag of a message that ends the response and holds its status.
     pub(super) fn end_flag(self) -> Option<u8> {
         match self {
-            Self::GrpcWeb => Some(0x80),
+            Self::GrpcWeb | Self::GrpcWebText => Some(0x80),
             Self::ConnectStreaming => Some(0x02),
-            Self::Grpc | Self::GrpcWebText | Self::ConnectUnary => None,
+            Self::Grpc | Self::ConnectUnary => None,
         }
     }
 }

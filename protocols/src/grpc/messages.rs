@@ -1,10 +1,9 @@
 //! Counts the messages of one direction of a call. Each is preceded by a byte of flags and its length in four bytes.
 
+use super::ending::Ending;
 use crate::kit::pieces::Content;
 
 const PREFIX_LENGTH: usize = 5;
-/// What is kept of the last message of a response, which holds the status.
-const KEPT: usize = 256;
 
 /// The messages of one direction, as far as they have passed.
 #[derive(Debug)]
@@ -16,8 +15,8 @@ pub(super) struct Messages {
     /// Bytes of the message on its way that have not passed.
     left: u64,
     end_flag: Option<u8>,
-    /// The beginning of the message that ends the response.
-    end: Option<Vec<u8>>,
+    /// The message that ends the response.
+    end: Option<Ending>,
 }
 
 impl Messages {
@@ -38,9 +37,9 @@ impl Messages {
         self.count
     }
 
-    /// The beginning of the message that ends the response.
-    pub(super) fn end(&self) -> Option<&[u8]> {
-        self.end.as_deref()
+    /// The message that ends the response.
+    pub(super) fn end(&self) -> Option<&Ending> {
+        self.end.as_ref()
     }
 
     /// Something passed unseen, of unknown length.
@@ -56,9 +55,7 @@ impl Messages {
                 self.left -= part.len();
                 content = content.after(part.len());
                 match (&mut self.end, part) {
-                    (Some(end), Content::Bytes(bytes)) => {
-                        end.extend_from_slice(&bytes[..bytes.len().min(KEPT.saturating_sub(end.len()))]);
-                    }
+                    (Some(end), Content::Bytes(bytes)) => end.add(bytes),
                     // What follows a hole would be taken for what it hides.
                     (Some(_), Content::Hole(_)) => (self.end, self.end_flag) = (None, None),
                     (None, _) => {}
@@ -73,9 +70,10 @@ impl Messages {
             if self.prefix_length == PREFIX_LENGTH {
                 self.prefix_length = 0;
                 let [flags, length @ ..] = self.prefix;
-                self.left = u32::from_be_bytes(length).into();
+                let length = u32::from_be_bytes(length);
+                self.left = length.into();
                 if self.end_flag.is_some_and(|flag| flags & flag != 0) {
-                    self.end = Some(Vec::new());
+                    self.end = Some(Ending::new(flags, length));
                 } else {
                     self.count = self.count.map(|count| count + 1);
                 }
@@ -122,11 +120,12 @@ mod tests {
     fn the_message_that_ends_a_response_is_kept_and_not_counted() {
         let mut messages = Messages::new(true, Some(0x80));
         messages.pass(Content::Bytes(b"\0\0\0\0\x01a\x80\0\0\0\x0egrpc-status:5\n"));
-        assert_eq!((messages.count(), messages.end()), (Some(1), Some(&b"grpc-status:5\n"[..])));
+        let end = messages.end().map(Ending::text).unwrap();
+        assert_eq!((messages.count(), &*end.bytes, end.is_whole), (Some(1), &b"grpc-status:5\n"[..], true));
         let mut messages = Messages::new(true, Some(0x80));
         for part in [Content::Bytes(b"\x80\0\0\0\x0e"), Content::Hole(4), Content::Bytes(b"-status:5\n")] {
             messages.pass(part);
         }
-        assert_eq!((messages.count(), messages.end()), (Some(0), None));
+        assert_eq!((messages.count(), messages.end().is_none()), (Some(0), true));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::framing::Framing;
 use super::tail::EndMark;
+use crate::kit::pieces::Content;
 
 /// A body that has not ended.
 #[derive(Debug, Clone, Copy)]
@@ -51,44 +52,54 @@ impl Body {
         }
     }
 
-    /// Consumes the bytes that belong to the body, or some of them.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<Passed, &'static str> {
-        let len = bytes.len() as u64;
+    /// Consumes the bytes that belong to the body, or some of them. Hands their content to `reader`.
+    pub(super) fn bytes(&mut self, bytes: &[u8], reader: &mut impl FnMut(Content<'_>)) -> Result<Passed, &'static str> {
         match self {
-            Self::Length { left } => {
-                let taken = len.min(*left);
-                *left -= taken;
-                Ok(Passed { bytes: taken, content: taken, ended: *left == 0 })
-            }
-            Self::Chunked { chunk, .. } => chunk.bytes(bytes),
-            Self::UntilClose => Ok(Passed { bytes: len, content: len, ended: false }),
+            Self::Chunked { chunk, .. } => chunk.bytes(bytes, reader),
+            _ => Ok(self.plain(Content::Bytes(bytes), reader)),
         }
     }
 
     /// Consumes bytes that were not captured.
-    pub(super) fn gap(&mut self, missing: u64) -> Result<Passed, Hidden> {
+    pub(super) fn gap(&mut self, missing: u64, reader: &mut impl FnMut(Content<'_>)) -> Result<Passed, Hidden> {
         match self {
-            Self::Length { left } => {
-                let taken = missing.min(*left);
-                *left -= taken;
-                Ok(Passed { bytes: taken, content: taken, ended: *left == 0 })
+            Self::Chunked { chunk, trailers } => {
+                let passed = chunk.gap(missing, *trailers)?;
+                reader(Content::Hole(missing));
+                Ok(passed)
             }
-            Self::Chunked { chunk, trailers } => chunk.gap(missing, *trailers),
-            Self::UntilClose => Ok(Passed { bytes: missing, content: missing, ended: false }),
+            _ => Ok(self.plain(Content::Hole(missing), reader)),
         }
+    }
+
+    /// Consumes part of a body without transfer coding.
+    #[inline]
+    fn plain(&mut self, content: Content<'_>, reader: &mut impl FnMut(Content<'_>)) -> Passed {
+        let (content, ended) = match self {
+            Self::Length { left } => {
+                let content = content.first(*left);
+                *left -= content.len();
+                (content, *left == 0)
+            }
+            Self::Chunked { .. } | Self::UntilClose => (content, false),
+        };
+        reader(content);
+        Passed { bytes: content.len(), content: content.len(), ended }
     }
 }
 
 impl Chunk {
     const START: Self = Self::Size { digits: 0, size: 0 };
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<Passed, &'static str> {
+    fn bytes(&mut self, bytes: &[u8], reader: &mut impl FnMut(Content<'_>)) -> Result<Passed, &'static str> {
         let mut at = 0;
         let mut content = 0;
         while at < bytes.len() {
             match *self {
                 Self::Data { left } => {
-                    let taken = left.min((bytes.len() - at) as u64);
+                    let data = Content::Bytes(&bytes[at..]).first(left);
+                    let taken = data.len();
+                    reader(data);
                     // `taken` is at most the number of bytes here.
                     at += taken as usize;
                     content += taken;
@@ -177,13 +188,14 @@ mod tests {
     /// The content, and the bytes consumed until the end if there was one.
     fn walk(framing: Framing, pieces: &[&str]) -> Result<(u64, Option<u64>), &'static str> {
         let mut body = Body::new(framing).expect("a body");
-        let (mut content, mut taken) = (0, 0);
+        let (mut content, mut taken, mut read) = (0, 0, 0);
         for piece in pieces {
             let mut rest = piece.as_bytes();
             while !rest.is_empty() {
-                let passed = body.bytes(rest)?;
+                let passed = body.bytes(rest, &mut |content| read += content.len())?;
                 content += passed.content;
                 taken += passed.bytes;
+                assert_eq!(read, content, "the reader has the content");
                 if passed.ended {
                     return Ok((content, Some(taken)));
                 }
@@ -226,18 +238,22 @@ mod tests {
     #[test]
     fn a_hole_within_a_chunk_is_stepped_over() {
         let mut body = Body::new(CHUNKED).unwrap();
-        body.bytes(b"ff\r\nabc").unwrap();
-        assert_eq!(body.gap(252), Ok(Passed { bytes: 252, content: 252, ended: false }));
-        assert_eq!(body.bytes(b"\r\n0\r\n\r\n"), Ok(Passed { bytes: 7, content: 0, ended: true }));
+        let mut read = 0;
+        let mut reader = |content: Content<'_>| read += content.len();
+        body.bytes(b"ff\r\nabc", &mut reader).unwrap();
+        assert_eq!(body.gap(252, &mut reader), Ok(Passed { bytes: 252, content: 252, ended: false }));
+        assert_eq!(body.bytes(b"\r\n0\r\n\r\n", &mut reader), Ok(Passed { bytes: 7, content: 0, ended: true }));
+        assert_eq!(read, 255);
     }
 
     #[test]
     fn a_hole_over_a_chunks_end_hides_the_boundary() {
-        let mut body = Body::new(CHUNKED).unwrap();
-        body.bytes(b"ff\r\nabc").unwrap();
-        assert_eq!(body.gap(253), Err(Hidden(EndMark::LastChunk)));
-        let mut body = Body::new(CHUNKED).unwrap();
-        body.bytes(b"0\r\nx").unwrap();
-        assert_eq!(body.gap(1), Err(Hidden(EndMark::EmptyLine)));
+        let hidden_behind = |bytes: &[u8], missing| {
+            let mut body = Body::new(CHUNKED).unwrap();
+            body.bytes(bytes, &mut |_| {}).unwrap();
+            body.gap(missing, &mut |_| panic!("the hole is no content"))
+        };
+        assert_eq!(hidden_behind(b"ff\r\nabc", 253), Err(Hidden(EndMark::LastChunk)));
+        assert_eq!(hidden_behind(b"0\r\nx", 1), Err(Hidden(EndMark::EmptyLine)));
     }
 }

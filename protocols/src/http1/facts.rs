@@ -1,11 +1,13 @@
-//! The facts in the head of a request.
+//! The facts in the head of a request, and the call in it.
 
 use std::num::NonZeroU64;
 
 use compact_str::CompactString;
 
-use super::head::RequestHead;
+use super::head::{Fields, RequestHead};
+use crate::Facts;
 use crate::facts::{Http, HttpVersion};
+use crate::grpc::{self, Call, Flavor};
 use crate::kit::passed_on::PassedOn;
 use crate::kit::target::{self, Target};
 use crate::propagation::TraceContext;
@@ -25,6 +27,26 @@ pub(super) fn http(head: &RequestHead<'_>) -> Http {
         status: None,
         request_body: Some(0),
         response_body: None,
+    }
+}
+
+/// The facts in the head, of which `http` are those of HTTP, and the call if it is one: of gRPC-Web or Connect, or of gRPC that a
+/// proxy took from HTTP/2.
+pub(super) fn or_call(http: Http, head: &RequestHead<'_>) -> (Facts, Option<Box<Call>>) {
+    let Some(flavor) = flavor(head) else { return (Facts::Http(http), None) };
+    let Fields { grpc_timeout, connect_timeout, .. } = &head.fields;
+    let timeout = grpc_timeout.and_then(grpc::of_grpc).or_else(|| connect_timeout.and_then(grpc::of_connect));
+    let call = Call::new(flavor, timeout);
+    let target = Target::parse(head.method, head.target);
+    (Facts::Rpc(Box::new(call.facts(target.path, http.host))), Some(Box::new(call)))
+}
+
+#[inline]
+fn flavor(head: &RequestHead<'_>) -> Option<Flavor> {
+    let is_connect = head.fields.is_connect || grpc::is_connect_get(head.method, head.target);
+    match head.fields.content_type {
+        None if !is_connect => None,
+        content_type => Flavor::of(content_type.unwrap_or_default(), is_connect),
     }
 }
 

@@ -42,6 +42,12 @@ pub(super) struct Fields<'a> {
     pub(super) tracestate: Vec<&'a [u8]>,
     pub(super) request_id: Option<&'a [u8]>,
     pub(super) correlation_id: Option<&'a [u8]>,
+    pub(super) content_type: Option<&'a [u8]>,
+    /// `Connect-Protocol-Version`: the request is a unary call of Connect.
+    pub(super) is_connect: bool,
+    pub(super) connect_timeout: Option<&'a [u8]>,
+    pub(super) grpc_timeout: Option<&'a [u8]>,
+    pub(super) grpc_status: Option<&'a [u8]>,
     /// `Expect: 100-continue`
     pub(super) expects_continue: bool,
     /// `Trailer`: trailer fields are announced.
@@ -122,10 +128,9 @@ impl<'a> ResponseHead<'a> {
 /// Content types of a raw stream that takes over the connection, in Docker's API.
 const RAW_STREAMS: [&str; 2] = ["application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"];
 
-/// Whether the field says that a raw stream follows the head.
-pub(super) fn announces_raw_stream(field: &[u8]) -> bool {
-    value(field, "content-type")
-        .is_some_and(|kind| RAW_STREAMS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(kind)))
+/// Whether the content type says that a raw stream follows the head.
+pub(super) fn is_raw_stream(content_type: &[u8]) -> bool {
+    RAW_STREAMS.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(content_type))
 }
 
 /// Whether the field of a 101 names HTTP/2 (RFC 7540 3.2).
@@ -147,10 +152,19 @@ impl<'a> Fields<'a> {
             Some(b'c') => {
                 if let Some(length) = value("content-length") {
                     self.content_length.combine(length);
+                } else if let Some(kind) = value("content-type") {
+                    self.content_type = self.content_type.or(Some(kind));
+                } else if line.get(..CONNECT.len()).is_some_and(|it| it.eq_ignore_ascii_case(CONNECT)) {
+                    self.is_connect |= value("connect-protocol-version").is_some();
+                    self.connect_timeout = self.connect_timeout.or_else(|| value("connect-timeout-ms"));
                 }
             }
             Some(b'e') => {
                 self.expects_continue |= value("expect").is_some_and(|it| it.eq_ignore_ascii_case(b"100-continue"));
+            }
+            Some(b'g') => {
+                self.grpc_timeout = self.grpc_timeout.or_else(|| value("grpc-timeout"));
+                self.grpc_status = self.grpc_status.or_else(|| value("grpc-status"));
             }
             Some(b'h') => self.host = self.host.or_else(|| value("host")),
             Some(b't') => {
@@ -171,6 +185,9 @@ impl<'a> Fields<'a> {
         }
     }
 }
+
+/// What the names of Connect's fields begin with. It excludes `Connection` and `Cookie`.
+const CONNECT: &[u8] = b"connect-";
 
 /// The value of the field, if it has this name. Servers accept blanks before the colon.
 fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! A [`Side`] cuts one direction into heads and bodies. [`Pairing`] knows which response answers which request. [`Http1`]
-//! connects them. Bodies are stepped over by their length.
+//! connects them. Bodies are stepped over by their length. Those of calls of gRPC-Web and Connect go to [`crate::grpc`], which
+//! counts their messages.
 //!
 //! If a hole hides where a message ends, the last bytes of an operation show the end, and the beginning of a run shows
 //! the next message.
 //!
 //! Memory is bounded to about 16 MiB. A head that comes in parts takes at most 128 KiB per direction. At most 16,384
-//! requests are open. Each takes 400 bytes and its texts, which are no longer than its head.
+//! requests are open. Each takes 400 bytes and its texts, which are no longer than its head. A call takes 1.5 KiB more.
 
 mod body;
 mod detect;
@@ -32,9 +33,7 @@ use std::borrow::Cow;
 use crate::http2::{self, Http2};
 use crate::kit::holes::{Hole, Released, ResponseHoles};
 use crate::kit::pieces::Content;
-use crate::{
-    Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Spec, Transport, Unparsable,
-};
+use crate::{Begun, Capture, Close, Direction, End, Exchange, Finding, Moment, Parser, Spec, Transport, Unparsable};
 use body::Body;
 use framing::Framing;
 use head::{RequestHead, ResponseHead};
@@ -159,7 +158,7 @@ impl Http1 {
             self.pairing.request_run(at);
         }
         while !piece.is_used_up() {
-            match self.requests.step(&mut piece)? {
+            match self.requests.step(&mut piece, |content| self.pairing.read_request(content))? {
                 Step::Nothing => {}
                 Step::Head(head) => self.request_head(head, found)?,
                 Step::HeadHidden(_) => {
@@ -192,6 +191,7 @@ impl Http1 {
         };
         let framing = parsed.framing();
         let connect = parsed.method == b"CONNECT";
+        let (facts, call) = facts::or_call(http, &parsed);
         let request = Open {
             exchange: Box::new(Exchange {
                 direction: Direction::ToServer,
@@ -200,11 +200,13 @@ impl Http1 {
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                facts: Facts::Http(http),
+                facts,
             }),
             last_run: end.run,
             expects_continue: parsed.fields.expects_continue,
             is_sending: !connect && Body::new(framing).is_some(),
+            has_body: false,
+            call,
         };
         if self.requests.is_by_looks() {
             self.pairing.hole_before_request(start.run);
@@ -247,7 +249,7 @@ impl Http1 {
             self.pairing.response_run(at);
         }
         while !piece.is_used_up() && self.state == State::Following {
-            match self.responses.step(&mut piece)? {
+            match self.responses.step(&mut piece, |content| self.pairing.read_response(content))? {
                 Step::Nothing => {}
                 Step::Head(head) => self.response_head(head, found)?,
                 Step::HeadHidden(seen) => {
@@ -296,7 +298,7 @@ impl Http1 {
             self.state = State::Switched;
             return Ok(());
         }
-        request.respond(parsed.status, start, end, Some(0));
+        request.respond(&parsed, start, end, Some(0));
         if switches(request.method(), parsed.status) {
             self.switch(found);
             return Ok(());
@@ -304,7 +306,7 @@ impl Http1 {
         let framing = parsed.framing(request.method() == "HEAD");
         if framing == Framing::UntilClose
             && request.method() == "POST"
-            && self.responses.lines().fields(&head).any(head::announces_raw_stream)
+            && parsed.fields.content_type.is_some_and(head::is_raw_stream)
         {
             self.switch(found);
             return Ok(());
@@ -331,7 +333,7 @@ impl Http1 {
             return;
         };
         let Some(request) = self.pairing.answer(start, found) else { return };
-        request.respond(parsed.status, start, until, None);
+        request.respond(&parsed, start, until, None);
         if switches(request.method(), parsed.status) {
             self.switch(found);
             return;

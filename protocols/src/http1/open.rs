@@ -1,8 +1,11 @@
 //! An open request, from its head to the exchange that it becomes.
 
+use super::head::ResponseHead;
 use crate::facts::Http;
+use crate::grpc::{Call, Trailers};
 use crate::kit::in_order;
-use crate::{Exchange, Facts, Moment};
+use crate::kit::pieces::Content;
+use crate::{Direction, Exchange, Facts, Moment};
 
 /// A request that was announced and waits for its response.
 #[derive(Debug)]
@@ -15,6 +18,10 @@ pub(super) struct Open {
     pub(super) expects_continue: bool,
     /// More of its body is to come.
     pub(super) is_sending: bool,
+    /// Some of its body has passed.
+    pub(super) has_body: bool,
+    /// What its bodies hold, if it is a call.
+    pub(super) call: Option<Box<Call>>,
 }
 
 impl in_order::Open for Open {
@@ -35,8 +42,18 @@ impl Open {
     pub(super) fn sent(&mut self, until: Moment, content: Option<u64>) {
         self.last_run = until.run;
         self.exchange.request_end = until;
-        if let Some(http) = http(&mut self.exchange) {
-            add(&mut http.request_body, content);
+        self.has_body |= content != Some(0);
+        match (&mut self.exchange.facts, &mut self.call) {
+            (Facts::Http(http), _) => add(&mut http.request_body, content),
+            (_, Some(call)) if content.is_none() => call.lose(Direction::ToServer),
+            _ => {}
+        }
+    }
+
+    /// Content of a body passes.
+    pub(super) fn read(&mut self, direction: Direction, content: Content<'_>) {
+        if let Some(call) = &mut self.call {
+            call.pass(direction, content);
         }
     }
 
@@ -50,19 +67,41 @@ impl Open {
     /// More of its response's body passed.
     pub(super) fn received(&mut self, until: Moment, content: Option<u64>) {
         self.exchange.response_end = Some(until);
-        if let Some(http) = http(&mut self.exchange) {
-            add(&mut http.response_body, content);
+        match (&mut self.exchange.facts, &mut self.call) {
+            (Facts::Http(http), _) => add(&mut http.response_body, content),
+            (_, Some(call)) if content.is_none() => call.lose(Direction::ToClient),
+            _ => {}
         }
     }
 
     /// The head of the final response passed. `end` is just past what was seen of it.
-    pub(super) fn respond(&mut self, status: u16, start: Moment, end: Moment, body: Option<u64>) {
+    pub(super) fn respond(&mut self, head: &ResponseHead<'_>, start: Moment, end: Moment, body: Option<u64>) {
         self.exchange.response_start = Some(start);
         self.exchange.response_end = Some(end);
-        if let Some(http) = http(&mut self.exchange) {
-            http.status = Some(status);
-            http.response_body = body;
+        match (&mut self.exchange.facts, &mut self.call) {
+            (Facts::Http(http), _) => (http.status, http.response_body) = (Some(head.status), body),
+            (_, Some(call)) => {
+                call.respond(Some(head.status));
+                if let Some(status) = head.fields.grpc_status {
+                    let mut trailers = Trailers::default();
+                    trailers.set(status);
+                    call.trailers(trailers);
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// The exchange. Nothing more of it is awaited.
+    pub(super) fn finish(mut self) -> Box<Exchange> {
+        if let (Facts::Rpc(rpc), Some(call)) = (&mut self.exchange.facts, &mut self.call) {
+            if self.is_sending {
+                // It was answered early, or its end passed in a hole that has not shown yet.
+                call.lose(Direction::ToServer);
+            }
+            call.finish(rpc, None);
+        }
+        self.exchange
     }
 
     pub(super) fn method(&self) -> &str {
@@ -74,7 +113,7 @@ impl Open {
 
     /// Whether the client announced a body and waits for permission to send it.
     pub(super) fn waits_to_send(&self) -> bool {
-        self.expects_continue && matches!(&self.exchange.facts, Facts::Http(http) if http.request_body == Some(0))
+        self.expects_continue && !self.has_body
     }
 }
 

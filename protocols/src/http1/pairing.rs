@@ -13,6 +13,7 @@ use super::open::{Open, http};
 use crate::kit::account::Account;
 use crate::kit::certainty::Client;
 use crate::kit::in_order::{Answer, Entry, InOrder, Matched};
+use crate::kit::pieces::Content;
 use crate::{Begun, Close, Direction, End, Exchange, Finding, LossReason, Moment};
 
 /// This many requests may be open however long they are. An open request holds 6 KiB at most.
@@ -125,6 +126,13 @@ impl Pairing {
         newest.is_sending = !ended || content.is_none();
     }
 
+    /// Content of the newest request's body passes.
+    pub(super) fn read_request(&mut self, content: Content<'_>) {
+        if let Some(newest) = self.requests.back_mut().filter(|newest| newest.is_sending) {
+            newest.read(Direction::ToServer, content);
+        }
+    }
+
     /// The newest request has ended, perhaps because the client left out the rest of its body.
     pub(super) fn end_request(&mut self) {
         if let Some(newest) = self.requests.back_mut() {
@@ -216,6 +224,13 @@ impl Pairing {
         *end = ending;
         if let Some(front) = self.requests.front_mut() {
             front.received(until, content);
+        }
+    }
+
+    /// Content of the body of the response to the first request passes.
+    pub(super) fn read_response(&mut self, content: Content<'_>) {
+        if let Some(front) = self.requests.front_mut().filter(|front| front.exchange.response_start.is_some()) {
+            front.read(Direction::ToClient, content);
         }
     }
 
@@ -349,7 +364,8 @@ impl Response {
 
     #[inline]
     fn complete(self, request: Open, account: &mut Account, found: &mut Vec<Finding>) {
-        let Open { mut exchange, is_sending, .. } = request;
+        let is_sending = request.is_sending;
+        let mut exchange = request.finish();
         if let Some(http) = http(&mut exchange) {
             if is_sending {
                 // It was answered early, or its end passed in a hole that has not shown yet.
@@ -377,7 +393,7 @@ impl Response {
             Self::UnderWay { end, .. } => end != BodyEnd::Ahead,
             Self::Awaited => may_be_answered,
         };
-        let mut exchange = request.exchange;
+        let mut exchange = request.finish();
         if is_unknown {
             account.lose(exchange.request_start, LossReason::ResponseMissing, found);
         } else {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A side knows nothing of the other direction. It returns [`Step`]s. The parser reads the head among them and sets the
-//! framing of the body that follows.
+//! framing of the body that follows. The content of bodies goes to a reader, without the transfer coding.
 
 use std::borrow::Cow;
 
@@ -106,11 +106,15 @@ impl Side {
         piece
     }
 
-    /// Consumes the next part of the piece. Fails if the bytes are not HTTP/1.
+    /// Consumes the next part of the piece, and hands the content of bodies to `reader`. Fails if the bytes are not HTTP/1.
     #[inline]
-    pub(super) fn step<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Step<'a>, &'static str> {
+    pub(super) fn step<'a>(
+        &mut self,
+        piece: &mut Piece<'a>,
+        mut reader: impl FnMut(Content<'_>),
+    ) -> Result<Step<'a>, &'static str> {
         if self.may_be_over && (piece.begins_run() || !self.incoming.is_empty()) {
-            match self.look_for_message(piece)? {
+            match self.look_for_message(piece, &mut reader)? {
                 Some(step) => return Ok(step),
                 None => self.may_be_over = false,
             }
@@ -119,14 +123,14 @@ impl Side {
         match (&mut self.state, piece.content()) {
             (State::Head, Content::Bytes(bytes)) => self.head(bytes, piece),
             (State::Head, Content::Hole(_)) => Ok(self.hole_in_head(piece)),
-            (State::Body(body), Content::Bytes(bytes)) => match body.bytes(bytes) {
+            (State::Body(body), Content::Bytes(bytes)) => match body.bytes(bytes, &mut reader) {
                 Ok(passed) => Ok(self.body_passed(passed, piece)),
                 Err(reason) => {
                     self.refuse(reason)?;
                     Ok(self.drift(piece))
                 }
             },
-            (State::Body(body), Content::Hole(missing)) => match body.gap(missing) {
+            (State::Body(body), Content::Hole(missing)) => match body.gap(missing, &mut reader) {
                 Ok(passed) => Ok(self.body_passed(passed, piece)),
                 Err(Hidden(mark)) => {
                     self.lose_boundary(mark);
@@ -348,7 +352,11 @@ impl Side {
 
     /// Looks for a message in place of more of the body, and holds bytes back while they may become one. `None` if this is
     /// the body, and nothing was held back.
-    fn look_for_message<'a>(&mut self, piece: &mut Piece<'a>) -> Result<Option<Step<'a>>, &'static str> {
+    fn look_for_message<'a>(
+        &mut self,
+        piece: &mut Piece<'a>,
+        reader: &mut impl FnMut(Content<'_>),
+    ) -> Result<Option<Step<'a>>, &'static str> {
         let is_first = self.incoming.is_empty();
         let looks = match piece.content() {
             Content::Bytes(bytes) => self.incoming.hold(bytes),
@@ -368,16 +376,16 @@ impl Side {
                 Ok(Some(Step::Nothing))
             }
             Looks::Wrong if is_first => Ok(None),
-            Looks::Wrong => self.release().map(Some),
+            Looks::Wrong => self.release(reader).map(Some),
         }
     }
 
     /// The bytes that were held back belong to the body.
-    fn release<'a>(&mut self) -> Result<Step<'a>, &'static str> {
+    fn release<'a>(&mut self, reader: &mut impl FnMut(Content<'_>)) -> Result<Step<'a>, &'static str> {
         let State::Body(body) = &mut self.state else { return Ok(Step::Nothing) };
         self.may_be_over = false;
         let mut held = self.incoming.take();
-        let Passed { bytes, content, ended } = body.bytes(&held)?;
+        let Passed { bytes, content, ended } = body.bytes(&held, reader)?;
         let until = Moment { position: self.start.position.wrapping_add(bytes), ..self.held };
         if ended {
             self.state = State::Head;

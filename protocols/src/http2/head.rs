@@ -93,10 +93,11 @@ impl Head {
 
     /// How the head's body holds a call, if it does.
     pub(super) fn flavor(&self) -> Option<Flavor> {
-        if self.content_type.is_empty() && !self.is_connect {
+        let is_connect = self.is_connect || grpc::is_connect_get(self.http.method.as_bytes(), &self.raw_path);
+        if self.content_type.is_empty() && !is_connect {
             return None;
         }
-        Flavor::of(&self.content_type, self.is_connect)
+        Flavor::of(&self.content_type, is_connect)
     }
 
     /// The trace context of a request, if it is well-formed.

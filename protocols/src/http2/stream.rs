@@ -21,8 +21,6 @@ pub(super) struct Stream {
     pub(super) response: Response,
     /// The client has not ended its direction.
     is_sending: bool,
-    /// The status of the response, of a call. HTTP's facts have their own.
-    status: Option<u16>,
     /// How often the boundaries of requests had been lost when the client last sent something of it.
     pub(super) losses: u32,
 }
@@ -49,12 +47,12 @@ impl Stream {
             end: End::Complete,
             facts,
         };
-        Self { exchange: Box::new(exchange), call, response: Response::Awaited, is_sending, status: None, losses }
+        Self { exchange: Box::new(exchange), call, response: Response::Awaited, is_sending, losses }
     }
 
     /// A request of HTTP/1 that is answered in HTTP/2 (RFC 7540 3.2).
     pub(super) fn upgraded(exchange: Box<Exchange>) -> Self {
-        Self { exchange, call: None, response: Response::Awaited, is_sending: false, status: None, losses: 0 }
+        Self { exchange, call: None, response: Response::Awaited, is_sending: false, losses: 0 }
     }
 
     /// A header block of the client's: its trailers.
@@ -79,8 +77,10 @@ impl Stream {
         if is_head {
             self.response = Response::UnderWay { has_status: head.status.is_some() };
             self.exchange.response_start = Some(start);
-            self.status = head.status;
             self.learn(head);
+            if let Some(call) = &mut self.call {
+                call.respond(head.status);
+            }
             if let Facts::Http(http) = &mut self.exchange.facts {
                 (http.status, http.response_body) = (head.status, Some(0));
             }
@@ -155,7 +155,7 @@ impl Stream {
         };
         match &mut self.exchange.facts {
             Facts::Http(http) if self.is_sending => http.request_body = None,
-            Facts::Rpc(rpc) => self.call.iter().for_each(|call| call.finish(rpc, self.status, reset)),
+            Facts::Rpc(rpc) => self.call.iter().for_each(|call| call.finish(rpc, reset)),
             _ => {}
         }
         self.exchange

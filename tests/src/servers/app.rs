@@ -320,7 +320,7 @@ impl AppOptions {
     /// It may end before the agent can examine it. So it has its own name in the kernel, also if an interpreter runs it.
     pub fn run(&self, world: &World) -> Result<String> {
         let (program, arguments) = self.command(world)?;
-        let named = world.dir().join(&self.name);
+        let named = world.dir().join(Path::new(&self.name).file_name().unwrap_or_default());
         if !named.exists() {
             symlink(&program, &named).with_context(|| format!("cannot link {}", program.display()))?;
         }

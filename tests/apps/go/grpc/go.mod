@@ -2,7 +2,10 @@ module onlooker/tests/apps/grpc
 
 go 1.25.0
 
-require google.golang.org/grpc v1.83.0
+require (
+	connectrpc.com/connect v1.19.2
+	google.golang.org/grpc v1.83.0
+)
 
 require (
 	golang.org/x/net v0.55.0 // indirect
