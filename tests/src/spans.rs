@@ -128,6 +128,14 @@ pub(crate) fn read_lines_after(path: &Path, offset: &mut u64) -> Result<Vec<Valu
         .collect()
 }
 
+/// Fails unless the spans are these, in any order. `line` makes a line of a span. `expected` is sorted.
+pub fn expect_each(spans: &[Span], line: fn(&Span) -> String, expected: &[&str]) -> Result<()> {
+    let mut seen: Vec<_> = spans.iter().map(line).collect();
+    seen.sort();
+    ensure!(seen == expected, "{seen:#?}");
+    Ok(())
+}
+
 /// Returns the spans of one service and kind.
 #[must_use]
 pub fn of_service(spans: &[Span], service: &str, kind: &str) -> Vec<Span> {

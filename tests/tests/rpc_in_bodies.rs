@@ -1,5 +1,7 @@
 //! gRPC-Web and Connect, over HTTP/1 and HTTP/2: calls whose status is in a body. Real clients and servers.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use onlooker_tests::servers::{App, ProxyProgram};
 use onlooker_tests::spans::Span;
@@ -16,6 +18,13 @@ fn summary(span: &Span) -> String {
     let more = ["onlooker.rpc.response.messages", "error.type"];
     let values = parts.into_iter().chain(more).map(|key| span.get(key));
     std::iter::once(&*span.kind).chain(values).collect::<Vec<_>>().join(" ")
+}
+
+/// Fails unless these are all summaries of spans that there are.
+fn expect_summaries(spans: &[Span], expected: &[&str]) -> Result<()> {
+    let seen: BTreeSet<_> = spans.iter().map(summary).collect();
+    ensure!(seen.iter().eq(expected), "{seen:#?}");
+    Ok(())
 }
 
 /// Fails unless all spans are of calls, joined with the other end, and hold no secret and no metadata.
@@ -41,9 +50,6 @@ fn calls_of_connect_have_the_status_of_their_bodies(#[case] version: &str) -> Re
         let outcome = recording.finish(2 * (PLAIN + OTHERS))?;
         expect_calls(&outcome.spans, "connectrpc")?;
         // Connect has no code for success, and a unary call has one message at each end.
-        let mut seen: Vec<_> = outcome.spans.iter().map(summary).collect();
-        seen.sort();
-        seen.dedup();
         let expected = [
             "client shop.Cart/Add  2 1 ",
             "client shop.Cart/Breaks aborted 1 2 aborted",
@@ -58,7 +64,7 @@ fn calls_of_connect_have_the_status_of_their_bodies(#[case] version: &str) -> Re
             "server shop.Cart/Missing not_found   ",
             "server shop.Cart/Watch  1 3 ",
         ];
-        ensure!(seen == expected, "{seen:#?}");
+        expect_summaries(&outcome.spans, &expected)?;
         let timed = outcome.spans.iter().filter(|span| !span.get("onlooker.rpc.timeout_ms").is_empty());
         ensure!(timed.count() == 2 * (PLAIN + OTHERS), "a call has not the time that its client gave it");
         Ok(())
@@ -92,10 +98,7 @@ fn calls_of_grpc_web_have_the_status_of_their_last_message(#[case] version: &str
         client.argument(version).argument(&PLAIN.to_string()).run(world)?;
         let outcome = recording.finish(2 * (PLAIN + OTHERS))?;
         expect_calls(&outcome.spans, "grpc")?;
-        let mut seen: Vec<_> = outcome.spans.iter().map(summary).collect();
-        seen.sort();
-        seen.dedup();
-        ensure!(seen == WEB, "{seen:#?}");
+        expect_summaries(&outcome.spans, &WEB)?;
         Ok(())
     })
 }
@@ -116,10 +119,7 @@ fn envoy_makes_calls_of_grpc_out_of_grpc_web() -> Result<()> {
         client.argument(&PLAIN.to_string()).run(world)?;
         let outcome = recording.finish(4 * (PLAIN + OTHERS))?;
         expect_calls(&outcome.spans, "grpc")?;
-        let mut seen: Vec<_> = outcome.spans.iter().map(summary).collect();
-        seen.sort();
-        seen.dedup();
-        ensure!(seen == WEB, "{seen:#?}");
+        expect_summaries(&outcome.spans, &WEB)?;
         let roots = outcome.spans.iter().filter(|span| span.parent.is_none());
         ensure!(roots.count() == PLAIN + OTHERS, "the calls of Envoy are not below the calls that it received");
         Ok(())
