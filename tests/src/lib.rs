@@ -35,6 +35,7 @@ mod world;
 
 pub mod bpf_objects;
 pub mod client;
+pub mod http2_matrix;
 pub mod load;
 pub mod machine;
 pub mod parents;

@@ -35,11 +35,20 @@ impl Recording {
         Self::start_selecting(world, &[&["--cgroup", world.cgroup().name()?], options].concat())
     }
 
+    /// Like [`Recording::start`], with the agent at this path.
+    pub fn start_agent(world: &World, agent: &Path) -> Result<Self> {
+        Self::select(world, agent, &["--cgroup", world.cgroup().name()?])
+    }
+
     /// Starts an agent that watches what `options` select instead of the whole world.
     pub fn start_selecting(world: &World, options: &[&str]) -> Result<Self> {
+        Self::select(world, &agent_binary()?, options)
+    }
+
+    fn select(world: &World, agent: &Path, options: &[&str]) -> Result<Self> {
         let file = world.dir().join("spans.jsonl");
         let path = file.to_str().context("the temporary folder's path is UTF-8")?;
-        let agent = Agent::select(world, &agent_binary()?, &[options, &["--file", path]].concat(), &[])?;
+        let agent = Agent::select(world, agent, &[options, &["--file", path]].concat(), &[])?;
         Ok(Self { agent, file })
     }
 

@@ -8,6 +8,7 @@ mod demo;
 mod docs;
 mod fuzz;
 mod go_offsets;
+mod http2_matrix;
 mod lint;
 mod mutants;
 mod run;
@@ -58,6 +59,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<ci::Options>("ci"),
     Entry::of::<fuzz::Options>("fuzz"),
     Entry::of::<go_offsets::Options>("go-offsets"),
+    Entry::of::<http2_matrix::Options>("http2-matrix"),
     Entry::of::<mutants::Options>("mutants"),
     Entry::of::<sql_check::Options>("sql-check"),
     Entry::of::<bench::Options>("bench"),

@@ -30,6 +30,12 @@ impl Nghttpx {
         Ok(Self { _process: process, port })
     }
 
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.port.address()
+    }
+
     /// `http://127.0.0.1:PORT/path`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

@@ -1,0 +1,107 @@
+//! `cargo xtask http2-matrix`: every client of HTTP/2 against every server that it can talk to.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use onlooker_tests::http2_matrix::{CLIENTS, Client, Load, SERVERS, Server, skip_reason};
+use onlooker_tests::wait;
+
+use crate::build::{self, Profile};
+use crate::{Verb, setup, shell};
+
+/// Trace every client of HTTP/2 with every server that it can talk to, and check their spans (root).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Trace with this agent, and install and build nothing.
+    #[arg(long, value_name = "PATH")]
+    agent: Option<std::path::PathBuf>,
+    /// Write the result into docs/http2.md.
+    #[arg(long)]
+    write: bool,
+    /// Run only pairs with this client or server.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Requests of each pair.
+    #[arg(long, default_value_t = 2_000)]
+    requests: usize,
+}
+
+/// How many requests are in flight, and over how many connections.
+const STREAMS: usize = 50;
+const CONNECTIONS: [usize; 2] = [1, 10];
+
+/// Everything below this line of docs/http2.md is written by `--write`.
+const MARK: &str = "<!-- Below: written by `cargo xtask http2-matrix --write`. -->";
+
+impl Verb for Options {
+    /// Fails unless every pair that can run is right.
+    fn run(&self) -> Result<ExitCode> {
+        shell::need_root("http2-matrix", "the matrix loads programs into the kernel, which needs root")?;
+        let agent = match &self.agent {
+            Some(agent) => agent.clone(),
+            None => {
+                setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::GO, &setup::ENVOY])?;
+                build::agent(Profile::Release)?
+            }
+        };
+        wait::handle_signals()?;
+        let mut rows = Vec::new();
+        let mut failed = 0;
+        for (client, server) in pairs().filter(|(client, server)| self.wants(client, server)) {
+            if let Some(reason) = skip_reason(client, server) {
+                shell::say(&format!("{} to {}: skipped: {reason}", client.name, server.name));
+                rows.push(vec![client.name.to_owned(), server.name.to_owned(), format!("skipped: {reason}")]);
+                continue;
+            }
+            let mut row = vec![client.name.to_owned(), server.name.to_owned()];
+            for connections in CONNECTIONS {
+                let load = Load { requests: self.requests, streams: STREAMS, connections };
+                let cell = match client.against(server, &load, &agent) {
+                    Ok(verdict) => match verdict.as_long {
+                        Some(as_long) => format!("all, {} %", as_long * 100 / verdict.requests),
+                        None => "all".to_owned(),
+                    },
+                    Err(error) => {
+                        failed += 1;
+                        shell::error(&error);
+                        "**no**".to_owned()
+                    }
+                };
+                shell::say(&format!("{} to {} over {connections}: {cell}", client.name, server.name));
+                row.push(cell);
+                anyhow::ensure!(!wait::interrupted(), "interrupted");
+            }
+            rows.push(row);
+        }
+        if self.write {
+            write(&rows, self.requests)?;
+        }
+        shell::say(&format!("{} pairs, {failed} runs failed", rows.len()));
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Options {
+    fn wants(&self, client: &Client, server: &Server) -> bool {
+        self.only.as_deref().is_none_or(|name| client.name == name || server.name == name)
+    }
+}
+
+fn pairs() -> impl Iterator<Item = (&'static Client, &'static Server)> {
+    let with_servers = |client: &'static Client| SERVERS.iter().map(move |server| (client, server));
+    CLIENTS.iter().flat_map(with_servers).filter(|(client, server)| client.talks_to(server))
+}
+
+fn write(rows: &[Vec<String>], requests: usize) -> Result<()> {
+    let path = shell::workspace()?.join("docs/http2.md");
+    let text = shell::file(&path)?;
+    let (head, _) = text.split_once(MARK).with_context(|| format!("{} has no line `{MARK}`", path.display()))?;
+    let mut text = format!("{head}{MARK}\n\n{requests} requests each.\n\n");
+    text.push_str("| client | server | one connection | ten connections |\n|---|---|---|---|\n");
+    for row in rows {
+        let missing = 4_usize.saturating_sub(row.len());
+        text.push_str(&format!("| {} |{}\n", row.join(" | "), " |".repeat(missing)));
+    }
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
