@@ -78,6 +78,11 @@ pub mod begun_by {
     pub const RESPONSE: u32 = 2;
     /// The loop began to run timers, or callbacks of operations that other threads finished.
     pub const CALLBACKS: u32 = 3;
+    /// The loop read frames of HTTP/2. Callbacks of a stream have the id of the stream, and what they put off has it as trigger.
+    pub const FRAMES: u32 = 4;
+    /// Node hands over a frame of a stream whose owner is known. What runs then works for that owner, until the next frame, or until
+    /// the frames that were read are used up.
+    pub const STREAM: u32 = 5;
 }
 
 /// Since when, and on what, an event loop has been working without a boundary.
@@ -109,6 +114,10 @@ impl Stretch {
     pub const fn proof(&self, ids: AsyncIds) -> Proof {
         let execution_is_old = ids.execution != 0 && ids.execution <= self.newest;
         let trigger_is_old = ids.trigger != 0 && ids.trigger <= self.newest;
+        if self.begun_by == begun_by::STREAM {
+            // Callbacks of `setImmediate` run only after the frames.
+            return Proof::Stretch;
+        }
         if !execution_is_old && self.begun_by == begun_by::REQUEST {
             return if self.immediates { Proof::Nothing } else { Proof::Stretch };
         }
@@ -117,8 +126,8 @@ impl Stretch {
             // (lib/_http_agent.js wraps it in an AsyncResource), or a callback.
             return Proof::Birth(ids.trigger);
         }
-        if execution_is_old && self.begun_by == begun_by::CALLBACKS {
-            // The callback of a timer or of a finished operation, whose id was born when the operation began.
+        if execution_is_old && matches!(self.begun_by, begun_by::CALLBACKS | begun_by::FRAMES) {
+            // The callback of a timer, of a finished operation or of a stream, whose id was born when the operation began.
             return Proof::Birth(ids.execution);
         }
         // The callback of a connection has the connection's id, and that of `setImmediate` its own. They look the same.
@@ -214,6 +223,23 @@ mod tests {
             assert_eq!(stretch.proof(ids(1_420, 0)), Proof::Nothing);
         }
         assert_eq!(response.proof(ids(1_420, 1_418)), Proof::Nothing);
+    }
+
+    /// A session's own id, which is older than its streams, belongs to nobody: `node_session` says so.
+    #[test]
+    fn the_id_of_a_stream_of_http_2_proves_its_request() {
+        let stretch = |begun_by| Stretch { begun_by, newest: 1_413, immediates: true };
+        let [frames, stream] = [begun_by::FRAMES, begun_by::STREAM].map(stretch);
+        // `data` is emitted in the stream's name, and `end` is put off from there.
+        assert_eq!(frames.proof(ids(693, 52)), Proof::Birth(693));
+        assert_eq!(frames.proof(ids(1_424, 693)), Proof::Birth(693));
+        // A handler is put off from the session, or a promise continues. Nothing of another stream runs meanwhile.
+        for ids in [ids(1_424, 52), ids(0, 0), ids(693, 52), ids(1_424, 1_420)] {
+            assert_eq!(stream.proof(ids), Proof::Stretch);
+        }
+        // A promise continues, and could be that of any request.
+        assert_eq!(frames.proof(ids(0, 0)), Proof::Nothing);
+        assert_eq!(frames.proof(ids(1_424, 1_420)), Proof::Nothing);
     }
 
     /// undici sends what waited in a callback of `setImmediate`, in the name of the request that freed the connection.

@@ -63,8 +63,8 @@ pub const HANDSHAKE_CAPTURE: u32 = 1 << 10;
 /// Runs of a connection in which TLS may begin: behind a request for it in clear text.
 pub const TLS_BEGINS_WITHIN: u32 = 4;
 
-/// Streams of HTTP/2 of all Go programs: requests whose handlers have not begun, and calls of grpc-go that are about to be sent.
-pub const GO_STREAMS: u32 = 16_384;
+/// Streams of HTTP/2 of all programs of Go and Node: requests whose handlers have not begun, and calls that are about to be sent.
+pub const STREAMS: u32 = 16_384;
 
 /// Event loops of Node whose async ids are read. The intervals of one take 64 KiB of kernel memory, which is preallocated.
 pub const EVENT_LOOPS: u32 = 32;

@@ -77,18 +77,18 @@ pub struct Descriptor {
     pub descriptor: u32,
 }
 
-/// A stream of HTTP/2 of a Go program: key of the `GO_STREAMS` map.
+/// A stream of HTTP/2 that passes from one unit of work to another: key of the `STREAMS` map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct GoStream {
+pub struct StreamKey {
     pub tgid: u32,
     pub number: u32,
-    /// Of a request that is not handled yet: the goroutine that will have started the handler's. Of a call that is not sent yet: the
-    /// goroutine that will send it.
-    pub goroutine: u64,
+    /// In a Go program: of a request that is not handled yet, the goroutine that will have started the handler's; of a call that is
+    /// not sent yet, the goroutine that will send it. In Node: the thread that read the request, or the session of the call.
+    pub unit: u64,
 }
 
-const _: () = assert!(size_of::<GoStream>() == 16);
+const _: () = assert!(size_of::<StreamKey>() == 16);
 
 /// The words of a [`UnitSource`] for [`VIRTUAL_THREAD`]. Offsets share a word in pairs.
 pub mod jvm {

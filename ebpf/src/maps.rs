@@ -17,7 +17,7 @@ use onlooker_common::owner::Owner;
 use onlooker_common::selection::{
     Executable, Interest, ListeningPort, ProgramName, SelectedCgroup, SelectedProcess, Waiting,
 };
-use onlooker_common::unit::{Descriptor, GoStream, UnitKey, UnitSource};
+use onlooker_common::unit::{Descriptor, StreamKey, UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::event_loop::Interval;
@@ -95,9 +95,9 @@ pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHa
 #[btf_map]
 pub static ANNOUNCED_CALLS: LruHashMap<Descriptor, Owner, { limits::ANNOUNCED_CALLS as usize }> = LruHashMap::new();
 
-/// Requests of Go servers over HTTP/2 whose handlers have not begun, and the owners of calls that are about to be sent.
+/// Requests over HTTP/2, of servers of Go and Node, whose handlers have not begun, and the owners of calls that are about to be sent.
 #[btf_map]
-pub static GO_STREAMS: LruHashMap<GoStream, Owner, { limits::GO_STREAMS as usize }> = LruHashMap::new();
+pub static STREAMS: LruHashMap<StreamKey, Owner, { limits::STREAMS as usize }> = LruHashMap::new();
 
 /// Which request the async ids of each event loop of Node belong to: a ring of intervals per loop.
 #[btf_map]

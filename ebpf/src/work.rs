@@ -17,6 +17,7 @@
 pub mod announced;
 pub mod fork;
 pub mod go_streams;
+pub mod node_streams;
 pub mod owner;
 pub mod streams;
 pub mod tick;

@@ -98,6 +98,11 @@ const fn node(name: &'static str, observes: &'static str) -> Probe {
     Probe { name, kind: Kind::Function, part: "Node", observes, needs: "uprobes", replaces: None, without }
 }
 
+const fn node_http2(name: &'static str, observes: &'static str) -> Probe {
+    let without = Without::Less("calls of Node over HTTP/2 have no parents by `async-id`");
+    Probe { name, kind: Kind::Function, part: "Node", observes, needs: "uprobes", replaces: None, without }
+}
+
 const fn go_grpc(name: &'static str, observes: &'static str, without: &'static str) -> Probe {
     let without = Without::Less(without);
     Probe { name, kind: Kind::Function, part: "Go", observes, needs: "uprobes", replaces: None, without }
@@ -271,6 +276,12 @@ pub const PROBES: &[Probe] = &[
     tls("java_observe", Kind::Function, "plaintext that a JVM hands over (`--java`)", "TLS of JVMs is not read"),
     node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
     node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),
+    node_http2("node_session", "Node's `Http2Session`, which is made"),
+    node_http2("node_stream", "Node's `Http2Stream`, which is made: a request of HTTP/2 that was read, or a call"),
+    node_http2("node_sends", "`Http2Session::SendPendingData`: Node sends frames"),
+    node_http2("node_frame", "`Http2Session::OnFrameReceive`: Node hands a frame over"),
+    node_http2("node_data", "`Http2Session::OnDataChunkReceived`: Node hands a part of a body over"),
+    node_http2("node_frames_end", "a return instruction of `Http2Session::OnStreamRead`: Node has handed frames over"),
     Probe {
         name: "tokio_wake",
         kind: Kind::Function,

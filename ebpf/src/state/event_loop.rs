@@ -30,6 +30,16 @@ pub mod verdict {
     pub const UNKNOWN: u32 = 2;
 }
 
+/// Values of `reading`.
+pub mod reading {
+    /// No frames of HTTP/2.
+    pub const NOTHING: u32 = 0;
+    /// Frames of HTTP/2.
+    pub const FRAMES: u32 = 1;
+    /// Frames of which some open streams.
+    pub const REQUESTS: u32 = 2;
+}
+
 shared! {
     /// The state of an event loop, in the state of its thread.
     struct EventLoopState;
@@ -41,6 +51,8 @@ shared! {
         trigger, set_trigger: u64;
         newest, set_newest: u64;
         socket, set_socket: u64;
+        /// The session of HTTP/2 that sends frames now; 0 if it is unknown.
+        session, set_session: u64;
         /// The newest id when the current stretch of work began.
         stretch_newest, set_stretch_newest: u64;
         /// One of `common::async_ids::begun_by`.
@@ -56,7 +68,8 @@ shared! {
         lost, set_lost: u32;
         /// One of [`verdict`]: what the ids of the last write or connect prove.
         verdict, set_verdict: u32;
-        pad, set_pad: u32;
+        /// One of [`reading`]: what Node hands over now.
+        reading, set_reading: u32;
     }
     structs {
         /// The request that they prove to be the owner.

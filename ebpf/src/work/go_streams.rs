@@ -9,11 +9,11 @@
 
 use aya_ebpf::bindings::pt_regs;
 use onlooker_common::owner::{Owner, evidence};
-use onlooker_common::unit::{self, GoStream, UnitKey};
+use onlooker_common::unit::{self, StreamKey, UnitKey};
 
 use crate::arch::processor as arch;
 use crate::kernel::task::{Task, current_ids};
-use crate::maps::{GO_STREAMS, UNITS};
+use crate::maps::{STREAMS, UNITS};
 use crate::selected::Selected;
 use crate::state::owner::SharedOwner;
 use crate::state::stream::Stream;
@@ -60,25 +60,31 @@ impl Goroutine {
     }
 }
 
-/// Notes a request that the running goroutine reads as stream `number`, for the goroutine that will handle it.
+/// Notes a request that is read as stream `number`: for the goroutine that will handle it, or for Node, which makes an object of the
+/// stream later.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32) {
     let unit = stream.current_unit();
-    if unit.kind != unit::GOROUTINE {
-        return;
-    }
     let Some(thread) = thread::state(Task::current()) else { return };
-    // The tick is only a place for the value, which the stack has no room for. In a Go program it is no evidence.
+    let reader = match unit.kind {
+        unit::GOROUTINE => unit.words[0],
+        unit::ASYNC_ID => u64::from(thread.event_loop().thread()),
+        _ => return,
+    };
+    // The tick is only a place for the value, which the stack has no room for. In a Go program it is no evidence, and what reads
+    // frames clears it.
     thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::NONE);
     let request = thread.tick().as_ptr();
     // The connection's goroutine reads the first frames itself, together with the preface.
-    let key = GoStream { tgid, number, goroutine: unit.words[0] };
+    let key = StreamKey { tgid, number, unit: reader };
     // SAFETY: a live value. If the kernel has no room, it forgets another stream, whose calls then have no owner.
-    let _ = unsafe { GO_STREAMS.insert(key, &*request, 0) };
-    if let Some(starter) = go::starter(process.unit_source(tgid), Task::current(), unit.words[0]) {
+    let _ = unsafe { STREAMS.insert(key, &*request, 0) };
+    if unit.kind == unit::GOROUTINE
+        && let Some(starter) = go::starter(process.unit_source(tgid), Task::current(), unit.words[0])
+    {
         // SAFETY: as above.
-        let _ = unsafe { GO_STREAMS.insert(GoStream { goroutine: starter, ..key }, &*request, 0) };
+        let _ = unsafe { STREAMS.insert(StreamKey { unit: starter, ..key }, &*request, 0) };
     }
 }
 
@@ -116,11 +122,11 @@ pub unsafe fn handled_by_grpc(registers: *const pt_regs) {
 fn begins_to_handle(goroutine: &Goroutine, number: u32) {
     let Some(starter) = goroutine.starter() else { return };
     let tgid = goroutine.tgid;
-    let key = GoStream { tgid, number, goroutine: starter };
-    let Some(request) = GO_STREAMS.get_ptr_mut(key) else { return };
+    let key = StreamKey { tgid, number, unit: starter };
+    let Some(request) = STREAMS.get_ptr_mut(key) else { return };
     // SAFETY: a live value of the map. The goroutine reads no other request.
     let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit::GOROUTINE, id: goroutine.id }, &*request, 0) };
-    let _ = GO_STREAMS.remove(key);
+    let _ = STREAMS.remove(key);
 }
 
 /// The number of the stream of a `responseWriter`. Its first member points to a `responseWriterState`, whose first member points to
@@ -192,23 +198,29 @@ pub unsafe fn call_taken(registers: *const pt_regs) {
     let key = UnitKey { tgid, kind: unit::GRPC_CALL, id: fields };
     // A server's response is in no list of a call.
     let Some(owner) = UNITS.get_ptr_mut(key) else { return };
-    let stream = GoStream { tgid, number: number as u32, goroutine: id };
+    let stream = StreamKey { tgid, number: number as u32, unit: id };
     // SAFETY: a live value of the map.
-    let _ = unsafe { GO_STREAMS.insert(stream, &*owner, 0) };
+    let _ = unsafe { STREAMS.insert(stream, &*owner, 0) };
     let _ = UNITS.remove(key);
 }
 
-/// A goroutine sends a request as stream `number`. `None` unless it took that from another goroutine. Otherwise whether the call
-/// has an owner, which is copied to `into`.
+/// A goroutine, or a session of Node, sends a request as stream `number`. `None` unless it took that from another unit of work.
+/// Otherwise whether the call has an owner, which is copied to `into`.
 #[inline(always)]
-pub fn take_call(tgid: u32, number: u32, goroutine: u64, into: SharedOwner) -> Option<bool> {
-    let key = GoStream { tgid, number, goroutine };
-    // SAFETY: a live value of the map. Only this goroutine sends the stream.
-    let owner = unsafe { SharedOwner::within(GO_STREAMS.get_ptr_mut(key)?) };
+pub fn take_call(tgid: u32, number: u32, sender: Unit, into: SharedOwner) -> Option<bool> {
+    let key = StreamKey { tgid, number, unit: sender.words[0] };
+    // SAFETY: a live value of the map. Only this unit sends the stream.
+    let owner = unsafe { SharedOwner::within(STREAMS.get_ptr_mut(key)?) };
     let open = is_open(owner);
     if open {
-        into.copy_with_evidence(owner, evidence::GOROUTINE);
+        into.copy_with_evidence(
+            owner,
+            if sender.kind == unit::GOROUTINE { evidence::GOROUTINE } else { owner.evidence() },
+        );
     }
-    let _ = GO_STREAMS.remove(key);
+    // Node asks again, when frames of the stream are read.
+    if sender.kind == unit::GOROUTINE {
+        let _ = STREAMS.remove(key);
+    }
     Some(open)
 }

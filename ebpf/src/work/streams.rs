@@ -5,8 +5,8 @@
 //!
 //! - A request is named by the position of its HEADERS frame.
 //! - A call belongs to its goroutine's request: net/http's client writes each HEADERS frame from a goroutine that was started for
-//!   the call. The goroutine that writes for grpc-go's client is observed: see [`crate::work::go_streams`]. Other units may write
-//!   what another one queued, so they prove no owner.
+//!   the call. The goroutine that writes for grpc-go's client is observed: see [`crate::work::go_streams`], and so is Node:
+//!   [`crate::work::node_streams`]. Other units may write what another one queued, so they prove no owner.
 //! - A request that is read becomes the owner of the tick only if the operation has nothing of any other request.
 
 use onlooker_common::async_ids::begun_by;
@@ -20,13 +20,14 @@ use crate::kernel::task::Task;
 use crate::process;
 use crate::record::form::Moved;
 use crate::selected::Selected;
+use crate::state::event_loop::reading;
 use crate::state::stream::{Stream, StreamState, bit};
 use crate::state::thread::Thread;
 use crate::state::walk::{Walk, WalkState};
-use crate::work::go_streams;
 use crate::work::owner::choose_ids;
 use crate::work::units::{self, thread};
 use crate::work::waiting::is_open;
+use crate::work::{go_streams, node_streams};
 
 /// A segment begins with the HEADERS frame that opens stream `number`, or (0) with the first bytes of a header that may do so.
 /// The result means nothing: a global function must have one.
@@ -71,8 +72,12 @@ pub extern "C" fn open_stream(
 #[inline(always)]
 fn find_owner(stream: Stream, tgid: u32, number: u32) -> bool {
     let unit = stream.current_unit();
-    if unit.kind == unit::GOROUTINE
-        && let Some(found) = go_streams::take_call(tgid, number, unit.words[0], stream.owner())
+    let sender = match unit.kind {
+        unit::ASYNC_ID => node_streams::sender(),
+        _ => unit,
+    };
+    if matches!(sender.kind, unit::GOROUTINE | unit::ASYNC_ID)
+        && let Some(found) = go_streams::take_call(tgid, number, sender, stream.owner())
     {
         return found;
     }
@@ -122,7 +127,9 @@ pub extern "C" fn streams_moved(
 #[inline(always)]
 fn frames_read(process: Selected, stream: Stream, walk: Walk, thread: Thread) {
     thread.tick().clear();
-    let mut by = begun_by::UNKNOWN;
+    let mut by = begun_by::FRAMES;
+    let opens = walk.to_server() != 0 && walk.opened() != 0;
+    thread.event_loop().set_reading(if opens { reading::REQUESTS } else { reading::FRAMES });
     if walk.to_server() != 0 {
         // The thread may have read several requests, and others than it may work on them.
         thread.request().clear();

@@ -128,6 +128,7 @@ extern "C" fn node_tick_ends(process: *mut SelectedProcess, tgid: u32, tid: u32,
     // SAFETY: a live value of the caller, or null as far as the verifier knows.
     if let (Some(process), Some(thread)) = (unsafe { Selected::new(process) }, thread::state(task)) {
         node::before_wait(thread);
+        thread.event_loop().set_session(0);
         if node::read(process.unit_source(tgid), task, tid).is_some() {
             node::begins(thread, by);
         }

@@ -12,7 +12,7 @@ use onlooker_common::async_ids::AsyncIds;
 use onlooker_common::limits::EVENT_LOOPS;
 use onlooker_common::unit::{self, SOURCE_WORDS, UnitSource};
 
-use crate::attach::{Function, Memory, Unread, executables, mappings};
+use crate::attach::{Found, Function, Mapped, Memory, Unread, executables, mappings};
 use crate::discover::process::{Identity, Process};
 
 /// How much of the stack is searched, from its bottom. Node's own frames are in the first 12 KiB; the arguments and
@@ -29,22 +29,53 @@ const DESCRIPTION_WORDS: usize = 7;
 /// Addresses of user space end here.
 const USER_SPACE: u64 = 1 << 47;
 
-/// The functions that mark boundaries between requests, and the programs that observe them.
+/// The functions that mark boundaries between requests, and the programs that observe them. Without one of them, `find` fails.
 const FUNCTIONS: [(&str, &str); 3] = [
     ("node_callbacks", "_ZN4node11Environment9RunTimersEP10uv_timer_s"),
     ("node_callbacks", "uv__async_io"),
     ("node_immediates", "_ZN4node11Environment18ToggleImmediateRefEb"),
 ];
 
-/// Those of the functions that the process has. Without one of them, `find` fails.
+/// The functions of HTTP/2, and the programs that observe where they begin.
+const HTTP2_FUNCTIONS: [(&str, &str); 5] = [
+    (
+        "node_stream",
+        "_ZN4node5http211Http2StreamC2EPNS0_12Http2SessionEN2v85LocalINS4_6ObjectEEEi24nghttp2_headers_categoryi",
+    ),
+    ("node_session", "_ZN4node5http212Http2SessionC2EPNS0_10Http2StateEN2v85LocalINS4_6ObjectEEENS0_11SessionTypeE"),
+    ("node_sends", "_ZN4node5http212Http2Session15SendPendingDataEv"),
+    ("node_frame", "_ZN4node5http212Http2Session14OnFrameReceiveEP15nghttp2_sessionPK13nghttp2_framePv"),
+    ("node_data", "_ZN4node5http212Http2Session19OnDataChunkReceivedEP15nghttp2_sessionhiPKhmPv"),
+];
+
+/// The function that hands frames over. A program observes where it returns.
+const HTTP2_READ: &str = "_ZN4node5http212Http2Session12OnStreamReadElRK8uv_buf_t";
+
+/// Those of the functions that the process has. Those of HTTP/2 are observed together, because each alone proves less.
 pub(crate) fn functions(process: &Process) -> Vec<Function> {
     let binaries = executables(process).unwrap_or_default();
+    let mut found = with_symbols(&binaries, &FUNCTIONS);
+    let mut of_http2 = with_symbols(&binaries, &HTTP2_FUNCTIONS);
+    let returns = binaries.iter().find_map(|mapped| {
+        let [read] = mapped.functions(&[HTTP2_READ]).try_into().ok()?;
+        let read: Found = read;
+        let function = |offset| Function { program: "node_frames_end", path: mapped.path.clone(), offset };
+        Some(read.returns?.into_iter().map(function).collect::<Vec<_>>())
+    });
+    if let Some(returns) = returns.filter(|returns| of_http2.len() == HTTP2_FUNCTIONS.len() && !returns.is_empty()) {
+        found.append(&mut of_http2);
+        found.extend(returns);
+    }
+    found
+}
+
+fn with_symbols(binaries: &[Mapped], rows: &[(&'static str, &str)]) -> Vec<Function> {
     let find = |&(program, symbol): &(&'static str, &str)| {
         let (mapped, offset) =
             binaries.iter().find_map(|mapped| Some((mapped, mapped.symbol(symbol)?.offset_in_file?)))?;
         Some(Function { program, path: mapped.path.clone(), offset })
     };
-    FUNCTIONS.iter().filter_map(find).collect()
+    rows.iter().filter_map(find).collect()
 }
 
 pub(crate) fn find(process: &Process) -> Result<UnitSource, Unread> {
@@ -55,7 +86,7 @@ pub(crate) fn find(process: &Process) -> Result<UnitSource, Unread> {
     let stack = mappings.iter().find(|mapping| mapping.name == "[stack]").ok_or_else(not_yet)?;
     let from = stack.start.max(stack.end.saturating_sub(STACK_BYTES));
     let fields = fields(&memory, from, stack.end).ok_or_else(not_yet)?;
-    if functions(process).len() < FUNCTIONS.len() {
+    if with_symbols(&executables(process).unwrap_or_default(), &FUNCTIONS).len() < FUNCTIONS.len() {
         return Err(Unread::Unknown("its binaries lack symbols, perhaps because they are stripped".to_owned()));
     }
     let ring = take_ring(process.identity())

@@ -71,6 +71,15 @@ pub fn begins(thread: Thread, by: u32) {
     event_loop.set_begun_by(by);
 }
 
+/// The next id that is born is that of an object whose work belongs to the owner that was judged last, or to nobody.
+#[inline(always)]
+pub fn next_id_is(thread: Thread, is_owned: bool) {
+    let event_loop = thread.event_loop();
+    let newest = event_loop.newest();
+    begin_interval(event_loop, newest, if is_owned { Some(event_loop.owner()) } else { None });
+    begin_interval(event_loop, newest + 1, Some(thread.tick()));
+}
+
 /// Callbacks of `setImmediate` may have run since the last operation, in the name of any request.
 #[inline(always)]
 pub fn before_wait(thread: Thread) {
