@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use onlooker_common::owner::Owner;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Capture, Direction, Finding, LossReason, Spec, http1};
+use onlooker_protocols::{Capture, Direction, Facts, Finding, LossReason, Spec, http1};
 
 use crate::lengths::Lengths;
 use crate::model::counters::Counters;
@@ -199,7 +199,9 @@ impl Conversation {
             }
             Finding::Exchange(exchange) => {
                 let place = self.place(exchange.direction);
+                // The libraries of gRPC write a response from whichever thread is at hand.
                 if place.role == Role::Server
+                    && !matches!(exchange.facts, Facts::Rpc(_))
                     && let Some(begun) = exchange.response_start
                     && let Some(unit) = self.requests.responder(begun.position)
                 {
