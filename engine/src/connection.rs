@@ -15,7 +15,7 @@ use crate::model::counters::Counters;
 use crate::model::span::{Address, Encryption, Role};
 use crate::observer::{Observer, Report};
 use crate::order::{Order, Way};
-use crate::pieces::pieces;
+use crate::pieces::each_piece;
 use crate::preamble::{Outcome, Preamble};
 
 /// A connection that is followed: a socket's bytes, or a plaintext stream.
@@ -261,9 +261,7 @@ impl Connection {
         if self.stream.is_none() && (self.hellos.is_some() || Hellos::begin_with(captured)) {
             self.hellos.get_or_insert_default().take(way, captured);
         }
-        for (bytes, missing, at) in pieces(segment, captured).into_iter().flatten() {
-            self.piece(way, bytes, missing, at, observer);
-        }
+        each_piece(segment, captured, |bytes, missing, at| self.piece(way, bytes, missing, at, observer));
         self.conversation.captured(way, captured.len(), observer);
         if begins && self.conversation.direction(way) == Some(Direction::ToServer) {
             self.continue_newest(segment, observer);

@@ -86,7 +86,7 @@ pub struct Settled {
     pub parent: Option<Parent>,
     pub trace_state: CompactString,
     /// The parent, if it was found too late for one trace. Or the request after whose response the call was made.
-    pub link: Option<SpanContext>,
+    pub link: Option<Box<SpanContext>>,
     /// The span's bounds. If both ends are on this host, their clock is the same, and the end that saw more corrects the
     /// other.
     pub start: u64,
@@ -342,7 +342,7 @@ impl Parents {
         let late =
             late.or_else(|| started_by.map(|at| (TraceId::from_bytes(at.trace_id), SpanId::from_bytes(at.span_id))));
         let link = late.or(after).map(|(trace_id, span_id)| {
-            SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, TraceState::default())
+            Box::new(SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, TraceState::default()))
         });
         match node.role {
             Role::Client if node.link == Link::None => {

@@ -3,11 +3,10 @@
 use onlooker_common::segment::Segment;
 use onlooker_protocols::Moment;
 
-/// Captured bytes, or the number of bytes that were not captured, with the moment of the first.
-pub(crate) type Piece<'a> = (&'a [u8], u64, Moment);
-
-/// The captured beginning, the bytes that were not captured, and the tail.
-pub(crate) fn pieces<'a>(segment: &'a Segment, captured: &'a [u8]) -> [Option<Piece<'a>>; 3] {
+/// Calls `take` with the captured beginning, then with the bytes that were not captured, then with the tail, as far as each exists:
+/// captured bytes, or the number of bytes that were not captured, and the moment of the first.
+#[inline]
+pub(crate) fn each_piece(segment: &Segment, captured: &[u8], mut take: impl FnMut(&[u8], u64, Moment)) {
     let at = Moment { nanos: segment.time, position: segment.position, run: segment.run };
     let length = segment.length as usize;
     // A send that waited for room passed its first byte long before its last.
@@ -15,11 +14,15 @@ pub(crate) fn pieces<'a>(segment: &'a Segment, captured: &'a [u8]) -> [Option<Pi
     let kept = usize::from(segment.tail_length).min(length.saturating_sub(captured.len()));
     let missing = length.saturating_sub(captured.len() + kept);
     let tail = &segment.tail[segment.tail.len() - kept..];
-    [
-        (!captured.is_empty()).then_some((captured, 0, first)),
-        (missing > 0).then(|| (&[][..], missing as u64, at.advanced(captured.len() as u64))),
-        (kept > 0).then(|| (tail, 0, at.advanced((length - kept) as u64))),
-    ]
+    if !captured.is_empty() {
+        take(captured, 0, first);
+    }
+    if missing > 0 {
+        take(&[], missing as u64, at.advanced(captured.len() as u64));
+    }
+    if kept > 0 {
+        take(tail, 0, at.advanced((length - kept) as u64));
+    }
 }
 
 #[cfg(test)]
@@ -43,18 +46,16 @@ mod tests {
     ) {
         let segment = Segment { position: 100, length, tail_length, ..Segment::default() };
         let captured = vec![0; captured];
-        let found: Vec<_> = pieces(&segment, &captured)
-            .into_iter()
-            .flatten()
-            .map(|(bytes, missing, at)| (bytes.len(), missing, at.position))
-            .collect();
+        let mut found = Vec::new();
+        each_piece(&segment, &captured, |bytes, missing, at| found.push((bytes.len(), missing, at.position)));
         assert_eq!(found, expected);
     }
 
     #[test]
     fn the_first_byte_of_a_send_that_waited_passed_when_it_began() {
         let segment = Segment { time: 9, began: 4, length: 2, ..Segment::default() };
-        let [Some((_, _, first)), None, None] = pieces(&segment, b"hi") else { panic!("all is captured") };
-        assert_eq!(first.nanos, 4);
+        let mut passed = Vec::new();
+        each_piece(&segment, b"hi", |_, _, at| passed.push(at.nanos));
+        assert_eq!(passed, [4]);
     }
 }

@@ -40,7 +40,7 @@ pub struct Begun {
     /// The request's first byte.
     pub start: Moment,
     /// The trace context that the request carries, if it is well-formed.
-    pub context: Option<TraceContext>,
+    pub context: Option<Box<TraceContext>>,
     /// An id that services pass on from request to request, e.g. `x-request-id`.
     pub correlation: Option<CompactString>,
     /// A hash of what a proxy passes on from a request to the next server: method, target and host.

@@ -88,10 +88,12 @@ impl Ledger {
             requests.all.push(id);
             requests.open += 1;
         }
-        let new = Slot { generation, holders: 0, process_slot, node };
         match self.slots.get_mut(slot as usize) {
-            Some(vacant) => *vacant = new,
-            None => self.slots.push(new),
+            Some(vacant) => {
+                (vacant.generation, vacant.holders, vacant.process_slot) = (generation, 0, process_slot);
+                vacant.node = node;
+            }
+            None => self.slots.push(Slot { generation, holders: 0, process_slot, node }),
         }
         let siblings = self.by_connection.entry((cookie, role)).or_default();
         // The newest is nearly always the last.

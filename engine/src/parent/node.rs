@@ -210,7 +210,7 @@ impl Node {
             trace: Trace { trace_id: TraceId::from_bytes((high << 64 | low).to_be_bytes()), trace_state: None },
             is_frozen: false,
             sends_context,
-            wire: begun.context.clone().map(Box::new),
+            wire: begun.context.clone(),
             correlation: begun.correlation.as_deref().map(Box::from),
             passed_on: begun.passed_on,
             owner: origin.and_then(|origin| Owned::of_call(origin, begun.start.position)),

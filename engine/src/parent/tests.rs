@@ -63,13 +63,18 @@ fn wire(span: u8) -> TraceContext {
 
 /// A proxy's request, its call, and the application's request at the other end of the call.
 fn chain(parents: &mut Parents, sent: Option<TraceContext>, received: Option<TraceContext>) -> [NodeId; 3] {
-    let request = parents.begin(server(1, PROXY), &Begun { context: received, ..begun(0, 100) }, Some(&origin(0, 0)));
+    let request = parents.begin(
+        server(1, PROXY),
+        &Begun { context: received.map(Box::new), ..begun(0, 100) },
+        Some(&origin(0, 0)),
+    );
     let call = parents.begin(
         client(2, PROXY),
-        &Begun { context: sent.clone(), ..begun(50, 110) },
+        &Begun { context: sent.clone().map(Box::new), ..begun(50, 110) },
         Some(&owned(50, (1, 0), evidence::CONNECT)),
     );
-    let answer = parents.begin(server(3, APP), &Begun { context: sent, ..begun(50, 105) }, Some(&origin(50, 0)));
+    let answer =
+        parents.begin(server(3, APP), &Begun { context: sent.map(Box::new), ..begun(50, 105) }, Some(&origin(50, 0)));
     [request, call, answer]
 }
 
@@ -401,10 +406,10 @@ fn an_older_request_of_the_connection_is_not_taken_for_the_owner() {
 fn a_header_that_is_passed_on_proves_the_owner() {
     let mut parents = Parents::default();
     let [a, b]: [NodeId; 2] = [1, 3].map(|cookie| {
-        let begun = Begun { context: Some(wire(cookie as u8)), ..begun(10 * cookie, 100) };
+        let begun = Begun { context: Some(Box::new(wire(cookie as u8))), ..begun(10 * cookie, 100) };
         parents.begin(server(cookie, PROXY), &begun, Some(&origin(10 * cookie, 0)))
     });
-    let passed_on = Begun { context: Some(wire(3)), ..begun(9, 110) };
+    let passed_on = Begun { context: Some(Box::new(wire(3))), ..begun(9, 110) };
     let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
     let call = settle(&mut parents, call, 110, 120);
     let b = settle(&mut parents, b, 100, 130);
@@ -418,10 +423,10 @@ fn a_header_that_is_passed_on_proves_the_owner() {
 fn a_header_that_two_requests_share_proves_no_owner() {
     let mut parents = Parents::default();
     let requests = [1, 3].map(|cookie| {
-        let begun = Begun { context: Some(wire(5)), ..begun(0, 100) };
+        let begun = Begun { context: Some(Box::new(wire(5))), ..begun(0, 100) };
         parents.begin(server(cookie, PROXY), &begun, Some(&origin(0, cookie)))
     });
-    let passed_on = Begun { context: Some(wire(5)), ..begun(9, 110) };
+    let passed_on = Begun { context: Some(Box::new(wire(5))), ..begun(9, 110) };
     let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
     let call = settle(&mut parents, call, 110, 120);
     assert_eq!((call.parent, call.left_to_sdk), (None, false));
@@ -523,10 +528,10 @@ fn requests_that_were_open_when_a_call_began_count_after_they_are_forgotten() {
     let both = |context: Option<TraceContext>| {
         let mut parents = Parents::default();
         let [a, b] = [1, 3].map(|cookie| {
-            let begun = Begun { context: context.clone(), ..begun(0, 100) };
+            let begun = Begun { context: context.clone().map(Box::new), ..begun(0, 100) };
             parents.begin(server(cookie, APP), &begun, Some(&origin(0, cookie)))
         });
-        let call = Begun { context: context.clone(), ..begun(9, 110) };
+        let call = Begun { context: context.clone().map(Box::new), ..begun(9, 110) };
         let call = parents.begin(client(7, APP), &call, Some(&origin(9, 99)));
         settle(&mut parents, b, 100, 120);
         let call = settle(&mut parents, call, 110, 300);
@@ -540,9 +545,9 @@ fn requests_that_were_open_when_a_call_began_count_after_they_are_forgotten() {
 #[test]
 fn a_passed_on_header_is_known_after_its_request_is_forgotten() {
     let mut parents = Parents::default();
-    let received = Begun { context: Some(wire(3)), ..begun(0, 100) };
+    let received = Begun { context: Some(Box::new(wire(3))), ..begun(0, 100) };
     let request = parents.begin(server(1, PROXY), &received, Some(&origin(0, 0)));
-    let passed_on = Begun { context: Some(wire(3)), ..begun(9, 110) };
+    let passed_on = Begun { context: Some(Box::new(wire(3))), ..begun(9, 110) };
     let call = parents.begin(client(7, PROXY), &passed_on, Some(&origin(9, 99)));
     settle(&mut parents, request, 100, 120);
     assert!(!settle(&mut parents, call, 110, 300).left_to_sdk);

@@ -255,7 +255,7 @@ impl<S: Surroundings> Requests<S> {
             end,
             status,
             attributes,
-            links: settled.link.into_iter().collect(),
+            links: settled.link.into_iter().map(|link| *link).collect(),
             service,
         };
         made(Finished { span: &span, exchange, ends });

@@ -13,6 +13,7 @@ use crate::kit::target::{self, Target};
 use crate::propagation::TraceContext;
 
 /// The facts in the head. There is no response and no body yet.
+#[inline(always)]
 pub(super) fn http(head: &RequestHead<'_>) -> Http {
     let parsed = Target::parse(head.method, head.target);
     let authority = if parsed.authority.is_empty() { head.fields.host.unwrap_or_default() } else { parsed.authority };
@@ -30,15 +31,23 @@ pub(super) fn http(head: &RequestHead<'_>) -> Http {
     }
 }
 
-/// The facts in the head, of which `http` are those of HTTP, and the call if it is one: of gRPC-Web or Connect, or of gRPC that a
-/// proxy took from HTTP/2.
-pub(super) fn or_call(http: Http, head: &RequestHead<'_>) -> (Facts, Option<Box<Call>>) {
-    let Some(flavor) = flavor(head) else { return (Facts::Http(http), None) };
+/// The call in the head, if there is one: of gRPC-Web or Connect, or of gRPC that a proxy took from HTTP/2. The facts become those of
+/// the call.
+#[inline]
+pub(super) fn take_call(head: &RequestHead<'_>, facts: &mut Facts) -> Option<Box<Call>> {
+    let flavor = flavor(head)?;
+    Some(call(flavor, head, facts))
+}
+
+#[cold]
+fn call(flavor: Flavor, head: &RequestHead<'_>, facts: &mut Facts) -> Box<Call> {
     let Fields { grpc_timeout, connect_timeout, .. } = &head.fields;
     let timeout = grpc_timeout.and_then(grpc::of_grpc).or_else(|| connect_timeout.and_then(grpc::of_connect));
     let call = Call::new(flavor, timeout);
     let target = Target::parse(head.method, head.target);
-    (Facts::Rpc(Box::new(call.facts(target.path, http.host))), Some(Box::new(call)))
+    let host = facts.as_http().map(|http| http.host.clone()).unwrap_or_default();
+    *facts = Facts::Rpc(Box::new(call.facts(target.path, host)));
+    Box::new(call)
 }
 
 #[inline]

@@ -139,6 +139,8 @@ pub(super) fn upgrades_to_http2(field: &[u8]) -> bool {
 }
 
 impl<'a> Fields<'a> {
+    /// Inlined, so that the fields are not moved into the head.
+    #[inline(always)]
     fn parse(head: &'a [u8], lines: &Lines) -> Self {
         let mut fields = Self::default();
         lines.fields(head).for_each(|line| fields.take(line));

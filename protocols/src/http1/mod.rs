@@ -33,7 +33,9 @@ use std::borrow::Cow;
 use crate::http2::{self, Http2};
 use crate::kit::holes::{Hole, Released, ResponseHoles};
 use crate::kit::pieces::Content;
-use crate::{Begun, Capture, Close, Direction, End, Exchange, Finding, Moment, Parser, Spec, Transport, Unparsable};
+use crate::{
+    Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Spec, Transport, Unparsable,
+};
 use body::Body;
 use framing::Framing;
 use head::{RequestHead, ResponseHead};
@@ -180,28 +182,32 @@ impl Http1 {
         };
         let (start, end) = self.requests.head_span();
         self.settle_before(start, found);
-        let http = facts::http(&parsed);
-        let begun = Begun {
-            direction: Direction::ToServer,
-            start,
-            path: http.path.clone(),
-            context: facts::context(&parsed),
-            correlation: facts::correlation(&parsed),
-            passed_on: facts::passed_on(&parsed),
-        };
-        let framing = parsed.framing();
-        let connect = parsed.method == b"CONNECT";
-        let (facts, call) = facts::or_call(http, &parsed);
-        let request = Open {
-            exchange: Box::new(Exchange {
+        // The memory comes first, so that the facts are not moved into it.
+        let mut exchange = Box::write(
+            Box::new_uninit(),
+            Exchange {
                 direction: Direction::ToServer,
                 request_start: start,
                 request_end: end,
                 response_start: None,
                 response_end: None,
                 end: End::Complete,
-                facts,
-            }),
+                facts: Facts::Http(facts::http(&parsed)),
+            },
+        );
+        let begun = Begun {
+            direction: Direction::ToServer,
+            start,
+            path: exchange.facts.as_http().map(|http| http.path.clone()).unwrap_or_default(),
+            context: facts::context(&parsed).map(Box::new),
+            correlation: facts::correlation(&parsed),
+            passed_on: facts::passed_on(&parsed),
+        };
+        let framing = parsed.framing();
+        let connect = parsed.method == b"CONNECT";
+        let call = facts::take_call(&parsed, &mut exchange.facts);
+        let request = Open {
+            exchange,
             last_run: end.run,
             expects_continue: parsed.fields.expects_continue,
             is_sending: !connect && Body::new(framing).is_some(),

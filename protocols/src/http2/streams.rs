@@ -78,7 +78,7 @@ impl Streams {
         found: &mut Vec<Finding>,
     ) {
         self.note(stream);
-        let (context, correlation) = (head.context(), head.correlation());
+        let (context, correlation) = (head.context().map(Box::new), head.correlation());
         let (passed_on, path) = (head.passed_on(), head.http.path.clone());
         let plain = Begun::plain(Direction::ToServer, start);
         self.account.begin(Begun { context, correlation, passed_on, path, ..plain }, found);

@@ -49,8 +49,11 @@ fn what_is_below_a_call_is_in_the_trace_that_was_sent() {
         flags: 3,
         tracestate: "".into(),
     };
-    let answer =
-        parents.begin(server(3, APP), &Begun { context: Some(header), ..begun(50, 105) }, Some(&origin(50, 0)));
+    let answer = parents.begin(
+        server(3, APP),
+        &Begun { context: Some(Box::new(header)), ..begun(50, 105) },
+        Some(&origin(50, 0)),
+    );
     let answer = settle(&mut parents, answer, 105, 115);
     let call = settle(&mut parents, call, 110, 120);
     settle(&mut parents, request, 100, 130);

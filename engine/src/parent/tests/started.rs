@@ -31,7 +31,8 @@ impl crate::model::service::UnknownService for NoService {
 
 /// A request of the application, and a call by a process that its thread started.
 fn forked(parents: &mut Parents, received: Option<TraceContext>, environment: Option<TraceContext>) -> [NodeId; 2] {
-    let request = parents.begin(server(1, APP), &Begun { context: received, ..begun(0, 100) }, Some(&origin(0, 0)));
+    let request =
+        parents.begin(server(1, APP), &Begun { context: received.map(Box::new), ..begun(0, 100) }, Some(&origin(0, 0)));
     let call = parents.begin(client(2, CHILD), &begun(9, 110), Some(&owned(9, (1, 0), evidence::FORK)));
     if let Some(context) = environment {
         assert!(parents.may_continue(CHILD));
