@@ -81,6 +81,13 @@ pub fn path(path: CompactString) -> CompactString {
 /// ```
 #[must_use]
 pub fn authority(authority: &[u8]) -> &[u8] {
+    // Nearly every authority is a name, with a port at most.
+    let name = authority.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')).count();
+    match &authority[name..] {
+        [] => return authority,
+        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => return authority,
+        _ => {}
+    }
     let end = memchr::memchr3(b'/', b'?', b'#', authority);
     let authority = &authority[..end.unwrap_or(authority.len())];
     let host = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);

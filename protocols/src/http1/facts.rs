@@ -35,7 +35,8 @@ pub(super) fn http(head: &RequestHead<'_>) -> Http {
 /// the call.
 #[inline]
 pub(super) fn take_call(head: &RequestHead<'_>, facts: &mut Facts) -> Option<Box<Call>> {
-    let flavor = flavor(head)?;
+    let has_query = facts.as_http().is_some_and(|http| !http.query.is_empty());
+    let flavor = flavor(head, has_query)?;
     Some(call(flavor, head, facts))
 }
 
@@ -51,8 +52,8 @@ fn call(flavor: Flavor, head: &RequestHead<'_>, facts: &mut Facts) -> Box<Call> 
 }
 
 #[inline]
-fn flavor(head: &RequestHead<'_>) -> Option<Flavor> {
-    let is_connect = head.fields.is_connect || grpc::is_connect_get(head.method, head.target);
+fn flavor(head: &RequestHead<'_>, has_query: bool) -> Option<Flavor> {
+    let is_connect = head.fields.is_connect || (has_query && grpc::is_connect_get(head.method, head.target));
     match head.fields.content_type {
         None if !is_connect => None,
         content_type => Flavor::of(content_type.unwrap_or_default(), is_connect),

@@ -156,7 +156,7 @@ impl<'a> Fields<'a> {
                     self.content_length.combine(length);
                 } else if let Some(kind) = value("content-type") {
                     self.content_type = self.content_type.or(Some(kind));
-                } else if line.get(..CONNECT.len()).is_some_and(|it| it.eq_ignore_ascii_case(CONNECT)) {
+                } else if line.get(..CONNECT.len()).is_some_and(|it| is_same(it, CONNECT)) {
                     self.is_connect |= value("connect-protocol-version").is_some();
                     self.connect_timeout = self.connect_timeout.or_else(|| value("connect-timeout-ms"));
                 }
@@ -192,12 +192,20 @@ impl<'a> Fields<'a> {
 const CONNECT: &[u8] = b"connect-";
 
 /// The value of the field, if it has this name. Servers accept blanks before the colon.
-fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let (is_name, rest) = line.split_at_checked(name.len())?;
-    if !matches!(rest.first(), Some(b':' | b' ' | b'\t')) || !is_name.eq_ignore_ascii_case(name.as_bytes()) {
+#[inline(always)]
+fn value<'a>(line: &'a [u8], name: &'static str) -> Option<&'a [u8]> {
+    let (found, rest) = line.split_at_checked(name.len())?;
+    if !matches!(rest.first(), Some(b':' | b' ' | b'\t')) || !is_same(found, name.as_bytes()) {
         return None;
     }
     Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii())
+}
+
+/// Whether `found`, in any case, is `name`, which is as long and in lower case. Compiles to a few comparisons, as `name` is constant.
+#[inline(always)]
+fn is_same(found: &[u8], name: &'static [u8]) -> bool {
+    let case = |letter: u8| if letter.is_ascii_lowercase() { 0x20 } else { 0 };
+    found.iter().zip(name).fold(true, |is_same, (&byte, &letter)| is_same & (byte | case(letter) == letter))
 }
 
 impl<'a> Only<'a> {

@@ -66,8 +66,24 @@ impl Lines {
 }
 
 /// RFC 9110 5.6.2
+#[inline]
 pub(super) fn is_token_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const IS_TOKEN_CHAR: [bool; 256] = {
+        let mut is_token_char = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            is_token_char[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let others = b"!#$%&'*+-.^_`|~";
+        let mut other = 0;
+        while other < others.len() {
+            is_token_char[others[other] as usize] = true;
+            other += 1;
+        }
+        is_token_char
+    };
+    IS_TOKEN_CHAR[byte as usize]
 }
 
 #[cfg(test)]
