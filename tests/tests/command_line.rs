@@ -60,6 +60,17 @@ fn verdict<'a>(report: &'a Value, finding: &str) -> &'a str {
     found.and_then(|found| found["verdict"].as_str()).unwrap_or_default()
 }
 
+/// The ids that it would select there belong to other processes of the host.
+#[test]
+fn a_pid_namespace_of_its_own_is_refused() -> Result<()> {
+    World::story("namespace", |world| {
+        let mut command = world.command("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(agent_binary()?);
+        command.args(["run", "--cgroup"]).arg(world.cgroup().path());
+        Finished::run(world, &mut command)?.expect_error(1, &["pid namespace", "hostPID: true"])
+    })
+}
+
 #[test]
 fn doctor_reports_that_tracing_works() -> Result<()> {
     World::story("doctor", |world| {

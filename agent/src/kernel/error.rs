@@ -11,6 +11,11 @@ use super::load::VMLINUX_BTF;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(
+        "Onlooker runs in a pid namespace of its own, but the kernel knows processes by the host's ids; share the host's pid namespace \
+         (Kubernetes: hostPID: true; Docker: --pid=host)"
+    )]
+    PidNamespace,
+    #[error(
         "cannot read the kernel's BTF at {VMLINUX_BTF}: {0}; Onlooker needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
     )]
     Btf(String),

@@ -1,9 +1,10 @@
 //! Adapts the programs to the running kernel, loads them and attaches them.
 
 use std::error::Error;
-use std::fs::File;
+use std::fs::{self, File};
 use std::num::NonZero;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,6 +103,9 @@ enum Boundaries {
 impl Kernel {
     /// Creates the maps. Programs are loaded when they are attached.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
+        if has_own_pids() {
+            return Err(LoadError::PidNamespace);
+        }
         let failed = |error: std::io::Error| LoadError::Btf(error.to_string());
         let (sender, offsets) = mpsc::channel();
         let types = spawn("types", move || read_types(&sender)).map_err(failed)?;
@@ -390,6 +394,14 @@ pub type CgroupLink = SockOpsLink;
 
 /// Forwards the programs' diagnostics.
 pub type Log = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+/// Whether this process is in another pid namespace than the kernel's first. The programs see the ids of the first.
+fn has_own_pids() -> bool {
+    /// `include/linux/proc_ns.h:PROC_PID_INIT_INO`
+    const FIRST: u64 = 0xEFFF_FFFC;
+    // Without /proc nothing is selected, and other errors say so.
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST)
+}
 
 /// Reads the kernel's types: sends the offsets that the programs need, and returns the ids to attach to.
 fn read_types(found: &mpsc::Sender<(Offsets, Vec<MissingField>)>) -> Result<Btf, LoadError> {
