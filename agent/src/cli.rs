@@ -36,6 +36,9 @@ pub enum Command {
     /// Check a configuration file, or print what is in effect
     #[command(subcommand)]
     Config(Config),
+    /// Write shell completions or man pages, from the same table as this help
+    #[command(subcommand)]
+    Generate(Generate),
     /// The process that the agent starts to try whether `traceparent` can be added
     #[command(hide = true, name = client::VERB)]
     SelfTestClient { port: u16 },
@@ -54,6 +57,22 @@ pub enum Config {
     },
     /// Print the effective values and where each comes from. Credentials are hidden
     Print(Box<Run>),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command, into a folder
+    Man {
+        /// The folder. It must exist
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

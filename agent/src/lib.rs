@@ -2,6 +2,7 @@
 //!
 //! `kernel` records Events; `onlooker_engine` turns them into spans; `enrich` adds the service of each; `export` sends them.
 //! `discover` and `watch` select processes. `config` reads the configuration file. `attach` reads what the kernel programs must know of a process.
+//! `generate` writes completions and man pages.
 
 pub mod agent;
 pub mod attach;
@@ -14,6 +15,7 @@ pub mod enrich;
 pub mod exec;
 pub mod export;
 mod file_version;
+pub mod generate;
 pub mod injection;
 pub mod kernel;
 mod memory;

@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use onlooker::agent::{Agent, Prepared, Summary, Target};
 use onlooker::attach::Description;
-use onlooker::cli::{self, Cli, Command, Config, Doctor, Exec, Run, Tracing};
+use onlooker::cli::{self, Cli, Command, Config, Doctor, Exec, Generate, Run, Tracing};
 use onlooker::config::{self, Changes, CommandLine, Configuration, FILE_VARIABLE, Settings, Unusable};
 use onlooker::detach;
 use onlooker::discover::process::Process;
 use onlooker::discover::select::Selectors;
 use onlooker::exec::{self, ExecError, FollowedBy, User};
 use onlooker::export::Output;
+use onlooker::generate;
 use onlooker::injection;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::kernel::keeper;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Config(Config::Print(options)) => {
             (print_configuration(configured(&options.tracing)), ExitCode::FAILURE)
         }
+        Command::Generate(what) => (generated(what), ExitCode::FAILURE),
         Command::KeepSockets { table } => {
             (keeper::keep(*table).map(|()| ExitCode::SUCCESS).map_err(Into::into), ExitCode::FAILURE)
         }
@@ -166,6 +168,16 @@ fn check_configuration(file: &Path) -> Result<ExitCode> {
         writeln!(out, "{}: valid", file.display())?;
     }
     Ok(code)
+}
+
+fn generated(what: &Generate) -> Result<ExitCode> {
+    match what {
+        Generate::Completions { shell } => std::io::stdout().lock().write_all(&generate::completions(*shell))?,
+        Generate::Man { folder } => {
+            generate::man_pages(folder).with_context(|| format!("cannot write man pages into {}", folder.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_configuration(configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
