@@ -91,6 +91,7 @@ fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, arguments: &
     }
     command
         .args(arguments)
+        .args(["--config", &without_paths(toolchain, workspace)?])
         // The target and build-std are in ebpf/.cargo/config.toml, where an editor finds them too.
         .current_dir(workspace.join("ebpf"))
         .env("RUSTC", &toolchain.rustc)
@@ -101,6 +102,28 @@ fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, arguments: &
         // rustc loads its driver from there, and bpf-linker the LLVM that rustc was built with.
         .env("LD_LIBRARY_PATH", before(&toolchain.library_dir, "LD_LIBRARY_PATH")?);
     Ok(command)
+}
+
+/// A setting for cargo, with which the object contains no paths of this machine. Cargo adds it to ebpf/.cargo/config.toml.
+fn without_paths(toolchain: &Toolchain, workspace: &Path) -> Result<String> {
+    let mut flags = Vec::new();
+    for (path, name) in
+        [(Some(workspace), "/onlooker"), (cargo_home().as_deref(), "/cargo"), (toolchain.sysroot(), "/rust")]
+    {
+        if let Some(path) = path {
+            let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+            flags.push(format!("--remap-path-prefix={path}={name}"));
+        }
+    }
+    // Strings in Rust and in TOML are quoted alike.
+    Ok(format!("target.{TARGET}.rustflags={flags:?}"))
+}
+
+/// Where cargo keeps the sources of dependencies.
+#[must_use]
+pub fn cargo_home() -> Option<PathBuf> {
+    let by_default = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(by_default)
 }
 
 /// Whether an environment variable is the outer cargo's, so that it could change what the inner one builds.

@@ -112,6 +112,12 @@ impl Toolchain {
             .find(Self::is_usable)
     }
 
+    /// The folder that has `bin/rustc` and the source of `core`.
+    #[must_use]
+    pub fn sysroot(&self) -> Option<&Path> {
+        self.rustc.parent()?.parent()
+    }
+
     /// Debian's compiler, unpacked in `root`. It may not exist.
     #[must_use]
     pub fn of_debian(root: &Path, cache: &Cache) -> Self {

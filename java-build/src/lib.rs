@@ -4,7 +4,7 @@
 //! downloads. Without them the agent is built too, and has no `--java`.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,6 +96,8 @@ pub fn build(workspace: &Path, out: &Path, rustc: &OsStr, target: &str, linker: 
         .args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "onlooker_java", "--target", target])
         .args(["-Dwarnings", "-Cpanic=abort", "-Copt-level=s", "-Cstrip=symbols"])
         .args(["-Clink-arg=-nostdlib", "-Clink-arg=-nostartfiles"])
+        // The library does not contain the path of the sources.
+        .arg(remapped(workspace))
         .env("ONLOOKER_JAVA_CLASSES", &classes);
     if let Some(linker) = linker {
         let mut option = OsStr::new("-Clinker=").to_os_string();
@@ -104,6 +106,14 @@ pub fn build(workspace: &Path, out: &Path, rustc: &OsStr, target: &str, linker: 
     }
     run(compiler.arg("-o").arg(&library).arg(workspace.join("java/native/lib.rs")))?;
     Ok(Built::Library(library))
+}
+
+/// The option by which the compiler calls the workspace `/onlooker`.
+fn remapped(workspace: &Path) -> OsString {
+    let mut option = OsString::from("--remap-path-prefix=");
+    option.push(workspace);
+    option.push("=/onlooker");
+    option
 }
 
 /// Whether a file is newer than all files that it is made from.

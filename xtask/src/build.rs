@@ -19,16 +19,46 @@ pub(crate) struct Options {}
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
         setup::make_ready(&[&setup::EBPF])?;
-        let whole = ["rustc", "--release", "--package", "onlooker", "--bin", "onlooker", "--", "-Cstrip=none"];
-        shell::run(shell::cargo()?.args(whole))?;
-        let agent = target_dir()?.join("release/onlooker");
-        let debug = split(&agent)?;
+        let Built { agent, debug } = release()?;
         for file in [&agent, &debug] {
             let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
             shell::say(&format!("{} ({:.1} MB)", file.display(), size as f64 / 1e6));
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The files of a release.
+pub(crate) struct Built {
+    pub(crate) agent: PathBuf,
+    debug: PathBuf,
+}
+
+/// Builds the release. The same sources give the same files, wherever they are.
+pub(crate) fn release() -> Result<Built> {
+    let whole = ["rustc", "--release", "--locked", "--package", "onlooker", "--bin", "onlooker", "--", "-Cstrip=none"];
+    let mut cargo = shell::cargo()?;
+    let [rust, c] = without_paths()?;
+    // Panics name the source files of dependencies, and debug information names all.
+    shell::run(cargo.args(whole).env("CARGO_ENCODED_RUSTFLAGS", rust).env("CFLAGS", c))?;
+    let agent = target_dir()?.join("release/onlooker");
+    let debug = split(&agent)?;
+    Ok(Built { agent, debug })
+}
+
+/// Options for the compilers of Rust (separated as in CARGO_ENCODED_RUSTFLAGS) and C, with which the result contains no paths of this
+/// machine.
+fn without_paths() -> Result<[String; 2]> {
+    let workspace = shell::workspace()?;
+    let cargo_home = onlooker_ebpf_build::cargo_home().context("neither CARGO_HOME nor HOME is set")?;
+    let target = target_dir()?;
+    let mut names = vec![(workspace.as_path(), "/onlooker"), (cargo_home.as_path(), "/cargo")];
+    // Last, because the last one that matches is used: the folder may be in the workspace or not.
+    names.push((target.as_path(), "/onlooker/target"));
+    let option = |option: &str| {
+        names.iter().map(|(path, name)| format!("{option}={}={name}", path.display())).collect::<Vec<_>>()
+    };
+    Ok([option("--remap-path-prefix").join("\u{1f}"), option("-ffile-prefix-map").join(" ")])
 }
 
 /// How the agent is compiled.
@@ -71,7 +101,7 @@ fn split(binary: &Path) -> Result<PathBuf> {
 }
 
 /// Cargo's target folder.
-fn target_dir() -> Result<PathBuf> {
+pub(crate) fn target_dir() -> Result<PathBuf> {
     // This program is TARGET/debug/xtask.
     let this = env::current_exe().context("cannot find this program")?;
     let target = this.parent().and_then(Path::parent).context("cargo puts xtask two folders deep")?;
