@@ -132,6 +132,16 @@ pub fn collector() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("collector").join("otelcol"))
 }
 
+/// The path of the OpenTelemetry Collector that `cargo xtask gateway` runs as a gateway. It may not exist.
+pub fn gateway_collector() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("collector-gateway").join("otelcol"))
+}
+
+/// The path of the Zipkin that `cargo xtask gateway` runs. It may not exist.
+pub fn zipkin() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("zipkin").join("zipkin-server-3.6.1-exec.jar"))
+}
+
 pub(crate) fn require_program(name: &str) -> Result<PathBuf> {
     find_program(name).with_context(|| format!("{name} is not installed: run `cargo xtask setup`"))
 }

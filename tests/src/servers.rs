@@ -13,6 +13,8 @@ mod postgres;
 mod proxy;
 mod redis;
 mod stripped;
+mod tier;
+mod zipkin;
 
 use std::fs;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub use self::postgres::Postgres;
 pub use self::proxy::{Proxy, ProxyProgram};
 pub use self::redis::Redis;
 pub use self::stripped::Stripped;
+pub use self::tier::{Tier, deployed};
+pub use self::zipkin::Zipkin;
 
 /// The slowest server needs one second on an idle machine, but a compiler may be running.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);

@@ -6,11 +6,11 @@ use anyhow::Result;
 
 use crate::build::{self, Profile};
 use crate::test::Tally;
-use crate::{Verb, lint, setup, test, vm};
+use crate::{Verb, lint, package, setup, test, vm};
 
-/// Set up, lint, run all tests, fuzz each target for 30 s, run the demo, and check other kernels in QEMU (root).
+/// Set up, lint, run all tests, fuzz each target for 30 s, run the demo, check the packages, and check other kernels in QEMU (root).
 ///
-/// The last line counts all tests, lint checks, fuzz targets, the demo and the checks of other kernels: `N passed, N failed, N skipped`.
+/// The last line counts all tests, lint checks, fuzz targets, the demo and the checks of packages and of other kernels: `N passed, N failed, N skipped`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {}
 
@@ -24,7 +24,9 @@ impl Verb for Options {
             tally.add(&format!("lint: {check}"), result);
         }
         test::run_all(true, false, &mut tally)?;
-        vm::check_in_ci(build::agent(Profile::Release)?, &mut tally)?;
+        let agent = build::agent(Profile::Release)?;
+        package::check_in_ci(&agent, &mut tally)?;
+        vm::check_in_ci(agent, &mut tally)?;
         Ok(tally.finish())
     }
 }

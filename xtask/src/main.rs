@@ -7,10 +7,12 @@ mod ci;
 mod demo;
 mod docs;
 mod fuzz;
+mod gateway;
 mod go_offsets;
 mod http2_matrix;
 mod lint;
 mod mutants;
+mod package;
 mod run;
 mod setup;
 mod shell;
@@ -51,6 +53,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<setup::Options>("setup"),
     Entry::of::<build::Options>("build"),
     Entry::of::<build_ebpf::Options>("build-ebpf"),
+    Entry::of::<package::Options>("package"),
     Entry::of::<run::Options>("run"),
     Entry::of::<demo::Options>("demo"),
     Entry::of::<docs::Options>("docs"),
@@ -64,6 +67,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<sql_check::Options>("sql-check"),
     Entry::of::<bench::Options>("bench"),
     Entry::of::<vm::Options>("vm"),
+    Entry::of::<gateway::Options>("gateway"),
 ];
 
 fn main() -> ExitCode {

@@ -4,6 +4,7 @@
 //! needs no second set-up. A part that exists is complete: it is moved to its place, or marked, when it is done.
 
 mod cargo_tool;
+mod clean_root;
 mod collector;
 mod debian;
 mod ebpf;
@@ -15,9 +16,11 @@ mod jdks;
 mod made;
 mod node;
 mod packages;
+mod packaging;
 mod python;
 mod rust;
 pub(crate) mod vm;
+mod zipkin;
 
 use std::fs::{self, File};
 use std::process::ExitCode;
@@ -28,8 +31,9 @@ use onlooker_ebpf_build::Cache;
 
 use crate::Verb;
 
-pub(crate) use self::cargo_tool::{DENY, MUTANTS};
-pub(crate) use self::collector::COLLECTOR;
+pub(crate) use self::cargo_tool::{CYCLONEDX, DENY, MUTANTS};
+pub(crate) use self::clean_root::{CLEAN_ROOT, clean_root};
+pub(crate) use self::collector::{COLLECTOR, GATEWAY};
 pub(crate) use self::ebpf::EBPF;
 pub(crate) use self::envoy::ENVOY;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
@@ -38,8 +42,10 @@ pub(crate) use self::java::JAVA;
 pub(crate) use self::jdks::JDKS;
 pub(crate) use self::node::NODE;
 pub(crate) use self::packages::PACKAGES;
+pub(crate) use self::packaging::{PACKAGING, nfpm};
 pub(crate) use self::python::PYTHON;
 pub(crate) use self::rust::RUST;
+pub(crate) use self::zipkin::ZIPKIN;
 
 /// Install what building and testing need. The second time there is nothing to do.
 #[derive(Debug, clap::Args)]
@@ -74,6 +80,11 @@ const PARTS: &[&Part] = &[
     &DENY.part,
     &FUZZ,
     &MUTANTS.part,
+    &PACKAGING,
+    &CYCLONEDX.part,
+    &CLEAN_ROOT,
+    &GATEWAY,
+    &ZIPKIN,
     &vm::VM,
 ];
 

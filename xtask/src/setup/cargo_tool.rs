@@ -46,6 +46,17 @@ pub(crate) const MUTANTS: ToolPart = ToolPart {
     },
 };
 
+/// Lists the dependencies of what is released: `cargo xtask package`.
+pub(crate) const CYCLONEDX: ToolPart = ToolPart {
+    tool: CargoTool { name: "cargo-cyclonedx", version: "0.5.9", optimised: false },
+    part: Part {
+        name: "cyclonedx",
+        about: "cargo-cyclonedx, which lists what is in the packages (on demand)",
+        by_default: false,
+        make_ready: |cache| CYCLONEDX.tool.make_ready(cache),
+    },
+};
+
 impl CargoTool {
     /// The binary, installed or not.
     pub(crate) fn path(&self, cache: &Cache) -> PathBuf {

@@ -19,7 +19,7 @@ pub(crate) const JAVA: Part = Part {
 };
 
 /// The plugin that downloads an artifact without a project.
-const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
+pub(super) const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
 
 /// The last version that runs on Java 8 and has the packages of Java EE.
 const TOMCAT_VERSION: &str = "9.0.98";
