@@ -34,7 +34,7 @@ pub(crate) struct Built {
     debug: PathBuf,
 }
 
-/// Builds the release. The same sources give the same files, wherever they are.
+/// Builds the release, without paths of this machine in it.
 pub(crate) fn release() -> Result<Built> {
     let whole = ["rustc", "--release", "--locked", "--package", "onlooker", "--bin", "onlooker", "--", "-Cstrip=none"];
     let mut cargo = shell::cargo()?;

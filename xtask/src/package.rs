@@ -1,8 +1,8 @@
 //! `cargo xtask package`: the agent as it is installed: an archive, .deb, .rpm and an image, with checksums and a list of what
 //! is inside.
 //!
-//! The same sources give the same bytes. The release does not contain paths of the machine (see `build`). Every time in the packages is that
-//! of the last commit, every owner is root, and every list is sorted.
+//! The same sources are to give the same bytes. The release does not contain paths of the machine (see `build`). Every time in the packages is
+//! that of the last commit, every owner is root, and every list is sorted.
 
 mod archive;
 mod check;
