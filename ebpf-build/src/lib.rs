@@ -30,7 +30,7 @@ const BINARY: &str = "onlooker-ebpf";
 /// it.
 pub fn build(workspace: &Path) -> Result<PathBuf> {
     let toolchain = Toolchain::find(&Cache::locate()?)?;
-    run(&mut command(&toolchain, &toolchain.cargo, workspace, &["build", "--release"])?)?;
+    run(&mut command(&toolchain, &toolchain.cargo, workspace, "build", &["--release"])?)?;
     let object = target_dir(workspace).join(TARGET).join("release").join(BINARY);
     if !object.is_file() {
         bail!("the eBPF build left no object at {}", object.display());
@@ -45,8 +45,8 @@ pub fn lint(workspace: &Path) -> Result<()> {
         bail!("{} has no clippy: run `rustup component add clippy --toolchain nightly`", toolchain.origin);
     }
     // Started directly: `cargo clippy` would start the cargo-clippy of another toolchain.
-    let arguments = ["clippy", "--release", "--", "-Dwarnings"];
-    let mut clippy = command(&toolchain, &toolchain.clippy, workspace, &arguments)?;
+    let arguments = ["--release", "--", "-Dwarnings"];
+    let mut clippy = command(&toolchain, &toolchain.clippy, workspace, "clippy", &arguments)?;
     run(clippy.env("CARGO", &toolchain.cargo))
 }
 
@@ -82,7 +82,7 @@ fn target_dir(workspace: &Path) -> PathBuf {
     workspace.join("target").join("ebpf")
 }
 
-fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, arguments: &[&str]) -> Result<Command> {
+fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, verb: &str, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(belongs_to_outer_cargo) {
@@ -90,8 +90,9 @@ fn command(toolchain: &Toolchain, program: &Path, workspace: &Path, arguments: &
         }
     }
     command
+        // What follows a `--` in the arguments is not for cargo.
+        .args([verb, "--config", &without_paths(toolchain, workspace)?])
         .args(arguments)
-        .args(["--config", &without_paths(toolchain, workspace)?])
         // The target and build-std are in ebpf/.cargo/config.toml, where an editor finds them too.
         .current_dir(workspace.join("ebpf"))
         .env("RUSTC", &toolchain.rustc)

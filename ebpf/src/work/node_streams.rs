@@ -20,7 +20,7 @@ use crate::state::event_loop::{reading, verdict};
 use crate::state::owner::SharedOwner;
 use crate::state::thread::Thread;
 use crate::state::unit::Unit;
-use crate::work::units::{self, node, thread};
+use crate::work::units::{node, thread};
 
 /// `nghttp2_headers_category`: a request that a server reads, and what Node gives a call.
 const REQUEST: u32 = 0;
