@@ -336,6 +336,7 @@ fn frames_are_followed_from_a_confirmed_position() {
     let after = &after[&sender][1];
     assert!(after.iter().all(|(segment, _)| segment.flags & flag::FRAMES != 0));
     let lengths: Vec<_> = after.iter().map(|(segment, captured)| (segment.length, captured.len())).collect();
-    assert_eq!(lengths, [(5009, 14), (29 + 5009, 29 + 14)]);
+    let data = (HEADER + captured_of_payload(kind::DATA, 0, 5000)) as usize;
+    assert_eq!(lengths, [(5009, data), (29 + 5009, 29 + data)]);
     assert_eq!(recorder.lost_frames(), 0);
 }
