@@ -22,6 +22,7 @@ use crate::export::{self, Exporting, Output};
 use crate::injection;
 use crate::kernel::ring::{Patience, Ring};
 use crate::kernel::{self, Control, Kernel, Losses, Selection, SharedKernel};
+use crate::kubernetes::{self, Mode, Pods, Source, Watcher};
 use crate::undecided::{Taken, Undecided};
 use crate::watch::{LifecycleChange, Watch, WatchSender, WatchThread};
 use onlooker_engine::connections::Limits;
@@ -34,6 +35,8 @@ use onlooker_protocols::Capture as Wanted;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long the start waits until the services of the selected processes are examined.
 const FIRST_EXAMINATION: Duration = Duration::from_secs(2);
+/// How long the start waits until the pods of this node are known. Without them, first spans may lack attributes of pods.
+const FIRST_PODS: Duration = Duration::from_secs(3);
 /// How long the agent is not called ready while it looks for the units of work of the selected processes. It takes about 0.1 s for
 /// each Node, and less for others.
 const FIRST_UNITS: Duration = Duration::from_secs(1);
@@ -69,6 +72,8 @@ pub struct Agent {
     losses: Losses,
     counters: Arc<Counters>,
     watching: WatchThread,
+    /// Follows pods until the end.
+    _pods: Option<Watcher>,
     /// How often changes of processes had been missed when the services were last forgotten.
     missed: u64,
     /// When the clocks were read last (kernel monotonic).
@@ -138,8 +143,17 @@ impl<'options> Prepared<'options> {
         let ResourceAttributes { list, attributes } = settings.resource();
         let host = Arc::new(Host::read(&list, attributes));
         let its_losses = kernel.losses()?;
+        let followed = follow_pods(settings, &counters)?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
-        let watch = |selectors| {
+        let watch = |selectors: Selectors| {
+            let selectors = match &followed {
+                Some((pods, _)) => selectors.with_pods(Arc::clone(pods)),
+                None if selectors.match_pods() => {
+                    tracing::warn!("rules about Kubernetes match nothing, because pods are not followed");
+                    selectors
+                }
+                None => selectors,
+            };
             let mut watch =
                 Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone());
             if tracing.tls || tracing.java {
@@ -197,6 +211,7 @@ impl<'options> Prepared<'options> {
             losses,
             counters,
             watching,
+            _pods: followed.map(|(_, watcher)| watcher),
             missed: 0,
             clock_read: reading.monotonic,
             selected,
@@ -385,6 +400,26 @@ enum Left {
     /// No records, but there were some, or something must be settled soon.
     Waiting,
     Nothing,
+}
+
+/// Follows the pods of this node, if that is wanted and possible.
+fn follow_pods(settings: &Settings, counters: &Arc<Counters>) -> Result<Option<(Arc<Pods>, Watcher)>> {
+    let options = &settings.tracing;
+    let source = match Source::choose(options.kubernetes, options.kubernetes_node.as_deref()) {
+        Ok(Some(source)) => source,
+        Ok(None) => return Ok(None),
+        Err(why) if options.kubernetes == Mode::Auto => {
+            tracing::warn!("{why}");
+            return Ok(None);
+        }
+        Err(why) => return Err(why.into()),
+    };
+    let pods = Arc::new(Pods::new(Arc::clone(counters)));
+    let watcher = kubernetes::watch(source, Arc::clone(&pods), Arc::clone(counters)).context("cannot follow pods")?;
+    if !watcher.has_listed(FIRST_PODS) {
+        tracing::warn!("the pods of this node are not known yet; spans have no attributes of pods until they are");
+    }
+    Ok(Some((pods, watcher)))
 }
 
 /// Prepares the kernel side to add `traceparent` to requests. Returns whether it can.

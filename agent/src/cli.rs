@@ -9,8 +9,10 @@ use onlooker_common::limits;
 
 use crate::discover::select;
 use crate::export;
+use crate::health::HealthAddress;
 use crate::injection::client;
 use crate::kernel::{self, keeper};
+use crate::kubernetes::Mode;
 
 /// Traces unmodified services from the kernel and exports OpenTelemetry traces.
 #[derive(Debug, Parser)]
@@ -100,6 +102,12 @@ pub struct Doctor {
     /// Describe this process instead: its runtime, and how the unit of work is read that identifies the request of a call
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
+    /// When pods would be followed
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub kubernetes: Mode,
+    /// The name of this node. Default: K8S_NODE_NAME, or else NODE_NAME
+    #[arg(long, value_name = "NAME")]
+    pub kubernetes_node: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -160,6 +168,15 @@ pub struct Tracing {
     /// A trace then continues on other hosts. See docs/propagation.md for what is added where.
     #[arg(long, help_heading = "Propagation")]
     pub inject: bool,
+    /// Add attributes of Kubernetes pods to spans
+    #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = "Kubernetes")]
+    pub kubernetes: Mode,
+    /// The name of this node. Default: K8S_NODE_NAME, or else NODE_NAME
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes")]
+    pub kubernetes_node: Option<String>,
+    /// Serve /healthz and /readyz here: a port on loopback, or an address with a port
+    #[arg(long, value_name = "ADDRESS", help_heading = "Kubernetes")]
+    pub health: Option<HealthAddress>,
     /// Log diagnostics of the kernel programs
     #[arg(long, help_heading = "Recorder")]
     pub kernel_log: bool,

@@ -8,9 +8,13 @@
 //! The pipeline has a [`Directory`], which only remembers the answers: each process has a
 //! [`PendingService`](onlooker_engine::model::service::PendingService), which is answered
 //! later.
+//!
+//! In Kubernetes, the pod of a process may become known after the process. Then the request waits for the pod, and spans that cannot wait
+//! have what is known without it.
 
 mod directory;
 mod environment;
+mod examined;
 mod host;
 mod instance;
 mod resource;
@@ -24,3 +28,5 @@ pub use services::Services;
 const PROCESSES_KEPT: usize = 16_384;
 /// How many ended processes are remembered, for spans that follow their end: as many as end in a busy second.
 const ENDED_KEPT: usize = 4096;
+/// How many requests of processes in unknown pods are remembered. The spans of others have the `container.id` for good.
+const AWAITING_KEPT: usize = 4096;

@@ -1,8 +1,8 @@
 //! The Onlooker agent: from kernel events to exported spans, strictly forward.
 //!
 //! `kernel` records Events; `onlooker_engine` turns them into spans; `enrich` adds the service of each; `export` sends them.
-//! `discover` and `watch` select processes. `config` reads the configuration file. `attach` reads what the kernel programs must know of a process.
-//! `generate` writes completions and man pages.
+//! `discover` and `watch` select processes. `kubernetes` follows the pods of this node. `config` reads the configuration file.
+//! `attach` reads what the kernel programs must know of a process. `generate` writes completions and man pages.
 
 pub mod agent;
 pub mod attach;
@@ -16,8 +16,10 @@ pub mod exec;
 pub mod export;
 mod file_version;
 pub mod generate;
+pub mod health;
 pub mod injection;
 pub mod kernel;
+pub mod kubernetes;
 mod memory;
 mod percent;
 mod presentable;

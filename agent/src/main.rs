@@ -16,9 +16,11 @@ use onlooker::discover::select::Selectors;
 use onlooker::exec::{self, ExecError, FollowedBy, User};
 use onlooker::export::Output;
 use onlooker::generate;
+use onlooker::health::Health;
 use onlooker::injection;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::kernel::keeper;
+use onlooker::kubernetes;
 use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
 use onlooker_engine::describe;
@@ -207,6 +209,10 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_li
         let hang_up = SignalKind::hangup();
         let mut hang_up = (is_command || !is_ignored(hang_up.as_raw_value())).then(|| signal(hang_up)).transpose()?;
         let mut print_counters = signal(SignalKind::user_defined1())?;
+        let health = settings.tracing.health.map(|address| {
+            Health::serve(address).with_context(|| format!("cannot listen on {address} for /healthz and /readyz"))
+        });
+        let health = health.transpose()?;
         let target = Target::Matching(selectors.clone());
         let mut agent = Prepared::new(&settings)?.start(target, Output::stdout())?;
         // What is recorded until then has fewer parents.
@@ -229,6 +235,9 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_li
             match (agent.watch_until(until).await, request) {
                 (Ok(()), Request::SayReady) => {
                     is_ready = true;
+                    if let Some(health) = &health {
+                        health.ready();
+                    }
                     print_line(&format!("ready: {} processes selected", agent.selected));
                 }
                 (Ok(()), Request::PrintCounters) => {
@@ -392,7 +401,10 @@ fn doctor(options: &Doctor) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     // The ring is registered with the event loop even if nothing is read from it.
-    let report = runtime()?.block_on(async { capability::examine(&injection::examine()) });
+    let report = runtime()?.block_on(async {
+        let kubernetes = kubernetes::examine(options.kubernetes, options.kubernetes_node.as_deref()).await;
+        capability::examine(&injection::examine(), kubernetes)
+    });
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

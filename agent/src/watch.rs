@@ -7,6 +7,7 @@
 mod by_port;
 mod callers;
 mod messages;
+mod pods;
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
@@ -105,6 +106,9 @@ impl Watch {
         let libraries = Libraries::off(Arc::clone(&counters));
         let mut services = Services::new(host, Arc::clone(&recogniser));
         services.apply(selectors.clone());
+        if let Some(pods) = selectors.pods() {
+            services.look_up_pods(Arc::clone(pods));
+        }
         Self {
             kernel,
             selection,
@@ -225,6 +229,9 @@ impl Watch {
     /// Decisions about processes go to `verdicts`.
     pub fn start(self, verdicts: Sender<Verdict>) -> std::io::Result<(WatchSender, WatchThread)> {
         let (sender, receiver) = messages::channel(Arc::clone(&self.counters));
+        if let Some(pods) = self.selectors.pods() {
+            pods.on_news(sender.wake_for_pods());
+        }
         let (report, progress) = mpsc::channel();
         let thread = WatchThread { stop: Arc::clone(&self.stop), missed: Arc::clone(&self.missed), progress };
         std::thread::Builder::new().name("watch".to_owned()).spawn(move || self.run(&receiver, &report, &verdicts))?;
@@ -249,7 +256,7 @@ impl Watch {
                     // This fails only when the agent ends.
                     let _ = verdicts.send(self.decide(&execution));
                 }
-                Ok(WatchMessage::RulesChanged) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(WatchMessage::RulesChanged | WatchMessage::PodsChanged) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if let Some(OtherRules { rules, applied }) = messages.other_rules() {
@@ -257,6 +264,7 @@ impl Watch {
                 // This fails only if the receiver was dropped.
                 let _ = applied.send(self.selection.selected().len());
             }
+            overflowed |= self.take_news_of_pods();
             let now = Instant::now();
             if self.callers.next_look().is_some_and(|due| due <= now) || self.ticks_traced && now >= next_check {
                 self.look_at_callers(now);
@@ -580,7 +588,7 @@ impl Watch {
 
     /// Applies other rules. A process that the former rules covered and these do not is deselected. All others go on being recorded.
     fn apply(&mut self, rules: Selectors) {
-        let rules = rules.with_recogniser(Arc::clone(&self.recogniser));
+        let rules = rules.with_memory_of(&self.selectors);
         self.services.apply(rules.clone());
         let before = std::mem::replace(&mut self.selectors, rules);
         if let Err(error) = self.scan() {

@@ -3,6 +3,7 @@
 //! The reader, the errors, `onlooker config print` and docs/configuration.md follow it. To add a key, add a row, and a case
 //! to the test that sets every key.
 
+use clap::ValueEnum as _;
 use glob::Pattern;
 use onlooker_common::limits;
 use onlooker_engine::route::PathPattern;
@@ -13,6 +14,8 @@ use super::settings::{ENCODING, FileExport, OtlpTransport, Settings};
 use crate::cli;
 use crate::discover::select::{PortRange, RuleOptions};
 use crate::export;
+use crate::health::HealthAddress;
+use crate::kubernetes::Mode;
 use crate::runtimes::RUNTIMES;
 
 /// Every key, in the order of the page.
@@ -274,6 +277,48 @@ pub const KEYS: &[Key] = &[
         "Condition: globs of container ids. `'*'` is any container.",
     ),
     Key::new(
+        "extensions.onlooker.selection[].kubernetes.namespace",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.pod.namespaces = globs)),
+        "Condition: globs of Kubernetes namespaces. Conditions about Kubernetes hold for no process whose pod is unknown.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].kubernetes.pod",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.pod.pods = globs)),
+        "Condition: globs of names of pods.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].kubernetes.owner",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.pod.owners = globs)),
+        "Condition: globs of the names of owners such as Deployments, or of `KIND/NAME`.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].kubernetes.label",
+        Kind::Texts(pod_pair),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.pod.labels = globs)),
+        "Condition: labels of the pod, as `NAME=GLOB`, or only the name.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].kubernetes.annotation",
+        Kind::Texts(pod_pair),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.pod.annotations = globs)),
+        "Condition: annotations of the pod in the same form.",
+    ),
+    Key::new(
+        "extensions.onlooker.selection[].kubernetes.container",
+        Kind::Texts(glob),
+        "",
+        |settings, given| texts(given, |globs| rule(settings, |rule| rule.pod.containers = globs)),
+        "Condition: globs of names of containers in their pods.",
+    ),
+    Key::new(
         "extensions.onlooker.selection[].language",
         Kind::Choices(languages),
         "",
@@ -432,6 +477,35 @@ pub const KEYS: &[Key] = &[
     )
     .at_start()
     .flag("inject"),
+    Key::new(
+        "extensions.onlooker.kubernetes.mode",
+        Kind::Choice(|| Mode::NAMES.to_vec()),
+        "auto",
+        |settings, given| {
+            text(given, |name| settings.tracing.kubernetes = Mode::from_str(&name, false).unwrap_or_default())
+        },
+        "Whether spans get attributes of Kubernetes pods: see [Kubernetes](kubernetes.md). `auto`: inside of a cluster.",
+    )
+    .at_start()
+    .flag("kubernetes"),
+    Key::new(
+        "extensions.onlooker.kubernetes.node",
+        Kind::Text(not_empty),
+        "K8S_NODE_NAME, or else NODE_NAME, of the environment",
+        |settings, given| text(given, |node| settings.tracing.kubernetes_node = Some(node)),
+        "The name of this node. Its pods are followed.",
+    )
+    .at_start()
+    .flag("kubernetes_node"),
+    Key::new(
+        "extensions.onlooker.health.address",
+        Kind::Text(health_address),
+        "",
+        |settings, given| text(given, |address| settings.tracing.health = address.parse().ok()),
+        "Serve `/healthz` and `/readyz` here: a port on loopback, or an address with a port.",
+    )
+    .at_start()
+    .flag("health"),
     Key::new(
         "extensions.onlooker.kernel_log",
         Kind::Bool,
@@ -628,6 +702,17 @@ fn port(text: &str) -> Result<(), String> {
 
 fn pid(text: &str) -> Result<(), String> {
     text.parse::<u32>().map(drop).map_err(|_| format!("has {text:?}, which is not the id of a process"))
+}
+
+/// `NAME=GLOB`, or only the name.
+fn pod_pair(text: &str) -> Result<(), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, "*"));
+    not_empty(name)?;
+    Pattern::new(value).map(drop).map_err(|why| format!("has the wrong glob {value:?}: {why}"))
+}
+
+fn health_address(text: &str) -> Result<(), String> {
+    text.parse::<HealthAddress>().map(drop).map_err(|why| format!("must be {why}, not {text:?}"))
 }
 
 fn path_pattern(text: &str) -> Result<(), String> {

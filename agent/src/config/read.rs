@@ -7,7 +7,7 @@ use opentelemetry::{Array, KeyValue, Value};
 use super::keys::KEYS;
 use super::problem::{Problem, nearest};
 use super::row::{Given, Key, Kind, one_of};
-use super::schema::{CONDITIONS, EXTENSIONS, NOT_IMPLEMENTED, ONE_KEY, OURS, RULE, SIMPLE, TOGETHER};
+use super::schema::{CONDITIONS, EXTENSIONS, NOT_IMPLEMENTED, ONE_KEY, OURS, POD_CONDITIONS, RULE, SIMPLE, TOGETHER};
 use super::settings::Settings;
 use super::yaml::{Content, Entry, Node, Scalar};
 
@@ -120,6 +120,10 @@ impl<'a> Reader<'a> {
         }
         if place.row == RULE && !CONDITIONS.iter().any(|name| has(name)) {
             self.problem(line, format!("{} needs a condition: {}", place.shown, one_of(CONDITIONS)));
+        }
+        if place.row == POD_CONDITIONS && entries.is_empty() {
+            let names = place.names();
+            self.problem(line, format!("{} needs a condition: {}", place.shown, one_of(&names)));
         }
         let [first, second] = TOGETHER;
         if has(first) != has(second) && place.key(first).find().is_some() {

@@ -28,7 +28,10 @@ pub(super) const TOGETHER: [&str; 2] = ["cert_file", "key_file"];
 /// A rule, and the keys of which it needs one.
 pub(super) const RULE: &str = "extensions.onlooker.selection[]";
 pub(super) const CONDITIONS: &[&str] =
-    &["all", "arguments", "cgroup", "container", "executable", "language", "pid", "port", "user"];
+    &["all", "arguments", "cgroup", "container", "executable", "kubernetes", "language", "pid", "port", "user"];
+
+/// The conditions of a rule about pods.
+pub(super) const POD_CONDITIONS: &str = "extensions.onlooker.selection[].kubernetes";
 
 /// Where vendors have their keys.
 pub(super) const EXTENSIONS: &str = "extensions";

@@ -9,6 +9,7 @@ use rstest::rstest;
 use super::*;
 use crate::discover::select::RuleOptions;
 use crate::export::{self, Otlp, Protocol};
+use crate::kubernetes::Mode;
 
 fn command_line(given: &[(&str, &str)]) -> CommandLine {
     let given = given.iter().map(|(id, text)| ((*id).to_owned(), (*text).to_owned())).collect();
@@ -144,6 +145,24 @@ const CASES: &[Case] = &[
     Case("extensions.onlooker.selection[].container", "'4ac0*'", |s, _| {
         rule(s).is_some_and(|rule| rule.containers == ["4ac0*"])
     }),
+    Case("extensions.onlooker.selection[].kubernetes.namespace", "[shop, 'team-*']", |s, _| {
+        rule(s).is_some_and(|rule| rule.pod.namespaces == ["shop", "team-*"])
+    }),
+    Case("extensions.onlooker.selection[].kubernetes.pod", "'shop-*'", |s, _| {
+        rule(s).is_some_and(|rule| rule.pod.pods == ["shop-*"])
+    }),
+    Case("extensions.onlooker.selection[].kubernetes.owner", "Deployment/shop", |s, _| {
+        rule(s).is_some_and(|rule| rule.pod.owners == ["Deployment/shop"])
+    }),
+    Case("extensions.onlooker.selection[].kubernetes.label", "[app=shop, tier]", |s, _| {
+        rule(s).is_some_and(|rule| rule.pod.labels == ["app=shop", "tier"])
+    }),
+    Case("extensions.onlooker.selection[].kubernetes.annotation", "trace=yes", |s, _| {
+        rule(s).is_some_and(|rule| rule.pod.annotations == ["trace=yes"])
+    }),
+    Case("extensions.onlooker.selection[].kubernetes.container", "api", |s, _| {
+        rule(s).is_some_and(|rule| rule.pod.containers == ["api"])
+    }),
     Case("extensions.onlooker.selection[].language", "[java, nodejs]", |s, _| {
         rule(s).is_some_and(|rule| rule.languages == ["java", "nodejs"])
     }),
@@ -177,6 +196,11 @@ const CASES: &[Case] = &[
     Case("extensions.onlooker.limits.request_age", "60", |s, _| s.tracing.request_age == 60),
     Case("extensions.onlooker.limits.max_connections", "7", |s, _| s.tracing.max_connections == 7),
     Case("extensions.onlooker.propagation.inject", "true", |s, _| s.tracing.inject),
+    Case("extensions.onlooker.kubernetes.mode", "on", |s, _| s.tracing.kubernetes == Mode::On),
+    Case("extensions.onlooker.kubernetes.node", "node-1", |s, _| {
+        s.tracing.kubernetes_node.as_deref() == Some("node-1")
+    }),
+    Case("extensions.onlooker.health.address", "'13133'", |s, _| s.tracing.health.is_some()),
     Case("extensions.onlooker.kernel_log", "true", |s, _| s.tracing.kernel_log),
 ];
 
@@ -481,6 +505,18 @@ const PROVIDER: &str = "file_format: \"1.0\"\ntracer_provider:\n  processors:\n"
 #[case::two_delays(
     "    - batch: {schedule_delay: 5, exporter: {otlp_http: }}\n    - batch: {schedule_delay: 6, exporter: {console: }}\n",
     "5: tracer_provider.processors[1].batch.schedule_delay is the same for all exporters, and line 4 has another value"
+)]
+#[case::no_pod_condition(
+    "file_format: \"1.0\"\nextensions:\n  onlooker:\n    selection:\n      - {kubernetes: {}}\n",
+    "5: extensions.onlooker.selection[0].kubernetes needs a condition: annotation, container, label, namespace, owner or pod"
+)]
+#[case::label_without_a_name(
+    "file_format: \"1.0\"\nextensions:\n  onlooker:\n    selection:\n      - {kubernetes: {label: \"=x\"}}\n",
+    "5: extensions.onlooker.selection[0].kubernetes.label must not be empty"
+)]
+#[case::health_address(
+    "file_format: \"1.0\"\nextensions:\n  onlooker:\n    health: {address: localhost}\n",
+    "4: extensions.onlooker.health.address must be a port, or an address with a port such as 10.0.0.7:13133 or [::1]:13133, not \"localhost\""
 )]
 #[case::batch_above_queue(
     "    - batch: {max_queue_size: 10, max_export_batch_size: 11, exporter: {console: }}\n",

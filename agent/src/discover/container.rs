@@ -1,35 +1,126 @@
-//! The id of the container that a process runs in. It is read from the process's cgroup, or from its mounts where a cgroup
+//! The container that a process runs in. It is read from the process's cgroup, or from its mounts where a cgroup
 //! namespace hides the cgroup.
+//!
+//! The kubelet names the cgroup of a pod after the pod's uid, and the runtime names the cgroup below it after the container's
+//! id. So both are known without asking anybody.
 
 use super::process::Process;
 
 /// Docker, containerd, CRI-O and podman use 64 hex digits.
 const ID_LENGTH: usize = 64;
 
-/// The id of the container that the process runs in, if it runs in one.
-#[must_use]
-pub fn of(process: &Process) -> Option<String> {
-    id(&process.cgroups().ok()?, || process.mountinfo().unwrap_or_default())
+/// A container, as the cgroup of a process names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Container {
+    /// The id that the runtime gave it. In a pod, it is the pod's container, also if a process runs in a container inside of that.
+    pub id: String,
+    /// Whether it belongs to a Kubernetes pod.
+    pub is_in_pod: bool,
+    /// The uid of the pod, in lower case and with dashes. For a static pod it is the hash of its manifest.
+    pub pod_uid: Option<String>,
+    /// The name of the container within its pod, if the kubelet's mounts show it.
+    pub name: Option<String>,
 }
 
-/// The id in the text of /proc/PID/cgroup, or else in that of /proc/PID/mountinfo.
-fn id(cgroups: &str, mountinfo: impl FnOnce() -> String) -> Option<String> {
-    in_cgroups(cgroups).map(str::to_owned).or_else(|| in_mounts(&mountinfo()).map(str::to_owned))
+/// The container that the process runs in, if it runs in one.
+#[must_use]
+pub fn of(process: &Process) -> Option<Container> {
+    find(&process.cgroups().ok()?, || process.mountinfo().unwrap_or_default())
+}
+
+/// The container in the text of /proc/PID/cgroup, or else in that of /proc/PID/mountinfo.
+fn find(cgroups: &str, mountinfo: impl FnOnce() -> String) -> Option<Container> {
+    let Some(mut container) = in_cgroups(cgroups) else {
+        return in_mounts(&mountinfo()).map(|id| container(id, false, None));
+    };
+    if container.is_in_pod
+        && let Some((uid, name)) = in_kubelets_mounts(&mountinfo(), container.pod_uid.as_deref())
+    {
+        container.pod_uid.get_or_insert(uid);
+        container.name = Some(name);
+    }
+    Some(container)
+}
+
+fn container(id: &str, is_in_pod: bool, pod_uid: Option<String>) -> Container {
+    Container { id: id.to_owned(), is_in_pod, pod_uid, name: None }
+}
+
+/// The container that the cgroups name. With version 1 there are several, of which one that names a pod says most.
+fn in_cgroups(cgroups: &str) -> Option<Container> {
+    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut found: Option<Container> = None;
+    for container in paths.filter_map(in_path) {
+        if container.pod_uid.is_some() {
+            return Some(container);
+        }
+        found.get_or_insert(container);
+    }
+    found
 }
 
 /// `/docker/ID`, `/system.slice/docker-ID.scope`, `/kubepods/burstable/podUID/ID`,
-/// `/kubepods.slice/.../cri-containerd-ID.scope`, `.../crio-ID`, `/machine.slice/libpod-ID.scope/container`,
-/// `/system.slice/containerd.service/kubepods-...:cri-containerd:ID`.
-fn in_cgroups(cgroups: &str) -> Option<&str> {
-    cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find_map(|path| {
-        // The innermost one, if containers run in containers.
-        path.rsplit('/').find_map(|component| {
-            let component = component.strip_suffix(".scope").unwrap_or(component);
-            let (runtime, id) = component.rsplit_once([':', '-']).unwrap_or(("", component));
-            // conmon supervises a container from outside.
-            (is_id(id) && !runtime.ends_with("conmon")).then_some(id)
-        })
-    })
+/// `/kubepods.slice/.../kubepods-burstable-podUID.slice/cri-containerd-ID.scope`, `.../crio-ID`,
+/// `/machine.slice/libpod-ID.scope/container`, `/system.slice/containerd.service/kubepods-podUID.slice:cri-containerd:ID`.
+fn in_path(path: &str) -> Option<Container> {
+    let components = || path.split('/');
+    if let Some((index, uid)) = components().enumerate().find_map(|(index, name)| Some((index, pod_uid(name)?))) {
+        // Of containers in containers, the pod's own. The sandbox and its processes are beside it.
+        let (_, id) = components().skip(index).find_map(id)?;
+        return Some(container(id, true, Some(uid)));
+    }
+    // The innermost one, if containers run in containers.
+    let (runtime, id) = path.rsplit('/').find_map(id)?;
+    let is_kubernetes =
+        matches!(runtime, "cri-containerd" | "crio") || components().any(|name| name.starts_with("kubepods"));
+    Some(container(id, is_kubernetes, None))
+}
+
+/// The runtime's name, which may be missing, and the id, if a component of a path has them.
+fn id(component: &str) -> Option<(&str, &str)> {
+    let component = component.strip_suffix(".scope").unwrap_or(component);
+    let (runtime, id) = component.rsplit_once([':', '-']).unwrap_or(("", component));
+    // conmon supervises a container from outside.
+    (is_id(id) && !runtime.ends_with("conmon")).then_some((runtime, id))
+}
+
+/// The uid in the name of a pod's cgroup: `podUID`, or `kubepods-burstable-podUID.slice` with underscores for dashes, which
+/// separate the levels of slices. Of a static pod: the 32 digits of a hash.
+fn pod_uid(component: &str) -> Option<String> {
+    let slice = component.split(':').next()?;
+    let (before, uid) = slice.strip_suffix(".slice").unwrap_or(slice).rsplit_once("pod")?;
+    (before.is_empty() || before.ends_with('-')).then_some(())?;
+    normal_uid(uid)
+}
+
+/// A uid in lower case with dashes, or a hash.
+fn normal_uid(text: &str) -> Option<String> {
+    const HASH_LENGTH: usize = 32;
+    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if text.len() == HASH_LENGTH && is_hex(text) {
+        return Some(text.to_ascii_lowercase());
+    }
+    let groups: Vec<_> = text.split(['-', '_']).collect();
+    let is_uid = groups.iter().map(|group| group.len()).eq(GROUPS) && groups.iter().all(|group| is_hex(group));
+    is_uid.then(|| groups.join("-").to_ascii_lowercase())
+}
+
+/// The uid of the pod and the name of the container, which the kubelet's file for the termination message shows:
+/// `/var/lib/kubelet/pods/UID/containers/NAME/HASH`. The folder of the kubelet may be elsewhere.
+fn in_kubelets_mounts(mountinfo: &str, expected: Option<&str>) -> Option<(String, String)> {
+    let mut mounts = mountinfo.lines().filter_map(|line| {
+        let source = line.split(' ').nth(3)?;
+        let (_, inside) = source.split_once("/pods/")?;
+        let mut parts = inside.split('/');
+        let (uid, folder, name) = (normal_uid(parts.next()?)?, parts.next()?, parts.next()?);
+        let is_file = parts.next().is_some_and(|hash| !hash.is_empty()) && parts.next().is_none();
+        let is_expected = expected.is_none_or(|expected| expected == uid);
+        (folder == "containers" && !name.is_empty() && is_file && is_expected).then(|| (uid, name.to_owned()))
+    });
+    let first = mounts.next()?;
+    // Several may be those of other containers.
+    mounts.all(|other| other == first).then_some(first)
 }
 
 /// Files that docker and podman mount into a container, from a folder that is named after its id.
@@ -49,56 +140,4 @@ fn is_id(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    const ID: &str = "4ac0b7b2a3f4e5d6c7b8a9900112233445566778899aabbccddeeff001122334";
-    const OTHER: &str = "ffffb7b2a3f4e5d6c7b8a9900112233445566778899aabbccddeeff001122334";
-
-    #[rstest]
-    #[case::docker_v1("12:pids:/docker/ID\n0::/system.slice/containerd.service", true)]
-    #[case::docker_v2("0::/system.slice/docker-ID.scope", true)]
-    #[case::kubernetes_cgroupfs("11:cpu:/kubepods/burstable/pod0b1c7b1e-1c5f-4a3e-a0a5-3f1a7f0f7f7f/ID", true)]
-    #[case::kubernetes_systemd(
-        "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-containerd-ID.scope",
-        true
-    )]
-    #[case::kubernetes_crio("0::/kubepods.slice/kubepods-pod1.slice/crio-ID.scope", true)]
-    #[case::containerd_colon(
-        "1:name=systemd:/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:ID",
-        true
-    )]
-    #[case::podman("0::/machine.slice/libpod-ID.scope/container", true)]
-    #[case::podman_below("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope", true)]
-    #[case::seen_from_a_namespace("0::/../docker-ID.scope", true)]
-    #[case::in_docker_in_docker("0::/docker/OTHER/docker/ID", true)]
-    #[case::conmon("0::/machine.slice/libpod-conmon-ID.scope", false)]
-    #[case::service("0::/system.slice/shop.service", false)]
-    #[case::user("0::/user.slice/user-1000.slice/session-3.scope", false)]
-    #[case::namespace_root("0::/", false)]
-    #[case::shorter("0::/docker/4ac0b7b2a3f4", false)]
-    #[case::nothing("", false)]
-    fn the_container_is_found_in_the_cgroup(#[case] cgroups: &str, #[case] found: bool) {
-        let cgroups = cgroups.replace("OTHER", OTHER).replace("ID", ID);
-        assert_eq!(id(&cgroups, String::new).as_deref(), found.then_some(ID));
-    }
-
-    #[rstest]
-    #[case::docker("900 880 254:1 /var/lib/docker/containers/ID/hostname /etc/hostname rw - ext4 /dev/vda1 rw", true)]
-    #[case::podman(
-        "900 880 0:50 /containers/storage/overlay-containers/ID/userdata/hosts /etc/hosts rw - tmpfs tmpfs rw",
-        true
-    )]
-    #[case::on_the_host("900 27 0:60 / /var/lib/docker/containers/ID/mounts/shm rw - tmpfs shm rw", false)]
-    #[case::sandbox_of_a_pod(
-        "900 880 254:1 /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/ID/hostname /etc/hostname rw - ext4 /dev/vda1 rw",
-        false
-    )]
-    #[case::cut("900 880 254:1 /var/lib/docker/containers/ID", false)]
-    fn the_container_is_found_in_the_mounts(#[case] mountinfo: &str, #[case] found: bool) {
-        let mountinfo = mountinfo.replace("ID", ID);
-        assert_eq!(id("0::/\n", || mountinfo).as_deref(), found.then_some(ID));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 
 mod executable;
 mod options;
+mod pod;
 mod rule;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,10 +23,11 @@ use super::cgroup::{self, Hierarchy};
 use super::container;
 use super::process::{self, Identity, Process, Unreadable};
 use super::sockets::ListeningSockets;
+use crate::kubernetes::Pods;
 use crate::runtimes::Recogniser;
 
 pub use self::executable::NameBeginning;
-pub use self::options::{Options, PortRange, PortRangeError, RuleOptions, SelectError, Treatment};
+pub use self::options::{Options, PodOptions, PortRange, PortRangeError, RuleOptions, SelectError, Treatment};
 pub use self::rule::ProcessFacts;
 
 /// How many ancestors are read. /proc changes while it is read, so the chain could be endless.
@@ -42,6 +44,8 @@ pub struct Selectors {
     general: Arc<Reporting>,
     excluded: Arc<Reporting>,
     recogniser: Arc<Recogniser>,
+    /// The pods of this node, if they are followed.
+    pods: Option<Arc<Pods>>,
 }
 
 /// What the rules say about a process.
@@ -164,6 +168,7 @@ impl Selectors {
             general: Arc::default(),
             excluded,
             recogniser: Arc::default(),
+            pods: None,
         })
     }
 
@@ -196,10 +201,28 @@ impl Selectors {
         &self.recogniser
     }
 
-    /// Goes on with what another recogniser remembers.
+    /// Goes on with what others remember.
     #[must_use]
-    pub fn with_recogniser(self, recogniser: Arc<Recogniser>) -> Self {
-        Self { recogniser, ..self }
+    pub fn with_memory_of(self, before: &Self) -> Self {
+        Self { recogniser: Arc::clone(&before.recogniser), pods: before.pods.clone(), ..self }
+    }
+
+    /// Looks up pods of processes here.
+    #[must_use]
+    pub fn with_pods(self, pods: Arc<Pods>) -> Self {
+        Self { pods: Some(pods), ..self }
+    }
+
+    /// The pods of this node, if they are followed.
+    #[must_use]
+    pub fn pods(&self) -> Option<&Arc<Pods>> {
+        self.pods.as_ref()
+    }
+
+    /// Whether any rule is about Kubernetes pods.
+    #[must_use]
+    pub fn match_pods(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.pod.is_empty())
     }
 
     fn including(&self) -> impl Iterator<Item = &Rule> {
@@ -324,7 +347,10 @@ impl Selectors {
             facts.user = process.uid().map(|uid| (uid, user_name(uid)));
         }
         if need(|rule| !rule.containers.is_empty()) {
-            facts.container = container::of(process);
+            facts.container = container::of(process).map(|container| container.id);
+        }
+        if let Some(pods) = self.pods.as_ref().filter(|_| self.match_pods()) {
+            facts.pod = container::of(process).and_then(|container| pods.find_or_wait(process.pid(), &container));
         }
         if self.rules.iter().any(|rule| !rule.languages.is_empty() && rule.matches_but_for_language(&facts)) {
             facts.language = self.recogniser.recognise(process).runtime.sdk_language;

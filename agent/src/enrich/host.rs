@@ -67,13 +67,20 @@ impl Host {
             .into_iter()
             .find_map(|path| line(path).filter(|id| is_machine_id(id)));
         let boot = line("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let known = [(HOST_NAME, line("/proc/sys/kernel/hostname")), (HOST_ID, id.clone())];
+        let known = [(HOST_NAME, name()), (HOST_ID, id.clone())];
         let mut attributes: Vec<KeyValue> =
             known.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect();
         attributes.push(KeyValue::new(HOST_ARCH, architecture(std::env::consts::ARCH)));
         attributes.push(KeyValue::new(OS_TYPE, "linux"));
         Self { attributes, boot: format!("{}/{boot}", id.unwrap_or_default()), ..Self::default() }
     }
+}
+
+/// The name of the host. A container has a name of its own, and one that shares the host's pid namespace reaches the host's files.
+fn name() -> Option<String> {
+    let namespace = |pid| fs::read_link(format!("/proc/{pid}/ns/uts")).ok();
+    let is_containers = namespace("1").is_some_and(|hosts| Some(hosts) != namespace("self"));
+    line(if is_containers { "/proc/1/root/etc/hostname" } else { "/proc/sys/kernel/hostname" })
 }
 
 /// machine-id(5): 32 hex digits. Early in the first boot the file contains `uninitialized`.

@@ -1,11 +1,13 @@
 //! The service instance that a process belongs to: its name, and the process that represents it.
 
+use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use compact_str::{CompactString, format_compact};
 
 use super::environment::Environment;
+use crate::discover::container::{self, Container};
 use crate::discover::process::{self, ExecImage, Identity, Process};
 use crate::presentable::presentable;
 use crate::runtimes::{self, Launch, Program, Recogniser, ServiceName};
@@ -32,6 +34,8 @@ pub(super) struct Member {
     pub(super) environment: Environment,
     /// The program's name as it was called, without the arguments, which may contain secrets.
     pub(super) command: Option<String>,
+    /// Read when it is asked for, which it is not for most ancestors.
+    container: OnceCell<Option<Container>>,
     name: ServiceName,
     /// Device and inode number of the executable.
     file: Option<(u64, u64)>,
@@ -113,6 +117,7 @@ impl Member {
             command: launch.called().and_then(presentable).map(Into::into),
             file: file.map(|metadata| (metadata.dev(), metadata.ino())),
             image: process.exec_image(),
+            container: OnceCell::new(),
             executable,
             program,
             environment,
@@ -125,6 +130,8 @@ impl Member {
     fn belongs_to(&self, parent: &Self) -> bool {
         self.file.is_some()
             && self.file == parent.file
+            // Two containers of one image have the same executable.
+            && self.container_id() == parent.container_id()
             && match (&self.name, &parent.name) {
                 (ServiceName::Worker(_), _) => true,
                 // A process that executed a program itself is not part of its parent's service. A supervisor in Python
@@ -135,6 +142,20 @@ impl Member {
                 (ServiceName::Known(name), ServiceName::Known(parent)) => name == parent,
                 _ => false,
             }
+    }
+
+    /// The name that its environment states.
+    pub(super) fn stated_name(&self) -> Option<CompactString> {
+        Some(presentable(self.environment.service_name.as_deref()?)?.into())
+    }
+
+    /// The container that it runs in.
+    pub(super) fn container(&self) -> Option<&Container> {
+        self.container.get_or_init(|| container::of(&self.process)).as_ref()
+    }
+
+    fn container_id(&self) -> Option<&str> {
+        self.container().map(|container| container.id.as_str())
     }
 
     fn name(&self) -> Option<CompactString> {

@@ -1,5 +1,8 @@
 //! A service instance as an OpenTelemetry Resource (semantic conventions: service, process, host, os, container,
-//! telemetry).
+//! telemetry, k8s).
+//!
+//! What a pod says replaces what the agent found, what the service states in its environment replaces that, and what a rule states
+//! replaces all of it.
 //!
 //! `process.*` describes the topmost process of a server. Of the command line only the first word is exported, because
 //! arguments contain passwords and tokens. `telemetry.distro.*` identifies the agent. `telemetry.sdk.language` is the
@@ -17,39 +20,73 @@ use uuid::Uuid;
 
 use super::host::Host;
 use super::instance::{Instance, Member};
-use crate::discover::container;
+use crate::discover::container::Container;
 use crate::discover::process::Process;
 use crate::discover::select::Treatment;
+use crate::kubernetes::{self, Found};
 
 /// The namespace that the semantic conventions prescribe for a `service.instance.id` that is derived from unique data.
 const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x4d63009a_8d0f_11ee_aad7_4c796ed8e320);
 const PASSWD_BYTES: u64 = 256 << 10;
 
-/// The resource of an instance. `members` are its processes, from the topmost down.
-pub(super) fn of(host: &Host, instance: &Instance, members: &[Member], treatment: &Treatment) -> Resource {
-    let mut attributes = common(host, instance);
-    if let Some(top) = members.first() {
-        attributes.extend(process(top));
-        // What the service states about itself takes precedence, except about the agent.
-        let given = top.environment.attributes.iter().map(|(key, value)| (key.clone(), value.clone().into()));
-        set(&mut attributes, given.filter(|(key, _)| !key.starts_with("telemetry.")));
-        if top.environment.malformed {
-            tracing::warn!(
-                service = %instance.name, pid = instance.top.pid,
-                "OTEL_RESOURCE_ATTRIBUTES of the process is malformed or too long; it is ignored"
-            );
+/// What is known of an instance without its pod, which may become known later.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// What the agent found. Anything else takes precedence.
+    found: Vec<KeyValue>,
+    /// What the service states about itself, except about the agent.
+    stated: Vec<(String, Value)>,
+    /// The namespace that a rule states, which is meant for this process.
+    namespace: Option<String>,
+}
+
+impl Parts {
+    /// `members` are the processes of the instance, from the topmost down.
+    pub(super) fn of(host: &Host, instance: &Instance, members: &[Member], treatment: &Treatment) -> Self {
+        let mut parts =
+            Self { found: common(host, instance), stated: Vec::new(), namespace: treatment.service_namespace.clone() };
+        if let Some(top) = members.first() {
+            parts.found.extend(process(top));
+            let given = top.environment.attributes.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+            parts.stated = given.filter(|(key, _)| !key.starts_with("telemetry.")).collect();
+            if top.environment.malformed {
+                tracing::warn!(
+                    service = %instance.name, pid = instance.top.pid,
+                    "OTEL_RESOURCE_ATTRIBUTES of the process is malformed or too long; it is ignored"
+                );
+            }
         }
+        parts
     }
-    // What a rule states takes precedence: it is meant for this process.
-    let stated = [(SERVICE_NAME, &treatment.service_name), (SERVICE_NAMESPACE, &treatment.service_namespace)];
-    let stated = stated.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?.into())));
-    set(&mut attributes, stated);
-    build(attributes)
+
+    /// Those of an instance that ended while it was examined, in this container.
+    pub(super) fn of_container(host: &Host, instance: &Instance, container: &Container) -> Self {
+        let mut parts = Self::of_unexamined(host, instance);
+        parts.found.push(KeyValue::new(CONTAINER_ID, container.id.clone()));
+        parts
+    }
+
+    /// Those of an instance that ended before it could be examined.
+    pub(super) fn of_unexamined(host: &Host, instance: &Instance) -> Self {
+        Self { found: common(host, instance), stated: Vec::new(), namespace: None }
+    }
+
+    /// The resource of the instance with this name, in this pod.
+    pub(super) fn resource(&self, name: &str, pod: Option<&Found>) -> Resource {
+        let mut attributes = self.found.clone();
+        let of_pod = pod.map(kubernetes::attributes).unwrap_or_default();
+        set(&mut attributes, of_pod.into_iter().map(|attribute| (attribute.key.to_string(), attribute.value)));
+        set(&mut attributes, self.stated.iter().cloned());
+        let decided = [(SERVICE_NAME, Some(name)), (SERVICE_NAMESPACE, self.namespace.as_deref())];
+        let decided = decided.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned().into())));
+        set(&mut attributes, decided);
+        build(attributes)
+    }
 }
 
 /// The resource of an instance that ended before it could be examined.
 pub(super) fn of_unexamined(host: &Host, instance: &Instance) -> Resource {
-    build(common(host, instance))
+    Parts::of_unexamined(host, instance).resource(&instance.name, None)
 }
 
 fn build(attributes: Vec<KeyValue>) -> Resource {
@@ -83,7 +120,7 @@ fn process(member: &Member) -> Vec<KeyValue> {
         (PROCESS_RUNTIME_NAME, runtime.runtime_name.map(str::to_owned)),
         (PROCESS_RUNTIME_VERSION, member.program.version.as_ref().map(ToString::to_string)),
         (TELEMETRY_SDK_LANGUAGE, runtime.sdk_language.map(str::to_owned)),
-        (CONTAINER_ID, container::of(&member.process)),
+        (CONTAINER_ID, member.container().map(|container| container.id.clone())),
     ];
     texts.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect()
 }

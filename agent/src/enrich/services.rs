@@ -6,18 +6,19 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use opentelemetry_sdk::Resource;
 use rustc_hash::FxHashMap;
 
+use super::examined::{Examined, Membership};
 use super::host::Host;
-use super::instance::{self, Instance};
-use super::resource;
-use super::{ENDED_KEPT, PROCESSES_KEPT};
+use super::instance::{self, Instance, Member};
+use super::resource::{self, Parts};
+use super::{AWAITING_KEPT, ENDED_KEPT, PROCESSES_KEPT};
+use crate::discover::container::{self, Container};
 use crate::discover::process::{Identity, Process, Unreadable};
 use crate::discover::select::{Applied, Selectors, Treatment};
+use crate::kubernetes::{Found, Pods};
 use crate::runtimes::Recogniser;
-use onlooker_engine::model::reporting::Reporting;
-use onlooker_engine::model::service::{PendingService, Service, UnknownService};
+use onlooker_engine::model::service::{PendingService, PodMetadata, Service, UnknownService};
 use onlooker_protocols::propagation::TraceContext;
 
 /// The services of the host's processes.
@@ -29,11 +30,17 @@ pub struct Services {
     /// Processes in the order in which they were remembered. Some may have been forgotten since.
     order: VecDeque<Identity>,
     ended: VecDeque<Identity>,
-    /// By the instance and the index of the rule that applies to it.
-    instances: FxHashMap<(Instance, Option<usize>), Weak<Service>>,
+    instances: FxHashMap<InstanceKey, Weak<Service>>,
     /// Rules that may say what the service of a process is.
     selectors: Option<Selectors>,
+    /// The pods of this node, if they are followed.
+    pods: Option<Arc<Pods>>,
+    /// Requests of processes whose pods are not known yet, in their order.
+    awaiting: VecDeque<Awaiting>,
 }
+
+/// The instance, the index of the rule that applies to it, and the version and the container of its pod.
+type InstanceKey = (Instance, Option<usize>, Option<(u64, Option<usize>)>);
 
 #[derive(Debug)]
 struct Known {
@@ -42,6 +49,16 @@ struct Known {
     service: Arc<Service>,
     /// The span that it was started for, as its environment says.
     started_by: Option<Arc<TraceContext>>,
+    /// Only if it runs in a pod.
+    membership: Option<Membership>,
+}
+
+/// A request that is answered when the pod is known. It names its process no more: the process may end, and its id be reused.
+#[derive(Debug)]
+struct Awaiting {
+    pending: PendingService,
+    examined: Arc<Examined>,
+    started_by: Option<Arc<TraceContext>>,
 }
 
 /// The service of a process that ended before it could be examined.
@@ -49,6 +66,13 @@ pub(super) fn unexamined(host: &Host, pid: u32, comm: &str) -> Service {
     let instance = Instance::by_comm(Identity { pid, started: 0 }, comm);
     let resource = resource::of_unexamined(host, &instance);
     Service { reporting: host.reporting(), ..Service::new(instance.name.to_string(), resource) }
+}
+
+impl Known {
+    /// Whether it is the process that has the id now.
+    fn is_running(&self) -> bool {
+        Process::open(self.identity.pid).is_ok_and(|process| process.identity() == self.identity)
+    }
 }
 
 impl UnknownService for Host {
@@ -63,6 +87,8 @@ impl Services {
     pub fn new(host: Arc<Host>, recogniser: Arc<Recogniser>) -> Self {
         Self {
             selectors: None,
+            pods: None,
+            awaiting: VecDeque::new(),
             host,
             recogniser,
             processes: FxHashMap::default(),
@@ -72,12 +98,68 @@ impl Services {
         }
     }
 
-    /// Answers a request for a service.
+    /// Adds what is known about pods to the services of their processes.
+    pub fn look_up_pods(&mut self, pods: Arc<Pods>) {
+        self.pods = Some(pods);
+    }
+
+    /// Answers a request for a service. If the pod is not known yet, it is answered when that is known.
     pub fn answer(&mut self, pending: &PendingService) {
         let (pid, comm) = pending.process();
         let service = self.of(pid, comm);
-        let started_by = self.processes.get(&pid).and_then(|known| known.started_by.clone());
-        pending.set_started(service, started_by);
+        let known = self.processes.get(&pid);
+        let started_by = known.and_then(|known| known.started_by.clone());
+        let Some(examined) = known.and_then(|known| known.membership.as_ref()?.examined.clone()) else {
+            pending.set_started(service, started_by);
+            return;
+        };
+        pending.set_provisional(service, started_by.clone());
+        if self.awaiting.len() >= AWAITING_KEPT {
+            self.awaiting.pop_front();
+        }
+        self.awaiting.push_back(Awaiting { pending: pending.clone(), examined, started_by });
+    }
+
+    /// Pods became known or have changed. Returns whether services that were answered are others now, so that they must be
+    /// requested again.
+    pub fn pods_changed(&mut self) -> bool {
+        let Some(pods) = self.pods.clone() else { return false };
+        let mut are_others = false;
+        let changed = |(pid, known): (&u32, &Known)| {
+            let membership = known.membership.as_ref()?;
+            let found = pods.find(&membership.container)?;
+            (membership.seen != Some((found.revision, found.container))).then_some((*pid, found))
+        };
+        for (pid, found) in self.processes.iter().filter_map(changed).collect::<Vec<_>>() {
+            let examined = self.processes.get(&pid).and_then(|known| known.membership.as_ref()?.examined.clone());
+            let Some(examined) = examined else {
+                // One that has ended keeps what it has.
+                if self.processes.get(&pid).is_some_and(Known::is_running) {
+                    self.processes.remove(&pid);
+                    are_others = true;
+                }
+                continue;
+            };
+            let (service, membership) = self.in_pod(&examined, Some(&found));
+            if let Some(known) = self.processes.get_mut(&pid) {
+                (known.service, known.membership) = (service, membership);
+            }
+        }
+        let mut awaiting = std::mem::take(&mut self.awaiting);
+        awaiting.retain(|Awaiting { pending, examined, started_by }| {
+            let Some(found) = examined.container.as_ref().and_then(|container| pods.find(container)) else {
+                return true;
+            };
+            let (service, _) = self.in_pod(examined, Some(&found));
+            if service.pod == PodMetadata::Complete {
+                pending.set_started(service, started_by.clone());
+                return false;
+            }
+            pending.set_provisional(service, started_by.clone());
+            true
+        });
+        self.awaiting = awaiting;
+        are_others
     }
 
     /// The service of a process. `comm` is the kernel's name of it, which is used if it has ended and was never examined.
@@ -98,38 +180,92 @@ impl Services {
             return Arc::clone(&known.service);
         }
         let identity = Identity { pid, started: 0 };
-        let general = (None, self.host.reporting());
-        let service = self.service(Instance::by_comm(identity, comm), general, resource::of_unexamined);
-        self.remember(identity, &service, None);
+        let instance = Instance::by_comm(identity, comm);
+        let parts = Parts::of_unexamined(&self.host, &instance);
+        let examined = Examined::without_pod(instance, parts, self.host.reporting());
+        let (service, _) = self.in_pod(&Arc::new(Examined { is_unseen: true, ..examined }), None);
+        self.remember(identity, &service, None, None);
         service
     }
 
-    /// Examines a running process, because it may have ended when its first span is made. None if it ends meanwhile. An
-    /// ending process loses its executable before it disappears from /proc, so what was read may be incomplete.
+    /// Examines a running process, because it may have ended when its first span is made. None if it ends meanwhile, unless its
+    /// container is known. An ending process loses its executable before it disappears from /proc, so what was read may be incomplete.
     pub fn examine(&mut self, process: &Process) -> Option<Arc<Service>> {
+        // This is read in an instant. Recognising an executable for the first time takes longer.
+        let container = container::of(process);
         let (mut instance, members) = instance::of(process, &self.recogniser);
         if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
-            return None;
+            return self.ended_in(process, container?);
         }
         let (rule, treatment, reporting) = match self.selectors.as_ref().map(|rules| rules.applied_to(process)) {
             Some(Applied { rule, treatment, reporting }) => (rule, treatment.cloned().unwrap_or_default(), reporting),
             None => (None, Treatment::default(), self.host.reporting()),
         };
+        let parts = Parts::of(&self.host, &instance, &members, &treatment);
+        let is_stated = |member: &Member| member.stated_name().is_some_and(|name| name == instance.name);
+        let is_named = treatment.service_name.is_some() || members.iter().any(is_stated);
         if let Some(name) = &treatment.service_name {
             instance.name = name.as_str().into();
         }
-        let make = |host: &Host, instance: &Instance| resource::of(host, instance, &members, &treatment);
-        let service = self.service(instance, (rule, reporting), make);
+        let examined = Arc::new(Examined { instance, parts, rule, reporting, container, is_unseen: false, is_named });
+        let found = self.pod_of(&examined);
+        let (service, membership) = self.in_pod(&examined, found.as_ref());
         let started_by = members.last().and_then(|own| own.environment.started_by.clone());
-        self.remember(process.identity(), &service, started_by);
+        self.remember(process.identity(), &service, started_by, membership);
         Some(service)
+    }
+
+    /// The service of a process that ended while it was examined, in this container. None if it has its parent's.
+    fn ended_in(&mut self, process: &Process, container: Container) -> Option<Arc<Service>> {
+        let identity = process.identity();
+        if self.processes.get(&identity.pid).is_some_and(|known| known.identity.started == 0) {
+            return None;
+        }
+        let instance = Instance::by_comm(identity, process.comm());
+        let parts = Parts::of_container(&self.host, &instance, &container);
+        let examined = Examined::without_pod(instance, parts, self.host.reporting());
+        let examined = Arc::new(Examined { container: Some(container), ..examined });
+        let found = self.pod_of(&examined);
+        let (service, membership) = self.in_pod(&examined, found.as_ref());
+        self.remember(identity, &service, None, membership);
+        Some(service)
+    }
+
+    fn pod_of(&self, examined: &Examined) -> Option<Found> {
+        self.pods.as_ref()?.find(examined.container.as_ref()?)
+    }
+
+    /// The service of a process in this pod, as far as the pod is known, and what is kept to complete it later.
+    fn in_pod(&mut self, examined: &Arc<Examined>, found: Option<&Found>) -> (Arc<Service>, Option<Membership>) {
+        let is_followed = self.pods.is_some();
+        let membership = examined.membership(is_followed, found);
+        let instance = examined.named_by(found);
+        let seen = membership.as_ref().and_then(|membership| membership.seen);
+        let key = (instance, examined.rule, seen);
+        if let Some(service) = self.instances.get(&key).and_then(Weak::upgrade) {
+            return (service, membership);
+        }
+        let name = key.0.name.to_string();
+        let resource = examined.parts.resource(&name, found);
+        let pod = match &membership {
+            Some(membership) => membership.metadata(),
+            None if is_followed && examined.is_unseen => PodMetadata::Unknown,
+            None => PodMetadata::Complete,
+        };
+        let service = Arc::new(Service { name, resource, reporting: Arc::clone(&examined.reporting), pod });
+        if self.instances.len() >= 2 * self.processes.len() + 64 {
+            self.instances.retain(|_, service| service.strong_count() > 0);
+        }
+        self.instances.insert(key, Arc::downgrade(&service));
+        (service, membership)
     }
 
     /// A process forked. A child that ends before it is examined has its parent's service.
     pub fn forked(&mut self, parent: u32, child: u32) {
         if let Some(known) = self.processes.get(&parent) {
-            let (service, started_by) = (Arc::clone(&known.service), known.started_by.clone());
-            self.remember(Identity { pid: child, started: 0 }, &service, started_by);
+            let Known { service, started_by, membership, .. } = known;
+            let (service, started_by, membership) = (Arc::clone(service), started_by.clone(), membership.clone());
+            self.remember(Identity { pid: child, started: 0 }, &service, started_by, membership);
         }
     }
 
@@ -164,28 +300,14 @@ impl Services {
         self.ended.clear();
     }
 
-    /// The service of an instance. It is made if no process has it yet.
-    fn service(
+    fn remember(
         &mut self,
-        instance: Instance,
-        (rule, reporting): (Option<usize>, Arc<Reporting>),
-        make: impl FnOnce(&Host, &Instance) -> Resource,
-    ) -> Arc<Service> {
-        let instance = (instance, rule);
-        if let Some(service) = self.instances.get(&instance).and_then(Weak::upgrade) {
-            return service;
-        }
-        let resource = make(&self.host, &instance.0);
-        let service = Arc::new(Service { reporting, ..Service::new(instance.0.name.to_string(), resource) });
-        if self.instances.len() >= 2 * self.processes.len() + 64 {
-            self.instances.retain(|_, service| service.strong_count() > 0);
-        }
-        self.instances.insert(instance, Arc::downgrade(&service));
-        service
-    }
-
-    fn remember(&mut self, identity: Identity, service: &Arc<Service>, started_by: Option<Arc<TraceContext>>) {
-        let known = Known { identity, service: Arc::clone(service), started_by };
+        identity: Identity,
+        service: &Arc<Service>,
+        started_by: Option<Arc<TraceContext>>,
+        membership: Option<Membership>,
+    ) {
+        let known = Known { identity, service: Arc::clone(service), started_by, membership };
         let before = self.processes.insert(identity.pid, known);
         if before.is_none_or(|before| before.identity != identity) {
             self.order.push_back(identity);
@@ -206,3 +328,5 @@ impl Services {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_pods;

@@ -40,9 +40,9 @@ pub struct Report {
 
 /// Checks the running kernel. Loads and attaches the programs with nothing selected, and detaches them again.
 ///
-/// `injection` says whether `traceparent` can be added to requests.
+/// `injection` says whether `traceparent` can be added to requests, and `kubernetes` whether pods can be followed.
 #[must_use]
-pub fn examine(injection: &Result<(), String>) -> Report {
+pub fn examine(injection: &Result<(), String>, kubernetes: Finding) -> Report {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let capabilities = effective_capabilities();
     let mut findings = vec![privileges(capabilities), other_users(capabilities), btf(), lockdown()];
@@ -64,6 +64,7 @@ pub fn examine(injection: &Result<(), String>) -> Report {
     }
     findings.push(fields(&missing_fields));
     findings.push(propagation(injection));
+    findings.push(kubernetes);
     let can_trace = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     Report { kernel: release, architecture: std::env::consts::ARCH, can_trace, findings, missing_fields }
 }

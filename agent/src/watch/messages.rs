@@ -33,6 +33,8 @@ pub(super) enum WatchMessage {
     Undecided(Box<Execution>),
     /// There are other rules.
     RulesChanged,
+    /// There is news about pods.
+    PodsChanged,
 }
 
 /// Rules to apply, and where to say that they are.
@@ -45,7 +47,7 @@ pub(super) struct OtherRules {
 /// The sending end.
 #[derive(Debug)]
 pub struct WatchSender {
-    sender: SyncSender<WatchMessage>,
+    sender: Arc<SyncSender<WatchMessage>>,
     rules: Arc<Mutex<Option<OtherRules>>>,
     overflowed: Arc<AtomicBool>,
     counters: Arc<Counters>,
@@ -64,7 +66,12 @@ pub(super) fn channel(counters: Arc<Counters>) -> (WatchSender, WatchReceiver) {
     let (sender, messages) = sync_channel(CAPACITY);
     let overflowed = Arc::new(AtomicBool::new(false));
     let rules = Arc::<Mutex<Option<OtherRules>>>::default();
-    let sender = WatchSender { sender, rules: Arc::clone(&rules), overflowed: Arc::clone(&overflowed), counters };
+    let sender = WatchSender {
+        sender: Arc::new(sender),
+        rules: Arc::clone(&rules),
+        overflowed: Arc::clone(&overflowed),
+        counters,
+    };
     (sender, WatchReceiver { messages, rules, overflowed })
 }
 
@@ -96,6 +103,17 @@ impl WatchSender {
         // Without room for it, the thread is awake and looks by itself.
         let _ = self.sender.try_send(WatchMessage::RulesChanged);
         notice
+    }
+
+    /// Wakes the thread when there is news about pods. It does not keep the queue open.
+    pub(super) fn wake_for_pods(&self) -> impl Fn() + Send + Sync + 'static {
+        let sender = Arc::downgrade(&self.sender);
+        move || {
+            if let Some(sender) = sender.upgrade() {
+                // Without room for it, the thread is awake and looks by itself.
+                let _ = sender.try_send(WatchMessage::PodsChanged);
+            }
+        }
     }
 
     /// Requests the service of a process. False if there is no room.

@@ -185,6 +185,17 @@ counters! {
     units_forgotten,
     /// Spans of processes that could not be examined in time. Their service has the kernel's name of the process.
     spans_of_unknown_service,
+    /// Kubernetes pods of this node that became known.
+    pods_seen,
+    /// Failed attempts to list or watch the pods of this node. Known pods keep their attributes.
+    pod_watch_errors,
+    /// Pods of this node that were not kept, because there were too many. Their spans have no attributes of the pod.
+    pods_over_limit,
+    /// Spans of containers in pods that were not known in time. They have the `container.id`, and no attributes of the pod. Where
+    /// pods are followed, also spans of processes that ended before it was known whether they ran in a container.
+    spans_without_pod,
+    /// Spans of known pods for which it was not known in time which of the pod's containers sent them.
+    spans_without_container_name,
     /// Spans handed to the exporters.
     spans_made,
     /// Spans that all exporters delivered.

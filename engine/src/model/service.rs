@@ -16,13 +16,26 @@ pub struct Service {
     pub name: String,
     pub resource: Resource,
     pub reporting: Arc<Reporting>,
+    pub pod: PodMetadata,
+}
+
+/// How much is known about the Kubernetes pod that a service runs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PodMetadata {
+    /// Everything, or it runs in no pod.
+    #[default]
+    Complete,
+    /// The pod is known, but not which of its containers it is.
+    WithoutContainer,
+    /// The pod is unknown.
+    Unknown,
 }
 
 impl Service {
     /// A service of which everything is reported.
     #[must_use]
     pub fn new(name: impl Into<String>, resource: Resource) -> Self {
-        Self { name: name.into(), resource, reporting: Arc::default() }
+        Self { name: name.into(), resource, reporting: Arc::default(), pod: PodMetadata::default() }
     }
 }
 
@@ -44,6 +57,8 @@ struct Pending {
     answer: OnceLock<Arc<Service>>,
     /// The trace context in the process's environment. It is set before the answer.
     started_by: OnceLock<Arc<TraceContext>>,
+    /// What is known of the service before the answer: without its pod, and without its container in the pod.
+    provisional: [OnceLock<Arc<Service>>; 2],
     /// The service of spans that could not wait for the answer.
     fallback: OnceLock<Arc<Service>>,
 }
@@ -52,8 +67,9 @@ impl PendingService {
     /// `comm` is the kernel's name of the process, empty if that is unknown.
     #[must_use]
     pub fn new(pid: u32, comm: CompactString, unknown: Arc<dyn UnknownService>) -> Self {
-        let (answer, started_by, fallback) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Pending { pid, comm, unknown, answer, started_by, fallback }))
+        let (answer, started_by) = (OnceLock::new(), OnceLock::new());
+        let (provisional, fallback) = (Default::default(), OnceLock::new());
+        Self(Arc::new(Pending { pid, comm, unknown, answer, started_by, provisional, fallback }))
     }
 
     /// A service that is known from the start.
@@ -64,10 +80,11 @@ impl PendingService {
         pending
     }
 
-    /// The answer, or the fallback if [`Self::give_up`] was called before an answer came.
+    /// The answer, or the best fallback so far if [`Self::give_up`] was called before an answer came.
     #[must_use]
     pub fn service(&self) -> Option<&Arc<Service>> {
-        self.0.answer.get().or_else(|| self.0.fallback.get())
+        let Pending { answer, fallback, .. } = &*self.0;
+        answer.get().or_else(|| fallback.get().map(|fallback| self.provisional().unwrap_or(fallback)))
     }
 
     /// Whether an answer came.
@@ -81,7 +98,10 @@ impl PendingService {
     pub fn give_up(&self) -> &Arc<Service> {
         let pending = &*self.0;
         pending.answer.get().unwrap_or_else(|| {
-            pending.fallback.get_or_init(|| Arc::new(pending.unknown.unknown_service(pending.pid, &pending.comm)))
+            let unknown = || Arc::new(pending.unknown.unknown_service(pending.pid, &pending.comm));
+            let provisional = self.provisional();
+            let fallback = pending.fallback.get_or_init(|| provisional.map_or_else(unknown, Arc::clone));
+            provisional.unwrap_or(fallback)
         })
     }
 
@@ -95,6 +115,27 @@ impl PendingService {
     #[must_use]
     pub fn started_by(&self) -> Option<&Arc<TraceContext>> {
         self.0.started_by.get()
+    }
+
+    /// Whether the process was examined. Its service may still lack what others know about it.
+    #[must_use]
+    pub fn is_examined(&self) -> bool {
+        self.is_answered() || self.provisional().is_some()
+    }
+
+    /// The best that is known before the answer.
+    fn provisional(&self) -> Option<&Arc<Service>> {
+        self.0.provisional.iter().rev().find_map(OnceLock::get)
+    }
+
+    /// Says what is known before the answer: the fallback of spans that cannot wait. It may become better once, when the pod is known.
+    pub fn set_provisional(&self, service: Arc<Service>, started_by: Option<Arc<TraceContext>>) {
+        if let Some(context) = started_by {
+            let _ = self.0.started_by.set(context);
+        }
+        let [without_pod, without_container] = &self.0.provisional;
+        let slot = if service.pod == PodMetadata::Unknown { without_pod } else { without_container };
+        let _ = slot.set(service);
     }
 
     /// Answers, with the trace context that the process was started with. Only the first answer counts.
@@ -120,5 +161,42 @@ struct Unnamed;
 impl UnknownService for Unnamed {
     fn unknown_service(&self, _pid: u32, _comm: &str) -> Service {
         Service::new("unknown_service", Resource::builder_empty().build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> Arc<Service> {
+        Arc::new(Service::new(name, Resource::builder_empty().build()))
+    }
+
+    #[test]
+    fn a_provisional_service_is_the_fallback_and_not_the_answer() {
+        let pending = PendingService::new(7, CompactString::default(), Arc::new(Unnamed));
+        let unknown =
+            Service { pod: PodMetadata::Unknown, ..Service::new("unknown", Resource::builder_empty().build()) };
+        pending.set_provisional(Arc::new(unknown), None);
+        assert_eq!(pending.give_up().name, "unknown");
+        let known = Service {
+            pod: PodMetadata::WithoutContainer,
+            ..Service::new("provisional", Resource::builder_empty().build())
+        };
+        pending.set_provisional(Arc::new(known), None);
+        assert!(pending.is_examined() && !pending.is_answered());
+        assert_eq!(pending.give_up().name, "provisional");
+        assert_eq!(pending.service().map(|service| service.name.as_str()), Some("provisional"));
+        pending.set(service("complete"));
+        assert_eq!(pending.give_up().name, "complete");
+    }
+
+    #[test]
+    fn a_provisional_service_replaces_an_unknown_one() {
+        let pending = PendingService::new(7, CompactString::default(), Arc::new(Unnamed));
+        assert_eq!(pending.give_up().name, "unknown_service");
+        pending.set_provisional(service("provisional"), None);
+        assert_eq!(pending.service().map(|service| service.name.as_str()), Some("provisional"));
+        assert_eq!(pending.give_up().name, "provisional");
     }
 }

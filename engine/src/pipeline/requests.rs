@@ -12,7 +12,7 @@ use super::surroundings::{Notice, Surroundings};
 use crate::describe::{self, describe};
 use crate::model::clock::{Clock, Reading};
 use crate::model::counters::Counters;
-use crate::model::service::{PendingService, Service};
+use crate::model::service::{PendingService, PodMetadata, Service};
 use crate::model::sink::Finished;
 use crate::model::span::{Description, Ends, Role, Span};
 use crate::observer::{Observer, Place, Report};
@@ -236,8 +236,13 @@ impl<S: Surroundings> Requests<S> {
             self.counters.spans_left_to_sdk.add(1);
             return;
         }
-        self.counters.spans_of_unknown_service.add(u64::from(!service.is_answered()));
+        self.counters.spans_of_unknown_service.add(u64::from(!service.is_examined()));
         let service = service.service().unwrap_or_else(|| service.give_up());
+        match service.pod {
+            PodMetadata::Complete => {}
+            PodMetadata::WithoutContainer => self.counters.spans_without_container_name.add(1),
+            PodMetadata::Unknown => self.counters.spans_without_pod.add(1),
+        }
         // Changing the count of references takes longer than comparing.
         let last = self.last_service.take().filter(|last| Arc::ptr_eq(last, service));
         let service = last.unwrap_or_else(|| Arc::clone(service));

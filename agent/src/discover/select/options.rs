@@ -47,8 +47,23 @@ pub struct RuleOptions {
     pub cgroups: Vec<String>,
     pub users: Vec<String>,
     pub containers: Vec<String>,
+    pub pod: PodOptions,
     pub languages: Vec<String>,
     pub treatment: Treatment,
+}
+
+/// Conditions about the Kubernetes pod of a process. All are globs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodOptions {
+    pub namespaces: Vec<String>,
+    pub pods: Vec<String>,
+    /// Names of owners, or `KIND/NAME`.
+    pub owners: Vec<String>,
+    /// `NAME=VALUE`, or only the name.
+    pub labels: Vec<String>,
+    pub annotations: Vec<String>,
+    /// Names of containers.
+    pub containers: Vec<String>,
 }
 
 /// What a rule says about the processes that it includes.

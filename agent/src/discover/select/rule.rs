@@ -9,11 +9,13 @@ use onlooker_engine::model::reporting::Reporting;
 
 use super::executable::Executable;
 use super::options::{PortRange, RuleOptions, SelectError, Treatment};
+use super::pod::PodConditions;
 use crate::discover::cgroup::{self, Hierarchy};
 use crate::discover::process::{Identity, Process};
+use crate::kubernetes::Found;
 
 /// The facts that rules are about. Only those that are needed are read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ProcessFacts {
     pub identity: Option<Identity>,
     pub kernel_thread: bool,
@@ -30,6 +32,8 @@ pub struct ProcessFacts {
     /// The user id and the user's name on the host.
     pub user: Option<(u32, String)>,
     pub container: Option<String>,
+    /// Its Kubernetes pod, if that is known.
+    pub pod: Option<Found>,
     pub language: Option<&'static str>,
 }
 
@@ -46,6 +50,7 @@ pub(super) struct Rule {
     pub(super) cgroups: Vec<Cgroups>,
     pub(super) users: Vec<Pattern>,
     pub(super) containers: Vec<Pattern>,
+    pub(super) pod: PodConditions,
     pub(super) languages: Vec<String>,
     pub(super) treatment: Treatment,
     pub(super) reporting: Arc<Reporting>,
@@ -85,6 +90,7 @@ impl Rule {
             cgroups,
             users: globs("user", &options.users)?,
             containers: globs("container", &options.containers)?,
+            pod: PodConditions::of_file(&options.pod)?,
             languages: options.languages.clone(),
             treatment: options.treatment.clone(),
             reporting: Arc::new(options.treatment.reporting(general)),
@@ -111,6 +117,7 @@ impl Rule {
             )
             && any(!self.users.is_empty(), self.match_user(facts))
             && any(!self.containers.is_empty(), matches_text(&self.containers, facts.container.as_deref()))
+            && any(!self.pod.is_empty(), self.pod.match_pod(facts.pod.as_ref()))
     }
 
     pub(super) fn has_conditions(&self) -> bool {
@@ -128,6 +135,7 @@ impl Rule {
             || !self.cgroups.is_empty()
             || !self.users.is_empty()
             || !self.containers.is_empty()
+            || !self.pod.is_empty()
             || !self.languages.is_empty()
     }
 
@@ -152,6 +160,7 @@ impl Rule {
             && self.ports.is_empty()
             && self.users.is_empty()
             && self.containers.is_empty()
+            && self.pod.is_empty()
             && self.languages.is_empty()
     }
 
@@ -220,11 +229,11 @@ impl Cgroups {
     }
 }
 
-fn matches_text(globs: &[Pattern], text: Option<&str>) -> bool {
+pub(super) fn matches_text(globs: &[Pattern], text: Option<&str>) -> bool {
     text.is_some_and(|text| globs.iter().any(|glob| glob.matches_with(text, OPTIONS)))
 }
 
-fn pattern(what: &'static str, glob: &str) -> Result<Pattern, SelectError> {
+pub(super) fn pattern(what: &'static str, glob: &str) -> Result<Pattern, SelectError> {
     Pattern::new(glob).map_err(|why| rule_glob(what, glob, why))
 }
 

@@ -10,14 +10,14 @@ use opentelemetry::Key;
 use super::*;
 
 /// A program that prints a line when it is ready, and ends when its stdin is closed.
-struct Running {
+pub(super) struct Running {
     child: Child,
     /// The last line that it printed.
     line: String,
 }
 
 impl Running {
-    fn new(command: &mut Command) -> Self {
+    pub(super) fn new(command: &mut Command) -> Self {
         let mut running = Self::silent(command);
         running.listen();
         running
@@ -41,7 +41,7 @@ impl Running {
         self.listen();
     }
 
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -58,7 +58,7 @@ fn services() -> Services {
     Services::new(Arc::new(Host::read("", Vec::new())), Arc::default())
 }
 
-fn attribute(service: &Service, key: &'static str) -> Option<String> {
+pub(super) fn attribute(service: &Service, key: &'static str) -> Option<String> {
     service.resource.get(&Key::from_static_str(key)).map(|value| value.to_string())
 }
 
@@ -268,12 +268,8 @@ fn a_process_is_answered_with_the_span_that_it_was_started_for() {
 fn a_process_with_a_reused_pid_is_examined() {
     let mut services = services();
     let shell = Running::new(Command::new("sh").args(["-c", "echo ready; read line"]).env("OTEL_SERVICE_NAME", "shop"));
-    let other = services.service(
-        Instance::by_comm(Identity { pid: 1, started: 1 }, "other"),
-        Default::default(),
-        resource::of_unexamined,
-    );
-    services.remember(Identity { pid: shell.pid(), started: 1 }, &other, None);
+    let other = Arc::new(Service::new("other", opentelemetry_sdk::Resource::builder_empty().build()));
+    services.remember(Identity { pid: shell.pid(), started: 1 }, &other, None, None);
     assert_eq!(services.of(shell.pid(), "sh").name, "shop");
 }
 
