@@ -85,6 +85,12 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
     Ok(target_dir()?.join(folder).join("onlooker"))
 }
 
+/// Builds a program of the tests for release, and returns the binary.
+pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
+    shell::run(shell::cargo()?.args(["build", "--release", "--package", "onlooker-tests", "--bin", name]))?;
+    Ok(target_dir()?.join("release").join(name))
+}
+
 /// Moves the debug information of `binary` into a file beside it, and returns that file.
 ///
 /// The binary keeps a debug link with the name and checksum of the file. Debuggers and the backtraces of Rust follow it.

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod build_ebpf;
 mod ci;
+mod cluster;
 mod demo;
 mod docs;
 mod fuzz;
@@ -68,6 +69,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<bench::Options>("bench"),
     Entry::of::<vm::Options>("vm"),
     Entry::of::<gateway::Options>("gateway"),
+    Entry::of::<cluster::Options>("cluster"),
 ];
 
 fn main() -> ExitCode {

@@ -13,6 +13,7 @@ mod fuzz;
 mod go;
 mod java;
 mod jdks;
+pub(crate) mod kubernetes;
 mod made;
 mod node;
 mod packages;
@@ -40,6 +41,7 @@ pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
 pub(crate) use self::go::GO;
 pub(crate) use self::java::JAVA;
 pub(crate) use self::jdks::JDKS;
+pub(crate) use self::kubernetes::KUBERNETES;
 pub(crate) use self::node::NODE;
 pub(crate) use self::packages::PACKAGES;
 pub(crate) use self::packaging::{PACKAGING, nfpm};
@@ -86,6 +88,7 @@ const PARTS: &[&Part] = &[
     &GATEWAY,
     &ZIPKIN,
     &vm::VM,
+    &KUBERNETES,
 ];
 
 impl Verb for Options {
