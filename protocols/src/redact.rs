@@ -7,6 +7,8 @@
 
 use compact_str::CompactString;
 
+use crate::kit::ascii::all;
+
 /// Stands in place of a value. The word is that of the OpenTelemetry semantic conventions.
 pub const REDACTED: &str = "REDACTED";
 
@@ -82,11 +84,11 @@ pub fn path(path: CompactString) -> CompactString {
 #[must_use]
 pub fn authority(authority: &[u8]) -> &[u8] {
     // Nearly every authority is a name, with a port at most.
-    let name = authority.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')).count();
-    match &authority[name..] {
-        [] => return authority,
-        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => return authority,
-        _ => {}
+    let (name, port) = authority.split_at(memchr::memchr(b':', authority).unwrap_or(authority.len()));
+    if all(name, |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'.' | b'-'))
+        && port.iter().skip(1).all(u8::is_ascii_digit)
+    {
+        return authority;
     }
     let end = memchr::memchr3(b'/', b'?', b'#', authority);
     let authority = &authority[..end.unwrap_or(authority.len())];

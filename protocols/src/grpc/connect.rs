@@ -30,11 +30,12 @@ pub(super) fn end_of_stream(json: &Text<'_>) -> Option<Status> {
 /// Whether the request is a unary call without side effects. Such a call may be a GET, whose query has the message.
 pub(crate) fn is_get(method: &[u8], target: &[u8]) -> bool {
     const NAMES: [&[u8]; 3] = [b"connect=v1", b"encoding=", b"message="];
+    const SHORTEST: usize = "connect=v1&encoding=&message=".len();
     method == b"GET"
         && memchr::memchr(b'?', target).is_some_and(|mark| {
             let query = &target[mark + 1..];
             let has = |name: &[u8]| query.split(|&byte| byte == b'&').any(|parameter| parameter.starts_with(name));
-            memmem::find(query, NAMES[0]).is_some() && NAMES.into_iter().all(has)
+            query.len() >= SHORTEST && memmem::find(query, NAMES[0]).is_some() && NAMES.into_iter().all(has)
         })
 }
 

@@ -1,6 +1,7 @@
 //! What several protocols share, and no protocol owns.
 
 pub mod account;
+pub(crate) mod ascii;
 pub mod by_id;
 pub mod certainty;
 pub(crate) mod holes;

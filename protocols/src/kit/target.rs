@@ -2,6 +2,7 @@
 
 use compact_str::CompactString;
 
+use super::ascii::{all, is_printable};
 use crate::redact;
 
 /// Bounds the memory of one open request, and so of all of them.
@@ -121,20 +122,6 @@ fn text(bytes: &[u8], limit: usize) -> CompactString {
         Ok(text) if bytes.len() <= limit && is_printable(bytes) => CompactString::new(text),
         _ => printable(&bytes[..bytes.len().min(limit)], bytes.len() > limit, limit),
     }
-}
-
-/// Whether all bytes are printable ASCII.
-fn is_printable(bytes: &[u8]) -> bool {
-    all(bytes, |byte| matches!(byte, b' '..=b'~'))
-}
-
-/// Whether all bytes fit.
-#[inline(always)]
-fn all(bytes: &[u8], fits: impl Fn(u8) -> bool) -> bool {
-    let (eights, rest) = bytes.as_chunks::<8>();
-    // Eight at a time without a branch compiles to a few instructions.
-    eights.iter().all(|eight| eight.iter().fold(true, |all, &byte| all & fits(byte)))
-        && rest.iter().all(|&byte| fits(byte))
 }
 
 #[cold]
