@@ -1,22 +1,25 @@
 //! One connection: its segments in order, its parser, and its open requests.
 
+mod closing;
+mod parsing;
+
 use std::sync::Arc;
 
 use onlooker_common::connection::role;
 use onlooker_common::plaintext::StreamKey;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Capture, Close, Direction, End, Finding, Moment, Spec, tls};
+use onlooker_protocols::{Capture, Close, Direction, Finding, Spec, tls};
 
-use crate::content::{Content, Decision, Known, Piece, Undecided};
+use crate::content::{Content, Undecided};
 use crate::conversation::Conversation;
-use crate::ending::{Ending, Lifetime};
+use crate::ending::Lifetime;
 use crate::hello::Hellos;
 use crate::model::counters::Counters;
 use crate::model::span::{Address, Encryption, Role};
 use crate::observer::{Observer, Report};
 use crate::order::{Order, Way};
 use crate::pieces::each_piece;
-use crate::preamble::{Outcome, Preamble};
+use crate::preamble::Preamble;
 
 /// A connection that is followed: a socket's bytes, or a plaintext stream.
 #[derive(Debug)]
@@ -310,279 +313,5 @@ impl Connection {
         self.in_hole = true;
         self.piece(way, &[], hole.bytes, hole.at, observer);
         self.in_hole = false;
-    }
-
-    fn piece(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
-        self.conversation.uncounted_bytes += bytes.len() as u64 + missing;
-        if self.preamble.is_over(bytes) {
-            self.take(way, bytes, missing, at, observer);
-        } else {
-            self.begin(way, bytes, missing, at, observer);
-        }
-    }
-
-    /// Takes a piece of the connection's beginning, which may be a PROXY header.
-    #[cold]
-    fn begin(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
-        let from_start = self.from_start && !self.is_underway && self.stream.is_none();
-        if !from_start || self.conversation.direction(way) == Some(Direction::ToClient) {
-            // Whatever was held is no header, because its other end speaks.
-            let held = match std::mem::replace(&mut self.preamble, Preamble::Over) {
-                Preamble::Held(pieces) => pieces,
-                _ => Vec::new(),
-            };
-            for Piece { way, bytes, missing, at } in held {
-                self.take(way, &bytes, missing, at, observer);
-            }
-            return self.take(way, bytes, missing, at, observer);
-        }
-        let own = match self.preamble.take(way, bytes, missing, at) {
-            Outcome::Taken => {
-                self.has_unknown = true;
-                Vec::new()
-            }
-            Outcome::Released(pieces) => pieces,
-            Outcome::Rest(piece) => vec![piece],
-            Outcome::Header(way, client, rest) => {
-                self.conversation.role = Some(if way == Way::Received { Role::Server } else { Role::Client });
-                self.conversation.set_client(client.map(Address::from));
-                Vec::from_iter(rest)
-            }
-        };
-        for Piece { way, bytes, missing, at } in own {
-            self.take(way, &bytes, missing, at, observer);
-        }
-    }
-
-    fn take(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
-        match self.content {
-            Content::Unparsed => {}
-            Content::Parsed(_) => self.parse(way, bytes, missing, at, observer),
-            Content::Undecided(_) => self.decide(way, bytes, missing, at, observer),
-        }
-    }
-
-    fn parse(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
-        let (Some(direction), Content::Parsed(parser)) = (self.conversation.direction(way), &mut self.content) else {
-            return;
-        };
-        let result = if missing > 0 {
-            parser.gap(direction, missing, at, &mut self.found)
-        } else {
-            parser.bytes(direction, bytes, at, &mut self.found)
-        };
-        if let Err(unparsable) = result {
-            let protocol = self.conversation.protocol;
-            tracing::debug!(cookie = self.conversation.cookie, ?protocol, %unparsable, "connection is detected anew");
-            self.counters.connections_unparsable.add(1);
-            parser.close(Close::Shutdown, at, &mut self.found);
-            self.detect_anew();
-        }
-        self.report(at, observer);
-    }
-
-    fn decide(&mut self, way: Way, bytes: &[u8], missing: u64, at: Moment, observer: &mut dyn Observer) {
-        let from_start = self.from_start && !self.is_underway;
-        let (direction, is_unix) = (self.conversation.direction(way), self.is_unix);
-        let known = Known { direction, from_start, is_new: !self.is_underway, is_unix };
-        let Content::Undecided(undecided) = &mut self.content else { return };
-        self.has_unknown = true;
-        match undecided.look(self.counters.protocols(), known, (way, bytes, missing, at)) {
-            Decision::NeedMore => {}
-            Decision::Rejected => self.is_underway = true,
-            Decision::Unparsed(protocol) => {
-                self.is_underway = true;
-                self.has_unknown = false;
-                self.content = Content::Unparsed;
-                match protocol {
-                    Some(protocol) => {
-                        self.conversation.speaks(protocol);
-                        if protocol == &tls::SPEC {
-                            observer.observe(self.conversation.place(Direction::ToServer), Report::Encrypted);
-                        }
-                    }
-                    None => {
-                        self.conversation.protocol = None;
-                        self.counters.connections_unknown.add(1);
-                    }
-                }
-            }
-            Decision::Parsed { protocol, parser, direction, pieces, from_start } => {
-                self.from_start |= from_start;
-                self.has_unknown = false;
-                self.content = Content::Parsed(parser);
-                // The content outranks the kernel, which guesses by ports if it did not see the beginning.
-                let is_server = (direction == Direction::ToServer) == (way == Way::Received);
-                self.conversation.role = Some(if is_server { Role::Server } else { Role::Client });
-                self.conversation.speaks(protocol);
-                for Piece { way, bytes, missing, at } in pieces {
-                    self.take(way, &bytes, missing, at, observer);
-                }
-            }
-        }
-    }
-
-    /// Adds the bytes that passed to the protocol's counter.
-    pub(crate) fn count_bytes(&mut self) {
-        if !matches!(self.content, Content::Undecided(_)) {
-            self.conversation.count_bytes();
-        }
-    }
-
-    /// Looks at what comes as at the middle of a connection.
-    fn detect_anew(&mut self) {
-        self.count_bytes();
-        self.content = Content::Undecided(Undecided::default());
-        self.is_underway = true;
-    }
-
-    /// The socket that carries the stream has received all that will come.
-    pub(crate) fn input_finished(&mut self, time: u64, observer: &mut dyn Observer) {
-        if !self.order.is_holding() {
-            self.end_way(Way::Received, time, observer);
-        }
-    }
-
-    fn end_way(&mut self, way: Way, time: u64, observer: &mut dyn Observer) {
-        if !self.order.end(way) {
-            return;
-        }
-        let at = self.order.moment(way, time);
-        if let (Some(direction), Content::Parsed(parser)) = (self.conversation.direction(way), &mut self.content) {
-            parser.end(direction, at, &mut self.found);
-        }
-        if self.lifetime.ends_by_exit() {
-            for finding in &mut self.found {
-                if let Finding::Exchange(exchange) = finding
-                    && let End::Closed(why @ Close::Normal, _) = &mut exchange.end
-                {
-                    *why = Close::ProcessExit;
-                }
-            }
-        }
-        self.report(at, observer);
-    }
-
-    /// Reports what the parser found.
-    fn report(&mut self, at: Moment, observer: &mut dyn Observer) {
-        if self.found.iter().any(|finding| matches!(finding, Finding::SwitchedProtocol))
-            && let Content::Parsed(parser) = &mut self.content
-        {
-            // Requests behind the one that switched will not be answered in this protocol.
-            parser.close(Close::Shutdown, at, &mut self.found);
-            self.detect_anew();
-        }
-        for finding in self.found.drain(..) {
-            self.conversation.report(finding, self.in_hole, observer);
-        }
-    }
-
-    /// This end sent its FIN at `time`.
-    pub(crate) fn finished(&mut self, time: u64, observer: &mut dyn Observer) {
-        // Held segments come before it. The connection's end will report it again.
-        if !self.order.is_holding() {
-            self.end_way(Way::Sent, time, observer);
-        }
-    }
-
-    /// This end sent its FIN at `time`, and receives no more.
-    pub(crate) fn finished_both(&mut self, time: u64, observer: &mut dyn Observer) {
-        self.lifetime.finished_both();
-        self.finished(time, observer);
-    }
-
-    /// The connection ends once its held segments have been delivered.
-    pub(crate) fn closing(&mut self, why: Close, time: u64) {
-        self.lifetime.close(why, time);
-    }
-
-    /// The kernel reports the end: where each way ended, and how far the received bytes may still be read.
-    pub(crate) fn closed(&mut self, why: Close, time: u64, positions: [u64; 2], arrived: u64) {
-        self.order.start_at(Way::Received, positions[Way::Received as usize]);
-        self.lifetime.closed(why, time, positions, arrived);
-    }
-
-    /// The socket is gone: unread bytes will never be read.
-    pub(crate) fn destroyed(&mut self, positions: [u64; 2]) {
-        self.lifetime.destroyed(positions);
-    }
-
-    /// The process that used the connection last has ended. Another process may have the connection too.
-    pub(crate) fn process_ended(&mut self, time: u64) {
-        self.lifetime.process_ended();
-        if self.is_unix || self.stream.is_some() {
-            self.closing(Close::ProcessExit, time);
-        }
-    }
-
-    /// Lets time pass. Returns whether the connection is over.
-    pub(crate) fn advance(&mut self, now: u64, hold: u64, observer: &mut dyn Observer) -> bool {
-        self.let_through(now, hold, observer);
-        if self.order.is_holding() {
-            return false;
-        }
-        let next = self.order.next(Way::Received);
-        let Some(Ending { why, time, positions, .. }) = self.lifetime.due(now, hold, next) else { return false };
-        for way in Way::BOTH {
-            self.skip_to(way, positions[way as usize], observer);
-        }
-        if why == Close::Normal {
-            self.end_way(Way::Sent, time, observer);
-        }
-        self.close(why, time, observer);
-        true
-    }
-
-    /// When each open request began that began before `time`.
-    pub(crate) fn requests_before(&self, time: u64) -> impl Iterator<Item = u64> {
-        self.conversation.requests.begun_before(time)
-    }
-
-    /// Stops waiting for requests that began before `oldest`.
-    pub(crate) fn give_up_before(&mut self, oldest: u64, now: u64, observer: &mut dyn Observer) {
-        if self.conversation.requests.oldest().is_some_and(|request| request.start.nanos < oldest)
-            && let Content::Parsed(parser) = &mut self.content
-        {
-            let at = self.order.moment(Way::Sent, now);
-            parser.give_up_before(oldest, at, &mut self.found);
-            self.report(at, observer);
-        }
-    }
-
-    /// Tells the parser the time, if it may hold a request back.
-    pub(crate) fn pass_time(&mut self, now: u64, observer: &mut dyn Observer) {
-        if !self.conversation.requests.is_empty()
-            && let Content::Parsed(parser) = &mut self.content
-        {
-            parser.pass_time(now, &mut self.found);
-            if !self.found.is_empty() {
-                let at = self.order.moment(Way::Sent, now);
-                self.report(at, observer);
-            }
-        }
-    }
-
-    /// Ends the connection at once, and forgets it.
-    pub(crate) fn end(mut self, why: Close, time: u64, observer: &mut dyn Observer) {
-        if !self.advance(u64::MAX, 0, observer) {
-            self.close(why, time, observer);
-        }
-        self.forget(observer);
-    }
-
-    pub(crate) fn forget(mut self, observer: &mut dyn Observer) {
-        if self.has_unknown {
-            self.counters.connections_unknown.add(1);
-        }
-        self.count_bytes();
-        observer.observe(self.conversation.place(Direction::ToServer), Report::Forgotten);
-    }
-
-    fn close(&mut self, why: Close, time: u64, observer: &mut dyn Observer) {
-        let at = Moment { run: self.order.newest_run(), ..self.order.moment(Way::Sent, time) };
-        if let Content::Parsed(parser) = &mut self.content {
-            parser.close(why, at, &mut self.found);
-        }
-        self.report(at, observer);
     }
 }
