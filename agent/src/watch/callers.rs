@@ -4,10 +4,14 @@
 //! down every system call of the host. A process may start its loop long after its first call, so callers are looked at
 //! repeatedly, with growing pauses.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use onlooker_common::selection::process_flag;
 use rustc_hash::FxHashMap;
+
+use super::Watch;
+use crate::discover::process::Process;
 
 /// The pause between the first two looks. A loop that starts after the first call starts soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -85,6 +89,36 @@ impl Callers {
             return true;
         }
         traced && now.duration_since(*self.idle_since.get_or_insert(now)) < LINGER
+    }
+}
+
+impl Watch {
+    /// Adds a process that made calls before it was followed here.
+    pub(super) fn add_if_caller(&mut self, tgid: u32) {
+        if self.selection.flags(tgid).is_some_and(|flags| flags & process_flag::CALLS != 0) {
+            self.callers.add(tgid, Instant::now());
+        }
+    }
+
+    /// Looks at processes that make calls. Ticks matter for those that wait for events. The flags of a process may have
+    /// changed since it started.
+    pub(super) fn look_at_callers(&mut self, now: Instant) {
+        let mut callers = std::mem::take(&mut self.callers);
+        callers.look(now, |tgid| {
+            let process = Process::open(tgid).ok()?;
+            let flags = self.selection.flags(tgid)? | self.flags_of(&process, self.selection.reads_unit(tgid));
+            self.selection.add(tgid, flags);
+            Some(Seen { flags, has_event_poll: process.has_event_poll() })
+        });
+        self.callers = callers;
+        let matter = self.callers.ticks_matter(now, self.ticks_traced);
+        if matter != self.ticks_traced {
+            self.ticks_traced = matter;
+            tracing::debug!(traced = matter, "ticks of event loops");
+            if let Some(kernel) = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                if matter { kernel.attach_boundaries() } else { kernel.detach_boundaries() }
+            }
+        }
     }
 }
 

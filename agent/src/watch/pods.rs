@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Since, Watch};
+use super::Watch;
+use super::selecting::Since;
 use crate::kubernetes::News;
 
 impl Watch {

@@ -1,17 +1,21 @@
 //! Processes that really run, and their entries in the kernel maps.
 
-use onlooker_common::capture::Capture;
-use onlooker_common::decode::Event;
-use onlooker_common::selection::process_flag::{CALLS, CANDIDATE, LOOP, PORT_HOLDER, SCHEDULER};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
+use onlooker_common::capture::Capture;
+use onlooker_common::decode::Event;
+use onlooker_common::process::Execution;
+use onlooker_common::selection::process_flag::{CALLS, CANDIDATE, LOOP, PORT_HOLDER, SCHEDULER};
 use onlooker_tests::record_skip;
 use onlooker_tests::wait::{until, within};
 
 use super::*;
-use crate::discover::select;
+use crate::discover::select::{self, Judgement};
+use crate::discover::sockets::ListeningSockets;
 use crate::kernel::ring::Ring;
 use crate::kernel::{self, Kernel, LoadError};
 
