@@ -19,9 +19,9 @@ use crate::config::{ResourceAttributes, Settings};
 use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
-use crate::injection;
+use crate::injection::{self, propagators};
 use crate::kernel::ring::{Patience, Ring};
-use crate::kernel::{self, Control, Kernel, Losses, Selection, SharedKernel};
+use crate::kernel::{self, Control, Kernel, Lines, Losses, Selection, SharedKernel};
 use crate::kubernetes::{self, Mode, Pods, Source, Watcher};
 use crate::undecided::{Taken, Undecided};
 use crate::watch::{LifecycleChange, Watch, WatchSender, WatchThread};
@@ -95,6 +95,8 @@ pub struct Prepared<'options> {
     settings: &'options Settings,
     config: export::Config,
     kernel: Kernel,
+    /// The header lines that are added to requests, if some are.
+    lines: Option<Lines>,
 }
 
 /// What is traced.
@@ -111,7 +113,8 @@ impl<'options> Prepared<'options> {
     pub fn new(settings: &'options Settings) -> Result<Self> {
         let tracing = &settings.tracing;
         let config = export::Config::choose(&tracing.choices(), &|name| settings.variable(name))?;
-        let mut kernel = Kernel::load(&tracing.kernel_options())?;
+        let lines = lines_to_add(settings)?;
+        let mut kernel = Kernel::load(&kernel::Options { lines: lines.clone(), ..tracing.kernel_options() })?;
         for missing in &kernel.missing {
             tracing::warn!(
                 structure = missing.structure,
@@ -124,19 +127,19 @@ impl<'options> Prepared<'options> {
             spawn_kernel_log(kernel.logger()?)?;
         }
         kernel.attach()?;
-        Ok(Self { settings, config, kernel })
+        Ok(Self { settings, config, kernel, lines })
     }
 
     /// Selects. After that, every request of a selected process is seen. To be called in a tokio runtime.
     pub fn start(self, target: Target, output: Output) -> Result<Agent> {
-        let Self { settings, config, mut kernel } = self;
+        let Self { settings, config, mut kernel, lines } = self;
         let tracing = &settings.tracing;
         let counters = Arc::new(Counters::default());
         let ring = kernel.ring()?;
         let control = kernel.control()?;
         let capture = Capture { request: tracing.request_capture, response: tracing.response_capture };
         let mut selection = kernel.selection(capture)?;
-        let injects = tracing.inject && can_inject(&mut kernel, &mut selection);
+        let injects = lines.is_some_and(|lines| can_inject(&mut kernel, &mut selection, &lines));
         let losses = kernel.losses()?;
         let units = kernel.unit_sources()?;
         let exporting = export::start(&config, output, counters.clone())?;
@@ -422,9 +425,24 @@ fn follow_pods(settings: &Settings, counters: &Arc<Counters>) -> Result<Option<(
     Ok(Some((pods, watcher)))
 }
 
+/// The header lines that are added to requests, if some are.
+fn lines_to_add(settings: &Settings) -> Result<Option<Lines>> {
+    if !settings.tracing.inject {
+        return Ok(None);
+    }
+    let list = settings.variable(propagators::VARIABLE).unwrap_or_default();
+    let formats = propagators::chosen(&list.to_string_lossy());
+    let formats = formats.map_err(|why| anyhow::anyhow!("{} {why}", propagators::VARIABLE))?;
+    let lines = Lines::of(&formats);
+    if lines.is_none() {
+        tracing::warn!("no trace context is added to requests: {} has no format of one", propagators::VARIABLE);
+    }
+    Ok(lines)
+}
+
 /// Prepares the kernel side to add `traceparent` to requests. Returns whether it can.
-fn can_inject(kernel: &mut Kernel, selection: &mut Selection) -> bool {
-    match injection::prepare(kernel, selection) {
+fn can_inject(kernel: &mut Kernel, selection: &mut Selection, lines: &Lines) -> bool {
+    match injection::prepare(kernel, selection, lines) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!("no traceparent is added to requests: {error:#}");

@@ -165,7 +165,7 @@ pub struct Tracing {
     pub java: bool,
     /// Add `traceparent` to the first HTTP/1 request on each new connection of selected processes
     ///
-    /// A trace then continues on other hosts. See docs/propagation.md for what is added where.
+    /// A trace then continues on other hosts. OTEL_PROPAGATORS chooses other formats. See docs/propagation.md for what is added where.
     #[arg(long, help_heading = "Propagation")]
     pub inject: bool,
     /// Add attributes of Kubernetes pods to spans
@@ -204,10 +204,11 @@ impl Default for Tracing {
 }
 
 impl Tracing {
+    /// Without header lines to be added.
     #[must_use]
     pub fn kernel_options(&self) -> kernel::Options {
-        let Self { ring_bytes, run_capture, kernel_log, inject, .. } = *self;
-        kernel::Options { ring_bytes, run_capture, kernel_log, inject }
+        let Self { ring_bytes, run_capture, kernel_log, .. } = *self;
+        kernel::Options { ring_bytes, run_capture, kernel_log, lines: None }
     }
 
     #[must_use]

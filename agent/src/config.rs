@@ -30,6 +30,7 @@ pub use keys::KEYS;
 pub use page::page;
 pub use print::print;
 pub use problem::{Problem, Unusable};
+pub(crate) use row::one_of;
 pub use row::{Given, Key, Kind};
 pub use settings::{ResourceAttributes, Settings};
 

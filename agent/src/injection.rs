@@ -1,9 +1,10 @@
-//! Which cgroups the program is attached to that adds `traceparent` to requests.
+//! Which cgroups the program is attached to that adds the trace context to requests.
 //!
 //! It is attached to the cgroups of selected processes, and sees the connections of all processes there. It enrols only those of
 //! selected ones. It is never attached to the root cgroup, where it would see all connections of the host.
 
 pub mod client;
+pub mod propagators;
 pub mod self_test;
 
 use std::fs::File;
@@ -13,31 +14,33 @@ use std::sync::{Arc, PoisonError};
 use anyhow::Context as _;
 use onlooker_common::capture::Capture;
 use onlooker_engine::model::counters::Counters;
+use onlooker_protocols::propagation::FORMATS;
 
 use crate::discover::cgroup::{self, CgroupError, Hierarchy};
 use crate::discover::process::Process;
-use crate::kernel::{CgroupLink, Kernel, Options, Selection, SharedKernel};
+use crate::kernel::{CgroupLink, Kernel, Lines, Options, Selection, SharedKernel};
 
-/// Loads the programs, and tries whether they work here as they should. To be called before anything is selected.
+/// Loads the programs, and tries whether they add `lines` here as they should. To be called before anything is selected.
 ///
 /// # Errors
-/// Why no `traceparent` can be added.
-pub fn prepare(kernel: &mut Kernel, selection: &mut Selection) -> anyhow::Result<()> {
+/// Why they cannot be added.
+pub fn prepare(kernel: &mut Kernel, selection: &mut Selection, lines: &Lines) -> anyhow::Result<()> {
     kernel.prepare_injection()?;
-    self_test::run(kernel, selection).context("the self-test failed")?;
+    self_test::run(kernel, selection, lines).context("the self-test failed")?;
     Ok(kernel.reset_losses()?)
 }
 
-/// Tries whether it works here, for `onlooker doctor`. Loads the kernel side and removes it again.
+/// Tries whether it works here, with every format, for `onlooker doctor`. Loads the kernel side and removes it again.
 ///
 /// # Errors
 /// Why no `traceparent` can be added.
 pub fn examine() -> Result<(), String> {
     let tried = || -> anyhow::Result<()> {
-        let mut kernel = Kernel::load(&Options { inject: true, ..Options::default() })?;
+        let lines = Lines::of(FORMATS).context("there are no formats")?;
+        let mut kernel = Kernel::load(&Options { lines: Some(lines.clone()), ..Options::default() })?;
         let mut selection = kernel.selection(Capture::default())?;
         kernel.attach()?;
-        prepare(&mut kernel, &mut selection)
+        prepare(&mut kernel, &mut selection, &lines)
     };
     tried().map_err(|error| format!("{error:#}"))
 }

@@ -1,7 +1,42 @@
-//! The `traceparent` that the kernel programs add to requests.
+//! The trace context that the kernel programs add to requests.
 
-/// Bytes of the added line: `traceparent: 00-TRACE-SPAN-FLAGS` and its end.
-pub const LINE_BYTES: u32 = 70;
+/// Bytes of header lines that can be added to a request. All formats together have less.
+pub const LINES: usize = 512;
+
+/// Places for ids in these lines, with a 0 behind the last. All formats together have less.
+pub const PLACES: usize = 48;
+
+/// Names of header fields by which a request shows that it has a trace context of its own.
+pub const OWN_NAMES: u32 = 6;
+
+/// Bytes of such a name, with a 0 behind the last. Of longer names, the beginning counts.
+pub const NAME_BYTES: usize = 16;
+
+/// A place in the added lines: what is written there, and where.
+pub mod place {
+    /// Eight digits of the trace id: the first, second, third or last.
+    pub const TRACE: u32 = 1;
+    /// Eight digits of the span id: the first or last.
+    pub const SPAN: u32 = TRACE + 4;
+    /// The two digits of the flags.
+    pub const FLAGS: u32 = SPAN + 2;
+    /// `1` or `0`: whether the trace is sampled.
+    pub const SAMPLED: u32 = FLAGS + 1;
+    /// `true ` or `false`.
+    pub const IS_SAMPLED: u32 = SAMPLED + 1;
+
+    /// What is written at the byte `at`. Never 0.
+    #[must_use]
+    pub const fn at(what: u32, at: u32) -> u32 {
+        what << 16 | at
+    }
+
+    /// What is written, and where.
+    #[must_use]
+    pub const fn parts(place: u32) -> (u32, u32) {
+        (place >> 16, place & 0xffff)
+    }
+}
 
 /// Bits of the flags of a `traceparent` (W3C Trace Context, level 2).
 pub mod trace_flag {
@@ -26,12 +61,18 @@ pub struct Received {
     pub lookup: u32,
 }
 
-/// Values of [`Received::lookup`]: how the trace of a request without a `traceparent` is found.
+/// Values of [`Received::lookup`]: how the trace of a request is found.
 pub mod lookup {
     /// In the `SENT` map. If that has no entry, no traced process of this host has sent the request.
     pub const BY_NUMBERS: u32 = 0;
-    /// It cannot be found: a unix socket, TLS, or a `traceparent` that only the agent can judge.
+    /// It cannot be found, unless the request has a trace context: it came over a unix socket or TLS.
     pub const IMPOSSIBLE: u32 = 1;
+    /// The request has a `traceparent`.
+    pub const FOUND: u32 = 2;
+    /// The request has a trace context in another format. If its trace is not known, only the agent can read it.
+    pub const OTHER_FORMAT: u32 = 3;
+    /// The request has a `traceparent` that only the agent can judge.
+    pub const UNCLEAR: u32 = 4;
 }
 
 /// The trace of a request that was sent on this host: value of the `SENT` map, keyed by [`Numbers`].
@@ -44,8 +85,25 @@ pub struct Sent {
     pub _pad: u32,
 }
 
+/// The most bytes of a `tracestate` that are passed on (W3C Trace Context 3.3.1.5).
+pub const STATE_BYTES: usize = 512;
+
+/// The `tracestate` of a request that was received: value of the `STATES` map, keyed by the cookie of the connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct TraceState {
+    /// Position of the request.
+    pub position: u64,
+    /// Bytes of the value. 0 if it is not passed on.
+    pub length: u32,
+    /// How many fields the request has.
+    pub fields: u32,
+    pub value: [u8; STATE_BYTES],
+}
+
 /// A message as both ends of a TCP connection number it: its sequence number, and that of the next byte in the other direction.
 pub type Numbers = [u32; 2];
 
 const _: () = assert!(size_of::<Received>() == 40);
 const _: () = assert!(size_of::<Sent>() == 24);
+const _: () = assert!(size_of::<TraceState>() == 528);

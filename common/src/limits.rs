@@ -122,5 +122,8 @@ pub const INJECTED_HEAD: u32 = 64 << 10;
 /// one that was used least lately is forgotten; what is called for it then begins a trace of its own.
 pub const TRACES: u32 = 16_384;
 
+/// Requests whose `tracestate` is remembered for the calls that are made for them. The one that was used least lately is forgotten.
+pub const STATES: u32 = 4096;
+
 /// Buffers of one vectored operation: `UIO_MAXIOV` of include/uapi/linux/uio.h. The kernel accepts no more.
 pub const BUFFERS: u32 = 1024;

@@ -2,7 +2,10 @@
 
 use core::ptr;
 
+use onlooker_common::injection::{self, NAME_BYTES};
 use onlooker_common::offsets::Offsets;
+
+use crate::user::opaque;
 
 /// Where this kernel has the struct members that the programs read.
 #[unsafe(no_mangle)]
@@ -19,6 +22,24 @@ static RUN_CAPTURE: u32 = onlooker_common::limits::RUN_CAPTURE;
 /// 1 if `traceparent` is added to requests.
 #[unsafe(no_mangle)]
 static INJECT: u32 = 0;
+
+/// The header lines that are added, without the ids, and their length.
+#[unsafe(no_mangle)]
+static LINES: [u8; injection::LINES] = [0; injection::LINES];
+#[unsafe(no_mangle)]
+static LINES_BYTES: u32 = 0;
+
+/// 1 if a `tracestate` goes with them.
+#[unsafe(no_mangle)]
+static WRITES_STATE: u32 = 0;
+
+/// Where the ids go in the lines: values of `onlooker_common::injection::place`, behind the last one 0.
+#[unsafe(no_mangle)]
+static PLACES: [u32; injection::PLACES] = [0; injection::PLACES];
+
+/// Names of fields of a trace context, in lower case. A request that has one is left alone.
+#[unsafe(no_mangle)]
+static OWN_NAMES: [[u8; NAME_BYTES]; injection::OWN_NAMES as usize] = [[0; NAME_BYTES]; injection::OWN_NAMES as usize];
 
 /// Reads a global. The compiler does not know its value; the verifier does.
 #[inline(always)]
@@ -51,4 +72,38 @@ pub fn wake_bytes() -> u64 {
 #[inline(always)]
 pub fn injects() -> bool {
     constant(&raw const INJECT) != 0
+}
+
+/// Whether the `tracestate` of the trace is added too, if it has one.
+#[inline(always)]
+pub fn writes_state() -> bool {
+    constant(&raw const WRITES_STATE) != 0
+}
+
+/// How many bytes of header lines are added to a request, without a `tracestate`.
+#[inline(always)]
+pub fn lines_bytes() -> u32 {
+    constant(&raw const LINES_BYTES)
+}
+
+/// One of [`lines_bytes`].
+#[inline(always)]
+pub fn line_byte(at: usize) -> u8 {
+    // SAFETY: the caller's index is less than the length.
+    constant(unsafe { (&raw const LINES).cast::<u8>().add(at) })
+}
+
+/// One of the places in the lines.
+#[inline(always)]
+pub fn place(index: usize) -> u32 {
+    // SAFETY: the caller's index is less than the number of places.
+    constant(unsafe { (&raw const PLACES).cast::<u32>().add(index) })
+}
+
+/// The byte at `at` in a name of a field; 0 behind its end.
+#[inline(always)]
+pub fn own_name_byte(name: u32, at: u32) -> u8 {
+    let at = opaque(u64::from(at)) as usize & (NAME_BYTES - 1);
+    // SAFETY: both are within the array.
+    constant(unsafe { (&raw const OWN_NAMES).cast::<u8>().add(name as usize * NAME_BYTES + at) })
 }

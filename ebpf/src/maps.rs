@@ -10,7 +10,7 @@ use core::ptr;
 use onlooker_common::async_ids;
 use onlooker_common::capture::Capture;
 use onlooker_common::frames::Confirmed;
-use onlooker_common::injection::{Numbers, Received, Sent};
+use onlooker_common::injection::{Numbers, Received, Sent, TraceState};
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
 use onlooker_common::owner::Owner;
@@ -160,6 +160,14 @@ pub static RECEIVED: LruHashMap<u64, Received, { limits::TRACES as usize }> = Lr
 /// The traces of requests that were sent on this host.
 #[btf_map]
 pub static SENT: LruHashMap<Numbers, Sent, { limits::TRACES as usize }> = LruHashMap::new();
+
+/// The `tracestate` of the request that was read last on each server connection, by its cookie.
+#[btf_map]
+pub static STATES: LruHashMap<u64, TraceState, { limits::STATES as usize }> = LruHashMap::new();
+
+/// A request without one. No program writes it: it is copied into `STATES`.
+#[btf_map]
+pub static NEW_STATE: Array<TraceState, 1> = Array::new();
 
 /// Counters by `Loss`.
 #[btf_map]

@@ -80,6 +80,7 @@ fn requests_in_any_pieces_arrive_with_one_line_more() -> Result<()> {
 #[test]
 fn nothing_breaks_when_the_agent_is_killed() -> Result<()> {
     const KILLS: usize = 4;
+    const ADDED: u64 = 50;
     World::story("killed", |world| {
         let receiver = Receiver::of_bytes()?;
         let app = App::python("sent_in_pieces").argument(&receiver.port().to_string());
@@ -89,11 +90,18 @@ fn nothing_breaks_when_the_agent_is_killed() -> Result<()> {
             let mut killed = 0;
             while killed < KILLS && !program.is_finished() {
                 let mut agent = Agent::watch(world, &agent_binary()?, &["--inject", "--export", "none"], &[])?;
-                // It is killed in the middle of requests.
-                std::thread::sleep(Duration::from_millis(300));
+                // It is killed in the middle of requests, after it has changed some.
+                let changed = until(within(Duration::from_secs(10)), "changed requests", || {
+                    if program.is_finished() {
+                        return Ok(Some(false));
+                    }
+                    agent.process().signal(libc::SIGUSR1)?;
+                    let added = Summary::read(&agent.stderr()?).get("kernel_traceparent_added");
+                    Ok((added >= ADDED).then_some(true))
+                })?;
                 agent.process().signal(libc::SIGKILL)?;
                 agent.process().wait_for_exit(within(Duration::from_secs(10)))?;
-                killed += 1;
+                killed += usize::from(changed);
             }
             let printed = program.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
             anyhow::Ok((printed, killed))

@@ -9,12 +9,13 @@ use onlooker_common::limits;
 use onlooker_engine::route::PathPattern;
 use onlooker_protocols::PROTOCOLS;
 
-use super::row::{Given, Key, Kind};
+use super::row::{Given, Key, Kind, Set};
 use super::settings::{ENCODING, FileExport, OtlpTransport, Settings};
 use crate::cli;
 use crate::discover::select::{PortRange, RuleOptions};
 use crate::export;
 use crate::health::HealthAddress;
+use crate::injection::propagators;
 use crate::kubernetes::Mode;
 use crate::runtimes::RUNTIMES;
 
@@ -39,6 +40,22 @@ pub const KEYS: &[Key] = &[
     )
     .at_start()
     .variables(&["OTEL_RESOURCE_ATTRIBUTES"]),
+    propagator("propagator.composite[].tracecontext", |settings, _| propagates(settings, "tracecontext"), "`traceparent`, of the W3C."),
+    propagator("propagator.composite[].b3", |settings, _| propagates(settings, "b3"), "`b3`, of Zipkin."),
+    propagator("propagator.composite[].b3multi", |settings, _| propagates(settings, "b3multi"), "`X-B3-TraceId`, `X-B3-SpanId` and `X-B3-Sampled`."),
+    propagator("propagator.composite[].jaeger", |settings, _| propagates(settings, "jaeger"), "`uber-trace-id`."),
+    propagator("propagator.composite[].ottrace", |settings, _| propagates(settings, "ottrace"), "`ot-tracer-traceid`, `ot-tracer-spanid` and `ot-tracer-sampled`. The trace id is cut to 64 bits."),
+    propagator("propagator.composite[].xray", |settings, _| propagates(settings, "xray"), "`X-Amzn-Trace-Id`."),
+    propagator("propagator.composite[].baggage", |settings, _| propagates(settings, "baggage"), "Baggage of requests is not passed on."),
+    Key::new(
+        "propagator.composite_list",
+        Kind::Text(propagators::check),
+        "tracecontext",
+        |settings, given| text(given, |list| settings.file.get_or_insert_default().propagators_list = list),
+        "The names of formats that `--inject` writes, separated by commas, beside those of `composite`: `tracecontext`, `b3`, `b3multi`, `jaeger`, `ottrace`, `xray`, `baggage` or `none`. All are read.",
+    )
+    .at_start()
+    .variables(&[propagators::VARIABLE]),
     Key::new(
         "tracer_provider",
         Kind::Section,
@@ -522,6 +539,15 @@ impl Key {
     const fn at(self, path: &'static str) -> Self {
         Self { path, ..self }
     }
+}
+
+/// A format that is written.
+const fn propagator(path: &'static str, set: Set, doc: &'static str) -> Key {
+    Key::new(path, Kind::Section, "", set, doc).at_start()
+}
+
+fn propagates(settings: &mut Settings, name: &'static str) -> Result<(), String> {
+    file(settings, |file| file.propagators.push(name))
 }
 
 const HEADER: Key = Key::new(

@@ -157,7 +157,7 @@ impl Given {
 }
 
 /// `a, b or c`
-pub(super) fn one_of(names: &[&str]) -> String {
+pub(crate) fn one_of(names: &[&str]) -> String {
     match names {
         [] => String::new(),
         [only] => (*only).to_owned(),

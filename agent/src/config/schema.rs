@@ -9,7 +9,6 @@ pub(super) const NOT_IMPLEMENTED: &[&str] = &[
     "instrumentation/development",
     "logger_provider",
     "meter_provider",
-    "propagator",
     "resource.detection/development",
     "resource.schema_url",
     "tracer_provider.id_generator",
@@ -20,7 +19,8 @@ pub(super) const NOT_IMPLEMENTED: &[&str] = &[
 ];
 
 /// Maps that must have exactly one key: it says what they are.
-pub(super) const ONE_KEY: &[&str] = &["tracer_provider.processors[]", "tracer_provider.processors[].batch.exporter"];
+pub(super) const ONE_KEY: &[&str] =
+    &["propagator.composite[]", "tracer_provider.processors[]", "tracer_provider.processors[].batch.exporter"];
 
 /// Keys of which a map has both or none.
 pub(super) const TOGETHER: [&str; 2] = ["cert_file", "key_file"];

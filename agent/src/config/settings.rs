@@ -8,6 +8,7 @@ use opentelemetry::KeyValue;
 use crate::cli::Tracing;
 use crate::discover::select::{RuleOptions, Treatment};
 use crate::export::Protocol;
+use crate::injection::propagators;
 use crate::percent;
 
 /// Every setting, as it takes effect.
@@ -43,6 +44,9 @@ pub struct FileExport {
     pub otlp: Option<OtlpTransport>,
     pub headers: Vec<(String, String)>,
     pub headers_list: String,
+    /// The formats of trace contexts, and the list of more.
+    pub propagators: Vec<&'static str>,
+    pub propagators_list: String,
     pub variables: BTreeMap<&'static str, String>,
 }
 
@@ -106,6 +110,10 @@ impl FileExport {
                     OtlpTransport::Http if is_json => "http/json".to_owned(),
                     OtlpTransport::Http => "http/protobuf".to_owned(),
                 })
+            }
+            propagators::VARIABLE => {
+                let all: Vec<_> = self.propagators.iter().copied().chain([&*self.propagators_list]).collect();
+                Some(all.join(","))
             }
             _ => self.variables.get(name).cloned(),
         }

@@ -70,6 +70,10 @@ fn rule(settings: &Settings) -> Option<&RuleOptions> {
     settings.rules.first()
 }
 
+fn propagators(settings: &Settings) -> String {
+    settings.variable("OTEL_PROPAGATORS").unwrap_or_default().into_string().unwrap()
+}
+
 macro_rules! of_both_transports {
     ($(($rest:literal, $value:literal, $check:expr),)+) => {
         &[$(
@@ -195,6 +199,14 @@ const CASES: &[Case] = &[
     Case("extensions.onlooker.limits.ring_bytes", "4096", |s, _| s.tracing.ring_bytes == 4096),
     Case("extensions.onlooker.limits.request_age", "60", |s, _| s.tracing.request_age == 60),
     Case("extensions.onlooker.limits.max_connections", "7", |s, _| s.tracing.max_connections == 7),
+    Case("propagator.composite[].tracecontext", "", |s, _| propagators(s) == "tracecontext,"),
+    Case("propagator.composite[].b3", "", |s, _| propagators(s) == "b3,"),
+    Case("propagator.composite[].b3multi", "", |s, _| propagators(s) == "b3multi,"),
+    Case("propagator.composite[].jaeger", "", |s, _| propagators(s) == "jaeger,"),
+    Case("propagator.composite[].ottrace", "", |s, _| propagators(s) == "ottrace,"),
+    Case("propagator.composite[].xray", "", |s, _| propagators(s) == "xray,"),
+    Case("propagator.composite[].baggage", "", |s, _| propagators(s) == "baggage,"),
+    Case("propagator.composite_list", "'b3,none'", |s, _| propagators(s) == "b3,none"),
     Case("extensions.onlooker.propagation.inject", "true", |s, _| s.tracing.inject),
     Case("extensions.onlooker.kubernetes.mode", "on", |s, _| s.tracing.kubernetes == Mode::On),
     Case("extensions.onlooker.kubernetes.node", "node-1", |s, _| {
@@ -312,6 +324,14 @@ const PROVIDER: &str = "file_format: \"1.0\"\ntracer_provider:\n  processors:\n"
 #[case::top_level(
     "file_format: \"1.0\"\ntracer_providers:\n  processors: []\n",
     "2: unknown key \"tracer_providers\"; did you mean \"tracer_provider\"?"
+)]
+#[case::propagator(
+    "file_format: \"1.0\"\npropagator:\n  composite: [{b33: }]\n",
+    "3: unknown key \"b33\" in propagator.composite[0]; did you mean \"b3\"?"
+)]
+#[case::propagators(
+    "file_format: \"1.0\"\npropagator:\n  composite_list: w3c\n",
+    "3: propagator.composite_list has the unknown name \"w3c\": it must be tracecontext, b3, b3multi, jaeger, ottrace, xray, baggage or none"
 )]
 #[case::extension_misspelt(
     "file_format: \"1.0\"\nextensions:\n  onloker: {}\n",
@@ -568,8 +588,8 @@ extensions:
   obi: {selection: {}}
 ";
     let configuration = read(text);
-    let expected = ["disabled", "attribute_limits", "propagator", "meter_provider", "tracer_provider.sampler"];
-    let lines = [2, 3, 5, 7, 12];
+    let expected = ["disabled", "attribute_limits", "meter_provider", "tracer_provider.sampler"];
+    let lines = [2, 3, 7, 12];
     let expected = expected
         .iter()
         .zip(lines)

@@ -1,7 +1,7 @@
-//! Tries, before anything is selected, whether this kernel adds the line as it should, and changes nothing else.
+//! Tries, before anything is selected, whether this kernel adds the lines as it should, and changes nothing else.
 //!
 //! A process in a cgroup of its own sends two requests on one connection to this process. The first comes in two pieces and must arrive
-//! with the line. After it the socket must be like any other: FIONREAD answers right, and the second request arrives as it was sent.
+//! with the lines. After it the socket must be like any other: FIONREAD answers right, and the second request arrives as it was sent.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -12,12 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onlooker_common::injection::LINE_BYTES;
 use onlooker_common::selection::process_flag;
 
 use super::client;
 use crate::exec::OwnCgroup;
-use crate::kernel::{Kernel, Selection};
+use crate::kernel::{Kernel, Lines, Selection};
 
 /// A step takes less than a millisecond, and longer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// What is not as it should be.
-pub fn run(kernel: &mut Kernel, selection: &mut Selection) -> Result<()> {
+pub fn run(kernel: &mut Kernel, selection: &mut Selection, lines: &Lines) -> Result<()> {
     let cgroup = OwnCgroup::for_test().context("cannot create a cgroup for the test")?;
     let folder = std::fs::File::open(cgroup.folder()).context("cannot open the cgroup of the test")?;
     let _link = kernel.inject_into(&folder)?;
@@ -39,7 +38,7 @@ pub fn run(kernel: &mut Kernel, selection: &mut Selection) -> Result<()> {
     let flags = process_flag::CANDIDATE | process_flag::SELF_TEST | process_flag::CALLS;
     let tested = selection.select(client.id(), flags).context("cannot select the process of the test").and_then(|()| {
         client.stdin.take().context("its stdin is a pipe")?.write_all(b"\n")?;
-        serve(&listener)
+        serve(&listener, lines)
     });
     let outcome = end(&mut client);
     selection.deselect(client.id());
@@ -58,7 +57,7 @@ fn start_client(cgroup: &OwnCgroup, port: u16) -> io::Result<Child> {
 }
 
 /// Receives both requests and responds to them.
-fn serve(listener: &TcpListener) -> Result<()> {
+fn serve(listener: &TcpListener, lines: &Lines) -> Result<()> {
     let stream = accept(listener)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut writer = stream.try_clone()?;
@@ -66,9 +65,8 @@ fn serve(listener: &TcpListener) -> Result<()> {
     let first = head(&mut reader)?;
     let end = client::REQUEST.len() - client::END.len();
     let (before, rest) = first.split_at_checked(end).context("the first request is incomplete")?;
-    let (line, after) = rest.split_at_checked(LINE_BYTES as usize).context("no line was added")?;
-    let is_line = line.starts_with(b"traceparent: 00-") && line.ends_with(b"\r\n");
-    ensure!(is_line && [before, after].concat() == client::REQUEST, "the first request arrived changed");
+    let (added, after) = rest.split_at_checked(lines.length()).context("nothing was added")?;
+    ensure!(lines.are(added) && [before, after].concat() == client::REQUEST, "the first request arrived changed");
     writer.write_all(client::RESPONSE)?;
     let second = head(&mut reader)?;
     ensure!(second == client::REQUEST, "the second request arrived changed: the socket did not leave");

@@ -191,6 +191,7 @@ fn part(name: &'static str, kernel: &Kernel) -> Finding {
     let kinds = [
         Kind::BtfTracepoint,
         Kind::Fexit,
+        Kind::Fentry,
         Kind::SystemCall,
         Kind::Function,
         Kind::Return,

@@ -15,11 +15,13 @@ use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, FExit, Program, ProgramError, SkMsg, SockOps, TracePoint, UProbe, loaded_programs,
+    BtfTracePoint, CgroupAttachMode, FEntry, FExit, Program, ProgramError, SkMsg, SockOps, TracePoint, UProbe,
+    loaded_programs,
 };
 use aya::{Btf, Ebpf, Endianness};
 use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SK_MSG;
 use onlooker_common::capture::Capture;
+use onlooker_common::injection::{LINES, PLACES};
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
 use rustc_hash::FxHashMap;
@@ -28,11 +30,12 @@ use super::control::Control;
 use super::error::{LoadError, is_permission, not_loaded, why};
 use super::functions::{FunctionLink, Location};
 use super::keeper::Keeper;
+use super::lines::{Lines, NAMES};
 use super::loader;
 use super::losses::Losses;
 use super::multi::MultiPrograms;
 use super::offsets::{self, MissingField};
-use super::probes::{self, ENROL, INJECT, INJECTION, Kind, PROBES, Probe, Without};
+use super::probes::{self, DECIDE, ENROL, INJECT, INJECT_DECIDED, Kind, PROBES, Probe, SENDS, Without};
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
@@ -64,13 +67,13 @@ pub struct Options {
     pub run_capture: u32,
     /// Whether the programs write diagnostics.
     pub kernel_log: bool,
-    /// Whether `traceparent` is added to requests.
-    pub inject: bool,
+    /// The header lines that are added to requests, if some are.
+    pub lines: Option<Lines>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: limits::RING_BYTES, run_capture: limits::RUN_CAPTURE, kernel_log: false, inject: false }
+        Self { ring_bytes: limits::RING_BYTES, run_capture: limits::RUN_CAPTURE, kernel_log: false, lines: None }
     }
 }
 
@@ -120,17 +123,27 @@ impl Kernel {
         let wake_bytes = u64::from(options.ring_bytes / WAKE_PART);
         let log_level: u8 = if options.kernel_log { 5 } else { 0 };
         let words = words(&offsets);
+        let injects = options.lines.is_some();
+        let lines = options.lines.as_ref();
+        let (length, text) = (lines.map_or(0, |lines| lines.length() as u32), lines.map_or([0; LINES], Lines::text));
+        let (places, names) = (lines.map_or([0; PLACES], Lines::places), lines.map_or([0; NAMES], Lines::own_names));
         let ebpf = loader
             .allow_unsupported_maps()
             .override_global("OFFSETS", words.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("RUN_CAPTURE", &options.run_capture, true)
-            .override_global("INJECT", &u32::from(options.inject), true)
+            .override_global("INJECT", &u32::from(injects), true)
+            .override_global("WRITES_STATE", &u32::from(lines.is_some_and(Lines::have_state)), injects)
+            .override_global("LINES_BYTES", &length, injects)
+            .override_global("LINES", text.as_slice(), injects)
+            .override_global("PLACES", places.as_slice(), injects)
+            .override_global("OWN_NAMES", names.as_slice(), injects)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
-            .map_max_entries(ENROLLED, if options.inject { limits::ENROLLED } else { UNUSED })
-            .map_max_entries("RECEIVED", if options.inject { limits::TRACES } else { UNUSED })
-            .map_max_entries("SENT", if options.inject { limits::TRACES } else { UNUSED })
+            .map_max_entries(ENROLLED, if injects { limits::ENROLLED } else { UNUSED })
+            .map_max_entries("RECEIVED", if injects { limits::TRACES } else { UNUSED })
+            .map_max_entries("STATES", if injects { limits::STATES } else { UNUSED })
+            .map_max_entries("SENT", if injects { limits::TRACES } else { UNUSED })
             .load(OBJECT)
             .map_err(|error| {
                 if is_permission(&error) { LoadError::NotPermitted(why(&error)) } else { LoadError::Load(why(&error)) }
@@ -233,7 +246,12 @@ impl Kernel {
             Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|found| found.attach().map(drop)),
             Kind::Fexit => <&mut FExit>::try_from(program).and_then(|found| found.attach().map(drop)),
             // Attached when it is needed: by `attach_boundaries`, `FunctionPrograms` and `inject_into`.
-            Kind::SystemCall | Kind::Function | Kind::Return | Kind::SocketOperations | Kind::SocketMessage => Ok(()),
+            Kind::Fentry
+            | Kind::SystemCall
+            | Kind::Function
+            | Kind::Return
+            | Kind::SocketOperations
+            | Kind::SocketMessage => Ok(()),
         };
         outcome.map_err(|error| LoadError::Attach { program: probe.name, why: why(&error) })?;
         self.attached.push(probe);
@@ -308,20 +326,51 @@ impl Kernel {
             let why = format!("the program {name} of somebody else is attached to sockets, which can have only one");
             return Err(LoadError::Attach { program: INJECT, why });
         }
-        // These programs need none of the kernel's types.
+        // These two need none of the kernel's types.
         let no_types = Btf::new();
-        for probe in PROBES.iter().filter(|probe| probe.part == INJECTION) {
-            load_program(probe, program_mut(&mut self.ebpf, probe.name)?, &no_types).map_err(too_old)?;
-        }
+        self.load_one(ENROL, &no_types)?;
+        let inject = match self.load_one(INJECT, &no_types) {
+            Ok(()) => INJECT,
+            Err(error) if is_too_old(&error) => {
+                self.decide_before()?;
+                INJECT_DECIDED
+            }
+            Err(error) => return Err(error),
+        };
         let failed = |error: &dyn Error| LoadError::Attach { program: INJECT, why: why(error) };
         let table =
             self.ebpf.map(ENROLLED).ok_or_else(|| LoadError::Load(format!("the object has no map {ENROLLED}")))?;
         let table = SockHash::<_, u64>::try_from(table).map_err(|error| failed(&error))?;
         let table = table.fd().try_clone().map_err(|error| failed(&error))?;
-        let program = <&mut SkMsg>::try_from(program_mut(&mut self.ebpf, INJECT)?).map_err(|error| failed(&error))?;
+        let program = <&mut SkMsg>::try_from(program_mut(&mut self.ebpf, inject)?).map_err(|error| failed(&error))?;
         program.attach(&table).map_err(|error| failed(&error))?;
         self.keeper = Some(Keeper::start(table.as_fd()).map_err(|error| failed(&error))?);
         Ok(())
+    }
+
+    /// Before Linux 6.16, the program that sees what is sent cannot use the storage of threads. Another program decides owner and ids,
+    /// when the function is called that passes the data on.
+    fn decide_before(&mut self) -> Result<(), LoadError> {
+        let failed = |why: String| LoadError::Attach { program: DECIDE, why };
+        if self.attached.iter().all(|probe| probe.name != SENDS) {
+            return Err(failed(
+                "this kernel has no tracepoint of socket operations (Linux 6.3 has), and the programs that replace it see nothing of enrolled sockets"
+                    .to_owned(),
+            ));
+        }
+        let names = [(DECIDE.to_owned(), Named::Function)].into_iter().collect();
+        let types = KernelTypes::read(Path::new(VMLINUX_BTF), &names).map_err(|error| failed(why(&error)))?;
+        let types = Btf::parse(&types.reduced(), Endianness::default()).map_err(|error| failed(why(&error)))?;
+        self.load_one(INJECT_DECIDED, &types)?;
+        self.load_one(DECIDE, &types)?;
+        let program = <&mut FEntry>::try_from(program_mut(&mut self.ebpf, DECIDE)?);
+        program.and_then(|program| program.attach().map(drop)).map_err(|error| failed(why(&error)))
+    }
+
+    /// Loads a program by its name.
+    fn load_one(&mut self, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
+        let probe = PROBES.iter().find(|probe| probe.name == name).ok_or_else(|| no_program(name))?;
+        load_program(probe, program_mut(&mut self.ebpf, name)?, btf)
     }
 
     /// Whether another program than an agent's is attached to what is sent on sockets. A socket can have only one.
@@ -428,6 +477,7 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
     let outcome = match kind {
         Kind::BtfTracepoint => <&mut BtfTracePoint>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::Fexit => <&mut FExit>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
+        Kind::Fentry => <&mut FEntry>::try_from(&mut *program).and_then(|found| found.load(name, btf)),
         Kind::SystemCall => <&mut TracePoint>::try_from(&mut *program).and_then(TracePoint::load),
         Kind::Function | Kind::Return => <&mut UProbe>::try_from(&mut *program).and_then(UProbe::load),
         Kind::SocketOperations => <&mut SockOps>::try_from(&mut *program).and_then(SockOps::load),
@@ -441,16 +491,10 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
     Ok(())
 }
 
-/// Says shortly that the kernel lacks what the programs for `traceparent` need.
-fn too_old(error: LoadError) -> LoadError {
-    match error {
-        LoadError::Rejected { program, log, .. } if log.contains("cannot use helper") => {
-            let why =
-                "this kernel does not let such programs use the storage of threads, as Linux 6.16 does".to_owned();
-            LoadError::Attach { program, why }
-        }
-        other => other,
-    }
+/// Whether the kernel does not let a program of this kind call a function. Linux has two messages for it.
+fn is_too_old(error: &LoadError) -> bool {
+    let says = |log: &str| log.contains("cannot use helper") || log.contains("unknown func");
+    matches!(error, LoadError::Rejected { log, .. } if says(log))
 }
 
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {

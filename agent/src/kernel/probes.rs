@@ -7,6 +7,8 @@ pub enum Kind {
     BtfTracepoint,
     /// To the return of a kernel function. Needs ftrace.
     Fexit,
+    /// To the entry of a kernel function. Needs ftrace. Attached only if something needs it.
+    Fentry,
     /// To a system call's tracepoint. Attached only while an event loop needs it, because every system call of the host
     /// then costs a little more.
     SystemCall,
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Self::BtfTracepoint => "BTF tracepoint",
             Self::Fexit => "fexit",
+            Self::Fentry => "fentry",
             Self::SystemCall => "system call",
             Self::Function => "uprobe",
             Self::Return => "uretprobe",
@@ -70,6 +73,8 @@ pub struct Probe {
 
 /// A probe of the recorder.
 pub const RECORDER: &str = "recorder";
+/// The tracepoint of writes.
+pub const SENDS: &str = "sock_send_length";
 /// A probe that ends the ticks of event loops.
 pub const EVENT_LOOPS: &str = "event loops";
 
@@ -79,6 +84,10 @@ pub const INJECTION: &str = "traceparent";
 pub const ENROL: &str = "onlooker_enrol";
 /// The program that adds the line. Other agents recognise it by its name in the kernel.
 pub const INJECT: &str = "onlooker_inject";
+/// The same, where it cannot decide owner and ids itself. In the kernel it has the same name, which is cut.
+pub const INJECT_DECIDED: &str = "onlooker_inject_decided";
+/// The program that decides them.
+pub const DECIDE: &str = "tcp_bpf_sendmsg";
 
 const BTF: &str = "BTF";
 const FEXIT: &str = "ftrace";
@@ -134,7 +143,7 @@ const fn boundary(name: &'static str) -> Probe {
 /// Every program. A program is loaded before those that replace it are tried.
 pub const PROBES: &[Probe] = &[
     Probe {
-        name: "sock_send_length",
+        name: SENDS,
         kind: Kind::BtfTracepoint,
         part: RECORDER,
         observes: "every write to a socket, after it returned",
@@ -309,6 +318,24 @@ pub const PROBES: &[Probe] = &[
         replaces: None,
         without: Without::Less("requests get no `traceparent`"),
     },
+    Probe {
+        name: INJECT_DECIDED,
+        kind: Kind::SocketMessage,
+        part: INJECTION,
+        observes: "the same, if the next program decided owner and ids",
+        needs: "Linux 6.3",
+        replaces: Some(INJECT),
+        without: Without::Less("requests get no `traceparent`"),
+    },
+    Probe {
+        name: DECIDE,
+        kind: Kind::Fentry,
+        part: INJECTION,
+        observes: "`tcp_bpf_sendmsg`: data that is about to be sent on such a connection",
+        needs: FEXIT,
+        replaces: Some(INJECT),
+        without: Without::Less("requests get no `traceparent`"),
+    },
 ];
 
 /// The programs that take the place of `name` if it cannot be loaded.
@@ -349,6 +376,7 @@ mod tests {
         let section = |kind| match kind {
             Kind::BtfTracepoint => "tp_btf",
             Kind::Fexit => "fexit",
+            Kind::Fentry => "fentry",
             Kind::SystemCall => "tracepoint",
             Kind::Function => "uprobe",
             Kind::Return => "uretprobe",

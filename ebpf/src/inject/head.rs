@@ -3,11 +3,14 @@
 //! Only what is certainly HTTP/1 is followed: a known method, a version, and lines that end with CR and LF (RFC 9112 2). Everything
 //! else is left alone.
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use core::ffi::c_void;
+use onlooker_common::injection::OWN_NAMES;
 use onlooker_common::limits::INJECTED_HEAD;
 
 use super::hexadecimal::has_byte;
+use super::walk::Walk;
+use crate::globals::own_name_byte;
 use crate::state::injection::{Injection, InjectionState, phase};
 use crate::user::{CONTINUE, LEAVE, opaque};
 
@@ -30,46 +33,28 @@ const GOES_ON: u32 = 0;
 const ENDS: u32 = 1;
 const IS_OTHER: u32 = 2;
 
-#[repr(C)]
-struct Walk {
-    injection: *mut InjectionState,
-    /// Address of the piece.
-    from: u64,
-    length: u32,
-    /// Bytes of it that were looked at.
-    at: u32,
-    /// One of the values above.
-    outcome: u32,
-    pad: u32,
-}
-
 /// Follows the block through the `length` bytes at the address `from`, of which `at` were looked at before.
 #[inline(always)]
 pub fn follow(injection: Injection, from: u64, length: u32, at: u32) -> Found {
-    let mut walk = Walk { injection: injection.as_ptr(), from, length, at, outcome: GOES_ON, pad: 0 };
-    // SAFETY: the callback takes the index and a Walk.
-    unsafe { bpf_loop(INJECTED_HEAD / WORD, next_word as *mut c_void, (&raw mut walk).cast(), 0) };
-    // SAFETY: the callback changes it.
-    let (outcome, at) = unsafe { ((&raw const walk.outcome).read_volatile(), (&raw const walk.at).read_volatile()) };
-    match outcome {
-        ENDS => Found::End(at),
-        IS_OTHER => Found::Other,
+    match Walk::run(injection.as_ptr(), from, length, at, INJECTED_HEAD / WORD, next_word) {
+        (ENDS, at) => Found::End(at),
+        (IS_OTHER, _) => Found::Other,
         _ => Found::More,
     }
 }
 
-extern "C" fn next_word(_index: u32, walk: *mut Walk) -> i64 {
+extern "C" fn next_word(_index: u32, walk: *mut Walk<InjectionState>) -> i64 {
     // SAFETY: called by `follow` with its own struct.
     let walk = unsafe { &mut *walk };
-    if walk.at >= walk.length {
+    let left = walk.left();
+    if left == 0 {
         return LEAVE;
     }
-    let left = walk.length - walk.at;
     let bytes = if left >= WORD { WORD } else { left };
     let mut word = 0_u64;
     // SAFETY: the local has room for as many bytes. The message is in kernel memory.
     let failed = unsafe {
-        let from = (walk.from + u64::from(walk.at)) as *const c_void;
+        let from = walk.address() as *const c_void;
         if left >= WORD {
             bpf_probe_read_kernel((&raw mut word).cast(), WORD, from)
         } else {
@@ -79,28 +64,26 @@ extern "C" fn next_word(_index: u32, walk: *mut Walk) -> i64 {
     // SAFETY: the helper writes it.
     let mut word = unsafe { (&raw const word).read_volatile() };
     if failed != 0 {
-        walk.outcome = IS_OTHER;
-        return LEAVE;
+        return walk.end(IS_OTHER);
     }
     // SAFETY: a live value of the caller.
-    let in_line = unsafe { Injection::within(walk.injection) }.phase() == phase::LINE;
+    let in_line = unsafe { Injection::within(walk.state) }.phase() == phase::LINE;
     if left >= WORD && in_line && !has_byte(word, b'\r') && !has_byte(word, b'\n') {
-        walk.at += WORD;
+        walk.pass(WORD);
         return CONTINUE;
     }
     for index in 0..WORD {
         if index >= bytes {
             break;
         }
-        let outcome = head_byte(walk.injection, (word & 0xff) as u32);
+        let outcome = head_byte(walk.state, (word & 0xff) as u32);
         if outcome != GOES_ON {
-            walk.outcome = outcome;
-            walk.at += index;
-            return LEAVE;
+            walk.pass(index);
+            return walk.end(outcome);
         }
         word >>= 8;
     }
-    walk.at += bytes;
+    walk.pass(bytes);
     CONTINUE
 }
 
@@ -158,21 +141,30 @@ fn method_byte(injection: Injection, byte: u32) -> u32 {
     GOES_ON
 }
 
-/// A byte of a line that has begun like the name, or begins now.
+/// A byte of a line that has begun like one of the names, or begins now.
 #[inline(always)]
 fn name_byte(injection: Injection, byte: u32) -> u32 {
-    let matched = injection.matched();
-    let part = if matched < 8 { NAME_BEGINS } else { NAME_ENDS };
-    let expected = part >> (8 * (matched & 7)) & 0xff;
-    if u64::from(byte | 0x20) != expected {
-        injection.set_phase(phase::LINE);
+    let at = injection.matched();
+    let before = if at == 0 { u32::MAX } else { injection.candidates() };
+    // Each letter in lower case. Control characters would become others.
+    let letter = if byte < u32::from(b' ') { u32::MAX } else { byte | 0x20 };
+    let (mut candidates, mut is_own) = (0, false);
+    for name in 0..OWN_NAMES {
+        if before & 1 << name != 0 && u32::from(own_name_byte(name, at)) == letter {
+            candidates |= 1 << name;
+            is_own |= own_name_byte(name, at + 1) == 0;
+        }
+    }
+    injection.set_phase(phase::LINE);
+    if candidates == 0 {
         return line_byte(injection, byte);
     }
-    injection.set_matched(matched + 1);
-    injection.set_phase(phase::NAME);
-    if matched + 1 == NAME_BYTES {
+    if is_own {
         injection.set_has_own(1);
-        injection.set_phase(phase::LINE);
+    } else {
+        injection.set_candidates(candidates);
+        injection.set_matched(at + 1);
+        injection.set_phase(phase::NAME);
     }
     GOES_ON
 }
@@ -210,8 +202,3 @@ const HTTP_1_1: u64 = text(b"HTTP/1.1");
 /// Methods of requests that have a header block, and behind which comes no other protocol.
 const METHODS: [u64; 7] =
     [text(b"GET"), text(b"HEAD"), text(b"POST"), text(b"PUT"), text(b"PATCH"), text(b"DELETE"), text(b"OPTIONS")];
-
-/// `traceparent`: the first eight characters and the others, each with the first in the lowest byte.
-const NAME_BEGINS: u64 = text(b"tracepar").swap_bytes();
-const NAME_ENDS: u64 = (text(b"ent") << 40).swap_bytes();
-const NAME_BYTES: u32 = 11;

@@ -1,6 +1,6 @@
-//! Adds the line to a request that is sent on an enrolled socket.
+//! Adds header lines to a request that is sent on an enrolled socket.
 //!
-//! The line goes to the end of the header block: only there it is certain that the program's own is missing, whatever the pieces
+//! They go to the end of the header block: only there it is certain that the program's own are missing, whatever the pieces
 //! that the block is sent in.
 
 use aya_ebpf::bindings::sk_msg_md;
@@ -9,17 +9,18 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::SkMsgContext;
 use onlooker_common::connection::role;
-use onlooker_common::injection::LINE_BYTES;
 use onlooker_common::limits::INJECTED_HEAD;
 use onlooker_common::losses::Loss;
 
 use super::head::{self, Found};
+use super::lines;
+use super::state::State;
 use super::storage;
 use super::trace;
 use crate::connection;
 use crate::kernel::member::{number, probe};
 use crate::kernel::sock::Sock;
-use crate::kernel::task::Task;
+use crate::kernel::task::{Task, current_ids};
 use crate::maps::count;
 use crate::selected::Selected;
 use crate::state::connection::Connection;
@@ -38,9 +39,42 @@ const LIMIT_UNIT: u32 = 4096;
 /// The end of a header block: CR LF.
 const END_BYTES: u32 = 2;
 
+/// What is added to a request.
+#[derive(Clone, Copy)]
+struct Addition {
+    /// Where in the message.
+    at: u32,
+    bytes: u32,
+    state: State,
+}
+
+/// Who decides owner and ids of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum DecidedBy {
+    /// The program that sees what is sent.
+    Message,
+    /// The program before it: on this kernel, the former cannot use the storage of threads.
+    Call,
+}
+
+/// A process is about to send data on an enrolled socket. Decides owner and ids, if this may be the first request.
+#[inline(always)]
+pub fn called(sock: Sock) {
+    let (Some(injection), Some(connection)) = (storage::known(sock), connection::storage::known(sock)) else { return };
+    if injection.phase() != phase::METHOD || injection.is_decided() != 0 {
+        return;
+    }
+    if let Some(buffer) = sock.send_buffer()
+        && buffer.next == injection.sequence()
+        && buffer.sent == 0
+    {
+        decide(injection, connection, buffer.received);
+    }
+}
+
 /// A process sends data on an enrolled socket. Returns whether the data may be sent.
 #[inline(always)]
-pub fn sent(ctx: &SkMsgContext) -> bool {
+pub fn sent(ctx: &SkMsgContext, decided_by: DecidedBy) -> bool {
     let message = ctx.msg;
     // What an earlier run chose would apply to this one too.
     // SAFETY: the context, and a member of it.
@@ -59,9 +93,9 @@ pub fn sent(ctx: &SkMsgContext) -> bool {
     if injection.phase() == phase::DONE || ctx.size() == 0 {
         return true;
     }
-    match look(message, sock, injection, connection) {
+    match look(message, sock, injection, connection, decided_by) {
         Ok(None) => true,
-        Ok(Some(at)) => add(message, at, injection, connection),
+        Ok(Some(addition)) => add(message, addition, injection, connection),
         Err(loss) => {
             injection.set_phase(phase::DONE);
             connection.stream().clear(bit::SENDS_CONTEXT);
@@ -71,19 +105,20 @@ pub fn sent(ctx: &SkMsgContext) -> bool {
     }
 }
 
-/// Follows the request. Returns where the line is to be added in this message, if it ends the header block.
+/// Follows the request. Returns where the lines are to be added in this message, if it ends the header block.
 #[inline(always)]
 fn look(
     message: *mut sk_msg_md,
     sock: Sock,
     injection: Injection,
     connection: Connection,
-) -> Result<Option<u32>, Loss> {
+    decided_by: DecidedBy,
+) -> Result<Option<Addition>, Loss> {
     // SAFETY: a member of the context.
     let size = unsafe { (*message).size };
     let Some(buffer) = sock.send_buffer() else { return Err(Loss::TraceparentOpaque) };
     // Bytes that were sent past this program, or that it has seen although they were not sent, make the rest uncertain.
-    if buffer.next != injection.sequence() || (injection.is_decided() == 0 && buffer.sent != 0) {
+    if buffer.next != injection.sequence() || (injection.length() == 0 && buffer.sent != 0) {
         return Err(Loss::TraceparentOpaque);
     }
     let before = injection.length();
@@ -117,7 +152,8 @@ fn look(
     if found == Found::Other {
         return Err(Loss::TraceparentOpaque);
     }
-    if injection.is_decided() == 0 && !decide(injection, connection, buffer.received) {
+    let decides = decided_by == DecidedBy::Message;
+    if injection.is_decided() == 0 && !(decides && decide(injection, connection, buffer.received)) {
         return Err(Loss::TraceparentOpaque);
     }
     if !trace::is_known(connection.stream()) {
@@ -136,14 +172,16 @@ fn look(
         return Err(Loss::TraceparentOwn);
     }
     let length = before.saturating_add(at) + END_BYTES;
-    if length + LINE_BYTES > INJECTED_HEAD || length / LIMIT_UNIT != (length + LINE_BYTES) / LIMIT_UNIT {
+    let state = State::of_call(connection.stream());
+    let bytes = lines::bytes(state);
+    if length + bytes > INJECTED_HEAD || length / LIMIT_UNIT != (length + bytes) / LIMIT_UNIT {
         return Err(Loss::TraceparentTooBig);
     }
-    let needed = buffer.queued.saturating_add(at + END_BYTES + LINE_BYTES + ROOM);
+    let needed = buffer.queued.saturating_add(at + END_BYTES + bytes + ROOM);
     if needed > buffer.limit {
         return Err(Loss::TraceparentNoRoom);
     }
-    Ok(Some(at))
+    Ok(Some(Addition { at, bytes, state }))
 }
 
 /// Address and length of the bytes that can be read at once.
@@ -178,32 +216,31 @@ fn decide(injection: Injection, connection: Connection, received: u32) -> bool {
     true
 }
 
-/// Adds the line at `at`. Returns whether the message may be sent.
+/// Adds the lines. Returns whether the message may be sent.
 #[inline(always)]
-fn add(message: *mut sk_msg_md, at: u32, injection: Injection, connection: Connection) -> bool {
-    let stream = connection.stream();
+fn add(message: *mut sk_msg_md, addition: Addition, injection: Injection, connection: Connection) -> bool {
+    let (stream, Addition { at, bytes: added, state }) = (connection.stream(), addition);
     injection.set_phase(phase::DONE);
     // SAFETY: the context.
-    if unsafe { bpf_msg_push_data(message, at, LINE_BYTES, 0) } != 0 {
+    if unsafe { bpf_msg_push_data(message, at, added, 0) } != 0 {
         stream.clear(bit::SENDS_CONTEXT);
         count(Loss::TraceparentNoRoom);
         return true;
     }
     // SAFETY: the context. The added bytes are a piece of their own, so nothing is copied.
-    let written =
-        unsafe { bpf_msg_pull_data(message, at, at + LINE_BYTES, 0) } == 0 && trace::write_line(message, stream);
+    let written = unsafe { bpf_msg_pull_data(message, at, at + added, 0) } == 0 && lines::write(message, stream, state);
     if !written {
         stream.clear(bit::SENDS_CONTEXT);
         count(Loss::TraceparentNoRoom);
         // SAFETY: the context. If this fails too, what was added must not be sent.
-        return unsafe { bpf_msg_pop_data(message, at, LINE_BYTES, 0) } == 0;
+        return unsafe { bpf_msg_pop_data(message, at, added, 0) } == 0;
     }
-    connection.set_added(LINE_BYTES);
-    connection.set_added_by(Task::current().pid());
+    connection.set_added(added);
+    connection.set_added_by(current_ids().1);
     // SAFETY: the context, and a member of it.
     unsafe {
         let size = (*message).size;
-        let end = at + LINE_BYTES + if size > at + LINE_BYTES + 1 { END_BYTES } else { 1 };
+        let end = at + added + if size > at + added + 1 { END_BYTES } else { 1 };
         // Several pieces would be sent as several packets.
         bpf_msg_pull_data(message, 0, end, 0);
         // There is room for this much. What follows passes through this program again, which lets it through.

@@ -1,9 +1,7 @@
-//! Which trace a call belongs to, and the line that says so.
+//! Which trace a call belongs to.
 
-use aya_ebpf::bindings::sk_msg_md;
-use onlooker_common::injection::{LINE_BYTES, Numbers, Received, Sent, lookup, trace_flag};
+use onlooker_common::injection::{Numbers, Received, Sent, lookup, trace_flag};
 
-use super::hexadecimal::digits;
 use crate::maps::{RECEIVED, SENT};
 use crate::state::owner::SharedOwner;
 use crate::state::stream::{Direction, Stream, StreamState, TRACE_UNKNOWN, bit};
@@ -81,46 +79,4 @@ pub fn sent(stream: Stream, position: u32) {
     let numbers: Numbers = [position, stream.next(Direction::Ingress) as u32];
     let sent = Sent { trace_id: stream.message().trace_id(), flags: stream.trace_flags(), _pad: 0 };
     let _ = SENT.insert(numbers, sent, 0);
-}
-
-/// Writes the line over the bytes of the message that can be written. Returns whether there were as many.
-#[inline(always)]
-pub fn write_line(message: *mut sk_msg_md, stream: Stream) -> bool {
-    // SAFETY: members of the context.
-    let (data, end) =
-        unsafe { ((*message).__bindgen_anon_1.data as usize, (*message).__bindgen_anon_2.data_end as usize) };
-    if data + LINE_BYTES as usize > end {
-        return false;
-    }
-    let ids = stream.message();
-    let [high, low] = ids.trace_id();
-    let span = ids.span_id();
-    // SAFETY: as many bytes can be written.
-    unsafe {
-        let line = data as *mut u8;
-        line.cast::<[u8; 16]>().write_unaligned(*b"traceparent: 00-");
-        hex(line.add(16), high);
-        hex(line.add(32), low);
-        line.add(48).write(b'-');
-        hex(line.add(49), span);
-        line.add(65).write(b'-');
-        let flags = digits(stream.trace_flags()) >> 48;
-        line.add(66).cast::<u16>().write_unaligned(flags as u16);
-        line.add(68).write(b'\r');
-        line.add(69).write(b'\n');
-    }
-    true
-}
-
-/// Writes a number as 16 hexadecimal digits.
-///
-/// # Safety
-/// There must be room for them.
-#[inline(always)]
-unsafe fn hex(into: *mut u8, number: u64) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        into.cast::<u64>().write_unaligned(digits((number >> 32) as u32));
-        into.add(8).cast::<u64>().write_unaligned(digits(number as u32));
-    }
 }

@@ -10,7 +10,7 @@ use crate::facts::{Http, HttpVersion};
 use crate::grpc::{self, Call, Flavor};
 use crate::kit::passed_on::PassedOn;
 use crate::kit::target::{self, Target};
-use crate::propagation::TraceContext;
+use crate::propagation::{self, TraceContext};
 
 /// The facts in the head. There is no response and no body yet.
 #[inline(always)]
@@ -62,8 +62,7 @@ fn flavor(head: &RequestHead<'_>, has_query: bool) -> Option<Flavor> {
 
 /// The trace context that the request carries, if it is well-formed.
 pub(super) fn context(head: &RequestHead<'_>) -> Option<TraceContext> {
-    let parent = head.fields.traceparent.value()?;
-    TraceContext::from_fields([parent], head.fields.tracestate.iter().copied())
+    propagation::read(&head.fields.propagation)
 }
 
 /// What a proxy passes on.

@@ -9,6 +9,7 @@ use memchr::memchr;
 use super::framing::Framing;
 use super::lines::{Lines, is_token_char};
 use crate::kit::looks::Looks;
+use crate::propagation::Header;
 use crate::spec::ENOUGH;
 
 /// The largest limit that servers are configured with. nginx and Apache stop at 8 KiB to 32 KiB by default.
@@ -38,8 +39,8 @@ pub(super) struct Fields<'a> {
     pub(super) transfer_coding: TransferCoding,
     pub(super) host: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
-    pub(super) traceparent: Only<'a>,
-    pub(super) tracestate: Vec<&'a [u8]>,
+    /// Those of trace contexts, in their order.
+    pub(super) propagation: Vec<(Header, &'a [u8])>,
     pub(super) request_id: Option<&'a [u8]>,
     pub(super) correlation_id: Option<&'a [u8]>,
     pub(super) content_type: Option<&'a [u8]>,
@@ -52,15 +53,6 @@ pub(super) struct Fields<'a> {
     pub(super) expects_continue: bool,
     /// `Trailer`: trailer fields are announced.
     pub(super) trailer: bool,
-}
-
-/// A field that is invalid if it occurs more than once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Only<'a> {
-    #[default]
-    Absent,
-    Value(&'a [u8]),
-    Several,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -170,19 +162,23 @@ impl<'a> Fields<'a> {
             }
             Some(b'h') => self.host = self.host.or_else(|| value("host")),
             Some(b't') => {
-                if let Some(parent) = value("traceparent") {
-                    self.traceparent.add(parent);
-                } else if let Some(coding) = value("transfer-encoding") {
+                if let Some(coding) = value("transfer-encoding") {
                     self.transfer_coding.combine(coding);
+                } else {
+                    self.trailer |= value("trailer").is_some();
+                    self.propagation.extend(propagation(line));
                 }
-                self.tracestate.extend(value("tracestate"));
-                self.trailer |= value("trailer").is_some();
             }
-            Some(b'u') => self.user_agent = self.user_agent.or_else(|| value("user-agent")),
+            Some(b'u') => match value("user-agent") {
+                Some(agent) => self.user_agent = self.user_agent.or(Some(agent)),
+                None => self.propagation.extend(propagation(line)),
+            },
             Some(b'x') => {
                 self.request_id = self.request_id.or_else(|| value("x-request-id"));
                 self.correlation_id = self.correlation_id.or_else(|| value("x-correlation-id"));
+                self.propagation.extend(propagation(line));
             }
+            Some(b'b' | b'o') => self.propagation.extend(propagation(line)),
             _ => {}
         }
     }
@@ -190,6 +186,12 @@ impl<'a> Fields<'a> {
 
 /// What the names of Connect's fields begin with. It excludes `Connection` and `Cookie`.
 const CONNECT: &[u8] = b"connect-";
+
+/// The field and its value, if it is one of a trace context.
+fn propagation(line: &[u8]) -> Option<(Header, &[u8])> {
+    let (name, value) = line.split_at(memchr(b':', line)?);
+    Some((Header::named(name.trim_ascii_end())?, value[1..].trim_ascii()))
+}
 
 /// The value of the field, if it has this name. Servers accept blanks before the colon.
 #[inline(always)]
@@ -206,19 +208,6 @@ fn value<'a>(line: &'a [u8], name: &'static str) -> Option<&'a [u8]> {
 fn is_same(found: &[u8], name: &'static [u8]) -> bool {
     let case = |letter: u8| if letter.is_ascii_lowercase() { 0x20 } else { 0 };
     found.iter().zip(name).fold(true, |is_same, (&byte, &letter)| is_same & (byte | case(letter) == letter))
-}
-
-impl<'a> Only<'a> {
-    fn add(&mut self, value: &'a [u8]) {
-        *self = if *self == Self::Absent { Self::Value(value) } else { Self::Several };
-    }
-
-    pub(super) fn value(self) -> Option<&'a [u8]> {
-        match self {
-            Self::Value(value) => Some(value),
-            Self::Absent | Self::Several => None,
-        }
-    }
 }
 
 impl ContentLength {

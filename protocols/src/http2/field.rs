@@ -1,6 +1,7 @@
 //! The header fields that matter. Values of all others are never kept.
 
 use super::hpack::Name;
+use crate::propagation::Header;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
@@ -14,8 +15,8 @@ pub(super) enum Field {
     Host,
     UserAgent,
     ContentType,
-    Traceparent,
-    Tracestate,
+    /// Of a trace context.
+    Propagation(Header),
     RequestId,
     CorrelationId,
     GrpcStatus,
@@ -37,15 +38,13 @@ impl Name for Field {
             b"host" => Self::Host,
             b"user-agent" => Self::UserAgent,
             b"content-type" => Self::ContentType,
-            b"traceparent" => Self::Traceparent,
-            b"tracestate" => Self::Tracestate,
             b"x-request-id" => Self::RequestId,
             b"x-correlation-id" => Self::CorrelationId,
             b"grpc-status" => Self::GrpcStatus,
             b"grpc-timeout" => Self::GrpcTimeout,
             b"connect-protocol-version" => Self::ConnectVersion,
             b"connect-timeout-ms" => Self::ConnectTimeout,
-            _ => Self::Other,
+            _ => Header::named(name).map_or(Self::Other, Self::Propagation),
         }
     }
 

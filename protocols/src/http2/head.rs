@@ -11,7 +11,7 @@ use crate::facts::{Http, HttpVersion};
 use crate::grpc::{self, Call, Flavor, Trailers};
 use crate::kit::passed_on::PassedOn;
 use crate::kit::target::{self, Target};
-use crate::propagation::TraceContext;
+use crate::propagation::{self, Header, TraceContext};
 
 /// A decoded header block. Fields that are unknown or absent are empty.
 #[derive(Debug, Default)]
@@ -32,8 +32,7 @@ pub(super) struct Head {
     content_type: Vec<u8>,
     is_connect: bool,
     timeout: Option<std::time::Duration>,
-    traceparent: Vec<Vec<u8>>,
-    tracestate: Vec<Vec<u8>>,
+    propagation: Vec<(Header, Vec<u8>)>,
     request_id: Option<CompactString>,
     correlation_id: Option<CompactString>,
 }
@@ -78,8 +77,7 @@ impl Head {
             Field::UserAgent => self.http.user_agent = target::name(value),
             Field::ContentType if value.len() <= MAX_CONTENT_TYPE => self.content_type = value.to_vec(),
             Field::ContentType | Field::Other => {}
-            Field::Traceparent => self.traceparent.push(value.to_vec()),
-            Field::Tracestate => self.tracestate.push(value.to_vec()),
+            Field::Propagation(header) => self.propagation.push((header, value.to_vec())),
             Field::RequestId => self.request_id = self.request_id.take().or_else(|| target::correlation(value)),
             Field::CorrelationId => {
                 self.correlation_id = self.correlation_id.take().or_else(|| target::correlation(value));
@@ -102,8 +100,8 @@ impl Head {
 
     /// The trace context of a request, if it is well-formed.
     pub(super) fn context(&self) -> Option<TraceContext> {
-        let [parent] = &self.traceparent[..] else { return None };
-        TraceContext::from_fields([&**parent], self.tracestate.iter().map(|state| &**state))
+        let fields: Vec<_> = self.propagation.iter().map(|(header, value)| (*header, &**value)).collect();
+        propagation::read(&fields)
     }
 
     /// What a proxy passes on. `None` if a field is unknown, because that may be one of these.

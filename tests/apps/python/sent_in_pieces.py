@@ -1,5 +1,5 @@
 """Sends requests in random pieces to a server that sends all bytes back, and compares them. Arguments: port, seed, seconds or
-number of requests. Prints one line for each kind of request and outcome, with their number."""
+number of requests, and `all` if lines in all formats are added. Prints one line for each kind of request and outcome, with their number."""
 
 import collections
 import fcntl
@@ -16,9 +16,24 @@ import time
 
 port, seed, limit = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 rng = random.Random(seed)
-ADDED = re.compile(rb"traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\r\n")
-OWN = b": 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-NAMES = [b"X-Trace", b"T", b"tracep", b"Traceparen", b"TE", b"Accept", b"tracestate"]
+T, S = rb"([0-9a-f]{32})", rb"([0-9a-f]{16})"
+TRACEPARENT = rb"traceparent: 00-" + T + rb"-" + S + rb"-[0-9a-f]{2}\r\n"
+OTHERS_FORMATS = (
+    rb"b3: \1-\2-1\r\nX-B3-TraceId: \1\r\nX-B3-SpanId: \2\r\nX-B3-Sampled: 1\r\nuber-trace-id: \1:\2:0:1\r\n"
+    rb"ot-tracer-traceid: [0-9a-f]{16}\r\not-tracer-spanid: \2\r\not-tracer-sampled: true \r\n"
+    rb"X-Amzn-Trace-Id: Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=\2;Sampled=1\r\n"
+)
+is_all = sys.argv[4:] == ["all"]
+ADDED = re.compile(TRACEPARENT + OTHERS_FORMATS if is_all else TRACEPARENT)
+ADDED_BYTES = 485 if is_all else 70
+OWN = {
+    b"traceparent": b": 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    b"b3": b": 0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+    b"x-b3-traceid": b": 0af7651916cd43dd8448eb211c80319c",
+    b"uber-trace-id": b": 0af7651916cd43dd8448eb211c80319c:b7ad6b7169203331:0:1",
+    b"ot-tracer-traceid": b": 8448eb211c80319c",
+}
+NAMES = [b"X-Trace", b"T", b"tracep", b"Traceparen", b"TE", b"Accept", b"tracestate", b"B", b"X-B3-Sampled", b"X", b"Uber-Trace"]
 METHODS = [b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"HEAD"]
 OTHERS = [
     b"\x16\x03\x01" + bytes(range(200)),
@@ -45,8 +60,9 @@ def head(own=False, size=0):
     while sum(map(len, lines)) < size:
         lines.append(b"Cookie: " + text(b"abcdefgh=;", 900))
     if own:
-        name = bytes(byte ^ rng.choice([0, 0x20]) for byte in b"traceparent")
-        lines.insert(rng.randint(1, len(lines)), name + OWN)
+        own_name = rng.choice(list(OWN))
+        name = bytes(byte ^ rng.choice([0, 0x20]) if byte > 64 else byte for byte in own_name)
+        lines.insert(rng.randint(1, len(lines)), name + OWN[own_name])
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -60,7 +76,7 @@ def request():
     if kind == "long":
         # Not those that are near to what servers accept.
         block = head(size=rng.randint(4000, 60000))
-        return kind, block, b"", len(block) // 4096 == (len(block) + 70) // 4096
+        return kind, block, b"", len(block) // 4096 == (len(block) + ADDED_BYTES) // 4096
     block = head()
     body = {
         "plain": lambda: b"",
@@ -143,7 +159,11 @@ while number < int(limit) if limit.isdigit() else time.monotonic() - begun < flo
         outcome = "no_bytes_waiting"
     elif received == block + body:
         outcome = "same" if added is not True else "not_added"
-    elif added is not False and received[:end] + received[end + 70 :] == block + body and ADDED.fullmatch(received[end : end + 70]):
+    elif (
+        added is not False
+        and received[:end] + received[end + ADDED_BYTES :] == block + body
+        and ADDED.fullmatch(received[end : end + ADDED_BYTES])
+    ):
         outcome = "added"
     else:
         outcome = "broken"
