@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches as _, Parser, Subcommand};
 use onlooker_common::limits;
+use onlooker_protocols::propagation::{FORMATS, Format};
 
 use crate::discover::select;
 use crate::export;
 use crate::health::HealthAddress;
-use crate::injection::client;
+use crate::injection::{client, propagators};
 use crate::kernel::{self, keeper};
 use crate::kubernetes::Mode;
 
@@ -35,6 +36,10 @@ pub enum Command {
     Run(Run),
     /// Report what works on this kernel, what does not, and why
     Doctor(Doctor),
+    /// Check whether the services behind a URL pass a trace context on
+    ///
+    /// The exit code is 0 if it arrives everywhere, 1 if not, and 2 if the check failed.
+    Propagation(Propagation),
     /// Check a configuration file, or print what is in effect
     #[command(subcommand)]
     Config(Config),
@@ -111,6 +116,39 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Propagation {
+    /// Where the marked requests are sent: http://HOST:PORT/PATH. They are GET requests
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// The formats to check, separated by commas: w3c, b3, b3multi, jaeger, ottrace or xray. Default: all
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub format: Vec<String>,
+    /// The services that the request passes, as URLs, in their order, separated by commas. Default: the URL itself
+    ///
+    /// A service on this host is watched by an agent, which needs root. Of another one, the answer must repeat the trace id.
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub hops: Vec<String>,
+    /// Seconds that each answer may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Propagation {
+    /// The formats to check. The error completes `--format ...`.
+    pub fn chosen_formats(&self) -> Result<Vec<&'static Format>, String> {
+        if self.format.is_empty() {
+            return Ok(FORMATS.to_vec());
+        }
+        let names: Vec<_> = self.format.iter().map(|name| if name == "w3c" { "tracecontext" } else { name }).collect();
+        let formats = propagators::chosen(&names.join(","))?;
+        if formats.is_empty() { Err("has no format of a trace context".to_owned()) } else { Ok(formats) }
+    }
 }
 
 /// Options of recording and export.

@@ -77,6 +77,7 @@ mod tests {
             "onlooker-generate-completions.1",
             "onlooker-generate-man.1",
             "onlooker-generate.1",
+            "onlooker-propagation.1",
             "onlooker-run.1",
             "onlooker.1",
         ];

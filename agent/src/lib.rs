@@ -23,6 +23,7 @@ pub mod kubernetes;
 mod memory;
 mod percent;
 mod presentable;
+pub mod propagation;
 mod recent;
 pub mod runtimes;
 pub mod signals;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use onlooker::agent::{Agent, Prepared, Summary, Target};
 use onlooker::attach::Description;
-use onlooker::cli::{self, Cli, Command, Config, Doctor, Exec, Generate, Run, Tracing};
+use onlooker::cli::{self, Cli, Command, Config, Doctor, Exec, Generate, Propagation, Run, Tracing};
 use onlooker::config::{self, Changes, CommandLine, Configuration, FILE_VARIABLE, Settings, Unusable};
 use onlooker::detach;
 use onlooker::discover::process::Process;
@@ -21,6 +21,7 @@ use onlooker::injection;
 use onlooker::kernel::capability::{self, Report, Verdict};
 use onlooker::kernel::keeper;
 use onlooker::kubernetes;
+use onlooker::propagation;
 use onlooker::runtimes::Recogniser;
 use onlooker::signals::is_ignored;
 use onlooker_engine::describe;
@@ -64,6 +65,11 @@ fn main() -> ExitCode {
         Command::Doctor(options) => {
             log_to_stderr(cli.verbose, None);
             (doctor(options), ExitCode::FAILURE)
+        }
+        Command::Propagation(options) => {
+            log_to_stderr(cli.verbose, None);
+            // 1 says that something was lost.
+            (check_propagation(options), ExitCode::from(2))
         }
         Command::Config(Config::Check { file }) => (check_configuration(file), ExitCode::FAILURE),
         Command::Config(Config::Print(options)) => {
@@ -413,6 +419,19 @@ fn doctor(options: &Doctor) -> Result<ExitCode> {
         print(&report, &mut out)?;
     }
     Ok(if report.can_trace { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Checks whether services pass a trace context on.
+fn check_propagation(options: &Propagation) -> Result<ExitCode> {
+    let report = runtime()?.block_on(propagation::check(options))?;
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    Ok(if report.survives { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(report: &Report, out: &mut impl std::io::Write) -> std::io::Result<()> {
