@@ -19,6 +19,7 @@ use crate::config::{ResourceAttributes, Settings};
 use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Exporting, Output};
+use crate::injection::destinations::Destinations;
 use crate::injection::{self, propagators};
 use crate::kernel::ring::{Patience, Ring};
 use crate::kernel::{self, Control, Kernel, Lines, Losses, Selection, SharedKernel};
@@ -97,6 +98,7 @@ pub struct Prepared<'options> {
     kernel: Kernel,
     /// The header lines that are added to requests, if some are.
     lines: Option<Lines>,
+    destinations: Destinations,
 }
 
 /// What is traced.
@@ -114,6 +116,8 @@ impl<'options> Prepared<'options> {
         let tracing = &settings.tracing;
         let config = export::Config::choose(&tracing.choices(), &|name| settings.variable(name))?;
         let lines = lines_to_add(settings)?;
+        let destinations = Destinations::parse(&tracing.inject_allow, &tracing.inject_deny);
+        let destinations = destinations.map_err(|why| anyhow::anyhow!("--inject-{why}"))?;
         let mut kernel = Kernel::load(&kernel::Options { lines: lines.clone(), ..tracing.kernel_options() })?;
         for missing in &kernel.missing {
             tracing::warn!(
@@ -127,12 +131,12 @@ impl<'options> Prepared<'options> {
             spawn_kernel_log(kernel.logger()?)?;
         }
         kernel.attach()?;
-        Ok(Self { settings, config, kernel, lines })
+        Ok(Self { settings, config, kernel, lines, destinations })
     }
 
     /// Selects. After that, every request of a selected process is seen. To be called in a tokio runtime.
     pub fn start(self, target: Target, output: Output) -> Result<Agent> {
-        let Self { settings, config, mut kernel, lines } = self;
+        let Self { settings, config, mut kernel, lines, destinations } = self;
         let tracing = &settings.tracing;
         let counters = Arc::new(Counters::default());
         let ring = kernel.ring()?;
@@ -148,6 +152,9 @@ impl<'options> Prepared<'options> {
         let its_losses = kernel.losses()?;
         let followed = follow_pods(settings, &counters)?;
         let kernel = Arc::new(Mutex::new(Some(kernel)));
+        if injects {
+            destinations.follow(&kernel).context("cannot limit where a trace context is added")?;
+        }
         let watch = |selectors: Selectors| {
             let selectors = match &followed {
                 Some((pods, _)) => selectors.with_pods(Arc::clone(pods)),

@@ -206,6 +206,14 @@ pub struct Tracing {
     /// A trace then continues on other hosts. OTEL_PROPAGATORS chooses other formats. See docs/propagation.md for what is added where.
     #[arg(long, help_heading = "Propagation")]
     pub inject: bool,
+    /// Add it only to requests for these destinations, separated by commas: ADDRESS, ADDRESS/PREFIX or NAME, and perhaps :PORT or :FIRST-LAST
+    ///
+    /// Names are looked up every 30 seconds.
+    #[arg(long, value_name = "DESTINATIONS", value_delimiter = ',', help_heading = "Propagation")]
+    pub inject_allow: Vec<String>,
+    /// Do not add it to requests for these destinations. They take precedence over those of --inject-allow, and cannot be names
+    #[arg(long, value_name = "DESTINATIONS", value_delimiter = ',', help_heading = "Propagation")]
+    pub inject_deny: Vec<String>,
     /// Add attributes of Kubernetes pods to spans
     #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = "Kubernetes")]
     pub kubernetes: Mode,

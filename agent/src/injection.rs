@@ -4,6 +4,7 @@
 //! selected ones. It is never attached to the root cgroup, where it would see all connections of the host.
 
 pub mod client;
+pub mod destinations;
 pub mod propagators;
 pub mod self_test;
 

@@ -38,6 +38,31 @@ pub mod place {
     }
 }
 
+/// Rules about destinations.
+pub const DESTINATIONS: usize = 128;
+
+/// A rule about destinations: entry of the `DESTINATIONS` map. The first that a connection's remote end is among decides.
+///
+/// Addresses are those of IPv6, with IPv4 mapped into them, as two words in the order in which memory has them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Destination {
+    pub network: [u64; 2],
+    pub mask: [u64; 2],
+    pub first_port: u16,
+    pub last_port: u16,
+    /// One of [`destination`]. Behind the last rule it is [`destination::NO_RULE`].
+    pub verdict: u32,
+}
+
+/// Values of [`Destination::verdict`].
+pub mod destination {
+    /// Every other destination is allowed.
+    pub const NO_RULE: u32 = 0;
+    pub const ALLOWED: u32 = 1;
+    pub const DENIED: u32 = 2;
+}
+
 /// Bits of the flags of a `traceparent` (W3C Trace Context, level 2).
 pub mod trace_flag {
     /// The caller may have recorded the trace.
@@ -106,4 +131,5 @@ pub type Numbers = [u32; 2];
 
 const _: () = assert!(size_of::<Received>() == 40);
 const _: () = assert!(size_of::<Sent>() == 24);
+const _: () = assert!(size_of::<Destination>() == 40);
 const _: () = assert!(size_of::<TraceState>() == 528);

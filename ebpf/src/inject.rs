@@ -2,6 +2,7 @@
 //!
 //! - `enrolment`: a client socket of a selected process is enrolled when its connection is established, and leaves as soon as its
 //!   first request has gone, or when something is received. From then on it is like any other socket.
+//! - `destination`: which connections are enrolled, by their remote end.
 //! - `message`: what is sent on an enrolled socket. Header lines are added at the end of the header block.
 //! - `head`: follows the header block, and finds its end and a trace context of the program's own.
 //! - `context`: finds the trace context of a request that was read.
@@ -9,6 +10,7 @@
 //! - `trace`: which trace a call belongs to. `lines`: the header lines that say so.
 
 pub mod context;
+mod destination;
 pub mod enrolment;
 mod head;
 mod hexadecimal;

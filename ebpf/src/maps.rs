@@ -10,7 +10,7 @@ use core::ptr;
 use onlooker_common::async_ids;
 use onlooker_common::capture::Capture;
 use onlooker_common::frames::Confirmed;
-use onlooker_common::injection::{Numbers, Received, Sent, TraceState};
+use onlooker_common::injection::{DESTINATIONS as DESTINATION_RULES, Destination, Numbers, Received, Sent, TraceState};
 use onlooker_common::limits;
 use onlooker_common::losses::Loss;
 use onlooker_common::owner::Owner;
@@ -168,6 +168,10 @@ pub static STATES: LruHashMap<u64, TraceState, { limits::STATES as usize }> = Lr
 /// A request without one. No program writes it: it is copied into `STATES`.
 #[btf_map]
 pub static NEW_STATE: Array<TraceState, 1> = Array::new();
+
+/// Where requests get a trace context. Only the agent writes it.
+#[btf_map]
+pub static DESTINATIONS: Array<Destination, { DESTINATION_RULES }> = Array::new();
 
 /// Counters by `Loss`.
 #[btf_map]

@@ -80,6 +80,10 @@ impl Header {
     /// The field with this name, in any case.
     #[must_use]
     pub fn named(name: &[u8]) -> Option<Self> {
+        // Most names begin with another letter.
+        if !matches!(name.first(), Some(b't' | b'T' | b'b' | b'B' | b'x' | b'X' | b'u' | b'U' | b'o' | b'O')) {
+            return None;
+        }
         (0..).zip(FORMATS).find_map(|(format, row)| {
             let (field, _) = (0..).zip(row.headers).find(|(_, header)| name.eq_ignore_ascii_case(header.as_bytes()))?;
             Some(Self { format, field })
@@ -246,6 +250,11 @@ mod tests {
 
     #[test]
     fn names_of_fields_are_found_in_any_case() {
+        for name in FORMATS.iter().flat_map(|format| format.headers) {
+            assert!(
+                Header::named(name.as_bytes()).is_some() && Header::named(name.to_uppercase().as_bytes()).is_some()
+            );
+        }
         assert_eq!(Header::named(b"TraceParent"), Some(Header { format: 0, field: 0 }));
         assert_eq!(Header::named(b"X-B3-SPANID"), Some(Header { format: 2, field: 1 }));
         assert_eq!(Header::named(b"x-b3-parentspanid"), None);

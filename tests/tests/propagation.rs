@@ -283,6 +283,30 @@ fn a_process_that_a_port_selects_is_covered() -> Result<()> {
     })
 }
 
+/// Trace ids leave only for the destinations that are meant.
+#[rstest]
+#[case::denied_port("--inject-deny", ":OTHER")]
+#[case::denied_network("--inject-deny", "10.0.0.0/8,127.0.0.0/8:OTHER")]
+#[case::allowed_address("--inject-allow", "127.0.0.1:WANTED")]
+#[case::allowed_name("--inject-allow", "shop.test,localhost:WANTED")]
+fn only_allowed_destinations_get_the_header(#[case] option: &str, #[case] destinations: &str) -> Result<()> {
+    World::story("destinations", |world| {
+        let [wanted, other] = [Receiver::of_requests()?, Receiver::of_requests()?];
+        let destinations = destinations.replace("WANTED", &wanted.port().to_string());
+        let destinations = destinations.replace("OTHER", &other.port().to_string());
+        let recording = Recording::start_with(world, &["--inject", option, &destinations])?;
+        Curl::run(world, &[&wanted.url("/get")])?;
+        Curl::run(world, &[&other.url("/get")])?;
+        let outcome = recording.stop(2)?;
+        context(wanted.requests().first().context("nothing arrived")?)?;
+        let left = other.requests();
+        ensure!(left[0].values("traceparent").is_empty(), "{}", left[0].head);
+        let counts = ["added", "denied"].map(|what| outcome.summary.get(&format!("kernel_traceparent_{what}")));
+        ensure!(counts == [1, 1], "{}", outcome.summary);
+        Ok(())
+    })
+}
+
 /// A socket can have one program of this kind.
 #[test]
 fn a_second_agent_adds_no_second_line() -> Result<()> {

@@ -15,7 +15,7 @@ use crate::cli;
 use crate::discover::select::{PortRange, RuleOptions};
 use crate::export;
 use crate::health::HealthAddress;
-use crate::injection::propagators;
+use crate::injection::{destinations, propagators};
 use crate::kubernetes::Mode;
 use crate::runtimes::RUNTIMES;
 
@@ -494,6 +494,24 @@ pub const KEYS: &[Key] = &[
     )
     .at_start()
     .flag("inject"),
+    Key::new(
+        "extensions.onlooker.propagation.allow",
+        Kind::Texts(destinations::check_allowed),
+        "every destination",
+        |settings, given| texts(given, |allowed| settings.tracing.inject_allow = allowed),
+        "Destinations to which a trace context is sent: an address, a network (`10.0.0.0/8`) or a name, and perhaps `:PORT` or `:FIRST-LAST`. Names are looked up every 30 seconds.",
+    )
+    .at_start()
+    .flag("inject_allow"),
+    Key::new(
+        "extensions.onlooker.propagation.deny",
+        Kind::Texts(destinations::check_denied),
+        "",
+        |settings, given| texts(given, |denied| settings.tracing.inject_deny = denied),
+        "Destinations to which none is sent. They take precedence over `allow`, and cannot be names.",
+    )
+    .at_start()
+    .flag("inject_deny"),
     Key::new(
         "extensions.onlooker.kubernetes.mode",
         Kind::Choice(|| Mode::NAMES.to_vec()),

@@ -208,6 +208,8 @@ const CASES: &[Case] = &[
     Case("propagator.composite[].baggage", "", |s, _| propagators(s) == "baggage,"),
     Case("propagator.composite_list", "'b3,none'", |s, _| propagators(s) == "b3,none"),
     Case("extensions.onlooker.propagation.inject", "true", |s, _| s.tracing.inject),
+    Case("extensions.onlooker.propagation.allow", "[10.0.0.0/8, shop.test]", |s, _| s.tracing.inject_allow.len() == 2),
+    Case("extensions.onlooker.propagation.deny", "':9090'", |s, _| s.tracing.inject_deny == [":9090"]),
     Case("extensions.onlooker.kubernetes.mode", "on", |s, _| s.tracing.kubernetes == Mode::On),
     Case("extensions.onlooker.kubernetes.node", "node-1", |s, _| {
         s.tracing.kubernetes_node.as_deref() == Some("node-1")

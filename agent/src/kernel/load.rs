@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use aya::maps::SockHash;
+use aya::maps::{Array, SockHash};
 use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
@@ -21,7 +21,7 @@ use aya::programs::{
 use aya::{Btf, Ebpf, Endianness};
 use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SK_MSG;
 use onlooker_common::capture::Capture;
-use onlooker_common::injection::{LINES, PLACES};
+use onlooker_common::injection::{DESTINATIONS, Destination, LINES, PLACES};
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
 use rustc_hash::FxHashMap;
@@ -35,6 +35,7 @@ use super::loader;
 use super::losses::Losses;
 use super::multi::MultiPrograms;
 use super::offsets::{self, MissingField};
+use super::plain::DestinationValue;
 use super::probes::{self, DECIDE, ENROL, INJECT, INJECT_DECIDED, Kind, PROBES, Probe, SENDS, Without};
 use super::ring::Ring;
 use super::selection::Selection;
@@ -380,6 +381,26 @@ impl Kernel {
         let mut foreign = programs
             .filter(|program| program.program_type() == BPF_PROG_TYPE_SK_MSG && program.name_as_str() != Some(INJECT));
         foreign.next().map(|program| program.name_as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Changes where a trace context is added. There must be at most [`DESTINATIONS`] rules.
+    ///
+    /// # Errors
+    /// If the kernel does not take them.
+    pub fn set_destinations(&mut self, rules: &[Destination]) -> Result<(), LoadError> {
+        let failed = |error: &dyn Error| LoadError::Load(why(error));
+        let map = self
+            .ebpf
+            .map_mut("DESTINATIONS")
+            .ok_or_else(|| LoadError::Load("the object has no such map".to_owned()))?;
+        let mut map = Array::<_, DestinationValue>::try_from(map).map_err(|error| failed(&error))?;
+        let end = std::iter::repeat(Destination::default());
+        // From the last one, so that what is denied at the end is denied meanwhile.
+        let all: Vec<_> = rules.iter().copied().chain(end).take(DESTINATIONS).collect();
+        for (index, rule) in all.into_iter().enumerate().rev() {
+            map.set(index as u32, DestinationValue(rule), 0).map_err(|error| failed(&error))?;
+        }
+        Ok(())
     }
 
     /// Forgets what was counted, before anything is selected.

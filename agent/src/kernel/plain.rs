@@ -3,6 +3,7 @@
 use aya::Pod;
 use onlooker_common::capture::Capture;
 use onlooker_common::frames::Confirmed;
+use onlooker_common::injection::Destination;
 use onlooker_common::selection::{Executable, Interest, ListeningPort, SelectedProcess};
 use onlooker_common::unit::UnitSource;
 
@@ -26,4 +27,5 @@ plain! {
     ExecutableKey: Executable;
     InterestValue: Interest;
     UnitSourceValue: UnitSource;
+    DestinationValue: Destination;
 }

@@ -16,6 +16,7 @@ use onlooker_common::connection::role;
 use onlooker_common::losses::Loss;
 use onlooker_common::selection::process_flag;
 
+use super::destination;
 use super::storage;
 use crate::connection;
 use crate::kernel::member::number;
@@ -62,6 +63,9 @@ fn established(ctx: &SockOpsContext) {
     // It may turn out that an undecided process is not selected.
     if Selected::known(stream.tgid()).is_none_or(|process| process.has(process_flag::UNDECIDED)) {
         return;
+    }
+    if !destination::is_allowed(ctx) {
+        return count(Loss::TraceparentDenied);
     }
     // SAFETY: the context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };

@@ -173,11 +173,13 @@ impl<'a> Fields<'a> {
                 Some(agent) => self.user_agent = self.user_agent.or(Some(agent)),
                 None => self.propagation.extend(propagation(line)),
             },
-            Some(b'x') => {
-                self.request_id = self.request_id.or_else(|| value("x-request-id"));
-                self.correlation_id = self.correlation_id.or_else(|| value("x-correlation-id"));
-                self.propagation.extend(propagation(line));
-            }
+            // Most others begin with `x-forwarded`.
+            Some(b'x') => match line.get(2).map(u8::to_ascii_lowercase) {
+                Some(b'r') => self.request_id = self.request_id.or_else(|| value("x-request-id")),
+                Some(b'c') => self.correlation_id = self.correlation_id.or_else(|| value("x-correlation-id")),
+                Some(b'a' | b'b') => self.propagation.extend(propagation(line)),
+                _ => {}
+            },
             Some(b'b' | b'o') => self.propagation.extend(propagation(line)),
             _ => {}
         }
