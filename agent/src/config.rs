@@ -6,6 +6,7 @@
 //! have no effect. Options of the command line take precedence over the file.
 
 mod changes;
+mod checks;
 mod keys;
 mod page;
 mod print;
@@ -13,6 +14,7 @@ mod problem;
 mod read;
 mod row;
 mod schema;
+mod setters;
 mod settings;
 mod substitute;
 mod yaml;

@@ -4,20 +4,22 @@
 //! to the test that sets every key.
 
 use clap::ValueEnum as _;
-use glob::Pattern;
 use onlooker_common::limits;
-use onlooker_engine::route::PathPattern;
-use onlooker_protocols::PROTOCOLS;
 
+use super::checks::{
+    FILE_SCHEME, any, file_url, glob, health_address, host_or_url, languages, not_empty, path_pattern, pid, pod_pair,
+    port, protocols, url,
+};
 use super::row::{Given, Key, Kind, Set};
-use super::settings::{ENCODING, FileExport, OtlpTransport, Settings};
+use super::setters::{
+    accept, attribute, file, flag, log_level, log_levels, number, otlp, propagates, rule, small, text, texts, variable,
+};
+use super::settings::{ENCODING, OtlpTransport};
 use crate::cli;
-use crate::discover::select::{PortRange, RuleOptions};
+use crate::discover::select::RuleOptions;
 use crate::export;
-use crate::health::HealthAddress;
 use crate::injection::{destinations, propagators};
 use crate::kubernetes::Mode;
-use crate::runtimes::RUNTIMES;
 
 /// Every key, in the order of the page.
 pub const KEYS: &[Key] = &[
@@ -564,10 +566,6 @@ const fn propagator(path: &'static str, set: Set, doc: &'static str) -> Key {
     Key::new(path, Kind::Section, "", set, doc).at_start()
 }
 
-fn propagates(settings: &mut Settings, name: &'static str) -> Result<(), String> {
-    file(settings, |file| file.propagators.push(name))
-}
-
 const HEADER: Key = Key::new(
     "",
     Kind::Pair,
@@ -637,159 +635,3 @@ const KEY_FILE: Key = Key::new(
     "PEM file with the key of the certificate. Needs `cert_file`.",
 )
 .variables(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]);
-
-/// How an `output_stream` begins that is a file.
-const FILE_SCHEME: &str = "file://";
-
-/// The levels of the specification's logs data model, which has four of each.
-fn log_levels() -> Vec<&'static str> {
-    LOG_LEVELS.iter().flat_map(|(names, _)| names.iter().copied()).collect()
-}
-
-/// The names of levels, and the agent's own level that shows as much.
-const LOG_LEVELS: &[(&[&str], &str)] = &[
-    (&["trace", "trace2", "trace3", "trace4"], "trace"),
-    (&["debug", "debug2", "debug3", "debug4"], "debug"),
-    (&["info", "info2", "info3", "info4"], "info"),
-    (&["warn", "warn2", "warn3", "warn4"], "warn"),
-    (&["error", "error2", "error3", "error4", "fatal", "fatal2", "fatal3", "fatal4"], "error"),
-];
-
-fn log_level(settings: &mut Settings, given: Given) -> Result<(), String> {
-    text(given, |name| {
-        let row = LOG_LEVELS.iter().find(|(names, _)| names.contains(&name.as_str()));
-        settings.log_level = row.map(|(_, level)| *level);
-    })
-}
-
-fn attribute(settings: &mut Settings, given: Given) -> Result<(), String> {
-    if let Given::Attribute(attribute) = given {
-        settings.resource.attributes.push(attribute);
-    }
-    Ok(())
-}
-
-fn otlp(settings: &mut Settings, transport: OtlpTransport) -> Result<(), String> {
-    let before = settings.file.get_or_insert_default().otlp.replace(transport);
-    match before {
-        None => Ok(()),
-        Some(_) => Err("is a second exporter for OTLP, and Onlooker sends spans to one collector".to_owned()),
-    }
-}
-
-/// A setting that has a variable of the specification.
-fn variable(settings: &mut Settings, name: &'static str, given: Given) -> Result<(), String> {
-    file(settings, |file| drop(file.variables.insert(name, given.show(false))))
-}
-
-fn file(settings: &mut Settings, set: impl FnOnce(&mut FileExport)) -> Result<(), String> {
-    set(settings.file.get_or_insert_default());
-    Ok(())
-}
-
-fn accept(_: &mut Settings, _: Given) -> Result<(), String> {
-    Ok(())
-}
-
-fn text(given: Given, set: impl FnOnce(String)) -> Result<(), String> {
-    if let Given::Text(text) = given {
-        set(text);
-    }
-    Ok(())
-}
-
-fn number(given: Given, set: impl FnOnce(u64)) -> Result<(), String> {
-    if let Given::Number(number) = given {
-        set(number);
-    }
-    Ok(())
-}
-
-/// A number that the row limits to 32 bits.
-fn small(given: Given, set: impl FnOnce(u32)) -> Result<(), String> {
-    number(given, |number| set(u32::try_from(number).unwrap_or(u32::MAX)))
-}
-
-fn texts(given: Given, set: impl FnOnce(Vec<String>)) -> Result<(), String> {
-    if let Given::Texts(texts) = given {
-        set(texts);
-    }
-    Ok(())
-}
-
-/// Sets something of the rule that is being read.
-fn rule(settings: &mut Settings, set: impl FnOnce(&mut RuleOptions)) {
-    if let Some(rule) = settings.rules.last_mut() {
-        set(rule);
-    }
-}
-
-fn flag(given: Given, set: impl FnOnce(bool)) -> Result<(), String> {
-    if let Given::Bool(on) = given {
-        set(on);
-    }
-    Ok(())
-}
-
-fn not_empty(text: &str) -> Result<(), String> {
-    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) }
-}
-
-fn glob(text: &str) -> Result<(), String> {
-    not_empty(text)?;
-    Pattern::new(text).map(drop).map_err(|why| format!("has the wrong glob {text:?}: {why}"))
-}
-
-fn port(text: &str) -> Result<(), String> {
-    text.parse::<PortRange>().map(drop).map_err(|why| format!("has the wrong port {text:?}: {why}"))
-}
-
-fn pid(text: &str) -> Result<(), String> {
-    text.parse::<u32>().map(drop).map_err(|_| format!("has {text:?}, which is not the id of a process"))
-}
-
-/// `NAME=GLOB`, or only the name.
-fn pod_pair(text: &str) -> Result<(), String> {
-    let (name, value) = text.split_once('=').unwrap_or((text, "*"));
-    not_empty(name)?;
-    Pattern::new(value).map(drop).map_err(|why| format!("has the wrong glob {value:?}: {why}"))
-}
-
-fn health_address(text: &str) -> Result<(), String> {
-    text.parse::<HealthAddress>().map(drop).map_err(|why| format!("must be {why}, not {text:?}"))
-}
-
-fn path_pattern(text: &str) -> Result<(), String> {
-    PathPattern::parse(text).map(drop).map_err(|why| format!("has the wrong pattern {text:?}: {why}"))
-}
-
-/// The protocols that are parsed.
-fn protocols() -> Vec<&'static str> {
-    PROTOCOLS.iter().filter(|protocol| protocol.parser.is_some()).map(|protocol| protocol.name).collect()
-}
-
-fn languages() -> Vec<&'static str> {
-    let mut languages: Vec<_> = RUNTIMES.iter().filter_map(|runtime| runtime.sdk_language).collect();
-    languages.sort_unstable();
-    languages.dedup();
-    languages
-}
-
-const fn any(_: &str) -> Result<(), String> {
-    Ok(())
-}
-
-fn url(text: &str) -> Result<(), String> {
-    export::checked_url(text).map(drop)
-}
-
-fn host_or_url(text: &str) -> Result<(), String> {
-    if text.contains("://") { url(text) } else { url(&format!("http://{text}")) }
-}
-
-fn file_url(text: &str) -> Result<(), String> {
-    match text.strip_prefix(FILE_SCHEME) {
-        Some(path) if path.starts_with('/') => Ok(()),
-        _ => Err("must be file:/// and an absolute path; console prints traces".to_owned()),
-    }
-}

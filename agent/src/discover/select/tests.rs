@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use rstest::rstest;
 
 use super::*;
+use crate::discover::cgroup;
 
 fn executables(globs: &[&str]) -> Options {
     Options { exe: globs.iter().map(|glob| (*glob).to_owned()).collect(), ..Options::default() }
