@@ -42,6 +42,8 @@ losses! {
     FramesLost = "kernel_http2_frames_lost",
     /// Reads and writes of plaintext dropped because the function was found by its code, and no socket proved yet that it is the right one.
     PlaintextUnproven = "kernel_plaintext_unproven",
+    /// Reads of plaintext by rustls dropped because the connection that they belong to was not found.
+    PlaintextUnlinked = "kernel_plaintext_unlinked",
     /// MPTCP connections whose first byte was not seen. Their two ends on this host are not joined.
     MptcpUnplaced = "kernel_mptcp_connections_unplaced",
     /// Messages of sendmmsg and recvmmsg. Only their length is recorded.

@@ -124,6 +124,10 @@ pub static TLS_NEW_OBJECT: Array<PlaintextState, 1> = Array::new();
 #[btf_map]
 pub static TLS_GENERATION: Array<i64, 1> = Array::new();
 
+/// The decrypters of rustls, each with the encrypter of its connection.
+#[btf_map]
+pub static TLS_DECRYPTERS: LruHashMap<ObjectKey, u64, { limits::TLS_OBJECTS as usize }> = LruHashMap::new();
+
 /// Records that TLS libraries wrote to memory, by how they end.
 #[btf_map]
 pub static TLS_TAGS: LruHashMap<Tag, Writer, { limits::TLS_TAGS as usize }> = LruHashMap::new();

@@ -9,12 +9,15 @@
 //!   its last 16 bytes, the authentication tag of its encryption.
 //!
 //! `jsse` takes the plaintext that a library in a JVM hands over. `objects` keeps the plaintext stream of each object. It takes the place of the socket's stream in everything that concerns
-//! requests and owners. `ciphertext` records what passes on the socket.
+//! requests and owners. `rustls` takes what rustls encrypts and decrypts. `ciphertext` records what passes on the socket.
 
 pub mod call;
 pub mod ciphertext;
+mod connection_of_rustls;
 pub mod goroutine;
 pub mod jsse;
+mod message_of_rustls;
 pub mod objects;
 mod records;
+pub mod rustls;
 pub mod tags;

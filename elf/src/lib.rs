@@ -11,6 +11,7 @@
 //! | `constants` | finds text in the parts of a file that are loaded |
 //! | `references` | finds the code that refers to an address |
 //! | `linker_cache` | finds libraries in the cache of the dynamic linker |
+//! | `rustls` | finds the functions of rustls, by symbols |
 //! | `signature` | finds functions of TLS libraries in files without symbols |
 //!
 //! Anybody may have crafted the file. Every read and every loop has a limit, and what does not parse counts as absent. The
@@ -24,6 +25,7 @@ pub mod functions;
 pub mod linker_cache;
 pub mod pclntab;
 mod references;
+pub mod rustls;
 pub mod signature;
 pub mod symbols;
 

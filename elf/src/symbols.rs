@@ -3,6 +3,7 @@
 //! A file without section headers still has its dynamic symbols, because the dynamic linker finds them by the dynamic
 //! section. How many there are follows from their hash table.
 
+use memchr::memmem;
 use object::Endianness;
 use object::elf::{self, Dyn64, FileHeader64, Sym64};
 use object::pod;
@@ -46,6 +47,12 @@ impl Tables {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Definition> {
         self.0.iter().find_map(|table| table.find(name.as_bytes()))
+    }
+
+    /// Whether a symbol's name contains `text`.
+    #[must_use]
+    pub fn have_names_with(&self, text: &str) -> bool {
+        self.0.iter().any(|table| memmem::find(&table.names, text.as_bytes()).is_some())
     }
 
     /// Passes each definition to `visit`: its name, its type (`STT_FUNC` and so on), and where it is.

@@ -23,7 +23,7 @@ use anyhow::{Context as _, Result};
 
 use crate::wait::{self, Deadline, within};
 
-pub use self::app::{App, AppOptions, build_rust};
+pub use self::app::{App, AppOptions, RUST_PACKAGES, build_rust};
 pub use self::collector::Collector;
 pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
 pub use self::memcached::Memcached;

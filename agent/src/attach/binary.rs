@@ -10,9 +10,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use onlooker_elf::Elf;
 use onlooker_elf::signature::{Function, SIGNATURES};
 use onlooker_elf::symbols::{Definition, Tables};
+use onlooker_elf::{Elf, rustls};
 use rustc_hash::FxHashMap;
 
 use super::mappings::{Mapping, mappings, open};
@@ -65,6 +65,8 @@ struct Binary {
     version: FileVersion,
     /// The definitions that were looked for. Their names are constants of this program, so they are few.
     found: Mutex<Found>,
+    /// The functions of rustls.
+    rustls: OnceLock<Vec<Function>>,
     /// The functions of each library of [`SIGNATURES`].
     signed: OnceLock<Vec<(&'static str, Vec<Function>)>>,
     build_id: Option<Vec<u8>>,
@@ -106,6 +108,16 @@ impl Mapped {
         })
     }
 
+    /// The functions of rustls that encrypt and decrypt.
+    pub(super) fn rustls(&self) -> &[Function] {
+        self.binary.rustls.get_or_init(|| {
+            let file = self.open();
+            let Some(elf) = file.as_ref().and_then(|file| Elf::open(file)) else { return Vec::new() };
+            let found = rustls::functions(&elf, self.tables.get_or_init(|| Tables::read(&elf)));
+            found.into_iter().map(|(name, start, end)| Function { name, addresses: start..end }).collect()
+        })
+    }
+
     /// The functions of a TLS library in the file, by its signature.
     pub(super) fn signed(&self, library: &str) -> &[Function] {
         let signed = self.binary.signed.get_or_init(|| {
@@ -136,7 +148,13 @@ impl Binary {
         let binary = known().get(&version).cloned();
         Some(binary.unwrap_or_else(|| {
             let build_id = elf.build_id();
-            let binary = Arc::new(Self { version, found: Mutex::default(), signed: OnceLock::new(), build_id });
+            let binary = Arc::new(Self {
+                version,
+                found: Mutex::default(),
+                rustls: OnceLock::new(),
+                signed: OnceLock::new(),
+                build_id,
+            });
             known().insert(version, Arc::clone(&binary));
             binary
         }))

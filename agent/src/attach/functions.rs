@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use onlooker_elf::functions::Functions;
+use onlooker_elf::signature::Function;
 use onlooker_elf::{Elf, code};
 
 use super::binary::{Mapped, Symbol};
@@ -59,20 +60,27 @@ impl Mapped {
         symbols.iter().filter_map(found).collect()
     }
 
+    /// Finds the functions of rustls that encrypt and decrypt, by parts of their symbols.
+    pub(super) fn functions_of_rustls(&self) -> Vec<Found> {
+        self.at(self.rustls(), Lookup::Symbol)
+    }
+
     /// Finds the functions of a TLS library that the file contains without symbols. They have the names of the library's
     /// documentation. Two functions may have one name. `library`: its name in [`onlooker_elf::signature::SIGNATURES`].
     ///
     /// What is found is remembered by file version. The first call for a file of 100 MB takes 0.2 s.
     #[must_use]
     pub fn functions_by_signature(&self, library: &str) -> Vec<Found> {
-        let signed = self.signed(library);
-        if signed.is_empty() {
+        self.at(self.signed(library), Lookup::Signature)
+    }
+
+    fn at(&self, functions: &[Function], lookup: Lookup) -> Vec<Found> {
+        if functions.is_empty() {
             return Vec::new();
         }
         let Some(file) = self.open() else { return Vec::new() };
         let Some(elf) = Elf::open(&file) else { return Vec::new() };
-        let found =
-            signed.iter().map(|function| Found::at(&elf, function.name, &function.addresses, Lookup::Signature));
+        let found = functions.iter().map(|function| Found::at(&elf, function.name, &function.addresses, lookup));
         found.flatten().collect()
     }
 }

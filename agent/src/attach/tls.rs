@@ -8,6 +8,7 @@ mod gnutls;
 mod go;
 mod jsse;
 mod openssl;
+mod rustls;
 
 use std::path::PathBuf;
 
@@ -33,8 +34,8 @@ pub(crate) struct Hook {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Returns {
     No,
-    /// By [`RETURNED`], which replaces the return address on the stack.
-    Function,
+    /// By this program, which replaces the return address on the stack.
+    Function(&'static str),
     /// By this program at each return instruction. Go moves stacks, and does not know of return addresses that it did not write.
     Instructions(&'static str),
 }
@@ -42,7 +43,7 @@ pub(crate) enum Returns {
 impl Hook {
     /// A function whose return is observed too.
     const fn call(function: &'static str, what: TlsFunction) -> Self {
-        Self { returns: Returns::Function, ..Self::event(function, what) }
+        Self { returns: Returns::Function(RETURNED), ..Self::event(function, what) }
     }
 
     const fn event(function: &'static str, what: TlsFunction) -> Self {
@@ -62,6 +63,8 @@ pub(crate) enum Finder {
     Symbols { marker: &'static str },
     /// By the table of Go's runtime, or symbols, in the executable.
     Go,
+    /// By symbols that contain the names of its functions: names of Rust's functions differ in each program.
+    Rust,
     /// By symbols, in the library of [`java`] after it has woven the classes.
     Java,
     /// By the library's signature, in files without this symbol. The signature may be wrong, so the programs for these functions
@@ -80,8 +83,15 @@ pub(crate) struct Library {
 }
 
 /// Every library whose plaintext can be recorded.
-pub(crate) static LIBRARIES: &[&Library] =
-    &[&openssl::LIBRARY, &openssl::STRIPPED, &boringssl::LIBRARY, &gnutls::LIBRARY, &go::LIBRARY, &jsse::LIBRARY];
+pub(crate) static LIBRARIES: &[&Library] = &[
+    &openssl::LIBRARY,
+    &openssl::STRIPPED,
+    &boringssl::LIBRARY,
+    &gnutls::LIBRARY,
+    &rustls::LIBRARY,
+    &go::LIBRARY,
+    &jsse::LIBRARY,
+];
 
 /// The kernel program for the functions of libraries in C.
 pub(crate) const BEGINS: &str = "tls_begins";
@@ -146,6 +156,9 @@ pub(crate) fn find(process: &Process) -> Vec<InProcess> {
                 let functions = runtimes::go::functions_named(process, &names);
                 found.extend(functions.and_then(|(file, functions)| library.in_file(&file, &functions)));
             }
+            Finder::Rust => {
+                found.extend(mapped.iter().filter_map(|file| library.in_file(file, &file.functions_of_rustls())));
+            }
             Finder::Signature { library: signature, without } => {
                 for file in mapped.iter().filter(|file| file.symbol(without).is_none()) {
                     found.extend(library.in_file(file, &file.functions_by_signature(signature)));
@@ -188,7 +201,7 @@ impl Library {
             };
             let returns = match hook.returns {
                 Returns::No => Vec::new(),
-                Returns::Function => vec![place(RETURNED, 0, found.offset)],
+                Returns::Function(program) => vec![place(program, 0, found.offset)],
                 Returns::Instructions(program) => {
                     // A call whose return is not seen records nothing.
                     let Some(returns) = &found.returns else { continue };
@@ -212,7 +225,11 @@ fn places(hook: &Hook, own: &Mapped, all: &[Mapped]) -> Vec<Place> {
         None => all.iter().filter_map(in_file).collect(),
     };
     // See `Library::in_file`.
-    let programs = [(hook.returns == Returns::Function).then_some((RETURNED, 0)), Some((hook.program, hook.cookie))];
+    let returned = match hook.returns {
+        Returns::Function(program) => Some((program, 0)),
+        Returns::No | Returns::Instructions(_) => None,
+    };
+    let programs = [returned, Some((hook.program, hook.cookie))];
     let place = |(path, version, offset): (PathBuf, FileVersion, u64)| {
         programs.into_iter().flatten().map(move |(program, cookie)| Place {
             function: hook.function,
@@ -265,12 +282,13 @@ mod tests {
                 assert!(library.hooks.iter().any(|hook| hook.function == marker), "{}", library.name);
             }
             for hook in library.hooks {
-                if let Returns::Instructions(program) = hook.returns {
-                    assert!(has(program, Kind::Function), "{program}");
+                match hook.returns {
+                    Returns::Instructions(program) => assert!(has(program, Kind::Function), "{program}"),
+                    Returns::Function(program) => assert!(has(program, Kind::Return), "{program}"),
+                    Returns::No => {}
                 }
                 assert!(has(hook.program, Kind::Function), "{}", hook.program);
             }
         }
-        assert!(has(RETURNED, Kind::Return));
     }
 }

@@ -125,6 +125,7 @@ const fn tls(name: &'static str, kind: Kind, observes: &'static str, without: &'
 }
 
 const NOT_READ: &str = "TLS of these libraries is not read";
+const RUSTLS_NOT_READ: &str = "TLS of rustls is not read";
 const GO_NOT_READ: &str = "TLS of Go programs is not read";
 const GO_REUSED: &str = "connections of Go programs at reused addresses are one stream";
 
@@ -282,6 +283,8 @@ pub const PROBES: &[Probe] = &[
     tls("tls_begins", Kind::Function, "a function of OpenSSL, BoringSSL or GnuTLS", NOT_READ),
     tls("tls_returned", Kind::Return, "such a function that returns", NOT_READ),
     tls("tls_returning", Kind::Function, "the same, at a return instruction", NOT_READ),
+    tls("rustls_begins", Kind::Function, "a function of rustls that encrypts or decrypts a record", RUSTLS_NOT_READ),
+    tls("rustls_returned", Kind::Return, "such a function that returns", RUSTLS_NOT_READ),
     tls("java_observe", Kind::Function, "plaintext that a JVM hands over (`--java`)", "TLS of JVMs is not read"),
     node("node_callbacks", "a loop of Node that begins to run timers, or callbacks of finished operations"),
     node("node_immediates", "a loop of Node with callbacks of `setImmediate`"),

@@ -91,6 +91,25 @@ pub unsafe fn arguments(registers: *const pt_regs) -> [u64; 5] {
     }
 }
 
+/// The registers that a function preserves for its caller.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe.
+#[inline(always)]
+pub unsafe fn preserved(registers: *const pt_regs) -> [u64; 6] {
+    // SAFETY: members of x86-64's pt_regs, which is part of the ABI.
+    unsafe {
+        [
+            ptr::read_volatile(&raw const (*registers).rbx),
+            ptr::read_volatile(&raw const (*registers).rbp),
+            ptr::read_volatile(&raw const (*registers).r12),
+            ptr::read_volatile(&raw const (*registers).r13),
+            ptr::read_volatile(&raw const (*registers).r14),
+            ptr::read_volatile(&raw const (*registers).r15),
+        ]
+    }
+}
+
 /// The first integer argument of a Go function that begins.
 ///
 /// # Safety

@@ -3,5 +3,6 @@
 mod go;
 pub mod jsse;
 mod node;
+mod rustls;
 mod tls;
 mod tokio;

@@ -31,7 +31,7 @@ impl Bytes {
     }
 
     #[inline(always)]
-    fn buffer(at: u64) -> Self {
+    pub fn buffer(at: u64) -> Self {
         Self { at, buffers: 0 }
     }
 

@@ -54,7 +54,10 @@ impl Form for Plaintext {
     #[inline(always)]
     unsafe fn capture(moved: *const Moved, stream: *mut StreamState, source: Bytes, wanted: u32) -> u32 {
         // The state of an object begins with its stream.
-        capture_plaintext(moved, stream.cast(), source.at, wanted)
+        match source.buffers {
+            0 => capture_plaintext(moved, stream.cast(), source.at, wanted),
+            buffers => capture_buffers_of_plaintext(moved, stream.cast(), source.at, buffers, wanted),
+        }
     }
 
     #[inline(always)]
@@ -204,6 +207,26 @@ extern "C" fn capture_plaintext(moved: *const Moved, plaintext: *mut PlaintextSt
     if at == 0 { record.without_bytes() } else { record.buffer(at, wanted) }.unwrap_or(NO_ROOM)
 }
 
+/// The same for plaintext in several buffers, at iovecs or what looks like them. It is apart: few libraries take them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn capture_buffers_of_plaintext(
+    moved: *const Moved,
+    plaintext: *mut PlaintextState,
+    at: u64,
+    buffers: u64,
+    wanted: u32,
+) -> u32 {
+    // SAFETY: as above.
+    let Some(stream) = (unsafe { Stream::new(plaintext.cast()) }) else { return NO_ROOM };
+    if moved.is_null() {
+        return NO_ROOM;
+    }
+    // SAFETY: a live value of the caller.
+    let record = unsafe { Capture::<Plaintext>::new(moved, stream) };
+    if at == 0 { record.without_bytes() } else { record.vector(at, buffers, wanted) }.unwrap_or(NO_ROOM)
+}
+
 /// Records an operation with up to `wanted` (1 to `N`) bytes of one buffer, in the calling function.
 ///
 /// # Safety
@@ -326,6 +349,12 @@ impl<H: Header> Capture<H> {
                 self.length,
                 wanted,
             );
+            if size_of::<H>() > size_of::<Segment>() {
+                // The tail is at the end of the header, where a plaintext has the name of its stream.
+                let tail = (&raw const (*record).payload).cast::<[u8; TAIL_BYTES]>().sub(1).read_unaligned();
+                form::write(header, self.moved, self.stream);
+                (*segment).tail = tail;
+            }
             (*segment).captured = captured;
             (*segment).tail_length = tail;
             captured

@@ -18,6 +18,7 @@ use onlooker_common::plaintext::Plaintext;
 use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::SelectedProcess;
 
+pub use self::begin::begins_with_settings;
 use crate::kernel::task::Task;
 use crate::maps::{count, count_many};
 use crate::record::arguments::Bytes;
@@ -57,7 +58,7 @@ impl Framed for Plaintext {
     #[inline(always)]
     unsafe fn record(process: Selected, moved: &mut Moved, stream: Stream, source: Bytes) -> u32 {
         // The state of an object begins with its stream.
-        record_frames_of_plaintext(process.as_ptr(), moved, stream.as_ptr().cast(), source.at)
+        record_frames_of_plaintext(process.as_ptr(), moved, stream.as_ptr().cast(), source.at, source.buffers)
     }
 }
 
@@ -80,8 +81,9 @@ extern "C" fn record_frames_of_plaintext(
     moved: *mut Moved,
     plaintext: *mut PlaintextState,
     at: u64,
+    buffers: u64,
 ) -> u32 {
-    follow::<Plaintext>(process, moved, plaintext.cast(), Bytes { at, buffers: 0 })
+    follow::<Plaintext>(process, moved, plaintext.cast(), Bytes { at, buffers })
 }
 
 /// The pointers are checked before they are used.

@@ -10,14 +10,14 @@ use crate::state::tls::Plaintext;
 use crate::work::owner::Worker;
 use crate::work::units::{self, thread};
 
-/// The buffer that a call was given.
+/// The buffers that a call was given.
 #[derive(Clone, Copy)]
-struct Buffer(u64);
+struct Buffers(Bytes);
 
-impl Source for Buffer {
+impl Source for Buffers {
     #[inline(always)]
     fn bytes(self) -> Bytes {
-        Bytes { at: self.0, buffers: 0 }
+        self.0
     }
 }
 
@@ -28,7 +28,7 @@ pub struct Call {
     /// In bytes.
     pub length: u32,
     /// Where the bytes are.
-    pub buffer: u64,
+    pub bytes: Bytes,
     /// When it began.
     pub began: u64,
     /// Its position in the stream, if that was taken as it began.
@@ -49,7 +49,7 @@ pub fn take_place(plaintext: Plaintext, length: u32) -> u64 {
 pub fn record(worker: Worker, plaintext: Plaintext, call: Call) {
     let stream = plaintext.stream();
     let Worker { process, tgid, tid, .. } = worker;
-    let Call { direction, length, buffer, began, position: taken } = call;
+    let Call { direction, length, bytes, began, position: taken } = call;
     stream.set_tgid(tgid);
     let position = match taken {
         Some(position) => position,
@@ -66,7 +66,7 @@ pub fn record(worker: Worker, plaintext: Plaintext, call: Call) {
         moved.began = began;
     }
     let operation = Operation { worker, socket: plaintext.socket(), direction, fin: false, moved: &mut moved };
-    operation.record::<plaintext::Plaintext>(stream, Buffer(buffer));
+    operation.record::<plaintext::Plaintext>(stream, Buffers(bytes));
     if let Some(thread) = thread::known(worker.task)
         && thread.request().cookie() == stream.cookie()
     {

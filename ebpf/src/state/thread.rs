@@ -21,6 +21,8 @@ shared! {
         socket, set_socket: SockAddress;
         /// The cookie of that socket; 0 if it is unknown.
         socket_cookie, set_socket_cookie: u64;
+        /// The cookie of the socket from which it read encrypted bytes last.
+        tls_received, set_tls_received: u64;
         /// When it was started for `started_for`.
         started_at, set_started_at: u64;
         /// In a JVM: the address of its `JavaThread`, once that is known, and the id of its own `Thread` object.

@@ -42,8 +42,12 @@ shared! {
         /// The socket that carries it encrypted, and its cookie: 0 while it is unknown.
         socket, set_socket: SockAddress;
         socket_cookie, set_socket_cookie: u64;
+        /// rustls: the cookie of the socket that a decrypted record was read from; 0 while it is unknown.
+        received_on, set_received_on: u64;
         generation, set_generation: u32;
         tgid, set_tgid: u32;
+        /// rustls: bits of [`key`].
+        keys, set_keys: u64;
     }
     structs {
         stream: StreamState as Stream;
@@ -60,6 +64,12 @@ impl Plaintext {
         // SAFETY: the caller's promise. The state begins with its stream.
         unsafe { Self::within(stream.as_ptr().cast()) }
     }
+}
+
+/// Which keys of a connection were used.
+pub mod key {
+    pub const ENCRYPTS: u64 = 1;
+    pub const DECRYPTS: u64 = 2;
 }
 
 /// Values of a call's `what`.
@@ -89,7 +99,7 @@ shared! {
         stack_pointer, set_stack_pointer: u64;
         /// When the call began.
         began, set_began: u64;
-        /// One of [`call`].
+        /// One of [`call`]. For functions of rustls, the cookie of the attachment.
         what, set_what: u32;
         /// 1 if the function was found by its code, and may be another one.
         by_signature, set_by_signature: u32;

@@ -9,6 +9,7 @@ use super::{goroutine, objects};
 use crate::arch::processor as arch;
 use crate::kernel::task::{Task, current_ids};
 use crate::maps::count;
+use crate::record::arguments::Bytes;
 use crate::record::plaintext;
 use crate::selected::Selected;
 use crate::state::stream::Direction;
@@ -40,7 +41,7 @@ pub struct Calls {
 
 impl Calls {
     #[inline(always)]
-    fn of_thread(thread: Thread, stack_pointer: u64) -> Self {
+    pub fn of_thread(thread: Thread, stack_pointer: u64) -> Self {
         Self { latest: thread.tls_call(), outer: thread.tls_outer_call(), stack_pointer }
     }
 
@@ -113,7 +114,11 @@ impl Calls {
             }
             let worker = Worker { process, task: Task::current(), tgid, tid };
             let length = length as u32;
-            plaintext::record(worker, plaintext, plaintext::Call { direction, length, buffer, began, position });
+            plaintext::record(
+                worker,
+                plaintext,
+                plaintext::Call { direction, length, bytes: Bytes::buffer(buffer), began, position },
+            );
         }
     }
 

@@ -98,6 +98,12 @@ extern "C" fn look_at_ciphertext(
         }
         becomes_ciphertext(stream, process, task);
     }
+    if egress == 0
+        && process.has(process_flag::TLS_MEMORY)
+        && let Some(thread) = thread::known(task)
+    {
+        thread.set_tls_received(stream.cookie());
+    }
     let is_handshake = header.is_some_and(|header| header.kind == HANDSHAKE);
     let continues_handshake = stream.is(bit::HANDSHAKE_FOLLOWS);
     stream.clear(bit::HANDSHAKE_FOLLOWS);
@@ -108,7 +114,9 @@ extern "C" fn look_at_ciphertext(
         tie_by_call(tgid, object, connection, connection.address(), is_handshake);
     } else if egress != 0 && process.has(process_flag::TLS_MEMORY) && objects::carried(connection).is_none() {
         let last = last_buffer(bytes, length);
-        if let Some(plaintext) = tags::writer(tgid, last.at, last.length) {
+        if let Some(plaintext) = tags::writer(tgid, last.at, last.length)
+            && (plaintext.received_on() == 0 || plaintext.received_on() == stream.cookie())
+        {
             objects::tie(plaintext, connection, connection.address(), tied_by::TAG);
         }
     }

@@ -9,6 +9,7 @@ use super::objects;
 use crate::arch::processor as arch;
 use crate::kernel::task::{Task, current_ids};
 use crate::maps::{TLS_GOROUTINES, TLS_NEW_GOROUTINE};
+use crate::record::arguments::Bytes;
 use crate::record::plaintext as record;
 use crate::selected::Selected;
 use crate::state::stream::Direction;
@@ -52,9 +53,9 @@ fn write_begins(process: Selected, call: Call, plaintext: Plaintext, length: u32
     }
     call.set_what(call::RECORDED);
     let (tgid, tid) = current_ids();
-    let (direction, buffer, began) = (Direction::Egress, call.buffer(), call.began());
+    let (direction, bytes, began) = (Direction::Egress, Bytes::buffer(call.buffer()), call.began());
     let worker = Worker { process, task: Task::current(), tgid, tid };
-    record::record(worker, plaintext, record::Call { direction, length, buffer, began, position: None });
+    record::record(worker, plaintext, record::Call { direction, length, bytes, began, position: None });
 }
 
 /// The running goroutine returns from such a call. The call may have begun before it was observed: a server waits in a read.

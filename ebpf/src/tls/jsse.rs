@@ -9,6 +9,7 @@ use onlooker_common::selection::process_flag;
 
 use super::{objects, tags};
 use crate::kernel::task::{Task, current_ids};
+use crate::record::arguments::Bytes;
 use crate::record::plaintext::{self, Call};
 use crate::selected::Selected;
 use crate::state::stream::Direction;
@@ -43,6 +44,6 @@ pub fn handed_over(object: u64, what: u64, address: u64, length: u64) {
     let worker = Worker { process, task: Task::current(), tgid, tid };
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let call = Call { direction, length: length as u32, buffer: address, began: now, position: None };
+    let call = Call { direction, length: length as u32, bytes: Bytes::buffer(address), began: now, position: None };
     plaintext::record(worker, plaintext, call);
 }

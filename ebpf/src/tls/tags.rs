@@ -40,6 +40,14 @@ pub fn below(tgid: u32, plaintext: Plaintext, address: u64) {
     }
 }
 
+/// The record that ends with these bytes was written to memory by an object.
+#[inline(always)]
+pub fn ends(tgid: u32, plaintext: Plaintext, buffer: u64, length: u64) {
+    if let Some(tag) = tag(tgid, buffer, length) {
+        note(tag, plaintext);
+    }
+}
+
 /// If the map has no room, the kernel forgets another tag.
 #[inline(always)]
 fn note(tag: Tag, plaintext: Plaintext) {

@@ -1,4 +1,4 @@
-// Answers over TLS with as many bytes as the query's `size` says. Its certificate is made when it starts.
+// Answers over TLS with as many bytes as the query's `size` says, and with the port of the client. Its certificate is made when it starts.
 package main
 
 import (
@@ -35,6 +35,8 @@ func certificate() tls.Certificate {
 }
 
 func serve(w http.ResponseWriter, r *http.Request) {
+	_, port, _ := net.SplitHostPort(r.RemoteAddr)
+	w.Header().Set("Peer-Port", port)
 	size, _ := strconv.Atoi(r.URL.Query().Get("size"))
 	w.Header().Set("Content-Length", strconv.Itoa(size))
 	w.Write(make([]byte, size))

@@ -106,7 +106,7 @@ impl App {
         AppOptions::new(Language::Java, name)
     }
 
-    /// The Rust program of tests/apps/rust, which cargo builds when it is started.
+    /// A Rust program of tests/apps/rust, which cargo builds when it is started. One of another package is in a folder: `tls/NAME`.
     #[must_use]
     pub fn rust(name: &str) -> AppOptions {
         AppOptions::new(Language::Rust, name)
@@ -411,8 +411,9 @@ impl AppOptions {
 
     /// Builds the Rust program in the cache, and copies it into the world's folder.
     fn build_rust(&self, world: &World) -> Result<PathBuf> {
-        let built = build_rust(self.rust != RustBuild::Unoptimised)?.join(&self.name);
-        let binary = world.dir().join(&self.name);
+        let (package, name) = self.name.rsplit_once('/').unwrap_or(("", &self.name));
+        let built = build_rust(package, self.rust != RustBuild::Unoptimised)?.join(name);
+        let binary = world.dir().join(name);
         fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
         if self.rust == RustBuild::Stripped {
             world.run_unwatched(world.command(require_program("strip")?).arg(&binary))?;
@@ -445,17 +446,24 @@ impl AppOptions {
     }
 }
 
-/// Builds the programs of tests/apps/rust in the cache. Returns the folder that has them.
-pub fn build_rust(optimised: bool) -> Result<PathBuf> {
+/// Packages of Rust programs: folders in tests/apps/rust, and whether they are built without optimisation too.
+pub const RUST_PACKAGES: [(&str, bool); 2] = [("", true), ("tls", false)];
+
+/// Builds the programs of a package in the cache. Returns the folder that has them.
+pub fn build_rust(package: &str, optimised: bool) -> Result<PathBuf> {
     let target = Cache::locate()?.dir().join("rust-apps");
     let mut cargo = Command::new(require_program("cargo")?);
     cargo.args(["build", "--quiet", "--locked"]).args(optimised.then_some("--release"));
-    cargo.current_dir(machine::apps("rust")).env("CARGO_TARGET_DIR", &target);
+    cargo.current_dir(machine::apps("rust").join(package)).env("CARGO_TARGET_DIR", &target);
     // Those of the test runner are meant for this workspace.
     for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         cargo.env_remove(name);
     }
     let output = cargo.output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "cannot build tests/apps/rust: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "cannot build tests/apps/rust/{package}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(target.join(if optimised { "release" } else { "debug" }))
 }

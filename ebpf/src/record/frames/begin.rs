@@ -10,6 +10,7 @@ use onlooker_common::segment::flag;
 
 use super::direction;
 use crate::maps::{FRAMES, any_capture, count};
+use crate::record::arguments::Bytes;
 use crate::record::capture::VECTOR_CAPTURE;
 use crate::record::form::Moved;
 use crate::state::frames::{Frames, mode};
@@ -105,6 +106,12 @@ pub extern "C" fn prepare_walk(
     walk.set_kept(0);
     walk.begin_here();
     mode
+}
+
+/// Whether a direction begins with a SETTINGS frame.
+#[inline(always)]
+pub fn begins_with_settings(bytes: Bytes, length: u64) -> bool {
+    First { at: bytes.at, buffers: bytes.buffers, length: length as u32, position: 0 }.is_settings()
 }
 
 /// An operation on a connection whose frames are not followed.
