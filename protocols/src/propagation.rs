@@ -77,6 +77,9 @@ struct Values<'a> {
 }
 
 impl Header {
+    /// The one that nearly every request with a context has.
+    pub(crate) const TRACEPARENT: Self = Self { format: 0, field: 0 };
+
     /// The field with this name, in any case.
     #[must_use]
     pub fn named(name: &[u8]) -> Option<Self> {
@@ -147,6 +150,11 @@ impl Format {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[test]
+    fn traceparent_has_a_constant() {
+        assert_eq!(Header::named(b"Traceparent"), Some(Header::TRACEPARENT));
+    }
 
     const TRACE: &str = "80f198ee56343ba864fe8b2a57d3eff7";
     const SPAN: &str = "e457b5a2e4d86bd1";

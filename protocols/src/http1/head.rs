@@ -5,6 +5,7 @@
 //! to be none of the dozen that matter.
 
 use memchr::memchr;
+use smallvec::SmallVec;
 
 use super::framing::Framing;
 use super::lines::{Lines, is_token_char};
@@ -40,7 +41,7 @@ pub(super) struct Fields<'a> {
     pub(super) host: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
     /// Those of trace contexts, in their order.
-    pub(super) propagation: Vec<(Header, &'a [u8])>,
+    pub(super) propagation: SmallVec<[(Header, &'a [u8]); 2]>,
     pub(super) request_id: Option<&'a [u8]>,
     pub(super) correlation_id: Option<&'a [u8]>,
     pub(super) content_type: Option<&'a [u8]>,
@@ -127,7 +128,7 @@ pub(super) fn is_raw_stream(content_type: &[u8]) -> bool {
 
 /// Whether the field of a 101 names HTTP/2 (RFC 7540 3.2).
 pub(super) fn upgrades_to_http2(field: &[u8]) -> bool {
-    value(field, "upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
+    value(field, b"upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 impl<'a> Fields<'a> {
@@ -141,42 +142,45 @@ impl<'a> Fields<'a> {
 
     /// Takes the field if it is one of those. The first letter excludes most fields.
     fn take(&mut self, line: &'a [u8]) {
-        let value = |name| value(line, name);
         match line.first().map(u8::to_ascii_lowercase) {
             Some(b'c') => {
-                if let Some(length) = value("content-length") {
+                if let Some(length) = value(line, b"content-length") {
                     self.content_length.combine(length);
-                } else if let Some(kind) = value("content-type") {
+                } else if let Some(kind) = value(line, b"content-type") {
                     self.content_type = self.content_type.or(Some(kind));
-                } else if line.get(..CONNECT.len()).is_some_and(|it| is_same(it, CONNECT)) {
-                    self.is_connect |= value("connect-protocol-version").is_some();
-                    self.connect_timeout = self.connect_timeout.or_else(|| value("connect-timeout-ms"));
+                } else if line.first_chunk().is_some_and(|it| is_same(it, CONNECT)) {
+                    self.is_connect |= value(line, b"connect-protocol-version").is_some();
+                    self.connect_timeout = self.connect_timeout.or_else(|| value(line, b"connect-timeout-ms"));
                 }
             }
             Some(b'e') => {
-                self.expects_continue |= value("expect").is_some_and(|it| it.eq_ignore_ascii_case(b"100-continue"));
+                self.expects_continue |=
+                    value(line, b"expect").is_some_and(|it| it.eq_ignore_ascii_case(b"100-continue"));
             }
             Some(b'g') => {
-                self.grpc_timeout = self.grpc_timeout.or_else(|| value("grpc-timeout"));
-                self.grpc_status = self.grpc_status.or_else(|| value("grpc-status"));
+                self.grpc_timeout = self.grpc_timeout.or_else(|| value(line, b"grpc-timeout"));
+                self.grpc_status = self.grpc_status.or_else(|| value(line, b"grpc-status"));
             }
-            Some(b'h') => self.host = self.host.or_else(|| value("host")),
+            Some(b'h') => self.host = self.host.or_else(|| value(line, b"host")),
             Some(b't') => {
-                if let Some(coding) = value("transfer-encoding") {
+                if let Some(parent) = value(line, b"traceparent") {
+                    self.propagation.push((Header::TRACEPARENT, parent));
+                } else if let Some(coding) = value(line, b"transfer-encoding") {
                     self.transfer_coding.combine(coding);
                 } else {
-                    self.trailer |= value("trailer").is_some();
+                    self.trailer |= value(line, b"trailer").is_some();
                     self.propagation.extend(propagation(line));
                 }
             }
-            Some(b'u') => match value("user-agent") {
-                Some(agent) => self.user_agent = self.user_agent.or(Some(agent)),
-                None => self.propagation.extend(propagation(line)),
+            Some(b'u') => match line.get(1).map(u8::to_ascii_lowercase) {
+                Some(b's') => self.user_agent = self.user_agent.or_else(|| value(line, b"user-agent")),
+                Some(b'b') => self.propagation.extend(propagation(line)),
+                _ => {}
             },
             // Most others begin with `x-forwarded`.
             Some(b'x') => match line.get(2).map(u8::to_ascii_lowercase) {
-                Some(b'r') => self.request_id = self.request_id.or_else(|| value("x-request-id")),
-                Some(b'c') => self.correlation_id = self.correlation_id.or_else(|| value("x-correlation-id")),
+                Some(b'r') => self.request_id = self.request_id.or_else(|| value(line, b"x-request-id")),
+                Some(b'c') => self.correlation_id = self.correlation_id.or_else(|| value(line, b"x-correlation-id")),
                 Some(b'a' | b'b') => self.propagation.extend(propagation(line)),
                 _ => {}
             },
@@ -187,9 +191,10 @@ impl<'a> Fields<'a> {
 }
 
 /// What the names of Connect's fields begin with. It excludes `Connection` and `Cookie`.
-const CONNECT: &[u8] = b"connect-";
+const CONNECT: &[u8; 8] = b"connect-";
 
 /// The field and its value, if it is one of a trace context.
+#[inline(never)]
 fn propagation(line: &[u8]) -> Option<(Header, &[u8])> {
     let (name, value) = line.split_at(memchr(b':', line)?);
     Some((Header::named(name.trim_ascii_end())?, value[1..].trim_ascii()))
@@ -197,19 +202,34 @@ fn propagation(line: &[u8]) -> Option<(Header, &[u8])> {
 
 /// The value of the field, if it has this name. Servers accept blanks before the colon.
 #[inline(always)]
-fn value<'a>(line: &'a [u8], name: &'static str) -> Option<&'a [u8]> {
-    let (found, rest) = line.split_at_checked(name.len())?;
-    if !matches!(rest.first(), Some(b':' | b' ' | b'\t')) || !is_same(found, name.as_bytes()) {
+fn value<'a, const N: usize>(line: &'a [u8], name: &'static [u8; N]) -> Option<&'a [u8]> {
+    let (found, rest) = line.split_first_chunk::<N>()?;
+    if !matches!(rest.first(), Some(b':' | b' ' | b'\t')) || !is_same(found, name) {
         return None;
     }
     Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii())
 }
 
-/// Whether `found`, in any case, is `name`, which is as long and in lower case. Compiles to a few comparisons, as `name` is constant.
+/// Whether `found`, in any case, is `name`, which is in lower case and constant. Compiles to a comparison for each eight bytes.
 #[inline(always)]
-fn is_same(found: &[u8], name: &'static [u8]) -> bool {
-    let case = |letter: u8| if letter.is_ascii_lowercase() { 0x20 } else { 0 };
-    found.iter().zip(name).fold(true, |is_same, (&byte, &letter)| is_same & (byte | case(letter) == letter))
+fn is_same<const N: usize>(found: &[u8; N], name: &'static [u8; N]) -> bool {
+    let case = name.map(|letter| if letter.is_ascii_lowercase() { 0x20 } else { 0 });
+    let is_same = |at: usize, length: usize| {
+        let word = |bytes: &[u8; N]| {
+            let mut word = [0; 8];
+            word[..length].copy_from_slice(&bytes[at..at + length]);
+            u64::from_ne_bytes(word)
+        };
+        word(found) | word(&case) == word(name)
+    };
+    // The last word overlaps the one before.
+    match N {
+        ..4 => is_same(0, N),
+        4..8 => is_same(0, 4) & is_same(N - 4, 4),
+        8..16 => is_same(0, 8) & is_same(N - 8, 8),
+        16..24 => is_same(0, 8) & is_same(8, 8) & is_same(N - 8, 8),
+        _ => (0..N / 8).all(|word| is_same(word * 8, 8)) & is_same(N - 8, 8),
+    }
 }
 
 impl ContentLength {

@@ -223,6 +223,7 @@ impl Http1 {
             Framing::Broken => self.requests.lose_boundary(EndMark::Never),
             framing => self.requests.enter(framing),
         }
+        drop(parsed);
         self.requests.give_back(head);
         Ok(())
     }
@@ -327,6 +328,7 @@ impl Http1 {
             Some(_) => self.pairing.begin_body(None),
             None => self.pairing.finish(found),
         }
+        drop(parsed);
         self.responses.give_back(head);
         Ok(())
     }

@@ -6,19 +6,26 @@ pub(super) fn hex<const BYTES: usize>(digits: &[u8]) -> Option<[u8; BYTES]> {
         return None;
     }
     let mut bytes = [0; BYTES];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
+    let mut all = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks().0) {
+        let [high, low] = pair.map(|digit| VALUES[usize::from(digit)]);
+        all |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (all < 16).then_some(bytes)
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+/// The values of the digits, by byte. Those of other bytes are larger.
+const VALUES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < digits.len() {
+        values[digits[value] as usize] = value as u8;
+        value += 1;
     }
-}
+    values
+};
 
 /// A trace id of 32 digits, or of 16 whose upper half is 0. `None` for the invalid id of zeros.
 pub(super) fn trace_id(digits: &[u8]) -> Option<[u8; 16]> {
