@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use onlooker_engine::connections::Limits;
 use opentelemetry::KeyValue;
 
 use crate::cli::Tracing;
@@ -68,6 +69,16 @@ impl Settings {
             rules: Vec::new(),
             general: Treatment::default(),
             file: None,
+        }
+    }
+
+    /// The limits of the pipeline.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.tracing.max_connections,
+            request_age: self.tracing.request_age.saturating_mul(1_000_000_000),
+            ..Limits::default()
         }
     }
 
