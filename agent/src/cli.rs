@@ -201,7 +201,7 @@ pub struct Tracing {
     /// JDK 21 and later print a warning about it, unless started with -XX:+EnableDynamicAgentLoading.
     #[arg(long, help_heading = "Recorder")]
     pub java: bool,
-    /// Add `traceparent` to the first HTTP/1 request on each new connection of selected processes
+    /// Add `traceparent` to HTTP/1 requests of selected processes: the first on each new connection, and later ones of some runtimes
     ///
     /// A trace then continues on other hosts. OTEL_PROPAGATORS chooses other formats. See docs/propagation.md for what is added where.
     #[arg(long, help_heading = "Propagation")]

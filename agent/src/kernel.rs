@@ -19,6 +19,7 @@ mod multi;
 pub mod offsets;
 mod plain;
 pub mod probes;
+mod release;
 pub mod ring;
 mod selection;
 #[cfg(test)]

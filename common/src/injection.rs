@@ -6,8 +6,24 @@ pub const LINES: usize = 512;
 /// Places for ids in these lines, with a 0 behind the last. All formats together have less.
 pub const PLACES: usize = 48;
 
+/// Which requests get lines: values of the kernel programs' global `INJECT`.
+pub mod inject {
+    pub const NONE: u32 = 0;
+    /// The first one on each connection.
+    pub const FIRST: u32 = 1;
+    /// Every one, where the socket may stay enrolled. Elsewhere the first one.
+    pub const EVERY: u32 = 2;
+}
+
 /// Names of header fields by which a request shows that it has a trace context of its own.
 pub const OWN_NAMES: u32 = 6;
+
+/// Names of header fields that are looked for: the own ones, and behind them [`FRAMING_NAMES`].
+pub const FIELD_NAMES: u32 = OWN_NAMES + FRAMING_NAMES.len() as u32;
+
+/// Names of header fields that say where a request ends. Only the length is understood: behind a request with one of the others no further one
+/// is looked for.
+pub const FRAMING_NAMES: [&str; 4] = ["content-length", "transfer-encoding", "upgrade", "expect"];
 
 /// Bytes of such a name, with a 0 behind the last. Of longer names, the beginning counts.
 pub const NAME_BYTES: usize = 16;

@@ -65,6 +65,8 @@ losses! {
     /// Requests without an added `traceparent` because their trace is not known to the kernel programs: the request that they are made for came
     /// over HTTP/2, TLS or a unix socket, and without a `traceparent` that could be read.
     TraceparentUnknown = "kernel_traceparent_unknown_trace",
+    /// Requests without an added `traceparent` because an earlier one on their connection has no response yet.
+    TraceparentPipelined = "kernel_traceparent_pipelined",
     /// Connections without an added `traceparent` because their destination is not allowed.
     TraceparentDenied = "kernel_traceparent_denied",
     /// Connections without an added `traceparent` because the socket is used by another program of this kind, or a table was full.

@@ -104,6 +104,7 @@ offsets! {
     task_comm: "task_struct"."comm" => "process names",
     bprm_file: "linux_binprm"."file" => "selecting a process by its executable as it starts",
     bprm_path: "linux_binprm"."filename" => "selecting a process by its executable as it starts",
+    file_flags: "file"."f_flags" => "adding `traceparent` to later requests of a connection",
     file_inode: "file"."f_inode" => "selecting a process by its executable as it starts",
     inode_number: "inode"."i_ino" => "selecting a process by its executable as it starts",
     inode_super: "inode"."i_sb" => "selecting a process by its executable as it starts",

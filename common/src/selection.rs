@@ -41,6 +41,8 @@ pub mod process_flag {
     pub const TLS_GOROUTINES: u64 = 1 << 14;
     /// The functions of a TLS library that were found by their code are the right ones: a socket carried what they encrypted.
     pub const TLS_PROVEN: u64 = 1 << 15;
+    /// Connections of the process may stay enrolled after their first request: its runtime does not notice (docs/propagation.md).
+    pub const STAYS_ENROLLED: u64 = 1 << 16;
 }
 
 /// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.

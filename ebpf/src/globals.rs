@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use onlooker_common::injection::{self, NAME_BYTES};
+use onlooker_common::injection::{self, NAME_BYTES, inject};
 use onlooker_common::offsets::Offsets;
 
 use crate::user::opaque;
@@ -21,7 +21,7 @@ static RUN_CAPTURE: u32 = onlooker_common::limits::RUN_CAPTURE;
 
 /// 1 if `traceparent` is added to requests.
 #[unsafe(no_mangle)]
-static INJECT: u32 = 0;
+static INJECT: u32 = inject::NONE;
 
 /// The header lines that are added, without the ids, and their length.
 #[unsafe(no_mangle)]
@@ -37,9 +37,10 @@ static WRITES_STATE: u32 = 0;
 #[unsafe(no_mangle)]
 static PLACES: [u32; injection::PLACES] = [0; injection::PLACES];
 
-/// Names of fields of a trace context, in lower case. A request that has one is left alone.
+/// Names of fields that are looked for, in lower case: those of a trace context, and those that say where a request ends.
 #[unsafe(no_mangle)]
-static OWN_NAMES: [[u8; NAME_BYTES]; injection::OWN_NAMES as usize] = [[0; NAME_BYTES]; injection::OWN_NAMES as usize];
+static FIELD_NAMES: [[u8; NAME_BYTES]; injection::FIELD_NAMES as usize] =
+    [[0; NAME_BYTES]; injection::FIELD_NAMES as usize];
 
 /// Reads a global. The compiler does not know its value; the verifier does.
 #[inline(always)]
@@ -71,7 +72,13 @@ pub fn wake_bytes() -> u64 {
 /// Whether `traceparent` is added to requests. If not, the verifier removes all code for it.
 #[inline(always)]
 pub fn injects() -> bool {
-    constant(&raw const INJECT) != 0
+    constant(&raw const INJECT) != inject::NONE
+}
+
+/// Whether the later requests of a connection get a trace context too, where that is possible.
+#[inline(always)]
+pub fn injects_every() -> bool {
+    constant(&raw const INJECT) == inject::EVERY
 }
 
 /// Whether the `tracestate` of the trace is added too, if it has one.
@@ -102,8 +109,8 @@ pub fn place(index: usize) -> u32 {
 
 /// The byte at `at` in a name of a field; 0 behind its end.
 #[inline(always)]
-pub fn own_name_byte(name: u32, at: u32) -> u8 {
+pub fn field_name_byte(name: u32, at: u32) -> u8 {
     let at = opaque(u64::from(at)) as usize & (NAME_BYTES - 1);
     // SAFETY: both are within the array.
-    constant(unsafe { (&raw const OWN_NAMES).cast::<u8>().add(name as usize * NAME_BYTES + at) })
+    constant(unsafe { (&raw const FIELD_NAMES).cast::<u8>().add(name as usize * NAME_BYTES + at) })
 }

@@ -32,6 +32,13 @@ impl Receiver {
         Self::start(serve_requests)
     }
 
+    /// Responds to each HTTP/1.1 request with all of it. Chunks are repeated without their framing.
+    pub fn of_repeated_requests() -> Result<Self> {
+        Self::start(|stream, _| {
+            serve_each(stream, |request, writer| respond(writer, &[request.head.as_bytes(), &request.body].concat()))
+        })
+    }
+
     /// Sends all bytes back when the client has ended its direction.
     pub fn of_bytes() -> Result<Self> {
         Self::start(|stream, _| send_back(stream))
@@ -94,6 +101,19 @@ fn send_back(mut stream: TcpStream) -> Result<()> {
 }
 
 fn serve_requests(stream: TcpStream, kept: &Mutex<Vec<Request>>) -> Result<()> {
+    serve_each(stream, |request, writer| {
+        let head = request.head.clone();
+        kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        respond(writer, head.as_bytes())
+    })
+}
+
+fn respond(writer: &mut TcpStream, body: &[u8]) -> Result<()> {
+    write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
+    Ok(writer.write_all(body)?)
+}
+
+fn serve_each(stream: TcpStream, mut serve: impl FnMut(Request, &mut TcpStream) -> Result<()>) -> Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -112,9 +132,7 @@ fn serve_requests(stream: TcpStream, kept: &Mutex<Vec<Request>>) -> Result<()> {
         } else if !request.values("transfer-encoding").is_empty() {
             request.body = chunks(&mut reader)?;
         }
-        let head = request.head.clone();
-        kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-        write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len())?;
+        serve(request, &mut writer)?;
     }
 }
 

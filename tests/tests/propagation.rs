@@ -330,6 +330,25 @@ fn a_second_agent_adds_no_second_line() -> Result<()> {
     })
 }
 
+/// Another agent's program comes first.
+#[test]
+fn nothing_is_added_while_a_program_of_somebody_else_is_loaded() -> Result<()> {
+    World::story("foreign program", |world| {
+        let receiver = Receiver::of_requests()?;
+        let agent = agent_binary()?.display().to_string();
+        let beside = |arguments: &[&str]| {
+            let app = App::python("with_foreign_program").argument(&agent);
+            arguments.iter().fold(app, |app, argument| app.argument(argument)).run(world)
+        };
+        let curl = ["exec", "--inject", "--export", "none", "--", "curl", "--silent"];
+        let printed = beside(&[&curl[..], &[&receiver.url("/get")]].concat())?;
+        ensure!(printed.starts_with("GET /get ") && !printed.contains("traceparent"), "{printed}");
+        let printed = beside(&["doctor"])?;
+        ensure!(printed.contains("--inject adds nothing") && printed.contains("somebody_else"), "{printed}");
+        Ok(())
+    })
+}
+
 /// Two hosts with an agent each: neither knows the other's processes, and the header is all that they share.
 #[test]
 fn a_trace_goes_on_in_another_network_with_an_agent_of_its_own() -> Result<()> {

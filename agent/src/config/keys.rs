@@ -492,7 +492,7 @@ pub const KEYS: &[Key] = &[
         Kind::Bool,
         "false",
         |settings, given| flag(given, |on| settings.tracing.inject = on),
-        "Whether `traceparent` is added to the first HTTP/1 request on each new connection: see [propagation](propagation.md).",
+        "Whether `traceparent` is added to HTTP/1 requests: the first on each new connection, and later ones where that changes nothing else. See [propagation](propagation.md).",
     )
     .at_start()
     .flag("inject"),

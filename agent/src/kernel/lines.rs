@@ -1,6 +1,6 @@
 //! The header lines that the kernel programs add to requests: their text, and where the ids go.
 
-use onlooker_common::injection::{LINES, NAME_BYTES, OWN_NAMES, PLACES, place};
+use onlooker_common::injection::{FIELD_NAMES, FRAMING_NAMES, LINES, NAME_BYTES, OWN_NAMES, PLACES, place};
 use onlooker_protocols::propagation::{FORMATS, Format, Piece};
 
 /// Lines in some formats.
@@ -75,14 +75,15 @@ impl Lines {
         padded(&self.places)
     }
 
-    /// The names as the kernel programs have them.
-    pub(super) fn own_names(&self) -> [u8; NAMES] {
-        padded(&self.own_names.iter().flat_map(|name| own_name(name)).collect::<Vec<u8>>())
+    /// The names that are looked for, as the kernel programs have them.
+    pub(super) fn field_names(&self) -> [u8; NAMES] {
+        let own = self.own_names.iter().copied().chain(std::iter::repeat("")).take(OWN_NAMES as usize);
+        padded(&own.chain(FRAMING_NAMES).flat_map(field_name).collect::<Vec<u8>>())
     }
 }
 
 /// Bytes of all names.
-pub(super) const NAMES: usize = OWN_NAMES as usize * NAME_BYTES;
+pub(super) const NAMES: usize = FIELD_NAMES as usize * NAME_BYTES;
 
 /// Stands where the ids go.
 const PLACEHOLDER: u8 = 0;
@@ -93,7 +94,7 @@ fn padded<T: Copy + Default, const N: usize>(items: &[T]) -> [T; N] {
     all
 }
 
-fn own_name(name: &str) -> [u8; NAME_BYTES] {
+fn field_name(name: &str) -> [u8; NAME_BYTES] {
     padded(&name.as_bytes()[..name.len().min(NAME_BYTES - 1)])
 }
 

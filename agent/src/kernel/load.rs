@@ -21,7 +21,7 @@ use aya::programs::{
 use aya::{Btf, Ebpf, Endianness};
 use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SK_MSG;
 use onlooker_common::capture::Capture;
-use onlooker_common::injection::{DESTINATIONS, Destination, LINES, PLACES};
+use onlooker_common::injection::{DESTINATIONS, Destination, LINES, PLACES, inject};
 use onlooker_common::limits;
 use onlooker_common::offsets::Offsets;
 use rustc_hash::FxHashMap;
@@ -37,6 +37,7 @@ use super::multi::MultiPrograms;
 use super::offsets::{self, MissingField};
 use super::plain::DestinationValue;
 use super::probes::{self, DECIDE, ENROL, INJECT, INJECT_DECIDED, Kind, PROBES, Probe, SENDS, Without};
+use super::release;
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
@@ -125,20 +126,25 @@ impl Kernel {
         let log_level: u8 = if options.kernel_log { 5 } else { 0 };
         let words = words(&offsets);
         let injects = options.lines.is_some();
+        let inject = match &options.lines {
+            None => inject::NONE,
+            Some(_) if release::sockets_may_stay() => inject::EVERY,
+            Some(_) => inject::FIRST,
+        };
         let lines = options.lines.as_ref();
         let (length, text) = (lines.map_or(0, |lines| lines.length() as u32), lines.map_or([0; LINES], Lines::text));
-        let (places, names) = (lines.map_or([0; PLACES], Lines::places), lines.map_or([0; NAMES], Lines::own_names));
+        let (places, names) = (lines.map_or([0; PLACES], Lines::places), lines.map_or([0; NAMES], Lines::field_names));
         let ebpf = loader
             .allow_unsupported_maps()
             .override_global("OFFSETS", words.as_slice(), true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("RUN_CAPTURE", &options.run_capture, true)
-            .override_global("INJECT", &u32::from(injects), true)
+            .override_global("INJECT", &inject, true)
             .override_global("WRITES_STATE", &u32::from(lines.is_some_and(Lines::have_state)), injects)
             .override_global("LINES_BYTES", &length, injects)
             .override_global("LINES", text.as_slice(), injects)
             .override_global("PLACES", places.as_slice(), injects)
-            .override_global("OWN_NAMES", names.as_slice(), injects)
+            .override_global("FIELD_NAMES", names.as_slice(), injects)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries(ENROLLED, if injects { limits::ENROLLED } else { UNUSED })

@@ -16,8 +16,11 @@ use super::map;
 use super::plain::{CaptureValue, ExecutableKey, InterestValue, ListenerKey, ProcessValue};
 
 /// Flags that follow from the program that runs. They are set anew when the process executes another.
-const OF_PROGRAM: u64 =
-    process_flag::LOOP | process_flag::NO_QUEUE | process_flag::SCHEDULER | process_flag::VIRTUAL_THREADS;
+const OF_PROGRAM: u64 = process_flag::LOOP
+    | process_flag::NO_QUEUE
+    | process_flag::SCHEDULER
+    | process_flag::VIRTUAL_THREADS
+    | process_flag::STAYS_ENROLLED;
 /// Flags of processes that only a port selects.
 pub const BY_PORT: u64 = process_flag::PORT_HOLDER | process_flag::CANDIDATE;
 /// include/uapi/linux/bpf.h: fails with EEXIST if the entry exists.

@@ -2,7 +2,7 @@
 
 use onlooker_common::unit;
 
-use super::row::{Mark, Runtime, Version, Work};
+use super::row::{Enrolment, Mark, Runtime, Version, Work};
 use crate::attach::UnitOfWork;
 use crate::attach::runtimes::go::{self, build_information};
 
@@ -13,6 +13,7 @@ pub(super) const GO: Runtime = Runtime {
     version: Version::Section(build_information::SECTION, build_information::release),
     // A goroutine continues on any thread.
     work: Work::Scheduler,
+    enrolment: Enrolment::OfEveryRequest,
     unit_of_work: Some(UnitOfWork { kind: unit::GOROUTINE, find: go::find }),
     unit_origin: Some(go::describe),
     functions: Some(go::functions),

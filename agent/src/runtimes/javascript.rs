@@ -6,7 +6,7 @@ use onlooker_common::unit;
 
 use super::launch::{CommandLine, Launch, ServiceName};
 use super::paths::{file_name, stem};
-use super::row::{Mark, Runtime, Version, Work};
+use super::row::{Enrolment, Mark, Runtime, Version, Work};
 use crate::attach::UnitOfWork;
 use crate::attach::runtimes::node;
 
@@ -17,6 +17,7 @@ pub(super) const NODE: Runtime = Runtime {
     hints: &[Mark::Symbol("node_module_register")],
     variables: &[PM2_VARIABLE, PM2_CLUSTER_VARIABLE],
     runtime_name: Some("nodejs"),
+    enrolment: Enrolment::OfEveryRequest,
     unit_of_work: Some(UnitOfWork { kind: unit::ASYNC_ID, find: node::find }),
     functions: Some(node::functions),
     service_name: |launch| service_name(launch, &Tool { has_subcommands: false, manifests: &["package.json"] }),

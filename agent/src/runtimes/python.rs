@@ -8,7 +8,7 @@ use onlooker_common::unit;
 use super::arguments::{option, positional};
 use super::launch::{CommandLine, Launch, ServiceName};
 use super::paths::{file_name, project, stem};
-use super::row::{Mark, Runtime, Version};
+use super::row::{Enrolment, Mark, Runtime, Version};
 use crate::attach::{UnitOfWork, runtimes};
 
 pub(super) const PYTHON: Runtime = Runtime {
@@ -23,6 +23,7 @@ pub(super) const PYTHON: Runtime = Runtime {
     variables: &["FLASK_APP", "DJANGO_SETTINGS_MODULE", GUNICORN_CMD_ARGS],
     sdk_language: Some("python"),
     runtime_name: Some("cpython"),
+    enrolment: Enrolment::Without(&["libQt", "libgio-"]),
     unit_of_work: Some(UnitOfWork { kind: unit::PYTHON_CONTEXT, find: runtimes::python::find }),
     ..Runtime::COMPILED
 };
@@ -33,6 +34,7 @@ pub(super) const PYPY: Runtime = Runtime {
     libraries: &["libpypy"],
     hints: &[],
     runtime_name: Some("pypy"),
+    enrolment: Enrolment::OfFirstRequest,
     unit_of_work: None,
     ..PYTHON
 };

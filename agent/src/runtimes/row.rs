@@ -35,6 +35,8 @@ pub struct Runtime {
     /// Whether it is a proxy: it passes each request on with the same method, target and host, unless it is configured to change
     /// them.
     pub is_proxy: bool,
+    /// Whether its sockets may stay enrolled after their first request, if they never block: docs/propagation.md has what was tested.
+    pub enrolment: Enrolment,
     /// The unit of work that the kernel programs read from the process besides its thread.
     pub unit_of_work: Option<UnitOfWork>,
     /// How it is known where a process has its unit of work, for users.
@@ -89,6 +91,17 @@ pub enum Version {
     Installation(&'static str, fn(&str) -> Option<CompactString>),
 }
 
+/// How long the sockets of a runtime stay enrolled, so that their requests get a trace context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enrolment {
+    /// Until the first request has gone.
+    OfFirstRequest,
+    /// As long as requests may follow. The runtime never asks FIONREAD.
+    OfEveryRequest,
+    /// The same, unless a file is mapped whose name begins with one of these: libraries that ask it. Judged when the process makes calls.
+    Without(&'static [&'static str]),
+}
+
 /// What the thread of a socket operation proves about the request that it works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
@@ -116,6 +129,24 @@ pub enum When {
     HasThread(&'static [&'static str]),
 }
 
+impl Enrolment {
+    /// Whether the sockets of a process stay enrolled. `makes_calls`: it has loaded what it calls with.
+    #[must_use]
+    pub fn stays(self, process: &Process, makes_calls: bool) -> bool {
+        match self {
+            Self::OfFirstRequest => false,
+            Self::OfEveryRequest => true,
+            Self::Without(libraries) => {
+                makes_calls && !process.mapped_files().iter().any(|file| is_one_of(file, libraries))
+            }
+        }
+    }
+}
+
+fn is_one_of(file: &Path, libraries: &[&str]) -> bool {
+    libraries.iter().any(|library| file_name(file).starts_with(library))
+}
+
 impl Runtime {
     /// A compiled program that nothing else is known about. Rows state only what differs.
     pub(super) const COMPILED: Self = Self {
@@ -129,6 +160,7 @@ impl Runtime {
         work: Work::ThreadUntilProvenOtherwise,
         work_exceptions: &[],
         is_proxy: false,
+        enrolment: Enrolment::OfFirstRequest,
         unit_of_work: None,
         unit_origin: None,
         functions: None,

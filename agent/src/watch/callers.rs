@@ -106,7 +106,8 @@ impl Watch {
         let mut callers = std::mem::take(&mut self.callers);
         callers.look(now, |tgid| {
             let process = Process::open(tgid).ok()?;
-            let flags = self.selection.flags(tgid)? | self.flags_of(&process, self.selection.reads_unit(tgid));
+            let of_program = self.flags_of(&process, self.selection.reads_unit(tgid), true);
+            let flags = self.selection.flags(tgid)? | of_program;
             self.selection.add(tgid, flags);
             Some(Seen { flags, has_event_poll: process.has_event_poll() })
         });

@@ -171,7 +171,7 @@ impl Watch {
         }
         // The child of `exec` that has not executed its command yet runs the agent's program, which says nothing about it.
         let is_my_fork = process.is_my_fork();
-        let flags = if is_my_fork { 0 } else { self.flags_of(&process, true) };
+        let flags = if is_my_fork { 0 } else { self.flags_of(&process, true, false) };
         let selected = match since {
             Since::Before => self.selection.select(tgid, flags | standing),
             Since::Exec => self.selection.select_anew(tgid, flags | standing),
@@ -205,10 +205,12 @@ impl Watch {
     }
 
     /// The flags that follow from the program of a process. `threads_are_known`: no virtual thread was taken for the thread
-    /// that ran it.
-    pub(super) fn flags_of(&self, process: &Process, threads_are_known: bool) -> u64 {
+    /// that ran it. `makes_calls`: the process has loaded what it calls with.
+    pub(super) fn flags_of(&self, process: &Process, threads_are_known: bool, makes_calls: bool) -> u64 {
         let program = self.recogniser.recognise(process);
         let proxy = if program.runtime.is_proxy { process_flag::PROXY } else { 0 };
+        let stays = program.runtime.enrolment.stays(process, makes_calls);
+        let stays = if stays { process_flag::STAYS_ENROLLED } else { 0 };
         let work = match program.work {
             Work::ThreadUntilProvenOtherwise => 0,
             Work::EventLoop => process_flag::LOOP,
@@ -216,6 +218,6 @@ impl Watch {
             Work::VirtualThreads if threads_are_known => process_flag::SCHEDULER,
             Work::Scheduler | Work::VirtualThreads => process_flag::LOOP | process_flag::SCHEDULER,
         };
-        work | proxy
+        work | proxy | stays
     }
 }

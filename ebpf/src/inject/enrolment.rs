@@ -1,7 +1,8 @@
 //! Enrols client sockets, and takes them out again.
 //!
 //! A socket that stays enrolled is not like others: on some kernels it answers FIONREAD with 0, and blocking reads return other
-//! errors. So it leaves when its first request is on its way, which is before the response can arrive.
+//! errors. So it leaves when its first request is on its way, which is before the response can arrive. Sockets that never block, of
+//! runtimes that never ask FIONREAD, stay until something is sent that no request can follow.
 
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_HDR_OPT_LEN_CB,
@@ -19,6 +20,7 @@ use onlooker_common::selection::process_flag;
 use super::destination;
 use super::storage;
 use crate::connection;
+use crate::globals::injects_every;
 use crate::kernel::member::number;
 use crate::kernel::sock::Sock;
 use crate::maps::{ENROLLED, count};
@@ -26,8 +28,9 @@ use crate::selected::Selected;
 use crate::state::injection::phase;
 use crate::state::stream::bit;
 
-/// What is asked for while a socket is enrolled: packets that it sends and receives.
+/// What is asked for while a socket is enrolled: packets that it sends and receives. One that stays does not leave when it receives.
 const CALLBACKS: u32 = BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
+const CALLBACKS_OF_STAYING: u32 = BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
 
 /// include/net/tcp.h
 const FIN: u32 = 1;
@@ -61,7 +64,8 @@ fn established(ctx: &SockOpsContext) {
         return;
     }
     // It may turn out that an undecided process is not selected.
-    if Selected::known(stream.tgid()).is_none_or(|process| process.has(process_flag::UNDECIDED)) {
+    let Some(process) = Selected::known(stream.tgid()) else { return };
+    if process.has(process_flag::UNDECIDED) {
         return;
     }
     if !destination::is_allowed(ctx) {
@@ -76,6 +80,8 @@ fn established(ctx: &SockOpsContext) {
     // SAFETY: a member of the context.
     injection.set_sequence(unsafe { (*ctx.ops).snd_nxt });
     injection.set_callbacks(ctx.cb_flags());
+    let stays = injects_every() && process.has(process_flag::STAYS_ENROLLED) && sock.is_non_blocking();
+    injection.set_stays(u32::from(stays));
     let mut key = cookie;
     // SAFETY: the context, the map and a key of its type.
     let failed = unsafe {
@@ -86,7 +92,7 @@ fn established(ctx: &SockOpsContext) {
         injection.set_phase(phase::DONE);
         return count(Loss::TraceparentBusy);
     }
-    set_callbacks(ctx, ctx.cb_flags() | CALLBACKS);
+    set_callbacks(ctx, ctx.cb_flags() | if stays { CALLBACKS_OF_STAYING } else { CALLBACKS });
 }
 
 /// A packet is about to be sent. If it has data of a request that is complete, the socket leaves.

@@ -5,13 +5,13 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use core::ffi::c_void;
-use onlooker_common::injection::OWN_NAMES;
+use onlooker_common::injection::{FIELD_NAMES, FRAMING_NAMES, OWN_NAMES};
 use onlooker_common::limits::INJECTED_HEAD;
 
 use super::hexadecimal::has_byte;
 use super::walk::Walk;
-use crate::globals::own_name_byte;
-use crate::state::injection::{Injection, InjectionState, phase};
+use crate::globals::field_name_byte;
+use crate::state::injection::{Injection, InjectionState, framing, phase};
 use crate::user::{CONTINUE, LEAVE, opaque};
 
 /// Bytes that are read at a time.
@@ -118,11 +118,16 @@ extern "C" fn head_byte(injection: *mut InjectionState, byte: u32) -> u32 {
             ENDS
         }
         phase::LINE_START => {
+            // It continues the line before (RFC 9112 5.2), which may be a length.
+            if byte == u32::from(b' ') || byte == u32::from(b'\t') {
+                injection.set_framing(injection.framing() | framing::IS_LAST);
+            }
             injection.set_matched(0);
             name_byte(injection, byte)
         }
         phase::NAME => name_byte(injection, byte),
         phase::LINE => line_byte(injection, byte),
+        phase::LENGTH => length_byte(injection, byte),
         _ => IS_OTHER,
     }
 }
@@ -148,18 +153,27 @@ fn name_byte(injection: Injection, byte: u32) -> u32 {
     let before = if at == 0 { u32::MAX } else { injection.candidates() };
     // Each letter in lower case. Control characters would become others.
     let letter = if byte < u32::from(b' ') { u32::MAX } else { byte | 0x20 };
-    let (mut candidates, mut is_own) = (0, false);
-    for name in 0..OWN_NAMES {
-        if before & 1 << name != 0 && u32::from(own_name_byte(name, at)) == letter {
-            candidates |= 1 << name;
-            is_own |= own_name_byte(name, at + 1) == 0;
-        }
+    let (mut candidates, mut found) = (0, 0);
+    // Without branches: the verifier would walk through every combination of names.
+    for name in 0..FIELD_NAMES {
+        let is_letter = before >> name & is_zero(u32::from(field_name_byte(name, at)) ^ letter);
+        candidates |= is_letter << name;
+        found |= (is_letter & is_zero(u32::from(field_name_byte(name, at + 1)))) << name;
     }
     injection.set_phase(phase::LINE);
     if candidates == 0 {
         return line_byte(injection, byte);
     }
-    if is_own {
+    if found & LENGTH_NAME != 0 {
+        let before = injection.framing();
+        // Several lengths may differ.
+        let several = if before & framing::HAS_LENGTH != 0 { framing::IS_LAST } else { 0 };
+        injection.set_framing(before | framing::HAS_LENGTH | several);
+        injection.set_matched(length::COLON);
+        injection.set_phase(phase::LENGTH);
+    } else if found & OTHER_FRAMING_NAMES != 0 {
+        injection.set_framing(injection.framing() | framing::IS_LAST);
+    } else if found != 0 {
         injection.set_has_own(1);
     } else {
         injection.set_candidates(candidates);
@@ -167,6 +181,49 @@ fn name_byte(injection: Injection, byte: u32) -> u32 {
         injection.set_phase(phase::NAME);
     }
     GOES_ON
+}
+
+/// 1 for zero, and 0 for every other number. The compiler does not know that, and makes no branch of it.
+#[inline(always)]
+fn is_zero(number: u32) -> u32 {
+    (opaque(u64::from(number).wrapping_sub(1)) >> 63) as u32
+}
+
+/// Bits of names that were found.
+const LENGTH_NAME: u32 = 1 << OWN_NAMES;
+const OTHER_FRAMING_NAMES: u32 = ((1 << FRAMING_NAMES.len()) - 2) << OWN_NAMES;
+
+/// The longest body behind which a request is looked for. Sequence numbers distinguish twice as much.
+const MOST_BODY: u32 = 1 << 30;
+
+/// What of a length is expected next: values of `matched` in `phase::LENGTH`.
+mod length {
+    pub const COLON: u32 = 0;
+    pub const BLANK_OR_DIGIT: u32 = 1;
+    pub const DIGIT_OR_END: u32 = 2;
+}
+
+/// A byte behind `Content-Length` (RFC 9110 8.6). If it is not as simple as almost always, no further request is looked for.
+#[inline(always)]
+fn length_byte(injection: Injection, byte: u32) -> u32 {
+    let (expected, digit) = (injection.matched(), byte.wrapping_sub(u32::from(b'0')));
+    if expected == length::COLON && byte == u32::from(b':') {
+        injection.set_matched(length::BLANK_OR_DIGIT);
+        return GOES_ON;
+    }
+    if expected == length::BLANK_OR_DIGIT && (byte == u32::from(b' ') || byte == u32::from(b'\t')) {
+        return GOES_ON;
+    }
+    if expected != length::COLON && digit < 10 && injection.body() <= MOST_BODY / 10 {
+        injection.set_body(injection.body() * 10 + digit);
+        injection.set_matched(length::DIGIT_OR_END);
+        return GOES_ON;
+    }
+    if expected != length::DIGIT_OR_END || byte != u32::from(b'\r') {
+        injection.set_framing(injection.framing() | framing::IS_LAST);
+    }
+    injection.set_phase(phase::LINE);
+    line_byte(injection, byte)
 }
 
 #[inline(always)]

@@ -37,9 +37,7 @@ fn write_state(data: usize, end: usize, state: State) -> bool {
         if at >= length as usize || at >= STATE_BYTES {
             // SAFETY: as many bytes can be written.
             unsafe { (byte as *mut [u8; 2]).write_unaligned(*b"\r\n") };
-            // Otherwise another request was read meanwhile, and the value may be partly of that.
-            // SAFETY: a live value of the map.
-            return unsafe { (&raw const (*state).length).read_volatile() } == length;
+            return true;
         }
         // SAFETY: this byte can be written, and the index is less than the length of the value.
         unsafe { (byte as *mut u8).write((&raw const (*state).value).cast::<u8>().add(at).read_volatile()) };
@@ -93,5 +91,5 @@ pub fn write(message: *mut sk_msg_md, stream: Stream, state: State) -> bool {
             }
         }
     }
-    state.is_none() || write_state(data, end, state)
+    state.is_none() || (write_state(data, end, state) && state.is_unchanged(stream))
 }

@@ -19,7 +19,7 @@ use super::storage;
 use super::trace;
 use crate::connection;
 use crate::kernel::member::{number, probe};
-use crate::kernel::sock::Sock;
+use crate::kernel::sock::{SendBuffer, Sock};
 use crate::kernel::task::{Task, current_ids};
 use crate::maps::count;
 use crate::selected::Selected;
@@ -57,18 +57,20 @@ pub enum DecidedBy {
     Call,
 }
 
-/// A process is about to send data on an enrolled socket. Decides owner and ids, if this may be the first request.
+/// A process is about to send data on an enrolled socket. Decides owner and ids, if a request may begin.
 #[inline(always)]
 pub fn called(sock: Sock) {
     let (Some(injection), Some(connection)) = (storage::known(sock), connection::storage::known(sock)) else { return };
-    if injection.phase() != phase::METHOD || injection.is_decided() != 0 {
+    let Some(buffer) = sock.send_buffer() else { return };
+    if buffer.next != injection.sequence() || (injection.is_later() == 0 && injection.length() == 0 && buffer.sent != 0)
+    {
         return;
     }
-    if let Some(buffer) = sock.send_buffer()
-        && buffer.next == injection.sequence()
-        && buffer.sent == 0
-    {
-        decide(injection, connection, buffer.received);
+    if injection.phase() == phase::BODY {
+        injection.begin_later();
+    }
+    if injection.phase() == phase::METHOD && injection.is_decided() == 0 {
+        decide(injection, connection, buffer);
     }
 }
 
@@ -93,32 +95,78 @@ pub fn sent(ctx: &SkMsgContext, decided_by: DecidedBy) -> bool {
     if injection.phase() == phase::DONE || ctx.size() == 0 {
         return true;
     }
-    match look(message, sock, injection, connection, decided_by) {
+    let outcome = match sock.send_buffer() {
+        Some(buffer) if injection.phase() != phase::BODY || begins_request(message, injection, buffer) => {
+            look(message, injection, connection, buffer, decided_by)
+        }
+        Some(buffer) if is_within_body(injection, buffer) => Ok(None),
+        _ => {
+            injection.set_phase(phase::DONE);
+            count(Loss::TraceparentOpaque);
+            return true;
+        }
+    };
+    match outcome {
         Ok(None) => true,
         Ok(Some(addition)) => add(message, addition, injection, connection),
         Err(loss) => {
-            injection.set_phase(phase::DONE);
-            connection.stream().clear(bit::SENDS_CONTEXT);
+            // Another request may follow one that was followed to its end.
+            if injection.phase() != phase::BODY {
+                injection.set_phase(phase::DONE);
+            }
+            // Otherwise the ids are those of an earlier request, which may have been sent with them.
+            if injection.is_decided() != 0 {
+                connection.stream().clear(bit::SENDS_CONTEXT);
+            }
             count(loss);
             true
         }
     }
 }
 
+/// How many bytes of the body are left. More than half of all numbers: bytes passed unseen.
+#[inline(always)]
+fn body_left(injection: Injection, buffer: SendBuffer) -> u32 {
+    injection.sequence().wrapping_sub(buffer.next)
+}
+
+#[inline(always)]
+fn is_within_body(injection: Injection, buffer: SendBuffer) -> bool {
+    body_left(injection, buffer) as i32 > 0
+}
+
+/// Whether the message, which is sent in a body or behind one, begins the next request. If the request begins within the message, this
+/// program is called for it again.
+#[inline(always)]
+fn begins_request(message: *mut sk_msg_md, injection: Injection, buffer: SendBuffer) -> bool {
+    let left = body_left(injection, buffer);
+    if left == 0 {
+        injection.begin_later();
+        return true;
+    }
+    // SAFETY: the context, and a member of it.
+    unsafe {
+        if left < (*message).size {
+            bpf_msg_apply_bytes(message, left);
+        }
+    }
+    false
+}
+
 /// Follows the request. Returns where the lines are to be added in this message, if it ends the header block.
 #[inline(always)]
 fn look(
     message: *mut sk_msg_md,
-    sock: Sock,
     injection: Injection,
     connection: Connection,
+    buffer: SendBuffer,
     decided_by: DecidedBy,
 ) -> Result<Option<Addition>, Loss> {
     // SAFETY: a member of the context.
     let size = unsafe { (*message).size };
-    let Some(buffer) = sock.send_buffer() else { return Err(Loss::TraceparentOpaque) };
+    let is_first = injection.is_later() == 0;
     // Bytes that were sent past this program, or that it has seen although they were not sent, make the rest uncertain.
-    if buffer.next != injection.sequence() || (injection.length() == 0 && buffer.sent != 0) {
+    if buffer.next != injection.sequence() || (is_first && injection.length() == 0 && buffer.sent != 0) {
         return Err(Loss::TraceparentOpaque);
     }
     let before = injection.length();
@@ -152,12 +200,12 @@ fn look(
     if found == Found::Other {
         return Err(Loss::TraceparentOpaque);
     }
-    let decides = decided_by == DecidedBy::Message;
-    if injection.is_decided() == 0 && !(decides && decide(injection, connection, buffer.received)) {
+    let stream = connection.stream();
+    // A later request that is sent before the response to an earlier one has no ids of its own here. It is followed all the same.
+    let is_decided =
+        injection.is_decided() != 0 || (decided_by == DecidedBy::Message && decide(injection, connection, buffer));
+    if is_first && !is_decided {
         return Err(Loss::TraceparentOpaque);
-    }
-    if !trace::is_known(connection.stream()) {
-        return Err(Loss::TraceparentUnknown);
     }
     let Found::End(at) = found else {
         let length = before.saturating_add(size);
@@ -168,11 +216,27 @@ fn look(
         injection.set_sequence(buffer.next.wrapping_add(size));
         return Ok(None);
     };
+    // The LF must have been seen to be certain of the end.
+    if !injection.is_last() && at + 1 < size {
+        let whole = at + END_BYTES + injection.body();
+        injection.set_phase(phase::BODY);
+        injection.set_sequence(buffer.next.wrapping_add(whole));
+        if whole < size {
+            // SAFETY: the context. This program is called again for the next request.
+            unsafe { bpf_msg_apply_bytes(message, whole) };
+        }
+    }
     if injection.has_own() != 0 {
         return Err(Loss::TraceparentOwn);
     }
+    if !is_decided {
+        return Err(Loss::TraceparentPipelined);
+    }
+    if !trace::is_known(stream) {
+        return Err(Loss::TraceparentUnknown);
+    }
     let length = before.saturating_add(at) + END_BYTES;
-    let state = State::of_call(connection.stream());
+    let state = State::of_call(stream);
     let bytes = lines::bytes(state);
     if length + bytes > INJECTED_HEAD || length / LIMIT_UNIT != (length + bytes) / LIMIT_UNIT {
         return Err(Loss::TraceparentTooBig);
@@ -195,22 +259,34 @@ fn linear_part(message: *mut sk_msg_md) -> (u64, u32) {
 
 /// Decides owner and ids of the request, before its first byte is sent. The record of the operation has the same.
 #[inline(always)]
-fn decide(injection: Injection, connection: Connection, received: u32) -> bool {
+fn decide(injection: Injection, connection: Connection, buffer: SendBuffer) -> bool {
     let task = Task::current();
     let (tgid, tid) = (task.tgid(), task.pid());
     let Some(process) = Selected::find(tgid) else { return false };
     let stream = connection.stream();
-    if stream.role() != role::CLIENT || stream.is(bit::IDENTIFIED) {
+    if stream.role() != role::CLIENT {
         return false;
     }
-    // SAFETY: no arguments.
-    let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
-    stream.set_id_mask(word());
-    stream.set_id_seed(word());
-    stream.set_next_received(u64::from(received));
-    stream.set(bit::NUMBERED);
+    let position = if injection.is_later() == 0 {
+        if stream.is(bit::IDENTIFIED) {
+            return false;
+        }
+        // SAFETY: no arguments.
+        let word = || unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
+        stream.set_id_mask(word());
+        stream.set_id_seed(word());
+        stream.set_next_received(u64::from(buffer.received));
+        stream.set(bit::NUMBERED);
+        u64::from(buffer.next)
+    } else {
+        // All that was sent before was recorded, and the record of this operation will begin a run.
+        if !stream.is(bit::IDENTIFIED) || stream.next_sent() as u32 != buffer.next || !stream.is_answered() {
+            return false;
+        }
+        stream.next_sent()
+    };
     units::note(process, tgid, tid, stream);
-    owner::decide(process, stream, u64::from(injection.sequence()));
+    owner::decide(process, stream, position);
     injection.set_is_decided(1);
     stream.set(bit::DECIDED | bit::SENDS_CONTEXT);
     true
@@ -220,7 +296,9 @@ fn decide(injection: Injection, connection: Connection, received: u32) -> bool {
 #[inline(always)]
 fn add(message: *mut sk_msg_md, addition: Addition, injection: Injection, connection: Connection) -> bool {
     let (stream, Addition { at, bytes: added, state }) = (connection.stream(), addition);
-    injection.set_phase(phase::DONE);
+    if injection.phase() != phase::BODY {
+        injection.set_phase(phase::DONE);
+    }
     // SAFETY: the context.
     if unsafe { bpf_msg_push_data(message, at, added, 0) } != 0 {
         stream.clear(bit::SENDS_CONTEXT);
@@ -235,6 +313,7 @@ fn add(message: *mut sk_msg_md, addition: Addition, injection: Injection, connec
         // SAFETY: the context. If this fails too, what was added must not be sent.
         return unsafe { bpf_msg_pop_data(message, at, added, 0) } == 0;
     }
+    injection.set_sequence(injection.sequence().wrapping_add(added));
     connection.set_added(added);
     connection.set_added_by(current_ids().1);
     // SAFETY: the context, and a member of it.

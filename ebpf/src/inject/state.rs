@@ -105,6 +105,17 @@ impl State {
         self.length == 0 || self.value.is_null()
     }
 
+    /// Whether it is still that of the request that a call is made for. Otherwise another request was read meanwhile, and what was
+    /// copied may be partly of that.
+    #[inline(always)]
+    pub fn is_unchanged(self, stream: Stream) -> bool {
+        // SAFETY: a live value of the map, which other CPUs may write.
+        let (position, length) = unsafe {
+            ((&raw const (*self.value).position).read_volatile(), (&raw const (*self.value).length).read_volatile())
+        };
+        position == stream.owner().position() && length == self.length
+    }
+
     /// That of the request that a call is made for. Only a request with a `traceparent` has one.
     #[inline(always)]
     pub fn of_call(stream: Stream) -> Self {

@@ -161,6 +161,16 @@ impl Sock {
         }
     }
 
+    /// Whether its operations never wait. `O_NONBLOCK` of include/uapi/asm-generic/fcntl.h is the same on all architectures here.
+    #[inline(always)]
+    pub fn is_non_blocking(self) -> bool {
+        const NON_BLOCKING: u32 = 0o4000;
+        let socket = self.address().read::<u64>(offset!(sock_socket));
+        let file = socket.filter(|&socket| socket != 0).and_then(|socket| at::<u64>(socket, offset!(socket_file)));
+        let flags = file.filter(|&file| file != 0).and_then(|file| at::<u32>(file, offset!(file_flags)));
+        flags.is_some_and(|flags| flags & NON_BLOCKING != 0)
+    }
+
     #[inline(always)]
     pub fn error(self) -> i32 {
         // SAFETY: offset of an int of struct sock.

@@ -1,4 +1,4 @@
-//! What is known of an enrolled connection's first request, while it is sent.
+//! What is known of an enrolled connection's request, while it is sent.
 
 use super::shared::shared;
 
@@ -15,8 +15,20 @@ pub mod phase {
     pub const LINE: u32 = 5;
     /// The CR of the empty line was found: lines are added before it.
     pub const END: u32 = 6;
-    /// The request has gone, with added lines or without.
+    /// The request has gone, with added lines or without, and no further one is looked for.
     pub const DONE: u32 = 7;
+    /// The value of `Content-Length`.
+    pub const LENGTH: u32 = 8;
+    /// The header block has gone. The next request begins behind the body.
+    pub const BODY: u32 = 9;
+}
+
+/// Bits of `framing`: what the header block says of the end of the request.
+pub mod framing {
+    /// It has a `Content-Length`.
+    pub const HAS_LENGTH: u32 = 1;
+    /// It is not known where the request ends, or another protocol may follow.
+    pub const IS_LAST: u32 = 1 << 1;
 }
 
 shared! {
@@ -28,7 +40,7 @@ shared! {
         cookie, set_cookie: u64;
         /// The last eight bytes of the request line, the latest in the lowest byte.
         latest, set_latest: u64;
-        /// Sequence number of the next byte, if no byte passed unseen.
+        /// Sequence number of the next byte, if no byte passed unseen. Within a body: that of the next request.
         sequence, set_sequence: u32;
         /// One of [`phase`].
         phase, set_phase: u32;
@@ -45,6 +57,35 @@ shared! {
         is_decided, set_is_decided: u32;
         /// The callbacks that the socket had before it was enrolled.
         callbacks, set_callbacks: u32;
+        /// 1 if the socket stays enrolled after its first request.
+        stays, set_stays: u32;
+        /// 1 from the second request on.
+        is_later, set_is_later: u32;
+        /// Bits of [`framing`], and the `Content-Length`.
+        framing, set_framing: u32;
+        body, set_body: u32;
     }
     structs {}
+}
+
+impl Injection {
+    /// Whether the request may be the last one that is looked for.
+    #[inline(always)]
+    pub fn is_last(self) -> bool {
+        self.stays() == 0 || self.framing() & framing::IS_LAST != 0
+    }
+
+    /// The next byte begins another request.
+    #[inline(always)]
+    pub fn begin_later(self) {
+        self.set_phase(phase::METHOD);
+        self.set_latest(0);
+        self.set_earlier(0);
+        self.set_length(0);
+        self.set_has_own(0);
+        self.set_is_decided(0);
+        self.set_framing(0);
+        self.set_body(0);
+        self.set_is_later(1);
+    }
 }

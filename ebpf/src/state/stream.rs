@@ -220,6 +220,12 @@ impl Stream {
             && (self.received_frames().mode() == mode::FOLLOWED || self.sent_frames().mode() == mode::FOLLOWED)
     }
 
+    /// Client: whether a message that is sent now answers to nothing that is still being sent: bytes were received since the last one.
+    #[inline(always)]
+    pub fn is_answered(self) -> bool {
+        self.last() == Direction::Ingress.mark() && !self.is(bit::DECIDED)
+    }
+
     /// Notes the direction of an operation. Returns whether a run begins with it.
     #[inline(always)]
     pub fn turn(self, direction: Direction) -> bool {
