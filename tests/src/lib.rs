@@ -40,6 +40,7 @@ pub mod kubernetes;
 pub mod load;
 pub mod machine;
 pub mod parents;
+pub mod same_bytes;
 pub mod scheduling;
 pub mod servers;
 pub mod spans;

@@ -1,5 +1,6 @@
 //! A server of this process that keeps what it receives, byte for byte. No agent watches it.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,21 @@ impl Receiver {
     pub fn of_repeated_requests() -> Result<Self> {
         Self::start(|stream, _| {
             serve_each(stream, |request, writer| respond(writer, &[request.head.as_bytes(), &request.body].concat()))
+        })
+    }
+
+    /// Keeps the length and a digest in place of each body, and responds with as many bytes as the query's `answer` says.
+    pub fn of_digests() -> Result<Self> {
+        Self::start(|stream, kept| {
+            serve_each(stream, |request, writer| {
+                let answer =
+                    request.path().split_once("answer=").and_then(|(_, bytes)| bytes.parse().ok()).unwrap_or(0);
+                let mut digest = DefaultHasher::new();
+                digest.write(&request.body);
+                let body = [request.body.len() as u64, digest.finish()].map(u64::to_le_bytes).concat();
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(Request { body, ..request });
+                respond(writer, &(0..answer).map(|index: usize| (index % 251) as u8).collect::<Vec<_>>())
+            })
         })
     }
 
@@ -109,8 +125,10 @@ fn serve_requests(stream: TcpStream, kept: &Mutex<Vec<Request>>) -> Result<()> {
 }
 
 fn respond(writer: &mut TcpStream, body: &[u8]) -> Result<()> {
-    write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
-    Ok(writer.write_all(body)?)
+    let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    response.extend_from_slice(body);
+    // At once: otherwise the second part waits until the client acknowledges the first.
+    Ok(writer.write_all(&response)?)
 }
 
 fn serve_each(stream: TcpStream, mut serve: impl FnMut(Request, &mut TcpStream) -> Result<()>) -> Result<()> {

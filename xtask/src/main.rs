@@ -15,6 +15,7 @@ mod lint;
 mod mutants;
 mod package;
 mod run;
+mod same_bytes;
 mod setup;
 mod shell;
 mod sql_check;
@@ -64,6 +65,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<fuzz::Options>("fuzz"),
     Entry::of::<go_offsets::Options>("go-offsets"),
     Entry::of::<http2_matrix::Options>("http2-matrix"),
+    Entry::of::<same_bytes::Options>("same-bytes"),
     Entry::of::<mutants::Options>("mutants"),
     Entry::of::<sql_check::Options>("sql-check"),
     Entry::of::<bench::Options>("bench"),

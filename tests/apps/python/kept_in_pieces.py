@@ -97,9 +97,8 @@ def judge(kind, place, sent, received):
 
 KINDS = ["plain"] * 4 + ["body", "misleading", "own"] * 2 + ["large", "chunked", "last"]
 for _ in range(limit):
-    connection = socket.create_connection(("127.0.0.1", port))
     # With a timeout, the socket never blocks for the kernel.
-    connection.settimeout(30)
+    connection = socket.create_connection(("127.0.0.1", port), 30)
     is_first, has_ended = True, False
     for _ in range(rng.randint(2, 8)):
         kinds = [rng.choice(KINDS) for _ in range(rng.choice([1, 1, 1, 1, 3]))]
