@@ -12,6 +12,7 @@ use crate::model::span::{Address, Encryption, Ends, Role};
 use crate::observer::{Observer, Place, Report};
 use crate::open_requests::OpenRequests;
 use crate::order::Way;
+use crate::origin::Origin;
 use crate::unit::Unit;
 
 /// Turns what a parser finds into reports, with the place and the ends of each request.
@@ -191,6 +192,10 @@ impl Conversation {
                 self.pass_message(begun.direction);
                 let (place, way) = (self.place(begun.direction), self.way(begun.direction));
                 let origin = way.and_then(|way| self.requests.origin(way, begun.start.position, is_alone));
+                let has_frames = self.protocol.is_some_and(|protocol| protocol.capture == Capture::Frames);
+                // One unit may read and write the streams of many, so what was found out about a run is true of no stream.
+                let unfollowed = origin.filter(|origin| has_frames && !origin.has_frames).map(Origin::without_owner);
+                let origin = unfollowed.as_ref().or(origin);
                 observer.observe(place, Report::Begun { begun: &begun, origin, protocol: self.protocol });
                 if self.requests.becomes_pipelined() {
                     // Its runs hold several messages. A limit would hide the later ones.

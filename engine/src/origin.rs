@@ -37,6 +37,8 @@ pub struct Origin {
     pub from_start: bool,
     /// The ids are sent with the message.
     pub sends_context: bool,
+    /// The kernel programs followed HTTP/2 frames: a request that opens a stream has a record of its own.
+    pub has_frames: bool,
 }
 
 impl Origin {
@@ -56,7 +58,13 @@ impl Origin {
             has_private_positions: offsets.is_none() || segment.flags & flag::UNIX != 0,
             from_start: segment.flags & flag::FROM_START != 0,
             sends_context: segment.flags & flag::SENDS_CONTEXT != 0,
+            has_frames: segment.flags & flag::FRAMES != 0,
         }
+    }
+
+    /// The same operation, without what the kernel programs found out about the message. They took all the requests of a run for one.
+    pub(crate) fn without_owner(&self) -> Self {
+        Self { owner: Owner::default(), ids: MessageIds::default(), sends_context: false, ..*self }
     }
 
     /// A datagram at this position.
@@ -75,6 +83,7 @@ impl Origin {
             has_private_positions: true,
             from_start: false,
             sends_context: false,
+            has_frames: false,
         }
     }
 }

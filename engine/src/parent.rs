@@ -33,6 +33,7 @@
 //!     has_private_positions: false,
 //!     from_start: true,
 //!     sends_context: false,
+//!     has_frames: false,
 //! };
 //! let ids = MessageIds { trace_id: [1, 2], span_id: 3 };
 //! let request = Place { cookie: 7, tgid: 42, role: Role::Server, in_order: true };

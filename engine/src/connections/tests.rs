@@ -480,6 +480,29 @@ fn a_server_of_http_2_that_speaks_first_shows_where_both_ways_start() {
     assert_eq!((origin.position, origin.opposite), (REQUESTS + preface.len() as u64, RESPONSES));
 }
 
+/// Without frames, the kernel programs take a run for one message. The goroutine that reads a connection is then taken for the
+/// handler of a request, and handlers of other requests, which it started, inherit that request.
+#[test]
+fn a_run_of_http_2_whose_frames_are_not_followed_has_no_owner_and_no_ids() {
+    use onlooker_common::owner::{MessageIds, Owner};
+
+    let begin = |followed: u32| {
+        let mut server = ServerEnd::new();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let get = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x86\x84";
+        let Operation(segment, bytes) = server.reads([&preface[..], get].concat());
+        let message = MessageIds { trace_id: [1, 2], span_id: 3 };
+        let owner = Owner { cookie: 7, position: 9, ..Owner::default() };
+        server.deliver(&Operation(Segment { flags: segment.flags | followed, message, owner, ..segment }, bytes));
+        let Some(Reported::Begun(Some(origin))) = server.reported.iter().find(|it| matches!(it, Reported::Begun(_)))
+        else {
+            panic!("{:?}", server.reported)
+        };
+        (origin.ids.span_id, origin.owner.cookie, origin.opposite)
+    };
+    assert_eq!((begin(flag::FRAMES), begin(0)), ((3, 7, RESPONSES), (0, 0, RESPONSES)));
+}
+
 #[test]
 fn requests_behind_a_switch_of_protocol_are_told_or_counted() {
     let mut server = ServerEnd::new();

@@ -40,6 +40,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
         has_private_positions: false,
         from_start: true,
         sends_context: false,
+        has_frames: false,
     }
 }
 
