@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use onlooker_tests::machine::find_program;
+use onlooker_tests::ports::Port;
 use onlooker_tests::servers::Nginx;
 use onlooker_tests::{Agent, Summary, World, agent_binary};
 
@@ -31,6 +32,9 @@ const LOADED: Duration = Duration::from_secs(2);
 const CONNECTIONS: usize = 32;
 /// Requests per second of the paced load. One processor serves more.
 const PACE: u32 = 20_000;
+/// What h2load sends, over so many connections with so many streams each: about two seconds.
+const STREAMS: u64 = 150_000;
+const STREAMS_OVER: [&str; 2] = ["10", "10"];
 /// The spans of the last requests are delivered within this time.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -82,13 +86,17 @@ struct Measurement<'w> {
     world: &'w World,
     agent: PathBuf,
     wrk: PathBuf,
+    h2load: PathBuf,
     nginx: Nginx,
+    /// Where nginx speaks HTTP/2.
+    http2: Port,
     worker: u32,
     /// What an empty pair of tracepoint programs adds to an operation, in microseconds: the unit that machines share.
     pair: f64,
     collector: Collector,
     fastest: Loads,
     paced: Loads,
+    streams: Loads,
     account: Account,
 }
 
@@ -97,15 +105,19 @@ impl<'w> Measurement<'w> {
         cpu::leave_to_the_measured()?;
         let pair = probes::empty_pair()? / 1e3;
         let wrk = find_program("wrk").context("wrk is not installed: run `cargo xtask setup`")?;
-        let site = "location / { default_type text/plain; return 200 'hello, world'; }
-        location = /status { stub_status; }";
-        let mut nginx = Nginx::site(site).start(world)?;
+        let h2load = find_program("h2load").context("h2load is not installed: run `cargo xtask setup`")?;
+        let answer = "location / { default_type text/plain; return 200 'hello, world'; }";
+        let site = format!("{answer} location = /status {{ stub_status; }}");
+        let http2 = Port::claim()?;
+        let of_http2 = format!("server {{ listen {} http2; {answer} }}", http2.address());
+        let mut nginx = Nginx::site(&site).http(&of_http2).start(world)?;
         let master = nginx.process().pid();
         let [worker] = cpu::children_of(master)?[..] else { bail!("nginx does not have exactly one worker") };
         cpu::measure_there(worker)?;
         let collector = Collector::start()?;
-        let (fastest, paced) = Default::default();
-        Ok(Self { world, agent, wrk, nginx, worker, pair, collector, fastest, paced, account: Account::default() })
+        let (fastest, paced, streams) = Default::default();
+        let account = Account::default();
+        Ok(Self { world, agent, wrk, h2load, nginx, http2, worker, pair, collector, fastest, paced, streams, account })
     }
 
     fn rounds(mut self) -> Result<Vec<Row>> {
@@ -114,6 +126,8 @@ impl<'w> Measurement<'w> {
             self.fastest.bare.push(fastest);
             let paced = self.load(None, Self::pace)?;
             self.paced.bare.push(paced);
+            let streams = self.load(None, Self::h2load)?;
+            self.streams.bare.push(streams);
             self.traced_round()?;
         }
         Ok(self.rows())
@@ -131,6 +145,8 @@ impl<'w> Measurement<'w> {
         self.fastest.traced.push(fastest);
         let paced = self.load(Some(pid), Self::pace)?;
         self.paced.traced.push(paced);
+        let streams = self.load(Some(pid), Self::h2load)?;
+        self.streams.traced.push(streams);
 
         let summary = Summary::read(&agent.finish()?);
         // Two requests asked for the count: one before the agent started and one after it ended.
@@ -182,6 +198,16 @@ impl<'w> Measurement<'w> {
         paced::load(&self.nginx.address(), CONNECTIONS, PACE, LOADED)
     }
 
+    fn h2load(&self) -> Result<u64> {
+        let mut h2load = self.world.command(&self.h2load);
+        let [connections, streams] = STREAMS_OVER;
+        h2load.args(["-n", &STREAMS.to_string(), "-c", connections, "-m", streams]);
+        h2load.arg(format!("http://{}/products/7", self.http2.address()));
+        let output = String::from_utf8_lossy(&self.world.run_unwatched(&mut h2load)?.stdout).into_owned();
+        ensure!(output.contains(&format!(" {STREAMS} succeeded,")), "not all requests succeeded:\n{output}");
+        Ok(STREAMS)
+    }
+
     /// The number of requests that nginx received, this one included.
     fn requests(&self) -> Result<u64> {
         let status = self.world.curl(&[&self.nginx.url("/status")])?;
@@ -192,11 +218,13 @@ impl<'w> Measurement<'w> {
 
     fn rows(&self) -> Vec<Row> {
         const MIB: f64 = (1 << 20) as f64;
-        let Self { fastest, paced, account, .. } = self;
+        let Self { fastest, paced, streams, account, .. } = self;
         let mut rows = Vec::new();
-        let mut load = |name: &str, loads: &Loads, at_least: f64| {
+        let mut load = |name: &str, loads: &Loads, at_least: f64, agent: fn(Row, &Self) -> Row| {
             let added = loads.traced(|load| load.nginx) - loads.bare(|load| load.nginx);
             let throughput = loads.traced(|load| load.per_second);
+            let of_agent =
+                Row::new(format!("{name}: the agent's CPU per request"), loads.traced(|load| load.agent), "µs");
             rows.extend([
                 Row::new(format!("{name}: untraced"), loads.bare(|load| load.per_second), "per s"),
                 Row::new(format!("{name}: traced"), throughput, "per s")
@@ -206,12 +234,15 @@ impl<'w> Measurement<'w> {
                 Row::new(format!("{name}: nginx's CPU per request, tracing adds"), added, "µs")
                     .beside(self.pair, "pairs")
                     .aim(Aim::AtMost(1.0)),
-                Row::new(format!("{name}: the agent's CPU per request"), loads.traced(|load| load.agent), "µs")
-                    .aim(Aim::AtMost(2.0)),
+                agent(of_agent, self),
             ]);
         };
-        load("wrk", fastest, 0.88);
-        load(&format!("{PACE} per s"), paced, 0.98);
+        load("wrk", fastest, 0.88, |agent, _| agent.aim(Aim::AtMost(2.0)));
+        load(&format!("{PACE} per s"), paced, 0.98, |agent, _| agent.aim(Aim::AtMost(2.0)));
+        // A stream is compared with a request of HTTP/1.
+        load("h2load", streams, 0.85, |agent, all| {
+            agent.beside(all.fastest.traced(|load| load.agent), "of wrk's").aim(Aim::AtMost(1.5))
+        });
         let resident = fastest.traced(|load| load.resident).max(paced.traced(|load| load.resident));
         let anonymous = fastest.traced(|load| load.anonymous).max(paced.traced(|load| load.anonymous));
         rows.extend([

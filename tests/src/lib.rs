@@ -25,7 +25,7 @@ mod cgroup;
 mod child_process;
 mod curl;
 mod network;
-mod ports;
+pub mod ports;
 mod receiver;
 mod recording;
 mod shop;
