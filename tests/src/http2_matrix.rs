@@ -96,6 +96,8 @@ pub const CLIENTS: &[Client] = &[
     grpc("grpcio", |world, url, load| run(&App::python("rpc_load").with_http2(), world, url, load)),
     grpc("grpc.aio", |world, url, load| run(&App::python("rpc_load_aio").with_http2(), world, url, load)),
     grpc("Node http2 (gRPC)", |world, url, load| run(&App::node("http2_load").env("GRPC", "1"), world, url, load)),
+    grpc("grpc-js", |world, url, load| run(&grpc_js("grpc_js_load"), world, url, load)),
+    grpc("grpc-java", |world, url, load| run(&grpc_java("GrpcLoad"), world, url, load)),
 ];
 
 /// All servers.
@@ -119,7 +121,12 @@ pub const SERVERS: &[Server] = &[
     of_grpc("grpcio", |world, _| app(world, &App::python("rpc_server").with_http2())),
     of_grpc("grpc.aio", |world, _| app(world, &App::python("rpc_server_aio").with_http2())),
     of_grpc("Node http2 (gRPC)", |world, _| app(world, &App::node("rpc_server"))),
+    of_grpc("grpc-js", |world, _| app(world, &grpc_js("grpc_js_server"))),
+    of_grpc("grpc-java", |world, _| app(world, &grpc_java("GrpcServer"))),
 ];
+
+/// The JVM that runs grpc-java.
+const GRPC_JAVA: u32 = 17;
 
 type Run = fn(&World, &str, &Load) -> Result<Vec<Duration>>;
 type Start = fn(&World, Kind) -> Result<Running>;
@@ -252,6 +259,16 @@ fn curl(world: &World, url: &str, load: &Load) -> Result<Vec<Duration>> {
     Ok(Vec::new())
 }
 
+fn grpc_js(name: &str) -> AppOptions {
+    App::node(name).package("@grpc/grpc-js")
+}
+
+/// A program of grpc-java, with Netty.
+#[must_use]
+pub fn grpc_java(name: &str) -> AppOptions {
+    App::java(name).jvm(GRPC_JAVA, &[]).libraries()
+}
+
 fn nginx() -> crate::servers::Site {
     Nginx::site("keepalive_requests 100000; location / { return 200 'hello'; }").listen("http2")
 }
@@ -299,5 +316,8 @@ pub fn skip_reason(client: &Client, server: &Server) -> Option<String> {
     let go = (needs_go && machine::find_program("go").is_none()).then(|| "go is not installed".to_owned());
     let java =
         (client.name.starts_with("JDK") && machine::java(0).is_none()).then(|| "Java is not installed".to_owned());
-    envoy.or(go).or(java)
+    let of = |name: &str| client.name == name || server.name == name;
+    let grpc_js = of("grpc-js").then(|| grpc_js("grpc_js_load").skip_reason()).flatten();
+    let grpc_java = of("grpc-java").then(|| grpc_java("GrpcLoad").skip_reason()).flatten();
+    envoy.or(go).or(java).or(grpc_js).or(grpc_java)
 }

@@ -5,6 +5,7 @@
 
 mod app;
 mod collector;
+mod etcd;
 mod gunicorn;
 mod memcached;
 mod nghttpx;
@@ -25,6 +26,7 @@ use crate::wait::{self, Deadline, within};
 
 pub use self::app::{App, AppOptions, RUST_PACKAGES, build_rust};
 pub use self::collector::Collector;
+pub use self::etcd::Etcd;
 pub use self::gunicorn::{Gunicorn, GunicornOptions, Workers};
 pub use self::memcached::Memcached;
 pub use self::nghttpx::Nghttpx;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::http2_matrix::grpc_java;
 use onlooker_tests::load::Load;
-use onlooker_tests::servers::{App, AppOptions, ProxyProgram};
+use onlooker_tests::servers::{App, AppOptions, Etcd, ProxyProgram};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::wait::{self, within};
 use onlooker_tests::{Recording, World, record_skip};
@@ -51,12 +52,17 @@ fn expect_trees(spans: Vec<Span>, numbers: std::ops::Range<u64>, tree: &str) -> 
 }
 
 #[test]
-fn a_request_through_services_in_three_languages_is_one_trace() -> Result<()> {
+fn a_request_through_services_in_four_languages_is_one_trace() -> Result<()> {
+    let java = grpc_java("GrpcServer").env("OTEL_SERVICE_NAME", "java");
+    if let Some(reason) = java.skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
     World::story("grpc-languages", |world| {
         // Connections from before it started would make likely parents doubtful for a while.
         let recording = Recording::start(world)?;
-        let back = go("back").start(world)?;
-        let node = App::node("rpc_relay").env("BACKEND_URL", back.url("")).env("OTEL_SERVICE_NAME", "node");
+        let java = java.start(world)?;
+        let node = App::node("rpc_relay").env("BACKEND_URL", java.url("")).env("OTEL_SERVICE_NAME", "node");
         let node = node.start(world)?;
         let python = App::python("rpc_relay").with_http2().env("BACKEND", node.address());
         let python = python.env("OTEL_SERVICE_NAME", "python").start(world)?;
@@ -75,13 +81,13 @@ fn a_request_through_services_in_three_languages_is_one_trace() -> Result<()> {
                   python client calls.A.P/N by *
                     node server calls.A.P/N by host
                       node client calls.A.P.N/N by *
-                        back server calls.A.P.N/N by host
+                        java server calls.A.P.N/N by host
               front client calls.B/N by goroutine
                 python server calls.B/N by host
                   python client calls.B.P/N by *
                     node server calls.B.P/N by host
                       node client calls.B.P.N/N by *
-                        back server calls.B.P.N/N by host
+                        java server calls.B.P.N/N by host
             ",
         )
     })
@@ -120,5 +126,42 @@ fn requests_through_envoy_to_grpc_are_one_trace_each() -> Result<()> {
                     back server calls.B/N by host
             ",
         )
+    })
+}
+
+#[test]
+fn each_command_of_etcdctl_is_one_trace() -> Result<()> {
+    if let Some(reason) = Etcd::skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
+    World::story("etcd", |world| {
+        let etcd = Etcd::start(world)?;
+        let recording = Recording::start(world)?;
+        let missing: &[&str] = &["lease", "revoke", "7"];
+        let commands: [&[&str]; 4] =
+            [&["put", "color", "s3cret"], &["get", "color"], &["lease", "grant", "60"], missing];
+        for arguments in commands {
+            let mut command = etcd.etcdctl(world, arguments);
+            // etcdctl fails because the lease does not exist.
+            let result = world.run(&mut command);
+            ensure!(result.is_err() == (arguments == missing), "{arguments:?}: {result:?}");
+        }
+        let outcome = recording.finish(2 * commands.len())?;
+        ensure!(!format!("{:?}", outcome.spans).contains("s3cret"), "a value was exported");
+        outcome.expect_tree(
+            &["onlooker.rpc.response.messages"],
+            "
+            etcdctl client etcdserverpb.KV/Put onlooker.rpc.response.messages=1
+              etcd server etcdserverpb.KV/Put by host onlooker.rpc.response.messages=1
+            etcdctl client etcdserverpb.KV/Range onlooker.rpc.response.messages=1
+              etcd server etcdserverpb.KV/Range by host onlooker.rpc.response.messages=1
+            etcdctl client etcdserverpb.Lease/LeaseGrant onlooker.rpc.response.messages=1
+              etcd server etcdserverpb.Lease/LeaseGrant by host onlooker.rpc.response.messages=1
+            etcdctl client etcdserverpb.Lease/LeaseRevoke error=NOT_FOUND onlooker.rpc.response.messages=0
+              etcd server etcdserverpb.Lease/LeaseRevoke by host onlooker.rpc.response.messages=0
+            ",
+        )?;
+        Ok(())
     })
 }

@@ -41,7 +41,15 @@ impl Verb for Options {
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
             None => {
-                setup::make_ready(&[&setup::EBPF, &setup::PACKAGES, &setup::PYTHON, &setup::GO, &setup::ENVOY])?;
+                setup::make_ready(&[
+                    &setup::EBPF,
+                    &setup::PACKAGES,
+                    &setup::JAVA,
+                    &setup::PYTHON,
+                    &setup::NODE,
+                    &setup::GO,
+                    &setup::ENVOY,
+                ])?;
                 build::agent(Profile::Release)?
             }
         };

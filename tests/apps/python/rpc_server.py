@@ -1,6 +1,7 @@
 """A gRPC server with a method of each kind. Arguments: port."""
 
 import sys
+import threading
 import time
 from concurrent import futures
 
@@ -45,6 +46,17 @@ def hang(request, context):
     return b""
 
 
+def break_off(request, context):
+    yield b"item"
+    context.abort(grpc.StatusCode.DATA_LOSS, "s3cret")
+
+
+def leave(request, context):
+    # It answers what is open, and sends GOAWAY.
+    threading.Thread(target=server.stop, args=(30,)).start()
+    return b""
+
+
 METHODS = {
     "/shop.Cart/Get": grpc.unary_unary_rpc_method_handler(get),
     "/shop.Cart/Watch": grpc.unary_stream_rpc_method_handler(watch),
@@ -53,6 +65,8 @@ METHODS = {
     "/shop.Cart/Missing": grpc.unary_unary_rpc_method_handler(missing),
     "/shop.Cart/Slow": grpc.unary_unary_rpc_method_handler(slow),
     "/shop.Cart/Feed": grpc.unary_stream_rpc_method_handler(feed),
+    "/shop.Cart/Break": grpc.unary_stream_rpc_method_handler(break_off),
+    "/shop.Cart/Leave": grpc.unary_unary_rpc_method_handler(leave),
     "/shop.Cart/Hang": grpc.unary_unary_rpc_method_handler(hang),
 }
 

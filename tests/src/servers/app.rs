@@ -265,6 +265,9 @@ impl AppOptions {
             }
             Language::Go => "go",
             Language::Java => {
+                if self.libraries && !machine::java_libraries().is_ok_and(|dir| dir.is_dir()) {
+                    return Some("Java libraries are not installed: run `cargo xtask setup java`".to_owned());
+                }
                 if let Some((version, _)) = &self.jvm {
                     return machine::java_of_version(*version)
                         .is_none()

@@ -1,5 +1,5 @@
-//! Java libraries, from Maven Central, in the cache: ASM, which the library for JVMs contains, and Tomcat, which is traced in
-//! tests. The JDK is the machine's.
+//! Java libraries, from Maven Central, in the cache: ASM, which the library for JVMs contains, and Tomcat and grpc-java, which are
+//! traced in tests. The JDK is the machine's.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::shell;
 
 pub(crate) const JAVA: Part = Part {
     name: "java",
-    about: "ASM, with which TLS of JVMs is read, and Tomcat for the tests of it",
+    about: "ASM, with which TLS of JVMs is read, and Tomcat and grpc-java for tests",
     by_default: true,
     make_ready,
 };
@@ -21,9 +21,23 @@ pub(crate) const JAVA: Part = Part {
 /// The plugin that downloads an artifact without a project.
 pub(super) const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
 
-/// The last version that runs on Java 8 and has the packages of Java EE.
-const TOMCAT_VERSION: &str = "9.0.98";
-const TOMCAT: [&str; 2] = ["org.apache.tomcat.embed:tomcat-embed-core", "org.apache.tomcat:tomcat-annotations-api"];
+/// What traced applications use.
+const LIBRARIES: [&str; 11] = [
+    // The last version that runs on Java 8 and has the packages of Java EE.
+    "org.apache.tomcat.embed:tomcat-embed-core:9.0.98",
+    "org.apache.tomcat:tomcat-annotations-api:9.0.98",
+    // With Netty inside.
+    "io.grpc:grpc-netty-shaded:1.68.1",
+    "io.grpc:grpc-api:1.68.1",
+    "io.grpc:grpc-core:1.68.1",
+    "io.grpc:grpc-stub:1.68.1",
+    "io.grpc:grpc-util:1.68.1",
+    // What grpc-java uses.
+    "io.perfmark:perfmark-api:0.27.0",
+    "com.google.code.gson:gson:2.11.0",
+    "com.google.guava:failureaccess:1.0.2",
+    "com.google.guava:guava:33.3.1-jre",
+];
 
 fn make_ready(cache: &Cache) -> Result<()> {
     let (Some(maven), Some(_)) = (find_program("mvn"), jdk_program("javac")) else {
@@ -33,11 +47,11 @@ fn make_ready(cache: &Cache) -> Result<()> {
     };
     let asm_parts = ASM_PARTS.map(|part| format!("org.ow2.asm:{part}:{ASM_VERSION}"));
     let sets = [
-        (asm(cache), ASM_VERSION, asm_parts.to_vec()),
-        (java_libraries()?, TOMCAT_VERSION, TOMCAT.map(|part| format!("{part}:{TOMCAT_VERSION}")).to_vec()),
+        (asm(cache), ASM_VERSION.to_owned(), asm_parts.to_vec()),
+        (java_libraries()?, LIBRARIES.join(" "), LIBRARIES.map(str::to_owned).to_vec()),
     ];
-    for (dir, version, artifacts) in sets {
-        let made = made::once(&dir, version, || {
+    for (dir, recipe, artifacts) in sets {
+        let made = made::once(&dir, &recipe, || {
             shell::say(&format!("java: downloading {} into {}", artifacts.join(", "), dir.display()));
             artifacts.iter().try_for_each(|artifact| {
                 let mut download = Command::new(&maven);

@@ -36,6 +36,8 @@ const NEEDED: &[Needed] = &[
     Needed { program: "wrk", package: "wrk", is_here: on_path },
     Needed { program: "h2load", package: "nghttp2-client", is_here: on_path },
     Needed { program: "nghttpx", package: "nghttp2-proxy", is_here: on_path },
+    Needed { program: "etcd", package: "etcd-server", is_here: on_path },
+    Needed { program: "etcdctl", package: "etcd-client", is_here: on_path },
     // A test links a server with it.
     Needed { program: "OpenSSL's static library", package: "libssl-dev", is_here: |_| is_static_openssl_here() },
     Needed { program: "gcc", package: "gcc", is_here: on_path },
