@@ -207,6 +207,10 @@ impl KnownPods {
             self.revisions += 1;
             self.revisions
         });
+        // A container that restarts for weeks has more ids than are remembered.
+        for (id, _) in before.iter().flat_map(|before| &before.pod.ids) {
+            self.by_container.remove(id);
+        }
         for (id, _) in &pod.ids {
             self.by_container.insert(id.clone(), pod.uid.clone());
         }
@@ -333,6 +337,17 @@ mod tests {
         }
         assert_eq!((pods.len(), pods.counters.pods_over_limit.get()), (PODS_KEPT, 10));
         assert_eq!(pods.counters.pods_seen.get(), PODS_KEPT as u64);
+    }
+
+    #[test]
+    fn a_container_that_restarts_for_ever_takes_no_more_memory() {
+        let pods = pods();
+        for restart in 0..1000 {
+            pods.apply(pod(shop("u-1", &[("api", Some(&format!("id-{restart}")))])));
+        }
+        let known = pods.read();
+        assert_eq!(known.by_container.len(), known.by_uid["u-1"].pod.ids.len());
+        assert!(known.by_container.contains_key("id-999") && !known.by_container.contains_key("id-0"));
     }
 
     #[test]
