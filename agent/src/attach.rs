@@ -15,6 +15,7 @@
 //! | `java` | loads a library into JVMs that hands over the plaintext of their TLS |
 //! | `units` | makes the kernel programs read the units of work of processes |
 //! | `tls` | the table of TLS libraries; one file each |
+//! | `search` | searches all files of a process for TLS libraries |
 //! | `libraries` | attaches kernel programs to the TLS libraries of processes |
 //!
 //! A process controls its mappings, its files and its memory. So every read has a limit, an unexpected file has no symbols,
@@ -31,6 +32,7 @@ mod mappings;
 mod memory;
 mod probes;
 pub(crate) mod runtimes;
+mod search;
 pub(crate) mod tls;
 mod unit_of_work;
 pub mod units;

@@ -257,6 +257,11 @@ impl Tracing {
         kernel::Options { ring_bytes, run_capture, kernel_log, lines: None }
     }
 
+    /// Whether any TLS library is attached to.
+    pub(crate) fn reads_tls(&self) -> bool {
+        self.tls || self.java
+    }
+
     #[must_use]
     pub fn choices(&self) -> export::Choices {
         let file = self.file.clone().map(|path| export::SpanFile { path, max_bytes: self.file_max_bytes });

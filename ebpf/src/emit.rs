@@ -74,6 +74,18 @@ pub fn send<T: Copy + 'static>(record: &T, loss: Loss) -> bool {
     true
 }
 
+/// The same, and wakes the agent in any case. For records that come seldom and that the agent must act on at once.
+#[inline(always)]
+pub fn send_now<T: Copy + 'static>(record: &T, loss: Loss) -> bool {
+    let Some(mut entry) = reserve::<T>() else {
+        count(loss);
+        return false;
+    };
+    write(&mut entry, record);
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    true
+}
+
 #[inline(always)]
 fn write<T: Copy>(entry: &mut RingBufEntry<T>, record: &T) {
     let slot: &mut MaybeUninit<T> = entry;

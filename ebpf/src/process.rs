@@ -23,10 +23,15 @@ use crate::work::fork;
 use crate::work::units::thread;
 
 #[inline(always)]
-fn report(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
+fn change(change: u32, tgid: u32, other: u32, comm: [u8; 16]) -> ProcessChange {
     // SAFETY: no arguments.
     let time = unsafe { bpf_ktime_get_ns() };
-    emit::send(&ProcessChange { kind: kind::PROCESS, change, time, tgid, other, comm }, Loss::RingFullProcess)
+    ProcessChange { kind: kind::PROCESS, change, time, tgid, other, comm }
+}
+
+#[inline(always)]
+fn report(kind: u32, tgid: u32, other: u32, comm: [u8; 16]) -> bool {
+    emit::send(&change(kind, tgid, other, comm), Loss::RingFullProcess)
 }
 
 /// A process executes a program. If it is known to be selected, it is selected before the program's first instruction.
@@ -53,7 +58,10 @@ pub fn executed(ctx: &impl EbpfContext, task: Task, execution: Execution) {
             ByExecutable::NotSelected => {}
         }
     }
-    if reported {
+    if reported && Selected::known(tgid).is_some() {
+        // The program may use its TLS library in milliseconds.
+        emit::send_now(&change(lifecycle::EXEC, tgid, 0, task.comm()), Loss::RingFullProcess);
+    } else if reported {
         report(lifecycle::EXEC, tgid, 0, task.comm());
     }
 }

@@ -76,6 +76,8 @@ impl Table {
     }
 
     fn find(&self, name: &[u8]) -> Option<Definition> {
+        // Most files do not have most names. This search is many times faster than a look at each symbol.
+        memmem::find(&self.names, name)?;
         let symbols = self.symbols();
         let endian = Endianness::default();
         let symbol = symbols.iter().find(|symbol| {

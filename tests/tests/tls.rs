@@ -306,3 +306,44 @@ fn the_only_request_of_a_short_command_is_traced(#[case] program: &str, #[case] 
         Ok(())
     })
 }
+
+/// Each program is attached to while it starts. One that is faster than that is counted.
+#[test]
+fn requests_of_programs_that_a_shell_starts_are_traced_or_counted() -> Result<()> {
+    const RUNS: u64 = 20;
+    World::story("tls_shell", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = Server::Nginx.start(world, &certificate)?;
+        let curl = format!("curl -s --cacert {}/cert.pem https://localhost:{}/r/7", certificate.dir(), server.port()?);
+        let file = world.dir().join("spans.jsonl");
+        let mut exec = world.command(agent_binary()?);
+        exec.args(["exec", "--tls", "--file"]).arg(&file).args(["--", "sh", "-c"]);
+        exec.arg(format!("for run in $(seq {RUNS}); do {curl}; done"));
+        let output = world.output_of(&mut exec)?;
+        ensure!(output.status.success(), "{output:?}");
+        let traced = spans::from_requests(&spans::read_lines(&file)?)?.len() as u64;
+        let summary = Summary::read(&String::from_utf8_lossy(&output.stderr));
+        let [all, read, late] =
+            ["connections_tls", "connections_tls_read", "connections_tls_read_late"].map(|name| summary.get(name));
+        // A connection whose plaintext is read late may have been in time for its request.
+        let is_counted = RUNS - traced <= late + (all - read);
+        ensure!(all == RUNS && traced > 0 && is_counted, "{traced} are traced: {summary}");
+        Ok(())
+    })
+}
+
+#[test]
+fn without_the_option_tls_is_counted() -> Result<()> {
+    World::story("tls_off", |world| {
+        let certificate = Certificate::make(world)?;
+        let server = Server::Nginx.start(world, &certificate)?;
+        let load = TlsLoad { kind: "http", requests: 10, in_flight: 1, keep: false, warm: false };
+        let mut client = load.client(world, &certificate, server.port()?)?;
+        let recording = Recording::start(world)?;
+        client.run()?;
+        let outcome = recording.finish(0)?;
+        let [all, read] = ["connections_tls", "connections_tls_read"].map(|name| outcome.summary.get(name));
+        ensure!((all, read) == (20, 0), "{}", outcome.summary);
+        Ok(())
+    })
+}

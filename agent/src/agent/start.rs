@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Agent;
 use super::machine::Machine;
+use crate::attach::tls;
 use crate::clock;
 use crate::config::{ResourceAttributes, Settings};
 use crate::discover::select::Selectors;
@@ -71,6 +72,9 @@ impl<'options> Prepared<'options> {
         if tracing.kernel_log {
             spawn_kernel_log(kernel.logger()?)?;
         }
+        if tracing.reads_tls() {
+            kernel.prepare_functions(&[tls::BEGINS, tls::RETURNED]);
+        }
         kernel.attach()?;
         Ok(Self { settings, config, kernel, lines, destinations })
     }
@@ -107,7 +111,7 @@ impl<'options> Prepared<'options> {
             };
             let mut watch =
                 Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone());
-            if tracing.tls || tracing.java {
+            if tracing.reads_tls() {
                 watch.read_tls();
             }
             if tracing.java {

@@ -26,6 +26,9 @@ const BINARIES_KEPT: usize = 4096;
 /// A JVM with many agents has a hundred libraries.
 const BINARIES_READ: usize = 1024;
 
+/// Where ClickHouse has the hash of its code.
+const HASH_SECTION: &str = ".clickhouse.hash";
+
 static KNOWN: LazyLock<Mutex<Recent<FileVersion, Arc<Binary>, BINARIES_KEPT>>> = LazyLock::new(Mutex::default);
 
 /// A binary that a process has mapped.
@@ -118,6 +121,14 @@ impl Mapped {
         })
     }
 
+    /// Whether the program compares its own code with what it was built as, and ends if they differ: ClickHouse does. What is attached
+    /// to its functions changes the code in memory.
+    pub(super) fn checks_itself(&self) -> bool {
+        let file = self.open();
+        let elf = file.as_ref().and_then(|file| Elf::open(file));
+        elf.is_some_and(|elf| elf.section_place(HASH_SECTION).is_some())
+    }
+
     /// The functions of a TLS library in the file, by its signature.
     pub(super) fn signed(&self, library: &str) -> &[Function] {
         let signed = self.binary.signed.get_or_init(|| {
@@ -172,8 +183,12 @@ impl Binary {
 /// # Errors
 /// If the process has ended or may not be read.
 pub fn executables(process: &Process) -> io::Result<Vec<Mapped>> {
+    Ok(mapped_by(process, &mappings(process)?))
+}
+
+/// The same, of mappings that were read before.
+pub(super) fn mapped_by(process: &Process, mappings: &[Mapping]) -> Vec<Mapped> {
     let mut found: Vec<Mapped> = Vec::new();
-    let mappings = mappings(process)?;
     for mapping in mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0) {
         if found.len() == BINARIES_READ {
             break;
@@ -185,7 +200,7 @@ pub fn executables(process: &Process) -> io::Result<Vec<Mapped>> {
             found.push(mapped);
         }
     }
-    Ok(found)
+    found
 }
 
 /// The binary in `file`, of which a process has mapped code by `mapping`. None if it is no ELF file of this machine, or

@@ -5,9 +5,12 @@
 //! its path within the process's root, if it is the same file.
 
 use std::fs::File;
+use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHasher;
 
 use crate::discover::process::Process;
 
@@ -65,6 +68,15 @@ pub fn mappings(process: &Process) -> io::Result<Vec<Mapping>> {
     Ok(found)
 }
 
+/// A number that changes when a process maps or unmaps code.
+pub(super) fn code_version(mappings: &[Mapping]) -> u64 {
+    let mut hasher = FxHasher::default();
+    for mapping in mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0) {
+        (mapping.start, mapping.end, mapping.offset, mapping.inode).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// Opens the file of a mapping. Returns a path that it can be opened by again.
 pub(super) fn open(process: &Process, mapping: &Mapping) -> Option<(PathBuf, File)> {
     let proc = Path::new("/proc").join(process.pid().to_string());
@@ -105,5 +117,16 @@ mod tests {
     #[case::nonsense("x-y r--p z 00:00 -\n", None)]
     fn a_line_of_maps_is_a_mapping(#[case] line: &str, #[case] expected: Option<Mapping>) {
         assert_eq!(Mapping::parse(line), expected);
+    }
+
+    #[test]
+    fn a_library_that_is_mapped_changes_the_version_of_the_code() {
+        let program = mapping(0x1000, true, 0, 7, "/bin/program");
+        let heap = mapping(0x3000, false, 0, 0, "[heap]");
+        let library = mapping(0x5000, true, 0x2000, 42, "/usr/lib/libssl.so.3");
+        let version = code_version(std::slice::from_ref(&program));
+        assert_eq!(code_version(&[program.clone(), heap]), version);
+        assert_ne!(code_version(&[program.clone(), library]), version);
+        assert_ne!(code_version(&[mapping(0x1000, true, 0, 8, "/bin/other")]), version);
     }
 }

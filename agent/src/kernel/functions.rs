@@ -63,20 +63,6 @@ impl FunctionPrograms {
         Self { kernel, detacher: Arc::new(Detacher::start()) }
     }
 
-    /// Loads programs that will be needed, so that attaching does not wait for that. Does nothing where each function is attached to by
-    /// itself.
-    pub fn prepare(&self, programs: &[&'static str]) {
-        // Not locked while the kernel loads.
-        let multi = match self.kernel.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            Some(kernel) => kernel.multi(),
-            None => return,
-        };
-        for program in programs {
-            // A failure is reported when it is attached.
-            let _ = multi.program(program);
-        }
-    }
-
     /// Detaches in the background.
     pub fn detach(&self, links: Vec<FunctionLink>) {
         self.detacher.detach(links);

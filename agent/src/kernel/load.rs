@@ -188,6 +188,20 @@ impl Kernel {
         Ok(())
     }
 
+    /// Loads programs for functions on a thread of its own, so that attaching does not wait for that. Does nothing where each function
+    /// is attached to by itself.
+    pub fn prepare_functions(&self, programs: &'static [&'static str]) {
+        let multi = Arc::clone(&self.multi);
+        let load = move || {
+            for program in programs {
+                // A failure is reported when it is attached.
+                let _ = multi.program(program);
+            }
+        };
+        // Without the thread they are loaded when they are attached.
+        let _ = spawn("load", load);
+    }
+
     /// Loads the programs that replace no other, several at a time: the verifier takes up to 50 ms for each.
     fn load_first_choices(&mut self, btf: &Btf) -> FxHashMap<&'static str, Result<(), LoadError>> {
         let mut programs: FxHashMap<_, _> = self.ebpf.programs_mut().collect();

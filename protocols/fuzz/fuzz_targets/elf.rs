@@ -7,15 +7,19 @@ use onlooker_elf::functions::Functions;
 use onlooker_elf::pclntab::Table;
 use onlooker_elf::signature::SIGNATURES;
 use onlooker_elf::symbols::Tables;
-use onlooker_elf::{Elf, code};
+use onlooker_elf::{Elf, code, rustls};
 
 fuzz_target!(|input: &[u8]| {
     let Some(elf) = Elf::open(&input) else { return };
     let within = |offset: u64| assert!(offset < input.len() as u64, "{offset} is beyond the file");
     let _ = (elf.build_id(), elf.libraries(), elf.has_symbol("SSL_read"), elf.has_constant("BoringSSL"));
-    if let Some(symbol) = Tables::read(&elf).find("SSL_read") {
+    let tables = Tables::read(&elf);
+    if let Some(symbol) = tables.find("SSL_read") {
         let end = symbol.address.saturating_add(symbol.size);
         code::returns(&elf, &(symbol.address..end)).into_iter().flatten().for_each(within);
+    }
+    for (_, start, end) in rustls::functions(&elf, &tables) {
+        code::returns(&elf, &(start..end)).into_iter().flatten().for_each(within);
     }
     if let Some(table) = Table::read(&elf) {
         let _ = (table.names(), table.function("crypto/tls.(*Conn).Read"));
