@@ -60,12 +60,11 @@ impl Goroutine {
     }
 }
 
-/// Notes a request that is read as stream `number`: for the goroutine that will handle it, or for Node, which makes an object of the
+/// Notes a request that `unit` reads as stream `number`: for the goroutine that will handle it, or for Node, which makes an object of the
 /// stream later.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
-pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32) {
-    let unit = stream.current_unit();
+pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32, unit: Unit) {
     let Some(thread) = thread::state(Task::current()) else { return };
     let reader = match unit.kind {
         unit::GOROUTINE => unit.words[0],

@@ -23,6 +23,7 @@ use crate::selected::Selected;
 use crate::state::event_loop::reading;
 use crate::state::stream::{Stream, StreamState, bit};
 use crate::state::thread::Thread;
+use crate::state::unit::Unit;
 use crate::state::walk::{Walk, WalkState};
 use crate::work::owner::choose_ids;
 use crate::work::units::{self, thread};
@@ -45,18 +46,18 @@ pub extern "C" fn open_stream(
         return 0;
     }
     // SAFETY: a live value of the caller.
-    let (tgid, position) = unsafe { ((*moved).tgid, (*moved).position) };
+    let (tgid, position, unit) = unsafe { ((*moved).tgid, (*moved).position, unit_of(moved)) };
     if stream.role() != role::CLIENT {
         choose_ids(stream, None);
         stream.set_message_position(position);
         if number != 0 {
-            go_streams::request_read(process, stream, tgid, number);
+            go_streams::request_read(process, stream, tgid, number, unit);
         }
     } else {
         if number != 0 {
             process::calls(process, tgid);
         }
-        if number != 0 && find_owner(stream, tgid, number) {
+        if number != 0 && find_owner(stream, tgid, number, unit) {
             choose_ids(stream, Some(stream.owner()));
         } else {
             stream.owner().clear();
@@ -68,10 +69,20 @@ pub extern "C" fn open_stream(
     0
 }
 
-/// Sets the stream's owner to that of the request now sent. Returns whether one was found.
+/// The unit that performs the operation. The stream's current unit may be another one by now: one unit reads from a connection while
+/// another one writes to it.
+///
+/// # Safety
+/// `moved` must point to a live value.
 #[inline(always)]
-fn find_owner(stream: Stream, tgid: u32, number: u32) -> bool {
-    let unit = stream.current_unit();
+unsafe fn unit_of(moved: *const Moved) -> Unit {
+    // SAFETY: the caller's promise.
+    unsafe { Unit { kind: (*moved).unit_kind, words: (*moved).unit } }
+}
+
+/// Sets the stream's owner to that of the request now sent by `unit`. Returns whether one was found.
+#[inline(always)]
+fn find_owner(stream: Stream, tgid: u32, number: u32, unit: Unit) -> bool {
     let sender = match unit.kind {
         unit::ASYNC_ID => node_streams::sender(),
         _ => unit,
@@ -116,16 +127,16 @@ pub extern "C" fn streams_moved(
         return NOT_FOLLOWED;
     }
     // SAFETY: a live value of the caller.
-    let received = unsafe { (*moved).flags } & flag::EGRESS == 0;
+    let (received, unit) = unsafe { ((*moved).flags & flag::EGRESS == 0, unit_of(moved)) };
     if received && let Some(thread) = thread::state(Task::current()) {
-        frames_read(process, stream, walk, thread);
+        frames_read(process, stream, walk, thread, unit);
     }
     walk.recorded()
 }
 
 /// The thread read frames.
 #[inline(always)]
-fn frames_read(process: Selected, stream: Stream, walk: Walk, thread: Thread) {
+fn frames_read(process: Selected, stream: Stream, walk: Walk, thread: Thread, unit: Unit) {
     thread.tick().clear();
     let mut by = begun_by::FRAMES;
     let opens = walk.to_server() != 0 && walk.opened() != 0;
@@ -142,5 +153,5 @@ fn frames_read(process: Selected, stream: Stream, walk: Walk, thread: Thread) {
             by = begun_by::REQUEST;
         }
     }
-    units::tick_continues(stream.current_unit(), thread, by);
+    units::tick_continues(unit, thread, by);
 }
