@@ -333,6 +333,7 @@ impl AppOptions {
             .args(&self.arguments)
             .current_dir(machine::apps(self.language()))
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("NODE_PATH", machine::node_packages()?.join("node_modules"))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if self.language == Language::Python && self.python.is_none() {
             // Under another name, the interpreter does not find its environment.
