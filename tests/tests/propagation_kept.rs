@@ -11,7 +11,7 @@ use rstest::rstest;
 const TIMES: usize = 10;
 
 /// Kernels on which sockets may stay enrolled, as docs/propagation.md says.
-const KERNELS: [&str; 1] = ["6.18."];
+const KERNELS: [&str; 2] = ["6.12.", "6.18."];
 
 /// Records that the test is skipped, if sockets do not stay enrolled on this kernel.
 fn is_skipped(app: &AppOptions) -> bool {

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Kernels on which it was tested that sockets may stay enrolled after their first request: docs/propagation.md.
-const TESTED: [(u32, u32); 1] = [(6, 18)];
+const TESTED: [(u32, u32); 2] = [(6, 12), (6, 18)];
 
 /// Whether sockets may stay enrolled on this kernel.
 pub(super) fn sockets_may_stay() -> bool {

@@ -62,14 +62,14 @@ pub enum DecidedBy {
 pub fn called(sock: Sock) {
     let (Some(injection), Some(connection)) = (storage::known(sock), connection::storage::known(sock)) else { return };
     let Some(buffer) = sock.send_buffer() else { return };
-    if buffer.next != injection.sequence() || (injection.is_later() == 0 && injection.length() == 0 && buffer.sent != 0)
-    {
+    if buffer.next != injection.sequence() {
         return;
     }
     if injection.phase() == phase::BODY {
         injection.begin_later();
     }
-    if injection.phase() == phase::METHOD && injection.is_decided() == 0 {
+    let begins = injection.is_later() != 0 || buffer.sent == 0;
+    if begins && injection.phase() == phase::METHOD && injection.is_decided() == 0 {
         decide(injection, connection, buffer);
     }
 }
