@@ -142,10 +142,10 @@ mod tests {
     #[case::annotation(json!({"resource.opentelemetry.io/service.name": "annotated"}), json!({"app.kubernetes.io/instance": "instance"}), Some("ReplicaSet"), "annotated")]
     #[case::instance(json!({}), json!({"app.kubernetes.io/instance": "instance", "app.kubernetes.io/name": "name"}), Some("ReplicaSet"), "instance")]
     #[case::name(json!({}), json!({"app.kubernetes.io/name": "name"}), Some("ReplicaSet"), "name")]
-    #[case::deployment(json!({}), json!({"pod-template-hash": "29574480"}), Some("ReplicaSet"), "owner")]
-    #[case::replica_set(json!({}), json!({}), Some("ReplicaSet"), "owner-29574480")]
-    #[case::stateful_set(json!({}), json!({}), Some("StatefulSet"), "owner-29574480")]
-    #[case::daemon_set(json!({}), json!({}), Some("DaemonSet"), "owner-29574480")]
+    #[case::deployment(json!({}), json!({"pod-template-hash": "29934000"}), Some("ReplicaSet"), "owner")]
+    #[case::replica_set(json!({}), json!({}), Some("ReplicaSet"), "owner-29934000")]
+    #[case::stateful_set(json!({}), json!({}), Some("StatefulSet"), "owner-29934000")]
+    #[case::daemon_set(json!({}), json!({}), Some("DaemonSet"), "owner-29934000")]
     #[case::cron_job(json!({}), json!({}), Some("Job"), "owner")]
     #[case::other_owner(json!({}), json!({}), Some("Rollout"), "shop-7d4b9c6f5d-x2x4z")]
     #[case::pod(json!({}), json!({}), None, "shop-7d4b9c6f5d-x2x4z")]
@@ -159,7 +159,7 @@ mod tests {
         described["metadata"]["annotations"] = annotations;
         described["metadata"]["labels"] = labels;
         described["metadata"]["ownerReferences"] = match owner {
-            Some(kind) => json!([{"apiVersion": "v1", "kind": kind, "name": "owner-29574480", "uid": "o-1"}]),
+            Some(kind) => json!([{"apiVersion": "v1", "kind": kind, "name": "owner-29934000", "uid": "o-1"}]),
             None => json!([]),
         };
         assert_eq!(service_name(&found(described, Some(0))).as_deref(), Some(expected));

@@ -1,11 +1,16 @@
 //! What owns a pod. Owners above the first are found by names, so that nothing but pods has to be watched.
 //!
 //! A Deployment owns ReplicaSets that are called `DEPLOYMENT-HASH`, and their pods have the hash as a label. A CronJob owns Jobs that are
-//! called `CRONJOB-MINUTES`, with the minute that they were scheduled for.
+//! called `CRONJOB-MINUTES`, with the minute that they were scheduled for. People end names of Jobs with dates, so a number counts only
+//! if it is near the time at which the pod was created.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+/// How far the minute that a Job was scheduled for may be from the creation of its pod. A retry may come hours later. The Collector has the
+/// same limit.
+const MINUTES_APART: i64 = 24 * 60;
 
 /// The label of pods that a Deployment's ReplicaSet made.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -76,14 +81,18 @@ impl OwnerKind {
     }
 }
 
-/// The owners of a pod with these references and labels, in the order of their kinds.
-pub(super) fn owners(references: &[OwnerReference], labels: &BTreeMap<String, String>) -> Vec<Owner> {
+/// The owners of a pod with these references and labels, in the order of their kinds. `created` is in seconds since 1970.
+pub(super) fn owners(
+    references: &[OwnerReference],
+    labels: &BTreeMap<String, String>,
+    created: Option<i64>,
+) -> Vec<Owner> {
     let mut owners = Vec::new();
     for reference in references {
         let Some(row) = ROWS.iter().find(|row| row.name == reference.kind) else { continue };
         let above = match row.kind {
             OwnerKind::ReplicaSet => deployment(&reference.name, labels).map(|name| (OwnerKind::Deployment, name)),
-            OwnerKind::Job => cron_job(&reference.name).map(|name| (OwnerKind::CronJob, name)),
+            OwnerKind::Job => cron_job(&reference.name, created).map(|name| (OwnerKind::CronJob, name)),
             _ => None,
         };
         owners.push(Owner { kind: row.kind, name: reference.name.clone(), uid: Some(reference.uid.clone()) });
@@ -100,11 +109,13 @@ fn deployment<'a>(replica_set: &'a str, labels: &BTreeMap<String, String>) -> Op
     replica_set.strip_suffix(hash.as_str())?.strip_suffix('-').filter(|name| !name.is_empty())
 }
 
-/// The CronJob of a Job, by the minutes since 1970 (or the seconds, before Kubernetes 1.21). They have eight digits from 1989 to 2160.
-fn cron_job(job: &str) -> Option<&str> {
+/// The CronJob of a Job, by the minutes since 1970. They have eight digits from 1989 to 2160.
+fn cron_job(job: &str, created: Option<i64>) -> Option<&str> {
     let (name, scheduled) = job.rsplit_once('-')?;
-    let is_time = matches!(scheduled.len(), 8 | 10) && scheduled.bytes().all(|byte| byte.is_ascii_digit());
-    (is_time && !name.is_empty()).then_some(name)
+    let is_number = scheduled.len() == 8 && scheduled.bytes().all(|byte| byte.is_ascii_digit());
+    let minutes = scheduled.parse::<i64>().ok().filter(|_| is_number)?;
+    let is_near = (created? / 60).abs_diff(minutes) <= MINUTES_APART.unsigned_abs();
+    (is_near && !name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
@@ -120,8 +131,10 @@ mod tests {
     #[case::nothing_but_the_hash("ReplicaSet", "-7d4b9c6f5d", Some("7d4b9c6f5d"), &["ReplicaSet/-7d4b9c6f5d"])]
     #[case::stateful_set("StatefulSet", "db", None, &["StatefulSet/db"])]
     #[case::daemon_set("DaemonSet", "logs", None, &["DaemonSet/logs"])]
-    #[case::cron_job("Job", "report-29574480", None, &["CronJob/report", "Job/report-29574480"])]
-    #[case::old_cron_job("Job", "report-1610000000", None, &["CronJob/report", "Job/report-1610000000"])]
+    #[case::cron_job("Job", "report-29934000", None, &["CronJob/report", "Job/report-29934000"])]
+    #[case::retried_after_hours("Job", "report-29932600", None, &["CronJob/report", "Job/report-29932600"])]
+    #[case::job_of_a_date("Job", "import-20261130", None, &["Job/import-20261130"])]
+    #[case::job_of_a_time_in_seconds("Job", "import-1796040000", None, &["Job/import-1796040000"])]
     #[case::job("Job", "migrate-2", None, &["Job/migrate-2"])]
     #[case::job_of_a_hash("Job", "migrate-2957448f", None, &["Job/migrate-2957448f"])]
     #[case::replication_controller("ReplicationController", "old", None, &["ReplicationController/old"])]
@@ -135,7 +148,7 @@ mod tests {
         let reference =
             OwnerReference { kind: kind.to_owned(), name: name.to_owned(), uid: "u".to_owned(), ..Default::default() };
         let labels = hash.map(|hash| (TEMPLATE_HASH.to_owned(), hash.to_owned())).into_iter().collect();
-        let owners = owners(&[reference], &labels);
+        let owners = owners(&[reference], &labels, Some(29_934_000 * 60));
         let shown: Vec<_> = owners.iter().map(|owner| format!("{}/{}", owner.kind.name(), owner.name)).collect();
         assert_eq!(shown, expected);
         assert!(owners.iter().all(|owner| owner.uid.is_some() == (owner.kind.name() == kind)));

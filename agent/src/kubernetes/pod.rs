@@ -49,7 +49,8 @@ impl Pod {
         let ObservedPod { metadata, spec, status } = observed;
         let uid = metadata.uid.filter(|uid| !uid.is_empty())?;
         let labels: BTreeMap<_, _> = metadata.labels.unwrap_or_default().into_iter().take(PAIRS_KEPT).collect();
-        let owners = owners(&metadata.owner_references.unwrap_or_default(), &labels);
+        let created = metadata.creation_timestamp.as_ref().map(|created| created.0.as_second());
+        let owners = owners(&metadata.owner_references.unwrap_or_default(), &labels, created);
         let containers: Vec<PodContainer> = [spec.containers, spec.init_containers, spec.ephemeral_containers]
             .into_iter()
             .flatten()

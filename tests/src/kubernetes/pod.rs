@@ -26,6 +26,7 @@ pub struct PodSpec {
     pub owned: Owned,
     /// The name of the owner: what a person called it.
     pub app: String,
+    minute: u64,
     pub labels: Vec<(String, String)>,
     pub annotations: Vec<(String, String)>,
     /// The names and the ids of its containers.
@@ -33,17 +34,25 @@ pub struct PodSpec {
 }
 
 const HASH: &str = "7d4b9c6f5d";
-const SCHEDULED: &str = "29574480";
+/// When the API server of the tests says that pods were created, and the same in minutes since 1970, as Jobs of a CronJob are called.
+const CREATED: &str = "2026-11-30T12:00:00Z";
+const SCHEDULED: u64 = 29_934_000;
 
 impl PodSpec {
     /// The pod with this number, with containers of these names. Uids and ids follow from the number.
     #[must_use]
     pub fn numbered(number: u32, owned: Owned, containers: &[&str]) -> Self {
+        Self::scheduled(number, owned, containers, SCHEDULED)
+    }
+
+    /// The same. If a CronJob owns it, its Job was scheduled for this minute since 1970.
+    #[must_use]
+    pub fn scheduled(number: u32, owned: Owned, containers: &[&str], minute: u64) -> Self {
         let app = format!("app-{number}");
         let name = match owned {
             Owned::Deployment => format!("{app}-{HASH}-{number:05x}"),
             Owned::StatefulSet => format!("{app}-0"),
-            Owned::CronJob => format!("{app}-{SCHEDULED}-{number:05x}"),
+            Owned::CronJob => format!("{app}-{minute}-{number:05x}"),
             Owned::DaemonSet | Owned::Nothing => format!("{app}-{number:05x}"),
         };
         let id = |index: usize| format!("{number:032x}{index:032x}");
@@ -53,6 +62,7 @@ impl PodSpec {
             name,
             owned,
             app,
+            minute,
             labels: Vec::new(),
             annotations: Vec::new(),
             containers: containers.iter().enumerate().map(|(index, name)| ((*name).to_owned(), id(index))).collect(),
@@ -85,7 +95,7 @@ impl PodSpec {
             Owned::Deployment => Some(("apps/v1", "ReplicaSet", format!("{}-{HASH}", self.app))),
             Owned::StatefulSet => Some(("apps/v1", "StatefulSet", self.app.clone())),
             Owned::DaemonSet => Some(("apps/v1", "DaemonSet", self.app.clone())),
-            Owned::CronJob => Some(("batch/v1", "Job", format!("{}-{SCHEDULED}", self.app))),
+            Owned::CronJob => Some(("batch/v1", "Job", format!("{}-{}", self.app, self.minute))),
             Owned::Nothing => None,
         };
         let mut labels: serde_json::Map<_, _> = pairs(&self.labels);
@@ -115,7 +125,7 @@ impl PodSpec {
             "metadata": {
                 "name": self.name, "namespace": self.namespace, "uid": self.uid, "labels": labels,
                 "annotations": pairs(&self.annotations), "ownerReferences": owners,
-                "creationTimestamp": "2026-11-30T12:00:00Z",
+                "creationTimestamp": CREATED,
                 "managedFields": [{"manager": "kubelet", "operation": "Update", "apiVersion": "v1", "fieldsV1": {}}],
             },
             "spec": {"nodeName": node, "containers": specs, "restartPolicy": "Always"},
