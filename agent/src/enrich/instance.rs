@@ -55,13 +55,17 @@ impl Instance {
     }
 }
 
-/// The instance that `process` belongs to, and the processes from the topmost down to it.
-pub(super) fn of(process: &Process, recogniser: &Recogniser) -> (Instance, Vec<Member>) {
+/// The instance that `process` belongs to, and the processes from the topmost down to it. `container` is the one that the process runs in:
+/// it was read first, because an ending process has none.
+pub(super) fn of(process: &Process, container: Option<&Container>, recogniser: &Recogniser) -> (Instance, Vec<Member>) {
     let mut members = Vec::new();
     let mut next = Process::open(process.pid()).ok().filter(|opened| opened.identity() == process.identity());
     while let Some(process) = next.take() {
         let parent = process.parent();
-        let member = Member::read(process, recogniser);
+        let mut member = Member::read(process, recogniser);
+        if members.is_empty() {
+            member.container = OnceCell::from(container.cloned());
+        }
         if members.last().is_some_and(|child: &Member| !child.belongs_to(&member)) {
             break;
         }
@@ -163,5 +167,19 @@ impl Member {
             ServiceName::Known(name) | ServiceName::Worker(Some(name)) => Some(name.clone()),
             ServiceName::Worker(None) | ServiceName::Titled | ServiceName::Unknown => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_the_container_that_was_read_first() {
+        // An ending process is in no cgroup any more. This one is in none of a container.
+        let process = Process::myself().unwrap();
+        let container = Container { id: "aa".to_owned(), is_in_pod: false, pod_uid: None, name: None };
+        let (_, members) = of(&process, Some(&container), &Recogniser::default());
+        assert_eq!(members.last().and_then(Member::container), Some(&container));
     }
 }

@@ -193,7 +193,7 @@ impl Services {
     pub fn examine(&mut self, process: &Process) -> Option<Arc<Service>> {
         // This is read in an instant. Recognising an executable for the first time takes longer.
         let container = container::of(process);
-        let (mut instance, members) = instance::of(process, &self.recogniser);
+        let (mut instance, members) = instance::of(process, container.as_ref(), &self.recogniser);
         if matches!(process.executable(), Ok(None) | Err(Unreadable::Gone { .. })) {
             return self.ended_in(process, container?);
         }
