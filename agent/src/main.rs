@@ -350,6 +350,9 @@ fn summarise(summary: &Summary) {
 fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
     let configuration = configuration?;
     let settings = in_effect(&configuration);
+    if !settings.rules.is_empty() {
+        tracing::warn!("rules of the configuration file have no effect: the command and all that it starts are traced");
+    }
     runtime()?.block_on(async {
         let refused = |error: &ExecError| {
             print_line(&format!("error: {error}"));

@@ -335,6 +335,23 @@ extensions: {{onlooker: {{selection: [{{cgroup: CGROUP, port: {port}, executable
     })
 }
 
+#[test]
+fn rules_without_effect_under_exec_are_a_warning() -> Result<()> {
+    World::story("config-exec-rules", |world| {
+        for (rest, is_warning) in [("limits: {max_connections: 100}", false), ("selection: [{executable: x}]", true)] {
+            let text = format!("file_format: \"1.0\"\nextensions: {{onlooker: {{{rest}}}}}\n");
+            let file = write(world, &text)?;
+            let arguments = ["exec", "--config", path(&file)?, "--export", "none", "--", "true"];
+            let (code, _, stderr) = onlooker(world, &arguments, &[])?;
+            ensure!(
+                code == Some(0) && stderr.contains("rules of the configuration file") == is_warning,
+                "{rest}: {stderr}"
+            );
+        }
+        Ok(())
+    })
+}
+
 /// Under `exec` the variable may be meant for the SDK of the command.
 #[test]
 fn a_wrong_file_of_the_environment_does_not_stop_a_command() -> Result<()> {
