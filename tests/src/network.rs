@@ -1,11 +1,15 @@
 //! Two network namespaces, connected by a pair of virtual interfaces.
 
 use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{self, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -50,8 +54,8 @@ impl Networks {
 impl Network {
     fn create(name: &str, host: u8) -> Result<Self> {
         ip(&["netns", "add", name])?;
-        let path = format!("/run/netns/{name}");
-        let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        let path = path(name);
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self(Arc::new(Namespace { name: name.to_owned(), address: format!("10.213.17.{host}"), file })))
     }
 
@@ -61,20 +65,46 @@ impl Network {
         &self.0.address
     }
 
+    /// The file by which nsenter(1) enters it.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        path(&self.0.name)
+    }
+
+    /// Listens on a port of its loopback interface. This process stays in its own network.
+    pub fn listen(&self) -> Result<TcpListener> {
+        let namespace = Arc::clone(&self.0);
+        let listen = move || {
+            namespace.enter()?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        };
+        // Only the thread enters it.
+        let listening = thread::spawn(listen).join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
+        listening.with_context(|| format!("cannot listen in {}", self.0.name))
+    }
+
     /// Makes the command enter it before it executes its program.
     pub(crate) fn enter_before_exec(&self, command: &mut Command) {
         let namespace = Arc::clone(&self.0);
-        let enter = move || {
-            // SAFETY: the descriptor is open. The system call is async-signal-safe.
-            if unsafe { libc::setns(namespace.file.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
-                Ok(())
-            } else {
-                Err(std::io::Error::last_os_error())
-            }
-        };
         // SAFETY: between fork and exec it makes one system call.
-        unsafe { command.pre_exec(enter) };
+        unsafe { command.pre_exec(move || namespace.enter()) };
     }
+}
+
+impl Namespace {
+    /// Moves this thread into it.
+    fn enter(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is open. The system call is async-signal-safe.
+        if unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(format!("/run/netns/{name}"))
 }
 
 impl Drop for Namespace {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::kubernetes::{ApiServer, Driver, Node, Owned, PodSpec};
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Collector, Nginx};
-use onlooker_tests::{Agent, Curl, Recording, World, agent_binary, record_skip};
+use onlooker_tests::{Agent, Curl, Networks, Recording, World, agent_binary, record_skip};
 
 /// systemd mounts tracefs when a machine boots.
 const MOUNT_TRACEFS: &str = "{ mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; }";
@@ -109,11 +109,11 @@ fn the_configuration_of_the_manifests_is_valid() -> Result<()> {
     })
 }
 
-/// Starts the agent as the container would: with its capabilities, in namespaces of its own, except for the process ids and the network.
+/// Starts the agent as the container would: with its capabilities, a read-only root, and namespaces of its own except for process ids.
 #[test]
 fn the_privileges_of_the_daemon_set_suffice_to_trace_a_pod() -> Result<()> {
-    if find_program("setpriv").is_none() || find_program("unshare").is_none() {
-        record_skip("setpriv or unshare is not installed");
+    if ["setpriv", "unshare", "nsenter"].iter().any(|program| find_program(program).is_none()) {
+        record_skip("setpriv, unshare or nsenter is not installed");
         return Ok(());
     }
     let manifests = manifests()?;
@@ -138,8 +138,10 @@ fn the_privileges_of_the_daemon_set_suffice_to_trace_a_pod() -> Result<()> {
     };
     World::story("daemon-set", |world| {
         const NODE: &str = "node-1";
-        let (api, node) =
-            (ApiServer::start()?, Node::new(world, Driver::Systemd, env!("CARGO_BIN_EXE_pod_app").as_ref()));
+        // Pods of the node are in other networks than the agent.
+        let Networks { ends: [network, _] } = Networks::create()?;
+        let api = ApiServer::start_on(network.listen()?)?;
+        let node = Node::new(world, Driver::Systemd, env!("CARGO_BIN_EXE_pod_app").as_ref());
         let pods = [1, 2].map(|number| PodSpec::numbered(number, Owned::Deployment, &["api"]));
         // The rule keeps to the pods of this test.
         let config = world.dir().join("onlooker.yaml");
@@ -147,9 +149,10 @@ fn the_privileges_of_the_daemon_set_suffice_to_trace_a_pod() -> Result<()> {
         fs::write(&config, format!("file_format: \"1.1\"\nextensions: {{onlooker: {rules}}}\n"))?;
         let spans = world.dir().join("spans.jsonl");
         fs::write(&spans, "")?;
-        let mut agent = world.command("unshare");
+        let mut agent = world.command("nsenter");
         agent
-            .args(["--mount", "--uts", "--ipc", "--cgroup", "sh", "-c", &confined(world.dir()), "sh"])
+            .arg(format!("--net={}", network.path().display()))
+            .args(["unshare", "--mount", "--uts", "--ipc", "--cgroup", "sh", "-c", &confined(world.dir()), "sh"])
             .arg(agent_binary()?);
         agent.args(["run", "--kubernetes", "on", "--config"]).arg(&config).arg("--file").arg(&spans);
         agent.env("KUBECONFIG", api.kubeconfig(world.dir())?).env("K8S_NODE_NAME", NODE);

@@ -48,7 +48,11 @@ struct State {
 impl ApiServer {
     /// Starts on a port of loopback, without pods.
     pub fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
+        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?)
+    }
+
+    /// Starts without pods. The listener may be in another network. From there it cannot be resumed.
+    pub fn start_on(listener: TcpListener) -> Result<Self> {
         let address = listener.local_addr()?;
         let server = Self { shared: Arc::default(), address };
         server.serve(listener);
