@@ -6,7 +6,6 @@
 //! nginx counts its requests. After each traced round, this number must equal the spans that the collector received plus
 //! the losses that the agent counted.
 
-mod collector;
 mod paced;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use onlooker_tests::machine::find_program;
 use onlooker_tests::ports::Port;
 use onlooker_tests::servers::Nginx;
-use onlooker_tests::{Agent, Summary, World, agent_binary};
+use onlooker_tests::{Agent, CountingCollector, Summary, World, agent_binary};
 
-use self::collector::Collector;
 use crate::cpu;
 use crate::not_interrupted;
 use crate::probes;
@@ -93,7 +91,7 @@ struct Measurement<'w> {
     worker: u32,
     /// What an empty pair of tracepoint programs adds to an operation, in microseconds: the unit that machines share.
     pair: f64,
-    collector: Collector,
+    collector: CountingCollector,
     fastest: Loads,
     paced: Loads,
     streams: Loads,
@@ -114,7 +112,7 @@ impl<'w> Measurement<'w> {
         let master = nginx.process().pid();
         let [worker] = cpu::children_of(master)?[..] else { bail!("nginx does not have exactly one worker") };
         cpu::measure_there(worker)?;
-        let collector = Collector::start()?;
+        let collector = CountingCollector::start()?;
         let (fastest, paced, streams) = Default::default();
         let account = Account::default();
         Ok(Self { world, agent, wrk, h2load, nginx, http2, worker, pair, collector, fastest, paced, streams, account })

@@ -18,6 +18,7 @@ mod run;
 mod same_bytes;
 mod setup;
 mod shell;
+mod soak;
 mod sql_check;
 mod test;
 mod vm;
@@ -72,6 +73,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<vm::Options>("vm"),
     Entry::of::<gateway::Options>("gateway"),
     Entry::of::<cluster::Options>("cluster"),
+    Entry::of::<soak::Options>("soak"),
 ];
 
 fn main() -> ExitCode {

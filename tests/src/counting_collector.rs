@@ -7,21 +7,22 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::wait::{self, within};
 use anyhow::{Context as _, Result};
-use onlooker_tests::wait::{self, within};
 
 /// The agent holds a batch for at most 200 ms. After a longer pause all spans have arrived.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// The collector. It listens until this program ends.
 #[derive(Debug)]
-pub(super) struct Collector {
+pub struct CountingCollector {
     address: SocketAddr,
     spans: Arc<AtomicU64>,
 }
 
-impl Collector {
-    pub(super) fn start() -> Result<Self> {
+impl CountingCollector {
+    /// Starts it on a port of loopback.
+    pub fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on loopback")?;
         let collector = Self { address: listener.local_addr()?, spans: Arc::default() };
         let spans = collector.spans.clone();
@@ -36,17 +37,19 @@ impl Collector {
     }
 
     /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
-    pub(super) fn endpoint(&self) -> String {
+    #[must_use]
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The number of spans that arrived.
-    pub(super) fn spans(&self) -> u64 {
+    #[must_use]
+    pub fn spans(&self) -> u64 {
         self.spans.load(Relaxed)
     }
 
     /// Waits until no more spans arrive.
-    pub(super) fn wait_until_quiet(&self, patience: Duration) -> Result<()> {
+    pub fn wait_until_quiet(&self, patience: Duration) -> Result<()> {
         let (mut seen, mut since) = (self.spans(), Instant::now());
         wait::until(within(patience), "end of the spans", || {
             let now = self.spans();
