@@ -137,6 +137,11 @@ pub fn gateway_collector() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("collector-gateway").join("otelcol"))
 }
 
+/// The path of the OpenTelemetry Collector that `cargo xtask cluster` compares Onlooker with. It may not exist.
+pub fn pods_collector() -> Result<PathBuf> {
+    Ok(Cache::locate()?.dir().join("collector-pods").join("otelcol"))
+}
+
 /// The path of the Zipkin that `cargo xtask gateway` runs. It may not exist.
 pub fn zipkin() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("zipkin").join("zipkin-server-3.6.1-exec.jar"))

@@ -3,11 +3,13 @@
 //! There is no kubelet. Pods are created as a scheduler and a kubelet would create them, and their containers are processes in
 //! cgroups that are named as the kubelet names them.
 
+mod comparison;
 mod control_plane;
 mod manifests;
 mod show;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -15,7 +17,7 @@ use onlooker_tests::{World, wait};
 
 use self::control_plane::ControlPlane;
 use crate::build::{self, Profile};
-use crate::setup::{self, KUBERNETES};
+use crate::setup::{self, KUBERNETES, PODS_COLLECTOR};
 use crate::{Verb, shell};
 
 /// Validate the manifests and the chart with a real kube-apiserver, and trace 200 pods that come and go (root).
@@ -30,6 +32,9 @@ pub(crate) struct Options {
     /// For how many seconds the API server is killed.
     #[arg(long, default_value_t = 60)]
     outage: u64,
+    /// Trace with this agent instead of building one.
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
 }
 
 /// Everything below this line is written by this verb.
@@ -38,8 +43,11 @@ const MARK: &str = "<!-- Below: written by `cargo xtask cluster --write`. -->";
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
         shell::need_root("cluster", "loading programs into the kernel needs root")?;
-        setup::make_ready(&[&setup::EBPF, &KUBERNETES])?;
-        let agent = build::agent(Profile::Release)?;
+        setup::make_ready(&[&setup::EBPF, &KUBERNETES, &PODS_COLLECTOR])?;
+        let agent = match &self.agent {
+            Some(agent) => agent.canonicalize().with_context(|| format!("cannot find {}", agent.display()))?,
+            None => build::agent(Profile::Release)?,
+        };
         let pod_app = build::test_program("pod_app")?;
         wait::handle_signals()?;
         let lines = World::story("the cluster", |world| {

@@ -34,7 +34,7 @@ use crate::Verb;
 
 pub(crate) use self::cargo_tool::{CYCLONEDX, DENY, MUTANTS};
 pub(crate) use self::clean_root::{CLEAN_ROOT, clean_root};
-pub(crate) use self::collector::{COLLECTOR, GATEWAY};
+pub(crate) use self::collector::{COLLECTOR, GATEWAY, PODS_COLLECTOR};
 pub(crate) use self::ebpf::EBPF;
 pub(crate) use self::envoy::ENVOY;
 pub(crate) use self::fuzz::{CARGO_FUZZ, FUZZ};
@@ -86,6 +86,7 @@ const PARTS: &[&Part] = &[
     &CYCLONEDX.part,
     &CLEAN_ROOT,
     &GATEWAY,
+    &PODS_COLLECTOR,
     &ZIPKIN,
     &vm::VM,
     &KUBERNETES,

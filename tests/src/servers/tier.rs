@@ -1,6 +1,7 @@
-//! A Collector of one of the tiers of deploy/collector. `cargo xtask gateway` builds it.
+//! A Collector of one of the tiers of deploy/collector, or one with other components. A verb of xtask builds it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -32,8 +33,24 @@ impl Tier {
         configurations: &[PathBuf],
         environment: &[(&str, String)],
     ) -> Result<Self> {
+        Self::start_command(
+            world,
+            name,
+            world.command(require_file(machine::gateway_collector()?)?),
+            configurations,
+            environment,
+        )
+    }
+
+    /// Like [`Tier::start`], with this command in place of the gateways' Collector.
+    pub fn start_command(
+        world: &World,
+        name: &str,
+        mut command: Command,
+        configurations: &[PathBuf],
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
         let [grpc, http, metrics, health] = [Port::claim()?, Port::claim()?, Port::claim()?, Port::claim()?];
-        let mut command = world.command(require_file(machine::gateway_collector()?)?);
         for configuration in configurations {
             command.arg("--config").arg(configuration);
         }

@@ -116,9 +116,14 @@ impl ControlPlane {
         Command::new(&self.programs.helm)
     }
 
+    /// Writes a KUBECONFIG for the administrator, and returns its path.
+    pub(super) fn administrator(&self) -> Result<PathBuf> {
+        self.kubeconfig("kubeconfig-admin", ADMIN)
+    }
+
     /// Writes a KUBECONFIG for who has this token, and returns its path.
-    pub(super) fn kubeconfig(&self, token: &str) -> Result<PathBuf> {
-        let path = self.dir.join("kubeconfig");
+    pub(super) fn kubeconfig(&self, name: &str, token: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
         let server = format!("https://127.0.0.1:{}", self.port);
         let ca = self.dir.join("certs/apiserver.crt");
         let config = json!({

@@ -7,12 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::client::now;
 use onlooker_tests::kubernetes::{Driver, Node, Owned, PodSpec, RunningContainer};
 use onlooker_tests::spans::Span;
 use onlooker_tests::wait::within;
 use onlooker_tests::{Agent, Recording, World};
 use serde_json::{Value, json};
 
+use super::comparison::Comparison;
 use super::control_plane::ControlPlane;
 use crate::shell;
 
@@ -48,7 +50,7 @@ impl Show<'_> {
         // What the manifests grant must suffice.
         let token =
             shell::read(&mut control_plane.kubectl(&["--namespace", "onlooker", "create", "token", "onlooker"]))?;
-        let kubeconfig = control_plane.kubeconfig(token.trim())?;
+        let kubeconfig = control_plane.kubeconfig("kubeconfig", token.trim())?;
         let file = self.world.dir().join("spans.jsonl");
         let text = |path: &Path| path.to_str().map(str::to_owned).context("the path is UTF-8");
         let options = ["--cgroup", &text(self.world.cgroup().path())?, "--kubernetes", "on", "--file", &text(&file)?];
@@ -60,12 +62,20 @@ impl Show<'_> {
         let (mut specs, mut requests) = (Vec::new(), 0);
         let took = self.churn(control_plane, &node, pods, &mut specs, &mut requests)?;
         let churned = requests;
+        let (compared, attributes) = self.compare(control_plane, &node, &mut requests, &recording)?;
         let (known, new) = self.outage(control_plane, &node, outage, &mut specs, &mut requests, &mut recording)?;
         let outcome = recording.finish(requests)?;
-        let mut without_pod = 0;
+        let (mut without_pod, mut unexamined) = (0, 0);
         for span in &outcome.spans {
+            if asked(span, &compared).is_ok() {
+                continue;
+            }
             let (spec, container) = asked(span, &specs)?;
-            if new.contains(&spec.name) {
+            if !span.resource.contains_key("container.id") {
+                // Its process ended before it was examined. It must not have the attributes of any pod.
+                ensure!(!span.resource.keys().any(|key| key.starts_with("k8s.")), "{:?}", span.resource);
+                unexamined += 1;
+            } else if new.contains(&spec.name) {
                 expect_id_only(span, spec, container)?;
                 without_pod += 1;
             } else {
@@ -73,13 +83,18 @@ impl Show<'_> {
             }
         }
         let summary = outcome.summary;
-        ensure!(summary.get("spans_without_pod") == without_pod, "{summary}");
+        let expected = without_pod + unexamined;
+        ensure!(summary.get("spans_without_pod") == expected, "{expected} have no pod:\n{summary}");
         let late = summary.get("spans_without_container_name");
         Ok(vec![
             format!(
-                "{pods} pods with 3 containers each came and went in {} s, half of them known to the API server only while they served: {churned} spans, all with the correct pod, owner and service name; {late} came before the container's id was reported and \
-                 lack its name.",
+                "{pods} pods with 3 containers each came and went in {} s, and the ids of half of them were reported only after their requests: {churned} spans, none with a wrong pod, owner or service name. {late} came before \
+                 the container's id was reported and lack its name. {unexamined} of processes that ended before they were examined have nothing of a pod, and are counted.",
                 took.as_secs()
+            ),
+            format!(
+                "The Collector's processor `k8s_attributes` says the same about {} containers of pods with every kind of owner, with and without labels and annotations: {attributes} attributes.",
+                compared.iter().map(|spec| spec.containers.len()).sum::<usize>(),
             ),
             format!(
                 "The API server was killed for {outage} s. {known} spans of known pods kept their attributes. {without_pod} of {} new pods had `container.id` only and were counted. No span was lost.",
@@ -101,7 +116,7 @@ impl Show<'_> {
         for number in 0..pods {
             let due = CHURN * number / pods;
             std::thread::sleep(due.saturating_sub(begun.elapsed()));
-            let mut spec = PodSpec::numbered(number, Owned::ALL[number as usize % Owned::ALL.len()], &CONTAINERS);
+            let mut spec = pod_of_now(number, Owned::ALL[number as usize % Owned::ALL.len()], &CONTAINERS);
             create(control_plane, &mut spec)?;
             let containers = 0..CONTAINERS.len();
             let running = containers.map(|index| node.start(&spec, index, &[])).collect::<Result<Vec<_>>>()?;
@@ -126,6 +141,44 @@ impl Show<'_> {
             *requests += pod.end(control_plane)?;
         }
         Ok(begun.elapsed())
+    }
+
+    /// Compares Onlooker with the Collector's processor. Returns the pods, and the number of attributes.
+    fn compare(
+        &self,
+        control_plane: &ControlPlane,
+        node: &Node,
+        requests: &mut usize,
+        recording: &Recording,
+    ) -> Result<(Vec<PodSpec>, usize)> {
+        const FIRST: u32 = 20_000;
+        let comparison = Comparison::start(self.world, control_plane)?;
+        let mut compared = Vec::new();
+        for (number, owned) in (FIRST..).zip(Owned::ALL) {
+            let mut spec = pod_of_now(number, owned, &CONTAINERS[..2]);
+            if number % 2 == 1 {
+                describe(&mut spec);
+            }
+            create(control_plane, &mut spec)?;
+            report(control_plane, &spec)?;
+            compared.push(spec);
+        }
+        let mut running = Vec::new();
+        for spec in &compared {
+            let containers = (0..spec.containers.len()).map(|index| node.start(spec, index, &[]));
+            let pod = Pod { spec: spec.clone(), running: containers.collect::<Result<Vec<_>>>()? };
+            *requests += pod.ask()?;
+            running.push(pod);
+        }
+        let spans = recording.wait_for_spans(*requests)?;
+        let mut attributes = 0;
+        for span in spans.iter().filter(|span| asked(span, &compared).is_ok()) {
+            attributes += comparison.compare(span)?;
+        }
+        for pod in running {
+            *requests += pod.end(control_plane)?;
+        }
+        Ok((compared, attributes))
     }
 
     /// Returns how many requests known pods had meanwhile, and the names of the new pods.
@@ -223,6 +276,20 @@ fn create(control_plane: &ControlPlane, spec: &mut PodSpec) -> Result<()> {
     let created = control_plane.send("POST", &collection, JSON, &object)?;
     spec.uid = created["metadata"]["uid"].as_str().context("a pod has a uid")?.to_owned();
     Ok(())
+}
+
+/// A pod that is created now, whose Job is scheduled for now too.
+fn pod_of_now(number: u32, owned: Owned, containers: &[&str]) -> PodSpec {
+    PodSpec::scheduled(number, owned, containers, now() / 60_000_000_000)
+}
+
+/// Adds labels and annotations that say how the service is called.
+fn describe(spec: &mut PodSpec) {
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    spec.labels.extend([("app.kubernetes.io/name", "shop"), ("app.kubernetes.io/version", "9")].map(pair));
+    let annotated =
+        [("resource.opentelemetry.io/service.namespace", "sales"), ("resource.opentelemetry.io/team", "blue")];
+    spec.annotations.extend(annotated.map(pair));
 }
 
 /// Reports the ids of the containers, as the kubelet does.

@@ -29,24 +29,28 @@ pub(crate) const GATEWAY: Part = Part {
     name: "gateway",
     about: "The OpenTelemetry Collector that runs deploy/collector (on demand)",
     by_default: false,
-    make_ready: |_| {
-        if machine::find_program("go").is_none() {
-            bail!("the Collector needs Go: install it from https://go.dev/dl, then `cargo xtask setup gateway`");
-        }
-        // Its modules and objects take 3 GB, which nothing else uses.
-        let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
-        let [modules, objects] = ["modules", "objects"].map(|name| scratch.path().join(name));
-        build(
-            "gateway",
-            &machine::gateway_collector()?,
-            "gateway.yaml",
-            &[("GOMODCACHE", &modules), ("GOCACHE", &objects)],
-        )
-    },
+    make_ready: |_| build_apart("gateway", &machine::gateway_collector()?, "gateway.yaml"),
+};
+
+pub(crate) const PODS_COLLECTOR: Part = Part {
+    name: "pods-collector",
+    about: "The OpenTelemetry Collector that `cargo xtask cluster` compares attributes of pods with (on demand)",
+    by_default: false,
+    make_ready: |_| build_apart("pods-collector", &machine::pods_collector()?, "kubernetes.yaml"),
 };
 
 /// The builder of the same release as the components in the recipes.
 const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.158.0";
+
+/// Builds a Collector whose modules and objects take gigabytes that nothing else uses. They are removed.
+fn build_apart(part: &str, binary: &Path, recipe: &str) -> Result<()> {
+    if machine::find_program("go").is_none() {
+        bail!("the Collector needs Go: install it from https://go.dev/dl, then `cargo xtask setup {part}`");
+    }
+    let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let [modules, objects] = ["modules", "objects"].map(|name| scratch.path().join(name));
+    build(part, binary, recipe, &[("GOMODCACHE", &modules), ("GOCACHE", &objects)])
+}
 
 /// Builds `binary` from a recipe of tests/collector, unless it was built from exactly that before.
 fn build(part: &str, binary: &Path, recipe: &str, folders: &[(&str, &PathBuf)]) -> Result<()> {
