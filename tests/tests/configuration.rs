@@ -51,10 +51,10 @@ fn a_file_is_checked_with_an_exit_code() -> Result<()> {
             onlooker(world, &["run", "--config", file, "--cgroup", path(world.cgroup().path())?], &[])?;
         ensure!(code == Some(1) && stderr.contains(":2: log_level must be"), "{code:?}\n{stderr}");
 
-        write(world, "file_format: \"1.0\"\npropagator: {composite: [{b3: }]}\n")?;
+        write(world, "file_format: \"1.0\"\nmeter_provider: {readers: []}\n")?;
         let (code, stdout, _) = onlooker(world, &["config", "check", file], &[])?;
         let expected =
-            format!("{file}:2: Onlooker does not implement propagator, so it has no effect\n{file}: valid\n");
+            format!("{file}:2: Onlooker does not implement meter_provider, so it has no effect\n{file}: valid\n");
         ensure!((code, stdout.as_str()) == (Some(0), expected.as_str()), "{code:?}\n{stdout}");
         let (code, stdout, _) = onlooker(world, &["config", "check", "/no/such.yaml"], &[])?;
         ensure!(
