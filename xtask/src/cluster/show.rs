@@ -97,7 +97,7 @@ impl Show<'_> {
                 compared.iter().map(|spec| spec.containers.len()).sum::<usize>(),
             ),
             format!(
-                "The API server was killed for {outage} s. {known} spans of known pods kept their attributes. {without_pod} of {} new pods had `container.id` only and were counted. No span was lost.",
+                "The API server was killed for {outage} s. {known} spans of known pods kept their attributes. {without_pod} spans of {} new pods had `container.id` only and were counted. No span was lost.",
                 new.len()
             ),
         ])
