@@ -157,7 +157,7 @@ impl Watch {
         self.select_as(process, since, standing, listeners)
     }
 
-    /// Selects a process. `standing`: see [`Selection::stand`].
+    /// Selects a process. `standing`: see [`Selection::stand`](crate::kernel::Selection::stand).
     fn select_as(
         &mut self,
         process: Process,
