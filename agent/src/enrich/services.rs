@@ -51,6 +51,8 @@ struct Known {
     started_by: Option<Arc<TraceContext>>,
     /// Only if it runs in a pod.
     membership: Option<Membership>,
+    /// Its pod has changed since: it is to be examined again. If it ends before, it keeps what it has.
+    is_outdated: bool,
 }
 
 /// A request that is answered when the pod is known. It names its process no more: the process may end, and its id be reused.
@@ -126,6 +128,9 @@ impl Services {
         let Some(pods) = self.pods.clone() else { return false };
         let mut are_others = false;
         let changed = |(pid, known): (&u32, &Known)| {
+            if known.is_outdated {
+                return None;
+            }
             let membership = known.membership.as_ref()?;
             let found = pods.find(&membership.container)?;
             (membership.seen != Some((found.revision, found.container))).then_some((*pid, found))
@@ -133,9 +138,8 @@ impl Services {
         for (pid, found) in self.processes.iter().filter_map(changed).collect::<Vec<_>>() {
             let examined = self.processes.get(&pid).and_then(|known| known.membership.as_ref()?.examined.clone());
             let Some(examined) = examined else {
-                // One that has ended keeps what it has.
-                if self.processes.get(&pid).is_some_and(Known::is_running) {
-                    self.processes.remove(&pid);
+                if let Some(known) = self.processes.get_mut(&pid).filter(|known| known.is_running()) {
+                    known.is_outdated = true;
                     are_others = true;
                 }
                 continue;
@@ -166,16 +170,19 @@ impl Services {
     pub fn of(&mut self, pid: u32, comm: &str) -> Arc<Service> {
         // A zombie has no program to recognise it by.
         let running = Process::open(pid).ok().filter(|process| !process.is_zombie());
-        if let Some(known) = self.processes.get(&pid)
-            // If it has ended, its pid is unused. Otherwise the pid may have been reused.
-            && running.as_ref().is_none_or(|process| process.identity() == known.identity)
+        let identity = running.as_ref().map(Process::identity);
+        // If it has ended, its pid is unused. Otherwise the pid may have been reused.
+        let is_same = |known: &&Known| identity.is_none_or(|identity| identity == known.identity);
+        if let Some(known) = self.processes.get(&pid).filter(is_same)
+            && (running.is_none() || !known.is_outdated)
         {
             return Arc::clone(&known.service);
         }
         if let Some(service) = running.and_then(|process| self.examine(&process)) {
             return service;
         }
-        if let Some(known) = self.processes.get(&pid).filter(|known| known.identity.started == 0) {
+        let has_parents = |known: &&Known| known.identity.started == 0;
+        if let Some(known) = self.processes.get(&pid).filter(|known| has_parents(known) || is_same(known)) {
             // It ended while it was examined.
             return Arc::clone(&known.service);
         }
@@ -307,7 +314,8 @@ impl Services {
         started_by: Option<Arc<TraceContext>>,
         membership: Option<Membership>,
     ) {
-        let known = Known { identity, service: Arc::clone(service), started_by, membership };
+        let service = Arc::clone(service);
+        let known = Known { identity, service, started_by, membership, is_outdated: false };
         let before = self.processes.insert(identity.pid, known);
         if before.is_none_or(|before| before.identity != identity) {
             self.order.push_back(identity);

@@ -131,6 +131,23 @@ fn a_changed_label_changes_later_spans_only() {
 }
 
 #[test]
+fn a_process_that_ends_after_its_pod_has_changed_keeps_what_it_has() {
+    let (mut services, pods) = services();
+    pods.apply(pod(shop("u-1", &[("api", Some("aa"))])));
+    let process = Running::new(Command::new("sh").args(["-c", READY]));
+    examined_in(&mut services, &process, false);
+    let mut relabelled = shop("u-1", &[("api", Some("aa"))]);
+    relabelled["metadata"]["labels"]["app.kubernetes.io/name"] = "renamed".into();
+    pods.apply(pod(relabelled));
+    assert!(services.pods_changed());
+    assert!(!services.pods_changed(), "it is known that it must be examined again");
+    let pid = process.pid();
+    drop(process);
+    let service = services.of(pid, "sh");
+    assert_eq!((service.name.as_str(), service.pod), ("shop", PodMetadata::Complete));
+}
+
+#[test]
 fn a_process_that_was_never_seen_counts_as_one_of_an_unknown_pod() {
     let (mut services, _) = services();
     let request = pending(0x7fff_fff0);
