@@ -86,16 +86,17 @@ fn meaning(outcome: i32) -> &'static str {
 /// # Errors
 /// If it cannot be loaded. Then the JVM is as before, except that its attach listener may run.
 pub fn load(process: &Process, has_started: bool) -> Result<(), NotLoaded> {
+    // Before that, also what is read of a JVM below may not be there yet.
+    let has_thread = |wanted: &&[u8]| process.has_thread(|name| name == *wanted);
+    if !has_started && !STARTED_LAST.iter().any(|threads| threads.iter().all(has_thread)) {
+        return Err(NotLoaded::NotYet("the JVM starts up".to_owned()));
+    }
     let jvm = jvm(process)?;
     if jvm.is_loaded {
         return Ok(());
     }
     if library::CONTENT.is_empty() {
         return Err(NotLoaded::Unsupported("Onlooker was built without the library for JVMs".to_owned()));
-    }
-    let has_thread = |wanted: &&[u8]| process.has_thread(|name| name == *wanted);
-    if !has_started && !STARTED_LAST.iter().any(|threads| threads.iter().all(has_thread)) {
-        return Err(NotLoaded::NotYet("the JVM starts up".to_owned()));
     }
     let failed = |what: &str, error: &io::Error| NotLoaded::Failed(format!("{what}: {error}"));
     let status = process.status().map_err(|error| NotLoaded::NotYet(error.to_string()))?;

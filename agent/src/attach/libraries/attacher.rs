@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use onlooker_engine::model::counters::Counters;
 
-use super::super::binary::mapped_by;
-use super::super::java;
-use super::super::linked;
-use super::super::looks::{Look, Looks};
-use super::super::mappings::{code_version, mappings};
-use super::super::search::{Searched, Searches};
-use super::super::tls::{self, InProcess, Place, PlaceId};
 use super::Message;
+use crate::attach::binary::mapped_by;
+use crate::attach::looks::{Look, Looks};
+use crate::attach::mappings::{code_version, mappings};
+use crate::attach::search::{Searched, Searches};
+use crate::attach::tls::{self, InProcess, Place, PlaceId};
+use crate::attach::{java, linked};
 use crate::discover::process::{ExecImage, Process};
 use crate::kernel::{FunctionLink, FunctionPrograms};
 

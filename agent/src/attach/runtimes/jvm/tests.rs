@@ -93,6 +93,11 @@ impl Jvm {
     }
 
     fn source(&mut self) -> Result<UnitSource, Unread> {
+        self.source_with(&[])
+    }
+
+    /// With other values of the variables that describe the table.
+    fn source_with(&mut self, others: &[(&str, u64)]) -> Result<UnitSource, Unread> {
         self.table.push([0; 4]);
         let table = self.table.as_ptr().addr() as u64;
         self.layout = [
@@ -103,7 +108,10 @@ impl Jvm {
             ("gHotSpotVMStructEntryAddressOffset", 24),
             ("gHotSpotVMStructEntryArrayStride", 32),
         ]
-        .map(|(name, value)| (name, Box::new(value)))
+        .map(|(name, value)| {
+            let other = others.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+            (name, Box::new(other.unwrap_or(value)))
+        })
         .into();
         let memory = Memory::open(&Process::myself().unwrap()).unwrap();
         source(&memory, |symbol| {
@@ -133,6 +141,13 @@ fn the_id_of_the_running_thread_is_checked(#[case] claimed: u64, #[case] used: u
     let mut jvm = Jvm::new(&[1, 9, 10, 31], 0);
     jvm.member("JavaThread", "_monitor_owner_id", claimed, 0);
     assert_eq!(jvm::unpair(jvm.source().unwrap().words[jvm::IDS])[1], used);
+}
+
+/// While the dynamic linker maps libjvm.so, the beginning of the file is where its variables will be.
+#[test]
+fn a_jvm_that_is_being_mapped_is_not_read_yet() {
+    let source = Jvm::new(&[1, 9, 10, 31], 0).source_with(&[("gHotSpotVMStructEntryFieldNameOffset", 5_873_968)]);
+    assert!(matches!(source, Err(Unread::NotYet(_))), "{source:?}");
 }
 
 #[test]
