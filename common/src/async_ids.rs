@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(response.proof(ids(1_420, 1_418)), Proof::Nothing);
     }
 
-    /// A session's own id, which is older than its streams, belongs to nobody: `node_session` says so.
+    /// A session's own id, which is older than its streams, has no owner: see `node_session`.
     #[test]
     fn the_id_of_a_stream_of_http_2_proves_its_request() {
         let stretch = |begun_by| Stretch { begun_by, newest: 1_413, immediates: true };

@@ -131,7 +131,7 @@ impl Follow {
         }
         if let Some(report) = self.report.take() {
             tracing::info!(node, pods, "watching the pods of this node");
-            // This fails only if nobody waits any more.
+            // This fails only if the receiver was dropped.
             let _ = report.send(());
         }
     }

@@ -69,7 +69,7 @@ impl Watched {
         bail!("the agent ended: {said}")
     }
 
-    /// Waits until the hop's spans tell of each mark, for at most `patience`.
+    /// Waits until the hop has a span for each mark, for at most `patience`.
     pub(super) async fn wait_for(&self, marks: &[Mark], patience: Duration) -> Result<Vec<Finding>> {
         let by = Instant::now() + patience;
         loop {

@@ -1,4 +1,4 @@
-//! Streams of HTTP/2 in Node. One thread reads and writes those of all connections, so the operations by themselves prove nothing.
+//! Streams of HTTP/2 in Node. One thread reads and writes those of all connections, so an operation does not show its owner.
 //!
 //! - Node reads frames and hands them over one by one. For a frame of a stream it runs the callbacks, with all that they put off to
 //!   `nextTick` or promises, before the next frame. So what runs and is born from then on belongs to the request of that stream, or to
@@ -7,7 +7,7 @@
 //! - For a call, Node makes an `Http2Stream` while the caller runs: the ids of that moment prove the owner. HEADERS are sent later,
 //!   together with those of other calls, by `SendPendingData` of the session. So the call is noted by session and number.
 //! - A callback of a stream that runs at another time has the stream's id, which was born in the name of its request, or of the call's
-//!   owner. A session's id belongs to nobody, because its callbacks are about all streams.
+//!   owner. A session's id has no owner, because its callbacks are about all streams.
 
 use onlooker_common::async_ids::begun_by;
 use onlooker_common::owner::evidence;

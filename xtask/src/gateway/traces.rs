@@ -36,7 +36,7 @@ impl Traces {
     /// Fails unless each of these traces has exactly the spans that were `sent`.
     pub(super) fn are_whole(&self, sent: &Self) -> Result<()> {
         for (id, trace) in &self.0 {
-            let whole = sent.0.get(id).with_context(|| format!("nobody sent the trace {id}"))?;
+            let whole = sent.0.get(id).with_context(|| format!("the trace {id} was never sent"))?;
             let ids = |trace: &[Span]| trace.iter().map(|span| span.span_id.clone()).collect::<BTreeSet<_>>();
             ensure!(trace.len() == whole.len(), "{} of {} spans of the trace {id} arrived", trace.len(), whole.len());
             ensure!(ids(trace) == ids(whole), "the spans of the trace {id} are others than those sent");

@@ -13,7 +13,7 @@ use crate::shell;
 /// The crates whose dependencies are in the agent. The kernel programs have a lock file of their own.
 const CRATES: [(&str, &str); 2] = [("agent/Cargo.toml", "onlooker"), ("ebpf/Cargo.toml", "onlooker-ebpf")];
 
-/// The file that cargo-cyclonedx is told to write, beside the manifest of each crate.
+/// The file that cargo-cyclonedx writes, beside the manifest of each crate.
 const WRITTEN: &str = "packaged-sbom";
 
 /// Writes `onlooker.cdx.json` and `onlooker-ebpf.cdx.json` to `dir`.

@@ -53,7 +53,7 @@ fn make_ready(cache: &Cache) -> Result<()> {
         if find_program("etcd").is_none() {
             debian::unpack(&["etcd-server"], &dir.join("etcd"))?;
         }
-        // Nobody needs the compiled packages later.
+        // The compiled packages are not needed later.
         let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
         let built = build(scratch.path(), &dir);
         // Go makes the folders of modules read-only.

@@ -71,7 +71,7 @@ pub fn begins(thread: Thread, by: u32) {
     event_loop.set_begun_by(by);
 }
 
-/// The next id that is born is that of an object whose work belongs to the owner that was judged last, or to nobody.
+/// The next new id is that of an object whose work has the owner that was found last, or none.
 #[inline(always)]
 pub fn next_id_is(thread: Thread, is_owned: bool) {
     let event_loop = thread.event_loop();

@@ -67,7 +67,7 @@ impl Container {
     fn unpack(world: &World, packages: &Packages) -> Result<Self> {
         let dir = world.dir().join("image");
         let bundle = image::unpack(&packages.image, packages.release.version, &dir)?;
-        // What a runtime is told: <https://github.com/opencontainers/runtime-spec/blob/main/config.md>
+        // The configuration of a runtime: <https://github.com/opencontainers/runtime-spec/blob/main/config.md>
         let spec: Value = serde_json::from_str(&shell::file(&bundle.join("config.json"))?)?;
         let words = spec["process"]["args"].as_array().context("the image has no command")?;
         let entrypoint: Vec<_> = words.iter().filter_map(|word| Some(word.as_str()?.to_owned())).collect();
