@@ -164,7 +164,7 @@ impl KnownPods {
     fn find(&self, container: &Container) -> Option<Found> {
         let by_cgroup = |name: &String| self.by_uid.get(name).or_else(|| self.by_uid.get(self.by_hash.get(name)?));
         let known = match &container.pod_uid {
-            // The kubelet says so, and nobody else can make such a cgroup.
+            // The kubelet named the cgroup after the pod.
             Some(name) => by_cgroup(name)?,
             None => self.by_uid.get(self.by_container.get(&container.id)?)?,
         };
