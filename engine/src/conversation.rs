@@ -235,6 +235,7 @@ impl Conversation {
                 observer.observe(self.place(direction), Report::CaptureMore(Some(direction)));
             }
             Finding::TableNotKept => self.counters.http2_tables_not_kept.add(1),
+            Finding::StatementForgotten => self.counters.postgres_statements_forgotten.add(1),
             Finding::Upgraded(protocol) => self.speaks(protocol),
             Finding::SwitchedProtocol => {}
         }

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Finding::Orphan(_) => println!("a response without its request"),
             Finding::Upgraded(protocol) => println!("the connection goes on in {}", protocol.title),
             Finding::SwitchedProtocol => println!("the connection goes on in another protocol"),
-            Finding::Begun(_) | Finding::CaptureMore(_) | Finding::TableNotKept => {}
+            Finding::Begun(_) | Finding::CaptureMore(_) | Finding::TableNotKept | Finding::StatementForgotten => {}
         }
     }
     Ok(())

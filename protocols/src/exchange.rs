@@ -25,6 +25,8 @@ pub enum Finding {
     CaptureMore(Direction),
     /// An encoder of header fields chose a dynamic table of which not all is kept. Some of its fields may be unknown.
     TableNotKept,
+    /// The statement of a name was dropped, because its connection has too many. Requests that use the name have no text.
+    StatementForgotten,
     /// From here on the connection speaks this protocol, and the same parser follows it: HTTP 101 to HTTP/2.
     Upgraded(&'static Spec),
     /// From here on the connection speaks another protocol: HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest. The

@@ -5,7 +5,8 @@ mod kit;
 use kit::Talk;
 use kit::http1::*;
 use onlooker_protocols::Direction::{ToClient, ToServer};
-use onlooker_protocols::{Close, End, LossReason, Moment};
+use onlooker_protocols::http1::Http1;
+use onlooker_protocols::{Close, End, Finding, LossReason, Moment, Parser};
 use rstest::rstest;
 
 #[rstest]
@@ -230,4 +231,23 @@ fn a_switch_is_recognised_in_a_cut_head() {
     let outcome = play(&talk);
     assert!(outcome.switched());
     assert_eq!(reported(&outcome), [("/ws", Some(101))]);
+}
+
+#[test]
+fn a_response_whose_end_was_not_captured_is_reported_when_nothing_follows_it() {
+    let mut parser = Http1::new(true);
+    let mut found = Vec::new();
+    let asked = Moment { nanos: 1, position: 0, run: 0 };
+    let answered = Moment { nanos: 5, position: 0, run: 1 };
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+    parser.bytes(ToServer, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", asked, &mut found).unwrap();
+    parser.bytes(ToClient, head, answered, &mut found).unwrap();
+    // The hole may be the end of the operation, or what a lost record hides.
+    parser.gap(ToClient, 100, answered.advanced(head.len() as u64), &mut found).unwrap();
+    assert_eq!(parser.open(), 1);
+
+    parser.pass_time(u64::MAX, &mut found);
+    let Some(Finding::Exchange(exchange)) = found.last() else { panic!("no exchange: {found:?}") };
+    assert_eq!((exchange.response_end.map(|end| end.nanos), exchange.end), (Some(5), End::Complete));
+    assert_eq!(parser.open(), 0);
 }

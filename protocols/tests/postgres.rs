@@ -8,7 +8,7 @@ use kit::postgres::*;
 use onlooker_protocols::facts::Namespace;
 use onlooker_protocols::kit::in_order::DEEPEST_PIPELINE;
 use onlooker_protocols::postgres::Postgres;
-use onlooker_protocols::{Direction, LossReason, Moment, Parser};
+use onlooker_protocols::{Direction, Finding, LossReason, Moment, Parser};
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -295,7 +295,7 @@ fn prepared_statements_beyond_the_limit_are_evicted_and_counted() {
     let mut found = Vec::new();
     let mut send = |direction, bytes: Vec<u8>| {
         parser.bytes(direction, &bytes, Moment::default(), &mut found).unwrap();
-        parser.forgotten_names()
+        found.drain(..).filter(|finding| *finding == Finding::StatementForgotten).count()
     };
     send(Direction::ToServer, startup());
     for name in 0..1024 {

@@ -142,6 +142,9 @@ counters! {
     /// Times that an end of an HTTP/2 connection chose a table of header fields of more than 64 KiB. Fields that refer to its
     /// older entries are unknown.
     http2_tables_not_kept,
+    /// Prepared statements and portals of PostgreSQL that were dropped, because their connection has more than 1,024 of them or
+    /// more than 512 KiB of their SQL. Requests that use one have no SQL.
+    postgres_statements_forgotten,
     /// Requests that began.
     requests_begun,
     /// Requests that lasted longer than `--request-age`. Their end is awaited up to twelve times as long.

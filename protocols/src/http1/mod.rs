@@ -30,12 +30,11 @@ mod tail;
 
 use std::borrow::Cow;
 
-use crate::http2::{self, Http2};
-use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::http2;
+use crate::kit::follower::{Follower, TwoWay};
+use crate::kit::holes::Hole;
 use crate::kit::pieces::Content;
-use crate::{
-    Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Parser, Spec, Transport, Unparsable,
-};
+use crate::{Begun, Capture, Close, Direction, End, Exchange, Facts, Finding, Moment, Spec, Transport};
 use body::Body;
 use framing::Framing;
 use head::{RequestHead, ResponseHead};
@@ -59,102 +58,44 @@ pub static SPEC: Spec = Spec {
 };
 
 /// The parser of one HTTP/1 connection.
+pub type Http1 = Follower<Dialogue>;
+
+/// The requests and responses of one connection.
 ///
-/// It is [`Unparsable`] if its first request is invalid, or if a response is: its head is invalid or longer than 64 KiB, or
-/// a chunk has no size or is longer than it. Bytes that are no request are skipped if they follow a request, and so are
-/// bytes that are no head after a hole. The next message is then the next run that looks like one.
+/// It is [`Unparsable`](crate::Unparsable) if its first request is invalid, or if a response is: its head is invalid or
+/// longer than 64 KiB, or a chunk has no size or is longer than it. Bytes that are no request are skipped if they follow
+/// a request, and so are bytes that are no head after a hole. The next message is then the next run that looks like one.
 #[derive(Debug)]
-pub struct Http1 {
+pub struct Dialogue {
     requests: Side,
     responses: Side,
     pairing: Pairing,
-    holes: ResponseHoles,
-    state: State,
+    /// Another protocol follows (RFC 9110 7.8, 9.3.6). Everything else is ignored, unless it is HTTP/2.
+    has_switched: bool,
     /// Follows the connection after its upgrade to HTTP/2.
-    upgraded: Option<Box<Http2>>,
+    upgraded: Option<Box<http2::Dialogue>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Following,
-    /// Another protocol follows (RFC 9110 7.8, 9.3.6). Everything else is ignored.
-    Switched,
-    /// The bytes are not HTTP/1, for this reason.
-    Broken(&'static str),
-}
-
-impl Http1 {
+impl TwoWay for Dialogue {
     /// `from_start`: the first bytes are the first of the connection. Otherwise they may be the middle of a message, and
     /// parsing starts with the first run that looks like a request.
-    #[must_use]
-    pub fn new(from_start: bool) -> Self {
+    fn new(from_start: bool) -> Self {
         Self {
             requests: Side::new(Direction::ToServer, from_start),
             responses: Side::new(Direction::ToClient, from_start),
             pairing: Pairing::new(from_start),
-            holes: ResponseHoles::default(),
-            state: State::Following,
+            has_switched: false,
             upgraded: None,
         }
     }
 
-    fn content(
-        &mut self,
-        direction: Direction,
-        content: Content<'_>,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if let Some(upgraded) = &mut self.upgraded {
-            return upgraded.content(direction, content, at, found);
-        }
-        match (direction, content) {
-            (Direction::ToServer, Content::Bytes(_)) => {
-                if self.holes.is_holding() {
-                    let released = self.holes.request();
-                    self.released(released, found)?;
-                }
-                self.follow(|this| this.request(content, at, found))
-            }
-            (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
-            (Direction::ToClient, _) => {
-                if self.holes.is_holding() {
-                    let released = self.holes.response(at);
-                    self.released(released, found)?;
-                }
-                let is_ambiguous = matches!(content, Content::Hole(_)) && self.holes.is_ambiguous(at);
-                self.holes.note(at);
-                match content {
-                    Content::Hole(missing) if is_ambiguous => {
-                        self.holes.hold(missing, at);
-                        Ok(())
-                    }
-                    _ => self.follow(|this| this.response(content, at, Hole::Skipped, found)),
-                }
-            }
-        }
-    }
-
-    /// Processes a hole in the responses that was held back.
-    #[cold]
-    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        let Some((missing, at, hole)) = released else { return Ok(()) };
-        self.follow(|this| this.response(Content::Hole(missing), at, hole, found))
-    }
-
-    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
-        let result = match self.state {
-            State::Following => step(self),
-            State::Switched => Ok(()),
-            State::Broken(reason) => Err(reason),
-        };
-        result.map_err(|reason| {
-            self.state = State::Broken(reason);
-            Unparsable { reason }
-        })
-    }
-
     fn request(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        if let Some(upgraded) = &mut self.upgraded {
+            return upgraded.request(content, at, found);
+        }
+        if self.has_switched {
+            return Ok(());
+        }
         let mut piece = self.requests.piece(content, at);
         if piece.begins_run() {
             self.pairing.request_run(at);
@@ -176,6 +117,95 @@ impl Http1 {
         Ok(())
     }
 
+    fn response(
+        &mut self,
+        content: Content<'_>,
+        at: Moment,
+        hole: Hole,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        if let Some(upgraded) = &mut self.upgraded {
+            return upgraded.response(content, at, hole, found);
+        }
+        if self.has_switched {
+            return Ok(());
+        }
+        // A hole in an earlier run was not recorded either.
+        let is_earlier = matches!(content, Content::Hole(_)) && self.pairing.is_overtaken(at.run);
+        let hole = if is_earlier { Hole::Unrecorded } else { hole };
+        if hole == Hole::Unrecorded {
+            self.pairing.note_response();
+        }
+        // A body that ends with the connection has no next response. So it ended differently.
+        if self.responses.is_until_close() && self.pairing.went_on_before(at.run) {
+            self.responses.expect_message();
+        }
+        let mut piece = self.responses.piece(content, at);
+        if piece.begins_run() {
+            self.pairing.response_run(at);
+        }
+        while !piece.is_used_up() && !self.has_switched {
+            match self.responses.step(&mut piece, |content| self.pairing.read_response(content))? {
+                Step::Nothing => {}
+                Step::Head(head) => self.response_head(head, found)?,
+                Step::HeadHidden(seen) => {
+                    found.push(Finding::CaptureMore(Direction::ToClient));
+                    let (start, until) = self.responses.head_span();
+                    self.response_head_hidden(&seen, start, until, found);
+                    self.pairing.received(until, None, self.body_end(hole));
+                }
+                Step::Over => self.pairing.end_body_early(found),
+                Step::Passed { until, content, ended: false } => {
+                    self.pairing.received(until, content, self.body_end(hole));
+                }
+                Step::Passed { until, content, ended: true } => {
+                    let end = if hole == Hole::Unrecorded { BodyEnd::PerhapsUnrecorded } else { BodyEnd::Perhaps };
+                    self.pairing.received(until, content, end);
+                    self.pairing.end_body(found);
+                }
+            }
+        }
+        match &mut self.upgraded {
+            // The server may begin at once.
+            Some(upgraded) if !piece.is_used_up() => upgraded.response(piece.content(), piece.at(), hole, found),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports all open requests, because no more responses can come.
+    fn end_responses(&mut self, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        if !is_broken && !self.has_switched && self.responses.ends_with_connection() {
+            self.pairing.end_with_connection(self.responses.is_until_close(), found);
+        }
+        self.close(Close::Normal, at, is_broken, found);
+    }
+
+    /// Without an [`end_responses`](TwoWay::end_responses) before, the response is incomplete (RFC 9112 8), however much the
+    /// client had read.
+    fn close(&mut self, why: Close, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.close(why, at, is_broken, found);
+        }
+        self.pairing.close(why, at, is_broken || self.has_switched, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.give_up_before(oldest, at, is_broken, found);
+        }
+        self.pairing.give_up_before(oldest, at, found);
+    }
+
+    fn begins_frame(&self, direction: Direction) -> bool {
+        self.upgraded.as_ref().is_some_and(|upgraded| upgraded.begins_frame(direction))
+    }
+
+    fn open(&self) -> usize {
+        self.pairing.open() + self.upgraded.as_ref().map_or(0, |upgraded| upgraded.open())
+    }
+}
+
+impl Dialogue {
     fn request_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
         let Some(parsed) = RequestHead::parse(&head, self.requests.lines()) else {
             return self.requests.refuse(NO_REQUEST_LINE);
@@ -234,58 +264,6 @@ impl Http1 {
         }
     }
 
-    fn response(
-        &mut self,
-        content: Content<'_>,
-        at: Moment,
-        hole: Hole,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), &'static str> {
-        // A hole in an earlier run was not recorded either.
-        let is_earlier = matches!(content, Content::Hole(_)) && self.pairing.is_overtaken(at.run);
-        let hole = if is_earlier { Hole::Unrecorded } else { hole };
-        if hole == Hole::Unrecorded {
-            self.pairing.note_response();
-        }
-        // A body that ends with the connection has no next response. So it ended differently.
-        if self.responses.is_until_close() && self.pairing.went_on_before(at.run) {
-            self.responses.expect_message();
-        }
-        let mut piece = self.responses.piece(content, at);
-        if piece.begins_run() {
-            self.pairing.response_run(at);
-        }
-        while !piece.is_used_up() && self.state == State::Following {
-            match self.responses.step(&mut piece, |content| self.pairing.read_response(content))? {
-                Step::Nothing => {}
-                Step::Head(head) => self.response_head(head, found)?,
-                Step::HeadHidden(seen) => {
-                    found.push(Finding::CaptureMore(Direction::ToClient));
-                    let (start, until) = self.responses.head_span();
-                    self.response_head_hidden(&seen, start, until, found);
-                    self.pairing.received(until, None, self.body_end(hole));
-                }
-                Step::Over => self.pairing.end_body_early(found),
-                Step::Passed { until, content, ended: false } => {
-                    self.pairing.received(until, content, self.body_end(hole));
-                }
-                Step::Passed { until, content, ended: true } => {
-                    let end = if hole == Hole::Unrecorded { BodyEnd::PerhapsUnrecorded } else { BodyEnd::Perhaps };
-                    self.pairing.received(until, content, end);
-                    self.pairing.end_body(found);
-                }
-            }
-        }
-        match &mut self.upgraded {
-            // The server may begin at once.
-            Some(upgraded) if !piece.is_used_up() => {
-                let rest = upgraded.content(Direction::ToClient, piece.content(), piece.at(), found);
-                rest.map_err(|unparsable| unparsable.reason)
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn response_head(&mut self, head: Cow<'_, [u8]>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
         let Some(parsed) = ResponseHead::parse(&head, self.responses.lines()) else {
             return self.responses.refuse(NO_STATUS_LINE);
@@ -300,9 +278,9 @@ impl Http1 {
             return Ok(());
         };
         if parsed.status == 101 && self.responses.lines().fields(&head).any(head::upgrades_to_http2) {
-            self.upgraded = self.pairing.hand_over().map(|exchange| Box::new(Http2::upgraded(exchange)));
+            self.upgraded = self.pairing.hand_over().map(|exchange| Box::new(http2::Dialogue::upgraded(exchange)));
             found.push(Finding::Upgraded(&http2::SPEC));
-            self.state = State::Switched;
+            self.has_switched = true;
             return Ok(());
         }
         request.respond(&parsed, start, end, Some(0));
@@ -373,83 +351,10 @@ impl Http1 {
         }
     }
 
-    /// Processes a hole that was held back until the end.
-    fn release_last(&mut self, found: &mut Vec<Finding>) {
-        let released = self.holes.end();
-        // If it cannot be followed, `state` says so from now on.
-        let _ = self.released(released, found);
-    }
-
     fn switch(&mut self, found: &mut Vec<Finding>) {
         self.pairing.finish(found);
         found.push(Finding::SwitchedProtocol);
-        self.state = State::Switched;
-    }
-}
-
-impl Parser for Http1 {
-    fn bytes(
-        &mut self,
-        direction: Direction,
-        bytes: &[u8],
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if bytes.is_empty() { Ok(()) } else { self.content(direction, Content::Bytes(bytes), at, found) }
-    }
-
-    fn gap(
-        &mut self,
-        direction: Direction,
-        missing: u64,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if missing == 0 { Ok(()) } else { self.content(direction, Content::Hole(missing), at, found) }
-    }
-
-    /// Reports all open requests at the end of the responses, because no more responses can come.
-    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        if let Some(upgraded) = &mut self.upgraded {
-            upgraded.end(direction, at, found);
-        }
-        if direction == Direction::ToClient {
-            self.release_last(found);
-            if self.state == State::Following && self.responses.ends_with_connection() {
-                self.pairing.end_with_connection(self.responses.is_until_close(), found);
-            }
-            self.pairing.close(Close::Normal, at, self.state != State::Following, found);
-        }
-    }
-
-    /// Without an [`end`](Parser::end) before, the response is incomplete (RFC 9112 8), however much the client had read.
-    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        if let Some(upgraded) = &mut self.upgraded {
-            upgraded.close(why, at, found);
-        }
-        self.release_last(found);
-        self.pairing.close(why, at, self.state != State::Following, found);
-    }
-
-    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
-        if let Some(upgraded) = &mut self.upgraded {
-            upgraded.give_up_before(oldest, at, found);
-        }
-        self.pairing.give_up_before(oldest, at, found);
-    }
-
-    fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
-        if let Some(upgraded) = &mut self.upgraded {
-            upgraded.pass_time(now, found);
-        }
-    }
-
-    fn begins_frame(&self, direction: Direction) -> bool {
-        self.upgraded.as_ref().is_some_and(|upgraded| upgraded.begins_frame(direction))
-    }
-
-    fn open(&self) -> usize {
-        self.pairing.open() + self.upgraded.as_ref().map_or(0, |upgraded| upgraded.open())
+        self.has_switched = true;
     }
 }
 

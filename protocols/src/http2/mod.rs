@@ -29,11 +29,10 @@ mod lane;
 mod stream;
 mod streams;
 
-use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::kit::follower::{Follower, TwoWay};
+use crate::kit::holes::Hole;
 use crate::kit::pieces::{Content, Piece};
-use crate::{
-    Capture, Close, Direction, Exchange, Finding, LossReason, Moment, Parser, Reset, Spec, Transport, Unparsable,
-};
+use crate::{Capture, Close, Direction, Exchange, Finding, LossReason, Moment, Reset, Spec, Transport};
 use block::{Block, Blocks, Purpose};
 use field::Field;
 use frame::{FrameHeader, Kind, flag};
@@ -55,93 +54,76 @@ pub static SPEC: Spec = Spec {
 };
 
 /// The parser of one HTTP/2 connection.
+pub type Http2 = Follower<Dialogue>;
+
+/// The streams of one connection.
 ///
-/// It gives up ([`Unparsable`]) on frames and header blocks that every endpoint treats as an error of the connection.
+/// It gives up ([`Unparsable`](crate::Unparsable)) on frames and header blocks that every endpoint treats as an error of
+/// the connection.
 #[derive(Debug)]
-pub struct Http2 {
+pub struct Dialogue {
     lanes: [Lane; 2],
     decoders: [Decoder<Field>; 2],
     blocks: [Blocks; 2],
     streams: Streams,
     /// A request that was begun while the boundaries of its direction were uncertain, and the newest stream before it.
     tentative: Option<(u32, u32)>,
-    holes: ResponseHoles,
-    broken: Option<&'static str>,
 }
 
 const DIRECTIONS: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
 
-impl Http2 {
-    /// `from_start`: the first bytes that come are the connection's first.
-    #[must_use]
-    pub fn new(from_start: bool) -> Self {
+impl TwoWay for Dialogue {
+    fn new(from_start: bool) -> Self {
         Self {
             lanes: DIRECTIONS.map(|direction| Lane::new(direction, from_start)),
             decoders: DIRECTIONS.map(|_| Decoder::new(from_start)),
             blocks: Default::default(),
             streams: Streams::new(from_start),
             tentative: None,
-            holes: ResponseHoles::default(),
-            broken: None,
         }
     }
 
-    /// The parser of a connection that changed from HTTP/1 to HTTP/2 with this request, which is answered on stream 1. That
-    /// the request has begun was reported.
-    pub(crate) fn upgraded(exchange: Box<Exchange>) -> Self {
-        Self { streams: Streams::upgraded(exchange), ..Self::new(true) }
+    fn request(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        self.pass(Direction::ToServer, content, at, Hole::Skipped, found)
     }
 
-    pub(crate) fn content(
+    fn response(
         &mut self,
-        direction: Direction,
-        content: Content<'_>,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if content.len() > 0 && direction == Direction::ToServer {
-            if let Content::Bytes(_) = content {
-                let released = self.holes.request();
-                self.released(released, found)?;
-            }
-        } else if content.len() > 0 {
-            let is_ambiguous = matches!(content, Content::Hole(_)) && self.holes.is_ambiguous(at);
-            let released = self.holes.response(at);
-            self.released(released, found)?;
-            self.holes.note(at);
-            if let Content::Hole(missing) = content
-                && is_ambiguous
-            {
-                self.holes.hold(missing, at);
-                return Ok(());
-            }
-        }
-        self.follow(direction, content, at, Hole::Skipped, found)
-    }
-
-    /// A hole in the responses was held back, and it is known now what it is.
-    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        let Some((missing, at, hole)) = released else { return Ok(()) };
-        self.follow(Direction::ToClient, Content::Hole(missing), at, hole, found)
-    }
-
-    fn follow(
-        &mut self,
-        direction: Direction,
         content: Content<'_>,
         at: Moment,
         hole: Hole,
         found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if self.broken.is_none()
-            && let Err(reason) = self.pass(direction, content, at, hole, found)
-        {
-            self.broken = Some(reason);
+    ) -> Result<(), &'static str> {
+        self.pass(Direction::ToClient, content, at, hole, found)
+    }
+
+    fn close(&mut self, why: Close, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        if is_broken {
+            self.streams.miss_responses(LossReason::Unparsable, found);
+        } else if self.lane(Direction::ToClient).sync == Sync::Lost {
+            self.streams.miss_responses(LossReason::ResponseMissing, found);
         }
-        match self.broken {
-            Some(reason) => Err(Unparsable { reason }),
-            None => Ok(()),
-        }
+        self.streams.close(why, at, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, _is_broken: bool, found: &mut Vec<Finding>) {
+        self.streams.give_up_before(oldest, at, found);
+    }
+
+    fn begins_frame(&self, direction: Direction) -> bool {
+        self.lanes[direction as usize].begins_frame()
+    }
+
+    fn open(&self) -> usize {
+        self.streams.open()
+    }
+}
+
+impl Dialogue {
+    /// The parser of a connection that changed from HTTP/1 to HTTP/2 with this request, which is answered on stream 1. That
+    /// the request has begun was reported.
+    pub(crate) fn upgraded(exchange: Box<Exchange>) -> Self {
+        Self { streams: Streams::upgraded(exchange), ..Self::new(true) }
     }
 
     fn pass(
@@ -380,71 +362,5 @@ impl Http2 {
 
     fn lane(&mut self, direction: Direction) -> &mut Lane {
         &mut self.lanes[direction as usize]
-    }
-
-    /// No more responses come.
-    fn end_responses(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        let released = self.holes.end();
-        // What cannot be parsed is reported as lost below.
-        let _ = self.released(released, found);
-        if self.broken.is_some() {
-            self.streams.miss_responses(LossReason::Unparsable, found);
-        } else if self.lane(Direction::ToClient).sync == Sync::Lost {
-            self.streams.miss_responses(LossReason::ResponseMissing, found);
-        }
-        self.streams.close(why, at, found);
-    }
-}
-
-impl Parser for Http2 {
-    fn bytes(
-        &mut self,
-        direction: Direction,
-        bytes: &[u8],
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        self.content(direction, Content::Bytes(bytes), at, found)
-    }
-
-    fn gap(
-        &mut self,
-        direction: Direction,
-        missing: u64,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        self.content(direction, Content::Hole(missing), at, found)
-    }
-
-    fn begins_frame(&self, direction: Direction) -> bool {
-        self.broken.is_none() && self.lanes[direction as usize].begins_frame()
-    }
-
-    /// A client that has ended its direction still waits for its responses.
-    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        if direction == Direction::ToClient {
-            self.end_responses(Close::Normal, at, found);
-        }
-    }
-
-    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.end_responses(why, at, found);
-    }
-
-    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
-        self.streams.give_up_before(oldest, at, found);
-    }
-
-    /// What a lost record hides is reported together with the piece behind it. So a hole that nothing has followed is the end
-    /// of its operation.
-    fn pass_time(&mut self, _now: u64, found: &mut Vec<Finding>) {
-        let released = self.holes.request();
-        // The next call fails as this one does.
-        let _ = self.released(released, found);
-    }
-
-    fn open(&self) -> usize {
-        self.streams.open()
     }
 }

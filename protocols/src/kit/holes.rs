@@ -15,7 +15,7 @@ use crate::Moment;
 
 /// What hides the bytes of a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hole {
+pub enum Hole {
     /// They were not captured. They passed at the time of the hole.
     Skipped,
     /// The record of their operation was lost. They passed at an unknown later time.

@@ -4,7 +4,7 @@ use crate::Moment;
 
 /// Bytes, or a hole of this many bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Content<'a> {
+pub enum Content<'a> {
     Bytes(&'a [u8]),
     Hole(u64),
 }

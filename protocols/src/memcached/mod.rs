@@ -23,10 +23,10 @@ mod text;
 
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
-use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::kit::follower::{Follower, TwoWay};
+use crate::kit::holes::Hole;
 use crate::kit::pieces::Content;
 use crate::moment::{Close, Direction, Moment};
-use crate::parser::{Parser, Unparsable};
 use crate::spec::{Capture, Spec, Transport};
 use frame::{Encoding, Step};
 use lane::{Lane, Sync};
@@ -49,11 +49,14 @@ pub static SPEC: Spec = Spec {
 };
 
 /// The parser of one connection to memcached.
+pub type Memcached = Follower<Dialogue>;
+
+/// The requests and responses of one connection.
 ///
-/// It gives up ([`Unparsable`]) on responses that memcached does not have, on lengths that it does not allow, on data that
-/// does not end where its length says, and on lines without an end.
+/// It gives up ([`Unparsable`](crate::Unparsable)) on responses that memcached does not have, on lengths that it does not
+/// allow, on data that does not end where its length says, and on lines without an end.
 #[derive(Debug)]
-pub struct Memcached {
+pub struct Dialogue {
     requests: Lane,
     responses: Lane,
     /// The request whose data is on its way.
@@ -63,22 +66,12 @@ pub struct Memcached {
     /// Items of the response on its way were seen. Then it is no error.
     has_items: bool,
     session: Session,
-    holes: ResponseHoles,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Followed,
     /// `watch` was accepted: the server sends its log.
-    Switched,
-    Broken(&'static str),
+    has_switched: bool,
 }
 
-impl Memcached {
-    /// `from_start`: the first bytes that come are the connection's first.
-    #[must_use]
-    pub fn new(from_start: bool) -> Self {
+impl TwoWay for Dialogue {
+    fn new(from_start: bool) -> Self {
         Self {
             requests: Lane::new(from_start),
             responses: Lane::new(from_start),
@@ -86,57 +79,8 @@ impl Memcached {
             receiving: None,
             has_items: false,
             session: Session::new(from_start),
-            holes: ResponseHoles::default(),
-            state: State::Followed,
+            has_switched: false,
         }
-    }
-
-    fn content(
-        &mut self,
-        direction: Direction,
-        content: Content<'_>,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if content.len() == 0 {
-            return self.follow(|_| Ok(()));
-        }
-        match (direction, content) {
-            (Direction::ToServer, Content::Bytes(_)) => {
-                let released = self.holes.request();
-                self.released(released, found)?;
-                self.follow(|this| this.request(content, at, found))
-            }
-            (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
-            (Direction::ToClient, _) => {
-                let is_ambiguous = self.holes.is_ambiguous(at);
-                let released = self.holes.response(at);
-                self.released(released, found)?;
-                match content {
-                    Content::Hole(missing) if is_ambiguous => self.holes.hold(missing, at),
-                    _ => self.follow(|this| this.response(content, at, Hole::Skipped, found))?,
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// A hole in the responses was held back, and it is known now what it is.
-    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        let Some((missing, at, hole)) = released else { return Ok(()) };
-        self.follow(|this| this.response(Content::Hole(missing), at, hole, found))
-    }
-
-    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
-        let result = match self.state {
-            State::Followed => step(self),
-            State::Switched => Ok(()),
-            State::Broken(reason) => Err(reason),
-        };
-        result.map_err(|reason| {
-            self.state = State::Broken(reason);
-            Unparsable { reason }
-        })
     }
 
     fn request(
@@ -145,6 +89,9 @@ impl Memcached {
         mut at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
+        if self.has_switched {
+            return Ok(());
+        }
         if self.requests.enters(at.run) {
             let last = self.requests.end.nanos.max(self.responses.end.nanos);
             let is_lost = self.responses.sync == Sync::Lost;
@@ -205,34 +152,6 @@ impl Memcached {
         Ok(())
     }
 
-    /// The head of a request has passed. `data`: so many bytes follow it.
-    fn request_head(&mut self, request: Request, data: Option<Data>, found: &mut Vec<Finding>) {
-        self.requests.sync = Sync::Locked;
-        if let Some((encoding, length)) = data {
-            self.requests.frames.data(encoding, length, true);
-        } else {
-            self.requests.frames.end();
-        }
-        if request.ends_connection() {
-            return;
-        }
-        self.session.begin(request.start, found);
-        if data.is_some() {
-            self.sending = Some(request);
-        } else {
-            self.session.asked(request, found);
-        }
-    }
-
-    /// A hole hides where the line or header on its way ends, and any number of requests.
-    fn lose_requests(&mut self, found: &mut Vec<Finding>) {
-        if let (Sync::Locked, Some(start)) = (self.requests.sync, self.requests.frames.begun()) {
-            self.session.begin_hidden(start, found);
-            found.push(Finding::CaptureMore(Direction::ToServer));
-        }
-        self.requests.restart(Sync::Lost);
-    }
-
     fn response(
         &mut self,
         mut content: Content<'_>,
@@ -240,6 +159,9 @@ impl Memcached {
         hole: Hole,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
+        if self.has_switched {
+            return Ok(());
+        }
         let overtook = self.session.requests.is_overtaken(at.run);
         // The time of a hole is not its own if its record was lost: it is that of something before the request.
         let of_lost_record = hole == Hole::Unrecorded || (overtook && matches!(content, Content::Hole(_)));
@@ -263,7 +185,7 @@ impl Memcached {
         }
         self.responses.after_lost_record = of_lost_record;
         self.responses.end = at.advanced(content.len());
-        while content.len() > 0 && self.state == State::Followed {
+        while content.len() > 0 && !self.has_switched {
             let lane = &mut self.responses;
             if lane.sync == Sync::Lost || self.session.requests.is_lost() {
                 lane.restart(Sync::Lost);
@@ -307,6 +229,51 @@ impl Memcached {
         Ok(())
     }
 
+    fn close(&mut self, why: Close, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        if let Some(request) = self.sending.take() {
+            self.session.asked(request, found);
+        }
+        self.session.close(why, at, self.under_way(), is_broken, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, _is_broken: bool, found: &mut Vec<Finding>) {
+        self.session.give_up_before(oldest, at, self.under_way(), found);
+    }
+
+    fn open(&self) -> usize {
+        self.session.open()
+    }
+}
+
+impl Dialogue {
+    /// The head of a request has passed. `data`: so many bytes follow it.
+    fn request_head(&mut self, request: Request, data: Option<Data>, found: &mut Vec<Finding>) {
+        self.requests.sync = Sync::Locked;
+        if let Some((encoding, length)) = data {
+            self.requests.frames.data(encoding, length, true);
+        } else {
+            self.requests.frames.end();
+        }
+        if request.ends_connection() {
+            return;
+        }
+        self.session.begin(request.start, found);
+        if data.is_some() {
+            self.sending = Some(request);
+        } else {
+            self.session.asked(request, found);
+        }
+    }
+
+    /// A hole hides where the line or header on its way ends, and any number of requests.
+    fn lose_requests(&mut self, found: &mut Vec<Finding>) {
+        if let (Sync::Locked, Some(start)) = (self.requests.sync, self.requests.frames.begun()) {
+            self.session.begin_hidden(start, found);
+            found.push(Finding::CaptureMore(Direction::ToServer));
+        }
+        self.requests.restart(Sync::Lost);
+    }
+
     /// The head of a response has passed. Returns the response if it is over.
     fn response_head(&mut self, response: Response, encoding: Encoding, then: Then) -> Option<Response> {
         let frames = &mut self.responses.frames;
@@ -347,67 +314,15 @@ impl Memcached {
         if self.session.answered(response, at_unknown_time, found) {
             self.responses.sync = Sync::Locked;
             if switches {
-                self.finish(Close::Shutdown, response.end, found);
+                self.close(Close::Shutdown, response.end, false, found);
                 found.push(Finding::SwitchedProtocol);
-                self.state = State::Switched;
+                self.has_switched = true;
             }
         }
-    }
-
-    fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        let released = self.holes.end();
-        // What cannot be parsed is reported as lost below.
-        let _ = self.released(released, found);
-        if let Some(request) = self.sending.take() {
-            self.session.asked(request, found);
-        }
-        let is_broken = matches!(self.state, State::Broken(_));
-        self.session.close(why, at, self.under_way(), is_broken, found);
     }
 
     /// The first byte of the response on its way, and the moment just past the last one that was seen.
     fn under_way(&self) -> Option<(Moment, Moment)> {
         self.responses.frames.begun().map(|start| (start, self.responses.end))
-    }
-}
-
-impl Parser for Memcached {
-    fn bytes(
-        &mut self,
-        direction: Direction,
-        bytes: &[u8],
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        self.content(direction, Content::Bytes(bytes), at, found)
-    }
-
-    fn gap(
-        &mut self,
-        direction: Direction,
-        missing: u64,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        self.content(direction, Content::Hole(missing), at, found)
-    }
-
-    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        // A client may stop sending and still read its responses.
-        if direction == Direction::ToClient {
-            self.finish(Close::Normal, at, found);
-        }
-    }
-
-    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.finish(why, at, found);
-    }
-
-    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
-        self.session.give_up_before(oldest, at, self.under_way(), found);
-    }
-
-    fn open(&self) -> usize {
-        self.session.open()
     }
 }

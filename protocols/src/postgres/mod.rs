@@ -39,11 +39,11 @@ mod statements;
 mod tail;
 
 use crate::exchange::{End, Finding, LossReason};
-use crate::kit::holes::{self, Released, ResponseHoles};
-use crate::kit::pieces::BytePiece;
+use crate::kit::follower::{Follower, TwoWay};
+use crate::kit::holes;
+use crate::kit::pieces::{BytePiece, Content};
 use crate::kit::tail::Tail;
-use crate::moment::{Close, Direction, Moment};
-use crate::parser::{Parser, Unparsable};
+use crate::moment::{Close, Moment};
 use crate::spec::{Capture, Spec, Transport};
 use frame::{Framer, Hole};
 use message::{ANSWER, Message, PACKET, Packet, READY_FOR_QUERY_LENGTH, Side, backend};
@@ -65,11 +65,14 @@ pub static SPEC: Spec = Spec {
 const UNKNOWN_ERROR: &str = "?";
 
 /// The parser of one connection to PostgreSQL.
+pub type Postgres = Follower<Dialogue>;
+
+/// The requests and responses of one connection.
 ///
-/// It is [`Unparsable`] if a message has a kind or a length that the protocol does not have. Encryption is reported as
-/// [`Finding::SwitchedProtocol`].
+/// It is [`Unparsable`](crate::Unparsable) if a message has a kind or a length that the protocol does not have.
+/// Encryption is reported as [`Finding::SwitchedProtocol`].
 #[derive(Debug)]
-pub struct Postgres {
+pub struct Dialogue {
     frontend: Framer,
     backend: Framer,
     session: Session,
@@ -77,22 +80,12 @@ pub struct Postgres {
     tail: Tail,
     /// The responses end with a hole that was not recorded, so the next bytes may be in the middle of a message.
     follows_unrecorded: bool,
-    holes: ResponseHoles,
-    state: State,
+    /// Encryption follows, or a `CancelRequest`, which has no response. Everything else is ignored.
+    is_silent: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Following,
-    /// Encryption, or a `CancelRequest`, which has no response. Everything else is ignored.
-    Silent,
-    Broken(Unparsable),
-}
-
-impl Postgres {
-    /// `from_start`: the first byte is the first of the connection.
-    #[must_use]
-    pub fn new(from_start: bool) -> Self {
+impl TwoWay for Dialogue {
+    fn new(from_start: bool) -> Self {
         let (mut frontend, mut backend) = (Framer::new(Side::Frontend), Framer::new(Side::Backend));
         let session = Session::new(from_start);
         if from_start {
@@ -101,36 +94,66 @@ impl Postgres {
             frontend.lose();
             backend.lose();
         }
-        Self {
-            frontend,
-            backend,
-            session,
-            tail: Tail::default(),
-            follows_unrecorded: false,
-            holes: ResponseHoles::default(),
-            state: State::Following,
+        Self { frontend, backend, session, tail: Tail::default(), follows_unrecorded: false, is_silent: false }
+    }
+
+    fn request(&mut self, content: Content<'_>, at: Moment, found: &mut Vec<Finding>) -> Result<(), &'static str> {
+        match content {
+            _ if self.is_silent => {}
+            Content::Bytes(bytes) => self.requests(BytePiece { bytes, at }, found)?,
+            Content::Hole(missing) => self.missing_requests(missing, at, found),
         }
+        self.session.report_forgotten(found);
+        Ok(())
     }
 
-    /// How many prepared statements and portals were dropped because there were too many.
-    #[must_use]
-    pub fn forgotten_names(&self) -> u64 {
-        self.session.statements.forgotten() + self.session.portals.forgotten()
+    fn response(
+        &mut self,
+        content: Content<'_>,
+        at: Moment,
+        hole: holes::Hole,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), &'static str> {
+        match content {
+            _ if self.is_silent => {}
+            Content::Bytes(bytes) => self.responses(BytePiece { bytes, at }, found)?,
+            Content::Hole(missing) => self.missing_responses(missing, at, hole, found),
+        }
+        self.session.report_forgotten(found);
+        Ok(())
     }
 
-    fn requests(&mut self, mut piece: BytePiece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+    fn close(&mut self, why: Close, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        self.session.close(ending(why, at, is_broken), found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
+        self.session.give_up_before(oldest, ending(Close::Aged, at, is_broken), found);
+    }
+
+    fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
+        self.session.release_preparation_at(now, found);
+    }
+
+    fn open(&self) -> usize {
+        self.session.account.open()
+    }
+}
+
+impl Dialogue {
+    fn requests(&mut self, mut piece: BytePiece<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
         if self.frontend.enters(piece.at.run) {
             self.session.request_run(piece.at, self.backend.is_lost(), found);
             if self.frontend.is_lost() {
                 self.find_request(piece.bytes);
             }
         }
-        while let Some(message) = self.frontend.next(&mut piece).map_err(unparsable)? {
+        while let Some(message) = self.frontend.next(&mut piece)? {
             if message.kind != PACKET {
                 self.session.request(&message, found);
                 continue;
             }
-            match Packet::parse(message.body).ok_or_else(|| unparsable("no start-up packet"))? {
+            match Packet::parse(message.body).ok_or("no start-up packet")? {
                 Packet::Startup { database } => {
                     self.session.startup(message.start, message.end, database);
                     self.frontend.expect_message();
@@ -141,7 +164,7 @@ impl Postgres {
                     self.backend.expect_answer();
                 }
                 Packet::Cancel => {
-                    self.state = State::Silent;
+                    self.is_silent = true;
                     return Ok(());
                 }
             }
@@ -152,7 +175,7 @@ impl Postgres {
         Ok(())
     }
 
-    fn responses(&mut self, mut piece: BytePiece<'_>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
+    fn responses(&mut self, mut piece: BytePiece<'_>, found: &mut Vec<Finding>) -> Result<(), &'static str> {
         if self.session.requests.is_overtaken(piece.at.run) {
             self.session.observe_overtaking(piece.at.run, found);
         }
@@ -170,7 +193,7 @@ impl Postgres {
             self.find_ready(piece, found);
             return Ok(());
         }
-        while let Some(message) = self.backend.next(&mut piece).map_err(unparsable)? {
+        while let Some(message) = self.backend.next(&mut piece)? {
             if message.kind != ANSWER {
                 self.session.response(&message, found);
                 continue;
@@ -178,11 +201,11 @@ impl Postgres {
             match message.body {
                 b"N" | b"E" => {}
                 b"S" | b"G" => {
-                    self.state = State::Silent;
+                    self.is_silent = true;
                     found.push(Finding::SwitchedProtocol);
                     return Ok(());
                 }
-                _ => return Err(unparsable("no answer to a request for encryption")),
+                _ => return Err("no answer to a request for encryption"),
             }
         }
         if let Some(partial) = self.backend.partial() {
@@ -283,119 +306,9 @@ impl Postgres {
             Hole::Lost => self.session.unknown_response(at, end, found),
         }
     }
-
-    /// Processes a hole in the responses that was held back.
-    #[cold]
-    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        let Some((missing, at, hole)) = released else { return Ok(()) };
-        self.follow(|this| {
-            this.missing_responses(missing, at, hole, found);
-            Ok(())
-        })
-    }
-
-    /// Processes a hole that was held back until the end.
-    fn release_last(&mut self, found: &mut Vec<Finding>) {
-        let released = self.holes.end();
-        // If it cannot be followed, `state` says so from now on.
-        let _ = self.released(released, found);
-    }
-
-    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Unparsable>) -> Result<(), Unparsable> {
-        match self.state {
-            State::Silent => Ok(()),
-            State::Broken(unparsable) => Err(unparsable),
-            State::Following => step(self).inspect_err(|&unparsable| self.state = State::Broken(unparsable)),
-        }
-    }
-
-    /// How a request without an answer ends.
-    fn ending(&self, why: Close, at: Moment) -> Result<End, LossReason> {
-        match self.state {
-            State::Broken(_) => Err(LossReason::Unparsable),
-            State::Following | State::Silent => Ok(End::Closed(why, at)),
-        }
-    }
 }
 
-impl Parser for Postgres {
-    fn bytes(
-        &mut self,
-        direction: Direction,
-        bytes: &[u8],
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        let piece = BytePiece { bytes, at };
-        match direction {
-            Direction::ToServer => {
-                if self.holes.is_holding() {
-                    let released = self.holes.request();
-                    self.released(released, found)?;
-                }
-                self.follow(|this| this.requests(piece, found))
-            }
-            Direction::ToClient => {
-                if self.holes.is_holding() {
-                    let released = self.holes.response(at);
-                    self.released(released, found)?;
-                }
-                self.holes.note(at);
-                self.follow(|this| this.responses(piece, found))
-            }
-        }
-    }
-
-    fn gap(
-        &mut self,
-        direction: Direction,
-        missing: u64,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if direction == Direction::ToServer {
-            return self.follow(|this| {
-                this.missing_requests(missing, at, found);
-                Ok(())
-            });
-        }
-        let is_ambiguous = self.holes.is_ambiguous(at);
-        let released = self.holes.response(at);
-        self.released(released, found)?;
-        self.holes.note(at);
-        if is_ambiguous {
-            self.holes.hold(missing, at);
-            return Ok(());
-        }
-        self.released(Some((missing, at, holes::Hole::Skipped)), found)
-    }
-
-    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        // A client may stop sending and still read answers.
-        if direction == Direction::ToClient {
-            self.release_last(found);
-            self.session.close(self.ending(Close::Normal, at), found);
-        }
-    }
-
-    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.release_last(found);
-        self.session.close(self.ending(why, at), found);
-    }
-
-    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
-        self.session.give_up_before(oldest, self.ending(Close::Aged, at), found);
-    }
-
-    fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
-        self.session.release_preparation_at(now, found);
-    }
-
-    fn open(&self) -> usize {
-        self.session.account.open()
-    }
-}
-
-fn unparsable(reason: &'static str) -> Unparsable {
-    Unparsable { reason }
+/// How a request without an answer ends.
+fn ending(why: Close, at: Moment, is_broken: bool) -> Result<End, LossReason> {
+    if is_broken { Err(LossReason::Unparsable) } else { Ok(End::Closed(why, at)) }
 }

@@ -105,6 +105,12 @@ impl Session {
         }
     }
 
+    /// Reports names that were dropped to make room.
+    pub(super) fn report_forgotten(&mut self, found: &mut Vec<Finding>) {
+        let forgotten = self.statements.take_forgotten() + self.portals.take_forgotten();
+        found.extend(std::iter::repeat_n(Finding::StatementForgotten, forgotten));
+    }
+
     pub(super) fn startup(&mut self, start: Moment, end: Moment, database: &[u8]) {
         self.database = CompactString::from_utf8_lossy(database);
         self.requests.push(Open::new(Request::Startup, start, end));

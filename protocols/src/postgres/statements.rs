@@ -26,7 +26,7 @@ pub(super) struct Statements {
     uses: u64,
     /// The memory of the named ones.
     held_bytes: usize,
-    forgotten: u64,
+    forgotten: usize,
 }
 
 #[derive(Debug)]
@@ -118,9 +118,9 @@ impl Statements {
         self.set(name, None);
     }
 
-    /// How many names were dropped to make room.
-    pub(super) fn forgotten(&self) -> u64 {
-        self.forgotten
+    /// How many names were dropped to make room since the last call.
+    pub(super) fn take_forgotten(&mut self) -> usize {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Drops the least recently used name. This scans all names, each time a program with so many prepares another.

@@ -29,10 +29,10 @@ mod whole;
 
 use crate::exchange::Finding;
 use crate::kit::certainty::Client;
-use crate::kit::holes::{Hole, Released, ResponseHoles};
+use crate::kit::follower::{Follower, TwoWay};
+use crate::kit::holes::Hole;
 use crate::kit::pieces::Content;
-use crate::moment::{Close, Direction, Moment};
-use crate::parser::{Parser, Unparsable};
+use crate::moment::{Close, Moment};
 use crate::spec::{Capture, Spec, Transport};
 use command::{Progress, Request, Requests};
 use frame::{Frames, Side, Step};
@@ -57,16 +57,18 @@ pub static SPEC: Spec = Spec {
 const UNKNOWN_ERROR: &str = "?";
 
 /// The parser of one connection to Redis.
+pub type Redis = Follower<Dialogue>;
+
+/// The requests and replies of one connection.
 ///
-/// It is [`Unparsable`] if the bytes are no RESP: an invalid type or length, a string longer than its length, a line or a
-/// nesting without end, or an inline command that Redis does not have. Replication traffic is ignored.
+/// It is [`Unparsable`](crate::Unparsable) if the bytes are no RESP: an invalid type or length, a string longer than its
+/// length, a line or a nesting without end, or an inline command that Redis does not have. Replication traffic is
+/// ignored.
 #[derive(Debug)]
-pub struct Redis {
+pub struct Dialogue {
     requests: Lane<Requests>,
     replies: Lane<Replies>,
     session: Session,
-    holes: ResponseHoles,
-    broken: Option<Unparsable>,
 }
 
 /// One direction.
@@ -124,75 +126,13 @@ impl<T: Default> Lane<T> {
     }
 }
 
-impl Redis {
-    /// `from_start`: the first byte is the first of the connection.
-    #[must_use]
-    pub fn new(from_start: bool) -> Self {
+impl TwoWay for Dialogue {
+    fn new(from_start: bool) -> Self {
         Self {
             requests: Lane::new(Side::Requests, from_start),
             replies: Lane::new(Side::Replies, from_start),
             session: Session::new(from_start),
-            holes: ResponseHoles::default(),
-            broken: None,
         }
-    }
-
-    fn content(
-        &mut self,
-        direction: Direction,
-        content: Content<'_>,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        if content.len() == 0 {
-            return self.follow(|_| Ok(()));
-        }
-        match (direction, content) {
-            (Direction::ToServer, Content::Bytes(_)) => {
-                if self.holes.is_holding() {
-                    let released = self.holes.request();
-                    self.released(released, found)?;
-                }
-                self.follow(|this| this.request(content, at, found))
-            }
-            (Direction::ToServer, Content::Hole(_)) => self.follow(|this| this.request(content, at, found)),
-            (Direction::ToClient, _) => {
-                if self.holes.is_holding() {
-                    let released = self.holes.response(at);
-                    self.released(released, found)?;
-                }
-                let is_ambiguous = matches!(content, Content::Hole(_)) && self.holes.is_ambiguous(at);
-                self.holes.note(at);
-                match content {
-                    Content::Hole(missing) if is_ambiguous => {
-                        self.holes.hold(missing, at);
-                        Ok(())
-                    }
-                    _ => self.follow(|this| this.reply(content, at, Hole::Skipped, found)),
-                }
-            }
-        }
-    }
-
-    /// Processes a hole in the replies that was held back.
-    #[cold]
-    fn released(&mut self, released: Option<Released>, found: &mut Vec<Finding>) -> Result<(), Unparsable> {
-        let Some((missing, at, hole)) = released else { return Ok(()) };
-        self.follow(|this| this.reply(Content::Hole(missing), at, hole, found))
-    }
-
-    fn follow(&mut self, step: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), Unparsable> {
-        if let Some(unparsable) = self.broken {
-            return Err(unparsable);
-        }
-        if self.session.replicates {
-            return Ok(());
-        }
-        step(self).map_err(|reason| {
-            let unparsable = Unparsable { reason };
-            self.broken = Some(unparsable);
-            unparsable
-        })
     }
 
     fn request(
@@ -201,6 +141,9 @@ impl Redis {
         mut at: Moment,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
+        if self.session.replicates {
+            return Ok(());
+        }
         if self.requests.enters(at.run) {
             let last = self.requests.end.nanos.max(self.replies.end.nanos);
             let lost = self.replies.framing == Framing::Lost;
@@ -260,26 +203,16 @@ impl Redis {
         Ok(())
     }
 
-    /// A hole hides the end of the current request, and any number of other requests.
-    fn lose_requests(&mut self, at: Moment, found: &mut Vec<Finding>) {
-        let lane = &mut self.requests;
-        if lane.assembler.is_begun() {
-            if let Some(request) = lane.assembler.cut(at) {
-                self.session.complete_request(request, found);
-            }
-        } else if let (Framing::Locked, Some(start)) = (lane.framing, lane.frames.begun()) {
-            self.session.begin_hidden(start, found);
-        }
-        lane.restart(Framing::Lost);
-    }
-
-    fn reply(
+    fn response(
         &mut self,
         mut content: Content<'_>,
         mut at: Moment,
         hole: Hole,
         found: &mut Vec<Finding>,
     ) -> Result<(), &'static str> {
+        if self.session.replicates {
+            return Ok(());
+        }
         let overtook = self.session.requests.is_overtaken(at.run);
         // A hole in an earlier run was not recorded either.
         let is_unrecorded = hole == Hole::Unrecorded || (overtook && matches!(content, Content::Hole(_)));
@@ -341,60 +274,39 @@ impl Redis {
         Ok(())
     }
 
-    fn finish(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        let released = self.holes.end();
-        // If it cannot be followed, `broken` says so from now on.
-        let _ = self.released(released, found);
+    fn close(&mut self, why: Close, at: Moment, is_broken: bool, found: &mut Vec<Finding>) {
         if let Some(request) = self.requests.assembler.cut(self.requests.end) {
             self.session.await_reply(request, found);
         }
-        self.session.close(why, at, self.answering(), self.broken.is_some(), found);
+        self.session.close(why, at, self.answering(), is_broken, found);
+    }
+
+    fn give_up_before(&mut self, oldest: u64, at: Moment, _is_broken: bool, found: &mut Vec<Finding>) {
+        self.session.give_up_before(oldest, at, self.answering(), found);
+    }
+
+    fn open(&self) -> usize {
+        self.session.open()
+    }
+}
+
+impl Dialogue {
+    /// A hole hides the end of the current request, and any number of other requests.
+    fn lose_requests(&mut self, at: Moment, found: &mut Vec<Finding>) {
+        let lane = &mut self.requests;
+        if lane.assembler.is_begun() {
+            if let Some(request) = lane.assembler.cut(at) {
+                self.session.complete_request(request, found);
+            }
+        } else if let (Framing::Locked, Some(start)) = (lane.framing, lane.frames.begun()) {
+            self.session.begin_hidden(start, found);
+        }
+        lane.restart(Framing::Lost);
     }
 
     /// The first byte of the current reply, and how far it has come.
     fn answering(&self) -> Option<(Moment, Moment)> {
         let answering = self.replies.frames.begun().filter(|_| !self.replies.assembler.is_push());
         answering.map(|start| (start, self.replies.end))
-    }
-}
-
-impl Parser for Redis {
-    fn bytes(
-        &mut self,
-        direction: Direction,
-        bytes: &[u8],
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        self.content(direction, Content::Bytes(bytes), at, found)
-    }
-
-    fn gap(
-        &mut self,
-        direction: Direction,
-        missing: u64,
-        at: Moment,
-        found: &mut Vec<Finding>,
-    ) -> Result<(), Unparsable> {
-        self.content(direction, Content::Hole(missing), at, found)
-    }
-
-    fn end(&mut self, direction: Direction, at: Moment, found: &mut Vec<Finding>) {
-        // A client may stop sending and still read replies.
-        if direction == Direction::ToClient {
-            self.finish(Close::Normal, at, found);
-        }
-    }
-
-    fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
-        self.finish(why, at, found);
-    }
-
-    fn give_up_before(&mut self, oldest: u64, at: Moment, found: &mut Vec<Finding>) {
-        self.session.give_up_before(oldest, at, self.answering(), found);
-    }
-
-    fn open(&self) -> usize {
-        self.session.open()
     }
 }

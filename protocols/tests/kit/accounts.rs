@@ -24,7 +24,11 @@ impl Accounts {
                     check_order(exchange);
                 }
                 Finding::Lost(Lost { direction, start, .. }) => self.report(*direction, *start, finding),
-                Finding::Orphan(_) | Finding::CaptureMore(_) | Finding::Upgraded(_) | Finding::TableNotKept => {}
+                Finding::Orphan(_)
+                | Finding::CaptureMore(_)
+                | Finding::Upgraded(_)
+                | Finding::TableNotKept
+                | Finding::StatementForgotten => {}
                 Finding::SwitchedProtocol => {
                     assert!(!self.switched, "the protocol was switched twice");
                     self.switched = true;
