@@ -5,7 +5,7 @@
 
 mod comparison;
 mod control_plane;
-mod manifests;
+mod dry_run;
 mod show;
 
 use std::fs;
@@ -17,8 +17,8 @@ use onlooker_tests::{World, wait};
 
 use self::control_plane::ControlPlane;
 use crate::build::{self, Profile};
-use crate::setup::{self, KUBERNETES, PODS_COLLECTOR};
-use crate::{Verb, shell};
+use crate::setup::{self, KUBERNETES, MANIFESTS, PODS_COLLECTOR};
+use crate::{Verb, manifests, shell};
 
 /// Validate the manifests and the chart with a real kube-apiserver, and trace 200 pods that come and go (root).
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ const MARK: &str = "<!-- Below: written by `cargo xtask cluster --write`. -->";
 impl Verb for Options {
     fn run(&self) -> Result<ExitCode> {
         shell::need_root("cluster", "loading programs into the kernel needs root")?;
-        setup::make_ready(&[&setup::EBPF, &KUBERNETES, &PODS_COLLECTOR])?;
+        setup::make_ready(&[&setup::EBPF, &KUBERNETES, &MANIFESTS, &PODS_COLLECTOR])?;
         let agent = match &self.agent {
             Some(agent) => agent.canonicalize().with_context(|| format!("cannot find {}", agent.display()))?,
             None => build::agent(Profile::Release)?,
@@ -53,7 +53,7 @@ impl Verb for Options {
         let lines = World::story("the cluster", |world| {
             let mut control_plane = ControlPlane::start(world)?;
             let mut lines = vec![format!("kube-apiserver {} with etcd, no kubelet.", control_plane.version()?)];
-            lines.push(manifests::validate(&control_plane)?);
+            lines.extend([manifests::conform()?, dry_run::validate(&control_plane)?]);
             let show = show::Show { world, agent: &agent, pod_app: &pod_app };
             lines.extend(show.run(&mut control_plane, self.pods, self.outage)?);
             Ok(lines)

@@ -12,6 +12,7 @@ mod gateway;
 mod go_offsets;
 mod http2_matrix;
 mod lint;
+mod manifests;
 mod mutants;
 mod package;
 mod run;
@@ -72,6 +73,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<bench::Options>("bench"),
     Entry::of::<vm::Options>("vm"),
     Entry::of::<gateway::Options>("gateway"),
+    Entry::of::<manifests::Options>("manifests"),
     Entry::of::<cluster::Options>("cluster"),
     Entry::of::<soak::Options>("soak"),
 ];

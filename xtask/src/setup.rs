@@ -15,6 +15,7 @@ mod java;
 mod jdks;
 pub(crate) mod kubernetes;
 mod made;
+pub(crate) mod manifests;
 mod node;
 mod packages;
 mod packaging;
@@ -42,6 +43,7 @@ pub(crate) use self::go::GO;
 pub(crate) use self::java::JAVA;
 pub(crate) use self::jdks::JDKS;
 pub(crate) use self::kubernetes::KUBERNETES;
+pub(crate) use self::manifests::MANIFESTS;
 pub(crate) use self::node::NODE;
 pub(crate) use self::packages::PACKAGES;
 pub(crate) use self::packaging::{PACKAGING, nfpm};
@@ -89,6 +91,7 @@ const PARTS: &[&Part] = &[
     &PODS_COLLECTOR,
     &ZIPKIN,
     &vm::VM,
+    &MANIFESTS,
     &KUBERNETES,
 ];
 

@@ -112,10 +112,6 @@ impl ControlPlane {
         kubectl
     }
 
-    pub(super) fn helm(&self) -> Command {
-        Command::new(&self.programs.helm)
-    }
-
     /// Writes a KUBECONFIG for the administrator, and returns its path.
     pub(super) fn administrator(&self) -> Result<PathBuf> {
         self.kubeconfig("kubeconfig-admin", ADMIN)

@@ -1,4 +1,4 @@
-//! A Kubernetes API server with etcd, kubectl and Helm, for `cargo xtask cluster`.
+//! A Kubernetes API server with etcd and kubectl, for `cargo xtask cluster`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::shell;
 
 pub(crate) const KUBERNETES: Part = Part {
     name: "kubernetes",
-    about: "kube-apiserver, etcd, kubectl and Helm, for `cargo xtask cluster`",
+    about: "kube-apiserver, etcd and kubectl, for `cargo xtask cluster`",
     by_default: false,
     make_ready,
 };
@@ -22,12 +22,10 @@ pub(crate) const KUBERNETES: Part = Part {
 const KUBERNETES_MODULE: &str = "k8s.io/kubernetes@v1.36.3";
 /// The version of the modules that are part of it.
 const LIBRARIES: &str = "v0.36.3";
-const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
 
 /// The programs, after the part is ready.
 pub(crate) struct Programs {
     pub(crate) api_server: PathBuf,
-    pub(crate) helm: PathBuf,
     pub(crate) etcd: PathBuf,
 }
 
@@ -35,7 +33,7 @@ pub(crate) struct Programs {
 pub(crate) fn programs() -> Result<Programs> {
     let dir = dir(&Cache::locate()?);
     let etcd = find_program("etcd").unwrap_or_else(|| dir.join("etcd/usr/bin/etcd"));
-    Ok(Programs { api_server: dir.join("kube-apiserver"), helm: dir.join("helm"), etcd })
+    Ok(Programs { api_server: dir.join("kube-apiserver"), etcd })
 }
 
 fn dir(cache: &Cache) -> PathBuf {
@@ -48,7 +46,7 @@ fn make_ready(cache: &Cache) -> Result<()> {
         debian::install(&["kubernetes-client"]).context("kubectl is missing, and cannot be installed")?;
     }
     let dir = dir(cache);
-    let made = made::once(&dir, &format!("{KUBERNETES_MODULE} {LIBRARIES} {HELM}"), || {
+    let made = made::once(&dir, &format!("{KUBERNETES_MODULE} {LIBRARIES}"), || {
         shell::say(&format!("kubernetes: building it into {} (takes a quarter of an hour, once)", dir.display()));
         if find_program("etcd").is_none() {
             debian::unpack(&["etcd-server"], &dir.join("etcd"))?;
@@ -90,6 +88,5 @@ fn build(scratch: &Path, dir: &Path) -> Result<()> {
     shell::run(&mut go(&["mod", "edit", "-require", KUBERNETES_MODULE]))?;
     let api_server = dir.join("kube-apiserver");
     let stripped = ["build", "-trimpath", "-ldflags", "-s -w"];
-    shell::run(go(&stripped).arg("-o").arg(&api_server).arg("k8s.io/kubernetes/cmd/kube-apiserver"))?;
-    shell::run(&mut go(&["install", "-trimpath", "-ldflags", "-s -w", HELM]))
+    shell::run(go(&stripped).arg("-o").arg(&api_server).arg("k8s.io/kubernetes/cmd/kube-apiserver"))
 }
