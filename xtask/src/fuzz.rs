@@ -9,8 +9,6 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Mutex;
-use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use onlooker_ebpf_build::Cache;
@@ -55,23 +53,12 @@ impl Verb for Options {
 
 /// Fuzzes every target for `seconds`, as many at a time as there are processors. Returns each with its result.
 pub(crate) fn fuzz_all(seconds: u32) -> Result<Vec<(String, Result<()>)>> {
-    let targets = Mutex::new(targets()?.into_iter());
-    let next = || targets.lock().expect("no other thread panics").next();
-    let work = || {
-        let mut results = Vec::new();
-        while let Some(target) = next() {
-            shell::say(&format!("fuzz: {target}, {seconds} s"));
-            let result = fuzz_quietly(&target, seconds);
-            results.push((target, result));
-        }
-        results
-    };
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let results = workers.into_iter().map(|worker| worker.join().expect("a worker returns errors"));
-        Ok(results.flatten().collect())
-    })
+    let targets = targets()?;
+    let results = shell::side_by_side(&targets, |target| {
+        shell::say(&format!("fuzz: {target}, {seconds} s"));
+        fuzz_quietly(target, seconds)
+    });
+    Ok(targets.into_iter().zip(results).collect())
 }
 
 /// The names of all targets.

@@ -65,7 +65,11 @@ pub(crate) fn check(options: &Options) -> Result<Vec<(&'static str, Result<()>)>
         (options.checks.is_empty() || options.checks.iter().any(|name| name == check.name))
             && !(options.without_ebpf && check.needs_ebpf)
     };
-    Ok(CHECKS.iter().filter(is_wanted).map(|check| (check.name, (check.run)(options))).collect())
+    Ok(CHECKS.iter().filter(is_wanted).map(|check| (check.name, timed(check, options))).collect())
+}
+
+fn timed(check: &Check, options: &Options) -> Result<()> {
+    shell::timed(&format!("lint: {}", check.name), || (check.run)(options))
 }
 
 fn format(_: &Options) -> Result<()> {

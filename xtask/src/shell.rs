@@ -5,6 +5,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,6 +21,14 @@ pub(crate) fn workspace() -> Result<PathBuf> {
 #[expect(clippy::print_stdout, reason = "the only place that prints")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
+}
+
+/// Does something, and prints how long it took.
+pub(crate) fn timed<T>(what: &str, act: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = act();
+    say(&format!("{what}: {} s", start.elapsed().as_secs()));
+    result
 }
 
 /// Prints an error with its causes to stderr.
@@ -64,6 +75,26 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
         bail!("{} failed ({}): {}", line(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     String::from_utf8(output.stdout).with_context(|| format!("{} printed something that is not UTF-8", name(command)))
+}
+
+/// Calls `work` with every item, as many at a time as there are processors. Returns the results in the order of the items.
+pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut results = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Relaxed);
+            let Some(item) = items.get(index) else { return results };
+            results.push((index, work(item)));
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let mut results: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("what is to be done returns its errors")).collect()
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Reads a text file.

@@ -162,7 +162,7 @@ pub(crate) fn run_all(fuzz: bool, soak: bool, tally: &mut Tally) -> Result<()> {
     run_suites(&SUITES.iter().collect::<Vec<_>>(), Some(&agent), soak, tally)?;
     if fuzz {
         setup::make_ready(&[&setup::FUZZ])?;
-        for (target, result) in fuzz::fuzz_all(FUZZ_SECONDS)? {
+        for (target, result) in shell::timed("fuzzing", || fuzz::fuzz_all(FUZZ_SECONDS))? {
             tally.add(&format!("fuzz target {target}"), result);
         }
     }
@@ -176,23 +176,43 @@ fn run_suites(suites: &[&Suite], agent: Option<&Path>, soak: bool, tally: &mut T
     if let Some(reason) = portable.privileged_because() {
         tally.skip("unprivileged tests of the portable crates", reason);
     }
-    suites.iter().try_for_each(|suite| run_suite(suite, &portable, agent, soak, tally))
+    suites.iter().try_for_each(|suite| {
+        shell::timed(&format!("the suite {}", suite.name), || run_suite(suite, &portable, agent, soak, tally))
+    })
+}
+
+/// Compiles the test programs of all suites.
+pub(crate) fn compile() -> Result<()> {
+    let portable = Portable::prepare()?;
+    // Examples are compiled when they run.
+    for suite in SUITES.iter().filter(|suite| !suite.cargo.contains(&"--doc")) {
+        shell::run(suite.cargo(&portable)?.arg("--no-run"))?;
+    }
+    Ok(())
+}
+
+impl Suite {
+    /// The call of `cargo test`, up to the options of what runs.
+    fn cargo(&self, portable: &Portable) -> Result<Command> {
+        let mut command = shell::cargo()?;
+        command.arg("test").args(self.cargo);
+        match self.environment {
+            Environment::Own => {}
+            Environment::WithoutToolchain => portable.hide_toolchain(&mut command),
+            Environment::Unprivileged => {
+                portable.hide_toolchain(&mut command);
+                portable.drop_privileges(&mut command);
+            }
+        }
+        Ok(command)
+    }
 }
 
 /// Runs `cargo test`, prints what it prints, and counts the tests.
 fn run_suite(suite: &Suite, portable: &Portable, agent: Option<&Path>, soak: bool, tally: &mut Tally) -> Result<()> {
     let skipped = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
-    let mut command = shell::cargo()?;
-    command.args(["test", "--no-fail-fast"]).args(suite.cargo);
-    match suite.environment {
-        Environment::Own => {}
-        Environment::WithoutToolchain => portable.hide_toolchain(&mut command),
-        Environment::Unprivileged => {
-            portable.hide_toolchain(&mut command);
-            portable.drop_privileges(&mut command);
-        }
-    }
-    command.arg("--").args(suite.runner);
+    let mut command = suite.cargo(portable)?;
+    command.args(["--no-fail-fast", "--"]).args(suite.runner);
     command.env(SKIPPED_FILE, skipped.path());
     if let Some(agent) = agent {
         // The end-to-end tests run the release binary.

@@ -145,23 +145,30 @@ fn collect(
 
 /// Loads and attaches the programs on each kernel, and counts that. A kernel that cannot be had is skipped. The other checks
 /// depend on the speed of the emulation, and are left to `cargo xtask vm`.
+///
+/// As many kernels at a time as there are processors: a kernel that boots or loads programs keeps one busy.
 pub(crate) fn check_in_ci(agent: PathBuf, tally: &mut Tally) -> Result<()> {
-    let ready = setup::make_ready(&[&setup::vm::VM]);
+    if let Err(error) = setup::make_ready(&[&setup::vm::VM]) {
+        for kernel in &KERNELS {
+            tally.skip(&format!("kernel {}", kernel.name), &format!("{error:#}"));
+        }
+        return Ok(());
+    }
     let built = Built::new(agent)?;
     wait::handle_signals()?;
-    for kernel in &KERNELS {
+    let cache = Cache::locate()?;
+    let rows = shell::side_by_side(&KERNELS, |kernel| {
+        kernel.dir(&cache).exists().then(|| check_in_guest(kernel, LOAD_ONLY, &built))
+    });
+    for (kernel, row) in KERNELS.iter().zip(rows) {
         let what = format!("kernel {}", kernel.name);
-        match &ready {
-            Err(error) => tally.skip(&what, &format!("{error:#}")),
-            Ok(()) if !kernel.dir(&Cache::locate()?).exists() => {
-                tally.skip(&what, "its package is not in this machine's apt");
-            }
-            Ok(()) => {
-                for outcome in check_in_guest(kernel, LOAD_ONLY, &built)?.outcomes {
-                    let result = outcome.fault.map_or(Ok(()), |fault| Err(anyhow!(fault)));
-                    tally.add(&format!("{what}: {}", outcome.name), result);
-                }
-            }
+        let Some(row) = row else {
+            tally.skip(&what, "its package is not in this machine's apt");
+            continue;
+        };
+        for outcome in row?.outcomes {
+            let result = outcome.fault.map_or(Ok(()), |fault| Err(anyhow!(fault)));
+            tally.add(&format!("{what}: {}", outcome.name), result);
         }
     }
     Ok(())
