@@ -20,13 +20,18 @@ mod instance;
 mod resource;
 mod services;
 
+use std::time::Duration;
+
 pub use directory::Directory;
 pub use host::Host;
 pub use services::Services;
 
 /// How many processes the directory and the services each remember. A process that is forgotten is examined again.
 const PROCESSES_KEPT: usize = 16_384;
-/// How many ended processes are remembered, for spans that follow their end: as many as end in a busy second.
+/// How long an ended process is remembered, for spans that follow its end. A span may wait ten seconds for its parent, and a record takes
+/// less to come.
+const ENDED_KEPT_FOR: Duration = Duration::from_secs(30);
+/// How many ended processes are remembered, each with 4 KiB of attributes: as many as end in a busy second.
 const ENDED_KEPT: usize = 4096;
 /// How many requests of processes in unknown pods are remembered. The spans of others have the `container.id` for good.
 const AWAITING_KEPT: usize = 4096;

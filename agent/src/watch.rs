@@ -212,7 +212,7 @@ impl Watch {
             lifecycle::EXIT => {
                 self.forget(tgid);
                 self.selection.ended(tgid);
-                self.services.ended(tgid);
+                self.services.ended(tgid, Instant::now());
                 self.units.ended(tgid);
                 self.libraries.ended(tgid);
                 if let Some(jvms) = &self.jvms {

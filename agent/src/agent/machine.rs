@@ -53,7 +53,7 @@ impl Machine {
             }
             lifecycle::FORK => self.directory.forked(process.tgid, process.other),
             lifecycle::EXIT => {
-                self.directory.ended(process.tgid);
+                self.directory.ended(process.tgid, process.time);
                 self.control.forget_process(process.tgid);
             }
             _ => {}

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use rustc_hash::FxHashMap;
 
 use super::host::Host;
-use super::{ENDED_KEPT, PROCESSES_KEPT};
+use super::{ENDED_KEPT, ENDED_KEPT_FOR, PROCESSES_KEPT};
 use onlooker_engine::model::service::{PendingService, UnknownService};
 
 /// How many names of processes that executed a program are remembered in each of two generations. A name is needed for a
@@ -22,8 +22,8 @@ type Comm = [u8; 16];
 pub struct Directory {
     host: Arc<Host>,
     processes: FxHashMap<u32, KnownProcess>,
-    /// Ended processes, in the order of their ends.
-    ended: VecDeque<u32>,
+    /// Ended processes, in the order of their ends, with the nanoseconds at which they ended.
+    ended: VecDeque<(u64, u32)>,
     names: FxHashMap<u32, Comm>,
     names_before: FxHashMap<u32, Comm>,
 }
@@ -90,17 +90,19 @@ impl Directory {
         }
     }
 
-    /// A process ended. It is remembered until many others have ended, because spans may still follow.
-    pub fn ended(&mut self, pid: u32) {
+    /// A process ended at `now` (kernel monotonic). It is remembered for a while, because spans may still follow.
+    pub fn ended(&mut self, pid: u32, now: u64) {
         let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.ended) else { return };
         process.ended = true;
-        self.ended.push_back(pid);
-        if self.ended.len() > ENDED_KEPT
-            && let Some(oldest) = self.ended.pop_front()
-            // Its pid may have been reused.
-            && self.processes.get(&oldest).is_some_and(|process| process.ended)
+        self.ended.push_back((now, pid));
+        while let Some(&(at, oldest)) = self.ended.front()
+            && (self.ended.len() > ENDED_KEPT || u128::from(now.saturating_sub(at)) > ENDED_KEPT_FOR.as_nanos())
         {
-            self.processes.remove(&oldest);
+            self.ended.pop_front();
+            // Its pid may have been reused.
+            if self.processes.get(&oldest).is_some_and(|process| process.ended) {
+                self.processes.remove(&oldest);
+            }
         }
     }
 
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(name(&curl), Some("curl"), "earlier spans keep the earlier service");
 
         // Spans may follow its end.
-        directory.ended(7);
+        directory.ended(7, 0);
         assert_eq!(name(&directory.service_of(7, request_again)), Some("nginx"));
 
         // The pid is reused.
@@ -194,13 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn ended_processes_are_forgotten_after_a_while() {
+        let mut directory = directory();
+        let seconds = ENDED_KEPT_FOR.as_secs();
+        for second in 0..4 * seconds {
+            let pid = u32::try_from(second).unwrap();
+            directory.executed(pid, comm("curl"));
+            directory.service_of(pid, answer);
+            directory.ended(pid, second * 1_000_000_000);
+            directory.service_of(pid, |_| panic!("spans may follow"));
+        }
+        let kept = usize::try_from(seconds).unwrap() + 1;
+        assert_eq!((directory.processes.len(), directory.ended.len()), (kept, kept));
+    }
+
+    #[test]
     fn the_number_of_remembered_processes_is_bounded() {
         let mut directory = directory();
         for pid in 0..3 * PROCESSES_KEPT as u32 {
             directory.executed(pid, comm("curl"));
             directory.service_of(pid, answer);
             if pid % 2 == 0 {
-                directory.ended(pid);
+                directory.ended(pid, 0);
             }
         }
         assert!(directory.processes.len() <= PROCESSES_KEPT);

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
@@ -12,7 +13,7 @@ use super::examined::{Examined, Membership};
 use super::host::Host;
 use super::instance::{self, Instance, Member};
 use super::resource::{self, Parts};
-use super::{AWAITING_KEPT, ENDED_KEPT, PROCESSES_KEPT};
+use super::{AWAITING_KEPT, ENDED_KEPT, ENDED_KEPT_FOR, PROCESSES_KEPT};
 use crate::discover::container::{self, Container};
 use crate::discover::process::{Identity, Process, Unreadable};
 use crate::discover::select::{Applied, Selectors, Treatment};
@@ -29,7 +30,8 @@ pub struct Services {
     processes: FxHashMap<u32, Known>,
     /// Processes in the order in which they were remembered. Some may have been forgotten since.
     order: VecDeque<Identity>,
-    ended: VecDeque<Identity>,
+    /// Ended processes, in the order of their ends.
+    ended: VecDeque<(Instant, Identity)>,
     instances: FxHashMap<InstanceKey, Weak<Service>>,
     /// Rules that may say what the service of a process is.
     selectors: Option<Selectors>,
@@ -281,13 +283,14 @@ impl Services {
         self.processes.remove(&pid);
     }
 
-    /// A process ended. It is remembered until many others have ended, because spans may still follow.
-    pub fn ended(&mut self, pid: u32) {
+    /// A process ended. It is remembered for a while, because spans may still follow.
+    pub fn ended(&mut self, pid: u32, now: Instant) {
         let Some(known) = self.processes.get(&pid) else { return };
-        self.ended.push_back(known.identity);
-        if self.ended.len() > ENDED_KEPT
-            && let Some(identity) = self.ended.pop_front()
+        self.ended.push_back((now, known.identity));
+        while let Some(&(at, identity)) = self.ended.front()
+            && (self.ended.len() > ENDED_KEPT || now.duration_since(at) > ENDED_KEPT_FOR)
         {
+            self.ended.pop_front();
             self.drop_process(identity);
         }
     }
@@ -319,6 +322,10 @@ impl Services {
         let before = self.processes.insert(identity.pid, known);
         if before.is_none_or(|before| before.identity != identity) {
             self.order.push_back(identity);
+        }
+        if self.order.len() >= 2 * self.processes.len() + 64 {
+            let processes = &self.processes;
+            self.order.retain(|identity| processes.get(&identity.pid).is_some_and(|known| known.identity == *identity));
         }
         while self.order.len() > PROCESSES_KEPT
             && let Some(oldest) = self.order.pop_front()

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use opentelemetry::Key;
 
@@ -200,7 +201,7 @@ fn a_process_is_remembered_after_its_end() {
     let mut services = services();
     services.examine(&Process::open(pid).unwrap());
     drop(python);
-    services.ended(pid);
+    services.ended(pid, Instant::now());
     assert_eq!(services.of(pid, "python3").name, "checkout");
 }
 
@@ -274,12 +275,29 @@ fn a_process_with_a_reused_pid_is_examined() {
 }
 
 #[test]
-fn the_number_of_remembered_processes_is_bounded() {
+fn ended_processes_are_forgotten_after_a_while() {
     let mut services = services();
+    let start = Instant::now();
+    // Two in a second, for four times as long.
+    for number in 0..8 * u32::try_from(ENDED_KEPT_FOR.as_secs()).unwrap() {
+        let (pid, now) = (0x7000_0000 + number, start + Duration::from_millis(500) * number);
+        services.of(pid, "curl");
+        services.ended(pid, now);
+        assert!(services.processes.contains_key(&pid), "spans may follow");
+    }
+    let kept = 2 * usize::try_from(ENDED_KEPT_FOR.as_secs()).unwrap() + 1;
+    assert_eq!((services.processes.len(), services.ended.len()), (kept, kept));
+    assert!(services.order.len() <= 2 * kept + 64, "{}", services.order.len());
+    assert!(services.instances.len() <= 2 * kept + 64, "{}", services.instances.len());
+}
+
+#[test]
+fn the_number_of_remembered_processes_is_bounded() {
+    let (mut services, now) = (services(), Instant::now());
     for pid in 0..PROCESSES_KEPT + 1000 {
         let pid = 0x7000_0000 + u32::try_from(pid).unwrap();
         services.of(pid, "curl");
-        services.ended(pid);
+        services.ended(pid, now);
     }
     assert!(services.processes.len() <= ENDED_KEPT);
     assert!(services.ended.len() <= ENDED_KEPT);
