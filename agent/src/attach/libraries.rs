@@ -39,6 +39,8 @@ enum Message {
     Ended {
         tgid: u32,
     },
+    /// Ends may have been missed.
+    Sweep,
     UsesTls {
         tgid: u32,
     },
@@ -125,6 +127,11 @@ impl Libraries {
         self.send(Message::Ended { tgid });
     }
 
+    /// Forgets processes whose end was not reported.
+    pub fn sweep(&self) {
+        self.send(Message::Sweep);
+    }
+
     /// Waits until the processes that were reported so far have been looked at, which does not include their searches. Returns
     /// whether that was in time.
     #[must_use]
@@ -150,7 +157,8 @@ impl Libraries {
     fn send(&self, message: Message) {
         if let Some(sender) = &self.sender
             && let Err(TrySendError::Full(message)) = sender.try_send(message)
-            && !matches!(message, Message::Ended { .. })
+            // What ended is found by a later sweep.
+            && !matches!(message, Message::Ended { .. } | Message::Sweep)
         {
             self.counters.tls_looks_missed.add(1);
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustc_hash::FxHashMap;
 
+use crate::discover::process;
 use crate::kernel::{FunctionLink, FunctionPrograms, Location};
 
 /// A function that a kernel program observes.
@@ -53,6 +54,13 @@ impl Probes {
         attachment.failed.len() as u64
     }
 
+    /// Detaches from processes whose end was not reported.
+    pub(super) fn sweep(&mut self) {
+        for tgid in process::ended(self.links.keys().copied()) {
+            self.detach(tgid);
+        }
+    }
+
     /// The process ended, or executes another program.
     pub(super) fn detach(&mut self, tgid: u32) {
         if let Some(links) = self.links.remove(&tgid) {
@@ -63,5 +71,23 @@ impl Probes {
     /// The agent is ending. Another process detaches: see `crate::detach`.
     pub(super) fn leave(self) {
         mem::forget(self.links);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, id};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn a_sweep_detaches_from_processes_that_have_ended() {
+        let mut ended = Command::new("/bin/true").spawn().unwrap();
+        ended.wait().unwrap();
+        let mut probes = Probes::new(FunctionPrograms::new(Arc::new(Mutex::new(None))));
+        probes.links.extend([(ended.id(), Vec::new()), (id(), Vec::new())]);
+        probes.sweep();
+        assert_eq!(probes.links.keys().copied().collect::<Vec<_>>(), [id()]);
     }
 }

@@ -37,6 +37,8 @@ enum Message {
     Ended {
         tgid: u32,
     },
+    /// Ends may have been missed.
+    Sweep,
     Forked {
         parent: u32,
         child: u32,
@@ -94,9 +96,17 @@ impl Units {
 
     /// A selected process ended.
     pub fn ended(&self, tgid: u32) {
-        // If the message is lost, what is attached stays until the agent ends. It has no effect any more.
+        // If the message is lost, what is attached stays until the next sweep. It has no effect any more.
         if let Some(sender) = &self.sender {
             let _ = sender.try_send(Message::Ended { tgid });
+        }
+    }
+
+    /// Detaches from processes whose end was not reported.
+    pub fn sweep(&self) {
+        // If the message is lost, the next sweep does it.
+        if let Some(sender) = &self.sender {
+            let _ = sender.try_send(Message::Sweep);
         }
     }
 
@@ -135,6 +145,7 @@ impl Finder {
                     self.looks.remove(tgid);
                     self.probes.detach(tgid);
                 }
+                Some(Message::Sweep) => self.probes.sweep(),
                 Some(Message::Reached(reached)) => {
                     // The agent may be ending.
                     let _ = reached.send(());

@@ -456,6 +456,12 @@ pub fn all() -> Result<impl Iterator<Item = Result<Process, Unreadable>>, Unread
     }))
 }
 
+/// Those of the processes that have ended. Their pids may be repeated.
+pub(crate) fn ended(pids: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let is_alive = |pid: &u32| Process::open(*pid).is_ok_and(|process| process.is_alive());
+    pids.into_iter().filter(|pid| !is_alive(pid)).collect()
+}
+
 /// The path within `root` of a `path` in the mount namespace. None if it is outside of `root`.
 pub(crate) fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
     path.strip_prefix(root).ok().map(|relative| Path::new("/").join(relative))

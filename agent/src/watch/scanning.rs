@@ -6,7 +6,7 @@ use onlooker_common::selection::interest;
 
 use super::Watch;
 use super::selecting::Since;
-use crate::discover::process::{Process, Unreadable};
+use crate::discover::process::{self, Process, Unreadable};
 use crate::discover::select::{Decision, Selectors};
 use crate::discover::sockets::ListeningSockets;
 
@@ -105,14 +105,17 @@ impl Watch {
         self.missed.fetch_add(1, Relaxed);
     }
 
-    /// Deselects processes that have ended.
+    /// Deselects processes that have ended, and forgets those that the kernel side has deselected without a report of their end.
     pub(super) fn sweep(&mut self) {
-        for tgid in self.selection.selected() {
-            if !Process::open(tgid).is_ok_and(|process| process.is_alive()) {
-                self.selection.deselect(tgid);
-            }
+        for tgid in process::ended(self.selection.selected()) {
+            self.selection.deselect(tgid);
         }
         self.selection.sweep();
+        self.units.sweep();
+        self.libraries.sweep();
+        if let Some(jvms) = &self.jvms {
+            jvms.sweep();
+        }
         // Files may have been renamed.
         self.selection.forget_verdicts();
         let selection = &self.selection;

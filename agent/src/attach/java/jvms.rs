@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::{NotLoaded, load};
 use crate::attach::Libraries;
 use crate::attach::looks::{self, Look, Looks};
-use crate::discover::process::{ExecImage, Process};
+use crate::discover::process::{self, ExecImage, Process};
 use crate::runtimes::Recogniser;
 
 /// How many messages may wait for the thread.
@@ -29,8 +29,14 @@ const BECOMES_JVM_WITHIN: u32 = 10;
 const STARTED_AFTER: u32 = 15;
 
 enum Message {
-    Runs { tgid: u32 },
-    Ended { tgid: u32 },
+    Runs {
+        tgid: u32,
+    },
+    Ended {
+        tgid: u32,
+    },
+    /// Ends may have been missed.
+    Sweep,
 }
 
 /// Passes processes to the thread.
@@ -70,9 +76,17 @@ impl Jvms {
 
     /// A selected process ended.
     pub fn ended(&self, tgid: u32) {
-        // If the message is lost, the thread finds out by itself.
+        // If the message is lost, the next sweep finds out.
         if let Some(sender) = &self.sender {
             let _ = sender.try_send(Message::Ended { tgid });
+        }
+    }
+
+    /// Forgets processes whose end was not reported.
+    pub fn sweep(&self) {
+        // If the message is lost, the next sweep does it.
+        if let Some(sender) = &self.sender {
+            let _ = sender.try_send(Message::Sweep);
         }
     }
 }
@@ -99,6 +113,11 @@ impl Loader {
                 Some(Message::Ended { tgid }) => {
                     self.looks.remove(tgid);
                     self.done.remove(&tgid);
+                }
+                Some(Message::Sweep) => {
+                    for tgid in process::ended(self.done.keys().copied()) {
+                        self.done.remove(&tgid);
+                    }
                 }
                 None => {}
             }

@@ -16,7 +16,7 @@ use crate::attach::mappings::{code_version, mappings};
 use crate::attach::search::{Searched, Searches};
 use crate::attach::tls::{self, InProcess, Place, PlaceId};
 use crate::attach::{java, linked};
-use crate::discover::process::{ExecImage, Process};
+use crate::discover::process::{self, ExecImage, Process};
 use crate::kernel::{FunctionLink, FunctionPrograms};
 
 /// The pauses between looks at a process that executed a program. The dynamic linker loads libraries within milliseconds, and
@@ -157,6 +157,7 @@ impl Attacher {
                 self.look_once(tgid);
             }
             Message::Ended { tgid } => self.forget(tgid),
+            Message::Sweep => process::ended(self.known()).into_iter().for_each(|tgid| self.forget(tgid)),
             Message::Searched(Searched { tgid, image, libraries }) => {
                 self.searches.ended(tgid);
                 // It may run another program, or have ended.
@@ -167,6 +168,12 @@ impl Attacher {
             Message::SearchBarrier(passed) => self.searches.pass(Message::SearchesEnded(passed)),
             Message::Barrier(_) | Message::SearchesEnded(_) => {}
         }
+    }
+
+    /// Every process that something is kept of. Some repeatedly.
+    fn known(&self) -> impl Iterator<Item = u32> {
+        let kept = self.seen.keys().chain(self.looked.keys()).chain(&self.unread_jvms);
+        self.attached.keys().chain(kept).copied()
     }
 
     fn forget(&mut self, tgid: u32) {
@@ -303,8 +310,28 @@ fn of_child(place: &Place, parent: u32, child: u32) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::file_version::FileVersion;
+
+    #[test]
+    fn a_sweep_forgets_processes_that_have_ended() {
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        ended.wait().unwrap();
+        let (ended, own) = (ended.id(), std::process::id());
+        let programs = FunctionPrograms::new(Arc::new(Mutex::new(None)));
+        let searches = Searches::start(|_| false).unwrap();
+        let mut attacher = Attacher::new(programs, searches, Arc::default());
+        for tgid in [ended, own] {
+            attacher.attached.insert(tgid, Attached::default());
+            attacher.seen.insert(tgid, 1);
+            attacher.looked.insert(tgid, Instant::now());
+            attacher.unread_jvms.insert(tgid);
+        }
+        attacher.take(Message::Sweep);
+        assert_eq!(attacher.known().collect::<Vec<_>>(), [own; 4]);
+    }
 
     #[test]
     fn a_forked_process_has_the_same_file_at_the_same_place() {

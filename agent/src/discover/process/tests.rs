@@ -1,6 +1,9 @@
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use onlooker_tests::wait::{until, within};
 
 use super::*;
 
@@ -42,6 +45,18 @@ fn a_process_is_read_as_it_was_started() {
     assert_eq!(process.working_directory(), Some(std::fs::canonicalize(folder.path()).unwrap()));
     assert!(!process.is_kernel_thread());
     assert!(!process.has_event_poll());
+}
+
+#[test]
+fn an_ended_process_and_a_zombie_have_ended() {
+    let (started, mut zombie) =
+        (Started::new(&mut Command::new("/bin/cat")), Started::new(&mut Command::new("/bin/cat")));
+    let mut gone = Command::new("/bin/true").spawn().unwrap();
+    gone.wait().unwrap();
+    zombie.0.kill().unwrap();
+    until(within(Duration::from_secs(10)), "the end of cat", || Ok((!zombie.process().is_alive()).then_some(())))
+        .unwrap();
+    assert_eq!(ended([started.0.id(), zombie.0.id(), gone.id()]), [zombie.0.id(), gone.id()]);
 }
 
 #[test]
