@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::thread::{self, JoinHandle};
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -103,7 +103,7 @@ impl CommandEnd {
 }
 
 /// Starts a child that is going to wait before it executes `command`, a program and its arguments. To be called in a tokio
-/// runtime. The command runs as `user`, or else as the agent's own.
+/// runtime, before the agent raises its own limits. The command runs as `user`, or else as the agent's own.
 pub fn start(command: &[OsString], user: Option<User>) -> Result<Starting, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::NoCommand)?;
     let path = path::find(program, env::var_os("PATH").as_deref())?;
@@ -127,6 +127,7 @@ pub fn start(command: &[OsString], user: Option<User>) -> Result<Starting, ExecE
         report: report_out,
         go: go_in,
         go_elsewhere: go.as_raw_fd(),
+        descriptors: getrlimit(Resource::Nofile),
         user,
     };
     // SAFETY: between fork and exec, `pass` only makes system calls. It neither allocates nor locks.

@@ -9,6 +9,7 @@ pub mod attach;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod descriptors;
 pub mod detach;
 pub mod discover;
 pub mod enrich;

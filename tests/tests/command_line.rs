@@ -222,6 +222,20 @@ fn exec_exits_like_its_command() -> Result<()> {
     })
 }
 
+/// The agent needs a descriptor for each library that it attaches to. Programs that use select(2) must not have more than 1,024.
+#[test]
+fn exec_raises_its_own_limit_of_descriptors_and_not_that_of_the_command() -> Result<()> {
+    World::story("descriptors", |world| {
+        let script = "ulimit -Sn; ulimit -Hn; grep 'open files' /proc/$PPID/limits";
+        let mut limited = world.command("prlimit");
+        limited.arg("--nofile=300:4000").arg(agent_binary()?);
+        let finished = Finished::run(world, limited.args(["exec", "--export", "none", "--", "sh", "-c", script]))?;
+        let words: Vec<_> = finished.stdout.split_whitespace().collect();
+        ensure!(words == ["300", "4000", "Max", "open", "files", "4000", "4000", "files"], "{}", finished.stdout);
+        Ok(())
+    })
+}
+
 #[test]
 fn exec_that_cannot_trace_exits_with_125_and_does_not_run_the_command() -> Result<()> {
     World::story("cannot trace", |world| {

@@ -15,6 +15,7 @@ use super::machine::Machine;
 use crate::attach::tls;
 use crate::clock;
 use crate::config::{ResourceAttributes, Settings};
+use crate::descriptors;
 use crate::discover::select::Selectors;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Output};
@@ -55,6 +56,7 @@ pub enum Target {
 impl<'options> Prepared<'options> {
     /// Loads and attaches the kernel side. To be called in a tokio runtime.
     pub fn new(settings: &'options Settings) -> Result<Self> {
+        descriptors::raise_limit();
         let tracing = &settings.tracing;
         let config = export::Config::choose(&tracing.choices(), &|name| settings.variable(name))?;
         let lines = lines_to_add(settings)?;

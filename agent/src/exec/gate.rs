@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::RawFd;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 use super::user::User;
 
 /// What the child needs between fork and exec.
@@ -14,6 +16,8 @@ pub(super) struct Gate {
     pub(super) go: PipeReader,
     /// The child's copy of the agent's end of `go`. The child closes it, so that the agent's end is the only one.
     pub(super) go_elsewhere: RawFd,
+    /// The limit of file descriptors that the agent had when it started.
+    pub(super) descriptors: Rlimit,
     /// Whom the command runs as, if not as the agent.
     pub(super) user: Option<User>,
 }
@@ -41,6 +45,8 @@ impl Gate {
                 _ => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             }
         }
+        // The agent has raised its own before or after the fork.
+        setrlimit(Resource::Nofile, self.descriptors.clone())?;
         // Only now, because the agent's user may enter the cgroup and another may not.
         self.user.as_ref().map_or(Ok(()), User::become_it)
     }
