@@ -4,6 +4,7 @@ mod machine;
 mod start;
 
 use std::future::Future;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,6 +54,10 @@ pub struct Agent {
     ring: Ring,
     pipeline: Pipeline<Machine>,
     undecided: Undecided,
+    /// Processes that are not recorded any more, and go on.
+    deselections: Receiver<u32>,
+    /// Those of them whose last records may still be in the ring.
+    deselected: Vec<u32>,
     exporting: Exporting,
     /// What `exporting` was started with.
     exporters: export::Config,
@@ -126,10 +131,9 @@ impl Agent {
         /// never empty.
         const MOST: usize = 4096;
         let pipeline = &mut self.pipeline;
+        // In this order: what deselects processes is reported as missed afterwards.
         let missed = self.watching.missed();
-        if missed != std::mem::replace(&mut self.missed, missed) {
-            pipeline.surroundings().directory.forget();
-        }
+        self.deselected.extend(self.deselections.try_iter());
         let undecided = &mut self.undecided;
         let records = self.ring.drain(MOST, |record| match undecided.take(record) {
             Taken::GoesOn => pipeline.record(record),
@@ -143,6 +147,16 @@ impl Agent {
         // If there are more records, those that seem to be missing may be among them.
         let now = if records == MOST { pipeline.latest() } else { monotonic() };
         undecided.decide(now, |record| pipeline.record(record));
+        if records < MOST {
+            for tgid in self.deselected.drain(..) {
+                pipeline.process_deselected(tgid, now);
+                pipeline.surroundings().control.forget_process(tgid);
+            }
+        }
+        // Their last spans have the services of before.
+        if self.deselected.is_empty() && missed != std::mem::replace(&mut self.missed, missed) {
+            pipeline.surroundings().directory.forget();
+        }
         if now.saturating_sub(self.clock_read) >= CLOCK_INTERVAL {
             self.clock_read = now;
             match clock::read() {

@@ -54,6 +54,8 @@ pub struct Watch {
     jvms: Option<Jvms>,
     /// Only if `traceparent` is added to requests.
     injection: Option<Injection>,
+    /// Where processes are reported that are not recorded any more, and go on.
+    deselected: Option<Sender<u32>>,
     counters: Arc<Counters>,
     /// Selected processes whose services are not examined yet.
     unexamined: Vec<u32>,
@@ -98,6 +100,7 @@ impl Watch {
             libraries,
             jvms: None,
             injection: None,
+            deselected: None,
             recogniser,
             counters,
             unexamined: Vec::new(),
@@ -155,8 +158,13 @@ impl Watch {
 
     /// Starts the thread. It ends when the sender is dropped.
     ///
-    /// Decisions about processes go to `verdicts`.
-    pub fn start(self, verdicts: Sender<Verdict>) -> std::io::Result<(WatchSender, WatchThread)> {
+    /// Decisions about processes go to `verdicts`, and processes that are not recorded any more and go on to `deselected`.
+    pub fn start(
+        mut self,
+        verdicts: Sender<Verdict>,
+        deselected: Sender<u32>,
+    ) -> std::io::Result<(WatchSender, WatchThread)> {
+        self.deselected = Some(deselected);
         let (sender, receiver) = messages::channel(Arc::clone(&self.counters));
         if let Some(pods) = self.selectors.pods() {
             pods.on_news(sender.wake_for_pods());

@@ -339,6 +339,19 @@ impl Connections {
         }
     }
 
+    /// A process is not recorded any more, and goes on. Another process may have its connections too: then they are followed anew.
+    pub fn process_deselected(&mut self, tgid: u32, now: u64, observer: &mut dyn Observer) {
+        for stream in self.plaintexts.waiting_of(tgid) {
+            self.release(&stream, observer);
+        }
+        let of_process = self.connections.extract_if(|_, connection| connection.tgid() == tgid);
+        for (id, connection) in of_process.collect::<Vec<_>>() {
+            self.forget_stream(&connection);
+            self.plaintexts.forget_socket(id);
+            connection.deselect(now, observer);
+        }
+    }
+
     /// Lets time pass: declares holes, finishes connections that closed, gives up requests that are too old.
     pub fn advance(&mut self, now: u64, observer: &mut dyn Observer) {
         while let Some(stream) = self.plaintexts.overdue(now) {

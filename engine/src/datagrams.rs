@@ -115,6 +115,16 @@ impl Datagrams {
         }
     }
 
+    /// A process is not recorded any more, and goes on.
+    pub fn process_deselected(&mut self, tgid: u32, now: u64, observer: &mut dyn Observer) {
+        for (cookie, socket) in self.sockets.extract_if(|_, socket| socket.tgid == tgid) {
+            self.flows -= socket.flows.len();
+            let open: usize = socket.flows.values().map(|flow| flow.conversation.requests.len()).sum();
+            self.counters.requests_deselected.add(open as u64);
+            socket.end(cookie, Close::Deselected, now, observer);
+        }
+    }
+
     /// Lets time pass: gives up requests that are too old, and forgets idle flows.
     pub fn advance(&mut self, now: u64, observer: &mut dyn Observer) {
         if now.saturating_sub(self.last_sweep) < SWEEP_INTERVAL {

@@ -177,6 +177,14 @@ impl<S: Surroundings> Pipeline<S> {
         self.requests.process(process);
     }
 
+    /// A process is not recorded any more since `now`, and goes on. Its open requests end, because nobody sees their responses.
+    pub fn process_deselected(&mut self, tgid: u32, now: u64) {
+        self.loop_of = None;
+        self.connections.process_deselected(tgid, now, &mut self.requests);
+        self.datagrams.process_deselected(tgid, now, &mut self.requests);
+        self.requests.process_deselected(tgid, now);
+    }
+
     /// Lets time pass until `now` (kernel monotonic): closes, gives up and settles what is due. Each finished exchange goes
     /// to `made`.
     pub fn advance(&mut self, now: u64, made: impl FnMut(Finished<'_>)) {

@@ -57,4 +57,6 @@ pub enum Close {
     Aged,
     /// Onlooker stops watching. The connection itself may go on.
     Shutdown,
+    /// Onlooker stops watching the process that owns the connection.
+    Deselected,
 }

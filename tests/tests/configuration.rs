@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use onlooker_tests::client::RawClient;
 use onlooker_tests::load::Load;
 use onlooker_tests::servers::{App, Gunicorn, Nginx};
 use onlooker_tests::wait::within;
@@ -331,6 +332,35 @@ extensions: {{onlooker: {{selection: [{{cgroup: CGROUP, port: {port}, executable
         let outcome = recording.finish(2)?;
         let names: Vec<_> = outcome.spans.iter().map(|span| span.name.as_str()).collect();
         ensure!(names == ["GET /a", "GET /d"], "{names:?}");
+        Ok(())
+    })
+}
+
+/// Nobody sees the response. Before, the request waited for it up to the age limit.
+#[test]
+fn open_requests_of_a_process_that_rules_exclude_end_when_they_do() -> Result<()> {
+    World::story("config-deselect", |world| {
+        let rules = |first: &str| {
+            format!(
+                "file_format: \"1.0\"
+extensions:
+  onlooker:
+    routes: {{ignore: [/never]}}
+    selection: [{first}{{cgroup: CGROUP, language: [python], service: {{name: slow}}}}]
+"
+            )
+        };
+        let mut server = App::python("hanging").start(world)?;
+        let mut recording = record(world, &rules(""))?;
+        let mut client = RawClient::open(&server.address())?;
+        client.send(b"GET /forever HTTP/1.1\r\nhost: a\r\n\r\n")?;
+        server.process().wait_for_log(within(Duration::from_secs(20)), "hanging", 1)?;
+        replace(world, &rules("{action: exclude, cgroup: CGROUP, arguments: '*hanging*'}, "))?;
+        recording.wait_for_spans(1)?;
+        recording.agent().wait_for_log(within(Duration::from_secs(20)), IN_EFFECT)?;
+        let outcome = recording.finish(1)?;
+        outcome.expect_tree(&["onlooker.incomplete"], "slow server GET /forever onlooker.incomplete=deselected\n")?;
+        ensure!(outcome.summary.get("requests_deselected") == 1, "{}", outcome.summary);
         Ok(())
     })
 }

@@ -1,7 +1,7 @@
 //! Starts the agent in two steps: loading, which may fail for want of privileges, and selecting.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -141,7 +141,9 @@ impl<'options> Prepared<'options> {
         let (libraries, is_restricted) = (watch.libraries(), watch.is_restricted());
         let units_found = Some(watch.looks_for_units());
         let (undecided, verdicts) = Undecided::new(counters.clone());
-        let (sender, watching) = watch.start(verdicts).context("cannot start the thread that follows processes")?;
+        let (sender_of_deselected, deselections) = mpsc::channel();
+        let (sender, watching) =
+            watch.start(verdicts, sender_of_deselected).context("cannot start the thread that follows processes")?;
         if !watching.has_examined(FIRST_EXAMINATION) {
             tracing::warn!("examining the selected processes takes long; their first spans may have no service name");
         }
@@ -162,6 +164,8 @@ impl<'options> Prepared<'options> {
             ring,
             pipeline,
             undecided,
+            deselections,
+            deselected: Vec::new(),
             exporting,
             exporters: config,
             retired: Vec::new(),

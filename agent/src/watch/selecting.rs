@@ -75,7 +75,7 @@ impl Watch {
             }
             Ok(Decision::Excluded) => self.exclude(tgid),
             // A service manager passes its sockets on, and this program has none of the ports.
-            Ok(Decision::Unmatched) if self.is_other_service(tgid) => self.selection.deselect(tgid),
+            Ok(Decision::Unmatched) if self.is_other_service(tgid) => self.deselect(tgid),
             // A child of a selected process stays selected whatever it executes. Its flags may be different now.
             Ok(Decision::Unmatched) if self.selection.flags(tgid).is_some() => self.select_and_examine(tgid, since),
             Ok(Decision::Unmatched) => {}
@@ -90,9 +90,22 @@ impl Watch {
     pub(super) fn exclude(&mut self, tgid: u32) {
         if self.selection.flags(tgid).is_some() {
             tracing::debug!(pid = tgid, "excluded");
-            self.forget(tgid);
-            self.selection.deselect(tgid);
-            self.libraries.ended(tgid);
+            self.deselect(tgid);
+        }
+    }
+
+    /// Ends the recording of a process that goes on.
+    fn deselect(&mut self, tgid: u32) {
+        self.forget(tgid);
+        self.selection.deselect(tgid);
+        self.units.ended(tgid);
+        self.libraries.ended(tgid);
+        if let Some(jvms) = &self.jvms {
+            jvms.ended(tgid);
+        }
+        if let Some(deselected) = &self.deselected {
+            // This fails only when the agent ends.
+            let _ = deselected.send(tgid);
         }
     }
 

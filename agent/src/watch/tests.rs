@@ -325,7 +325,7 @@ fn the_thread_answers_requests_and_can_be_stopped() {
     let shell = Running::shell("read line");
     let Some(mut watch) = watch(&[shell.pid()]) else { return };
     watch.scan().unwrap();
-    let (sender, thread) = watch.start(mpsc::channel().0).unwrap();
+    let (sender, thread) = watch.start(mpsc::channel().0, mpsc::channel().0).unwrap();
     assert!(thread.has_examined(Duration::from_secs(10)));
     let mut directory = crate::enrich::Directory::new(Arc::default());
     let pending = directory.service_of(shell.pid(), |pending| sender.request_service(pending));

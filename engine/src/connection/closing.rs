@@ -100,6 +100,15 @@ impl Connection {
         self.forget(observer);
     }
 
+    /// The process that uses the connection is not recorded any more. Its open requests end, and the connection is forgotten.
+    pub(crate) fn deselect(mut self, time: u64, observer: &mut dyn Observer) {
+        if !self.advance(u64::MAX, 0, observer) {
+            self.counters.requests_deselected.add(self.open_requests() as u64);
+            self.close(Close::Deselected, time, observer);
+        }
+        self.forget(observer);
+    }
+
     pub(crate) fn forget(mut self, observer: &mut dyn Observer) {
         if self.has_unknown {
             self.counters.connections_unknown.add(1);

@@ -395,6 +395,26 @@ fn a_request_is_given_up_after_a_multiple_of_the_age_limit_and_its_connection_go
 }
 
 #[test]
+fn open_requests_end_when_their_process_is_deselected_and_its_connections_are_followed_anew() {
+    let mut server = ServerEnd::new();
+    for operation in [server.reads(GET), server.writes(OK), server.reads(GET)] {
+        server.deliver(&operation);
+    }
+    server.connections.process_deselected(SERVER + 1, server.now, &mut server.reported);
+    assert_eq!((server.statuses(), server.counters.requests_deselected.get()), (vec![Some(200)], 0));
+    server.connections.process_deselected(SERVER, server.now, &mut server.reported);
+    let [_, exchange] = server.exchanges()[..] else { panic!("{:?}", server.reported) };
+    assert!(matches!(exchange.end, End::Closed(Close::Deselected, at) if at.nanos == server.now), "{exchange:?}");
+    assert_eq!((server.connections.len(), server.counters.requests_deselected.get()), (0, 1));
+    // It is selected again before the response.
+    for operation in [server.writes(OK), server.reads(GET), server.writes(OK)] {
+        server.deliver(&operation);
+    }
+    assert_eq!(server.statuses(), [Some(200), None, Some(200)]);
+    assert_eq!(server.counters.responses_without_request.get(), 1);
+}
+
+#[test]
 fn of_too_many_aged_requests_the_oldest_are_given_up() {
     const TOO_MANY: u64 = 3;
     let mut server = ServerEnd::new();

@@ -8,7 +8,7 @@ use crate::model::attributes::Attributes;
 use crate::model::errno;
 use crate::model::span::Role;
 
-/// Why a span ends where it does although its exchange may not have: `aged`, `process_exit`, `shutdown` or `unseen_end`.
+/// Why a span ends where it does although its exchange may not have: `aged`, `deselected`, `process_exit`, `shutdown` or `unseen_end`.
 pub const ONLOOKER_INCOMPLETE: &str = "onlooker.incomplete";
 
 /// What the end of the connection did to an exchange.
@@ -53,6 +53,7 @@ impl Outcome {
             Close::Aged => Self { failure: None, incomplete: Some("aged") },
             // The connection goes on unseen.
             Close::Shutdown => Self { failure: None, incomplete: Some("shutdown") },
+            Close::Deselected => Self { failure: None, incomplete: Some("deselected") },
         }
     }
 
@@ -182,6 +183,7 @@ mod tests {
     #[case::aged(Close::Aged, false, None, Some("aged"))]
     #[case::stream(Close::Aged, true, None, Some("aged"))]
     #[case::shutdown(Close::Shutdown, false, None, Some("shutdown"))]
+    #[case::deselected(Close::Deselected, false, None, Some("deselected"))]
     #[case::shutdown_within(Close::Shutdown, true, None, Some("shutdown"))]
     fn the_end_of_a_connection_is_the_outcome(
         #[case] why: Close,

@@ -174,6 +174,9 @@ counters! {
     requests_ignored,
     /// Requests without a span because they belong to one that is ignored.
     requests_below_ignored,
+    /// Requests that were open when a rule, or a change of the rules, ended the recording of their process. Their spans end then, and
+    /// are marked as deselected.
+    requests_deselected,
     /// Requests that were lost after their id was exported as a parent.
     parents_lost,
     /// Calls whose span an OpenTelemetry SDK in the caller reports. Onlooker does not report them again.

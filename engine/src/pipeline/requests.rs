@@ -133,6 +133,12 @@ impl<S: Surroundings> Requests<S> {
         self.surroundings.take(Notice::ProcessChanged(process));
     }
 
+    /// What its threads do from now on is not seen.
+    pub(super) fn process_deselected(&mut self, tgid: u32, now: u64) {
+        self.parents.process_ended(tgid, now);
+        self.calling.remove(&tgid);
+    }
+
     pub(super) fn clock_is(&mut self, reading: Reading) {
         if let Some(step) = self.clock.observe(reading) {
             tracing::info!(nanos = step, "the wall clock was set");

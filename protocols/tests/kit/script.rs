@@ -28,6 +28,7 @@ impl Talk {
             1 => Close::Error(104),
             2 => Close::ProcessExit,
             3 => Close::Aged,
+            5 => Close::Deselected,
             _ => Close::Shutdown,
         });
         while let Some(([step, low, high], after)) = rest.split_first_chunk() {
@@ -58,6 +59,7 @@ impl Talk {
             Close::ProcessExit => 2,
             Close::Aged => 3,
             Close::Shutdown => 4,
+            Close::Deselected => 5,
         };
         let mut script = vec![close << 1 | u8::from(from_start)];
         for Piece { direction, what, .. } in &self.pieces {
