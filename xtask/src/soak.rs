@@ -2,6 +2,7 @@
 
 mod held;
 mod load;
+mod plot;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub(crate) struct Options {
     /// Trace with this agent instead of building one.
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// Write the table to docs/benchmarks.md.
+    /// Write the table and a picture to docs/benchmarks.md.
     #[arg(long)]
     write: bool,
     /// Further options of `onlooker run`.
@@ -59,11 +60,12 @@ impl Verb for Options {
             None => build::agent(Profile::Release)?,
         };
         wait::handle_signals()?;
-        let (table, account) = World::story("the soak", |world| self.soak(world, &agent))?;
+        let (samples, account) = World::story("the soak", |world| self.soak(world, &agent))?;
+        let table = Table::of(&samples);
         let text = format!("{account}\n\n{table}");
         shell::say(&text);
         if self.write {
-            table::write(&text)?;
+            table::write(&text, &plot::svg(&samples))?;
         }
         let grown = table.grown();
         ensure!(grown.is_empty(), "these have grown: {}", grown.join(", "));
@@ -73,7 +75,7 @@ impl Verb for Options {
 
 impl Options {
     /// Returns what the agent held, and a sentence with the account of requests.
-    fn soak(&self, world: &World, agent: &Path) -> Result<(Table, String)> {
+    fn soak(&self, world: &World, agent: &Path) -> Result<(Vec<Sample>, String)> {
         let nginx = Nginx::site("location / { return 200 hello; }").start(world)?;
         let collector = CountingCollector::start()?;
         let (cgroup, endpoint) = (world.cgroup().path().display().to_string(), collector.endpoint());
@@ -99,7 +101,8 @@ impl Options {
             Ok((collector.spans() >= exported).then_some(()))
         })?;
         ensure!(collector.spans() == exported, "{exported} spans were exported, {} received", collector.spans());
-        Ok((Table::of(&samples), account(steady, new, self.seconds, &summary)?))
+        let account = account(steady, new, self.seconds, &summary)?;
+        Ok((samples, account))
     }
 }
 

@@ -11,18 +11,21 @@ use crate::shell;
 /// Everything below this line of docs/benchmarks.md is written by `--write`.
 const MARK: &str = "<!-- Below: written by `cargo xtask soak --write`. -->";
 
+/// The picture of the last run, beside it.
+const PICTURE: &str = "soak.svg";
+
 /// Rows of the table, each of which is the median of an equal part of the time.
 const ROWS: usize = 10;
 
 /// A column, and by how much a value may be larger in the last third of the time than in the second.
-struct Column {
-    name: &'static str,
-    read: fn(&Held) -> u64,
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) read: fn(&Held) -> u64,
     /// A part of the value in percent, and a fixed amount for what comes and goes with the load.
     slack: (u64, u64),
 }
 
-const COLUMNS: [Column; 7] = [
+pub(super) const COLUMNS: [Column; 7] = [
     Column { name: "RSS, KiB", read: |held| held.resident_kib, slack: (3, 1024) },
     Column { name: "threads", read: |held| held.threads, slack: (0, 0) },
     Column { name: "memory mappings", read: |held| held.mappings, slack: (0, 8) },
@@ -84,12 +87,15 @@ fn medians(samples: &[Sample]) -> [u64; COLUMNS.len()] {
     })
 }
 
-/// Replaces what docs/benchmarks.md says about the last run.
-pub(super) fn write(text: &str) -> Result<()> {
-    let path = shell::workspace()?.join("docs/benchmarks.md");
+/// Replaces what docs/benchmarks.md says about the last run, and its picture.
+pub(super) fn write(text: &str, picture: &str) -> Result<()> {
+    let docs = shell::workspace()?.join("docs");
+    let (path, drawn) = (docs.join("benchmarks.md"), docs.join(PICTURE));
     let page = shell::file(&path)?;
     let (head, _) = page.split_once(MARK).with_context(|| format!("{} has no line `{MARK}`", path.display()))?;
-    fs::write(&path, format!("{head}{MARK}\n\n{text}\n")).with_context(|| format!("cannot write {}", path.display()))
+    let text = format!("{head}{MARK}\n\n{text}\n\n![The same as curves over time]({PICTURE})\n");
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&drawn, picture).with_context(|| format!("cannot write {}", drawn.display()))
 }
 
 #[cfg(test)]
