@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::host::Host;
 use super::{ENDED_KEPT, ENDED_KEPT_FOR, PROCESSES_KEPT};
@@ -24,6 +24,8 @@ pub struct Directory {
     processes: FxHashMap<u32, KnownProcess>,
     /// Ended processes, in the order of their ends, with the nanoseconds at which they ended.
     ended: VecDeque<(u64, u32)>,
+    /// Their ids, as far as no other process was seen to have one since.
+    gone: FxHashSet<u32>,
     names: FxHashMap<u32, Comm>,
     names_before: FxHashMap<u32, Comm>,
 }
@@ -43,6 +45,7 @@ impl Directory {
             host,
             processes: FxHashMap::default(),
             ended: VecDeque::new(),
+            gone: FxHashSet::default(),
             names: FxHashMap::default(),
             names_before: FxHashMap::default(),
         }
@@ -67,10 +70,10 @@ impl Directory {
             let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
             CompactString::from_utf8_lossy(&name[..end])
         });
-        let host = &self.host;
+        let (host, ended) = (&self.host, self.gone.contains(&pid));
         let process = self.processes.entry(pid).or_insert_with(|| {
             let service = PendingService::new(pid, name, Arc::clone(host) as Arc<dyn UnknownService>);
-            KnownProcess { service, requested: false, ended: false }
+            KnownProcess { service, requested: false, ended }
         });
         process.requested = request(process.service.clone());
         process.service.clone()
@@ -79,28 +82,35 @@ impl Directory {
     /// A process executed a program, so it may be another service. `comm` is the kernel's new name of it.
     pub fn executed(&mut self, pid: u32, comm: Comm) {
         self.processes.remove(&pid);
+        self.gone.remove(&pid);
         self.name(pid, comm);
     }
 
     /// A process forked. An earlier process with the pid of `child` is forgotten.
     pub fn forked(&mut self, parent: u32, child: u32) {
         self.processes.remove(&child);
+        self.gone.remove(&child);
         if let Some(comm) = self.names.get(&parent).or_else(|| self.names_before.get(&parent)).copied() {
             self.name(child, comm);
         }
     }
 
-    /// A process ended at `now` (kernel monotonic). It is remembered for a while, because spans may still follow.
+    /// A process ended at `now` (kernel monotonic). It is remembered for a while, because spans may still follow. Its service may also be
+    /// requested only then.
     pub fn ended(&mut self, pid: u32, now: u64) {
-        let Some(process) = self.processes.get_mut(&pid).filter(|process| !process.ended) else { return };
-        process.ended = true;
+        if !self.gone.insert(pid) {
+            return;
+        }
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.ended = true;
+        }
         self.ended.push_back((now, pid));
         while let Some(&(at, oldest)) = self.ended.front()
             && (self.ended.len() > ENDED_KEPT || u128::from(now.saturating_sub(at)) > ENDED_KEPT_FOR.as_nanos())
         {
             self.ended.pop_front();
             // Its pid may have been reused.
-            if self.processes.get(&oldest).is_some_and(|process| process.ended) {
+            if self.gone.remove(&oldest) && self.processes.get(&oldest).is_some_and(|process| process.ended) {
                 self.processes.remove(&oldest);
             }
         }
@@ -110,6 +120,7 @@ impl Directory {
     pub fn forget(&mut self) {
         self.processes.clear();
         self.ended.clear();
+        self.gone.clear();
     }
 
     fn name(&mut self, pid: u32, comm: Comm) {
@@ -202,12 +213,16 @@ mod tests {
         for second in 0..4 * seconds {
             let pid = u32::try_from(second).unwrap();
             directory.executed(pid, comm("curl"));
-            directory.service_of(pid, answer);
+            if second % 2 == 0 {
+                directory.service_of(pid, answer);
+            }
             directory.ended(pid, second * 1_000_000_000);
-            directory.service_of(pid, |_| panic!("spans may follow"));
+            // A span may follow, also as the first one of a process.
+            directory.service_of(pid, answer);
+            directory.service_of(pid, |_| panic!("it is known"));
         }
         let kept = usize::try_from(seconds).unwrap() + 1;
-        assert_eq!((directory.processes.len(), directory.ended.len()), (kept, kept));
+        assert_eq!((directory.processes.len(), directory.ended.len(), directory.gone.len()), (kept, kept, kept));
     }
 
     #[test]
@@ -221,7 +236,7 @@ mod tests {
             }
         }
         assert!(directory.processes.len() <= PROCESSES_KEPT);
-        assert!(directory.ended.len() <= ENDED_KEPT);
+        assert!(directory.ended.len() <= ENDED_KEPT && directory.gone.len() <= ENDED_KEPT);
         assert!(directory.names.len() + directory.names_before.len() <= 2 * NAMES_KEPT);
     }
 }

@@ -194,6 +194,8 @@ impl Services {
         let examined = Examined::without_pod(instance, parts, self.host.reporting());
         let (service, _) = self.in_pod(&Arc::new(Examined { is_unseen: true, ..examined }), None);
         self.remember(identity, &service, None, None);
+        // The report of its end may have come before.
+        self.has_ended(identity, Instant::now());
         service
     }
 
@@ -237,6 +239,8 @@ impl Services {
         let found = self.pod_of(&examined);
         let (service, membership) = self.in_pod(&examined, found.as_ref());
         self.remember(identity, &service, None, membership);
+        // The report of its end may have come before.
+        self.has_ended(identity, Instant::now());
         Some(service)
     }
 
@@ -286,7 +290,12 @@ impl Services {
     /// A process ended. It is remembered for a while, because spans may still follow.
     pub fn ended(&mut self, pid: u32, now: Instant) {
         let Some(known) = self.processes.get(&pid) else { return };
-        self.ended.push_back((now, known.identity));
+        let identity = known.identity;
+        self.has_ended(identity, now);
+    }
+
+    fn has_ended(&mut self, identity: Identity, now: Instant) {
+        self.ended.push_back((now, identity));
         while let Some(&(at, identity)) = self.ended.front()
             && (self.ended.len() > ENDED_KEPT || now.duration_since(at) > ENDED_KEPT_FOR)
         {

@@ -281,14 +281,29 @@ fn ended_processes_are_forgotten_after_a_while() {
     // Two in a second, for four times as long.
     for number in 0..8 * u32::try_from(ENDED_KEPT_FOR.as_secs()).unwrap() {
         let (pid, now) = (0x7000_0000 + number, start + Duration::from_millis(500) * number);
-        services.of(pid, "curl");
+        let service = Arc::new(Service::new("curl", opentelemetry_sdk::Resource::builder_empty().build()));
+        services.remember(Identity { pid, started: 1 }, &service, None, None);
         services.ended(pid, now);
         assert!(services.processes.contains_key(&pid), "spans may follow");
     }
     let kept = 2 * usize::try_from(ENDED_KEPT_FOR.as_secs()).unwrap() + 1;
     assert_eq!((services.processes.len(), services.ended.len()), (kept, kept));
     assert!(services.order.len() <= 2 * kept + 64, "{}", services.order.len());
-    assert!(services.instances.len() <= 2 * kept + 64, "{}", services.instances.len());
+}
+
+/// Half of the processes that end in milliseconds do. They were kept until 16,384 others were known.
+#[test]
+fn processes_whose_service_is_requested_only_after_their_end_are_forgotten_too() {
+    let mut services = services();
+    for pid in 0x7000_0000..0x7000_0064 {
+        services.ended(pid, Instant::now());
+        services.of(pid, "curl");
+    }
+    assert_eq!(services.processes.len(), 100);
+    services.of(0x7000_0064, "curl");
+    services.ended(0x7000_0064, Instant::now() + ENDED_KEPT_FOR + Duration::from_secs(1));
+    assert!(services.processes.is_empty());
+    assert!(services.instances.len() <= 2 * 100 + 64, "{}", services.instances.len());
 }
 
 #[test]
