@@ -15,7 +15,7 @@ pub struct TlsLibrary {
     pub name: &'static str,
     /// The file that contains it, in the process's mount namespace.
     pub file: String,
-    /// The functions that are observed while the process is selected.
+    /// The functions that are observed while the process is selected. Empty: the library is recognised, and not read.
     pub functions: Vec<&'static str>,
 }
 
@@ -35,7 +35,7 @@ pub struct Description {
     pub detail: String,
     /// Of a JVM: whether its TLS can be read, or why not.
     pub java_tls: Option<String>,
-    /// The TLS libraries whose plaintext is read with `--tls`.
+    /// The TLS libraries that it has loaded.
     pub tls: Vec<TlsLibrary>,
 }
 
@@ -78,7 +78,10 @@ impl fmt::Display for Description {
             (None, _) => write!(f, "  unit     {}", self.detail),
         }?;
         for TlsLibrary { name, file, functions } in &self.tls {
-            write!(f, "\n  TLS      {name} in {file}: {}", functions.join(", "))?;
+            match functions.as_slice() {
+                [] => write!(f, "\n  TLS      {name} in {file}: recognised, not read")?,
+                functions => write!(f, "\n  TLS      {name} in {file}: {}", functions.join(", "))?,
+            }
         }
         match &self.java_tls {
             Some(tls) => write!(f, "\n  TLS      {tls}"),

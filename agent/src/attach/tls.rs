@@ -1,4 +1,4 @@
-//! TLS libraries whose plaintext is recorded: one row each, and one file.
+//! TLS libraries whose plaintext is recorded: one row each, and one file. Others are recognised only (`unread`).
 //!
 //! A library is recognised by its functions, not by the name of its file: it may be part of an executable, or bundled under
 //! another name.
@@ -9,6 +9,7 @@ mod go;
 mod jsse;
 mod openssl;
 mod rustls;
+mod unread;
 
 use std::path::PathBuf;
 
@@ -78,11 +79,11 @@ pub(crate) struct Library {
     pub(crate) name: &'static str,
     pub(crate) finder: Finder,
     /// Attached in this order: first what begins an object, then writes, then reads. A read that is recorded while writes are not yet
-    /// would be a request without a response. Not every version has every function.
+    /// would be a request without a response. Not every version has every function. Empty: the library is recognised, and not read.
     pub(crate) hooks: &'static [Hook],
 }
 
-/// Every library whose plaintext can be recorded.
+/// Every library that is recognised.
 pub(crate) static LIBRARIES: &[&Library] = &[
     &openssl::LIBRARY,
     &openssl::STRIPPED,
@@ -91,6 +92,10 @@ pub(crate) static LIBRARIES: &[&Library] = &[
     &rustls::LIBRARY,
     &go::LIBRARY,
     &jsse::LIBRARY,
+    &unread::NSS,
+    &unread::MBED_TLS,
+    &unread::WOLF_SSL,
+    &unread::S2N,
 ];
 
 /// The kernel program for the functions of libraries in C.
@@ -200,6 +205,11 @@ pub(crate) fn find_linked(binaries: &[Mapped]) -> Vec<InProcess> {
 }
 
 impl Library {
+    /// Whether its plaintext is recorded.
+    pub(crate) const fn is_read(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
     /// The library in each file with its marker.
     fn with_marker(&'static self, files: &[&Mapped]) -> Vec<InProcess> {
         let Finder::Symbols { marker } = self.finder else { return Vec::new() };
@@ -331,10 +341,25 @@ mod tests {
     }
 
     #[test]
+    fn a_library_that_is_not_read_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, library) = (folder.path().join("source.c"), folder.path().join("libmbedtls.so.14"));
+        std::fs::write(&source, "int mbedtls_ssl_read(void) { return 0; }").unwrap();
+        let mut compiler = std::process::Command::new("cc");
+        assert!(compiler.args(["-shared", "-o"]).args([&library, &source]).status().unwrap().success());
+        let mapped = Mapped::before(std::fs::File::open(&library).unwrap(), &library).unwrap();
+        let found = find_linked(&[mapped]);
+        let [found] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((found.library.name, found.library.is_read(), found.functions.len()), ("Mbed TLS", false, 0));
+    }
+
+    #[test]
     fn every_hook_has_its_programs() {
         let has = |name, kind| PROBES.iter().any(|probe| probe.name == name && probe.kind == kind);
         for library in LIBRARIES {
-            if let Finder::Symbols { marker } = library.finder {
+            if let Finder::Symbols { marker } = library.finder
+                && library.is_read()
+            {
                 assert!(library.hooks.iter().any(|hook| hook.function == marker), "{}", library.name);
             }
             for hook in library.hooks {

@@ -121,6 +121,8 @@ counters! {
     connections_tls_read_late,
     /// Of connections_tls, connections of JVMs whose TLS is not read. Run with --java, or see `onlooker doctor --pid`.
     connections_tls_java,
+    /// Of connections_tls, connections of processes with a TLS library that is recognised and not read: NSS, Mbed TLS, wolfSSL or s2n-tls.
+    connections_tls_unsupported,
     /// Processes in cgroups whose requests get no `traceparent`: the root cgroup, or one that could not be attached to.
     processes_not_injected,
     /// JVMs that could not be made to load the library of --java. The log says why. Their TLS is not read.

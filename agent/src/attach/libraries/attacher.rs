@@ -1,6 +1,7 @@
 //! The thread that attaches to TLS libraries.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,8 +46,10 @@ pub(super) struct Attacher {
     seen: HashMap<u32, u64>,
     /// When processes were looked at because of a connection.
     looked: HashMap<u32, Instant>,
-    /// JVMs whose TLS is not read.
-    unread_jvms: HashSet<u32>,
+    /// Processes whose TLS is not read, as far as the reason is known.
+    unread: HashMap<u32, Unread>,
+    /// Connections with TLS of processes in which no library is known yet.
+    unexplained: HashMap<u32, u64>,
     looks: Looks,
 }
 
@@ -59,6 +62,15 @@ struct Attached {
     is_ahead: bool,
     places: HashMap<PlaceId, Known>,
     links: Vec<FunctionLink>,
+}
+
+/// Why the TLS of a process is not read.
+#[derive(Debug, Clone, Copy)]
+enum Unread {
+    /// It is a JVM.
+    Jvm,
+    /// The process has a library that is recognised only.
+    Library,
 }
 
 /// A place that was attached to.
@@ -78,7 +90,8 @@ impl Attacher {
             attached: HashMap::new(),
             seen: HashMap::new(),
             looked: HashMap::new(),
-            unread_jvms: HashSet::new(),
+            unread: HashMap::new(),
+            unexplained: HashMap::new(),
             looks: Looks::default(),
         }
     }
@@ -144,14 +157,17 @@ impl Attacher {
                         // Netty may have a library without symbols.
                         self.search(tgid);
                         if !self.is_attached(tgid) {
-                            self.unread_jvms.insert(tgid);
+                            self.unread.insert(tgid, Unread::Jvm);
                         }
                     }
                 }
-                self.counters.connections_tls_java.add(u64::from(self.unread_jvms.contains(&tgid)));
+                if !self.is_attached(tgid) {
+                    *self.unexplained.entry(tgid).or_default() += 1;
+                    self.explain(tgid);
+                }
             }
             Message::Loaded { tgid } => {
-                self.unread_jvms.remove(&tgid);
+                self.unread.remove(&tgid);
                 // The library was mapped before it was ready.
                 self.seen.remove(&tgid);
                 self.look_once(tgid);
@@ -180,7 +196,8 @@ impl Attacher {
         self.looks.remove(tgid);
         self.looked.remove(&tgid);
         self.seen.remove(&tgid);
-        self.unread_jvms.remove(&tgid);
+        self.unread.remove(&tgid);
+        self.unexplained.remove(&tgid);
         if let Some(attached) = self.attached.remove(&tgid) {
             self.programs.detach(attached.links);
         }
@@ -218,6 +235,16 @@ impl Attacher {
         self.attach_all(tgid, process.exec_image(), tls::find(&process));
     }
 
+    /// Counts connections with TLS that are not read, if it is known why.
+    fn explain(&mut self, tgid: u32) {
+        let counter = match self.unread.get(&tgid) {
+            Some(Unread::Jvm) => &self.counters.connections_tls_java,
+            Some(Unread::Library) if !self.is_attached(tgid) => &self.counters.connections_tls_unsupported,
+            _ => return,
+        };
+        counter.add(self.unexplained.remove(&tgid).unwrap_or(0));
+    }
+
     fn is_attached(&self, tgid: u32) -> bool {
         self.attached.get(&tgid).is_some_and(|attached| !attached.links.is_empty())
     }
@@ -230,7 +257,13 @@ impl Attacher {
             return false;
         }
         for library in libraries {
-            if self.attach(tgid, image.clone(), library.functions, false) {
+            if !library.library.is_read() {
+                if let Entry::Vacant(unread) = self.unread.entry(tgid) {
+                    tracing::info!(pid = tgid, library = library.library.name, file = library.file, "TLS is not read");
+                    unread.insert(Unread::Library);
+                }
+                self.explain(tgid);
+            } else if self.attach(tgid, image.clone(), library.functions, false) {
                 tracing::info!(pid = tgid, library = library.library.name, file = library.file, "TLS is read");
             }
         }
@@ -240,7 +273,7 @@ impl Attacher {
     /// Attaches to the libraries that a program is linked with, before the process has mapped them.
     fn attach_ahead(&mut self, process: &Process, program: &Path, image: Option<ExecImage>) {
         let binaries = linked::binaries(process, program);
-        for library in tls::find_linked(&binaries) {
+        for library in tls::find_linked(&binaries).into_iter().filter(|found| found.library.is_read()) {
             self.attach(process.pid(), image.clone(), library.functions, true);
         }
     }
