@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis};
+use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis, Workers};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::tls::{Certificate, TlsLoad, expect_spans_per_connection, judge};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Outcome, Recording, Summary, World, agent_binary, record_skip};
+use onlooker_tests::{Outcome, Recording, Shop, Summary, World, agent_binary, record_skip};
 use rstest::rstest;
 
 /// The agent attaches within milliseconds, unless the machine is busy.
@@ -58,10 +59,7 @@ impl Server {
         let dir = certificate.dir();
         Ok(match self {
             Self::Nginx => Running::Nginx(
-                Nginx::site("location /r/ { return 200 \"$uri $remote_port\\n\"; }")
-                    .listen("ssl")
-                    .http(&format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;"))
-                    .start(world)?,
+                Nginx::site("location /r/ { return 200 \"$uri $remote_port\\n\"; }").tls(&dir).start(world)?,
             ),
             Self::Gunicorn => Running::Gunicorn(Gunicorn::app("tls_app").tls(&dir).start(world)?),
             Self::Aiohttp => Running::App(App::python("tls_server").argument("aiohttp").argument(&dir).start(world)?),
@@ -328,6 +326,83 @@ fn requests_of_programs_that_a_shell_starts_are_traced_or_counted() -> Result<()
         // A connection whose plaintext is read late may have been in time for its request.
         let is_counted = RUNS - traced <= late + (all - read);
         ensure!(all == RUNS && traced > 0 && is_counted, "{traced} are traced: {summary}");
+        Ok(())
+    })
+}
+
+/// A client of HTTPS that keeps its connection.
+struct SecureClient(Child);
+
+impl SecureClient {
+    fn connect(world: &World, port: u16) -> Result<Self> {
+        let mut openssl = world.command("openssl");
+        openssl.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+        Ok(Self(world.spawn(&mut openssl)?))
+    }
+
+    /// Sends a request. Returns the last line of the response, which is its body.
+    fn get(&mut self, path: &str) -> Result<String> {
+        let input = self.0.stdin.as_mut().context("it has an input")?;
+        write!(input, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        // The server keeps the connection open, so the output does not end.
+        let mut output = BufReader::new(self.0.stdout.as_mut().context("it has an output")?);
+        let mut line = String::new();
+        while !line.starts_with('{') {
+            line.clear();
+            ensure!(output.read_line(&mut line)? > 0, "the connection was closed");
+        }
+        Ok(line)
+    }
+}
+
+impl Drop for SecureClient {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All connections are older than the agent. Then the two ends of a connection with TLS are not joined.
+#[test]
+fn a_request_with_tls_on_every_hop_is_traced_in_each_service() -> Result<()> {
+    World::story("tls_chain", |world| {
+        let certificate = Certificate::make(world)?;
+        // With one thread, the second request uses the connections of the first.
+        let shop = Shop::start_with_tls(world, Workers::Threads(1), &certificate)?;
+        let mut client = SecureClient::connect(world, shop.nginx.port())?;
+        let answer = client.get("/products/9")?;
+        let recording = Recording::start_with(world, &["--tls"])?;
+        for _ in 0..2 {
+            ensure!(client.get("/products/7")? != answer);
+        }
+        let outcome = recording.finish(20)?;
+        ensure!(outcome.summary.get("connections_tls_read") == 10, "{}", outcome.summary);
+        outcome.expect_tree(
+            &[],
+            "
+            openssl client GET /products/{id} -> 200
+            nginx server GET /products/{id} -> 200
+              nginx client GET /products/{id} -> 200 by *
+            storefront server GET /products/{id} -> 200
+              storefront client GET /stock/{id} -> 200 by thread
+            inventory server GET /stock/{id} -> 200
+              inventory client GET by thread
+              inventory client SELECT products by thread
+              inventory client SET by thread
+            redis-server server GET
+            postgres server SELECT products
+            redis-server server SET
+            openssl client GET /products/{id} -> 200
+            nginx server GET /products/{id} -> 200
+              nginx client GET /products/{id} -> 200 by *
+            storefront server GET /products/{id} -> 200
+              storefront client GET /stock/{id} -> 200 by thread
+            inventory server GET /stock/{id} -> 200
+              inventory client GET by thread
+            redis-server server GET
+            ",
+        )?;
         Ok(())
     })
 }

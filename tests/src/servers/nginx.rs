@@ -40,13 +40,25 @@ impl Nginx {
     /// A proxy to `upstream` (`HOST:PORT` or `unix:PATH`) that keeps its connections open.
     #[must_use]
     pub fn proxy_to(upstream: &str) -> Site {
-        let server = "location / {
-            proxy_pass http://upstream;
+        Self::proxy("http", upstream)
+    }
+
+    /// The same, over TLS at both sides. `certificate` is the folder of its certificate.
+    #[must_use]
+    pub fn tls_proxy_to(upstream: &str, certificate: &str) -> Site {
+        Self::proxy("https", upstream).tls(certificate)
+    }
+
+    fn proxy(scheme: &str, upstream: &str) -> Site {
+        let server = format!(
+            "location / {{
+            proxy_pass {scheme}://upstream;
             proxy_http_version 1.1;
             proxy_set_header Connection '';
             proxy_set_header Host $host;
-        }";
-        Site { http: format!("upstream upstream {{ server {upstream}; keepalive 10; }}"), ..Self::site(server) }
+        }}"
+        );
+        Site { http: format!("upstream upstream {{ server {upstream}; keepalive 10; }}"), ..Self::site(&server) }
     }
 
     /// Serves the files below `root`, with sendfile.
@@ -128,6 +140,13 @@ impl Site {
     #[must_use]
     pub fn listen(self, parameters: &str) -> Self {
         Self { listen: parameters.to_owned(), ..self }
+    }
+
+    /// Serves HTTPS with the certificate in this folder.
+    #[must_use]
+    pub fn tls(self, certificate: &str) -> Self {
+        let keys = format!("ssl_certificate {certificate}/cert.pem; ssl_certificate_key {certificate}/key.pem;");
+        self.listen("ssl").http(&keys)
     }
 
     /// Starts nginx and waits until all its workers run.
