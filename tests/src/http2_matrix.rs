@@ -86,6 +86,8 @@ pub const CLIENTS: &[Client] = &[
     http("Go net/http", |world, url, load| run(&App::go("http2_load"), world, url, load)),
     http("Node http2", |world, url, load| run(&App::node("http2_load"), world, url, load)),
     http("httpx", |world, url, load| run(&App::python("http2_load").with_http2(), world, url, load)),
+    http("hyper", |world, url, load| run(&rust("hyper_load"), world, url, load)),
+    http("reqwest", |world, url, load| run(&rust("reqwest_load"), world, url, load)),
     Client {
         name: "JDK HttpClient",
         kind: Kind::Http,
@@ -98,6 +100,7 @@ pub const CLIENTS: &[Client] = &[
     grpc("Node http2 (gRPC)", |world, url, load| run(&App::node("http2_load").env("GRPC", "1"), world, url, load)),
     grpc("grpc-js", |world, url, load| run(&grpc_js("grpc_js_load"), world, url, load)),
     grpc("grpc-java", |world, url, load| run(&grpc_java("GrpcLoad"), world, url, load)),
+    grpc("tonic", |world, url, load| run(&rust("tonic_load"), world, url, load)),
 ];
 
 /// All servers.
@@ -109,6 +112,7 @@ pub const SERVERS: &[Server] = &[
     of_http("Go net/http", false, |world, _| app(world, &App::go("h2c"))),
     of_http("Node http2", false, |world, _| app(world, &App::node("http2"))),
     of_http("hypercorn", true, |world, _| app(world, &App::python("asgi_http2").with_http2())),
+    of_http("hyper", false, |world, _| app(world, &rust("hyper_server"))),
     proxy("HAProxy", false, |world, kind| behind(world, kind, ProxyProgram::HaProxyHttp2)),
     proxy("Envoy", false, |world, kind| behind(world, kind, ProxyProgram::EnvoyHttp2)),
     proxy("nghttpx", true, |world, kind| {
@@ -123,6 +127,7 @@ pub const SERVERS: &[Server] = &[
     of_grpc("Node http2 (gRPC)", |world, _| app(world, &App::node("rpc_server"))),
     of_grpc("grpc-js", |world, _| app(world, &grpc_js("grpc_js_server"))),
     of_grpc("grpc-java", |world, _| app(world, &grpc_java("GrpcServer"))),
+    of_grpc("tonic", |world, _| app(world, &rust("tonic_server"))),
 ];
 
 /// The JVM that runs grpc-java.
@@ -259,7 +264,9 @@ fn curl(world: &World, url: &str, load: &Load) -> Result<Vec<Duration>> {
     Ok(Vec::new())
 }
 
-fn grpc_js(name: &str) -> AppOptions {
+/// A program of grpc-js.
+#[must_use]
+pub fn grpc_js(name: &str) -> AppOptions {
     App::node(name).package("@grpc/grpc-js")
 }
 
@@ -267,6 +274,13 @@ fn grpc_js(name: &str) -> AppOptions {
 #[must_use]
 pub fn grpc_java(name: &str) -> AppOptions {
     App::java(name).jvm(GRPC_JAVA, &[]).libraries()
+}
+
+/// The package of tests/apps/rust that has the Rust programs.
+pub const RUST: &str = "http2";
+
+fn rust(name: &str) -> AppOptions {
+    App::rust(&format!("{RUST}/{name}"))
 }
 
 fn nginx() -> crate::servers::Site {
@@ -317,7 +331,9 @@ pub fn skip_reason(client: &Client, server: &Server) -> Option<String> {
     let java =
         (client.name.starts_with("JDK") && machine::java(0).is_none()).then(|| "Java is not installed".to_owned());
     let of = |name: &str| client.name == name || server.name == name;
+    let is_rust = ["hyper", "reqwest", "tonic"].into_iter().any(of);
+    let rust = is_rust.then(|| rust("hyper_load").skip_reason()).flatten();
     let grpc_js = of("grpc-js").then(|| grpc_js("grpc_js_load").skip_reason()).flatten();
     let grpc_java = of("grpc-java").then(|| grpc_java("GrpcLoad").skip_reason()).flatten();
-    envoy.or(go).or(java).or(grpc_js).or(grpc_java)
+    envoy.or(go).or(java).or(rust).or(grpc_js).or(grpc_java)
 }

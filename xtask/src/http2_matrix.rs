@@ -4,7 +4,8 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use onlooker_tests::http2_matrix::{CLIENTS, Client, Load, SERVERS, Server, skip_reason};
+use onlooker_tests::http2_matrix::{CLIENTS, Client, Load, RUST, SERVERS, Server, skip_reason};
+use onlooker_tests::servers::build_rust;
 use onlooker_tests::wait;
 
 use crate::build::{self, Profile};
@@ -16,12 +17,12 @@ pub(crate) struct Options {
     /// Trace with this agent, and install and build nothing.
     #[arg(long, value_name = "PATH")]
     agent: Option<std::path::PathBuf>,
-    /// Write the result into docs/http2.md.
+    /// Write the result into docs/http2.md. Pairs that were not run keep their rows.
     #[arg(long)]
     write: bool,
-    /// Run only pairs with this client or server.
+    /// Run only pairs with this client or server. It may be given several times.
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Requests of each pair.
     #[arg(long, default_value_t = 2_000)]
     requests: usize,
@@ -50,6 +51,8 @@ impl Verb for Options {
                     &setup::GO,
                     &setup::ENVOY,
                 ])?;
+                shell::say(&format!("building tests/apps/rust/{RUST}"));
+                build_rust(RUST, true)?;
                 build::agent(Profile::Release)?
             }
         };
@@ -92,7 +95,7 @@ impl Verb for Options {
 
 impl Options {
     fn wants(&self, client: &Client, server: &Server) -> bool {
-        self.only.as_deref().is_none_or(|name| client.name == name || server.name == name)
+        self.only.is_empty() || self.only.iter().any(|name| client.name == name || server.name == name)
     }
 }
 
@@ -101,15 +104,26 @@ fn pairs() -> impl Iterator<Item = (&'static Client, &'static Server)> {
     CLIENTS.iter().flat_map(with_servers).filter(|(client, server)| client.talks_to(server))
 }
 
+/// Writes the rows into the documentation. Pairs that were not run keep their rows.
 fn write(rows: &[Vec<String>], requests: usize) -> Result<()> {
     let path = shell::workspace()?.join("docs/http2.md");
     let text = shell::file(&path)?;
-    let (head, _) = text.split_once(MARK).with_context(|| format!("{} has no line `{MARK}`", path.display()))?;
-    let mut text = format!("{head}{MARK}\n\n{requests} requests each.\n\n");
+    let (head, below) = text.split_once(MARK).with_context(|| format!("{} has no line `{MARK}`", path.display()))?;
+    let each = format!("{requests} requests each.");
+    let is_kept = below.lines().any(|line| line == each);
+    let kept: Vec<Vec<String>> = below.lines().filter(|_| is_kept).map(cells).collect();
+    let mut text = format!("{head}{MARK}\n\n{each}\n\n");
     text.push_str("| client | server | one connection | ten connections |\n|---|---|---|---|\n");
-    for row in rows {
+    for (client, server) in pairs() {
+        let is_of = |row: &&Vec<String>| row.starts_with(&[client.name.to_owned(), server.name.to_owned()]);
+        let Some(row) = rows.iter().find(is_of).or_else(|| kept.iter().find(is_of)) else { continue };
         let missing = 4_usize.saturating_sub(row.len());
         text.push_str(&format!("| {} |{}\n", row.join(" | "), " |".repeat(missing)));
     }
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The cells of a row.
+fn cells(row: &str) -> Vec<String> {
+    row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
