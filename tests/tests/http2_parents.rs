@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use onlooker_tests::http2_matrix::grpc_js;
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::judge;
 use onlooker_tests::servers::{App, AppOptions};
 use onlooker_tests::spans::Span;
 use onlooker_tests::wait::{self, within};
-use onlooker_tests::{Recording, World};
+use onlooker_tests::{Recording, World, record_skip};
 use rstest::rstest;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,12 +218,18 @@ fn are_async_ids_known(recording: &Recording, service: &str) -> Result<bool> {
 
 #[test]
 fn calls_of_services_of_grpc_in_python_and_node_have_no_wrong_parents() -> Result<()> {
+    if let Some(reason) = grpc_js("grpc_js_relay").skip_reason() {
+        record_skip(&reason);
+        return Ok(());
+    }
     World::story("grpc-relays", |world| {
         let recording = Recording::start(world)?;
         let go = App::go("grpc/rpc_caller");
         let back = go.clone().env("OTEL_SERVICE_NAME", "back").start(world)?;
+        let grpc_js = grpc_js("grpc_js_relay").env("OTEL_SERVICE_NAME", "grpc-js");
+        let grpc_js = grpc_js.env("BACKEND", back.address()).start(world)?;
         let node =
-            App::node("rpc_relay").env("OTEL_SERVICE_NAME", "node").env("BACKEND_URL", back.url("")).start(world)?;
+            App::node("rpc_relay").env("OTEL_SERVICE_NAME", "node").env("BACKEND_URL", grpc_js.url("")).start(world)?;
         let python = App::python("rpc_relay").with_http2().env("OTEL_SERVICE_NAME", "python");
         let python = python.env("BACKEND", node.address()).start(world)?;
         let front = go.env("OTEL_SERVICE_NAME", "front").env("FRONT", "1").env("BACKEND", python.address());
@@ -232,18 +239,20 @@ fn calls_of_services_of_grpc_in_python_and_node_have_no_wrong_parents() -> Resul
         wait::until(within(PATIENCE), "async ids to be known", || {
             let first = 1_000_000 + u64::try_from(requests)?;
             requests += load.run(first..first + 10)?.answered.len();
-            Ok(are_async_ids_known(&recording, "node")?.then_some(()))
+            let is_known = |service| are_async_ids_known(&recording, service);
+            Ok((is_known("node")? && is_known("grpc-js")?).then_some(()))
         })?;
         let rounds = [(1, 100..120), (10, 1000..1100), (50, 10_000..10_200)];
         for (in_flight, numbers) in rounds.clone() {
             requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
         }
-        let outcome = recording.finish(requests * (1 + 2 * 6))?;
+        let outcome = recording.finish(requests * (1 + 2 * 8))?;
+        let services = [("grpcio", &python), ("Node http2", &node), ("grpc-js", &grpc_js)];
         for (in_flight, numbers) in rounds {
-            for (name, address) in [("grpcio", python.address()), ("Node http2", node.address())] {
+            for (name, address) in services.map(|(name, app)| (name, app.address())) {
                 let verdict = judge(&outcome.spans, &address, |number| numbers.contains(&number));
                 verdict.print(&format!("{name}, server and client | {in_flight}"));
-                let least = if name == "Node http2" { 95 } else { 0 };
+                let least = if name == "grpcio" { 0 } else { 95 };
                 verdict.expect_none_wrong_and_right_at_least(least)?;
             }
         }
