@@ -188,8 +188,9 @@ impl Attacher {
 
     /// Every process that something is kept of. Some repeatedly.
     fn known(&self) -> impl Iterator<Item = u32> {
-        let kept = self.seen.keys().chain(self.looked.keys()).chain(&self.unread_jvms);
-        self.attached.keys().chain(kept).copied()
+        let kept = self.seen.keys().chain(self.looked.keys());
+        let unread = self.unread.keys().chain(self.unexplained.keys());
+        self.attached.keys().chain(kept).chain(unread).copied()
     }
 
     fn forget(&mut self, tgid: u32) {
@@ -360,10 +361,11 @@ mod tests {
             attacher.attached.insert(tgid, Attached::default());
             attacher.seen.insert(tgid, 1);
             attacher.looked.insert(tgid, Instant::now());
-            attacher.unread_jvms.insert(tgid);
+            attacher.unread.insert(tgid, Unread::Jvm);
+            attacher.unexplained.insert(tgid, 1);
         }
         attacher.take(Message::Sweep);
-        assert_eq!(attacher.known().collect::<Vec<_>>(), [own; 4]);
+        assert_eq!(attacher.known().collect::<Vec<_>>(), [own; 5]);
     }
 
     #[test]
