@@ -84,7 +84,8 @@ pub fn path(path: CompactString) -> CompactString {
 #[must_use]
 pub fn authority(authority: &[u8]) -> &[u8] {
     // Nearly every authority is a name, with a port at most.
-    let (name, port) = authority.split_at(memchr::memchr(b':', authority).unwrap_or(authority.len()));
+    let colon = authority.iter().position(|&byte| byte == b':');
+    let (name, port) = authority.split_at(colon.unwrap_or(authority.len()));
     if all(name, |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'.' | b'-'))
         && port.iter().skip(1).all(u8::is_ascii_digit)
     {

@@ -1,6 +1,8 @@
 //! Finds the ends of the lines of a head in one pass.
 
-use memchr::memchr_iter;
+use std::ops::ControlFlow;
+
+use crate::kit::positions::each_position;
 
 /// More lines than servers accept: Apache stops at 100 fields, Node at 2000.
 const MAX_LINES: usize = 4096;
@@ -29,16 +31,17 @@ impl Lines {
     /// Searches the bytes added to `head`. Returns the length of the head with its empty line, once that is found.
     pub(super) fn find_end(&mut self, head: &[u8]) -> Option<usize> {
         let mut begin = self.ends.last().map(|&end| end as usize + 1);
-        for at in memchr_iter(b'\n', head.get(self.searched..)?) {
-            let end = self.searched + at;
+        let searched = std::mem::replace(&mut self.searched, head.len());
+        let found = each_position(b'\n', head.get(searched..)?, |at| {
+            let end = searched + at;
             if begin.is_some_and(|begin| matches!(head[begin..end], [] | [b'\r'])) {
-                return Some(end + 1);
+                return ControlFlow::Break(end + 1);
             }
             self.ends.push(end as u32);
             begin = Some(end + 1);
-        }
-        self.searched = head.len();
-        None
+            ControlFlow::Continue(())
+        });
+        found.break_value()
     }
 
     pub(super) fn are_too_many(&self) -> bool {

@@ -11,5 +11,6 @@ pub mod looks;
 pub(crate) mod pace;
 pub(crate) mod passed_on;
 pub mod pieces;
+pub(crate) mod positions;
 pub(crate) mod tail;
 pub(crate) mod target;

@@ -53,7 +53,9 @@ impl<'a> Target<'a> {
         let (scheme, authority, rest) =
             if target.starts_with(b"/") { (&[][..], &[][..], target) } else { absolute(target) };
         // Clients do not send fragments. If one does, it is not exported.
-        let (path, query) = match memchr::memchr2(b'?', b'#', rest) {
+        let mark =
+            if all(rest, |byte| byte != b'?' && byte != b'#') { None } else { memchr::memchr2(b'?', b'#', rest) };
+        let (path, query) = match mark {
             Some(mark) if rest[mark] == b'?' => {
                 let query = &rest[mark + 1..];
                 (&rest[..mark], Some(&query[..memchr::memchr(b'#', query).unwrap_or(query.len())]))
