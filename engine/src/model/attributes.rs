@@ -29,18 +29,37 @@ use crate::protobuf::{begin, delimited_length, fixed64, integer, message, string
 /// `Span.attributes`.
 const ATTRIBUTES: u32 = 9;
 
+/// The tags of the fields that are written here: of `Span`, `KeyValue` and `AnyValue`.
+const ATTRIBUTE: u8 = (ATTRIBUTES << 3 | 2) as u8;
+const KEY: u8 = 1 << 3 | 2;
+const VALUE: u8 = 2 << 3 | 2;
+const TEXT: u8 = 1 << 3 | 2;
+const INTEGER: u8 = 3 << 3;
+
+/// A length below this is encoded as one byte.
+const SHORT: usize = 0x80;
+
 /// Attributes in the order in which they were set. No key may be set twice.
-#[derive(Default, Clone, PartialEq, Eq)]
+#[derive(Default, Clone)]
 pub struct Attributes {
-    encoded: Vec<u8>,
+    /// The encoded attributes, then room for more. An attribute is written into a slice of its size, so that its place is
+    /// found once and not for each of its parts.
+    buffer: Vec<u8>,
+    length: usize,
 }
 
 impl Attributes {
     /// Sets a text.
     #[inline(always)]
     pub fn set(&mut self, key: &'static str, text: &str) {
-        begin_text(&mut self.encoded, ATTRIBUTES, key, text.len());
-        self.encoded.extend_from_slice(text.as_bytes());
+        let value = 2 + text.len();
+        let attribute = delimited_length(key.len()) + 2 + value;
+        if attribute >= SHORT {
+            return self.set_joined(key, &[text]);
+        }
+        let out = put(self.room(2 + attribute), &[ATTRIBUTE, attribute as u8, KEY, key.len() as u8]);
+        let out = put(put(out, key.as_bytes()), &[VALUE, value as u8, TEXT, text.len() as u8]);
+        out.copy_from_slice(text.as_bytes());
     }
 
     /// Sets a text unless it is empty. Empty means unknown.
@@ -53,9 +72,14 @@ impl Attributes {
 
     /// Sets the concatenation of `parts`.
     pub fn set_joined(&mut self, key: &'static str, parts: &[&str]) {
-        begin_text(&mut self.encoded, ATTRIBUTES, key, parts.iter().map(|part| part.len()).sum());
+        let text = parts.iter().map(|part| part.len()).sum();
+        let value = delimited_length(text);
+        let attribute = delimited_length(key.len()) + delimited_length(value);
+        let out = put_begin(self.room(delimited_length(attribute)), ATTRIBUTE, attribute);
+        let out = put(put_begin(out, KEY, key.len()), key.as_bytes());
+        let mut out = put_begin(put_begin(out, VALUE, value), TEXT, text);
         for part in parts {
-            self.encoded.extend_from_slice(part.as_bytes());
+            out = put(out, part.as_bytes());
         }
     }
 
@@ -63,40 +87,68 @@ impl Attributes {
     #[inline(always)]
     pub fn set_count(&mut self, key: &'static str, count: u64) {
         let count = count.min(i64::MAX.cast_unsigned());
-        begin_attribute(&mut self.encoded, ATTRIBUTES, key, 1 + varint_length(count));
-        integer(&mut self.encoded, 3, count);
+        let value = 1 + varint_length(count);
+        let attribute = delimited_length(key.len()) + 2 + value;
+        let out = put_begin(self.room(delimited_length(attribute)), ATTRIBUTE, attribute);
+        let out = put(put_begin(out, KEY, key.len()), key.as_bytes());
+        put_varint(put(out, &[VALUE, value as u8, INTEGER]), count);
     }
 
     /// Sets a truth value.
     pub fn set_flag(&mut self, key: &'static str, flag: bool) {
-        any(&mut self.encoded, ATTRIBUTES, key, &Value::Bool(flag));
+        self.append(|out| any(out, ATTRIBUTES, key, &Value::Bool(flag)));
     }
 
     /// Sets a list of texts.
     pub fn set_texts<T: AsRef<str>>(&mut self, key: &'static str, texts: &[T]) {
         let texts = texts.iter().map(|text| text.as_ref().to_owned().into()).collect();
-        any(&mut self.encoded, ATTRIBUTES, key, &Value::Array(Array::String(texts)));
+        self.append(|out| any(out, ATTRIBUTES, key, &Value::Array(Array::String(texts))));
     }
 
     /// Appends `others`.
     pub fn extend(&mut self, others: &Self) {
-        self.encoded.extend_from_slice(&others.encoded);
+        self.room(others.length).copy_from_slice(others.encoded());
     }
 
     /// Frees unused memory. For attributes that are kept.
     pub fn shrink(&mut self) {
-        self.encoded.shrink_to_fit();
+        self.buffer.truncate(self.length);
+        self.buffer.shrink_to_fit();
     }
 
     /// Removes all, and keeps the memory.
     pub fn clear(&mut self) {
-        self.encoded.clear();
+        self.length = 0;
     }
 
     /// The encoded fields `Span.attributes`.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {
-        &self.encoded
+        &self.buffer[..self.length]
+    }
+
+    /// Makes the next `size` bytes a part of the attributes.
+    #[inline(always)]
+    fn room(&mut self, size: usize) -> &mut [u8] {
+        let begin = self.length;
+        self.length += size;
+        if self.buffer.len() < self.length {
+            self.grow();
+        }
+        &mut self.buffer[begin..self.length]
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.buffer.resize(self.length.next_power_of_two(), 0);
+    }
+
+    /// Appends what `write` appends.
+    #[inline(never)]
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.buffer.truncate(self.length);
+        write(&mut self.buffer);
+        self.length = self.buffer.len();
     }
 
     /// The text of `key`.
@@ -123,13 +175,22 @@ impl Attributes {
 
 impl FromIterator<KeyValue> for Attributes {
     fn from_iter<I: IntoIterator<Item = KeyValue>>(attributes: I) -> Self {
-        let mut encoded = Vec::new();
+        let mut buffer = Vec::new();
         for attribute in attributes {
-            any(&mut encoded, ATTRIBUTES, attribute.key.as_str(), &attribute.value);
+            any(&mut buffer, ATTRIBUTES, attribute.key.as_str(), &attribute.value);
         }
-        Self { encoded }
+        let length = buffer.len();
+        Self { buffer, length }
     }
 }
+
+impl PartialEq for Attributes {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoded() == other.encoded()
+    }
+}
+
+impl Eq for Attributes {}
 
 impl fmt::Debug for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,19 +211,43 @@ fn shown(value: Option<&common::AnyValue>) -> String {
     }
 }
 
-/// Writes an attribute as `field`, except its value, a text of `length` bytes.
+/// Writes `bytes` at the beginning of `out`. Returns what is behind them.
 #[inline(always)]
-pub fn begin_text(out: &mut Vec<u8>, field: u32, key: &'static str, length: usize) {
-    begin_attribute(out, field, key, delimited_length(length));
-    begin(out, 1, length);
+fn put<'out>(out: &'out mut [u8], bytes: &[u8]) -> &'out mut [u8] {
+    let (begin, rest) = out.split_at_mut(bytes.len());
+    begin.copy_from_slice(bytes);
+    rest
 }
 
-/// Writes a `KeyValue`, except the content of its `AnyValue`, of `length` bytes.
+/// Writes a tag and a length at the beginning of `out`. Returns what is behind them.
 #[inline(always)]
-fn begin_attribute(out: &mut Vec<u8>, field: u32, key: &'static str, length: usize) {
-    begin(out, field, delimited_length(key.len()) + delimited_length(length));
+fn put_begin(out: &mut [u8], tag: u8, length: usize) -> &mut [u8] {
+    let (begin, rest) = out.split_at_mut(1 + varint_length(length as u64));
+    begin[0] = tag;
+    put_varint(&mut begin[1..], length as u64);
+    rest
+}
+
+/// Writes a number that has exactly the length of `out`.
+#[inline(always)]
+fn put_varint(out: &mut [u8], mut number: u64) {
+    for byte in &mut *out {
+        *byte = number as u8 | 0x80;
+        number >>= 7;
+    }
+    if let Some(last) = out.last_mut() {
+        *last &= 0x7f;
+    }
+}
+
+/// Writes an attribute as `field`, except its value, a text of `length` bytes.
+#[inline]
+pub fn begin_text(out: &mut Vec<u8>, field: u32, key: &'static str, length: usize) {
+    let text = delimited_length(length);
+    begin(out, field, delimited_length(key.len()) + delimited_length(text));
     string(out, 1, key);
-    begin(out, 2, length);
+    begin(out, 2, text);
+    begin(out, 1, length);
 }
 
 /// Writes an attribute of any type as `field`.
