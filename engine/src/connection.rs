@@ -252,13 +252,13 @@ impl Connection {
             // where it started, if both saw that.
             let opposite =
                 if is_concurrent && self.from_start { self.order.first(way.other()) } else { segment.opposite };
-            self.conversation.requests.note(way, &Segment { opposite, ..*segment }, offsets);
+            self.conversation.requests.note(way, segment, opposite, offsets);
         }
-        if way == Way::Sent && self.conversation.direction(way) == Some(Direction::ToClient) {
-            self.conversation.response_written(segment, observer);
-        }
-        if way == Way::Received && self.conversation.direction(way) == Some(Direction::ToClient) {
-            self.conversation.response_received(segment, observer);
+        if self.conversation.direction(way) == Some(Direction::ToClient) {
+            match way {
+                Way::Sent => self.conversation.response_written(segment, observer),
+                Way::Received => self.conversation.response_received(segment, observer),
+            }
         }
         self.agree_on_frames(way, segment, observer);
         if self.stream.is_none() && (self.hellos.is_some() || Hellos::begin_with(captured)) {

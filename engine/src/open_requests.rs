@@ -57,9 +57,9 @@ impl OpenRequests {
         self.open.iter().map(|open| open.start.nanos).take_while(move |&nanos| nanos < time)
     }
 
-    /// Notes an operation with which a request may begin.
-    pub(crate) fn note(&mut self, way: Way, segment: &Segment, offsets: Option<[u64; 2]>) {
-        self.origins[way as usize].note(segment, offsets);
+    /// Notes an operation with which a request may begin. `opposite`, `offsets`: see [`Origin`].
+    pub(crate) fn note(&mut self, way: Way, segment: &Segment, opposite: u64, offsets: Option<[u64; 2]>) {
+        self.origins[way as usize].note(segment, opposite, offsets);
     }
 
     /// Notes a datagram with which a request may begin.
@@ -117,10 +117,14 @@ impl OpenRequests {
     /// The request is over. It is nearly always the oldest. Returns how many others of its direction are open.
     pub(crate) fn end(&mut self, direction: Direction, start: Moment) -> usize {
         let ended = OpenRequest { direction, start };
-        if let Some(index) = self.open.iter().position(|open| *open == ended) {
+        let open = &mut self.counts[direction as usize];
+        if self.open.front() == Some(&ended) {
+            self.open.pop_front();
+            *open -= 1;
+        } else if let Some(index) = self.open.iter().position(|open| *open == ended) {
             self.open.remove(index);
-            self.counts[direction as usize] -= 1;
+            *open -= 1;
         }
-        self.counts[direction as usize]
+        *open
     }
 }

@@ -42,12 +42,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn of(segment: &Segment, offsets: Option<[u64; 2]>) -> Self {
+    fn of(segment: &Segment, opposite: u64, offsets: Option<[u64; 2]>) -> Self {
         let [received, sent] = offsets.unwrap_or_default();
         Self {
             position: segment.position,
             end: segment.position.wrapping_add(u64::from(segment.length)),
-            opposite: segment.opposite,
+            opposite,
             owner: segment.owner,
             ids: segment.message,
             tgid: segment.tgid,
@@ -103,10 +103,10 @@ impl Origins {
     /// Notes an operation. Later operations of the same run have the same origin.
     ///
     /// `offsets`: see [`Origin::offsets`], for received and sent bytes. `None`: the other end does not know the positions.
-    pub(crate) fn note(&mut self, segment: &Segment, offsets: Option<[u64; 2]>) {
+    pub(crate) fn note(&mut self, segment: &Segment, opposite: u64, offsets: Option<[u64; 2]>) {
         let begins = segment.flags & flag::BEGINS != 0;
         if begins || self.runs.back().is_none_or(|last| last.ids != segment.message) {
-            self.push(Origin::of(segment, offsets));
+            self.push(Origin::of(segment, opposite, offsets));
         }
     }
 
@@ -122,11 +122,38 @@ impl Origins {
     /// A run begins with its first request. What comes before that, and belongs to no request, does not count: a PROXY
     /// header, empty lines.
     pub(crate) fn begin(&mut self, position: u64, is_alone: bool) -> Option<&Origin> {
-        let origin = self.runs.iter_mut().rev().find(|origin| origin.position <= position)?;
+        let index = self.runs.iter().rposition(|origin| origin.position <= position)?;
+        if is_alone {
+            // Later requests begin in this run or in later ones.
+            self.runs.drain(..index);
+        }
+        let origin = self.runs.get_mut(if is_alone { 0 } else { index })?;
         if is_alone && self.begun != Some(origin.position) {
             origin.position = position;
         }
         self.begun = Some(origin.position);
         Some(origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_before_that_of_the_only_open_request_are_forgotten() {
+        let mut origins = Origins::default();
+        for position in [100, 200, 300] {
+            origins.note(&Segment { position, flags: flag::BEGINS, ..Segment::default() }, 7, None);
+        }
+        let mut begin = |position, is_alone| {
+            let found = origins.begin(position, is_alone).map(|origin| (origin.position, origin.opposite));
+            (found, origins.runs.len())
+        };
+        assert_eq!(begin(150, false), (Some((100, 7)), 3), "another request is open");
+        assert_eq!(begin(250, true), (Some((250, 7)), 2));
+        assert_eq!(begin(320, false), (Some((300, 7)), 2));
+        assert_eq!(begin(340, true), (Some((300, 7)), 1));
+        assert_eq!(begin(90, true), (None, 1));
     }
 }

@@ -163,23 +163,17 @@ impl Ledger {
         let was_open = node.end.replace(nanos).is_none();
         node.complete = complete;
         let (tgid, serves) = (node.tgid, node.role == Role::Server);
-        if was_open && serves {
-            self.close(tgid);
-            if let Some(requests) = self.by_process.get_mut(&tgid) {
-                requests.last_end = requests.last_end.max(nanos);
-            }
+        if was_open
+            && serves
+            && let Some(requests) = self.by_process.get_mut(&tgid)
+        {
+            requests.open = requests.open.saturating_sub(1);
+            requests.last_end = requests.last_end.max(nanos);
             if !complete {
-                self.may_have_others(tgid, nanos.saturating_add(ABANDONED_WORK));
+                requests.others_until = requests.others_until.max(nanos.saturating_add(ABANDONED_WORK));
             }
         }
         true
-    }
-
-    /// One request of the process is not open any more.
-    fn close(&mut self, tgid: u32) {
-        if let Some(requests) = self.by_process.get_mut(&tgid) {
-            requests.open = requests.open.saturating_sub(1);
-        }
     }
 
     /// Until `nanos` the process may work on requests that are unknown, or over.
@@ -307,12 +301,10 @@ impl Ledger {
                 self.by_connection.remove(&(cookie, role));
             }
         }
-        if is_open && role == Role::Server {
-            self.close(tgid);
-        }
         if process_slot != NO_PROCESS_SLOT
             && let Some(requests) = self.by_process.get_mut(&tgid)
         {
+            requests.open = requests.open.saturating_sub(usize::from(is_open));
             requests.all.swap_remove(process_slot as usize);
             if let Some(&moved) = requests.all.get(process_slot as usize) {
                 self.slots[moved.slot as usize].process_slot = process_slot;
