@@ -10,7 +10,7 @@
 //!
 //! let mut routes = Routes::default();
 //! let route = routes.learn(Role::Server, "/users/7/orders", true);
-//! assert_eq!(route.template.as_deref(), Some("/users/{id}/orders"));
+//! assert_eq!(route.template, Some("/users/{id}/orders"));
 //! assert_eq!(route.holds, Holds::NoSecret);
 //! assert_eq!(redact("/reset/f3b0c44298fc1c149a/confirm"), "/reset/REDACTED/confirm");
 //! ```

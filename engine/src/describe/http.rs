@@ -58,7 +58,7 @@ pub(super) fn describe(
     let route = routes.learn(ends.role, &http.path, found);
     name.push_str(if is_known { &http.method } else { "HTTP" });
     // Without a route the name is the method alone.
-    if let Some(template) = &route.template {
+    if let Some(template) = route.template {
         name.extend([" ", template]);
     }
 
@@ -76,7 +76,7 @@ pub(super) fn describe(
     network::describe(ends, authority, attributes);
     attributes.set(URL_SCHEME, &scheme);
 
-    if let Some(template) = &route.template {
+    if let Some(template) = route.template {
         if route.is_given && ends.role == Role::Server {
             attributes.set(HTTP_ROUTE, template);
         }

@@ -23,10 +23,13 @@ impl<'a> Authority<'a> {
         // `[::1]:8080` (RFC 3986 3.2.2). Without brackets, two colons are part of an IPv6 address.
         let (name, rest) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
             Some(bracketed) => bracketed,
-            None => match authority.find(':') {
-                Some(at) if !authority[at + 1..].contains(':') => authority.split_at(at),
-                _ => (authority, ""),
-            },
+            None => {
+                let mut colons = authority.bytes().zip(0..).filter(|&(byte, _)| byte == b':');
+                match (colons.next(), colons.next()) {
+                    (Some((_, at)), None) => authority.split_at(at),
+                    _ => (authority, ""),
+                }
+            }
         };
         match rest.strip_prefix(':') {
             None | Some("") => Self { host: name, port: default },

@@ -29,15 +29,15 @@ pub struct Routes {
     given: Arc<Reporting>,
     served: Learnt,
     called: Learnt,
-    /// The memory of the last template, for the next.
-    scratch: String,
+    /// The last template. Its memory is used for the next.
+    last: String,
 }
 
 /// The result of [`Routes::learn`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+pub struct Route<'routes> {
     /// `None` for a path that names no resource, or that is one too many.
-    pub template: Option<Arc<str>>,
+    pub template: Option<&'routes str>,
     pub holds: Holds,
     /// The user gave the template, so it is the route for certain.
     pub is_given: bool,
@@ -45,7 +45,7 @@ pub struct Route {
 
 #[derive(Debug, Default)]
 struct Learnt {
-    templates: FxHashSet<Arc<str>>,
+    templates: FxHashSet<Box<str>>,
     /// Hashes of the beginnings of templates, up to the end of each segment. A collision makes two share a placeholder.
     prefixes: FxHashSet<u64>,
     /// The number of different words that followed a prefix.
@@ -61,38 +61,37 @@ impl Routes {
 
     /// The template of a `path` that was requested from the service (`Role::Server`) or by it (`Role::Client`). `found` is
     /// false if the response says that there is no such resource.
-    pub fn learn(&mut self, role: Role, path: &str, found: bool) -> Route {
-        self.scratch.clear();
-        let holds = template(path, &mut self.scratch);
+    pub fn learn(&mut self, role: Role, path: &str, found: bool) -> Route<'_> {
+        self.last.clear();
+        let holds = template(path, &mut self.last);
         if let Some(given) = self.given.route(path) {
-            return Route { template: Some(Arc::clone(given)), holds, is_given: true };
+            return Route { template: Some(given), holds, is_given: true };
         }
         let side = match role {
             Role::Server => &mut self.served,
             Role::Client => &mut self.called,
         };
-        let template = if self.scratch.is_empty() { None } else { side.settle(&self.scratch, found) };
-        Route { template, holds, is_given: false }
+        let has_template = !self.last.is_empty() && side.settle(&mut self.last, found);
+        Route { template: has_template.then_some(self.last.as_str()), holds, is_given: false }
     }
 }
 
 impl Learnt {
-    fn settle(&mut self, template: &str, found: bool) -> Option<Arc<str>> {
-        if let Some(known) = self.templates.get(template) {
-            return Some(Arc::clone(known));
+    /// Bounds the template. Returns false if there is no room for it.
+    fn settle(&mut self, template: &mut String, found: bool) -> bool {
+        if self.templates.contains(template.as_str()) {
+            return true;
         }
         let room = if found { MAX_TEMPLATES } else { MAX_TEMPLATES / 2 };
         let full = self.templates.len() >= room;
-        let settled = self.bounded(template, if found { MAX_WORDS } else { MAX_WORDS_NOT_FOUND }, full);
-        if let Some(known) = self.templates.get(settled.as_str()) {
-            return Some(Arc::clone(known));
+        *template = self.bounded(template, if found { MAX_WORDS } else { MAX_WORDS_NOT_FOUND }, full);
+        if self.templates.contains(template.as_str()) {
+            return true;
         }
-        if full {
-            return None;
+        if !full {
+            self.templates.insert(template.as_str().into());
         }
-        let settled: Arc<str> = settled.into();
-        self.templates.insert(Arc::clone(&settled));
-        Some(settled)
+        !full
     }
 
     /// `template` with `{name}` for each word that its position has no room for. If `frozen`, nothing is learnt.
@@ -188,6 +187,6 @@ mod tests {
             served(&mut routes, &format!("/{}", char::from(b'a' + n)), false);
         }
         let called = routes.learn(Role::Client, "/zebra", false);
-        assert_eq!(called.template.as_deref(), Some("/zebra"));
+        assert_eq!(called.template, Some("/zebra"));
     }
 }

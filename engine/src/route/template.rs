@@ -83,16 +83,11 @@ fn walk<'p>(path: &'p str, mut take: impl FnMut(Piece<'p>)) {
     let (mut before, mut previous) = ("", "");
     let mut left = path;
     loop {
-        // Most segments are plain words and need no second scan.
-        let mut plain = true;
-        let mut parameters = false;
-        let end = left.bytes().position(|byte| {
-            plain &= matches!(byte, b'a'..=b'z' | b'-' | b'_' | b'/');
-            parameters |= byte == b';';
-            byte == b'/'
-        });
+        let end = left.bytes().position(|byte| byte == b'/');
         let (whole, next) = left.split_at(end.unwrap_or(left.len()));
-        let at = if parameters { whole.find(';') } else { None };
+        // Most segments are plain words and need no other scan.
+        let plain = whole.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-' | b'_'));
+        let at = if plain { None } else { whole.bytes().position(|byte| byte == b';') };
         let (mut segment, parameters) = whole.split_at(at.unwrap_or(whole.len()));
         // `https://user@host`: the user may be a token, without a password.
         if !plain

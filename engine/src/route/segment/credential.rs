@@ -125,9 +125,10 @@ pub(super) fn judged(piece: &str, kind: Kind, previous: &str) -> Kind {
     }
     let is_among = |words: &[&str], given: &str| words.iter().any(|word| word.eq_ignore_ascii_case(given));
     // `reset-token` is a token, `verify-email` verifies; `token-types` are types.
-    let joint = ['-', '_'];
-    let first = previous.split(joint).next().unwrap_or_default();
-    let last = previous.rsplit(joint).next().unwrap_or_default();
+    let is_joint = |byte: &u8| matches!(byte, b'-' | b'_');
+    let words = previous.as_bytes();
+    let first = words.iter().position(is_joint).map_or(previous, |joint| &previous[..joint]);
+    let last = words.iter().rposition(is_joint).map_or(previous, |joint| &previous[joint + 1..]);
     let announces = || is_among(&WORDS, previous) || is_among(&WORDS, last);
     let announces_code = is_among(&CODE_WORDS, first) || is_among(&CODE_WORDS, last);
     let number = piece.bytes().all(|b| b.is_ascii_digit());
