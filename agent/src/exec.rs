@@ -31,6 +31,7 @@ use self::signals::ForwardedSignals;
 pub use self::user::User;
 use crate::discover::process::Process;
 use crate::discover::select::Selectors;
+use crate::discover::sockets::ListeningSockets;
 
 /// How the command and everything it starts are recognised.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub struct Starting {
     /// Why there is no cgroup.
     why: String,
     signals: ForwardedSignals,
+    listeners: Listeners,
     // Dropped before the cgroup, which can be removed only when the child has left it.
     spawning: Spawning,
     cgroup: Option<OwnCgroup>,
@@ -62,6 +64,7 @@ pub struct Stopped {
     path: PathBuf,
     followed: FollowedBy,
     signals: ForwardedSignals,
+    listeners: Listeners,
     // Dropped before the cgroup, which can be removed only when the child has left it.
     spawning: Spawning,
     cgroup: Option<OwnCgroup>,
@@ -73,6 +76,29 @@ struct Spawning {
     /// Closing it makes the child end.
     go: Option<PipeWriter>,
     thread: Option<JoinHandle<io::Result<Child>>>,
+}
+
+/// The sockets that listen around the child. The kernel walks all connections of the host for them, which may take
+/// milliseconds, so a thread reads them while the programs are loaded.
+#[derive(Debug)]
+struct Listeners(Option<JoinHandle<ListeningSockets>>);
+
+impl Listeners {
+    fn read() -> Self {
+        let read = || {
+            let mut listeners = ListeningSockets::default();
+            if let Ok(myself) = Process::myself() {
+                // The child is in the same network namespace. What cannot be read here is read again when it is selected.
+                let _ = listeners.around(&myself);
+            }
+            listeners
+        };
+        Self(thread::Builder::new().name("listeners".to_owned()).spawn(read).ok())
+    }
+
+    fn join(&mut self) -> ListeningSockets {
+        self.0.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
 }
 
 /// The command, executing.
@@ -143,13 +169,13 @@ pub fn start(command: &[OsString], user: Option<User>) -> Result<Starting, ExecE
         })
         .map_err(failed)?;
     let spawning = Spawning { go: Some(go), thread: Some(thread) };
-    Ok(Starting { report, path, why, signals, spawning, cgroup })
+    Ok(Starting { report, path, why, signals, listeners: Listeners::read(), spawning, cgroup })
 }
 
 impl Starting {
     /// Waits until the child waits.
     pub fn stopped(self) -> Result<Stopped, ExecError> {
-        let Self { report: mut report_in, path, mut why, signals, mut spawning, mut cgroup } = self;
+        let Self { report: mut report_in, path, mut why, signals, listeners, mut spawning, mut cgroup } = self;
         let mut report = [0; Report::LENGTH];
         if report_in.read_exact(&mut report).is_err() {
             // There is no child, because fork failed.
@@ -166,7 +192,7 @@ impl Starting {
             None => FollowedBy::Descent { why },
         };
         let process = Process::open(report.pid)?;
-        Ok(Stopped { process, path, followed, signals, spawning, cgroup })
+        Ok(Stopped { process, path, followed, signals, listeners, spawning, cgroup })
     }
 }
 
@@ -185,6 +211,11 @@ impl Stopped {
     #[must_use]
     pub fn followed(&self) -> &FollowedBy {
         &self.followed
+    }
+
+    /// The sockets that listen in its network namespace, which it may inherit.
+    pub fn listeners(&mut self) -> ListeningSockets {
+        self.listeners.join()
     }
 
     /// Selectors of the command and everything it starts.

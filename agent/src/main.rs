@@ -364,7 +364,7 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
             Err(error) => return refused(&error),
         };
         let prepared = Prepared::new(settings)?;
-        let stopped = match starting.stopped() {
+        let mut stopped = match starting.stopped() {
             Ok(stopped) => stopped,
             Err(error) => return refused(&error),
         };
@@ -373,7 +373,8 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
         }
         let (pid, program) = (stopped.pid(), stopped.program().to_owned());
         let selectors = stopped.selectors()?.reporting(&settings.general);
-        let target = Target::Command { pid, program, selectors };
+        let listeners = stopped.listeners();
+        let target = Target::Command { pid, program, selectors, listeners };
         let mut agent = prepared.start(target, Output::stderr())?;
         let running = match stopped.release() {
             Ok(running) => running,

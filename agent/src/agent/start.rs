@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::{ResourceAttributes, Settings};
 use crate::descriptors;
 use crate::discover::select::Selectors;
+use crate::discover::sockets::ListeningSockets;
 use crate::enrich::{Directory, Host};
 use crate::export::{self, Output};
 use crate::injection::destinations::Destinations;
@@ -50,7 +51,8 @@ pub enum Target {
     /// Processes that match, running ones and later ones.
     Matching(Selectors),
     /// A process that waits to execute a command. No other process matches yet.
-    Command { pid: u32, program: PathBuf, selectors: Selectors },
+    /// `listeners`: the sockets that listen around it.
+    Command { pid: u32, program: PathBuf, selectors: Selectors, listeners: ListeningSockets },
 }
 
 impl<'options> Prepared<'options> {
@@ -131,9 +133,9 @@ impl<'options> Prepared<'options> {
                 let selected = watch.scan().context("cannot scan the processes")?;
                 (watch, selected)
             }
-            Target::Command { pid, program, selectors } => {
+            Target::Command { pid, program, selectors, listeners } => {
                 let mut watch = watch(selectors);
-                watch.select_command(pid);
+                watch.select_command(pid, listeners);
                 watch.libraries().starts(pid, &program);
                 (watch, 1)
             }

@@ -207,8 +207,10 @@ impl Kernel {
         let mut programs: FxHashMap<_, _> = self.ebpf.programs_mut().collect();
         let mut queue: Vec<_> =
             first_choices().filter_map(|probe| Some((probe, programs.remove(probe.name)?))).collect();
-        // Those of the recorder take the longest. The queue is read from its end.
-        queue.sort_by_key(|(probe, _)| probe.without == Without::Nothing);
+        // Those of the recorder take the longest, and the first of them longer than all others. If they came last, one thread
+        // would wait for the other at the end. The queue is read from its end.
+        queue.sort_by_key(|(probe, _)| probe.without != Without::Nothing);
+        queue.reverse();
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(queue.len());
         let (queue, outcomes) = (Mutex::new(queue), Mutex::new(FxHashMap::default()));
         // Unlocked again before the program is loaded.

@@ -28,9 +28,9 @@ pub(super) enum Since {
 impl Watch {
     /// Selects the process that is going to execute a command. No other process matches the selectors yet, so a scan would
     /// find nothing.
-    pub fn select_command(&mut self, pid: u32) {
+    pub fn select_command(&mut self, pid: u32, mut listeners: ListeningSockets) {
         self.report_what_selectors_need();
-        self.select(pid, Since::Before, &mut ListeningSockets::default());
+        self.select(pid, Since::Before, &mut listeners);
     }
 
     /// Decides whether a process is selected that executed a program.
