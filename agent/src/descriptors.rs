@@ -15,7 +15,7 @@ pub(crate) fn raise_limit() {
     // None stands for no limit.
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => {
-            tracing::info!(from = ?before.current, to = ?raised.current, "the limit of file descriptors is raised")
+            tracing::info!(from = ?before.current, to = ?raised.current, "the limit of file descriptors is raised");
         }
         Err(error) => {
             tracing::warn!(limit = ?before.current, %error, "cannot raise the limit of file descriptors; fewer processes can be attached to");

@@ -46,7 +46,7 @@ impl Gate {
             }
         }
         // The agent has raised its own before or after the fork.
-        setrlimit(Resource::Nofile, self.descriptors.clone())?;
+        setrlimit(Resource::Nofile, self.descriptors)?;
         // Only now, because the agent's user may enter the cgroup and another may not.
         self.user.as_ref().map_or(Ok(()), User::become_it)
     }
