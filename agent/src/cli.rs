@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Args, FromArgMatches as _, Parser, Subcommand};
 use onlooker_common::limits;
 use onlooker_protocols::propagation::{FORMATS, Format};
 
@@ -191,15 +191,13 @@ pub struct Tracing {
     /// Maximum number of connections followed at a time
     #[arg(long, value_name = "NUMBER", default_value_t = 50_000, help_heading = "Recorder")]
     pub max_connections: usize,
-    /// Read TLS: attach to functions of the TLS libraries of selected processes
-    ///
-    /// Attaching to a process takes some milliseconds, and detaching some hundred, in the background.
-    #[arg(long, help_heading = "Recorder")]
+    /// Do not read TLS: attach to no functions of TLS libraries. Connections with TLS are then only counted
+    #[arg(id = "no_tls", long = "no-tls", action = ArgAction::SetFalse, help_heading = "Recorder")]
     pub tls: bool,
-    /// Read TLS, also of Java programs: make selected JVMs load a library of Onlooker's
+    /// Read TLS also of Java programs: make selected JVMs load a library of Onlooker's
     ///
     /// JDK 21 and later print a warning about it, unless started with -XX:+EnableDynamicAgentLoading.
-    #[arg(long, help_heading = "Recorder")]
+    #[arg(long, conflicts_with = "no_tls", help_heading = "Recorder")]
     pub java: bool,
     /// Add `traceparent` to HTTP/1 requests of selected processes: the first on each new connection, and later ones of some runtimes
     ///
@@ -255,11 +253,6 @@ impl Tracing {
     pub fn kernel_options(&self) -> kernel::Options {
         let Self { ring_bytes, run_capture, kernel_log, .. } = *self;
         kernel::Options { ring_bytes, run_capture, kernel_log, lines: None }
-    }
-
-    /// Whether any TLS library is attached to.
-    pub(crate) fn reads_tls(&self) -> bool {
-        self.tls || self.java
     }
 
     #[must_use]

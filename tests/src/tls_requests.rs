@@ -54,7 +54,7 @@ impl TlsRequests {
     /// Records rounds of requests, on connections that are kept, and on one connection per request. Each request causes `ends` spans
     /// over TLS. Fails unless every end is exported.
     pub fn record_rounds(&self, world: &World, ends: usize) -> Result<(Outcome, Ports)> {
-        let recording = Recording::start_with(world, &["--tls"])?;
+        let recording = Recording::start(world)?;
         let mut tries = 0;
         until(within(ATTACHED_WITHIN), "the TLS of all programs is read", || {
             tries += 1;

@@ -102,7 +102,7 @@ fn requests_on_new_connections_are_traced_at_both_ends(
         let server = server.start(world, &certificate)?;
         let load = TlsLoad { kind, requests: 100, in_flight, keep: in_flight == 1, warm: false };
         let mut client = load.client(world, &certificate, server.port()?)?;
-        let recording = Recording::start_with(world, &["--tls"])?;
+        let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_both_ends(&outcome.spans, &ports, true)
@@ -123,7 +123,7 @@ fn requests_on_connections_from_before_the_agent_are_traced(
         let server = server.start(world, &certificate)?;
         let load = TlsLoad { kind, requests: 100, in_flight: 10, keep: true, warm: true };
         let mut client = load.client(world, &certificate, server.port()?)?;
-        let recording = Recording::start_with(world, &["--tls"])?;
+        let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_both_ends(&outcome.spans, &ports, false)
@@ -134,7 +134,7 @@ fn requests_on_connections_from_before_the_agent_are_traced(
 fn a_library_that_is_loaded_after_the_agent_started_is_read() -> Result<()> {
     World::story("tls_later", |world| {
         let certificate = Certificate::make(world)?;
-        let mut recording = Recording::start_with(world, &["--tls", "--verbose"])?;
+        let mut recording = Recording::start_with(world, &["--verbose"])?;
         let mut server = App::python("tls_server").argument("aiohttp").argument(&certificate.dir()).start(world)?;
         let load = TlsLoad { kind: "http", requests: 50, in_flight: 10, keep: true, warm: false };
         let mut client = load.client(world, &certificate, server.port())?;
@@ -191,7 +191,7 @@ fn all_threads_of_a_process_are_observed_through_few_links() -> Result<()> {
         let load = TlsLoad { kind: "http", requests: 100, in_flight: 10, keep: true, warm: true };
         let mut client = load.client(world, &certificate, server.port()?)?;
         let client_pid = client.pid().to_string();
-        let mut recording = Recording::start_selecting(world, &["--tls", "-vv", "--pid", &client_pid])?;
+        let mut recording = Recording::start_selecting(world, &["-vv", "--pid", &client_pid])?;
         wait_for_library(&mut recording, client.pid())?;
         let agent = recording.agent().process();
         let (functions, links) = attached(&agent.log()?, client.pid());
@@ -213,7 +213,7 @@ fn commands_of_redis_over_tls_are_traced_at_both_ends() -> Result<()> {
         let redis = Redis::start_with_tls(world, &certificate.dir())?;
         let load = TlsLoad { kind: "redis", requests: 100, in_flight: 10, keep: true, warm: true };
         let mut client = load.client(world, &certificate, redis.port())?;
-        let recording = Recording::start_with(world, &["--tls"])?;
+        let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
         expect_spans_per_connection(&outcome.spans, &ports)
@@ -230,7 +230,7 @@ fn statements_after_an_upgrade_to_tls_are_traced(#[case] warm: bool) -> Result<(
         let load = TlsLoad { kind: "postgres", requests: 50, in_flight: 10, keep: true, warm };
         let mut client = load.client(world, &certificate, postgres.port())?;
         // The server forks for each connection. psycopg brings its own library, under another name.
-        let recording = Recording::start_selecting(world, &["--tls", "--pid", &client.pid().to_string()])?;
+        let recording = Recording::start_selecting(world, &["--pid", &client.pid().to_string()])?;
         let ports = client.run()?;
         let outcome = recording.finish(load.requests)?;
         for span in &outcome.spans {
@@ -253,7 +253,7 @@ fn requests_of_a_command_are_traced_at_both_ends(
     World::story("tls_command", |world| {
         let certificate = Certificate::make(world)?;
         let server = Server::Nginx.start(world, &certificate)?;
-        let mut recording = Recording::start_with(world, &["--tls", "--verbose"])?;
+        let mut recording = Recording::start_with(world, &["--verbose"])?;
         let file = format!("{}/cert.pem", certificate.dir());
         let mut command = world.command(program);
         command.args(arguments.iter().map(|argument| argument.replace("CERTIFICATE", &file)));
@@ -290,7 +290,7 @@ fn the_only_request_of_a_short_command_is_traced(#[case] program: &str, #[case] 
         for run in 0..RUNS {
             let file = world.dir().join(format!("spans-{run}.jsonl"));
             let mut exec = world.command(agent_binary()?);
-            exec.args(["exec", "--tls", "--file"]).arg(&file).args(["--", program]);
+            exec.args(["exec", "--file"]).arg(&file).args(["--", program]);
             exec.args(
                 arguments.iter().map(|argument| argument.replace("CERTIFICATE", &certificate).replace("URL", &url)),
             );
@@ -315,7 +315,7 @@ fn requests_of_programs_that_a_shell_starts_are_traced_or_counted() -> Result<()
         let curl = format!("curl -s --cacert {}/cert.pem https://localhost:{}/r/7", certificate.dir(), server.port()?);
         let file = world.dir().join("spans.jsonl");
         let mut exec = world.command(agent_binary()?);
-        exec.args(["exec", "--tls", "--file"]).arg(&file).args(["--", "sh", "-c"]);
+        exec.args(["exec", "--file"]).arg(&file).args(["--", "sh", "-c"]);
         exec.arg(format!("for run in $(seq {RUNS}); do {curl}; done"));
         let output = world.output_of(&mut exec)?;
         ensure!(output.status.success(), "{output:?}");
@@ -372,7 +372,7 @@ fn a_request_with_tls_on_every_hop_is_traced_in_each_service() -> Result<()> {
         let shop = Shop::start_with_tls(world, Workers::Threads(1), &certificate)?;
         let mut client = SecureClient::connect(world, shop.nginx.port())?;
         let answer = client.get("/products/9")?;
-        let recording = Recording::start_with(world, &["--tls"])?;
+        let recording = Recording::start(world)?;
         for _ in 0..2 {
             ensure!(client.get("/products/7")? != answer);
         }
@@ -408,13 +408,13 @@ fn a_request_with_tls_on_every_hop_is_traced_in_each_service() -> Result<()> {
 }
 
 #[test]
-fn without_the_option_tls_is_counted() -> Result<()> {
+fn with_no_tls_it_is_counted() -> Result<()> {
     World::story("tls_off", |world| {
         let certificate = Certificate::make(world)?;
         let server = Server::Nginx.start(world, &certificate)?;
         let load = TlsLoad { kind: "http", requests: 10, in_flight: 1, keep: false, warm: false };
         let mut client = load.client(world, &certificate, server.port()?)?;
-        let recording = Recording::start(world)?;
+        let recording = Recording::start_with(world, &["--no-tls"])?;
         client.run()?;
         let outcome = recording.finish(0)?;
         let [all, read] = ["connections_tls", "connections_tls_read"].map(|name| outcome.summary.get(name));

@@ -198,7 +198,7 @@ fn without_the_option_connections_are_counted() -> Result<()> {
         let keystore = keystore(world)?;
         let keystore = keystore.to_str().context("the path is text")?;
         let mut server = server("SecureServer", 17, &[], keystore).start(world)?;
-        let recording = Recording::start_with(world, &["--tls"])?;
+        let recording = Recording::start(world)?;
         for number in 0..3 {
             curl(world, &format!("https://{}/r/0/{number}", server.address()))?;
         }

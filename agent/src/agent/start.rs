@@ -76,7 +76,7 @@ impl<'options> Prepared<'options> {
         if tracing.kernel_log {
             spawn_kernel_log(kernel.logger()?)?;
         }
-        if tracing.reads_tls() {
+        if tracing.tls {
             kernel.prepare_functions(&[tls::BEGINS, tls::RETURNED]);
         }
         kernel.attach()?;
@@ -115,11 +115,13 @@ impl<'options> Prepared<'options> {
             };
             let mut watch =
                 Watch::new(kernel.clone(), selection, units, its_losses, selectors, host.clone(), counters.clone());
-            if tracing.reads_tls() {
+            if tracing.tls {
                 watch.read_tls();
             }
-            if tracing.java {
-                watch.load_into_jvms();
+            match (tracing.java, tracing.tls) {
+                (true, true) => watch.load_into_jvms(),
+                (true, false) => tracing::warn!("TLS of Java programs is not read, because TLS is not"),
+                (false, _) => {}
             }
             if injects && let Err(error) = watch.inject() {
                 tracing::warn!("no traceparent is added to requests: {error}");

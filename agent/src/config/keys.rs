@@ -411,18 +411,18 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "extensions.onlooker.capture.tls",
         Kind::Bool,
-        "false",
+        "true",
         |settings, given| flag(given, |on| settings.tracing.tls = on),
-        "Whether TLS is read: see [TLS](tls.md).",
+        "Whether TLS is read: see [TLS](tls.md). Otherwise connections with TLS are only counted.",
     )
     .at_start()
-    .flag("tls"),
+    .flag("no_tls"),
     Key::new(
         "extensions.onlooker.capture.java",
         Kind::Bool,
         "false",
         |settings, given| flag(given, |on| settings.tracing.java = on),
-        "Whether TLS of Java programs is read, which makes each selected JVM load a library of Onlooker's.",
+        "Whether TLS of Java programs is read too, which makes each selected JVM load a library of Onlooker's. It needs `capture.tls`.",
     )
     .at_start()
     .flag("java"),

@@ -191,7 +191,7 @@ const CASES: &[Case] = &[
         s.general.ignored == Some(vec!["/healthz".to_owned()])
     }),
     Case("extensions.onlooker.file.max_bytes", "4096", |s, _| s.tracing.file_max_bytes == Some(4096)),
-    Case("extensions.onlooker.capture.tls", "true", |s, _| s.tracing.tls),
+    Case("extensions.onlooker.capture.tls", "false", |s, _| !s.tracing.tls),
     Case("extensions.onlooker.capture.java", "true", |s, _| s.tracing.java),
     Case("extensions.onlooker.capture.run_bytes", "65536", |s, _| s.tracing.run_capture == 65536),
     Case("extensions.onlooker.capture.request_bytes", "256", |s, _| s.tracing.request_capture == 256),
@@ -654,7 +654,7 @@ tracer_provider:
         "tracer_provider.processors[0].batch.exporter.otlp_http.endpoint: http://collector:4318 # shop.yaml:8",
         "tracer_provider.processors[0].batch.exporter.otlp_http.headers[0]: authorization: [hidden] # shop.yaml:10",
         "tracer_provider.processors[0].batch.exporter.otlp_http.headers_list: [hidden] # shop.yaml:11",
-        "extensions.onlooker.capture.tls: false # default",
+        "extensions.onlooker.capture.tls: true # default",
     ] {
         assert!(lines.iter().any(|line| line == expected), "{expected} is not in\n{printed}");
     }
