@@ -216,6 +216,7 @@ fn mapped(path: PathBuf, file: &File, mapping: &Mapping) -> Option<Mapped> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::{Duration, Instant};
 
     use super::super::Memory;
     use super::*;
@@ -251,12 +252,20 @@ mod tests {
         // Another file is at its path from now on.
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "no ELF file").unwrap();
-        let found = executables(&Process::open(child.id()).unwrap());
-        let opens =
-            found.iter().flatten().find(|mapped| Path::new(&mapped.name) == path).map(|own| own.open().is_some());
+        let process = Process::open(child.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // `spawn` may return before the kernel has mapped the file.
+        let opens = loop {
+            let found = executables(&process);
+            let own = found.iter().flatten().find(|mapped| Path::new(&mapped.name) == path);
+            if own.is_some() || Instant::now() > deadline {
+                break own.map(|own| own.open().is_some());
+            }
+            std::thread::yield_now();
+        };
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(opens, Some(true), "{found:?}");
+        assert_eq!(opens, Some(true));
     }
 
     #[test]
