@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn served(routes: &mut Routes, path: &str, found: bool) -> Option<String> {
-        routes.learn(Role::Server, path, found).template.map(|t| t.to_string())
+        routes.learn(Role::Server, path, found).template.map(str::to_owned)
     }
 
     #[test]
