@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
+use object::build::elf;
+use object::elf::SHT_STRTAB;
 use onlooker_java_build::Built;
 
 fn main() -> ExitCode {
@@ -24,13 +26,34 @@ fn embed() -> Result<()> {
     let object = onlooker_ebpf_build::build(workspace)?;
     // A copy of its own: what is embedded does not change under a compiler that is just reading it.
     let embedded = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?).join("onlooker-ebpf");
-    fs::copy(&object, &embedded)
-        .with_context(|| format!("cannot copy {} to {}", object.display(), embedded.display()))?;
+    let whole = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    let stripped = without_debug_information(&whole)
+        .with_context(|| format!("cannot strip the debug information from {}", object.display()))?;
+    fs::write(&embedded, stripped).with_context(|| format!("cannot write {}", embedded.display()))?;
     instruct("rustc-env", &format!("ONLOOKER_EBPF_OBJECT={}", embedded.display()));
     for source in onlooker_ebpf_build::sources(workspace) {
         instruct("rerun-if-changed", &source.display().to_string());
     }
     Ok(())
+}
+
+/// The linker makes BTF out of the debug information, which is most of the object. The kernel and the agent read only BTF.
+fn without_debug_information(object: &[u8]) -> Result<Vec<u8>> {
+    let mut elf = elf::Builder::read(object)?;
+    for section in &mut elf.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug") || name.starts_with(b".rel.debug");
+    }
+    elf.delete_orphans();
+    // The names of sections are among those of symbols, which the writer does not do.
+    let names = elf.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = elf::SectionData::SectionString;
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 /// An empty file where the library cannot be built: the agent has no `--java` then.
