@@ -563,3 +563,16 @@ fn a_request_whose_end_is_recorded_late_is_no_second_candidate() {
     app.answers(open, goroutine(1), 120);
     assert!(app.is_child(call, open));
 }
+
+#[test]
+fn what_belongs_to_a_call_does_not_wait_once_the_call_is_settled() {
+    let mut app = App::trusted(context);
+    app.reads(100);
+    let [call, other] = [app.calls(context(1), 110), app.calls(context(2), 111)];
+    let (_, position) = place(&app.parents, call);
+    let read = app.parents.begin(server(1_000, APP + 1), &begun(position, 120), Some(&origin(position, 0)));
+    assert!(app.waits(read, 120 + SETTLE), "the call's owner is not known");
+    app.settled(call);
+    assert!(!app.waits(read, 120 + SETTLE), "the call has no owner for good");
+    assert!(app.waits(other, 120 + SETTLE));
+}
