@@ -62,6 +62,14 @@ pub fn go_modules() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("go-modules"))
 }
 
+/// The releases of Go that programs are compiled with besides the installed one.
+pub mod go_release {
+    pub const GO_1_24: &str = "go1.24.13";
+    pub const GO_1_25: &str = "go1.25.12";
+    pub const GO_1_27: &str = "go1.27.4";
+    pub const ALL: [&str; 3] = [GO_1_24, GO_1_25, GO_1_27];
+}
+
 /// The folder of the libraries that Java programs of tests/apps use.
 pub fn java_libraries() -> Result<PathBuf> {
     Ok(Cache::locate()?.dir().join("java-libraries"))

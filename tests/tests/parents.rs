@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use onlooker_tests::load::Load;
+use onlooker_tests::machine::go_release;
 use onlooker_tests::parents::{Verdict, judge, judge_server_spans};
 use onlooker_tests::servers::{App, AppOptions, Gunicorn, Nginx, Postgres, ProxyProgram, Redis, Workers};
 use onlooker_tests::wait::{until, within};
@@ -449,19 +450,19 @@ fn go_without_symbols_at_any_address_with_cgo() -> Result<()> {
 
 #[test]
 fn go_1_24() -> Result<()> {
-    let app = App::go("caller").go_release("go1.24.13").go_arguments(&["-ldflags=-s -w"]).without_cgo();
+    let app = App::go("caller").go_release(go_release::GO_1_24).go_arguments(&["-ldflags=-s -w"]).without_cgo();
     goroutines("the same, Go 1.24, stripped", &app)
 }
 
 #[test]
 fn go_1_25() -> Result<()> {
-    let app = App::go("caller").go_release("go1.25.12").go_arguments(&["-ldflags=-s -w"]).without_cgo();
+    let app = App::go("caller").go_release(go_release::GO_1_25).go_arguments(&["-ldflags=-s -w"]).without_cgo();
     goroutines("the same, Go 1.25, stripped", &app)
 }
 
 #[test]
 fn go_1_27() -> Result<()> {
-    let app = App::go("caller").go_release("go1.27.4").go_arguments(&["-ldflags=-s -w"]).without_cgo();
+    let app = App::go("caller").go_release(go_release::GO_1_27).go_arguments(&["-ldflags=-s -w"]).without_cgo();
     goroutines("the same, Go 1.27, stripped", &app)
 }
 

@@ -289,7 +289,7 @@ impl AppOptions {
         let mut go = Command::new(program);
         let found = go.arg("version").env("GOTOOLCHAIN", release).env("GOPROXY", "off").output();
         let found = found.is_ok_and(|output| output.status.success());
-        (!found).then(|| format!("{release} is not installed: run `GOTOOLCHAIN={release} go version`"))
+        (!found).then(|| format!("{release} is not installed: run `cargo xtask setup go`"))
     }
 
     /// Starts it and waits until it listens.
