@@ -177,7 +177,7 @@ impl<S: Surroundings> Pipeline<S> {
         self.requests.process(process);
     }
 
-    /// A process is not recorded any more since `now`, and goes on. Its open requests end, because nobody sees their responses.
+    /// A process is not recorded any more since `now`, and goes on. Its open requests end, because their responses are not seen.
     pub fn process_deselected(&mut self, tgid: u32, now: u64) {
         self.loop_of = None;
         self.connections.process_deselected(tgid, now, &mut self.requests);

@@ -336,7 +336,7 @@ extensions: {{onlooker: {{selection: [{{cgroup: CGROUP, port: {port}, executable
     })
 }
 
-/// Nobody sees the response. Before, the request waited for it up to the age limit.
+/// The response is not seen. Before, the request waited for it up to the age limit.
 #[test]
 fn open_requests_of_a_process_that_rules_exclude_end_when_they_do() -> Result<()> {
     World::story("config-deselect", |world| {
