@@ -5,7 +5,7 @@ use core::ptr;
 use onlooker_common::injection::{self, NAME_BYTES, inject};
 use onlooker_common::offsets::Offsets;
 
-use crate::user::opaque;
+use crate::verifier::opaque;
 
 /// Where this kernel has the struct members that the programs read.
 #[unsafe(no_mangle)]

@@ -28,6 +28,7 @@ mod selected;
 mod state;
 mod tls;
 mod user;
+mod verifier;
 mod work;
 
 #[unsafe(link_section = "license")]

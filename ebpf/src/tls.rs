@@ -4,7 +4,7 @@
 //! takes or returns it. Which socket carries it follows without knowledge of the object's members, in one of two ways:
 //!
 //! - `call`: while a thread is in a call of the library, the sockets that it uses belong to the call's object. In Go, a
-//!   goroutine takes the place of the thread (`goroutine`).
+//!   goroutine takes the place of the thread (`goroutine`). `current` finds the call of either.
 //! - `tags`: a library that works on memory writes records there, and something else sends them. A record is recognised by
 //!   its last 16 bytes, the authentication tag of its encryption.
 //!
@@ -14,6 +14,7 @@
 pub mod call;
 pub mod ciphertext;
 mod connection_of_rustls;
+mod current;
 pub mod goroutine;
 pub mod jsse;
 mod message_of_rustls;

@@ -11,6 +11,7 @@ use onlooker_common::losses::Loss;
 use onlooker_common::segment::TAIL_BYTES;
 
 use crate::maps::count;
+use crate::verifier::opaque;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -27,13 +28,6 @@ struct MessageHeader {
     name_length: u64,
     iovecs: u64,
     count: u64,
-}
-
-/// Hides what the compiler knows about `value`. Otherwise it would remove a bound that the verifier needs to see.
-#[inline(always)]
-pub fn opaque(value: u64) -> u64 {
-    // SAFETY: a read of a local.
-    unsafe { core::ptr::read_volatile(&raw const value) }
 }
 
 #[inline(always)]

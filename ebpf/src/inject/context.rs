@@ -14,7 +14,8 @@ use super::walk::Walk;
 use crate::maps::RECEIVED;
 use crate::record::arguments::Bytes;
 use crate::state::stream::{Stream, StreamState, bit};
-use crate::user::{self, CONTINUE, LEAVE, opaque};
+use crate::user::{self, CONTINUE, LEAVE};
+use crate::verifier::opaque;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 32;

@@ -12,7 +12,8 @@ use super::hexadecimal::has_byte;
 use super::walk::Walk;
 use crate::globals::field_name_byte;
 use crate::state::injection::{Injection, InjectionState, framing, phase};
-use crate::user::{CONTINUE, LEAVE, opaque};
+use crate::user::{CONTINUE, LEAVE};
+use crate::verifier::opaque;
 
 /// Bytes that are read at a time.
 const WORD: u32 = 8;

@@ -8,7 +8,8 @@ use onlooker_common::injection::{STATE_BYTES, TraceState, lookup};
 use crate::globals::writes_state;
 use crate::maps::{NEW_STATE, RECEIVED, STATES};
 use crate::state::stream::{Stream, StreamState};
-use crate::user::{self, opaque};
+use crate::user;
+use crate::verifier::opaque;
 
 /// Bits that an index in the value has.
 const MASK: u32 = STATE_BYTES as u32 - 1;

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use onlooker_common::losses::Loss;
 use onlooker_common::selection::process_flag;
 
-use super::{goroutine, objects};
+use super::objects;
 use crate::arch::processor as arch;
 use crate::kernel::task::{Task, current_ids};
 use crate::maps::count;
@@ -157,18 +157,4 @@ pub unsafe fn returns(registers: *const pt_regs, result: u64) {
     let Some(thread) = thread::known(Task::current()) else { return };
     // SAFETY: the caller's promise.
     Calls::of_thread(thread, unsafe { arch::stack_pointer(registers) }).returns(process, result);
-}
-
-/// The object of the call that the current thread or goroutine is in while it executes a system call.
-#[inline(always)]
-pub fn current_object(process: Selected, tgid: u32, task: Task) -> Option<u64> {
-    // SAFETY: the registers are those of the current task.
-    if process.has(process_flag::TLS_GOROUTINES)
-        && let Some(object) = unsafe { goroutine::current_object(task.registers(), tgid) }
-    {
-        return Some(object);
-    }
-    let thread = thread::known(task)?;
-    // SAFETY: the registers are those of the current task.
-    Calls::of_thread(thread, unsafe { arch::stack_pointer(task.registers()) }).object()
 }

@@ -11,7 +11,7 @@ use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::{SelectedProcess, process_flag};
 
 use super::records::{self, HANDSHAKE, HEADER_BYTES};
-use super::{call, objects, tags};
+use super::{current, objects, tags};
 use crate::kernel::sock::{Sock, SockAddress};
 use crate::kernel::task::Task;
 use crate::maps::count;
@@ -85,7 +85,7 @@ extern "C" fn look_at_ciphertext(
     if length == 0 {
         return if stream.is(bit::CIPHERTEXT) { ENCRYPTED } else { CLEAR_TEXT };
     }
-    let object = call::current_object(process, tgid, task);
+    let object = current::object(process, tgid, task);
     if !stream.is(bit::CIPHERTEXT) && object.is_none() && stream.run() >= TLS_BEGINS_WITHIN {
         return CLEAR_TEXT;
     }

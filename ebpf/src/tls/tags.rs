@@ -3,7 +3,7 @@
 use onlooker_common::selection::process_flag;
 
 use super::records::{self, APPLICATION_DATA, HEADER_BYTES};
-use super::{call, objects};
+use super::{current, objects};
 use crate::kernel::task::{Task, current_ids};
 use crate::maps::TLS_TAGS;
 use crate::selected::Selected;
@@ -20,7 +20,7 @@ const TAG_BYTES: u64 = 16;
 pub fn written(buffer: u64, length: u64) {
     let (tgid, _) = current_ids();
     let Some(process) = Selected::find(tgid) else { return };
-    let Some(object) = call::current_object(process, tgid, Task::current()) else { return };
+    let Some(object) = current::object(process, tgid, Task::current()) else { return };
     let Some(plaintext) = objects::known(tgid, object) else { return };
     if plaintext.socket_cookie() != 0 || !ends_with_application_data(buffer, length) {
         return;

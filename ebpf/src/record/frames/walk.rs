@@ -11,7 +11,8 @@ use crate::record::form::Moved;
 use crate::state::frames::{Frames, FramesState, mode};
 use crate::state::stream::{Stream, StreamState};
 use crate::state::walk::{VECTOR, Walk, WalkState, outcome};
-use crate::user::{self, CONTINUE, LEAVE, opaque};
+use crate::user::{self, CONTINUE, LEAVE};
+use crate::verifier::opaque;
 
 /// The most steps of a walk: three for each of the frames of a segment, and one for each buffer.
 const STEPS: u32 = 8_192;
