@@ -77,7 +77,8 @@ use node::{Link, Node, Owned};
 use tree::{DEEPEST, Tree};
 
 pub use id::NodeId;
-pub use left_out::{LeftOut, Unjudged};
+pub use left_out::LeftOut;
+pub use node::Unjudged;
 
 /// Where a request stands in its trace.
 #[derive(Debug, Clone, PartialEq)]

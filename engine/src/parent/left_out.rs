@@ -7,14 +7,11 @@
 //! Calls are settled before the request that they are made for, so it is judged when the first of them is. By then the service of the
 //! process is known: a call waits for it too. A request whose id was exported as that of a parent is not left out any more.
 
-use compact_str::CompactString;
-use onlooker_protocols::Spec;
-
 use super::Parents;
 use super::id::NodeId;
+use super::node::Unjudged;
 use super::tree::{DEEPEST, Tree};
 use crate::model::reporting::Verdict;
-use crate::model::service::PendingService;
 
 /// Why a request has no span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +20,6 @@ pub enum LeftOut {
     Itself,
     /// The user ignores a request that it belongs to.
     WithRequestAbove,
-}
-
-/// What decides whether a request is left out.
-#[derive(Debug)]
-pub struct Unjudged {
-    pub service: PendingService,
-    pub protocol: Option<&'static Spec>,
-    /// The path of an HTTP request.
-    pub path: CompactString,
 }
 
 impl Parents {

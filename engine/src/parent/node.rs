@@ -3,14 +3,14 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use onlooker_common::owner::{Owner, evidence};
-use onlooker_protocols::Begun;
 use onlooker_protocols::propagation::TraceContext;
+use onlooker_protocols::{Begun, Spec};
 use opentelemetry::trace::{SpanId, TraceId};
 
 use super::background::{Caller, LastRead};
 use super::id::NodeId;
-use super::left_out::Unjudged;
 use crate::model::service::PendingService;
 use crate::model::span::{Evidence, Role};
 use crate::observer::Place;
@@ -77,6 +77,15 @@ pub(super) struct Node {
     pub(super) is_ignored: bool,
     /// What decides about its span, until the service of its process is known.
     pub(super) unjudged: Option<Box<Unjudged>>,
+}
+
+/// What decides whether a request is left out: see `left_out`.
+#[derive(Debug)]
+pub struct Unjudged {
+    pub service: PendingService,
+    pub protocol: Option<&'static Spec>,
+    /// The path of an HTTP request.
+    pub path: CompactString,
 }
 
 /// A message as either end of a TCP connection numbers it: the role of the end that waits for the other, the message's
