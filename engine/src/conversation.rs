@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use onlooker_common::owner::Owner;
 use onlooker_common::segment::{Segment, flag};
-use onlooker_protocols::{Capture, Direction, Facts, Finding, LossReason, Spec, http1};
+use onlooker_protocols::{Capture, Direction, Facts, Finding, LossReason, Spec, by_name, http1};
 
 use crate::lengths::Lengths;
 use crate::model::counters::Counters;
@@ -236,7 +236,11 @@ impl Conversation {
             }
             Finding::TableNotKept => self.counters.http2_tables_not_kept.add(1),
             Finding::StatementForgotten => self.counters.postgres_statements_forgotten.add(1),
-            Finding::Upgraded(protocol) => self.speaks(protocol),
+            Finding::Upgraded(name) => {
+                if let Some(protocol) = by_name(name) {
+                    self.speaks(protocol);
+                }
+            }
             Finding::SwitchedProtocol => {}
         }
     }

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Finding::Exchange(exchange) => println!("{}", shown(&exchange)),
             Finding::Lost(lost) => println!("lost: {:?}", lost.reason),
             Finding::Orphan(_) => println!("a response without its request"),
-            Finding::Upgraded(protocol) => println!("the connection goes on in {}", protocol.title),
+            Finding::Upgraded(protocol) => println!("the connection goes on in {protocol}"),
             Finding::SwitchedProtocol => println!("the connection goes on in another protocol"),
             Finding::Begun(_) | Finding::CaptureMore(_) | Finding::TableNotKept | Finding::StatementForgotten => {}
         }

@@ -7,7 +7,6 @@ use compact_str::CompactString;
 use crate::facts::Facts;
 use crate::moment::{Close, Direction, Moment};
 use crate::propagation::TraceContext;
-use crate::spec::Spec;
 
 /// One thing that a parser found out about a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +26,9 @@ pub enum Finding {
     TableNotKept,
     /// The statement of a name was dropped, because its connection has too many. Requests that use the name have no text.
     StatementForgotten,
-    /// From here on the connection speaks this protocol, and the same parser follows it: HTTP 101 to HTTP/2.
-    Upgraded(&'static Spec),
+    /// From here on the connection speaks the protocol of this [name](crate::by_name), and the same parser follows it: HTTP
+    /// 101 to HTTP/2.
+    Upgraded(&'static str),
     /// From here on the connection speaks another protocol: HTTP 101 or CONNECT, PostgreSQL's accepted SSLRequest. The
     /// parser expects no more calls but [`Parser::close`](crate::Parser::close).
     SwitchedProtocol,

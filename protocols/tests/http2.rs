@@ -282,7 +282,7 @@ fn a_connection_is_upgraded_from_http_1() {
     for talk in [talk.byte_at_a_time(), talk] {
         let outcome = talk.play(parser(&http1::SPEC, true));
         assert_eq!(lines(&outcome), ["GET /cart | 200 | 0 > 2", "GET /next | 204 | 0 > 0"]);
-        assert!(outcome.findings.contains(&Finding::Upgraded(&http2::SPEC)) && !outcome.switched());
+        assert!(outcome.findings.contains(&Finding::Upgraded(http2::SPEC.name)) && !outcome.switched());
         assert_eq!(outcome.begun(), 2);
     }
 }

@@ -279,7 +279,7 @@ impl Dialogue {
         };
         if parsed.status == 101 && self.responses.lines().fields(&head).any(head::upgrades_to_http2) {
             self.upgraded = self.pairing.hand_over().map(|exchange| Box::new(http2::Dialogue::upgraded(exchange)));
-            found.push(Finding::Upgraded(&http2::SPEC));
+            found.push(Finding::Upgraded(http2::SPEC.name));
             self.has_switched = true;
             return Ok(());
         }

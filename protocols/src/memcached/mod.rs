@@ -14,6 +14,7 @@
 mod binary;
 mod detect;
 mod frame;
+mod identity;
 mod lane;
 mod matching;
 mod request;

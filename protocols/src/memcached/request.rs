@@ -1,11 +1,10 @@
 //! Requests: what is kept of one until it is reported.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 pub(super) use super::text::Answered;
 
 use super::binary::{self, Header};
 use super::frame::{Encoding, Head};
+use super::identity::Identity;
 use super::response::Response;
 use super::text::Command;
 use crate::moment::Moment;
@@ -25,43 +24,6 @@ pub(super) struct Request {
     /// The number of keys.
     pub(super) keys: u32,
     pub(super) identity: Identity,
-}
-
-/// What a response repeats of its request. Only digests are kept of keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Identity {
-    /// Of binary messages.
-    pub(super) opcode: Option<u8>,
-    pub(super) opaque: Option<u64>,
-    pub(super) key: Option<u64>,
-}
-
-impl Identity {
-    pub(super) fn of_meta(key: Option<&[u8]>, opaque: Option<&[u8]>) -> Self {
-        Self { opcode: None, opaque: opaque.map(digest), key: key.map(digest) }
-    }
-
-    pub(super) fn of_binary(header: &Header, key: Option<&[u8]>) -> Self {
-        let key = key.filter(|key| !key.is_empty()).map(digest);
-        Self { opcode: Some(header.opcode), opaque: Some(header.opaque.into()), key }
-    }
-
-    /// Whether nothing that a response repeats contradicts that it answers the request with this identity.
-    fn fits(&self, response: &Self) -> bool {
-        let may_equal = |request: Option<u64>, response: Option<u64>| match (request, response) {
-            (Some(request), Some(response)) => request == response,
-            (_, None) => true,
-            (None, Some(_)) => false,
-        };
-        let key_fits = self.key.is_none() || response.key.is_none() || self.key == response.key;
-        self.opcode == response.opcode && may_equal(self.opaque, response.opaque) && key_fits
-    }
-}
-
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl Request {

@@ -4,7 +4,7 @@ use compact_str::{CompactString, format_compact};
 
 use super::binary::{self, Header};
 use super::frame::{Encoding, Head};
-use super::request::Identity;
+use super::identity::Identity;
 use super::text::{Reply, Then};
 use crate::moment::Moment;
 

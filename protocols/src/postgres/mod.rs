@@ -12,7 +12,7 @@
 //!   `Bind`. It ends with its own answer (`CommandComplete`, `EmptyQueryResponse`, `PortalSuspended`, `ErrorResponse`),
 //!   or with `ReadyForQuery` if a `Sync` follows it.
 //! - A `Parse`, or the `Describe` of a statement, without an `Execute`: `PREPARE`. If its execution is the next message, it
-//!   is a [part](preparation) of that exchange.
+//!   is a [part](folding) of that exchange.
 //! - A `FunctionCall`.
 //! - A refused connection: `CONNECT`. It is announced when it is refused. One that succeeds is not reported.
 //!
@@ -27,6 +27,7 @@
 
 mod detect;
 mod extended;
+mod folding;
 mod frame;
 mod message;
 mod open;
