@@ -16,6 +16,7 @@ mod load;
 mod loader;
 mod losses;
 mod multi;
+mod object;
 pub mod offsets;
 mod plain;
 pub mod probes;

@@ -5,6 +5,7 @@
 //! stay selected whatever they execute, unless a rule excludes them: what a service starts is part of its work.
 
 mod executable;
+mod globs;
 mod judging;
 mod options;
 mod pod;

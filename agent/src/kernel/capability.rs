@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::load::{Kernel, Options, TRACEFS, VMLINUX_BTF};
+use super::load::{Kernel, Options, TRACEFS};
 use super::offsets::MissingField;
 use super::probes::{self, EVENT_LOOPS, INJECTION, Kind, PROBES, Probe, RECORDER, Without};
+use super::types::VMLINUX_BTF;
 
 /// The result of one check.
 #[derive(Debug, Clone, Serialize)]

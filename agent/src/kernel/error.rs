@@ -5,7 +5,7 @@ use std::io;
 
 use aya::programs::ProgramError;
 
-use super::load::VMLINUX_BTF;
+use super::types::VMLINUX_BTF;
 
 /// Why the programs cannot run here.
 #[derive(Debug, thiserror::Error)]

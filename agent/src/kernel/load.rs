@@ -34,6 +34,7 @@ use super::lines::{Lines, NAMES};
 use super::loader;
 use super::losses::Losses;
 use super::multi::MultiPrograms;
+use super::object::OBJECT;
 use super::offsets::{self, MissingField};
 use super::plain::DestinationValue;
 use super::probes::{self, DECIDE, ENROL, INJECT, INJECT_DECIDED, Kind, PROBES, Probe, SENDS, Without};
@@ -41,24 +42,18 @@ use super::release;
 use super::ring::Ring;
 use super::selection::Selection;
 use super::tracefs;
-use super::types::{KernelTypes, Named};
+use super::types::{KernelTypes, Named, VMLINUX_BTF};
 use super::units::UnitSources;
 
 /// This part of the ring may fill up before the agent is woken. The rest holds 75 ms of 300,000 operations a second: a busy
 /// host may let the agent wait for a processor, and when most of the ring is full, less is captured.
 const WAKE_PART: u32 = 16;
 
-/// The kernel programs.
-pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"));
-
 /// The table of sockets whose requests get `traceparent`.
 const ENROLLED: &str = "ENROLLED";
 
 /// Entries of a table that is not used. Its memory is allocated when it is made.
 const UNUSED: u32 = 16;
-
-/// Where the kernel has its type information.
-pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What can be chosen before the programs are loaded.
 #[derive(Debug, Clone)]

@@ -39,7 +39,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::kernel::load::VMLINUX_BTF;
+    use crate::kernel::types::VMLINUX_BTF;
 
     #[test]
     fn the_types_are_hidden_from_one_thread_only() {

@@ -20,7 +20,7 @@ use aya::maps::Map;
 use aya_obj::generated::bpf_insn;
 use aya_obj::{Object, ProgramSection};
 
-use super::load::OBJECT;
+use super::object::OBJECT;
 
 /// include/uapi/linux/bpf.h: `enum bpf_cmd`.
 const BPF_PROG_LOAD: libc::c_int = 5;

@@ -363,10 +363,11 @@ mod tests {
     use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
     use super::*;
+    use crate::kernel::object::OBJECT;
 
     #[test]
     fn the_table_has_every_program_of_the_object_and_no_other() {
-        let object = object::File::parse(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"))).expect("it is ELF");
+        let object = object::File::parse(OBJECT).expect("it is ELF");
         let programs: BTreeSet<_> = object
             .symbols()
             .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_global())

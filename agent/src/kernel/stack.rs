@@ -10,7 +10,7 @@ use object::{
     Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex, SymbolKind,
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"));
+use super::object::OBJECT;
 
 /// MAX_BPF_STACK (512 bytes), less an eighth for what comes.
 const LIMIT: u32 = 512 - 64;

@@ -11,6 +11,9 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
+/// Where the kernel has its type information.
+pub(super) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
 /// Marks the beginning, in the byte order of the kernel.
 const MAGIC: u16 = 0xeb9f;
 const HEADER_BYTES: usize = 24;

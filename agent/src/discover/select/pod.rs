@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use glob::Pattern;
 
+use super::globs::{matches_text, pattern};
 use super::options::{PodOptions, SelectError};
-use super::rule::{matches_text, pattern};
 use crate::kubernetes::Found;
 
 /// One of each kind must hold.

@@ -4,10 +4,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glob::{MatchOptions, Pattern, PatternError};
+use glob::Pattern;
 use onlooker_engine::model::reporting::Reporting;
 
 use super::executable::Executable;
+use super::globs::{OPTIONS, matches_text, pattern, rule_glob};
 use super::options::{PortRange, RuleOptions, SelectError, Treatment};
 use super::pod::PodConditions;
 use crate::discover::cgroup::{self, Hierarchy};
@@ -64,10 +65,6 @@ pub(super) enum Cgroups {
     /// Those with matching paths.
     Glob(Pattern),
 }
-
-/// A glob in which a star stands for everything.
-const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: false, require_literal_leading_dot: false };
 
 impl Rule {
     /// A rule of the configuration file.
@@ -227,18 +224,6 @@ impl Cgroups {
     pub(super) fn is_one(&self) -> bool {
         matches!(self, Self::Path(_))
     }
-}
-
-pub(super) fn matches_text(globs: &[Pattern], text: Option<&str>) -> bool {
-    text.is_some_and(|text| globs.iter().any(|glob| glob.matches_with(text, OPTIONS)))
-}
-
-pub(super) fn pattern(what: &'static str, glob: &str) -> Result<Pattern, SelectError> {
-    Pattern::new(glob).map_err(|why| rule_glob(what, glob, why))
-}
-
-fn rule_glob(what: &'static str, glob: &str, why: PatternError) -> SelectError {
-    SelectError::RuleGlob { what, glob: glob.to_owned(), why }
 }
 
 /// A process that a rule names by its pid. A pid of the past is no mistake: the file outlives the process.
