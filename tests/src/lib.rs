@@ -36,6 +36,7 @@ mod world;
 
 pub mod bpf_objects;
 pub mod client;
+pub mod http2_client;
 pub mod http2_matrix;
 pub mod kubernetes;
 pub mod load;

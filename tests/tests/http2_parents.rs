@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use onlooker_tests::http2_matrix::grpc_js;
+use onlooker_tests::http2_client::{self, Written};
+use onlooker_tests::http2_matrix::{Kind, grpc_js};
 use onlooker_tests::load::Load;
 use onlooker_tests::parents::judge;
 use onlooker_tests::servers::{App, AppOptions};
@@ -52,9 +53,20 @@ fn handlers_of_a_go_server_over_http_2_own_their_calls() -> Result<()> {
         let backend = App::node("delayed").env("HTTP2", "1").start(world)?;
         let app = App::go("caller").env("HTTP2", "1").env("BACKEND_URL", backend.url("")).start(world)?;
         let recording = Recording::start(world)?;
+        let load = Load::on(&app.address(), "/r").in_flight(20);
+        let mut requests = 0;
+        let mut warm_up = |count: u64| -> Result<()> {
+            let first = 1_000_000 + u64::try_from(requests)?;
+            requests += load.run(first..first + count)?.answered.len();
+            Ok(())
+        };
+        wait::until(within(PATIENCE), "goroutines to be known", || {
+            warm_up(20)?;
+            let is_known = |span: &Span| span.get("onlooker.parent.evidence") == "goroutine";
+            Ok(recording.spans()?.iter().any(is_known).then_some(()))
+        })?;
         // Goroutines with ids from before the agent looked inherit nothing: use them up.
-        let load = Load::on(&app.address(), "/r");
-        let mut requests = load.in_flight(20).run(1_000_000..1_000_400)?.answered.len();
+        warm_up(400)?;
         let numbers = 10_000..10_600;
         let urls = world.dir().join("urls");
         fs::write(&urls, numbers.clone().map(|number| app.url(&format!("/r/{number}\n"))).collect::<String>())?;
@@ -82,7 +94,8 @@ fn calls_of_grpc_go_belong_to_the_requests_of_their_goroutines() -> Result<()> {
         let stripped = App::go("grpc/rpc_caller").go_arguments(&["-ldflags=-s -w"]);
         let app = |service: &str| stripped.clone().env("OTEL_SERVICE_NAME", service);
         let backend = app("back").start(world)?;
-        let middle = app("middle").env("BACKEND", backend.address()).start(world)?;
+        // With 50 calls in flight the pool is used up, so handlers run on goroutines of their own too.
+        let middle = app("middle").env("WORKERS", "20").env("BACKEND", backend.address()).start(world)?;
         let front = app("front").env("FRONT", "1").env("BACKEND", middle.address()).start(world)?;
         let recording = Recording::start(world)?;
         let load = Load::on(&front.address(), "/r");
@@ -118,6 +131,60 @@ fn calls_of_grpc_go_belong_to_the_requests_of_their_goroutines() -> Result<()> {
             verdict.print(&format!("grpc-go server and client | {in_flight}")).expect_all_right_by("goroutine")?;
         }
         expect_methods_below_their_parents(&outcome.spans)?;
+        Ok(())
+    })
+}
+
+/// A server's first read has the preface and perhaps a request. A frame's header may come in two reads.
+#[rstest]
+#[case::net_http(Kind::Http, App::go("caller").env("HTTP2", "1"))]
+#[case::grpc_go(Kind::Grpc, App::go("grpc/rpc_caller"))]
+fn requests_of_go_own_their_calls_however_their_bytes_arrive(
+    #[case] kind: Kind,
+    #[case] app: AppOptions,
+) -> Result<()> {
+    const CALLS: usize = 2;
+    World::story("bytes-of-requests", |world| {
+        let app = match kind {
+            Kind::Http => {
+                let backend = App::node("delayed").env("HTTP2", "1").start(world)?;
+                let app = app.env("BACKEND_URL", backend.url("")).start(world)?;
+                (app, backend)
+            }
+            Kind::Grpc => {
+                let backend = app.clone().env("OTEL_SERVICE_NAME", "back").start(world)?;
+                (app.env("BACKEND", backend.address()).env("OTEL_SERVICE_NAME", "caller").start(world)?, backend)
+            }
+        };
+        let (app, _backend) = app;
+        let recording = Recording::start(world)?;
+        let mut requests = 0;
+        let mut send = |numbers: Range<u64>, written: Written| -> Result<()> {
+            for number in numbers {
+                let path = if kind == Kind::Http { format!("/r/{number}") } else { format!("/calls/{number}") };
+                http2_client::request(&app.address(), &path, kind, written)?;
+                requests += 1;
+            }
+            Ok(())
+        };
+        let mut first = 1_000_000;
+        wait::until(within(PATIENCE), "goroutines to be known", || {
+            send(first..first + 10, Written::AfterSettings)?;
+            first += 10;
+            let is_known = |span: &Span| span.get("onlooker.parent.evidence") == "goroutine";
+            Ok(recording.spans()?.iter().any(is_known).then_some(()))
+        })?;
+        // Within the header of the HEADERS frame, and behind it.
+        let ways = [Written::WithPreface, Written::InPieces(4), Written::InPieces(9)];
+        let rounds: Vec<_> = (1000..).step_by(1000).zip(ways).map(|(from, way)| (from..from + 20, way)).collect();
+        for (numbers, way) in &rounds {
+            send(numbers.clone(), *way)?;
+        }
+        let outcome = recording.finish(requests * (1 + 2 * CALLS))?;
+        for (numbers, way) in rounds {
+            let verdict = judge(&outcome.spans, &app.address(), |number| numbers.contains(&number));
+            verdict.print(&format!("{kind:?}, {way:?}")).expect_counts(20, CALLS)?.expect_all_right_by("goroutine")?;
+        }
         Ok(())
     })
 }

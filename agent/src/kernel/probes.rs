@@ -260,6 +260,11 @@ pub const PROBES: &[Probe] = &[
         without: Without::Less("calls of handlers over HTTP/2 have no parent by `goroutine`"),
     },
     go_grpc(
+        "go_grpc_begin",
+        "`transport.(*http2Server).operateHeaders`: the goroutine that reads from a connection of grpc-go's server",
+        "calls of grpc-go's handlers have no parent by `goroutine`",
+    ),
+    go_grpc(
         "go_grpc_handle",
         "`grpc.(*Server).handleStream`: a goroutine that handles a request of grpc-go's server",
         "calls of grpc-go's handlers have no parent by `goroutine`",

@@ -36,8 +36,13 @@ pub fn identify(sock: Sock, connection: Connection, family: u16, direction: Dire
             if family != AF_UNIX && stream.role() == role::CLIENT {
                 stream.set(bit::GUESSED);
             }
-            let first =
-                family == AF_UNIX || is_placed || (direction == Direction::Ingress && sock.was_first_read(length));
+            let first = family == AF_UNIX
+                || is_placed
+                || match direction {
+                    Direction::Ingress => sock.was_first_read(length),
+                    // Some servers send first: SETTINGS of HTTP/2.
+                    Direction::Egress => stream.role() == role::SERVER && sock.was_first_write(length),
+                };
             if first {
                 stream.set(bit::FROM_START);
             }

@@ -298,20 +298,35 @@ impl Sock {
     /// Whether a read that just returned `length` bytes returned the connection's first bytes.
     #[inline(always)]
     pub fn was_first_read(self, length: u32) -> bool {
+        // A FIN counts as a received byte, and may have been read with the others.
+        self.bytes_read().is_some_and(|read| read == u64::from(length) || read == u64::from(length) + 1)
+    }
+
+    /// Whether a write that just returned `length` bytes wrote the connection's first bytes, and none were read before.
+    #[inline(always)]
+    pub fn was_first_write(self, length: u32) -> bool {
         let Some(tcp) = self.tcp() else { return false };
-        // SAFETY: as in `sequences`; bytes_received is a u64.
-        unsafe {
-            let (Some(copied), Some(next), Some(received)) = (
-                load::<u32>(tcp, offset!(copied_seq)),
-                load::<u32>(tcp, offset!(rcv_nxt)),
-                load::<u64>(tcp, offset!(bytes_received)),
-            ) else {
+        // SAFETY: as in `sequences`; bytes_sent is a u64.
+        let (write, next, sent): (u32, u32, u64) = unsafe {
+            let (Some(write), Some(next), Some(sent)) =
+                (load(tcp, offset!(write_seq)), load(tcp, offset!(snd_nxt)), load(tcp, offset!(bytes_sent)))
+            else {
                 return false;
             };
-            let unread = next.wrapping_sub(copied);
-            // A FIN counts as a received byte, and may have been read with the others.
-            let consumed = received.wrapping_sub(u64::from(unread));
-            consumed == u64::from(length) || consumed == u64::from(length) + 1
+            (write, next, sent)
+        };
+        // Bytes that were sent twice count twice.
+        sent.wrapping_add(u64::from(write.wrapping_sub(next))) == u64::from(length) && self.bytes_read() == Some(0)
+    }
+
+    /// How many bytes were read from the connection. The peer's FIN may count as one.
+    #[inline(always)]
+    fn bytes_read(self) -> Option<u64> {
+        let tcp = self.tcp()?;
+        // SAFETY: as in `sequences`; bytes_received is a u64.
+        unsafe {
+            let unread = load::<u32>(tcp, offset!(rcv_nxt))?.wrapping_sub(load::<u32>(tcp, offset!(copied_seq))?);
+            Some(load::<u64>(tcp, offset!(bytes_received))?.wrapping_sub(u64::from(unread)))
         }
     }
 

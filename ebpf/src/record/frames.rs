@@ -130,13 +130,17 @@ extern "C" fn next_segment<F: Framed>(index: u32, rest: *mut Rest) -> i64 {
         return LEAVE;
     }
     let opens = walk.outcome() == outcome::OPENS;
-    // A header that an earlier operation began does not end the segment.
-    if walk.length() > walk.kept() && (walk.kept() != 0 || !opens) {
+    // An earlier operation began the header, which does not end the segment.
+    let is_begun = opens && walk.kept() == 0;
+    if index == 0 && begins_header(moved, stream, walk) {
+        streams::open_stream(process.as_ptr(), stream.as_ptr(), moved, 0, 0);
+    }
+    if walk.length() > walk.kept() && !is_begun {
         write_segment::<F>(moved, stream, walk);
     }
     if opens || walk.kept() != 0 {
         let number = if opens { walk.opened_stream() } else { 0 };
-        streams::open_stream(process.as_ptr(), stream.as_ptr(), moved, number);
+        streams::open_stream(process.as_ptr(), stream.as_ptr(), moved, number, u32::from(is_begun));
     }
     if walk.kept() != 0 {
         walk.begin_at_mark(walk.kept());
@@ -147,6 +151,14 @@ extern "C" fn next_segment<F: Framed>(index: u32, rest: *mut Rest) -> i64 {
         walk.begin_here();
     }
     if walk.outcome() == outcome::DONE { LEAVE } else { CONTINUE }
+}
+
+/// Whether the operation is the beginning of a header, and nothing else. It may be that of a HEADERS frame that opens a stream.
+#[inline(always)]
+fn begins_header(moved: *const Moved, stream: Stream, walk: Walk) -> bool {
+    // SAFETY: a live value of the caller.
+    let frames = stream.frames(direction(unsafe { (*moved).flags }));
+    walk.to_server() != 0 && walk.kept() == 0 && frames.have() != 0 && frames.have() == walk.length()
 }
 
 /// Records the segment, without the bytes that the next one keeps.

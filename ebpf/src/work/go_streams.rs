@@ -1,8 +1,9 @@
 //! Streams of HTTP/2 that pass from one goroutine to another.
 //!
-//! A server has a goroutine for each connection, which reads frames, and one for each request, which handles it. The handler has
-//! been started by the reader (grpc-go), or by the goroutine that started the reader (net/http). So a request is noted with the
-//! number of its stream and both goroutines, and found again when its handler begins.
+//! A server has a goroutine for each connection, which reads frames, and one for each request, which handles it. The handler of
+//! net/http has been started by the goroutine that started the reader. So a request is noted with the number of its stream and both
+//! goroutines, and found again when its handler begins. A handler of grpc-go may run on a goroutine of a pool. But reader and handler
+//! both have the connection's transport, so the request is noted with that when the reader begins the stream.
 //!
 //! grpc-go's client has a goroutine for each connection that writes all HEADERS frames. The goroutine that makes a call builds the
 //! list of its header fields. The list names the call until the writer takes it. By then the stream has its number.
@@ -97,35 +98,74 @@ pub unsafe fn handled_by_net_http(registers: *const pt_regs) {
     // SAFETY: the context of a uprobe.
     let (goroutine, [_, writer, ..]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
     let Some(goroutine) = goroutine else { return };
-    if let Some(number) = number_in_net_http(writer) {
-        begins_to_handle(&goroutine, number);
+    if let (Some(number), Some(starter)) = (number_in_net_http(writer), goroutine.starter()) {
+        begins_to_handle(&goroutine, number, starter);
     }
 }
 
-/// The same for the `Stream` or `ServerStream` of grpc-go that is the fourth word of the function's arguments.
+/// The same for the `Stream` or `ServerStream` of grpc-go that is the fourth word of the function's arguments. The third is the
+/// address of the transport.
 ///
 /// # Safety
 /// `registers` must be the context of a uprobe at the beginning of a Go function.
 #[inline(always)]
 pub unsafe fn handled_by_grpc(registers: *const pt_regs) {
     // SAFETY: the context of a uprobe.
-    let (goroutine, [_, _, _, stream]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
+    let (goroutine, [_, _, transport, stream]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
     let Some(goroutine) = goroutine else { return };
     if let Some(number) = number_in_grpc(stream) {
-        begins_to_handle(&goroutine, number);
+        begins_to_handle(&goroutine, number, transport);
     }
 }
 
+/// The request was noted with `unit`.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
-fn begins_to_handle(goroutine: &Goroutine, number: u32) {
-    let Some(starter) = goroutine.starter() else { return };
+fn begins_to_handle(goroutine: &Goroutine, number: u32, unit: u64) {
     let tgid = goroutine.tgid;
-    let key = StreamKey { tgid, number, unit: starter };
+    let key = StreamKey { tgid, number, unit };
     let Some(request) = STREAMS.get_ptr_mut(key) else { return };
     // SAFETY: a live value of the map. The goroutine reads no other request.
     let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit::GOROUTINE, id: goroutine.id }, &*request, 0) };
     let _ = STREAMS.remove(key);
+}
+
+/// The goroutine that reads from a connection of grpc-go's server begins a stream. The function's first argument is the transport. The
+/// frame with the header fields is the second, and since 1.61 the third, behind a context, which has two words.
+///
+/// # Safety
+/// `registers` must be the context of a uprobe at the beginning of a Go function.
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
+pub unsafe fn begun_by_grpc(registers: *const pt_regs) {
+    // SAFETY: the context of a uprobe.
+    let (goroutine, [transport, frame, _, later]) =
+        unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
+    let Some(goroutine) = goroutine else { return };
+    let Some(number) = number_in_frame(frame).or_else(|| number_in_frame(later)) else { return };
+    let Some(thread) = thread::state(Task::current()) else { return };
+    let key = StreamKey { tgid: goroutine.tgid, number, unit: goroutine.id };
+    // The goroutine that accepted the connection, and started this one, reads the preface and what comes with it.
+    let accepted = StreamKey { unit: goroutine.starter().unwrap_or(0), ..key };
+    let Some(request) = STREAMS.get_ptr_mut(key).or_else(|| STREAMS.get_ptr_mut(accepted)) else { return };
+    // SAFETY: live values. The tick is only a place for the value, as in `request_read`: the kernel may reuse that of the map.
+    let _ = unsafe {
+        thread.tick().copy(SharedOwner::within(request));
+        STREAMS.insert(StreamKey { unit: transport, ..key }, &*thread.tick().as_ptr(), 0)
+    };
+    thread.tick().clear();
+    let _ = STREAMS.remove(key);
+    let _ = STREAMS.remove(accepted);
+}
+
+/// The number of the stream of a `MetaHeadersFrame` of golang.org/x/net. Its first member points to a `HeadersFrame`, which begins with
+/// a `FrameHeader`: whether its bytes may be read (a boolean), its type, flags, length, and the stream.
+#[inline(always)]
+fn number_in_frame(frame: u64) -> Option<u32> {
+    /// The type, and the boolean without its value.
+    const HEADERS: u32 = 0x0100;
+    let [begin, _, number] = user::peek::<[u32; 3]>(user::peek::<u64>(frame)?)?;
+    if begin & 0xfffe == HEADERS && number & 1 == 1 { Some(number) } else { None }
 }
 
 /// The number of the stream of a `responseWriter`. Its first member points to a `responseWriterState`, whose first member points to

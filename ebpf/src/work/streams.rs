@@ -31,7 +31,8 @@ use crate::work::waiting::is_open;
 use crate::work::{go_streams, node_streams};
 
 /// A segment begins with the HEADERS frame that opens stream `number`, or (0) with the first bytes of a header that may do so.
-/// The result means nothing: a global function must have one.
+/// `is_begun`: 1 if an earlier operation had the first bytes. The request has the ids and the position that it got then, and a call
+/// then has no owner. The result means nothing: a global function must have one.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn open_stream(
@@ -39,6 +40,7 @@ pub extern "C" fn open_stream(
     stream: *mut StreamState,
     moved: *const Moved,
     number: u32,
+    is_begun: u32,
 ) -> u32 {
     // SAFETY: live values of the caller, or null as far as the verifier knows.
     let (Some(process), Some(stream)) = (unsafe { (Selected::new(process), Stream::new(stream)) }) else { return 0 };
@@ -47,25 +49,23 @@ pub extern "C" fn open_stream(
     }
     // SAFETY: a live value of the caller.
     let (tgid, position, unit) = unsafe { ((*moved).tgid, (*moved).position, unit_of(moved)) };
-    if stream.role() != role::CLIENT {
-        choose_ids(stream, None);
-        stream.set_message_position(position);
-        if number != 0 {
-            go_streams::request_read(process, stream, tgid, number, unit);
-        }
-    } else {
-        if number != 0 {
-            process::calls(process, tgid);
-        }
-        if number != 0 && find_owner(stream, tgid, number, unit) {
-            choose_ids(stream, Some(stream.owner()));
-        } else {
-            stream.owner().clear();
-            choose_ids(stream, None);
-        }
-        stream.set(bit::SENT);
+    let is_client = stream.role() == role::CLIENT;
+    if is_client && number != 0 {
+        process::calls(process, tgid);
     }
-    stream.set_message_position(position);
+    if is_begun == 0 {
+        let is_found = is_client && number != 0 && find_owner(stream, tgid, number, unit);
+        if is_client && !is_found {
+            stream.owner().clear();
+        }
+        choose_ids(stream, if is_found { Some(stream.owner()) } else { None });
+        stream.set_message_position(position);
+    }
+    if is_client {
+        stream.set(bit::SENT);
+    } else if number != 0 {
+        go_streams::request_read(process, stream, tgid, number, unit);
+    }
     0
 }
 

@@ -31,6 +31,8 @@ const RUN_HANDLER: [&str; 3] = [
     "net/http/internal/http2.(*serverConn).runHandler",
     "golang.org/x/net/http2.(*serverConn).runHandler",
 ];
+/// The method in which the goroutine that reads from a connection of grpc-go's server begins a stream.
+const GRPC_BEGIN: &str = "google.golang.org/grpc/internal/transport.(*http2Server).operateHeaders";
 const GRPC_HANDLE: &str = "google.golang.org/grpc.(*Server).handleStream";
 /// The method that returns the header fields of a call of grpc-go to the goroutine that makes it.
 const GRPC_CALL: &str = "google.golang.org/grpc/internal/transport.(*http2Client).createHeaderFields";
@@ -69,13 +71,14 @@ pub(crate) fn functions(process: &Process) -> Vec<Function> {
         let file = program.mapped.open()?;
         let members = program.members(&file).ok()?.0;
         let path = &program.mapped.path;
-        let names = [&[ROUND_TRIP, GRPC_HANDLE, GRPC_CALL][..], &RUN_HANDLER, &GRPC_HEADERS].concat();
+        let names = [&[ROUND_TRIP, GRPC_BEGIN, GRPC_HANDLE, GRPC_CALL][..], &RUN_HANDLER, &GRPC_HEADERS].concat();
         let mut functions = Vec::new();
         for Found { name, offset, returns, .. } in program.functions(&names) {
             let is_of = |names: &[&str]| names.contains(&name);
             let (program, places) = match name {
                 ROUND_TRIP if members.http_client().is_some() => ("go_round_trip", vec![offset]),
-                GRPC_HANDLE if members.parent_goid().is_some() => ("go_grpc_handle", vec![offset]),
+                GRPC_BEGIN => ("go_grpc_begin", vec![offset]),
+                GRPC_HANDLE => ("go_grpc_handle", vec![offset]),
                 GRPC_CALL => ("go_grpc_call", returns.unwrap_or_default()),
                 _ if is_of(&RUN_HANDLER) && members.parent_goid().is_some() => ("go_run_handler", vec![offset]),
                 _ if is_of(&GRPC_HEADERS) => ("go_grpc_headers", vec![offset]),

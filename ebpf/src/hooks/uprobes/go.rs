@@ -33,6 +33,15 @@ pub fn go_grpc_handle(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// `google.golang.org/grpc/internal/transport.(*http2Server).operateHeaders(ctx context.Context, frame *http2.MetaHeadersFrame, handle
+/// func(*ServerStream)) error`
+#[uprobe]
+pub fn go_grpc_begin(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe at the beginning of a Go function.
+    unsafe { go_streams::begun_by_grpc(ctx.regs) };
+    0
+}
+
 /// A return instruction of `google.golang.org/grpc/internal/transport.(*http2Client).createHeaderFields`, which returns
 /// `([]hpack.HeaderField, error)`.
 #[uprobe]

@@ -212,7 +212,8 @@ fn agree(stream: Stream, way: Direction, first: &First) {
         }
     };
     if frames.mode() == mode::PROPOSED && frames.continues_at(first.position) {
-        if frames.proposed() == confirmed {
+        // A header that has begun may be of a request, which then has no ids yet.
+        if frames.proposed() == confirmed && frames.have() == 0 {
             frames.set_mode(mode::FOLLOWED);
             return;
         }

@@ -1,5 +1,6 @@
 // A service of a chain of gRPC. For each request it calls BACKEND twice, over one connection. Without BACKEND it answers after a
-// random delay, so that responses overtake each other. Serves gRPC, and HTTP/1 if FRONT is set. Arguments: port.
+// random delay, so that responses overtake each other. Serves gRPC, and HTTP/1 if FRONT is set. With WORKERS, handlers run on so many
+// goroutines, as long as these suffice. Arguments: port.
 //
 // A request has a number: `/r/7` over HTTP/1. Its calls are `calls.A/7` and `calls.B/7`, and those of `calls.A/7` are `calls.A.A/7` and
 // `calls.A.B/7`.
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -87,6 +89,7 @@ func main() {
 		http.HandleFunc("/r/", serveHTTP)
 		log.Fatal(http.Serve(listener, nil))
 	}
-	server := grpc.NewServer(grpc.UnknownServiceHandler(serveGRPC), grpc.ForceServerCodec(raw{}))
+	workers, _ := strconv.ParseUint(os.Getenv("WORKERS"), 10, 32)
+	server := grpc.NewServer(grpc.UnknownServiceHandler(serveGRPC), grpc.ForceServerCodec(raw{}), grpc.NumStreamWorkers(uint32(workers)))
 	log.Fatal(server.Serve(listener))
 }
