@@ -37,6 +37,14 @@ pub(crate) fn leave_to_the_measured() -> Result<()> {
     keep_to(0, (0..processors).filter(|processor| *processor != MEASURED))
 }
 
+/// Does `what` on the processor of measured processes, with what it starts meanwhile.
+pub(crate) fn beside_the_measured<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    keep_to(0, [MEASURED])?;
+    let result = what();
+    leave_to_the_measured()?;
+    result
+}
+
 /// The number of processors that are online.
 pub(crate) fn online() -> Result<usize> {
     // SAFETY: no pointers.
