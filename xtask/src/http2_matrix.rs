@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// Write the result into docs/http2.md. Pairs that were not run keep their rows.
     #[arg(long)]
     write: bool,
-    /// Run only pairs with this client or server. It may be given several times.
+    /// Run only pairs with this client or server, or one pair, such as `curl to nghttpx`. It may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Requests of each pair.
@@ -95,7 +95,9 @@ impl Verb for Options {
 
 impl Options {
     fn wants(&self, client: &Client, server: &Server) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| client.name == name || server.name == name)
+        let pair = format!("{} to {}", client.name, server.name);
+        let is_wanted = |name: &String| [client.name, server.name, &pair].contains(&name.as_str());
+        self.only.is_empty() || self.only.iter().any(is_wanted)
     }
 }
 
