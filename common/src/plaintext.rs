@@ -50,6 +50,30 @@ pub struct Plaintext {
     pub stream: StreamKey,
 }
 
+/// By which both ends of a TCP connection know a TLS record: the sequence number of its first byte, and how far the other way had come
+/// when it passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordNumbers {
+    pub sequence: u32,
+    pub opposite: u32,
+}
+
+impl RecordNumbers {
+    /// As [`Segment::peer`](crate::segment::Segment::peer).
+    #[must_use]
+    #[inline]
+    pub const fn to_word(self) -> u64 {
+        (self.opposite as u64) << 32 | self.sequence as u64
+    }
+
+    /// `None` if they are unknown. Both are 0 once in 2^64 records, which then counts as unknown.
+    #[must_use]
+    #[inline]
+    pub const fn of_word(word: u64) -> Option<Self> {
+        if word == 0 { None } else { Some(Self { sequence: word as u32, opposite: (word >> 32) as u32 }) }
+    }
+}
+
 /// From `time` on, a plaintext stream belongs to a socket.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

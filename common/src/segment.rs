@@ -78,7 +78,11 @@ pub struct Segment {
     pub owner: Owner,
     /// The ids of the message that this operation belongs to.
     pub message: MessageIds,
-    /// For a unix socket: the peer socket's cookie. 0 until the peer has been used once.
+    /// By which the other end is found. 0 if unknown.
+    ///
+    /// - Of a unix socket: the peer socket's cookie, once the peer has been used.
+    /// - Of plaintext: the [numbers](crate::plaintext::RecordNumbers) of the TLS record that has the operation's first byte. Only the first
+    ///   of an operation's segments has that byte.
     pub peer: u64,
     pub tail: [u8; TAIL_BYTES],
 }

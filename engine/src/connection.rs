@@ -18,6 +18,7 @@ use crate::model::counters::Counters;
 use crate::model::span::{Address, Encryption, Role};
 use crate::observer::{Observer, Report};
 use crate::order::{Order, Way};
+use crate::origin::Counts;
 use crate::pieces::each_piece;
 use crate::preamble::Preamble;
 
@@ -242,17 +243,17 @@ impl Connection {
             return;
         }
         if self.conversation.carries_requests(way) {
-            let offsets = match self.stream {
-                None => Some([0, 0]),
+            let counts = match self.stream {
+                None => Counts::From([0, 0]),
                 // Both ends count the same plaintext, if they have seen all of it.
-                Some(_) => self.first.filter(|_| self.from_start),
+                Some(_) => self.first.filter(|_| self.from_start).map_or(Counts::Alone, Counts::From),
             };
             let is_concurrent = self.conversation.protocol.is_some_and(|protocol| protocol.concurrent);
             // Where requests are concurrent, the two ends need not agree on how far the other way had come. They agree on
             // where it started, if both saw that.
             let opposite =
                 if is_concurrent && self.from_start { self.order.first(way.other()) } else { segment.opposite };
-            self.conversation.requests.note(way, segment, opposite, offsets);
+            self.conversation.requests.note(way, segment, opposite, counts);
         }
         if self.conversation.direction(way) == Some(Direction::ToClient) {
             match way {

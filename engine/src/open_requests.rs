@@ -7,7 +7,7 @@ use onlooker_common::segment::Segment;
 use onlooker_protocols::{Direction, Moment};
 
 use crate::order::{Hole, Way};
-use crate::origin::{Origin, Origins};
+use crate::origin::{Counts, Origin, Origins};
 use crate::unit::Unit;
 
 /// Open requests, oldest first, with the origins of their bytes.
@@ -57,9 +57,9 @@ impl OpenRequests {
         self.open.iter().map(|open| open.start.nanos).take_while(move |&nanos| nanos < time)
     }
 
-    /// Notes an operation with which a request may begin. `opposite`, `offsets`: see [`Origin`].
-    pub(crate) fn note(&mut self, way: Way, segment: &Segment, opposite: u64, offsets: Option<[u64; 2]>) {
-        self.origins[way as usize].note(segment, opposite, offsets);
+    /// Notes an operation with which a request may begin. `opposite`: see [`Origin`].
+    pub(crate) fn note(&mut self, way: Way, segment: &Segment, opposite: u64, counts: Counts) {
+        self.origins[way as usize].note(segment, opposite, counts);
     }
 
     /// Notes a datagram with which a request may begin.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use onlooker_common::datagram::Datagram;
 use onlooker_common::owner::{MessageIds, Owner};
+use onlooker_common::plaintext::RecordNumbers;
 use onlooker_common::segment::{Segment, flag};
 
 use crate::unit::Unit;
@@ -31,6 +32,8 @@ pub struct Origin {
     /// What is added to `position` and to `opposite` to get the numbers that identify the message. They differ from 0 for
     /// plaintext only: two streams begin at the same positions, but not on the same socket.
     pub offsets: [u64; 2],
+    /// Plaintext whose beginning was not seen: the numbers are those of the TLS record, if it is known. The two ends count differently.
+    pub counts_alone: bool,
     /// The other end does not know these positions. True of unix sockets, datagrams, and plaintext on an unknown socket.
     pub has_private_positions: bool,
     /// The connection was followed from its first byte.
@@ -42,8 +45,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn of(segment: &Segment, opposite: u64, offsets: Option<[u64; 2]>) -> Self {
-        let [received, sent] = offsets.unwrap_or_default();
+    fn of(segment: &Segment, opposite: u64, counts: Counts) -> Self {
+        let offsets = match counts {
+            Counts::From([received, sent]) if segment.flags & flag::EGRESS == 0 => Some([received, sent]),
+            Counts::From([received, sent]) => Some([sent, received]),
+            Counts::Alone => by_record(segment),
+        };
         Self {
             position: segment.position,
             end: segment.position.wrapping_add(u64::from(segment.length)),
@@ -53,8 +60,9 @@ impl Origin {
             tgid: segment.tgid,
             unit: Unit::of(segment),
             worker: Unit::working([segment.tgid, segment.tid], segment.flags, segment.unit_kind, segment.unit),
-            peer: segment.peer,
-            offsets: if segment.flags & flag::EGRESS == 0 { [received, sent] } else { [sent, received] },
+            peer: if segment.flags & flag::UNIX == 0 { 0 } else { segment.peer },
+            offsets: offsets.unwrap_or_default(),
+            counts_alone: counts == Counts::Alone,
             has_private_positions: offsets.is_none() || segment.flags & flag::UNIX != 0,
             from_start: segment.flags & flag::FROM_START != 0,
             sends_context: segment.flags & flag::SENDS_CONTEXT != 0,
@@ -80,12 +88,31 @@ impl Origin {
             worker: Unit::working([datagram.tgid, datagram.tid], datagram.flags, datagram.unit_kind, datagram.unit),
             peer: 0,
             offsets: [0, 0],
+            counts_alone: false,
             has_private_positions: true,
             from_start: false,
             sends_context: false,
             has_frames: false,
         }
     }
+}
+
+/// What the positions of a connection are counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Both ends count from the same bytes. Their numbers are these, of received and sent bytes.
+    From([u64; 2]),
+    /// It is plaintext, and this end counts from whatever it saw first.
+    Alone,
+}
+
+/// What to add to an operation's positions to get the numbers of its TLS record.
+fn by_record(segment: &Segment) -> Option<[u64; 2]> {
+    // Of an operation that became several segments, only the first has the record's first byte.
+    let is_whole = segment.flags & (flag::BEGINS | flag::FRAMES) == flag::BEGINS;
+    let numbers = RecordNumbers::of_word(segment.peer).filter(|_| is_whole)?;
+    let offset = |number: u32, position: u64| u64::from(number).wrapping_sub(position);
+    Some([offset(numbers.sequence, segment.position), offset(numbers.opposite, segment.opposite)])
 }
 
 /// Runs remembered per way: as many as requests are usually in flight on one connection.
@@ -101,12 +128,10 @@ pub(crate) struct Origins {
 
 impl Origins {
     /// Notes an operation. Later operations of the same run have the same origin.
-    ///
-    /// `offsets`: see [`Origin::offsets`], for received and sent bytes. `None`: the other end does not know the positions.
-    pub(crate) fn note(&mut self, segment: &Segment, opposite: u64, offsets: Option<[u64; 2]>) {
+    pub(crate) fn note(&mut self, segment: &Segment, opposite: u64, counts: Counts) {
         let begins = segment.flags & flag::BEGINS != 0;
         if begins || self.runs.back().is_none_or(|last| last.ids != segment.message) {
-            self.push(Origin::of(segment, opposite, offsets));
+            self.push(Origin::of(segment, opposite, counts));
         }
     }
 
@@ -144,7 +169,7 @@ mod tests {
     fn runs_before_that_of_the_only_open_request_are_forgotten() {
         let mut origins = Origins::default();
         for position in [100, 200, 300] {
-            origins.note(&Segment { position, flags: flag::BEGINS, ..Segment::default() }, 7, None);
+            origins.note(&Segment { position, flags: flag::BEGINS, ..Segment::default() }, 7, Counts::From([0, 0]));
         }
         let mut begin = |position, is_alone| {
             let found = origins.begin(position, is_alone).map(|origin| (origin.position, origin.opposite));

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::Child;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,7 +10,7 @@ use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis, Workers};
 use onlooker_tests::spans::{self, Span};
 use onlooker_tests::tls::{Certificate, TlsLoad, expect_spans_per_connection, judge};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Outcome, Recording, Shop, Summary, World, agent_binary, record_skip};
+use onlooker_tests::{Outcome, Recording, SecureClient, Shop, Summary, World, agent_binary, record_skip};
 use rstest::rstest;
 
 /// The agent attaches within milliseconds, unless the machine is busy.
@@ -69,18 +68,35 @@ impl Server {
     }
 }
 
-/// Fails unless every request has a span at both ends, on the right socket, and the server's is below the client's.
-fn expect_both_ends(spans: &[Span], ports: &BTreeMap<u64, u16>, joined: bool) -> Result<()> {
+/// Fails unless every request has a span at both ends, on the right socket. Returns how many server spans are
+/// below the client's. None may be below another one.
+fn expect_sockets(spans: &[Span], ports: &BTreeMap<u64, u16>) -> Result<usize> {
     for kind in ["client", "server"] {
         let verdict = judge(spans, kind, ports, number_in_path)?;
         ensure!(verdict.right == ports.len(), "{kind}: {verdict:?}");
     }
+    let by_id: BTreeMap<_, _> = spans.iter().map(|span| (&span.span_id, span)).collect();
+    let mut joined = 0;
     for span in spans {
         ensure!(span.get("url.scheme") == "https" || span.kind == "client", "{span:?}");
-        if joined {
-            ensure!(["1.2", "1.3"].contains(&span.get("tls.protocol.version")), "{span:?}");
-            ensure!(span.kind == "client" || span.get("onlooker.parent.evidence") == "host", "{span:?}");
+        if span.kind == "server"
+            && let Some(parent) = &span.parent
+        {
+            let parent = by_id.get(parent).context("the parent is missing")?;
+            ensure!(parent.kind == "client" && number_in_path(parent) == number_in_path(span), "{parent:?} {span:?}");
+            ensure!(span.get("onlooker.parent.evidence") == "host", "{span:?}");
+            joined += 1;
         }
+    }
+    Ok(joined)
+}
+
+/// Fails unless every request has a span at both ends, on the right socket, and the server's is below the client's.
+fn expect_both_ends(spans: &[Span], ports: &BTreeMap<u64, u16>) -> Result<()> {
+    let joined = expect_sockets(spans, ports)?;
+    ensure!(joined == ports.len(), "{joined} of {} requests are joined", ports.len());
+    for span in spans {
+        ensure!(["1.2", "1.3"].contains(&span.get("tls.protocol.version")), "{span:?}");
     }
     Ok(())
 }
@@ -105,18 +121,20 @@ fn requests_on_new_connections_are_traced_at_both_ends(
         let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
-        expect_both_ends(&outcome.spans, &ports, true)
+        expect_both_ends(&outcome.spans, &ports)
     })
 }
 
+/// Both ends are joined where both libraries use the socket themselves.
 #[rstest]
-#[case::nginx_and_http(Server::Nginx, "http")]
-#[case::gunicorn_and_http(Server::Gunicorn, "http")]
-#[case::aiohttp_and_aiohttp(Server::Aiohttp, "aiohttp")]
-#[case::node_and_http(Server::Node, "http")]
+#[case::nginx_and_http(Server::Nginx, "http", true)]
+#[case::gunicorn_and_http(Server::Gunicorn, "http", true)]
+#[case::aiohttp_and_aiohttp(Server::Aiohttp, "aiohttp", false)]
+#[case::node_and_http(Server::Node, "http", false)]
 fn requests_on_connections_from_before_the_agent_are_traced(
     #[case] server: Server,
     #[case] kind: &'static str,
+    #[case] are_joined: bool,
 ) -> Result<()> {
     World::story("tls_late", |world| {
         let certificate = Certificate::make(world)?;
@@ -126,7 +144,9 @@ fn requests_on_connections_from_before_the_agent_are_traced(
         let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
-        expect_both_ends(&outcome.spans, &ports, false)
+        let joined = expect_sockets(&outcome.spans, &ports)?;
+        ensure!(joined == if are_joined { ports.len() } else { 0 }, "{joined} are joined");
+        Ok(())
     })
 }
 
@@ -143,7 +163,7 @@ fn a_library_that_is_loaded_after_the_agent_started_is_read() -> Result<()> {
         }
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
-        expect_both_ends(&outcome.spans, &ports, true)
+        expect_both_ends(&outcome.spans, &ports)
     })
 }
 
@@ -273,7 +293,7 @@ fn requests_of_a_command_are_traced_at_both_ends(
             .collect::<BTreeMap<u64, u16>>();
         ensure!(ports.len() == 20, "{output:?}");
         let outcome = recording.finish(40)?;
-        expect_both_ends(&outcome.spans, &ports, true)
+        expect_both_ends(&outcome.spans, &ports)
     })
 }
 
@@ -330,47 +350,14 @@ fn requests_of_programs_that_a_shell_starts_are_traced_or_counted() -> Result<()
     })
 }
 
-/// A client of HTTPS that keeps its connection.
-struct SecureClient(Child);
-
-impl SecureClient {
-    fn connect(world: &World, port: u16) -> Result<Self> {
-        let mut openssl = world.command("openssl");
-        openssl.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
-        Ok(Self(world.spawn(&mut openssl)?))
-    }
-
-    /// Sends a request. Returns the last line of the response, which is its body.
-    fn get(&mut self, path: &str) -> Result<String> {
-        let input = self.0.stdin.as_mut().context("it has an input")?;
-        write!(input, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        // The server keeps the connection open, so the output does not end.
-        let mut output = BufReader::new(self.0.stdout.as_mut().context("it has an output")?);
-        let mut line = String::new();
-        while !line.starts_with('{') {
-            line.clear();
-            ensure!(output.read_line(&mut line)? > 0, "the connection was closed");
-        }
-        Ok(line)
-    }
-}
-
-impl Drop for SecureClient {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// All connections are older than the agent. Then the two ends of a connection with TLS are not joined.
+/// All connections are older than the agent.
 #[test]
-fn a_request_with_tls_on_every_hop_is_traced_in_each_service() -> Result<()> {
+fn a_request_with_tls_on_every_hop_is_one_trace() -> Result<()> {
     World::story("tls_chain", |world| {
         let certificate = Certificate::make(world)?;
         // With one thread, the second request uses the connections of the first.
         let shop = Shop::start_with_tls(world, Workers::Threads(1), &certificate)?;
-        let mut client = SecureClient::connect(world, shop.nginx.port())?;
+        let mut client = SecureClient::connect(world, &shop.nginx.address())?;
         let answer = client.get("/products/9")?;
         let recording = Recording::start(world)?;
         for _ in 0..2 {
@@ -382,25 +369,25 @@ fn a_request_with_tls_on_every_hop_is_traced_in_each_service() -> Result<()> {
             &[],
             "
             openssl client GET /products/{id} -> 200
-            nginx server GET /products/{id} -> 200
-              nginx client GET /products/{id} -> 200 by *
-            storefront server GET /products/{id} -> 200
-              storefront client GET /stock/{id} -> 200 by thread
-            inventory server GET /stock/{id} -> 200
-              inventory client GET by thread
-              inventory client SELECT products by thread
-              inventory client SET by thread
-            redis-server server GET
-            postgres server SELECT products
-            redis-server server SET
+              nginx server GET /products/{id} -> 200 by host
+                nginx client GET /products/{id} -> 200 by *
+                  storefront server GET /products/{id} -> 200 by host
+                    storefront client GET /stock/{id} -> 200 by thread
+                      inventory server GET /stock/{id} -> 200 by host
+                        inventory client GET by thread
+                          redis-server server GET by host
+                        inventory client SELECT products by thread
+                          postgres server SELECT products by host
+                        inventory client SET by thread
+                          redis-server server SET by host
             openssl client GET /products/{id} -> 200
-            nginx server GET /products/{id} -> 200
-              nginx client GET /products/{id} -> 200 by *
-            storefront server GET /products/{id} -> 200
-              storefront client GET /stock/{id} -> 200 by thread
-            inventory server GET /stock/{id} -> 200
-              inventory client GET by thread
-            redis-server server GET
+              nginx server GET /products/{id} -> 200 by host
+                nginx client GET /products/{id} -> 200 by *
+                  storefront server GET /products/{id} -> 200 by host
+                    storefront client GET /stock/{id} -> 200 by thread
+                      inventory server GET /stock/{id} -> 200 by host
+                        inventory client GET by thread
+                          redis-server server GET by host
             ",
         )?;
         Ok(())

@@ -167,7 +167,7 @@ pub(crate) fn run_all(fuzz: bool, soak: bool, tally: &mut Tally) -> Result<()> {
         }
     }
     // Last, because the demo changes how signals are handled.
-    tally.add("the demo", demo::show(&agent));
+    tally.add("the demo", demo::show(&agent, false));
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub struct Moved {
     pub began: u64,
     pub position: u64,
     pub opposite: u64,
-    /// For a unix socket: the peer's cookie.
+    /// See `Segment::peer`.
     pub peer: u64,
     pub unit: [u64; 2],
     pub unit_kind: u32,

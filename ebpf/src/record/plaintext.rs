@@ -33,6 +33,8 @@ pub struct Call {
     pub began: u64,
     /// Its position in the stream, if that was taken as it began.
     pub position: Option<u64>,
+    /// The numbers of the TLS record that has the first byte (`RecordNumbers`), 0 if they are unknown.
+    pub record: u64,
 }
 
 /// Takes the place in the stream of a write that begins and will be recorded as it returns. Returns its position.
@@ -49,7 +51,7 @@ pub fn take_place(plaintext: Plaintext, length: u32) -> u64 {
 pub fn record(worker: Worker, plaintext: Plaintext, call: Call) {
     let stream = plaintext.stream();
     let Worker { process, tgid, tid, .. } = worker;
-    let Call { direction, length, bytes, began, position: taken } = call;
+    let Call { direction, length, bytes, began, position: taken, record } = call;
     stream.set_tgid(tgid);
     let position = match taken {
         Some(position) => position,
@@ -62,6 +64,7 @@ pub fn record(worker: Worker, plaintext: Plaintext, call: Call) {
     let place = Place { position, opposite: stream.next(direction.opposite()), added: 0 };
     units::note(process, tgid, tid, stream);
     let mut moved = Moved::new(length, place, stream.current_unit(), tgid, tid);
+    moved.peer = record;
     if direction == Direction::Egress {
         moved.began = began;
     }

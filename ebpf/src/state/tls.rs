@@ -72,6 +72,9 @@ pub mod key {
     pub const DECRYPTS: u64 = 2;
 }
 
+/// Bytes passed on a socket in the call, and did not begin with a record of application data.
+pub const RECORD_UNSEEN: u64 = u64::MAX;
+
 /// Values of a call's `what`.
 pub mod call {
     pub use onlooker_common::tls_function::what::{CREATE, HANDSHAKE, READ, WRITE};
@@ -99,6 +102,9 @@ shared! {
         stack_pointer, set_stack_pointer: u64;
         /// When the call began.
         began, set_began: u64;
+        /// The numbers of the TLS record that has the first byte of the call's plaintext (`RecordNumbers`), [`RECORD_UNSEEN`], or
+        /// 0 while no bytes have passed on a socket in the call.
+        record, set_record: u64;
         /// One of [`call`]. For functions of rustls, the cookie of the attachment.
         what, set_what: u32;
         /// 1 if the function was found by its code, and may be another one.
@@ -130,6 +136,7 @@ impl Call {
         self.set_taken(from.taken());
         self.set_stack_pointer(from.stack_pointer());
         self.set_began(from.began());
+        self.set_record(from.record());
         self.set_what(from.what());
         self.set_by_signature(from.by_signature());
     }

@@ -14,7 +14,7 @@ use crate::record::plaintext;
 use crate::selected::Selected;
 use crate::state::stream::Direction;
 use crate::state::thread::Thread;
-use crate::state::tls::{Call, call};
+use crate::state::tls::{Call, RECORD_UNSEEN, call};
 use crate::user;
 use crate::work::owner::Worker;
 use crate::work::units::thread;
@@ -62,6 +62,7 @@ impl Calls {
         call.set_stack_pointer(stack_pointer);
         call.set_what(arguments.what);
         call.set_by_signature(u32::from(arguments.by_signature));
+        call.set_record(0);
         // SAFETY: no arguments.
         call.set_began(unsafe { bpf_ktime_get_ns() });
     }
@@ -77,12 +78,15 @@ impl Calls {
         let (what, object, buffer, result_at, began) =
             (call.what(), call.object(), call.buffer(), call.result_at(), call.began());
         let position = call.taken().checked_sub(1);
-        let by_signature = call.by_signature() != 0;
+        let (by_signature, record) = (call.by_signature() != 0, call.record());
         // The function may have called itself under another name.
         let is_part = outer.contains(0) && outer.object() == object && outer.what() == what;
         call.copy(outer);
         outer.set_stack_pointer(0);
         if is_part {
+            if call.record() == 0 {
+                call.set_record(record);
+            }
             return;
         }
         let direction = match what {
@@ -114,18 +118,19 @@ impl Calls {
             }
             let worker = Worker { process, task: Task::current(), tgid, tid };
             let length = length as u32;
+            let record = if record == RECORD_UNSEEN { 0 } else { record };
             plaintext::record(
                 worker,
                 plaintext,
-                plaintext::Call { direction, length, bytes: Bytes::buffer(buffer), began, position },
+                plaintext::Call { direction, length, bytes: Bytes::buffer(buffer), began, position, record },
             );
         }
     }
 
-    /// The object of the latest call, if it has not returned.
+    /// The latest call, if it has not returned.
     #[inline(always)]
-    pub fn object(self) -> Option<u64> {
-        self.latest.contains(self.stack_pointer).then(|| self.latest.object())
+    pub fn current(self) -> Option<Call> {
+        self.latest.contains(self.stack_pointer).then_some(self.latest)
     }
 }
 

@@ -6,11 +6,11 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use onlooker_common::limits::{HANDSHAKE_CAPTURE, TLS_BEGINS_WITHIN};
 use onlooker_common::losses::Loss;
-use onlooker_common::plaintext::tied_by;
+use onlooker_common::plaintext::{RecordNumbers, tied_by};
 use onlooker_common::segment::{Segment, flag};
 use onlooker_common::selection::{SelectedProcess, process_flag};
 
-use super::records::{self, HANDSHAKE, HEADER_BYTES};
+use super::records::{self, APPLICATION_DATA, HANDSHAKE, HEADER_BYTES, Header};
 use super::{current, objects, tags};
 use crate::kernel::sock::{Sock, SockAddress};
 use crate::kernel::task::Task;
@@ -21,6 +21,7 @@ use crate::record::form::Moved;
 use crate::selected::Selected;
 use crate::state::connection::{Connection, ConnectionState};
 use crate::state::stream::{Direction, Stream, bit};
+use crate::state::tls::{Call, RECORD_UNSEEN, call};
 use crate::user;
 use crate::work::owner::Worker;
 use crate::work::units::thread;
@@ -85,8 +86,8 @@ extern "C" fn look_at_ciphertext(
     if length == 0 {
         return if stream.is(bit::CIPHERTEXT) { ENCRYPTED } else { CLEAR_TEXT };
     }
-    let object = current::object(process, tgid, task);
-    if !stream.is(bit::CIPHERTEXT) && object.is_none() && stream.run() >= TLS_BEGINS_WITHIN {
+    let call = current::call(process, tgid, task);
+    if !stream.is(bit::CIPHERTEXT) && call.is_none() && stream.run() >= TLS_BEGINS_WITHIN {
         return CLEAR_TEXT;
     }
     let bytes = arguments::look(task);
@@ -110,8 +111,10 @@ extern "C" fn look_at_ciphertext(
     if is_handshake && u64::from(length) == HEADER_BYTES {
         stream.set(bit::HANDSHAKE_FOLLOWS);
     }
-    if let Some(object) = object {
-        tie_by_call(tgid, object, connection, connection.address(), is_handshake);
+    if let Some(call) = call {
+        // SAFETY: a live value of the caller.
+        note_record(call, header, unsafe { &*moved }, egress);
+        tie_by_call(tgid, call.object(), connection, connection.address(), is_handshake);
     } else if egress != 0 && process.has(process_flag::TLS_MEMORY) && objects::carried(connection).is_none() {
         let last = last_buffer(bytes, length);
         if let Some(plaintext) = tags::writer(tgid, last.at, last.length)
@@ -172,6 +175,20 @@ fn becomes_ciphertext(stream: Stream, process: Selected, task: Task) {
     if let Some(thread) = thread::known(task) {
         thread.forget(stream.cookie());
     }
+}
+
+/// Notes the record in which the call's plaintext begins: the first that passes in the call, if its beginning does. A library that has
+/// plaintext left, or a part of a record, uses that first.
+#[inline(always)]
+fn note_record(call: Call, header: Option<Header>, moved: &Moved, egress: u32) {
+    let moves_plaintext = call.what() == if egress != 0 { call::WRITE } else { call::READ };
+    if !moves_plaintext || call.record() != 0 {
+        return;
+    }
+    let begins = u64::from(moved.length) >= HEADER_BYTES && header.is_some_and(|header| header.kind == APPLICATION_DATA);
+    let has_numbers = begins && moved.flags & flag::UNIX == 0;
+    let numbers = RecordNumbers { sequence: moved.position as u32, opposite: moved.opposite as u32 };
+    call.set_record(if has_numbers { numbers.to_word() } else { RECORD_UNSEEN });
 }
 
 #[inline(always)]

@@ -7,18 +7,19 @@ use super::goroutine;
 use crate::arch::processor as arch;
 use crate::kernel::task::Task;
 use crate::selected::Selected;
+use crate::state::tls::Call;
 use crate::work::units::thread;
 
-/// The object of the call that the current thread or goroutine is in while it executes a system call.
+/// The call that the current thread or goroutine is in while it executes a system call.
 #[inline(always)]
-pub fn object(process: Selected, tgid: u32, task: Task) -> Option<u64> {
+pub fn call(process: Selected, tgid: u32, task: Task) -> Option<Call> {
     // SAFETY: the registers are those of the current task.
     if process.has(process_flag::TLS_GOROUTINES)
-        && let Some(object) = unsafe { goroutine::current_object(task.registers(), tgid) }
+        && let Some(call) = unsafe { goroutine::current_call(task.registers(), tgid) }
     {
-        return Some(object);
+        return Some(call);
     }
     let thread = thread::known(task)?;
     // SAFETY: the registers are those of the current task.
-    Calls::of_thread(thread, unsafe { arch::stack_pointer(task.registers()) }).object()
+    Calls::of_thread(thread, unsafe { arch::stack_pointer(task.registers()) }).current()
 }

@@ -55,7 +55,7 @@ fn write_begins(process: Selected, call: Call, plaintext: Plaintext, length: u32
     let (tgid, tid) = current_ids();
     let (direction, bytes, began) = (Direction::Egress, Bytes::buffer(call.buffer()), call.began());
     let worker = Worker { process, task: Task::current(), tgid, tid };
-    record::record(worker, plaintext, record::Call { direction, length, bytes, began, position: None });
+    record::record(worker, plaintext, record::Call { direction, length, bytes, began, position: None, record: 0 });
 }
 
 /// The running goroutine returns from such a call. The call may have begun before it was observed: a server waits in a read.
@@ -96,15 +96,15 @@ pub unsafe fn handshake(registers: *const pt_regs, role: u8) {
     objects::set_role(tgid, object, role);
 }
 
-/// The object of the call that the running goroutine is in.
+/// The call that the running goroutine is in.
 ///
 /// # Safety
 /// `registers` must be what `bpf_task_pt_regs` returned in the running program.
 #[inline(always)]
-pub unsafe fn current_object(registers: *const pt_regs, tgid: u32) -> Option<u64> {
+pub unsafe fn current_call(registers: *const pt_regs, tgid: u32) -> Option<Call> {
     // SAFETY: the caller's promise.
     let goroutine = unsafe { Goroutine::running(registers, tgid) };
-    goroutine?.calls()?.object()
+    goroutine?.calls()?.current()
 }
 
 /// A goroutine that runs.

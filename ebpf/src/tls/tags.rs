@@ -20,8 +20,8 @@ const TAG_BYTES: u64 = 16;
 pub fn written(buffer: u64, length: u64) {
     let (tgid, _) = current_ids();
     let Some(process) = Selected::find(tgid) else { return };
-    let Some(object) = current::object(process, tgid, Task::current()) else { return };
-    let Some(plaintext) = objects::known(tgid, object) else { return };
+    let Some(call) = current::call(process, tgid, Task::current()) else { return };
+    let Some(plaintext) = objects::known(tgid, call.object()) else { return };
     if plaintext.socket_cookie() != 0 || !ends_with_application_data(buffer, length) {
         return;
     }

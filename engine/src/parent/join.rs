@@ -23,8 +23,8 @@ const MAX_UNANSWERED: usize = 4096;
 /// What is known of connections with both ends on this host.
 #[derive(Debug, Default)]
 pub(super) struct Joins {
-    /// Cookie of the other end.
-    other_end: FxHashMap<u64, u64>,
+    /// By cookie.
+    other_end: FxHashMap<u64, OtherEnd>,
     /// Requests whose other end has not been seen. Empty until `has_calls`.
     unjoined: FxHashMap<Numbers, NodeId>,
     /// A call was seen that can be joined by its numbers. Where processes only serve, nothing has to be found.
@@ -33,11 +33,39 @@ pub(super) struct Joins {
     unanswered: VecDeque<(u64, NodeId)>,
 }
 
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct OtherEnd {
+    cookie: u64,
+    counts: Counting,
+}
+
+/// How the other end counts, compared with this one.
+#[derive(Debug, Clone, Copy)]
+enum Counting {
+    Alike,
+    /// Requests in which this end has the role are `by` further there. Only two ends that count by themselves differ.
+    Apart {
+        role: Role,
+        by: u32,
+    },
+}
+
+impl OtherEnd {
+    /// The sequence number that a request has there.
+    fn sequence(self, role: Role, position: u64) -> Option<u32> {
+        match self.counts {
+            Counting::Alike => Some(position as u32),
+            Counting::Apart { role: counted, by } => (role == counted).then(|| (position as u32).wrapping_add(by)),
+        }
+    }
+}
+
 impl Joins {
     /// The connection is over.
     pub(super) fn connection_ended(&mut self, cookie: u64) {
         if let Some(other) = self.other_end.remove(&cookie) {
-            self.other_end.remove(&other);
+            self.other_end.remove(&other.cookie);
         }
     }
 
@@ -71,10 +99,14 @@ impl Joins {
     /// Joins a request that begins with its other end, or lets it wait for that.
     pub(super) fn join(&mut self, tree: &mut Tree, id: NodeId, place: Place, position: u64, origin: &Origin) {
         if origin.peer != 0 {
-            self.connect(place.cookie, origin.peer);
+            self.connect([place.cookie, origin.peer], [Counting::Alike; 2]);
+        }
+        if origin.counts_alone {
+            return self.join_by_record(tree, id, place, position, origin);
         }
         if let Some(&other) = self.other_end.get(&place.cookie) {
-            let found = tree.ledger.at_sequence(other, place.role.other(), position as u32);
+            let found = other.sequence(place.role, position);
+            let found = found.and_then(|found| tree.ledger.at_sequence(other.cookie, place.role.other(), found));
             if let Some(found) = found.filter(|&found| !origin.has_private_positions || agree(tree, id, found)) {
                 unite(tree, id, found);
             }
@@ -82,38 +114,63 @@ impl Joins {
         }
         // Private positions do not identify the other end. The kernel does, at one of the two ends.
         // Both ends agree on how far the other way had come only for the first request of a run.
-        if origin.has_private_positions || origin.position != position {
+        if let Some(numbers) = numbers(place.role, position, origin)
+            && let Some(found) = self.find_or_wait(tree, id, place, numbers)
+            && let Some(other) = unite(tree, id, found)
+        {
+            self.connect([place.cookie, other], [Counting::Alike; 2]);
+        }
+    }
+
+    /// Joins a request whose end counts alone. The TLS record in which it begins identifies it. That shows how far the two ends count
+    /// apart, which identifies the requests that do not begin a record, or of which one end did not see the record.
+    fn join_by_record(&mut self, tree: &mut Tree, id: NodeId, place: Place, position: u64, origin: &Origin) {
+        let numbers = numbers(place.role, position, origin);
+        if let Some(found) = self.apart(tree, place, position)
+            && let Some(node) = tree.get(found)
+            && numbers.zip(node.unjoined).is_none_or(|(ours, theirs)| mirrored(ours) == theirs)
+        {
+            self.forget(tree, found);
+            unite(tree, id, found);
             return;
         }
-        let [to_position, to_opposite] = origin.offsets;
-        let sequence = position.wrapping_add(to_position) as u32;
-        let opposite = origin.opposite.wrapping_add(to_opposite) as u32;
+        let Some(found) = numbers.and_then(|numbers| self.find_or_wait(tree, id, place, numbers)) else { return };
+        let Some(by) = tree.get(found).map(|node| node.position.wrapping_sub(position) as u32) else { return };
+        if let Some(other) = unite(tree, id, found) {
+            let role = place.role;
+            let back = Counting::Apart { role: role.other(), by: by.wrapping_neg() };
+            self.connect([place.cookie, other], [Counting::Apart { role, by }, back]);
+        }
+    }
+
+    /// The other end of a request, if it is known how far the ends count apart.
+    fn apart(&self, tree: &Tree, place: Place, position: u64) -> Option<NodeId> {
+        let other = self.other_end.get(&place.cookie)?;
+        let sequence = other.sequence(place.role, position)?;
+        tree.ledger.at_sequence(other.cookie, place.role.other(), sequence)
+    }
+
+    /// The request at the other end with these numbers. If there is none, the node waits for it.
+    fn find_or_wait(&mut self, tree: &mut Tree, id: NodeId, place: Place, numbers: Numbers) -> Option<NodeId> {
         if !self.has_calls {
             if place.role == Role::Server {
-                return wait(tree, id, (place.role, sequence, opposite));
+                wait(tree, id, numbers);
+                return None;
             }
             self.has_calls = true;
             self.unjoined.extend(tree.ledger.nodes().filter_map(|(id, node)| Some((node.unjoined?, id))));
         }
-        let theirs = (place.role.other(), sequence, opposite);
         // Both ends of a connection may ask, and with equal numbers.
         let is_other_end = |found: &NodeId| tree.get(*found).is_some_and(|node| node.cookie != place.cookie);
-        match self.unjoined.get(&theirs).copied().filter(is_other_end) {
-            Some(found) => {
-                self.unjoined.remove(&theirs);
-                if let Some(node) = tree.get_mut(found) {
-                    node.unjoined = None;
-                }
-                if let Some(other) = unite(tree, id, found) {
-                    self.connect(place.cookie, other);
-                }
-            }
+        let found = self.unjoined.get(&mirrored(numbers)).copied().filter(is_other_end);
+        match found {
+            Some(found) => self.forget(tree, found),
             None => {
-                let numbers = (place.role, sequence, opposite);
                 self.unjoined.insert(numbers, id);
                 wait(tree, id, numbers);
             }
         }
+        found
     }
 
     #[cfg(test)]
@@ -121,10 +178,24 @@ impl Joins {
         self.other_end.is_empty() && self.unjoined.is_empty() && self.unanswered.is_empty()
     }
 
-    fn connect(&mut self, one: u64, other: u64) {
-        self.other_end.insert(one, other);
-        self.other_end.insert(other, one);
+    fn connect(&mut self, [one, other]: [u64; 2], [there, here]: [Counting; 2]) {
+        self.other_end.insert(one, OtherEnd { cookie: other, counts: there });
+        self.other_end.insert(other, OtherEnd { cookie: one, counts: here });
     }
+}
+
+/// The numbers of the first request of a run. `None` if the other end does not know them.
+fn numbers(role: Role, position: u64, origin: &Origin) -> Option<Numbers> {
+    if origin.has_private_positions || origin.position != position {
+        return None;
+    }
+    let [to_position, to_opposite] = origin.offsets;
+    Some((role, position.wrapping_add(to_position) as u32, origin.opposite.wrapping_add(to_opposite) as u32))
+}
+
+/// The numbers that the same message has at the other end.
+fn mirrored((role, sequence, opposite): Numbers) -> Numbers {
+    (role.other(), sequence, opposite)
 }
 
 /// The node waits for its other end.

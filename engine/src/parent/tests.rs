@@ -37,6 +37,7 @@ fn origin(position: u64, opposite: u64) -> Origin {
         worker: None,
         peer: 0,
         offsets: [0, 0],
+        counts_alone: false,
         has_private_positions: false,
         from_start: true,
         sends_context: false,
@@ -358,6 +359,37 @@ fn ends_of_a_unix_socket_join_if_they_count_alike() {
     };
     assert!(joined(0));
     assert!(!joined(50), "a request was under way when the agent came");
+}
+
+/// Both ends of a connection with TLS count alone. Their records say where in the connection a request is.
+#[test]
+fn ends_that_count_alone_join_by_their_tls_records() {
+    let alone = |position: u64, record: Option<[u64; 2]>| {
+        let offsets = record.map(|[sequence, opposite]| [sequence - position, opposite]).unwrap_or_default();
+        Origin { offsets, counts_alone: true, has_private_positions: record.is_none(), ..origin(position, 0) }
+    };
+    let mut parents = Parents::default();
+    // Where each end's requests are: the client counts from 5, the server from 0, and the records are longer.
+    let mut joined = |nanos: u64, [ours, theirs]: [u64; 2], records: [Option<[u64; 2]>; 2]| {
+        let call = parents.begin(client(2, PROXY), &begun(ours, nanos), Some(&alone(ours, records[0])));
+        let answer = parents.begin(server(3, APP), &begun(theirs, nanos + 1), Some(&alone(theirs, records[1])));
+        let answer = settle(&mut parents, answer, nanos + 1, nanos + 10);
+        let call = settle(&mut parents, call, nanos, nanos + 11);
+        answer.parent.is_some_and(|parent| parent.span_id == call.span_id)
+    };
+    assert!(!joined(100, [5, 0], [None, None]), "no record was seen");
+    assert!(!joined(200, [45, 40], [Some([1_000, 70]), None]), "of one end none was seen");
+    assert!(joined(300, [85, 80], [Some([1_100, 170]), Some([1_100, 170])]));
+    assert!(joined(400, [125, 120], [None, Some([1_200, 270])]), "it is known how far they count apart");
+    assert!(joined(500, [165, 160], [None, None]));
+    assert!(!joined(600, [205, 200], [Some([1_400, 470]), Some([1_300, 370])]), "the records differ");
+    assert!(joined(700, [245, 280], [Some([1_500, 570]), Some([1_500, 570])]), "one end has missed something");
+    assert!(joined(800, [285, 320], [None, None]), "they count apart by another number now");
+    assert!(!joined(900, [325, 330], [None, None]), "there is no such request");
+    for cookie in [2, 3] {
+        parents.connection_ended(cookie);
+    }
+    assert!(parents.is_empty());
 }
 
 #[test]

@@ -6,9 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use onlooker_tests::spans::{self, Span};
 
-/// The spans from the client to the last service, each the parent of the next: service and span kind.
-const CHAIN: [&str; 6] =
-    ["curl client", "nginx server", "nginx client", "storefront server", "storefront client", "inventory server"];
+/// The spans from nginx to the last service, each the parent of the next: service and span kind.
+const CHAIN: [&str; 5] = ["nginx server", "nginx client", "storefront server", "storefront client", "inventory server"];
 
 /// Below the last span of the chain: the client and server spans of each database, with its `db.system.name`.
 const DATABASES: [[&str; 2]; 2] = [
@@ -16,17 +15,18 @@ const DATABASES: [[&str; 2]; 2] = [
     ["inventory client of postgresql", "postgres server of postgresql"],
 ];
 
-/// The faults of the trace that has the fewest. Empty if a trace is complete.
-pub(super) fn faults(file: &Path) -> Result<Vec<String>> {
+/// The faults of the trace that has the fewest. Empty if a trace is complete. `client` is the service in front of nginx.
+pub(super) fn faults(file: &Path, client: &str) -> Result<Vec<String>> {
     let mut traces: HashMap<String, Vec<Span>> = HashMap::new();
     for span in spans::from_requests(&spans::read_lines(file)?)? {
         traces.entry(span.trace_id.clone()).or_default().push(span);
     }
-    let nearest = traces.values().map(|trace| faults_of(trace)).min_by_key(Vec::len);
+    let nearest = traces.values().map(|trace| faults_of(trace, client)).min_by_key(Vec::len);
     Ok(nearest.unwrap_or_else(|| vec!["no span was exported".to_owned()]))
 }
 
-fn faults_of(trace: &[Span]) -> Vec<String> {
+fn faults_of(trace: &[Span], client: &str) -> Vec<String> {
+    let root = format!("{client} client");
     let spans: HashMap<_, _> = trace.iter().map(|span| (span.span_id.as_str(), span)).collect();
     let mut faults = Vec::new();
     let roots = trace.iter().filter(|span| span.parent.is_none()).count();
@@ -38,7 +38,7 @@ fn faults_of(trace: &[Span]) -> Vec<String> {
 
     let paths: BTreeSet<_> = trace.iter().map(|span| path(span, &spans)).collect();
     for database in DATABASES {
-        let whole = [&CHAIN[..], &database].concat();
+        let whole = [&[&*root], &CHAIN[..], &database].concat();
         // Only the first missing span is a fault: nothing below it can be in its place.
         let missing = (1..=whole.len()).find(|&length| !paths.contains(&whole[..length].join(" > ")));
         if let Some(length) = missing {
@@ -115,7 +115,7 @@ mod tests {
         change(&mut rows);
         let file = tempfile::NamedTempFile::new()?;
         fs::write(file.path(), rows.into_iter().map(|row| request(row).to_string() + "\n").collect::<String>())?;
-        faults(file.path())
+        faults(file.path(), "curl")
     }
 
     #[test]
