@@ -49,7 +49,9 @@ pub mod servers;
 pub mod spans;
 pub mod times;
 pub mod tls;
+pub mod tls_matrix;
 pub mod tls_requests;
+pub mod tls_servers;
 pub mod wait;
 
 pub use crate::accounts::as_nobody;

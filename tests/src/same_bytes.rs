@@ -7,6 +7,8 @@
 //! - a request with a context of its own is the same altogether;
 //! - all responses are the same, by their digest;
 //! - the agent counts as many added lines as arrived.
+//!
+//! Over TLS nothing is added. There requests and responses must be the same altogether, and the agent must have read them.
 
 use std::fmt;
 
@@ -16,6 +18,8 @@ use crate::agent::Agent;
 use crate::receiver::{Receiver, Request};
 use crate::recording::Summary;
 use crate::servers::{App, AppOptions};
+use crate::tls::Certificate;
+use crate::tls_servers::start_terminator;
 use crate::world::World;
 
 /// A row of [`CLIENTS`].
@@ -25,20 +29,25 @@ pub struct Client {
     app: fn() -> AppOptions,
     /// Arguments before the receiver's URL.
     arguments: &'static [&'static str],
+    /// It can be given the certificate of a server of TLS.
+    pub has_tls: bool,
 }
 
 /// Every client.
 pub const CLIENTS: &[Client] = &[
-    Client { name: "curl", app: || App::python("varied"), arguments: &["curl"] },
-    Client { name: "Requests", app: || App::python("varied"), arguments: &["requests"] },
-    Client { name: "httpx", app: || App::python("varied"), arguments: &["httpx"] },
-    Client { name: "aiohttp", app: || App::python("varied"), arguments: &["aiohttp"] },
-    Client { name: "Node http", app: || App::node("varied"), arguments: &["http"] },
-    Client { name: "Node fetch (undici)", app: || App::node("varied"), arguments: &["fetch"] },
-    Client { name: "Go net/http", app: || App::go("varied"), arguments: &[] },
-    Client { name: "Java HttpURLConnection", app: || App::java("Varied"), arguments: &["connection"] },
-    Client { name: "Java HttpClient", app: || App::java("Varied"), arguments: &["client"] },
+    Client { name: "curl", app: || App::python("varied"), arguments: &["curl"], has_tls: true },
+    Client { name: "Requests", app: || App::python("varied"), arguments: &["requests"], has_tls: true },
+    Client { name: "httpx", app: || App::python("varied"), arguments: &["httpx"], has_tls: true },
+    Client { name: "aiohttp", app: || App::python("varied"), arguments: &["aiohttp"], has_tls: true },
+    Client { name: "Node http", app: || App::node("varied"), arguments: &["http"], has_tls: true },
+    Client { name: "Node fetch (undici)", app: || App::node("varied"), arguments: &["fetch"], has_tls: true },
+    Client { name: "Go net/http", app: || App::go("varied"), arguments: &[], has_tls: true },
+    Client { name: "Java HttpURLConnection", app: || App::java("Varied"), arguments: &["connection"], has_tls: false },
+    Client { name: "Java HttpClient", app: || App::java("Varied"), arguments: &["client"], has_tls: false },
 ];
+
+/// Variables by which clients are given the certificate.
+const AUTHORITIES: [&str; 4] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
 
 /// How many requests a client makes, and the most bytes of a body.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +80,33 @@ impl Client {
     #[must_use]
     pub fn skip_reason(&self) -> Option<String> {
         (self.app)().skip_reason()
+    }
+
+    /// Compares its requests over TLS with `agent` and without. A proxy decrypts them, and its library is observed too.
+    pub fn compare_over_tls(&self, load: &Load, agent: &std::path::Path) -> Result<Verdict> {
+        World::story("same bytes over TLS", |world| {
+            let receiver = Receiver::of_digests()?;
+            let certificate = Certificate::make(world)?;
+            let proxy = start_terminator(world, &certificate, &format!("127.0.0.1:{}", receiver.port()))?;
+            let counts = [load.requests.to_string(), load.most.to_string()];
+            let url = format!("https://127.0.0.1:{}", proxy.port);
+            let arguments = self.arguments.iter().copied().chain([&*url, &*counts[0], &*counts[1]]);
+            let mut app = arguments.fold((self.app)(), AppOptions::argument);
+            for variable in AUTHORITIES {
+                app = app.env(variable, format!("{}/cert.pem", certificate.dir()));
+            }
+            let expected_responses = app.run(world)?;
+            let expected = receiver.requests();
+            let mut traced = Agent::watch(world, agent, &["--export", "none"], &[])?;
+            let responses = app.run(world)?;
+            let summary = Summary::read(&traced.finish()?);
+            let found = receiver.requests().split_off(expected.len());
+            ensure!(responses == expected_responses, "responses differ: {responses} {expected_responses}");
+            ensure!(expected.len() == load.requests, "{} requests arrived", expected.len());
+            ensure!(found == expected, "requests differ");
+            ensure!(summary.get("connections_tls_read") > 0, "no plaintext was read: {summary}");
+            Ok(Verdict { requests: load.requests, added: 0 })
+        })
     }
 
     /// Compares its requests with `agent` and without.

@@ -39,7 +39,7 @@ pub use self::tier::{Tier, deployed};
 pub use self::zipkin::Zipkin;
 
 /// The slowest server needs one second on an idle machine, but a compiler may be running.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server finishes its remaining work within this time.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ pub fn wait_for_no_connections(address: &str) -> Result<()> {
 }
 
 /// Waits until a server listens on the port.
-fn wait_until_listening(deadline: Deadline, port: u16) -> Result<()> {
+pub(crate) fn wait_until_listening(deadline: Deadline, port: u16) -> Result<()> {
     wait::until(deadline, "a listening socket", || {
         let table = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
         let listens = format!(":{port:04X} 00000000:0000 0A");

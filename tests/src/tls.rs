@@ -42,10 +42,10 @@ impl Certificate {
     }
 }
 
-/// How a client of tests/apps/python/tls_client.py sends its requests.
+/// How a client of tests/apps/python/tls_client.py or tests/apps/node/tls_client.js sends its requests.
 #[derive(Debug, Clone, Copy)]
 pub struct TlsLoad {
-    /// `http`, `aiohttp`, `redis` or `postgres`.
+    /// Of Python: `http`, `requests`, `httpx`, `aiohttp`, `redis` or `postgres`. Of Node: `https` or `fetch`.
     pub kind: &'static str,
     pub requests: usize,
     pub in_flight: usize,
@@ -67,7 +67,13 @@ impl TlsLoad {
     pub fn client(&self, world: &World, certificate: &Certificate, port: u16) -> Result<TlsClient> {
         let go = world.dir().join("go");
         let go_argument = go.display().to_string();
-        let app = App::python("tls_client")
+        let app = match self.kind {
+            "https" | "fetch" => {
+                App::node("tls_client").env("NODE_EXTRA_CA_CERTS", format!("{}/cert.pem", certificate.dir()))
+            }
+            _ => App::python("tls_client"),
+        };
+        let app = app
             .argument(self.kind)
             .argument(&port.to_string())
             .argument(&self.requests.to_string())
@@ -97,6 +103,13 @@ impl TlsClient {
         let done: Vec<(u64, u16, u64, u64)> = serde_json::from_str(done).context("the client printed no list")?;
         Ok(done.into_iter().map(|(number, port, ..)| (number, port)).collect())
     }
+}
+
+/// The number of the request that a span is of.
+#[must_use]
+pub fn number_in_path(span: &Span) -> Option<u64> {
+    let path = [span.get("url.path"), span.get("url.full")].into_iter().find(|path| !path.is_empty())?;
+    path.rsplit('/').next()?.parse().ok()
 }
 
 /// What the spans of one side say, compared with what the client measured.
@@ -155,4 +168,27 @@ pub fn judge(
     let missing: Vec<_> = ports.keys().filter(|number| !seen.contains(number)).collect();
     ensure!(missing.is_empty(), "requests without a {kind} span: {missing:?}");
     Ok(verdict)
+}
+
+/// Fails unless every request has a span at both ends, on the right socket. Returns how many server spans are
+/// below the client's. None may be below another one.
+pub fn expect_sockets(spans: &[Span], ports: &BTreeMap<u64, u16>) -> Result<usize> {
+    for kind in ["client", "server"] {
+        let verdict = judge(spans, kind, ports, number_in_path)?;
+        ensure!(verdict.right == ports.len(), "{kind}: {verdict:?}");
+    }
+    let by_id: BTreeMap<_, _> = spans.iter().map(|span| (&span.span_id, span)).collect();
+    let mut joined = 0;
+    for span in spans {
+        ensure!(span.get("url.scheme") == "https" || span.kind == "client", "{span:?}");
+        if span.kind == "server"
+            && let Some(parent) = &span.parent
+        {
+            let parent = by_id.get(parent).context("the parent is missing")?;
+            ensure!(parent.kind == "client" && number_in_path(parent) == number_in_path(span), "{parent:?} {span:?}");
+            ensure!(span.get("onlooker.parent.evidence") == "host", "{span:?}");
+            joined += 1;
+        }
+    }
+    Ok(joined)
 }

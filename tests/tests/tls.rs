@@ -6,9 +6,10 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onlooker_tests::servers::{App, Gunicorn, Nginx, Postgres, Redis, Workers};
+use onlooker_tests::servers::{App, Postgres, Redis, Workers};
 use onlooker_tests::spans::{self, Span};
-use onlooker_tests::tls::{Certificate, TlsLoad, expect_spans_per_connection, judge};
+use onlooker_tests::tls::{Certificate, TlsLoad, expect_sockets, expect_spans_per_connection, judge, number_in_path};
+use onlooker_tests::tls_servers::{AIOHTTP, GUNICORN, NGINX, NODE, TlsServer, UVICORN};
 use onlooker_tests::wait::within;
 use onlooker_tests::{Outcome, Recording, SecureClient, Shop, Summary, World, agent_binary, record_skip};
 use rstest::rstest;
@@ -19,76 +20,6 @@ const ATTACHED_WITHIN: Duration = Duration::from_secs(20);
 /// Waits until the TLS library of the process is read.
 fn wait_for_library(recording: &mut Recording, pid: u32) -> Result<()> {
     recording.agent().wait_for_log(within(ATTACHED_WITHIN), &format!("TLS is read pid={pid} "))
-}
-
-fn number_in_path(span: &Span) -> Option<u64> {
-    let path = [span.get("url.path"), span.get("url.full")].into_iter().find(|path| !path.is_empty())?;
-    path.rsplit('/').next()?.parse().ok()
-}
-
-/// A server of HTTPS.
-#[derive(Debug, Clone, Copy)]
-enum Server {
-    Nginx,
-    Gunicorn,
-    Aiohttp,
-    Uvicorn,
-    Node,
-}
-
-/// Keeps a server running.
-enum Running {
-    Nginx(Nginx),
-    Gunicorn(Gunicorn),
-    App(App),
-}
-
-impl Running {
-    fn port(&self) -> Result<u16> {
-        match self {
-            Self::Nginx(nginx) => Ok(nginx.port()),
-            Self::Gunicorn(gunicorn) => gunicorn.port(),
-            Self::App(app) => Ok(app.port()),
-        }
-    }
-}
-
-impl Server {
-    fn start(self, world: &World, certificate: &Certificate) -> Result<Running> {
-        let dir = certificate.dir();
-        Ok(match self {
-            Self::Nginx => Running::Nginx(
-                Nginx::site("location /r/ { return 200 \"$uri $remote_port\\n\"; }").tls(&dir).start(world)?,
-            ),
-            Self::Gunicorn => Running::Gunicorn(Gunicorn::app("tls_app").tls(&dir).start(world)?),
-            Self::Aiohttp => Running::App(App::python("tls_server").argument("aiohttp").argument(&dir).start(world)?),
-            Self::Uvicorn => Running::App(App::python("tls_server").argument("uvicorn").argument(&dir).start(world)?),
-            Self::Node => Running::App(App::node("tls_server").argument(&dir).start(world)?),
-        })
-    }
-}
-
-/// Fails unless every request has a span at both ends, on the right socket. Returns how many server spans are
-/// below the client's. None may be below another one.
-fn expect_sockets(spans: &[Span], ports: &BTreeMap<u64, u16>) -> Result<usize> {
-    for kind in ["client", "server"] {
-        let verdict = judge(spans, kind, ports, number_in_path)?;
-        ensure!(verdict.right == ports.len(), "{kind}: {verdict:?}");
-    }
-    let by_id: BTreeMap<_, _> = spans.iter().map(|span| (&span.span_id, span)).collect();
-    let mut joined = 0;
-    for span in spans {
-        ensure!(span.get("url.scheme") == "https" || span.kind == "client", "{span:?}");
-        if span.kind == "server"
-            && let Some(parent) = &span.parent
-        {
-            let parent = by_id.get(parent).context("the parent is missing")?;
-            ensure!(parent.kind == "client" && number_in_path(parent) == number_in_path(span), "{parent:?} {span:?}");
-            ensure!(span.get("onlooker.parent.evidence") == "host", "{span:?}");
-            joined += 1;
-        }
-    }
-    Ok(joined)
 }
 
 /// Fails unless every request has a span at both ends, on the right socket, and the server's is below the client's.
@@ -102,14 +33,14 @@ fn expect_both_ends(spans: &[Span], ports: &BTreeMap<u64, u16>) -> Result<()> {
 }
 
 #[rstest]
-#[case::nginx_and_http(Server::Nginx, "http", 1)]
-#[case::nginx_and_aiohttp(Server::Nginx, "aiohttp", 50)]
-#[case::gunicorn_and_http(Server::Gunicorn, "http", 10)]
-#[case::aiohttp_and_aiohttp(Server::Aiohttp, "aiohttp", 10)]
-#[case::uvicorn_and_http(Server::Uvicorn, "http", 50)]
-#[case::node_and_aiohttp(Server::Node, "aiohttp", 10)]
+#[case::nginx_and_http(NGINX, "http", 1)]
+#[case::nginx_and_aiohttp(NGINX, "aiohttp", 50)]
+#[case::gunicorn_and_http(GUNICORN, "http", 10)]
+#[case::aiohttp_and_aiohttp(AIOHTTP, "aiohttp", 10)]
+#[case::uvicorn_and_http(UVICORN, "http", 50)]
+#[case::node_and_aiohttp(NODE, "aiohttp", 10)]
 fn requests_on_new_connections_are_traced_at_both_ends(
-    #[case] server: Server,
+    #[case] server: &TlsServer,
     #[case] kind: &'static str,
     #[case] in_flight: usize,
 ) -> Result<()> {
@@ -117,7 +48,7 @@ fn requests_on_new_connections_are_traced_at_both_ends(
         let certificate = Certificate::make(world)?;
         let server = server.start(world, &certificate)?;
         let load = TlsLoad { kind, requests: 100, in_flight, keep: in_flight == 1, warm: false };
-        let mut client = load.client(world, &certificate, server.port()?)?;
+        let mut client = load.client(world, &certificate, server.port)?;
         let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
@@ -127,12 +58,12 @@ fn requests_on_new_connections_are_traced_at_both_ends(
 
 /// Both ends are joined where both libraries use the socket themselves.
 #[rstest]
-#[case::nginx_and_http(Server::Nginx, "http", true)]
-#[case::gunicorn_and_http(Server::Gunicorn, "http", true)]
-#[case::aiohttp_and_aiohttp(Server::Aiohttp, "aiohttp", false)]
-#[case::node_and_http(Server::Node, "http", false)]
+#[case::nginx_and_http(NGINX, "http", true)]
+#[case::gunicorn_and_http(GUNICORN, "http", true)]
+#[case::aiohttp_and_aiohttp(AIOHTTP, "aiohttp", false)]
+#[case::node_and_http(NODE, "http", false)]
 fn requests_on_connections_from_before_the_agent_are_traced(
-    #[case] server: Server,
+    #[case] server: &TlsServer,
     #[case] kind: &'static str,
     #[case] are_joined: bool,
 ) -> Result<()> {
@@ -140,7 +71,7 @@ fn requests_on_connections_from_before_the_agent_are_traced(
         let certificate = Certificate::make(world)?;
         let server = server.start(world, &certificate)?;
         let load = TlsLoad { kind, requests: 100, in_flight: 10, keep: true, warm: true };
-        let mut client = load.client(world, &certificate, server.port()?)?;
+        let mut client = load.client(world, &certificate, server.port)?;
         let recording = Recording::start(world)?;
         let ports = client.run()?;
         let outcome = recording.finish(2 * load.requests)?;
@@ -206,10 +137,10 @@ fn all_threads_of_a_process_are_observed_through_few_links() -> Result<()> {
     }
     World::story("tls_links", |world| {
         let certificate = Certificate::make(world)?;
-        let server = Server::Nginx.start(world, &certificate)?;
+        let server = NGINX.start(world, &certificate)?;
         // Its ten threads share the work, and none of them is the first thread.
         let load = TlsLoad { kind: "http", requests: 100, in_flight: 10, keep: true, warm: true };
-        let mut client = load.client(world, &certificate, server.port()?)?;
+        let mut client = load.client(world, &certificate, server.port)?;
         let client_pid = client.pid().to_string();
         let mut recording = Recording::start_selecting(world, &["-vv", "--pid", &client_pid])?;
         wait_for_library(&mut recording, client.pid())?;
@@ -272,7 +203,7 @@ fn requests_of_a_command_are_traced_at_both_ends(
 ) -> Result<()> {
     World::story("tls_command", |world| {
         let certificate = Certificate::make(world)?;
-        let server = Server::Nginx.start(world, &certificate)?;
+        let server = NGINX.start(world, &certificate)?;
         let mut recording = Recording::start_with(world, &["--verbose"])?;
         let file = format!("{}/cert.pem", certificate.dir());
         let mut command = world.command(program);
@@ -280,7 +211,7 @@ fn requests_of_a_command_are_traced_at_both_ends(
         let mut child = world.spawn(&mut command)?;
         // It has loaded its library, and waits for its input.
         wait_for_library(&mut recording, child.id())?;
-        let port = server.port()?;
+        let port = server.port;
         let input: String = (0..20).map(|n| line.replace("URL", &format!("https://localhost:{port}/r/{n}"))).collect();
         child.stdin.take().context("it has an input")?.write_all(input.as_bytes())?;
         let output = child.wait_with_output()?;
@@ -304,9 +235,9 @@ fn the_only_request_of_a_short_command_is_traced(#[case] program: &str, #[case] 
     const RUNS: usize = 5;
     World::story("tls_exec", |world| {
         let certificate = Certificate::make(world)?;
-        let server = Server::Nginx.start(world, &certificate)?;
+        let server = NGINX.start(world, &certificate)?;
         let (certificate, url) =
-            (format!("{}/cert.pem", certificate.dir()), format!("https://localhost:{}/r/7", server.port()?));
+            (format!("{}/cert.pem", certificate.dir()), format!("https://localhost:{}/r/7", server.port));
         for run in 0..RUNS {
             let file = world.dir().join(format!("spans-{run}.jsonl"));
             let mut exec = world.command(agent_binary()?);
@@ -331,8 +262,8 @@ fn requests_of_programs_that_a_shell_starts_are_traced_or_counted() -> Result<()
     const RUNS: u64 = 20;
     World::story("tls_shell", |world| {
         let certificate = Certificate::make(world)?;
-        let server = Server::Nginx.start(world, &certificate)?;
-        let curl = format!("curl -s --cacert {}/cert.pem https://localhost:{}/r/7", certificate.dir(), server.port()?);
+        let server = NGINX.start(world, &certificate)?;
+        let curl = format!("curl -s --cacert {}/cert.pem https://localhost:{}/r/7", certificate.dir(), server.port);
         let file = world.dir().join("spans.jsonl");
         let mut exec = world.command(agent_binary()?);
         exec.args(["exec", "--file"]).arg(&file).args(["--", "sh", "-c"]);
@@ -398,9 +329,9 @@ fn a_request_with_tls_on_every_hop_is_one_trace() -> Result<()> {
 fn with_no_tls_it_is_counted() -> Result<()> {
     World::story("tls_off", |world| {
         let certificate = Certificate::make(world)?;
-        let server = Server::Nginx.start(world, &certificate)?;
+        let server = NGINX.start(world, &certificate)?;
         let load = TlsLoad { kind: "http", requests: 10, in_flight: 1, keep: false, warm: false };
-        let mut client = load.client(world, &certificate, server.port()?)?;
+        let mut client = load.client(world, &certificate, server.port)?;
         let recording = Recording::start_with(world, &["--no-tls"])?;
         client.run()?;
         let outcome = recording.finish(0)?;

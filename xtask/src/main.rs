@@ -22,6 +22,7 @@ mod shell;
 mod soak;
 mod sql_check;
 mod test;
+mod tls_matrix;
 mod vm;
 
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ const VERBS: &[Entry] = &[
     Entry::of::<fuzz::Options>("fuzz"),
     Entry::of::<go_offsets::Options>("go-offsets"),
     Entry::of::<http2_matrix::Options>("http2-matrix"),
+    Entry::of::<tls_matrix::Options>("tls-matrix"),
     Entry::of::<same_bytes::Options>("same-bytes"),
     Entry::of::<mutants::Options>("mutants"),
     Entry::of::<sql_check::Options>("sql-check"),

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use onlooker_tests::same_bytes::{CLIENTS, Load};
+use onlooker_tests::same_bytes::{CLIENTS, Client, Load};
 use onlooker_tests::wait;
 
 use crate::build::{self, Profile};
 use crate::{Verb, setup, shell};
 
-/// Compare what arrives of the requests of every HTTP/1 client, with `--inject` and without an agent (root).
+/// Compare what arrives of the requests of every HTTP/1 client, with an agent and without (root).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Trace with this agent, and install and build nothing.
@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Requests of each client.
     #[arg(long, default_value_t = 10_000)]
     requests: usize,
+    /// Send them over TLS, without `--inject`. Clients that cannot be given a certificate are left out.
+    #[arg(long)]
+    tls: bool,
     /// The most bytes of a body. There are as many of each order of magnitude.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     most: usize,
@@ -40,17 +43,21 @@ impl Verb for Options {
         wait::handle_signals()?;
         let load = Load { requests: self.requests, most: self.most };
         let mut failed = 0;
-        for client in CLIENTS.iter().filter(|client| self.only.as_deref().is_none_or(|name| name == client.name)) {
+        let is_wanted = |client: &&Client| self.only.as_deref().is_none_or(|name| name == client.name);
+        for client in CLIENTS.iter().filter(is_wanted).filter(|client| client.has_tls || !self.tls) {
             let said = match client.skip_reason() {
                 Some(reason) => format!("skipped: {reason}"),
-                None => match client.compare(&load, &agent) {
-                    Ok(verdict) => verdict.to_string(),
-                    Err(error) => {
-                        failed += 1;
-                        shell::error(&error);
-                        "not the same".to_owned()
+                None => {
+                    match if self.tls { client.compare_over_tls(&load, &agent) } else { client.compare(&load, &agent) }
+                    {
+                        Ok(verdict) => verdict.to_string(),
+                        Err(error) => {
+                            failed += 1;
+                            shell::error(&error);
+                            "not the same".to_owned()
+                        }
                     }
-                },
+                }
             };
             shell::say(&format!("{}: {said}", client.name));
             anyhow::ensure!(!wait::interrupted(), "interrupted");

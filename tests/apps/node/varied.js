@@ -3,10 +3,12 @@
 
 const crypto = require('crypto');
 const http = require('http');
+const https = require('https');
 
 const [library, url, count, most] = process.argv.slice(2).map((value, index) => (index < 2 ? value : Number(value)));
 const own = { Traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' };
 const pattern = Buffer.alloc(2 * most, Buffer.from(Array.from({ length: 251 }, (_, index) => index)));
+const protocol = url.startsWith('https:') ? https : http;
 const digest = crypto.createHash('sha256');
 let agent;
 
@@ -34,7 +36,7 @@ function parts(body) {
 const send = {
   http: (method, path, headers, body, chunked) =>
     new Promise((resolve, reject) => {
-      const request = http.request(url + path, { method, headers, agent }, (response) => {
+      const request = protocol.request(url + path, { method, headers, agent }, (response) => {
         response.on('data', (part) => digest.update(part));
         response.on('end', resolve);
         response.on('error', reject);
@@ -58,7 +60,7 @@ async function main() {
   for (let index = 0; index < count; index += 1) {
     if (index % 25 === 0) {
       agent?.destroy();
-      agent = new http.Agent({ keepAlive: true });
+      agent = new protocol.Agent({ keepAlive: true });
     }
     const [sent, answer] = [size(), size()];
     const kind = number() % 8;

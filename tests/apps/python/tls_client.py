@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 
+import httpx
 import psycopg
 import redis
+import requests
 
 KIND, SERVER, COUNT, IN_FLIGHT = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 KEEP, GO, CERTIFICATE, WARM = sys.argv[6] == "keep", sys.argv[7], sys.argv[8] + "/cert.pem", sys.argv[9] == "warm"
@@ -30,17 +32,40 @@ class Http:
         self.connection = http.client.HTTPSConnection("localhost", SERVER, context=context)
         self.connection.connect()
 
-    def port(self):
-        return self.connection.sock.getsockname()[1]
-
     def request(self, number):
+        port = self.connection.sock.getsockname()[1]
         self.connection.request("GET", f"/r/{number}")
         response = self.connection.getresponse()
         response.read()
         assert response.status == 200, response.status
+        return port
 
     def close(self):
         self.connection.close()
+
+
+class Pooled:
+    """A client with a pool of its own. The response says which port it used."""
+
+    def request(self, number):
+        response = self.session.get(f"https://localhost:{SERVER}/r/{number}")
+        assert response.status_code == 200, response.status_code
+        return int(response.text.split()[1])
+
+    def close(self):
+        self.session.close()
+
+
+class Requests(Pooled):
+    def __init__(self):
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.verify = CERTIFICATE
+
+
+class Httpx(Pooled):
+    def __init__(self):
+        self.session = httpx.Client(verify=context, trust_env=False)
 
 
 class Redis:
@@ -50,11 +75,9 @@ class Redis:
         )
         self.redis.ping()
 
-    def port(self):
-        return self.redis.connection._sock.getsockname()[1]
-
     def request(self, number):
         self.redis.get(f"key:{number}")
+        return self.redis.connection._sock.getsockname()[1]
 
     def close(self):
         self.redis.close()
@@ -66,12 +89,10 @@ class Postgres:
             f"host=127.0.0.1 port={SERVER} user=postgres dbname=postgres sslmode=require", autocommit=True
         )
 
-    def port(self):
-        with socket.socket(fileno=os.dup(self.connection.fileno())) as same:
-            return same.getsockname()[1]
-
     def request(self, number):
         self.connection.execute(f"SELECT 1 AS r{number}").fetchone()
+        with socket.socket(fileno=os.dup(self.connection.fileno())) as same:
+            return same.getsockname()[1]
 
     def close(self):
         self.connection.close()
@@ -93,8 +114,8 @@ def threads(client):
                 return
             if connection is None:
                 connection = client()
-            port, began = connection.port(), time.time_ns()
-            connection.request(number)
+            began = time.time_ns()
+            port = connection.request(number)
             done.append([number, port, began, time.time_ns()])
             if not KEEP:
                 connection.close()
@@ -143,6 +164,7 @@ def wait():
 if KIND == "aiohttp":
     result = asyncio.run(tasks())
 else:
-    result = threads({"http": Http, "redis": Redis, "postgres": Postgres}[KIND])
+    kinds = {"http": Http, "requests": Requests, "httpx": Httpx, "redis": Redis, "postgres": Postgres}
+    result = threads(kinds[KIND])
 print("done", json.dumps(result), flush=True)
 time.sleep(3600)
