@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// The same, if nothing has executed it until `now` (nanoseconds, as in [`Moment`]).
+    /// The same, if nothing has executed it until `now` (nanoseconds, as in [`Moment`](crate::Moment)).
     pub(super) fn release_preparation_at(&mut self, now: u64, found: &mut Vec<Finding>) {
         if self.preparation.as_ref().is_some_and(|preparation| preparation.is_over(now)) {
             self.release_preparation(found);
