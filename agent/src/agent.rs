@@ -61,6 +61,8 @@ pub struct Agent {
     exporting: Exporting,
     /// What `exporting` was started with.
     exporters: export::Config,
+    /// Where the console prints to.
+    output: fn() -> Output,
     /// Former exporters that deliver the rest of their spans.
     retired: Vec<JoinHandle<()>>,
     losses: Losses,
@@ -187,7 +189,7 @@ impl Agent {
     ) -> Result<Option<oneshot::Receiver<usize>>> {
         let config = export::Config::choose(&settings.tracing.choices(), &|name| settings.variable(name))?;
         if config != self.exporters {
-            let exporting = export::start(&config, Output::stdout(), Arc::clone(&self.counters))?;
+            let exporting = export::start(&config, (self.output)(), Arc::clone(&self.counters))?;
             let before = std::mem::replace(&mut self.exporting, exporting);
             self.exporters = config;
             self.retired.retain(|thread| !thread.is_finished());

@@ -52,15 +52,16 @@ fn main() -> ExitCode {
         }
         // Lower codes may be the command's own.
         Command::Exec(options) => {
+            let command_line = command_line(&options.tracing);
             let configuration = configured(&options.tracing).or_else(|unusable| {
                 // The variable may be meant for the command's own SDK.
                 if options.tracing.config.is_some() {
                     return Err(unusable);
                 }
                 tracing::warn!("{unusable}; {FILE_VARIABLE} is ignored");
-                Ok(Configuration::without_file(command_line(&options.tracing)))
+                Ok(Configuration::without_file(command_line.clone()))
             });
-            (run_command(options, configuration), ExitCode::from(exec::FAILED_ITSELF))
+            (run_command(options, configuration, &command_line), ExitCode::from(exec::FAILED_ITSELF))
         }
         Command::Doctor(options) => {
             log_to_stderr(cli.verbose, None);
@@ -199,16 +200,11 @@ fn print_configuration(configuration: Result<Configuration, Unusable>) -> Result
 fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_line: &CommandLine) -> Result<ExitCode> {
     let mut configuration = configuration?;
     let settings = in_effect(&configuration).clone();
-    let mut selectors = Selectors::with_rules(&options.selectors, &settings.rules, &settings.general)?;
+    let mut selectors = Selectors::with_rules(&options.selectors, &settings.rules, &settings.general())?;
     runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let file = configuration.file.as_deref();
-        let mut changes = file.map(|file| Changes::watch(file, configuration.text.clone())).transpose();
-        let mut changes = changes.as_mut().map(Option::as_mut).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot watch the configuration file; it is read again on SIGHUP only");
-            None
-        });
+        let mut changes = watch_for_changes(&configuration, "it is read again on SIGHUP only");
         // SIGHUP reads the configuration file again and reopens the file of spans, if there is one of them. Otherwise it means that the
         // terminal was closed, which is ignored under nohup.
         let is_command = settings.tracing.file.is_some() || configuration.file.is_some();
@@ -220,7 +216,7 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_li
         });
         let health = health.transpose()?;
         let target = Target::Matching(selectors.clone());
-        let mut agent = Prepared::new(&settings)?.start(target, Output::stdout())?;
+        let mut agent = Prepared::new(&settings)?.start(target, Output::stdout)?;
         // What is recorded until then has fewer parents.
         let mut ready = std::pin::pin!(agent.is_ready());
         let mut is_ready = false;
@@ -233,7 +229,7 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_li
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                     () = received(hang_up.as_mut()) => if is_command { request = Request::ReadAgain },
-                    () = changed(changes.as_deref_mut()) => request = Request::Reconfigure,
+                    () = changed(changes.as_mut()) => request = Request::Reconfigure,
                     selected = rules_applied(&mut applied) => request = Request::SayInEffect(selected),
                     _ = print_counters.recv() => request = Request::PrintCounters,
                 }
@@ -258,25 +254,48 @@ fn run(options: &Run, configuration: Result<Configuration, Unusable>, command_li
                         }
                     }
                     if configuration.file.is_some() {
-                        match reconfigure(&mut agent, &mut configuration, &mut selectors, command_line) {
-                            Ok(notice) => applied = notice,
-                            Err(error) => {
-                                print_line(&format!("error: {error:#}; the former configuration stays in force"));
-                            }
-                        }
+                        try_to_reconfigure(&mut agent, &mut configuration, &mut selectors, command_line, &mut applied);
                     }
                 }
-                (Ok(()), Request::SayInEffect(selected)) => {
-                    if let (Some(selected), Some(file)) = (selected, &configuration.file) {
-                        print_line(&format!("{} is in effect: {selected} processes selected", file.display()));
-                    }
-                }
+                (Ok(()), Request::SayInEffect(selected)) => say_in_effect(&configuration, selected),
                 (watched, _) => break watched,
             }
         };
         summarise(&agent.stop());
         watched.map(|()| ExitCode::SUCCESS)
     })
+}
+
+/// Watches the configuration file, if there is one. `otherwise`: what holds if that cannot be done.
+fn watch_for_changes(configuration: &Configuration, otherwise: &str) -> Option<Changes> {
+    let file = configuration.file.as_deref()?;
+    match Changes::watch(file, configuration.text.clone()) {
+        Ok(changes) => Some(changes),
+        Err(error) => {
+            tracing::warn!(%error, "cannot watch the configuration file; {otherwise}");
+            None
+        }
+    }
+}
+
+fn say_in_effect(configuration: &Configuration, selected: Option<usize>) {
+    if let (Some(selected), Some(file)) = (selected, &configuration.file) {
+        print_line(&format!("{} is in effect: {selected} processes selected", file.display()));
+    }
+}
+
+/// Reads the configuration file again and applies it, or says why that is not possible. `applied`: where it is said that it was.
+fn try_to_reconfigure(
+    agent: &mut Agent,
+    configuration: &mut Configuration,
+    selectors: &mut Selectors,
+    command_line: &CommandLine,
+    applied: &mut Option<oneshot::Receiver<usize>>,
+) {
+    match reconfigure(agent, configuration, selectors, command_line) {
+        Ok(notice) => *applied = notice,
+        Err(error) => print_line(&format!("error: {error:#}; the former configuration stays in force")),
+    }
 }
 
 /// Reads the configuration file again and applies it. If that fails, everything stays as it was.
@@ -287,7 +306,7 @@ fn reconfigure(
     command_line: &CommandLine,
 ) -> Result<Option<oneshot::Receiver<usize>>> {
     let read = configuration.read_again(command_line.clone())?;
-    let rules = selectors.followed_by(&read.settings.rules, &read.settings.general)?;
+    let rules = selectors.followed_by(&read.settings.rules, &read.settings.general())?;
     let applied = agent.reconfigure(&read.settings, rules.clone())?;
     for sentence in read.warnings.iter().chain(&read.needing_restart(configuration)) {
         tracing::warn!("{sentence}");
@@ -347,11 +366,15 @@ fn summarise(summary: &Summary) {
 }
 
 /// Traces a command from its first instruction. Returns its exit code, even if tracing fails later.
-fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -> Result<ExitCode> {
-    let configuration = configuration?;
-    let settings = in_effect(&configuration);
-    if !settings.rules.is_empty() {
-        tracing::warn!("rules of the configuration file have no effect: the command and all that it starts are traced");
+fn run_command(
+    options: &Exec,
+    configuration: Result<Configuration, Unusable>,
+    command_line: &CommandLine,
+) -> Result<ExitCode> {
+    let mut configuration = configuration?;
+    let settings = in_effect(&configuration).clone();
+    if settings.rules.iter().any(|rule| rule.excludes) {
+        tracing::warn!("rules exclude nothing here: the command and all that it starts are traced");
     }
     runtime()?.block_on(async {
         let refused = |error: &ExecError| {
@@ -363,7 +386,7 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
             Ok(starting) => starting,
             Err(error) => return refused(&error),
         };
-        let prepared = Prepared::new(settings)?;
+        let prepared = Prepared::new(&settings)?;
         let mut stopped = match starting.stopped() {
             Ok(stopped) => stopped,
             Err(error) => return refused(&error),
@@ -372,17 +395,36 @@ fn run_command(options: &Exec, configuration: Result<Configuration, Unusable>) -
             print_line(&format!("no cgroup of its own for the command ({why}); what it starts is followed by descent"));
         }
         let (pid, program) = (stopped.pid(), stopped.program().to_owned());
-        let selectors = stopped.selectors()?.reporting(&settings.general);
+        let mut selectors = stopped.selectors()?.treated_by(&settings.rules, &settings.general())?;
         let listeners = stopped.listeners();
-        let target = Target::Command { pid, program, selectors, listeners };
-        let mut agent = prepared.start(target, Output::stderr())?;
+        let target = Target::Command { pid, program, selectors: selectors.clone(), listeners };
+        let mut agent = prepared.start(target, Output::stderr)?;
         let running = match stopped.release() {
             Ok(running) => running,
             Err(error) => return refused(&error),
         };
+        // SIGHUP is for the command.
+        let mut changes = watch_for_changes(&configuration, "it is not read again");
+        let mut applied = None;
         let mut end = std::pin::pin!(running.wait());
         let mut ended = None;
-        let watched = agent.watch_until(async { ended = Some(end.as_mut().await) }).await;
+        let watched = loop {
+            let mut request = Request::Stop;
+            let until = async {
+                tokio::select! {
+                    end = end.as_mut() => ended = Some(end),
+                    () = changed(changes.as_mut()) => request = Request::Reconfigure,
+                    selected = rules_applied(&mut applied) => request = Request::SayInEffect(selected),
+                }
+            };
+            match (agent.watch_until(until).await, request) {
+                (Ok(()), Request::Reconfigure) => {
+                    try_to_reconfigure(&mut agent, &mut configuration, &mut selectors, command_line, &mut applied);
+                }
+                (Ok(()), Request::SayInEffect(selected)) => say_in_effect(&configuration, selected),
+                (watched, _) => break watched,
+            }
+        };
         summarise(&agent.stop());
         if let Err(error) = watched {
             print_line(&format!("error: {error:#}; the command continues untraced"));

@@ -6,6 +6,7 @@
 
 mod by_port;
 mod callers;
+mod injecting;
 mod messages;
 mod pods;
 mod scanning;
@@ -13,7 +14,7 @@ mod selecting;
 mod thread;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender};
 use std::time::Instant;
 
@@ -126,7 +127,7 @@ impl Watch {
     pub fn inject(&mut self) -> Result<(), CgroupError> {
         let mut injection = Injection::new(Arc::clone(&self.kernel), Arc::clone(&self.counters))?;
         // Later processes connect before this thread knows of them.
-        for cgroup in self.selectors.cgroups() {
+        for cgroup in self.selectors.cgroups_to_inject() {
             injection.cover(cgroup);
         }
         self.injection = Some(injection);
@@ -198,6 +199,11 @@ impl Watch {
                     } else if self.selectors.select_listening(tgid, port) {
                         self.promote(tgid);
                     }
+                    if self.selectors.treat_by_port(port) {
+                        self.judge_injection(tgid);
+                        self.services.outdated(tgid);
+                        self.missed.fetch_add(1, Relaxed);
+                    }
                 } else if self.selectors.select_listening(tgid, port) {
                     self.select_and_examine(tgid, Since::Before);
                 }
@@ -214,6 +220,8 @@ impl Watch {
                     self.selection.add(other, flags);
                     self.flags.insert(other, flags);
                 }
+                // Or before its rule was.
+                self.judge_injection(other);
                 self.add_if_caller(other);
             }
             lifecycle::CALLS => self.callers.add(tgid, Instant::now()),

@@ -69,6 +69,8 @@ losses! {
     TraceparentPipelined = "kernel_traceparent_pipelined",
     /// Connections without an added `traceparent` because their destination is not allowed.
     TraceparentDenied = "kernel_traceparent_denied",
+    /// Connections without an added `traceparent` because the rule of their process says so, or was not looked up yet.
+    TraceparentOff = "kernel_traceparent_off",
     /// Connections without an added `traceparent` because the socket is used by another program of this kind, or a table was full.
     TraceparentBusy = "kernel_traceparent_busy",
 }

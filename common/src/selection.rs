@@ -43,9 +43,11 @@ pub mod process_flag {
     pub const TLS_PROVEN: u64 = 1 << 15;
     /// Connections of the process may stay enrolled after their first request: its runtime does not notice (docs/propagation.md).
     pub const STAYS_ENROLLED: u64 = 1 << 16;
+    /// Requests on connections that the process opens from now on get no trace context: its rule says so, or was not looked up yet.
+    pub const NOT_INJECTED: u64 = 1 << 17;
 }
 
-/// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes that are not selected.
+/// Bits of the one word of the `INTEREST` map: what the selectors need to know of processes.
 pub mod interest {
     /// Every process that executes a program.
     pub const EXECS: u32 = 1;
@@ -55,6 +57,8 @@ pub mod interest {
     pub const CGROUPS: u32 = 1 << 2;
     /// Every process that begins to listen on a TCP port.
     pub const LISTENERS: u32 = 1 << 3;
+    /// Whether requests of a process get a trace context, which depends on its rule. Until the agent has looked that up, they get none.
+    pub const INJECTION: u32 = 1 << 4;
 }
 
 /// Value of the `INTEREST` map.

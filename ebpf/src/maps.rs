@@ -250,7 +250,7 @@ pub fn unit_generation() -> u32 {
     UNIT_GENERATION.get_ptr(0).map_or(0, |generation| unsafe { ptr::read_volatile(generation) })
 }
 
-/// What the agent needs to know of processes that are not selected: bits of `common::selection::interest`.
+/// What the agent needs to know of processes: bits of `common::selection::interest`.
 #[inline(always)]
 pub fn interests() -> u32 {
     // SAFETY: a live word of the map, which the agent changes.

@@ -18,7 +18,7 @@ use crate::emit;
 use crate::kernel::execution::{ExecutedPath, Execution};
 use crate::kernel::task::{Cgroup, Task};
 use crate::maps::{CGROUPS, INTEREST, NAMES, VERDICTS, count, interests};
-use crate::selected::Selected;
+use crate::selected::{Selected, unjudged};
 use crate::work::fork;
 use crate::work::units::thread;
 
@@ -100,7 +100,7 @@ fn by_executable(task: Task, execution: Execution, known: Option<Selected>) -> B
             Selected::insert(
                 tgid,
                 SelectedProcess {
-                    flags,
+                    flags: flags | unjudged(),
                     runnable: 0,
                     request_capture: capture.request,
                     response_capture: capture.response,
@@ -198,7 +198,7 @@ fn select(ctx: &impl EbpfContext, tgid: u32, by: *const SelectedCgroup) {
     // SAFETY: a live value of the map.
     let capture = unsafe { *by };
     let process = SelectedProcess {
-        flags: 0,
+        flags: unjudged(),
         runnable: 0,
         request_capture: capture.request,
         response_capture: capture.response,

@@ -5,11 +5,11 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use core::ptr;
 use onlooker_common::limits::UNDECIDED_BYTES;
 use onlooker_common::losses::Loss;
-use onlooker_common::selection::{SelectedProcess, census_slot, process_flag};
+use onlooker_common::selection::{SelectedProcess, census_slot, interest, process_flag};
 use onlooker_common::unit::{self, SOURCE_WORDS, UnitSource};
 
 use crate::atomic;
-use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, UNIT_SOURCES, count, unit_generation};
+use crate::maps::{AGENTS_CENSUS, CENSUS, PROCESSES, UNIT_SOURCES, count, interests, unit_generation};
 
 /// A selected process, in place in the map.
 #[derive(Clone, Copy)]
@@ -200,6 +200,7 @@ impl Selected {
         unsafe {
             let holder = (*self.0).flags & process_flag::PORT_HOLDER != 0;
             (*self.0).flags &= process_flag::BY_AGENT | process_flag::CANDIDATE | process_flag::UNDECIDED;
+            (*self.0).flags |= unjudged();
             if holder {
                 (*self.0).flags |= process_flag::CANDIDATE;
             }
@@ -229,6 +230,12 @@ impl Selected {
         // SAFETY: a live value of the map.
         unsafe { (*self.0).response_capture }
     }
+}
+
+/// The flags of a process whose rule the agent has not looked up.
+#[inline(always)]
+pub fn unjudged() -> u64 {
+    if interests() & interest::INJECTION != 0 { process_flag::NOT_INJECTED } else { 0 }
 }
 
 #[inline(always)]

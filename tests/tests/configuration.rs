@@ -11,7 +11,7 @@ use onlooker_tests::client::RawClient;
 use onlooker_tests::load::Load;
 use onlooker_tests::servers::{App, Gunicorn, Nginx};
 use onlooker_tests::wait::within;
-use onlooker_tests::{Agent, Curl, Recording, World, agent_binary};
+use onlooker_tests::{Agent, Curl, Outcome, Receiver, Recording, Summary, World, agent_binary, spans};
 
 /// Writes a configuration into the world's folder, without the indentation of the first line.
 fn write(world: &World, text: &str) -> Result<PathBuf> {
@@ -365,19 +365,105 @@ extensions:
     })
 }
 
+/// Where a trace context is added: what a rule says holds for connections that are opened later.
 #[test]
-fn rules_without_effect_under_exec_are_a_warning() -> Result<()> {
-    World::story("config-exec-rules", |world| {
-        for (rest, is_warning) in [("limits: {max_connections: 100}", false), ("selection: [{executable: x}]", true)] {
-            let text = format!("file_format: \"1.0\"\nextensions: {{onlooker: {{{rest}}}}}\n");
-            let file = write(world, &text)?;
-            let arguments = ["exec", "--config", path(&file)?, "--export", "none", "--", "true"];
-            let (code, _, stderr) = onlooker(world, &arguments, &[])?;
-            ensure!(
-                code == Some(0) && stderr.contains("rules of the configuration file") == is_warning,
-                "{rest}: {stderr}"
-            );
+fn a_rule_turns_the_trace_context_off_for_its_service() -> Result<()> {
+    World::story("config-inject", |world| {
+        let backend = Receiver::of_requests()?;
+        let site = format!("location / {{ proxy_pass {}; }}", backend.url(""));
+        let start = |name: &str| Nginx::site(&site).named(name).start(world);
+        let (first, second) = (start("first")?, start("second")?);
+        let rules = |general: bool, of_first: bool| {
+            format!(
+                "file_format: \"1.0\"
+extensions:
+  onlooker:
+    propagation: {{inject: {general}}}
+    selection:
+      - {{action: exclude, cgroup: CGROUP, executable: curl}}
+      - {{cgroup: CGROUP, port: {}, propagation: {{inject: {of_first}}}}}
+      - {{cgroup: CGROUP}}
+",
+                first.port()
+            )
+        };
+        let mut recording = record(world, &rules(true, false))?;
+        // Which of both gets a trace context, in the order of the requests below.
+        let expected = [[false, true], [true, false], [true, true], [false, true]];
+        for (round, [general, of_first]) in
+            [[true, false], [false, true], [true, true], [true, false]].iter().enumerate()
+        {
+            if round > 0 {
+                replace(world, &rules(*general, *of_first))?;
+                recording.agent().process().wait_for_log(within(Duration::from_secs(20)), IN_EFFECT, round)?;
+            }
+            for nginx in [&first, &second] {
+                ensure!(Curl::run(world, &[&nginx.url(&format!("/{round}"))])?.status() == 200);
+            }
         }
+        // Each request, and the call that is made for it.
+        let outcome = recording.finish(16)?;
+        let requests = backend.requests();
+        let contexts: Vec<_> = requests.iter().map(|request| request.values("traceparent")).collect();
+        let found: Vec<_> = contexts.iter().map(|values| !values.is_empty()).collect();
+        ensure!(found == expected.concat(), "{found:?}");
+        let is_span = |context: &str| outcome.spans.iter().any(|span| context.contains(&span.span_id));
+        ensure!(contexts.concat().into_iter().all(is_span), "{contexts:?}");
+        let counts = ["added", "off"].map(|what| outcome.summary.get(&format!("kernel_traceparent_{what}")));
+        ensure!(counts == [5, 3], "{counts:?}\n{}", outcome.summary);
+        Ok(())
+    })
+}
+
+/// They select and exclude nothing there. The command waits until the agent has read them again.
+#[test]
+fn rules_say_how_processes_of_a_command_are_treated() -> Result<()> {
+    World::story("config-exec-rules", |world| {
+        let backend = Receiver::of_requests()?;
+        let log = world.dir().join("log");
+        let rules = |name: &str| {
+            format!(
+                "file_format: \"1.0\"
+extensions:
+  onlooker:
+    routes: {{ignore: [/always]}}
+    selection:
+      - {{action: exclude, executable: timeout}}
+      - {{executable: 'python3*', service: {{name: {name}}}, routes: {{ignore: [/{name}]}}}}
+"
+            )
+        };
+        let file = write(world, &rules("first"))?;
+        let new = world.dir().join("new.yaml");
+        fs::write(&new, rules("second"))?;
+        let (url, spans) = (backend.url(""), world.dir().join("spans.jsonl"));
+        let script = format!(
+            "import os, time, urllib.request
+def ask():
+    for path in ('first', 'second', 'always'):
+        urllib.request.urlopen(f'{url}/{{path}}').read()
+ask()
+os.rename('{}', '{}')
+while '{IN_EFFECT}' not in open('{}').read():
+    time.sleep(0.02)
+ask()
+",
+            path(&new)?,
+            path(&file)?,
+            path(&log)?
+        );
+        let mut command: Command = world.command(agent_binary()?);
+        command.args(["exec", "--config", path(&file)?, "--file", path(&spans)?, "--"]);
+        command.args(["timeout", "60", "python3", "-c", &script]);
+        world.run_unwatched(command.stderr(fs::File::create(&log)?))?;
+        let log = fs::read_to_string(&log)?;
+        ensure!(log.matches("rules exclude nothing here").count() == 1, "{log}");
+        let spans = spans::from_requests(&spans::read_lines(&spans)?)?;
+        let spans = Outcome::check(spans, Summary::read(&log), &6.into())?.spans;
+        let found: Vec<_> = spans.iter().map(|span| (span.service.as_str(), span.get("url.full"))).collect();
+        let expected = [("first", "second"), ("first", "always"), ("second", "first"), ("second", "always")];
+        let expected = expected.map(|(service, path)| (service, format!("{url}/{path}")));
+        ensure!(found.iter().map(|(service, url)| (*service, (*url).to_owned())).eq(expected), "{found:?}\n{log}");
         Ok(())
     })
 }

@@ -83,8 +83,8 @@ impl<'options> Prepared<'options> {
         Ok(Self { settings, config, kernel, lines, destinations })
     }
 
-    /// Selects. After that, every request of a selected process is seen. To be called in a tokio runtime.
-    pub fn start(self, target: Target, output: Output) -> Result<Agent> {
+    /// Selects. After that, every request of a selected process is seen. The console prints to `output`. To be called in a tokio runtime.
+    pub fn start(self, target: Target, output: fn() -> Output) -> Result<Agent> {
         let Self { settings, config, mut kernel, lines, destinations } = self;
         let tracing = &settings.tracing;
         let counters = Arc::new(Counters::default());
@@ -95,7 +95,7 @@ impl<'options> Prepared<'options> {
         let injects = lines.is_some_and(|lines| can_inject(&mut kernel, &mut selection, &lines));
         let losses = kernel.losses()?;
         let units = kernel.unit_sources()?;
-        let exporting = export::start(&config, output, counters.clone())?;
+        let exporting = export::start(&config, output(), counters.clone())?;
         let ResourceAttributes { list, attributes } = settings.resource();
         let host = Arc::new(Host::read(&list, attributes));
         let its_losses = kernel.losses()?;
@@ -172,6 +172,7 @@ impl<'options> Prepared<'options> {
             deselected: Vec::new(),
             exporting,
             exporters: config,
+            output,
             retired: Vec::new(),
             losses,
             counters,
@@ -208,7 +209,7 @@ fn follow_pods(settings: &Settings, counters: &Arc<Counters>) -> Result<Option<(
 
 /// The header lines that are added to requests, if some are.
 fn lines_to_add(settings: &Settings) -> Result<Option<Lines>> {
-    if !settings.tracing.inject {
+    if !settings.injects() {
         return Ok(None);
     }
     let list = settings.variable(propagators::VARIABLE).unwrap_or_default();

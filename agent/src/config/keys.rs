@@ -209,7 +209,7 @@ pub const KEYS: &[Key] = &[
         Kind::Section,
         "",
         accept,
-        "Rules that say what is traced. The first rule that matches a process decides. All kinds of conditions of a rule must hold, and one value of each kind suffices. Options of the command line are rules that come first. Children of a traced process are traced too, unless a rule excludes them. `exec` ignores the rules.",
+        "Rules that say what is traced. The first rule that matches a process decides. All kinds of conditions of a rule must hold, and one value of each kind suffices. Options of the command line are rules that come first. Children of a traced process are traced too, unless a rule excludes them. Under `exec`, rules only say how processes are treated.",
     ),
     Key::new(
         "extensions.onlooker.selection[]",
@@ -380,6 +380,13 @@ pub const KEYS: &[Key] = &[
         "As `routes.ignore` below, which it replaces.",
     ),
     Key::new(
+        "extensions.onlooker.selection[].propagation.inject",
+        Kind::Bool,
+        "",
+        |settings, given| flag(given, |on| rule(settings, |rule| rule.treatment.inject = Some(on))),
+        "As `propagation.inject` below, which it replaces for connections that these processes open.",
+    ),
+    Key::new(
         "extensions.onlooker.protocols",
         Kind::Choices(protocols),
         "all",
@@ -494,7 +501,6 @@ pub const KEYS: &[Key] = &[
         |settings, given| flag(given, |on| settings.tracing.inject = on),
         "Whether `traceparent` is added to HTTP/1 requests: the first on each new connection, and later ones where that changes nothing else. See [propagation](propagation.md).",
     )
-    .at_start()
     .flag("inject"),
     Key::new(
         "extensions.onlooker.propagation.allow",

@@ -22,7 +22,7 @@ pub struct Settings {
     pub resource: ResourceAttributes,
     /// The rules of the file, in their order.
     pub rules: Vec<RuleOptions>,
-    /// What counts for processes about which their rule says nothing.
+    /// What the file says for processes about which their rule says nothing. See [`Settings::general`].
     pub general: Treatment,
     /// What the file says about exporters; `None` if no file is used.
     pub file: Option<FileExport>,
@@ -70,6 +70,18 @@ impl Settings {
             general: Treatment::default(),
             file: None,
         }
+    }
+
+    /// What counts for processes about which their rule says nothing.
+    #[must_use]
+    pub fn general(&self) -> Treatment {
+        Treatment { inject: Some(self.tracing.inject), ..self.general.clone() }
+    }
+
+    /// Whether a trace context is added to requests of some processes.
+    #[must_use]
+    pub fn injects(&self) -> bool {
+        self.tracing.inject || self.rules.iter().any(|rule| !rule.excludes && rule.treatment.inject == Some(true))
     }
 
     /// The limits of the pipeline.

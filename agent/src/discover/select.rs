@@ -37,10 +37,14 @@ pub struct Selectors {
     of_options: usize,
     /// What is reported of processes to which no rule of the file applies.
     general: Arc<Reporting>,
+    /// Whether a trace context is added to requests of such processes.
+    injects: bool,
     excluded: Arc<Reporting>,
     recogniser: Arc<Recogniser>,
     /// The pods of this node, if they are followed.
     pods: Option<Arc<Pods>>,
+    /// Rules that say how processes are treated, where they do not say which are selected.
+    treating: Option<Box<Self>>,
 }
 
 /// What the rules say about a process.
@@ -119,9 +123,7 @@ impl Selectors {
             Rule { cgroups, ..Rule::default() },
             Rule { all: options.all, ..Rule::default() },
         ];
-        let reporting = Arc::clone(&selectors.general);
-        let with_reporting = |rule| Rule { reporting: Arc::clone(&reporting), ..rule };
-        selectors.rules.extend(of_options.into_iter().filter(Rule::has_conditions).map(with_reporting));
+        selectors.rules.extend(of_options.into_iter().filter(Rule::has_conditions));
         selectors.of_options = selectors.rules.len();
         selectors.followed_by(rules, general)
     }
@@ -132,6 +134,9 @@ impl Selectors {
     /// # Errors
     /// When nothing is included.
     pub fn followed_by(&self, rules: &[RuleOptions], general: &Treatment) -> Result<Self, SelectError> {
+        if self.treating.is_some() {
+            return self.treated_by(rules, general);
+        }
         let mut selectors = self.clone();
         selectors.rules.truncate(self.of_options);
         selectors = selectors.reporting(general);
@@ -139,6 +144,25 @@ impl Selectors {
             selectors.rules.push(Rule::of_file(rule, general)?);
         }
         if selectors.rules.iter().all(|rule| rule.excludes) { Err(SelectError::Nothing) } else { Ok(selectors) }
+    }
+
+    /// The same selection. The rules of the configuration file only say how its processes are treated, so one that they exclude is treated as
+    /// one that none matches.
+    ///
+    /// # Errors
+    /// When a rule is invalid.
+    pub fn treated_by(&self, rules: &[RuleOptions], general: &Treatment) -> Result<Self, SelectError> {
+        let mut treating = Self::none()?.with_memory_of(self).reporting(general);
+        for rule in rules {
+            let treatment = if rule.excludes { Treatment::default() } else { rule.treatment.clone() };
+            treating.rules.push(Rule::of_file(&RuleOptions { excludes: false, treatment, ..rule.clone() }, general)?);
+        }
+        Ok(Self { treating: Some(Box::new(treating)), ..self.clone().reporting(general) })
+    }
+
+    /// The rules that say how processes are treated.
+    fn treating(&self) -> &Self {
+        self.treating.as_deref().unwrap_or(self)
     }
 
     /// Selects the processes in the cgroup with this path in the hierarchy, and below it.
@@ -161,18 +185,22 @@ impl Selectors {
             rules: Vec::new(),
             of_options: 0,
             general: Arc::default(),
+            injects: false,
             excluded,
             recogniser: Arc::default(),
             pods: None,
+            treating: None,
         })
     }
 
-    /// The same, with what is reported of processes to which no rule of the file applies.
+    /// The same, with what is done for processes to which no rule of the file applies.
     #[must_use]
     pub fn reporting(mut self, general: &Treatment) -> Self {
         self.general = Arc::new(general.reporting(general));
+        self.injects = general.injects(general);
         for rule in &mut self.rules {
             rule.reporting = Arc::clone(&self.general);
+            rule.injects = self.injects;
         }
         self
     }
@@ -186,8 +214,40 @@ impl Selectors {
     /// Whether any request may not be reported.
     #[must_use]
     pub fn is_restricted(&self) -> bool {
-        let of_rules = self.rules.iter().map(|rule| &rule.reporting);
+        let of_rules = self.treating().rules.iter().map(|rule| &rule.reporting);
         self.can_exclude() || of_rules.chain([&self.general]).any(|reporting| reporting.is_restricted())
+    }
+
+    /// Whether a trace context is added to requests of some processes.
+    #[must_use]
+    pub fn can_inject(&self) -> bool {
+        self.injects || self.treating().including().any(|rule| rule.injects)
+    }
+
+    /// Whether a trace context is added to requests of some processes only.
+    #[must_use]
+    pub fn limit_injection(&self) -> bool {
+        !self.injects || !self.treating().including().all(|rule| rule.injects)
+    }
+
+    /// Whether a trace context is added to requests of a selected process.
+    #[must_use]
+    pub fn inject_into(&self, process: &Process) -> bool {
+        if !self.limit_injection() || !self.can_inject() {
+            return self.injects;
+        }
+        let treating = self.treating();
+        match treating.decide_by_descent(process) {
+            Decision::Included(index) => treating.rules[index].injects,
+            Decision::Excluded => false,
+            Decision::Unmatched => self.injects,
+        }
+    }
+
+    /// Whether it may depend on a listening port how a process is treated.
+    #[must_use]
+    pub fn treat_by_port(&self, port: u16) -> bool {
+        self.treating().including().any(|rule| rule.has_port(port) && rule.treatment != Treatment::default())
     }
 
     /// Recognises the runtimes of processes, which rules may be about.
@@ -199,13 +259,15 @@ impl Selectors {
     /// Goes on with what others remember.
     #[must_use]
     pub fn with_memory_of(self, before: &Self) -> Self {
-        Self { recogniser: Arc::clone(&before.recogniser), pods: before.pods.clone(), ..self }
+        let treating = self.treating.map(|treating| Box::new(treating.with_memory_of(before)));
+        Self { recogniser: Arc::clone(&before.recogniser), pods: before.pods.clone(), treating, ..self }
     }
 
     /// Looks up pods of processes here.
     #[must_use]
     pub fn with_pods(self, pods: Arc<Pods>) -> Self {
-        Self { pods: Some(pods), ..self }
+        let treating = self.treating.map(|treating| Box::new(treating.with_pods(Arc::clone(&pods))));
+        Self { pods: Some(pods), treating, ..self }
     }
 
     /// The pods of this node, if they are followed.
@@ -217,7 +279,7 @@ impl Selectors {
     /// Whether any rule is about Kubernetes pods.
     #[must_use]
     pub fn match_pods(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.pod.is_empty())
+        self.rules.iter().chain(&self.treating().rules).any(|rule| !rule.pod.is_empty())
     }
 
     fn including(&self) -> impl Iterator<Item = &Rule> {
@@ -263,9 +325,9 @@ impl Selectors {
         self.including().flat_map(|rule| &rule.executables).map(Executable::name)
     }
 
-    /// The cgroups of rules that name one, as paths in the hierarchy.
-    pub fn cgroups(&self) -> impl Iterator<Item = &Path> {
-        self.including().flat_map(|rule| &rule.cgroups).filter_map(Cgroups::path)
+    /// The cgroups that rules name one by one, as paths in the hierarchy, if a trace context is added to requests from there.
+    pub fn cgroups_to_inject(&self) -> impl Iterator<Item = &Path> {
+        self.including().filter(|rule| rule.injects).flat_map(|rule| &rule.cgroups).filter_map(Cgroups::path)
     }
 
     /// The kernel's ids of the cgroups whose processes the kernel side selects by itself.

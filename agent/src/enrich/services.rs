@@ -287,6 +287,13 @@ impl Services {
         self.processes.remove(&pid);
     }
 
+    /// Another rule may apply to a process now: it is examined again when its service is asked for.
+    pub fn outdated(&mut self, pid: u32) {
+        if let Some(known) = self.processes.get_mut(&pid) {
+            known.is_outdated = true;
+        }
+    }
+
     /// A process ended. It is remembered for a while, because spans may still follow.
     pub fn ended(&mut self, pid: u32, now: Instant) {
         let Some(known) = self.processes.get(&pid) else { return };

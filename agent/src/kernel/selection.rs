@@ -20,7 +20,10 @@ const OF_PROGRAM: u64 = process_flag::LOOP
     | process_flag::NO_QUEUE
     | process_flag::SCHEDULER
     | process_flag::VIRTUAL_THREADS
-    | process_flag::STAYS_ENROLLED;
+    | process_flag::STAYS_ENROLLED
+    | process_flag::NOT_INJECTED;
+/// Flags that are cleared when the agent selects a process without giving them.
+const UNLESS_GIVEN: u64 = process_flag::UNDECIDED | process_flag::NOT_INJECTED;
 /// Flags of processes that only a port selects.
 pub const BY_PORT: u64 = process_flag::PORT_HOLDER | process_flag::CANDIDATE;
 /// include/uapi/linux/bpf.h: fails with EEXIST if the entry exists.
@@ -80,7 +83,7 @@ impl Selection {
     /// afterwards that it exists.
     pub fn select(&mut self, tgid: u32, flags: u64) -> Result<(), MapError> {
         match self.process(tgid) {
-            Some(known) => self.change(tgid, known, known.flags & !process_flag::UNDECIDED | given(known, flags)),
+            Some(known) => self.change(tgid, known, known.flags & !UNLESS_GIVEN | given(known, flags)),
             None => self.insert(tgid, flags),
         }
     }
@@ -90,7 +93,7 @@ impl Selection {
         match self.process(tgid) {
             Some(known) => {
                 let anew = SelectedProcess { flags: known.flags & !OF_PROGRAM, ..known };
-                self.change(tgid, known, anew.flags & !process_flag::UNDECIDED | given(anew, flags))
+                self.change(tgid, known, anew.flags & !UNLESS_GIVEN | given(anew, flags))
             }
             None => self.insert(tgid, flags),
         }
@@ -117,6 +120,14 @@ impl Selection {
         let _ = self.change(tgid, known, flags);
     }
 
+    /// Whether a trace context is added to requests of a selected process, on connections that it opens from now on.
+    pub fn inject(&mut self, tgid: u32, injects: bool) {
+        let Some(known) = self.process(tgid) else { return };
+        let off = if injects { 0 } else { process_flag::NOT_INJECTED };
+        // Gone already if the process has ended.
+        let _ = self.change(tgid, known, known.flags & !process_flag::NOT_INJECTED | off);
+    }
+
     fn change(&mut self, tgid: u32, known: SelectedProcess, flags: u64) -> Result<(), MapError> {
         let value = self.value(SelectedProcess { flags, ..known });
         if value == known { Ok(()) } else { self.processes.insert(tgid, ProcessValue(value), BPF_EXIST) }
@@ -136,7 +147,7 @@ impl Selection {
         match self.process(tgid) {
             // A kernel program selected it first.
             Some(known) if inserted.is_err() => {
-                let kept = known.flags & !process_flag::UNDECIDED;
+                let kept = known.flags & !UNLESS_GIVEN;
                 self.change(tgid, known, kept | given(known, flags & !process_flag::BY_AGENT))
             }
             _ => inserted,

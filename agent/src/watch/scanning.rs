@@ -35,6 +35,9 @@ impl Watch {
                 interest |= interest::EXECS;
             }
         }
+        if self.injection.is_some() && self.selectors.limit_injection() {
+            interest |= interest::INJECTION;
+        }
         if let Err(error) = self.selection.set_interest(interest) {
             tracing::warn!(%error, "cannot tell the kernel side what to report; only running processes are selected");
         }
@@ -72,6 +75,7 @@ impl Watch {
         }
         self.examine_unexamined();
         for tgid in self.selection.selected() {
+            self.judge_injection(tgid);
             self.add_if_caller(tgid);
         }
     }
@@ -81,10 +85,14 @@ impl Watch {
         let rules = rules.with_memory_of(&self.selectors);
         self.services.apply(rules.clone());
         let before = std::mem::replace(&mut self.selectors, rules);
+        if self.injection.is_none() && self.selectors.can_inject() && !before.can_inject() {
+            tracing::warn!("requests get a trace context when Onlooker is started again: it was started without");
+        }
         if let Err(error) = self.scan() {
             tracing::warn!(%error, "cannot scan the processes");
         }
         for tgid in self.selection.selected() {
+            self.judge_injection(tgid);
             let Ok(process) = Process::open(tgid) else { continue };
             match self.selectors.decide_by_descent(&process) {
                 Decision::Included(_) => {}

@@ -185,9 +185,11 @@ impl Watch {
         // The child of `exec` that has not executed its command yet runs the agent's program, which says nothing about it.
         let is_my_fork = process.is_my_fork();
         let flags = if is_my_fork { 0 } else { self.flags_of(&process, true, false) };
+        let injects = is_my_fork || self.injects(&process);
+        let given = flags | standing | if injects { 0 } else { process_flag::NOT_INJECTED };
         let selected = match since {
-            Since::Before => self.selection.select(tgid, flags | standing),
-            Since::Exec => self.selection.select_anew(tgid, flags | standing),
+            Since::Before => self.selection.select(tgid, given),
+            Since::Exec => self.selection.select_anew(tgid, given),
         };
         self.selection.stand(tgid, standing);
         if let Err(error) = selected {
@@ -201,7 +203,7 @@ impl Watch {
             return None;
         }
         tracing::debug!(pid = tgid, comm = process.comm(), flags, "selected");
-        if let Some(injection) = &mut self.injection {
+        if injects && let Some(injection) = &mut self.injection {
             injection.cover_process(&process);
         }
         if flags != 0 {

@@ -68,6 +68,9 @@ fn established(ctx: &SockOpsContext) {
     if process.has(process_flag::UNDECIDED) {
         return;
     }
+    if process.has(process_flag::NOT_INJECTED) {
+        return count(Loss::TraceparentOff);
+    }
     if !destination::is_allowed(ctx) {
         return count(Loss::TraceparentDenied);
     }

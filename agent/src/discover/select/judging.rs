@@ -72,6 +72,9 @@ impl Selectors {
     /// What applies to a selected process: the rule that matches it, or else the nearest process that it descends from.
     #[must_use]
     pub fn applied_to(&self, process: &Process) -> Applied<'_> {
+        if let Some(treating) = &self.treating {
+            return treating.applied_to(process);
+        }
         let none = || Applied { rule: None, treatment: None, reporting: Arc::clone(&self.general) };
         if !self.can_exclude() && self.rules.iter().all(|rule| rule.treatment == Treatment::default()) {
             return none();
@@ -100,6 +103,10 @@ impl Selectors {
                 return decision;
             }
             let Ok(above) = Process::open(parent) else { break };
+            // What is above the agent says nothing about a command of `exec`.
+            if above.identity() == self.myself {
+                break;
+            }
             next = decide(&above);
             parent = above.parent();
         }

@@ -79,9 +79,16 @@ pub struct Treatment {
     pub routes: Option<Vec<String>>,
     /// Patterns of paths whose requests are ignored.
     pub ignored: Option<Vec<String>>,
+    /// Whether a trace context is added to their requests.
+    pub inject: Option<bool>,
 }
 
 impl Treatment {
+    /// Whether a trace context is added to requests. Where this says nothing, `general` counts.
+    pub(super) fn injects(&self, general: &Self) -> bool {
+        self.inject.or(general.inject).unwrap_or_default()
+    }
+
     /// What is reported. Where this says nothing, `general` counts. What is no pattern is left out: the reader of the file has
     /// checked it.
     pub(super) fn reporting(&self, general: &Self) -> Reporting {

@@ -55,6 +55,8 @@ pub(super) struct Rule {
     pub(super) languages: Vec<String>,
     pub(super) treatment: Treatment,
     pub(super) reporting: Arc<Reporting>,
+    /// Whether a trace context is added to requests of the processes that it includes.
+    pub(super) injects: bool,
 }
 
 /// Cgroups of the v2 hierarchy, with those below them.
@@ -91,6 +93,7 @@ impl Rule {
             languages: options.languages.clone(),
             treatment: options.treatment.clone(),
             reporting: Arc::new(options.treatment.reporting(general)),
+            injects: options.treatment.injects(general),
         })
     }
 

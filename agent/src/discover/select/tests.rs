@@ -242,3 +242,85 @@ fn what_lasts_for_an_executable_follows_from_executables_alone() {
     assert_eq!(lasting(&[all.clone(), nginx]), Some(true));
     assert_eq!(lasting(&[all]), Some(false));
 }
+
+/// A rule about shells, which turns the trace context of their requests off or on.
+fn of_shells(inject: Option<bool>) -> RuleOptions {
+    let treatment = Treatment { inject, service_name: Some("shells".to_owned()), ..Treatment::default() };
+    RuleOptions { executables: texts(&["/bin/sh"]), treatment, ..RuleOptions::default() }
+}
+
+/// A shell, and a process that it started. Neither is a process of another test.
+fn shell_with_child() -> (std::process::Child, [Process; 2]) {
+    let mut shell = Command::new("/bin/sh").args(["-c", "cat; true"]).stdin(Stdio::piped()).spawn().unwrap();
+    let process = Process::open(shell.id()).unwrap();
+    let by = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        if let Some(child) = process.children().first().and_then(|child| Process::open(*child).ok())
+            && child.executable().unwrap().is_some_and(|path| !path.ends_with("dash") && !path.ends_with("sh"))
+        {
+            return (shell, [process, child]);
+        }
+        assert!(std::time::Instant::now() < by, "the shell started nothing");
+        assert!(shell.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+}
+
+#[rstest]
+#[case::nothing_said(false, None, [false, false, false])]
+#[case::everywhere(true, None, [true, true, true])]
+#[case::off_by_rule(true, Some(false), [false, false, true])]
+#[case::on_by_rule(false, Some(true), [true, true, false])]
+fn a_rule_says_whether_requests_get_a_trace_context(
+    #[case] general: bool,
+    #[case] of_rule: Option<bool>,
+    #[case] expected: [bool; 3],
+) {
+    let (mut shell, [process, child]) = shell_with_child();
+    let general = Treatment { inject: Some(general), ..Treatment::default() };
+    let all = RuleOptions { all: true, ..RuleOptions::default() };
+    let rules = [of_shells(of_rule), all];
+    let init = Process::open(1).unwrap();
+    let selectors = Selectors::with_rules(&Options::default(), &rules, &general).unwrap();
+    // A child is treated as its parent only where no rule matches it.
+    let of = |selectors: &Selectors| [&process, &child, &init].map(|process| selectors.inject_into(process));
+    assert_eq!(of(&selectors), [expected[0], expected[2], expected[2]]);
+    let selectors = Selectors::with_rules(&Options::default(), &rules[..1], &general).unwrap();
+    assert_eq!(of(&selectors), expected);
+    assert_eq!(
+        (selectors.can_inject(), selectors.limit_injection()),
+        (expected.contains(&true), expected.contains(&false))
+    );
+    // Whatever is off or on can be turned by other rules.
+    let others = selectors.followed_by(&[of_shells(Some(!expected[0]))], &general).unwrap();
+    assert_eq!(of(&others), [!expected[0], !expected[0], expected[2]]);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+}
+
+/// Under `exec`, rules select nothing and exclude nothing.
+#[test]
+fn rules_may_only_say_how_processes_are_treated() {
+    let (mut shell, [process, child]) = shell_with_child();
+    let general = Treatment { inject: Some(true), ..Treatment::default() };
+    let excluded = RuleOptions { excludes: true, executables: texts(&["cat"]), ..RuleOptions::default() };
+    let own = Selectors::of_tree(&process).unwrap();
+    let selectors = own.treated_by(&[excluded, of_shells(Some(false))], &general).unwrap();
+    let name = |selectors: &Selectors, process| {
+        selectors.applied_to(process).treatment.and_then(|treatment| treatment.service_name.clone())
+    };
+    for selectors in [selectors.clone(), selectors.followed_by(&[of_shells(Some(false))], &general).unwrap()] {
+        assert!(selects(&selectors, process.pid()) && selects(&selectors, child.pid()) && !selects(&selectors, 1));
+        assert!(!selectors.can_exclude() && selectors.interest() == own.interest());
+        assert_eq!(name(&selectors, &process).as_deref(), Some("shells"));
+        assert!(!selectors.inject_into(&process));
+    }
+    // What a rule would exclude is treated as what none matches.
+    assert_eq!((name(&selectors, &child), selectors.inject_into(&child)), (None, true));
+    // What the agent descends from does not matter.
+    let all = RuleOptions { pids: vec![1], ..of_shells(Some(false)) };
+    let of_init = own.treated_by(&[RuleOptions { executables: Vec::new(), ..all }], &general).unwrap();
+    assert_eq!(name(&of_init, &process), None);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+}
