@@ -37,12 +37,19 @@ fn embed() -> Result<()> {
     Ok(())
 }
 
-/// The linker makes BTF out of the debug information, which is most of the object. The kernel and the agent read only BTF.
+/// The linker makes BTF out of the debug information, which is most of the object. The kernel and the agent read only BTF. The lines of
+/// the source are there too, and would only be shown with what the verifier refuses.
 fn without_debug_information(object: &[u8]) -> Result<Vec<u8>> {
     let mut elf = elf::Builder::read(object)?;
     for section in &mut elf.sections {
         let name = section.name.as_slice();
-        section.delete = name.starts_with(b".debug") || name.starts_with(b".rel.debug");
+        // BTF is relative to its sections already.
+        section.delete = name.starts_with(b".debug") || name.starts_with(b".rel.debug") || name == b".rel.BTF.ext";
+        if name == b".BTF.ext"
+            && let elf::SectionData::Data(data) = &section.data
+        {
+            section.data = elf::SectionData::Data(without_lines(data)?.into());
+        }
     }
     elf.delete_orphans();
     // The names of sections are among those of symbols, which the writer does not do.
@@ -54,6 +61,31 @@ fn without_debug_information(object: &[u8]) -> Result<Vec<u8>> {
     let mut stripped = Vec::new();
     elf.write(&mut stripped)?;
     Ok(stripped)
+}
+
+/// Leaves the lines of the source out of a section `.BTF.ext`: a header with its length, and then offset and length of three parts, counted
+/// from its end (include/uapi/linux/btf.h, Documentation/bpf/btf.rst). The second has the lines.
+fn without_lines(section: &[u8]) -> Result<Vec<u8>> {
+    const LENGTH: usize = 4;
+    const PARTS: [usize; 3] = [8, 16, 24];
+    const LINES: usize = 16;
+    let number = |at: usize| -> Result<usize> {
+        let bytes = section.get(at..at + 4).context("the header of .BTF.ext is too short")?;
+        Ok(u32::from_le_bytes(bytes.try_into()?).try_into()?)
+    };
+    let length = number(LENGTH)?;
+    let mut kept = section.get(..length).context("the header of .BTF.ext is too short")?.to_vec();
+    for part in PARTS.into_iter().filter(|part| part + 8 <= length) {
+        let begin = length + number(part)?;
+        let bytes = match part {
+            LINES => &[],
+            _ => section.get(begin..begin + number(part + 4)?).context("a part of .BTF.ext is outside of it")?,
+        };
+        let place = [u32::try_from(kept.len() - length)?, u32::try_from(bytes.len())?].map(u32::to_le_bytes);
+        kept[part..part + 8].copy_from_slice(place.as_flattened());
+        kept.extend_from_slice(bytes);
+    }
+    Ok(kept)
 }
 
 /// An empty file where the library cannot be built: the agent has no `--java` then.

@@ -396,6 +396,19 @@ mod tests {
         assert_eq!(rows, programs);
     }
 
+    /// Only what the kernel and the agent read. The kernel must know the functions, or it refuses those that are checked by themselves.
+    #[test]
+    fn the_object_has_functions_and_no_lines_of_the_source() {
+        let object = object::File::parse(aya::include_bytes_aligned!(env!("ONLOOKER_EBPF_OBJECT"))).expect("it is ELF");
+        let section = object.section_by_name(".BTF.ext").expect("it has BTF").data().unwrap();
+        let length = |at: usize| u32::from_le_bytes(section[at..at + 4].try_into().unwrap());
+        let [header, functions, lines] = [4, 12, 20].map(length);
+        assert!(functions > 0 && lines == 0, "{functions} {lines}");
+        assert_eq!(section.len(), (header + functions + length(28)) as usize);
+        let names: Vec<_> = object.sections().filter_map(|section| Some(section.name().ok()?.to_owned())).collect();
+        assert!(names.iter().all(|name| !name.contains("debug") && name != ".rel.BTF.ext"), "{names:?}");
+    }
+
     #[test]
     fn a_program_replaces_one_that_is_tried_before_it() {
         let mut before = HashSet::new();
