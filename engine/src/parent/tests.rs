@@ -496,6 +496,16 @@ fn the_calls_of_a_lost_request_belong_to_the_request_above_it() {
 }
 
 #[test]
+fn the_calls_of_a_lost_request_have_no_parent_if_none_is_above_it() {
+    let mut parents = Parents::default();
+    parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));
+    let call = parents.begin(client(2, APP), &begun(9, 110), Some(&owned(9, (1, 0), evidence::THREAD)));
+    assert_eq!(parents.abandon(server(1, APP), 0), Abandoned { was_parent: false });
+    assert_eq!(settle(&mut parents, call, 110, 120).parent, None);
+    assert!(parents.is_empty());
+}
+
+#[test]
 fn a_request_that_is_lost_after_its_calls_were_exported_is_counted() {
     let mut parents = Parents::default();
     parents.begin(server(1, APP), &begun(0, 100), Some(&origin(0, 0)));

@@ -576,3 +576,33 @@ fn what_belongs_to_a_call_does_not_wait_once_the_call_is_settled() {
     assert!(!app.waits(read, 120 + SETTLE), "the call has no owner for good");
     assert!(app.waits(other, 120 + SETTLE));
 }
+
+#[test]
+fn a_unit_that_writes_several_pieces_of_a_response_responds_to_one_request() {
+    let mut app = App::trusted(goroutine);
+    // Others may be answered before it.
+    let place = Place { cookie: 1_000, tgid: APP, role: Role::Server, in_order: false };
+    let request = app.parents.begin(place, &begun(5, 100), Some(&origin(5, 0)));
+    let call = app.calls(goroutine(1), 110);
+    app.responds(request, goroutine(2), 120);
+    for nanos in [130, 140] {
+        app.responds(request, goroutine(1), nanos);
+    }
+    app.ends(request, 150);
+    assert!(app.is_child(call, request));
+}
+
+#[test]
+fn calls_while_no_request_is_open_say_nothing_about_a_processs_contexts() {
+    let mut app = App::trusted(context);
+    let late = 10 * UNSEEN_REQUESTS;
+    // It is over, and its span is not made yet.
+    let request = app.reads(late);
+    app.answers(request, context(1), late + 10);
+    for n in 0..100 {
+        let call = app.calls(context(2), late + 20 + n);
+        app.settled(call);
+    }
+    app.settled(request);
+    assert!(app.trusts_addresses(late + 1_000));
+}
