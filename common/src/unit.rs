@@ -51,9 +51,21 @@ pub mod go {
     /// The offset of `conn` in net/http's `persistConn`, and those of the descriptor, `family` and `sotype` in net's `netFD`. 0 if
     /// they are unknown.
     pub const HTTP_CLIENT: usize = 3;
-    /// The largest id when the agent looked at the process. A goroutine of that time may have been started for a request that is
-    /// not known, so its starter is not read.
-    pub const OLD: usize = 4;
+    /// Where Go's runtime has the slice of its processors (`runtime.allp`), and the offset of `goidcache` in a `p`: see
+    /// [`pack_processors`]. 0 if they are unknown.
+    pub const PROCESSORS: usize = 4;
+
+    /// An address of user memory and an offset as one word.
+    #[must_use]
+    pub const fn pack_processors(slice: u64, offset: u16) -> u64 {
+        slice | (offset as u64) << 48
+    }
+
+    /// The address and the offset of a word.
+    #[must_use]
+    pub const fn unpack_processors(word: u64) -> (u64, u64) {
+        (word & ((1 << 48) - 1), word >> 48)
+    }
 
     /// Four offsets as one word.
     #[must_use]

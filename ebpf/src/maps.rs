@@ -21,6 +21,7 @@ use onlooker_common::unit::{Descriptor, StreamKey, UnitKey, UnitSource};
 
 use crate::state::connection::{ConnectionState, Handshake};
 use crate::state::event_loop::Interval;
+use crate::state::goroutine::UnusedIds;
 use crate::state::injection::InjectionState;
 use crate::state::thread::ThreadState;
 use crate::state::tls::{CallState, ObjectKey, PlaintextState, Tag, Writer};
@@ -90,6 +91,14 @@ pub static UNIT_GENERATION: Array<u32, 1> = Array::new();
 /// The request that a unit of work works on.
 #[btf_map]
 pub static UNITS: LruHashMap<UnitKey, Owner, { limits::UNITS as usize }> = LruHashMap::new();
+
+/// Goroutines that read requests, with the ids that no goroutine had then.
+#[btf_map]
+pub static STARTERS: LruHashMap<UnitKey, UnusedIds, { limits::STARTERS as usize }> = LruHashMap::new();
+
+/// A goroutine about which nothing is known. No program writes it: it is copied into `STARTERS`.
+#[btf_map]
+pub static NEW_STARTER: Array<UnusedIds, 1> = Array::new();
 
 /// The owner of the next call on a connection, which another unit of work will send.
 #[btf_map]

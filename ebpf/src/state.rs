@@ -8,6 +8,7 @@ mod shared;
 pub mod connection;
 pub mod event_loop;
 pub mod frames;
+pub mod goroutine;
 pub mod injection;
 pub mod owner;
 pub mod stream;

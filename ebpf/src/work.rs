@@ -19,6 +19,7 @@ pub mod fork;
 pub mod go_streams;
 pub mod node_streams;
 pub mod owner;
+pub mod started;
 pub mod streams;
 pub mod tick;
 pub mod units;

@@ -199,30 +199,31 @@ fn calls_after_a_100_continue_belong_to_the_request() -> Result<()> {
     })
 }
 
-/// The goroutine was started by a request, whose connection then carries others.
+/// Two goroutines were started by a request, whose connection then carries others. The first call of one of them is made during one
+/// of these.
 #[test]
 fn a_goroutine_that_outlives_its_request_does_not_belong_to_later_ones() -> Result<()> {
     const REQUESTS: Range<u64> = 100..130;
-    const POLLS: usize = 40;
+    const POLLS: usize = 2 * 20;
     World::story("goroutine in the background", |world| {
         let Some((mut app, _backend)) = start_caller(world, &App::go("poller"))? else { return Ok(()) };
-        let recording = Recording::start(world)?;
+        let mut recording = Recording::start_with(world, &["-vv"])?;
+        let read = format!("the unit of work is read pid={} ", app.process().pid());
+        recording.agent().wait_for_log(within(Duration::from_secs(30)), &read)?;
         let answered = Load::on(&app.address(), "/r").run(REQUESTS)?.answered.len();
-        app.process().wait_for_log(within(Duration::from_secs(30)), "done", 1)?;
+        app.process().wait_for_log(within(Duration::from_secs(30)), "done", 2)?;
         let spans = recording.finish(answered + 2 * (answered + POLLS))?.spans;
-        let polls = spans.iter().filter(|span| span.kind == "client" && span.get("url.full").ends_with("/poll/x"));
+        let is_poll = |span: &&Span| ["/poll/x", "/late/x"].iter().any(|path| span.get("url.full").ends_with(path));
+        let polls: Vec<_> = spans.iter().filter(|span| span.kind == "client").filter(is_poll).collect();
         let first = spans.iter().find(|span| span.get("url.path") == format!("/r/{}", REQUESTS.start));
         let first = first.map(|span| span.span_id.as_str());
-        let (mut all, mut wrong) = (0, Vec::new());
-        for poll in polls {
-            all += 1;
-            // The first poll may begin while the request that started the goroutine is open.
-            if poll.get("onlooker.parent.evidence") == "goroutine" && poll.parent.as_deref() != first {
-                wrong.push((poll.start, poll.parent.clone()));
-            }
-        }
-        ensure!(all == POLLS, "{all} of {POLLS} polls have a span");
-        ensure!(wrong.is_empty(), "polls of later requests: {wrong:?}");
+        let proven = polls.iter().filter(|poll| poll.get("onlooker.parent.evidence") == "goroutine");
+        let (right, wrong): (Vec<_>, Vec<_>) = proven.partition(|poll| poll.parent.as_deref() == first);
+        let names = |polls: &[&&Span]| polls.iter().map(|poll| poll.get("url.full").to_owned()).collect::<Vec<_>>();
+        ensure!(polls.len() == POLLS, "{} of {POLLS} polls have a span", polls.len());
+        ensure!(wrong.is_empty(), "polls of later requests: {:?}", names(&wrong));
+        // The request that started the goroutine waits for this one.
+        ensure!(right.len() == 1 && right[0].get("url.full").ends_with("/poll/x"), "polls of it: {:?}", names(&right));
         Ok(())
     })
 }

@@ -172,7 +172,6 @@ impl Finder {
         }
         match found {
             Ok(source) => {
-                tracing::debug!(pid = tgid, runtime = runtime.name, ?source, "the unit of work is read");
                 let functions = runtime.functions.map(|functions| functions(&process)).unwrap_or_default();
                 let failed = self.probes.attach(tgid, &functions);
                 self.counters.functions_not_observed.add(failed);
@@ -182,6 +181,8 @@ impl Finder {
                     self.unread(tgid, runtime.name, &error);
                 } else if process.exec_image() != image {
                     self.sources.remove(tgid);
+                } else {
+                    tracing::debug!(pid = tgid, runtime = runtime.name, ?source, "the unit of work is read");
                 }
             }
             Err(Unread::NotYet(_)) if before + 1 < LOOKS => {

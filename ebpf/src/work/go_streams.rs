@@ -81,7 +81,7 @@ pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32, u
     // SAFETY: a live value. If the kernel has no room, it forgets another stream, whose calls then have no owner.
     let _ = unsafe { STREAMS.insert(key, &*request, 0) };
     if unit.kind == unit::GOROUTINE
-        && let Some(starter) = go::starter(process.unit_source(tgid), Task::current(), unit.words[0])
+        && let Some(starter) = go::starter(process.unit_source(tgid), Task::current())
     {
         // SAFETY: as above.
         let _ = unsafe { STREAMS.insert(StreamKey { unit: starter, ..key }, &*request, 0) };

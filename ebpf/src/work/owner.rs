@@ -90,8 +90,8 @@ impl Worker {
         if self.in_loop(stream) && !self.process.has(process_flag::LOOP) {
             // The thread carries a unit that may move to another one, and remembers nothing of it.
             // The tick is only a place for the value, which the stack has no room for.
-            thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::NONE);
-            units::works_on(self.tgid, stream.current_unit(), thread.tick());
+            thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
+            units::works_on(self.process, self.tgid, stream.current_unit(), thread.tick());
             thread.tick().clear();
             return;
         }
@@ -101,7 +101,7 @@ impl Worker {
         for owner in [thread.request(), thread.tick()] {
             owner.set(stream.cookie(), stream.message_position(), stream.message(), evidence::THREAD);
         }
-        units::works_on(self.tgid, stream.current_unit(), thread.request());
+        units::works_on(self.process, self.tgid, stream.current_unit(), thread.request());
         units::tick_continues(stream.current_unit(), thread, begun_by::REQUEST);
         thread.set_answered(0);
         thread.set_socket(socket);

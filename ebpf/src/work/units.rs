@@ -18,6 +18,7 @@ use crate::state::owner::SharedOwner;
 use crate::state::stream::{Stream, StreamState};
 use crate::state::thread::Thread;
 use crate::state::unit::Unit;
+use crate::work::started;
 use crate::work::waiting::is_open;
 
 impl Unit {
@@ -95,12 +96,22 @@ fn evidence(kind: u32) -> Option<u32> {
 /// A process's unit reads a request: it works on that from now on.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
-pub fn works_on(tgid: u32, unit: Unit, request: SharedOwner) {
+pub fn works_on(process: Selected, tgid: u32, unit: Unit, request: SharedOwner) {
+    let id = unit.words[0];
     if unit.kind == unit::TOKIO_TASK {
-        tokio::works_on(tgid, unit.words[0], request);
-    } else if evidence(unit.kind).is_some() {
+        tokio::works_on(tgid, id, request);
+        return;
+    }
+    if unit.kind == unit::GOROUTINE {
+        if request_of(tgid, unit.kind, id).is_some_and(|known| known.is_same_request(request)) {
+            return;
+        }
+        // Before the request: what it had started before must not be taken for this one's.
+        started::note_unused_ids(process.as_ptr(), tgid, id);
+    }
+    if evidence(unit.kind).is_some() {
         // SAFETY: a live value. If the kernel has no room, it forgets another unit.
-        let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*request.as_ptr(), 0) };
+        let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id }, &*request.as_ptr(), 0) };
     }
 }
 
@@ -156,14 +167,20 @@ pub fn request_of(tgid: u32, kind: u32, id: u64) -> Option<SharedOwner> {
     Some(unsafe { SharedOwner::within(request) })
 }
 
-/// A goroutine is seen for the first time. It works for the request that the goroutine that started it works on now, and never
-/// for a later one: a goroutine in the background outlives the request that started it. Its own children inherit nothing.
+/// A goroutine is seen for the first time. It works for the request that the goroutine that started it works on now, if it was started for
+/// that, and never for a later one: a goroutine in the background outlives the request that started it. Its own children
+/// inherit nothing.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "passed by value, the owner would go over the stack")]
 fn inherit(tgid: u32, unit: Unit) -> Option<SharedOwner> {
     let source = Selected::find(tgid)?.unit_source(tgid);
-    let starter = go::starter(source, Task::current(), unit.words[0])?;
+    let starter = go::starter(source, Task::current())?;
     let parent = request_of(tgid, unit.kind, starter).filter(|request| request.evidence() != evidence::GOROUTINE)?;
+    // A goroutine that handles a stream of HTTP/2 works on no other request. One that reads requests may have started it for an
+    // earlier one.
+    if parent.evidence() == evidence::THREAD && started::started_since_request(tgid, starter, unit.words[0]) == 0 {
+        return None;
+    }
     // SAFETY: a live value.
     let _ = unsafe { UNITS.insert(UnitKey { tgid, kind: unit.kind, id: unit.words[0] }, &*parent.as_ptr(), 0) };
     let own = request_of(tgid, unit.kind, unit.words[0])?;

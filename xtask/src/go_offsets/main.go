@@ -20,6 +20,7 @@ var members = [][2]string{
 	{"internal/poll.FD", "Sysfd"},
 	{"net.netFD", "family"},
 	{"net.netFD", "sotype"},
+	{"runtime.p", "goidcache"},
 }
 
 func main() {

@@ -11,6 +11,7 @@ mod members;
 mod offsets;
 mod origin;
 mod pclntab;
+mod processors;
 
 use std::fs::File;
 use std::path::Path;
@@ -58,9 +59,12 @@ pub(crate) fn find(process: &Process) -> Result<UnitSource, Unread> {
     words[go::G] = if elf.thread_local_length() <= 8 { 8_u64.wrapping_neg() } else { 0 };
     words[go::GOID] = goid;
     words[go::PARENT_GOID] = parent_goid.unwrap_or(0);
-    words[go::OLD] = largest;
+    let processors = members.next_goid().and_then(|offset| {
+        Some(go::pack_processors(processors::slice(&elf, &program.mapped, &program.memory, offset, largest)?, offset))
+    });
+    words[go::PROCESSORS] = processors.unwrap_or(0);
     words[go::HTTP_CLIENT] = members.http_client().map_or(0, go::pack);
-    tracing::debug!(pid = process.pid(), release = %program.release, ?origin, goid, parent_goid, "goroutines are read");
+    tracing::debug!(pid = process.pid(), release = %program.release, ?origin, goid, parent_goid, processors, "goroutines are read");
     Ok(UnitSource { kind: unit::GOROUTINE, words, ..UnitSource::default() })
 }
 

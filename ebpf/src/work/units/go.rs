@@ -23,13 +23,13 @@ pub fn id(words: &[u64; SOURCE_WORDS], g: u64) -> Option<[u64; 2]> {
     if goid == 0 { None } else { Some([goid, 0]) }
 }
 
-/// The id of the goroutine that started the running one, whose id is `goid`. Reading it takes as long as reading `goid`, so it is
-/// read only if it is needed.
+/// The id of the goroutine that started the running one. `None` before Go 1.21. Reading it takes as long as reading the running one's own
+/// id, so it is read only if it is needed.
 #[inline(always)]
-pub fn starter(source: *const UnitSource, task: Task, goid: u64) -> Option<u64> {
+pub fn starter(source: *const UnitSource, task: Task) -> Option<u64> {
     // SAFETY: a live value of the map.
     let words = unsafe { &(*source).words };
-    if words[go::PARENT_GOID] == 0 || goid <= words[go::OLD] {
+    if words[go::PARENT_GOID] == 0 {
         return None;
     }
     user::word::<u64>(running(words, task)?.wrapping_add(words[go::PARENT_GOID]))

@@ -1,5 +1,7 @@
 //! Checks offsets against the goroutines of a process.
 
+use std::ops::Range;
+
 use onlooker_elf::Elf;
 
 use crate::attach::{Mapped, Memory, Unread};
@@ -16,6 +18,7 @@ const SLICES_READ: usize = 64;
 const LOOKED_AT: u64 = 1 << 17;
 const PARENTS_LOOKED_AT: u64 = 64;
 /// More goroutines than a process can have.
+const LEAST_GOROUTINES: u64 = 3;
 const MOST_GOROUTINES: u64 = 1 << 32;
 /// Larger than any id: a program that starts ten million goroutines a second gets there after ten months.
 const LARGEST_ID: u64 = 1 << 48;
@@ -30,7 +33,7 @@ pub(super) fn largest_id(
 ) -> Result<u64, Unread> {
     let slices = match mapped.symbol(ALL) {
         Some(symbol) => vec![symbol.address],
-        None => candidates(elf, mapped, memory),
+        None => candidates(elf, mapped, memory, LEAST_GOROUTINES..MOST_GOROUTINES),
     };
     // Before Go's runtime has started up, there are no goroutines.
     let missing = || Unread::NotYet("the ids of its goroutines are not where they should be".to_owned());
@@ -76,8 +79,8 @@ fn largest_in(memory: &Memory, slice: u64, goid: u64, parent_goid: Option<u64>) 
     Some(if length > LOOKED_AT { u64::MAX } else { largest })
 }
 
-/// Addresses of what may be the slice of all goroutines, in the executable's variables.
-fn candidates(elf: &Elf<'_>, mapped: &Mapped, memory: &Memory) -> Vec<u64> {
+/// Addresses of what may be a slice of pointers of this length, in the executable's variables.
+pub(super) fn candidates(elf: &Elf<'_>, mapped: &Mapped, memory: &Memory, lengths: Range<u64>) -> Vec<u64> {
     let mut found = Vec::new();
     let mut left = DATA_BYTES;
     for segment in elf.loaded().filter(|segment| segment.writable) {
@@ -91,7 +94,8 @@ fn candidates(elf: &Elf<'_>, mapped: &Mapped, memory: &Memory) -> Vec<u64> {
         let (words, _) = bytes.as_chunks::<8>();
         for (index, slice) in words.windows(3).enumerate() {
             let [data, length, capacity] = [0, 1, 2].map(|at| u64::from_ne_bytes(slice[at]));
-            let is_slice = data != 0 && data % 8 == 0 && (3..=capacity).contains(&length) && capacity < MOST_GOROUTINES;
+            let is_slice =
+                data != 0 && data % 8 == 0 && (lengths.start..=capacity).contains(&length) && capacity < lengths.end;
             if is_slice && found.len() < CANDIDATES {
                 found.push(start + 8 * index as u64);
             }

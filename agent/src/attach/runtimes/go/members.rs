@@ -9,9 +9,10 @@ pub(super) const MEMBERS: [(&str, &str); COLUMNS] = [
     ("internal/poll.FD", "Sysfd"),
     ("net.netFD", "family"),
     ("net.netFD", "sotype"),
+    ("runtime.p", "goidcache"),
 ];
 
-pub(super) const COLUMNS: usize = 7;
+pub(super) const COLUMNS: usize = 8;
 
 /// Offsets of [`MEMBERS`], as far as they exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +30,15 @@ impl Members {
         self.0[1].map(u64::from)
     }
 
+    /// Where a processor has its next id for a goroutine. The end of its ids follows.
+    pub(super) fn next_goid(self) -> Option<u16> {
+        self.0[7]
+    }
+
     /// The offsets that lead from a `persistConn` to its file descriptor: `conn`, then those of `Sysfd`, `family` and `sotype` in
     /// the `netFD`. None in a program without net/http.
     pub(super) fn http_client(self) -> Option<[u16; 4]> {
-        let [_, _, conn, pfd, sysfd, family, sotype] = self.0;
+        let [_, _, conn, pfd, sysfd, family, sotype, _] = self.0;
         Some([conn?, pfd?.checked_add(sysfd?)?, family?, sotype?])
     }
 }

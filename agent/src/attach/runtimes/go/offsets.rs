@@ -5,14 +5,14 @@ use super::members::COLUMNS;
 /// By release series. The columns are those of `members::MEMBERS`.
 #[rustfmt::skip]
 pub(super) const RELEASES: &[(&str, [Option<u16>; COLUMNS])] = &[
-    ("go1.18", [Some(152), None, Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.19", [Some(152), None, Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.20", [Some(152), None, Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.21", [Some(152), Some(272), Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.22", [Some(152), Some(272), Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.23", [Some(160), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.24", [Some(160), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.25", [Some(152), Some(272), Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.26", [Some(152), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64)]),
-    ("go1.27", [Some(152), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64)]),
+    ("go1.18", [Some(152), None, Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
+    ("go1.19", [Some(152), None, Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
+    ("go1.20", [Some(152), None, Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
+    ("go1.21", [Some(152), Some(272), Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
+    ("go1.22", [Some(152), Some(272), Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
+    ("go1.23", [Some(160), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64), Some(376)]),
+    ("go1.24", [Some(160), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64), Some(376)]),
+    ("go1.25", [Some(152), Some(272), Some(80), Some(0), Some(16), Some(56), Some(64), Some(376)]),
+    ("go1.26", [Some(152), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
+    ("go1.27", [Some(152), Some(280), Some(80), Some(0), Some(16), Some(56), Some(64), Some(384)]),
 ];
