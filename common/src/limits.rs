@@ -42,7 +42,7 @@ pub const UNIT_SOURCES: u32 = 4_096;
 pub const UNITS: u32 = 32_768;
 
 /// Goroutines that read requests, of all Go programs, for which is known what they started since. The one that was used least lately is
-/// forgotten; goroutines that it starts for its request then have no owner. One takes half a KiB, which is preallocated.
+/// forgotten; goroutines that it starts for its request then have no owner. One takes one KiB, which is preallocated.
 pub const STARTERS: u32 = 2048;
 
 /// The most processors (`GOMAXPROCS`) of a Go program in which is known what a goroutine started since it read a request.
