@@ -185,7 +185,8 @@ fn note_record(call: Call, header: Option<Header>, moved: &Moved, egress: u32) {
     if !moves_plaintext || call.record() != 0 {
         return;
     }
-    let begins = u64::from(moved.length) >= HEADER_BYTES && header.is_some_and(|header| header.kind == APPLICATION_DATA);
+    let begins =
+        u64::from(moved.length) >= HEADER_BYTES && header.is_some_and(|header| header.kind == APPLICATION_DATA);
     let has_numbers = begins && moved.flags & flag::UNIX == 0;
     let numbers = RecordNumbers { sequence: moved.position as u32, opposite: moved.opposite as u32 };
     call.set_record(if has_numbers { numbers.to_word() } else { RECORD_UNSEEN });

@@ -44,6 +44,7 @@ pub fn handed_over(object: u64, what: u64, address: u64, length: u64) {
     let worker = Worker { process, task: Task::current(), tgid, tid };
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let call = Call { direction, length: length as u32, bytes: Bytes::buffer(address), began: now, position: None, record: 0 };
+    let call =
+        Call { direction, length: length as u32, bytes: Bytes::buffer(address), began: now, position: None, record: 0 };
     plaintext::record(worker, plaintext, call);
 }

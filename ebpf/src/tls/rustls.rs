@@ -86,7 +86,8 @@ pub unsafe fn encrypts(registers: *const pt_regs, function: TlsFunction) {
         // SAFETY: no arguments.
         let began = unsafe { bpf_ktime_get_ns() };
         let Sending { bytes, length } = sending;
-        let call = Call { direction: Direction::Egress, length: length as u32, bytes, began, position: None, record: 0 };
+        let call =
+            Call { direction: Direction::Egress, length: length as u32, bytes, began, position: None, record: 0 };
         plaintext::record(worker, plaintext, call);
     }
 }
@@ -162,7 +163,8 @@ pub unsafe fn returns(registers: *const pt_regs) {
     }
     say_role(plaintext, Direction::Ingress, Bytes::buffer(buffer), u64::from(length));
     let worker = Worker { process, task, tgid, tid };
-    let call = Call { direction: Direction::Ingress, length, bytes: Bytes::buffer(buffer), began, position: None, record: 0 };
+    let call =
+        Call { direction: Direction::Ingress, length, bytes: Bytes::buffer(buffer), began, position: None, record: 0 };
     plaintext::record(worker, plaintext, call);
 }
 

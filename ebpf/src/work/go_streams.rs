@@ -111,7 +111,8 @@ pub unsafe fn handled_by_net_http(registers: *const pt_regs) {
 #[inline(always)]
 pub unsafe fn handled_by_grpc(registers: *const pt_regs) {
     // SAFETY: the context of a uprobe.
-    let (goroutine, [_, _, transport, stream]) = unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
+    let (goroutine, [_, _, transport, stream]) =
+        unsafe { (Goroutine::running(registers), arch::go_arguments(registers)) };
     let Some(goroutine) = goroutine else { return };
     if let Some(number) = number_in_grpc(stream) {
         begins_to_handle(&goroutine, number, transport);

@@ -69,8 +69,7 @@ fn known_or_new(key: UnitKey) -> Option<SharedUnusedIds> {
 
 extern "C" fn note_processor(index: u32, noting: *mut Noting) -> i64 {
     // SAFETY: called by `note_unused_ids` with its own struct.
-    let (Noting { processors, offset, .. }, ids) =
-        unsafe { (&*noting, SharedUnusedIds::within((*noting).ids)) };
+    let (Noting { processors, offset, .. }, ids) = unsafe { (&*noting, SharedUnusedIds::within((*noting).ids)) };
     let batch = user::peek::<u64>(processors.wrapping_add(u64::from(index) * 8))
         .and_then(|processor| user::peek::<[u64; 2]>(processor.wrapping_add(*offset)));
     let Some([next, end]) = batch else {
