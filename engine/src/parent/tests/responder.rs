@@ -340,6 +340,45 @@ fn addresses_are_trusted_beyond_the_calls_that_are_counted_at_a_time() {
     }
 }
 
+#[test]
+fn old_responses_do_not_outweigh_new_ones() {
+    let mut app = App::trusted(context);
+    for n in 1..2_000 {
+        let request = app.reads(n * 1_000);
+        let call = app.calls(context(1), n * 1_000 + 10);
+        app.answers(request, context(1), n * 1_000 + 20);
+        app.settled(call);
+        app.settled(request);
+    }
+    // No more than 8 of 512 may respond to nothing.
+    for n in 2_000..2_010 {
+        let request = app.reads(n * 1_000);
+        let call = app.calls(context(2), n * 1_000 + 10);
+        app.answers(request, context(1), n * 1_000 + 20);
+        app.settled(call);
+        app.settled(request);
+    }
+    assert!(!app.trusts_addresses(3_000_000));
+}
+
+/// A request that is left out asks for the owner of the call above it, before that call is settled.
+#[test]
+fn an_owner_is_taken_back_if_its_unit_responds_to_another_request() {
+    let mut app = App::trusted(context);
+    let requests = [app.reads(100), app.reads(101)];
+    let call = app.calls(context(1), 110);
+    let (_, position) = place(&app.parents, call);
+    let received = app.parents.begin(server(50, PROXY), &begun(position, 112), Some(&origin(position, 0)));
+    app.ends(received, 120);
+    app.ends(call, 121);
+    app.answers(requests[0], context(1), 200);
+    app.parents.tree.get_mut(received).expect("it is there").is_ignored = true;
+    assert_eq!(app.parents.leave_out(received), Some(LeftOut::Itself));
+    assert_eq!(app.parents.tree.parent(call), Some((requests[0], Evidence::Responder)));
+    app.answers(requests[1], context(1), 201);
+    assert_eq!(app.settled(call).parent, None);
+}
+
 /// Calls of contexts that respond to nothing, while two requests are open that are aborted. The first of them is open from 0 to
 /// 30, the second as `second` says. Returns whether addresses are still trusted.
 fn are_trusted_after_aborts(call: u64, second: [u64; 2]) -> bool {
