@@ -34,6 +34,7 @@
 //!     from_start: true,
 //!     sends_context: false,
 //!     has_frames: false,
+//!     counts_alone: false,
 //! };
 //! let ids = MessageIds { trace_id: [1, 2], span_id: 3 };
 //! let request = Place { cookie: 7, tgid: 42, role: Role::Server, in_order: true };
