@@ -40,7 +40,7 @@ pub fn examine() -> Result<(), String> {
         let lines = Lines::of(FORMATS).context("there are no formats")?;
         let mut kernel = Kernel::load(&Options { lines: Some(lines.clone()), ..Options::default() })?;
         let mut selection = kernel.selection(Capture::default())?;
-        kernel.attach()?;
+        kernel.attach(&[])?;
         prepare(&mut kernel, &mut selection, &lines)
     };
     tried().map_err(|error| format!("{error:#}"))

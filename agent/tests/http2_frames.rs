@@ -54,7 +54,7 @@ impl Recorder {
         let losses = kernel.losses().unwrap();
         let capture = Capture { request: limits::REQUEST_CAPTURE, response: limits::RESPONSE_CAPTURE };
         let mut selection = kernel.selection(capture).unwrap();
-        kernel.attach().unwrap();
+        kernel.attach(&[]).unwrap();
         selection.select(std::process::id(), 0).unwrap();
         drop(inside);
         Some(Self { ring, control, losses, _selection: selection, _kernel: kernel, _runtime: runtime })

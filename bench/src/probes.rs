@@ -193,7 +193,7 @@ impl Recorder {
         let units = kernel.unit_sources()?;
         let namespace = fs::metadata("/proc/self/ns/net").context("cannot look at the network namespace")?.ino();
         selection.listening(u32::try_from(namespace).context("the kernel numbers namespaces with 32 bits")?, port)?;
-        kernel.attach()?;
+        kernel.attach(&[])?;
         drop(inside);
         let kernel = Arc::new(Mutex::new(Some(kernel)));
         Ok(Self { ring, selection, units, kernel, _runtime: runtime })

@@ -76,10 +76,7 @@ impl<'options> Prepared<'options> {
         if tracing.kernel_log {
             spawn_kernel_log(kernel.logger()?)?;
         }
-        if tracing.tls {
-            kernel.prepare_functions(&[tls::BEGINS, tls::RETURNED]);
-        }
-        kernel.attach()?;
+        kernel.attach(if tracing.tls { &[tls::BEGINS, tls::RETURNED] } else { &[] })?;
         Ok(Self { settings, config, kernel, lines, destinations })
     }
 

@@ -53,7 +53,7 @@ pub fn examine(injection: &Result<(), String>, kubernetes: Finding) -> Report {
         Ok(mut kernel) => {
             findings.push(Finding { name: "load", verdict: Verdict::Works, detail: "the maps are created".to_owned() });
             findings.push(functions(capabilities, kernel.multi().program(A_FUNCTION_PROGRAM).map(drop)));
-            let recorder = kernel.attach().map_err(|error| error.to_string());
+            let recorder = kernel.attach(&[]).map_err(|error| error.to_string());
             kernel.attach_boundaries();
             let parts = probes::parts().into_iter().filter(|&name| name != INJECTION);
             findings.extend(parts.map(|name| match &recorder {

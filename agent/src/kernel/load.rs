@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::maps::{Array, SockHash};
@@ -163,13 +163,14 @@ impl Kernel {
         })
     }
 
-    /// Attaches the programs, once. Nothing is recorded before a process is selected.
+    /// Attaches the programs, once. Nothing is recorded before a process is selected. `functions`: programs for functions that are
+    /// going to be needed. They are loaded on threads of their own, which go on after this.
     ///
     /// # Errors
     /// If a program without which nothing can be traced cannot be attached, nor those that replace it.
-    pub fn attach(&mut self) -> Result<(), LoadError> {
+    pub fn attach(&mut self, functions: &'static [&'static str]) -> Result<(), LoadError> {
         let Some(btf) = self.btf.take() else { return Ok(()) };
-        let mut outcomes = self.load_first_choices(&btf);
+        let mut outcomes = self.load_first_choices(&btf, functions);
         // The recorder comes last: changes of what it records are then seen from the beginning.
         let (recorder, others): (Vec<_>, Vec<_>) = first_choices().partition(|probe| probe.without == Without::Nothing);
         for probe in others.into_iter().chain(recorder) {
@@ -183,22 +184,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// Loads programs for functions on a thread of its own, so that attaching does not wait for that. Does nothing where each function
-    /// is attached to by itself.
-    pub fn prepare_functions(&self, programs: &'static [&'static str]) {
+    /// Loads the programs that replace no other, several at a time: the verifier takes up to 50 ms for each. When the last of them is
+    /// begun, others have a processor: those for functions.
+    fn load_first_choices(
+        &mut self,
+        btf: &Btf,
+        functions: &'static [&'static str],
+    ) -> FxHashMap<&'static str, Result<(), LoadError>> {
         let multi = Arc::clone(&self.multi);
-        let load = move || {
-            for program in programs {
-                // A failure is reported when it is attached.
-                let _ = multi.program(program);
-            }
-        };
-        // Without the thread they are loaded when they are attached.
-        let _ = spawn("load", load);
-    }
-
-    /// Loads the programs that replace no other, several at a time: the verifier takes up to 50 ms for each.
-    fn load_first_choices(&mut self, btf: &Btf) -> FxHashMap<&'static str, Result<(), LoadError>> {
         let mut programs: FxHashMap<_, _> = self.ebpf.programs_mut().collect();
         let mut queue: Vec<_> =
             first_choices().filter_map(|probe| Some((probe, programs.remove(probe.name)?))).collect();
@@ -210,11 +203,13 @@ impl Kernel {
         let (queue, outcomes) = (Mutex::new(queue), Mutex::new(FxHashMap::default()));
         // Unlocked again before the program is loaded.
         let next = || lock(&queue).pop();
+        let all_begun = Once::new();
         let load = || {
             while let Some((probe, program)) = next() {
                 let outcome = load_program(probe, program, btf);
                 lock(&outcomes).insert(probe.name, outcome);
             }
+            all_begun.call_once(|| load_functions(&multi, functions));
         };
         thread::scope(|scope| {
             for _ in 1..threads {
@@ -527,6 +522,15 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
         tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
     }
     Ok(())
+}
+
+/// Loads programs for functions, so that attaching does not wait for that. Does nothing where each function is attached to by itself.
+fn load_functions(multi: &Arc<MultiPrograms>, programs: &'static [&'static str]) {
+    for program in programs {
+        let multi = Arc::clone(multi);
+        // Without the thread it is loaded when it is attached. A failure is reported then.
+        let _ = spawn("load", move || drop(multi.program(program)));
+    }
 }
 
 /// Whether the kernel does not let a program of this kind call a function. Linux has two messages for it.

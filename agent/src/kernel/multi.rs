@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::Map;
@@ -205,7 +205,7 @@ impl Relocated {
         Ok(Self { _maps: maps, btf, programs })
     }
 
-    fn load(&self, name: &str) -> Result<MultiProgram, String> {
+    fn load(&self, name: &str) -> Result<Arc<MultiProgram>, String> {
         let code = self.programs.get(name).ok_or_else(|| format!("the object has no program {name}"))?;
         let mut attributes = ProgramAttributes {
             kind: BPF_PROG_TYPE_KPROBE,
@@ -227,7 +227,9 @@ impl Relocated {
         // SAFETY: the attributes belong to the command, and the counts are those of the slices. The license ends with a zero byte.
         let descriptor = unsafe { bpf(BPF_PROG_LOAD, &attributes) };
         let descriptor = descriptor.map_err(|error| format!("cannot load {name} for such links: {error}"))?;
-        Ok(MultiProgram { descriptor, at_return: code.at_return })
+        let program = MultiProgram { descriptor, at_return: code.at_return };
+        program.is_supported()?;
+        Ok(Arc::new(program))
     }
 }
 
@@ -248,12 +250,15 @@ enum State {
     /// The maps of the programs, by name.
     Untried(HashMap<String, OwnedFd>),
     Works {
-        relocated: Relocated,
-        loaded: HashMap<&'static str, Arc<MultiProgram>>,
+        relocated: Arc<Relocated>,
+        loaded: HashMap<&'static str, Arc<Loaded>>,
     },
     /// The kernel refused them.
     Refused(String),
 }
+
+/// A program, or why the kernel refused it. Several are loaded at a time, each once.
+type Loaded = OnceLock<Result<Arc<MultiProgram>, String>>;
 
 impl std::fmt::Debug for State {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -277,38 +282,39 @@ impl MultiPrograms {
     /// # Errors
     /// If the kernel refused such links, now or before.
     pub(super) fn program(&self, name: &'static str) -> Result<Arc<MultiProgram>, String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = state.program(name);
-        if let Err(why) = &found
-            && !matches!(*state, State::Refused(_))
-        {
-            tracing::debug!(why, "functions are attached to one by one");
-            *state = State::Refused(why.clone());
+        let found = self.lock().relocated(name);
+        let found = found.and_then(|(relocated, loaded)| loaded.get_or_init(|| relocated.load(name)).clone());
+        if let Err(why) = &found {
+            self.lock().refuse(why);
         }
         found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn program(&mut self, name: &'static str) -> Result<Arc<MultiProgram>, String> {
+    /// The programs, and the place of one of them.
+    fn relocated(&mut self, name: &'static str) -> Result<(Arc<Relocated>, Arc<Loaded>), String> {
+        if let Self::Untried(maps) = self {
+            let relocated = Arc::new(Relocated::new(std::mem::take(maps))?);
+            *self = Self::Works { relocated, loaded: HashMap::new() };
+        }
         match self {
-            Self::Refused(why) => Err(why.clone()),
-            Self::Works { relocated, loaded } => match loaded.get(name) {
-                Some(program) => Ok(Arc::clone(program)),
-                None => {
-                    let program = Arc::new(relocated.load(name)?);
-                    loaded.insert(name, Arc::clone(&program));
-                    Ok(program)
-                }
-            },
-            Self::Untried(maps) => {
-                let relocated = Relocated::new(std::mem::take(maps))?;
-                let program = relocated.load(name)?;
-                program.is_supported()?;
-                let program = Arc::new(program);
-                *self = Self::Works { relocated, loaded: HashMap::from([(name, Arc::clone(&program))]) };
-                Ok(program)
+            Self::Works { relocated, loaded } => {
+                Ok((Arc::clone(relocated), Arc::clone(loaded.entry(name).or_default())))
             }
+            Self::Refused(why) => Err(why.clone()),
+            Self::Untried(_) => Err("the programs are not relocated".to_owned()),
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        if !matches!(self, Self::Refused(_)) {
+            tracing::debug!(why, "functions are attached to one by one");
+            *self = Self::Refused(why.to_owned());
         }
     }
 }

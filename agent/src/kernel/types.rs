@@ -5,10 +5,12 @@
 //! read further.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Deref;
 use std::path::Path;
 
+use memmap2::{Mmap, MmapOptions};
 use rustc_hash::FxHashMap;
 
 /// Where the kernel has its type information.
@@ -69,13 +71,46 @@ pub(super) type Names = FxHashMap<String, Named>;
 /// The types of a BTF file.
 #[derive(Debug)]
 pub(super) struct KernelTypes {
-    bytes: Vec<u8>,
+    bytes: Contents,
     /// Where the names begin in `bytes`.
     names: usize,
     /// Where each type begins in `bytes`, by id less 1.
     types: Vec<u32>,
     /// Ids of what was asked for.
     named: FxHashMap<String, u32>,
+}
+
+/// What is in the file.
+#[derive(Debug)]
+enum Contents {
+    /// The kernel's own memory. Clearing pages for a copy of 5 MB can take longer than all the rest.
+    Mapped(Mmap),
+    Copied(Vec<u8>),
+}
+
+impl Contents {
+    fn of(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        // SAFETY: a file of sysfs that the kernel does not change, so nobody can write to it or cut it. The kernel maps it privately only.
+        if let Ok(mapped) = unsafe { MmapOptions::new().map_copy_read_only(&file) } {
+            return Ok(Self::Mapped(mapped));
+        }
+        // Before Linux 6.16 it cannot be mapped.
+        let mut copied = Vec::new();
+        file.read_to_end(&mut copied)?;
+        Ok(Self::Copied(copied))
+    }
+}
+
+impl Deref for Contents {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(mapped) => mapped,
+            Self::Copied(copied) => copied,
+        }
+    }
 }
 
 /// A type: one record of the file.
@@ -92,12 +127,13 @@ struct Record<'file> {
 }
 
 impl KernelTypes {
-    /// Reads a file. Fails with `InvalidData` if it is not BTF of this machine's byte order.
+    /// Reads a file of sysfs. Fails with `InvalidData` if it is not BTF of this machine's byte order.
     pub(super) fn read(path: &Path, names: &Names) -> io::Result<Self> {
-        Self::parse(fs::read(path)?, names).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this is not BTF"))
+        let not_types = || io::Error::new(io::ErrorKind::InvalidData, "this is not BTF");
+        Self::parse(Contents::of(path)?, names).ok_or_else(not_types)
     }
 
-    fn parse(bytes: Vec<u8>, wanted: &Names) -> Option<Self> {
+    fn parse(bytes: Contents, wanted: &Names) -> Option<Self> {
         let magic = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
         let field = |at| Some(word(&bytes, at)? as usize);
         let header = field(4)?;
@@ -311,15 +347,15 @@ mod tests {
     #[case::absent("deep", None)]
     #[case::in_a_number("first.deep", None)]
     fn a_member_is_found_by_its_path(#[case] path: &str, #[case] offset: Option<u32>) {
-        let types = KernelTypes::parse(example(), &wanted()).unwrap();
+        let types = KernelTypes::parse(Contents::Copied(example()), &wanted()).unwrap();
         assert_eq!(types.offset("outer", path), offset);
         assert_eq!(types.offset("inner", path), None);
     }
 
     #[test]
     fn the_reduced_file_keeps_ids_of_typedefs_and_functions() {
-        let types = KernelTypes::parse(example(), &wanted()).unwrap();
-        let reduced = KernelTypes::parse(types.reduced(), &wanted()).unwrap();
+        let types = KernelTypes::parse(Contents::Copied(example()), &wanted()).unwrap();
+        let reduced = KernelTypes::parse(Contents::Copied(types.reduced()), &wanted()).unwrap();
         assert_eq!((reduced.types.len(), types.types.len()), (8, 8));
         assert_eq!((types.named["alias"], types.named["call"]), (6, 8));
         assert_eq!((reduced.named["alias"], reduced.named["call"]), (6, 8));
@@ -331,13 +367,16 @@ mod tests {
     fn a_damaged_file_is_refused_or_incomplete() {
         let whole = example();
         for length in 0..whole.len() {
-            assert!(KernelTypes::parse(whole[..length].to_vec(), &wanted()).is_none(), "{length} bytes");
+            assert!(
+                KernelTypes::parse(Contents::Copied(whole[..length].to_vec()), &wanted()).is_none(),
+                "{length} bytes"
+            );
         }
         for at in 0..whole.len() {
             for byte in [0, 1, 0x7f, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[at] = byte;
-                if let Some(types) = KernelTypes::parse(damaged, &wanted()) {
+                if let Some(types) = KernelTypes::parse(Contents::Copied(damaged), &wanted()) {
                     // It must end.
                     let _ = (types.offset("outer", "inner.deep"), types.reduced());
                 }

@@ -99,7 +99,7 @@ fn processes_that_no_selector_needs_are_not_reported() {
     let mut ring = {
         let mut kernel = kernel.lock().unwrap();
         let kernel = kernel.as_mut().unwrap();
-        kernel.attach().unwrap();
+        kernel.attach(&[]).unwrap();
         kernel.ring().unwrap()
     };
     watch.scan().unwrap();
@@ -189,7 +189,7 @@ fn a_process_that_ended_before_its_selection_does_not_stay_selected() {
     })
     .unwrap();
     let Some(mut watch) = watch(&[pid]) else { return };
-    watch.kernel.lock().unwrap().as_mut().unwrap().attach().unwrap();
+    watch.kernel.lock().unwrap().as_mut().unwrap().attach(&[]).unwrap();
     assert_eq!(watch.scan().unwrap(), 0);
     assert_eq!(watch.selection.flags(pid), None);
 
