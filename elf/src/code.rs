@@ -17,14 +17,16 @@ const RETURNS: usize = 512;
 /// has no or too many RET instructions: then it cannot be observed in this way.
 #[must_use]
 pub fn returns(elf: &Elf<'_>, function: &Range<u64>) -> Option<Vec<u64>> {
-    let code = read(elf, function)?;
+    let place = place(elf, function)?;
+    let code = elf.bytes(place, place.length);
     let mut returns = Vec::new();
     for instruction in instructions(&code, function.start) {
         if instruction.is_invalid() || returns.len() == RETURNS {
             return None;
         }
         if instruction.flow_control() == FlowControl::Return {
-            returns.push(elf.offset_of(instruction.ip())?);
+            // In a damaged file, another segment may claim the same address.
+            returns.push(place.offset + (instruction.ip() - function.start));
         }
     }
     (!returns.is_empty()).then_some(returns)
@@ -32,9 +34,14 @@ pub fn returns(elf: &Elf<'_>, function: &Range<u64>) -> Option<Vec<u64>> {
 
 /// The code of a function. None if it is too long, or not in the file.
 pub(crate) fn read(elf: &Elf<'_>, function: &Range<u64>) -> Option<Vec<u8>> {
+    place(elf, function).map(|place| elf.bytes(place, place.length))
+}
+
+/// Where the code of a function is. Its end may be beyond the end of a damaged file.
+fn place(elf: &Elf<'_>, function: &Range<u64>) -> Option<Place> {
     let length = function.end.checked_sub(function.start).filter(|length| *length <= FUNCTION_BYTES)?;
     let place = elf.place_from(function.start)?;
-    (place.length >= length).then(|| elf.bytes(Place { length, ..place }, length))
+    (place.length >= length).then_some(Place { length, ..place })
 }
 
 /// The instructions of code that begins at `address`.

@@ -220,6 +220,21 @@ fn damaged_files_cause_no_panic() {
     }
 }
 
+/// Found by fuzzing: the offset of the other segment is near the end of all numbers.
+#[test]
+fn returns_are_in_the_segment_of_their_function() {
+    let mut fixture = Fixture::new();
+    let function = fixture.function(&[Part::Store]);
+    let mut file = fixture.content();
+    let headers = 64;
+    file[headers + 8..headers + 16].copy_from_slice(&0xffff_ffff_ffff_fe00_u64.to_le_bytes());
+    file[headers + 16..headers + 24].copy_from_slice(&(CODE + 1).to_le_bytes());
+    let content = file.as_slice();
+    let elf = Elf::open(&content).unwrap();
+    let returns = code::returns(&elf, &function).unwrap();
+    assert!(returns.iter().all(|offset| (CODE..TABLE).contains(offset)), "{returns:x?}");
+}
+
 /// The seeds of the fuzz target. To write them again after a change, run this test with `WRITE_CORPUS=1`.
 #[test]
 fn seeds_of_the_fuzz_target_are_these_files() {
