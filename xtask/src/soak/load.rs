@@ -1,11 +1,15 @@
 //! The load: requests at even intervals, and processes that are started at even intervals.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::client::RawClient;
+use onlooker_tests::servers::App;
+use onlooker_tests::tls::Certificate;
 use onlooker_tests::{World, wait};
 
 /// What was done.
@@ -19,11 +23,17 @@ pub(super) struct Sent {
 const CONNECTIONS: u64 = 8;
 const REQUESTS_PER_CONNECTION: u64 = 100;
 
+/// Connections that are behind their intervals at the end are made within this time.
+const CHURN_ENDS_WITHIN: Duration = Duration::from_secs(60);
+
 /// A process that takes longer than this hangs.
 const PROCESS_ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How a new process sends requests, and how many. The second one lives for a second.
 const PROCESSES: [(&[&str], u64); 2] = [(&["URL"], 1), (&["--rate", "60/m", "URL", "URL"], 2)];
+
+/// The most that one of them sends on its connection.
+pub(super) const MOST_REQUESTS: u64 = 2;
 
 /// Sends requests to a server, from outside of what is watched.
 pub(super) fn steady(address: &str, rate: u32, length: Duration) -> Result<Sent> {
@@ -45,6 +55,47 @@ pub(super) fn steady(address: &str, rate: u32, length: Duration) -> Result<Sent>
     Ok(Sent { requests, processes: 0 })
 }
 
+/// A watched process that opens TLS connections with one request each, at even intervals. It began before the agent, and waits.
+#[derive(Debug)]
+pub(super) struct Churn {
+    app: App,
+    go: PathBuf,
+}
+
+impl Churn {
+    pub(super) fn start(
+        world: &World,
+        certificate: &Certificate,
+        port: u16,
+        rate: u32,
+        length: Duration,
+    ) -> Result<Self> {
+        let go = world.dir().join("go");
+        let app = App::python("tls_churn")
+            .argument(&port.to_string())
+            .argument(&rate.to_string())
+            .argument(&length.as_secs().to_string())
+            .argument(&go.display().to_string())
+            .argument(&certificate.dir())
+            .start(world)?;
+        Ok(Self { app, go })
+    }
+
+    /// Lets it begin, and waits until it has made all connections.
+    pub(super) fn run(&mut self, length: Duration) -> Result<Sent> {
+        fs::write(&self.go, "").context("cannot let the connections begin")?;
+        let process = self.app.process();
+        let done = wait::until(wait::within(length + CHURN_ENDS_WITHIN), "end of the connections", || {
+            let log = process.log()?;
+            let failed = log.lines().find(|line| line.starts_with("failed "));
+            ensure!(failed.is_none(), "a connection {}", failed.unwrap_or_default());
+            Ok(log.lines().find_map(|line| line.strip_prefix("done ")).map(str::to_owned))
+        })?;
+        let requests = done.parse().context("the program prints a number")?;
+        Ok(Sent { requests, processes: 0 })
+    }
+}
+
 /// Starts processes that send requests, and are watched.
 pub(super) fn new_processes(world: &World, url: &str, rate: u32, length: Duration) -> Result<Sent> {
     let (mut alive, mut requests) = (Vec::new(), 0);
@@ -52,7 +103,7 @@ pub(super) fn new_processes(world: &World, url: &str, rate: u32, length: Duratio
         let (arguments, sent) = PROCESSES[usize::try_from(number)? % PROCESSES.len()];
         let arguments = arguments.iter().map(|argument| if *argument == "URL" { url } else { argument });
         let mut curl = world.command("curl");
-        curl.args(["--silent", "--fail", "--noproxy", "*", "--max-time", "30"]).args(arguments);
+        curl.args(["--silent", "--fail", "--insecure", "--noproxy", "*", "--max-time", "30"]).args(arguments);
         alive.push(world.spawn(&mut curl)?);
         requests += sent;
         reap(&mut alive)

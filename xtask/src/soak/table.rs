@@ -8,11 +8,30 @@ use anyhow::{Context as _, Result};
 use super::held::{Held, Sample};
 use crate::shell;
 
-/// Everything below this line of docs/benchmarks.md is written by `--write`.
-const MARK: &str = "<!-- Below: written by `cargo xtask soak --write`. -->";
+/// What `--write` replaces in docs/benchmarks.md: everything from a line to the next heading.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Section {
+    Plain,
+    Tls,
+}
 
-/// The picture of the last run, beside it.
-const PICTURE: &str = "soak.svg";
+impl Section {
+    /// The line, and the picture of the last run, beside the page.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Plain => ("<!-- Below: written by `cargo xtask soak --write`. -->", "soak.svg"),
+            Self::Tls => ("<!-- Below: written by `cargo xtask soak --tls --write`. -->", "soak-tls.svg"),
+        }
+    }
+
+    /// The page with this section's text. `None` if it has no such section.
+    fn replace(self, page: &str, text: &str) -> Option<String> {
+        let (mark, picture) = self.names();
+        let (head, old) = page.split_once(mark)?;
+        let rest = old.find("\n## ").map_or("", |heading| &old[heading..]);
+        Some(format!("{head}{mark}\n\n{text}\n\n![The same as curves over time]({picture})\n{rest}"))
+    }
+}
 
 /// Rows of the table, each of which is the median of an equal part of the time.
 const ROWS: usize = 10;
@@ -25,10 +44,13 @@ pub(super) struct Column {
     slack: (u64, u64),
 }
 
+/// Threads that close links of ended processes at the same time, at most. Each has a stack and a guard page.
+const CLOSING: u64 = 32;
+
 pub(super) const COLUMNS: [Column; 7] = [
     Column { name: "RSS, KiB", read: |held| held.resident_kib, slack: (3, 1024) },
-    Column { name: "threads", read: |held| held.threads, slack: (0, 0) },
-    Column { name: "memory mappings", read: |held| held.mappings, slack: (0, 8) },
+    Column { name: "threads", read: |held| held.threads, slack: (0, CLOSING) },
+    Column { name: "memory mappings", read: |held| held.mappings, slack: (0, 8 + 2 * CLOSING) },
     Column { name: "descriptors", read: |held| held.descriptors, slack: (0, 8) },
     Column { name: "BPF links", read: |held| held.links, slack: (0, 8) },
     Column { name: "BPF maps", read: |held| held.maps, slack: (0, 0) },
@@ -88,13 +110,13 @@ fn medians(samples: &[Sample]) -> [u64; COLUMNS.len()] {
 }
 
 /// Replaces what docs/benchmarks.md says about the last run, and its picture.
-pub(super) fn write(text: &str, picture: &str) -> Result<()> {
+pub(super) fn write(section: Section, text: &str, picture: &str) -> Result<()> {
+    let (mark, drawn) = section.names();
     let docs = shell::workspace()?.join("docs");
-    let (path, drawn) = (docs.join("benchmarks.md"), docs.join(PICTURE));
+    let (path, drawn) = (docs.join("benchmarks.md"), docs.join(drawn));
     let page = shell::file(&path)?;
-    let (head, _) = page.split_once(MARK).with_context(|| format!("{} has no line `{MARK}`", path.display()))?;
-    let text = format!("{head}{MARK}\n\n{text}\n\n![The same as curves over time]({PICTURE})\n");
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let page = section.replace(&page, text).with_context(|| format!("{} has no line `{mark}`", path.display()))?;
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     fs::write(&drawn, picture).with_context(|| format!("cannot write {}", drawn.display()))
 }
 
@@ -124,5 +146,14 @@ mod tests {
     fn growth_until_the_second_third_is_the_beginning() {
         let held = |second: u64| Held { resident_kib: 40_000 + 200 * second.min(30), ..Held::default() };
         assert_eq!(Table::of(&samples(held)).grown(), [""; 0]);
+    }
+
+    #[test]
+    fn a_section_ends_at_the_next_heading() {
+        let page = "# Head\n\n<!-- Below: written by `cargo xtask soak --write`. -->\n\nold\n\n## Next\n\ntext\n";
+        let expected = "# Head\n\n<!-- Below: written by `cargo xtask soak --write`. -->\n\nnew\n\n\
+                        ![The same as curves over time](soak.svg)\n\n## Next\n\ntext\n";
+        assert_eq!(Section::Plain.replace(page, "new").as_deref(), Some(expected));
+        assert_eq!(Section::Tls.replace(page, "new"), None);
     }
 }
