@@ -111,7 +111,11 @@ pub(crate) fn describe(process: &Process) -> Result<String, Unread> {
         Origin::DebugInformation => "the executable's debug information",
         Origin::Table => "the table of Go releases",
     };
-    Ok(format!("{}, offsets from {from}", program.release))
+    let started = match find(process)?.words[go::PROCESSORS] {
+        0 => "; calls of goroutines that a handler of HTTP/1 starts have no parent by goroutine: the program has no list of processors that can be read",
+        _ => "",
+    };
+    Ok(format!("{}, offsets from {from}{started}", program.release))
 }
 
 /// A process whose executable is a Go program.
