@@ -11,6 +11,7 @@ mod pipeline;
 mod probes;
 mod report;
 mod statistics;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,12 @@ const PARTS: &[Part] = &[
         about: "nginx under load, traced and not",
         needs_kernel: true,
         measure: |options| nginx::measure(options.agent.as_deref()),
+    },
+    Part {
+        name: "tls",
+        about: "A read and a write of TLS libraries, traced and not",
+        needs_kernel: true,
+        measure: |options| tls::measure(options.agent.as_deref()),
     },
     Part {
         name: "exec_start",

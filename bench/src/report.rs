@@ -44,8 +44,14 @@ impl Row {
     }
 
     /// Adds the ratio to `other`, which the report calls `of`.
-    pub(crate) fn beside(mut self, other: f64, of: &'static str) -> Self {
-        self.ratio = Some(Ratio { value: self.value / other, of });
+    pub(crate) fn beside(self, other: f64, of: &'static str) -> Self {
+        let ratio = self.value / other;
+        self.ratio(ratio, of)
+    }
+
+    /// Adds a ratio that is not the value's: a median of ratios.
+    pub(crate) fn ratio(mut self, value: f64, of: &'static str) -> Self {
+        self.ratio = Some(Ratio { value, of });
         self
     }
 
