@@ -55,6 +55,7 @@ pub fn examine(injection: &Result<(), String>, kubernetes: Finding) -> Report {
             findings.push(functions(capabilities, kernel.multi().program(A_FUNCTION_PROGRAM).map(drop)));
             let recorder = kernel.attach(&[]).map_err(|error| error.to_string());
             kernel.attach_boundaries();
+            kernel.try_functions();
             let parts = probes::parts().into_iter().filter(|&name| name != INJECTION);
             findings.extend(parts.map(|name| match &recorder {
                 Err(error) if name == RECORDER => Finding { name, verdict: Verdict::Missing, detail: error.clone() },

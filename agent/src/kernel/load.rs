@@ -15,8 +15,8 @@ use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, FEntry, FExit, Program, ProgramError, SkMsg, SockOps, TracePoint, UProbe,
-    loaded_programs,
+    BtfTracePoint, CgroupAttachMode, FEntry, FExit, Program, ProgramError, ProgramInfo, SkMsg, SockOps, TracePoint,
+    UProbe, loaded_programs,
 };
 use aya::{Btf, Ebpf, Endianness};
 use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SK_MSG;
@@ -308,6 +308,16 @@ impl Kernel {
         self.boundaries = Boundaries::Detached;
     }
 
+    /// Loads the programs for functions of processes, which shows whether the kernel accepts them. They are not attached.
+    pub fn try_functions(&mut self) {
+        for probe in PROBES.iter().filter(|probe| matches!(probe.kind, Kind::Function | Kind::Return)) {
+            // They need none of the kernel's types.
+            if let Err(error) = self.load_one(probe.name, &Btf::new()) {
+                self.lacks(probe, &error);
+            }
+        }
+    }
+
     /// Attaches a program to one function, as far as the process `pid` executes it.
     ///
     /// # Errors
@@ -517,11 +527,15 @@ fn load_program(probe: &Probe, program: &mut Program, btf: &Btf) -> Result<(), L
         Kind::SocketMessage => <&mut SkMsg>::try_from(&mut *program).and_then(SkMsg::load),
     };
     outcome.map_err(|error| not_loaded(name, error))?;
-    if let Ok(info) = program.info() {
-        // The verifier gives up at a million.
-        tracing::debug!(program = name, verified_instructions = info.verified_instruction_count(), "loaded");
-    }
+    log_loaded(name, program.info());
     Ok(())
+}
+
+fn log_loaded(program: &str, info: Result<ProgramInfo, ProgramError>) {
+    if let Ok(info) = info {
+        // The verifier gives up at a million.
+        tracing::debug!(program, verified_instructions = info.verified_instruction_count(), "loaded");
+    }
 }
 
 /// Loads programs for functions, so that attaching does not wait for that. Does nothing where each function is attached to by itself.
@@ -563,8 +577,9 @@ fn attach_boundary(ebpf: &mut Ebpf, name: &'static str) -> Result<TracePointLink
     let attach = |error: ProgramError| LoadError::Attach { program: name, why: why(&error) };
     let program = <&mut TracePoint>::try_from(program_mut(ebpf, name)?).map_err(attach)?;
     match program.load() {
+        Ok(()) => log_loaded(name, program.info()),
         // It was attached before.
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(ProgramError::AlreadyLoaded) => {}
         Err(error) => return Err(not_loaded(name, error)),
     }
     let link = program.attach("syscalls", name).map_err(attach)?;

@@ -112,7 +112,9 @@ pub(crate) fn describe(process: &Process) -> Result<String, Unread> {
         Origin::Table => "the table of Go releases",
     };
     let started = match find(process)?.words[go::PROCESSORS] {
-        0 => "; calls of goroutines that a handler of HTTP/1 starts have no parent by goroutine: the program has no list of processors that can be read",
+        0 => {
+            "; calls of goroutines that a handler of HTTP/1 starts have no parent by goroutine: the program has no list of processors that can be read"
+        }
         _ => "",
     };
     Ok(format!("{}, offsets from {from}{started}", program.release))
