@@ -95,9 +95,9 @@ pub struct Descriptor {
 pub struct StreamKey {
     pub tgid: u32,
     pub number: u32,
-    /// In a Go program: of a request that is not handled yet, the goroutine that read it, the one that started that, or the address
-    /// of grpc-go's transport; of a call that is not sent yet, the goroutine that will send it. In Node: the thread that read the
-    /// request, or the session of the call.
+    /// In a Go program: of a request that is not handled yet, the goroutine of its connection, or the address of grpc-go's transport;
+    /// of a call that is not sent yet, the goroutine that will send it. In Node: the thread that read the request, or the session of
+    /// the call.
     pub unit: u64,
 }
 

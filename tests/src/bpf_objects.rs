@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 /// A program, map or link, identified by its kind and the kernel's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,4 +73,63 @@ fn next_id(command: libc::c_int, last: u32) -> io::Result<Option<u32>> {
             error => Err(error),
         },
     }
+}
+
+/// Returns the keys in the map of this name that the process holds. Keys that are added or removed meanwhile may be missing.
+pub fn keys(pid: u32, name: &str) -> Result<Vec<Vec<u8>>> {
+    for object in held_by(pid)?.iter().filter(|object| object.kind == ObjectKind::Map) {
+        let map = Map::open(object.id).with_context(|| format!("cannot open map {}", object.id))?;
+        if map.name == name {
+            return map.keys().with_context(|| format!("cannot read the keys of {name}"));
+        }
+    }
+    bail!("process {pid} holds no map {name}")
+}
+
+struct Map {
+    fd: OwnedFd,
+    key_size: usize,
+    name: String,
+}
+
+impl Map {
+    fn open(id: u32) -> io::Result<Self> {
+        const MAP_GET_FD_BY_ID: libc::c_int = 14;
+        const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+        // SAFETY: the kernel reads the id, and returns a descriptor that is ours.
+        let fd = unsafe { OwnedFd::from_raw_fd(call(MAP_GET_FD_BY_ID, &mut [u64::from(id), 0])?) };
+        // `struct bpf_map_info`: type, id, key_size, value_size, max_entries, map_flags, and 16 bytes of name.
+        let mut info = [0_u32; 10];
+        let length = size_of_val(&info) as u64;
+        let mut attributes = [fd.as_raw_fd() as u64 | length << 32, info.as_mut_ptr() as u64];
+        // SAFETY: the kernel writes `length` bytes at most.
+        unsafe { call(OBJ_GET_INFO_BY_FD, &mut attributes)? };
+        let name =
+            info[6..].iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect::<Vec<_>>();
+        Ok(Self { fd, key_size: info[2] as usize, name: String::from_utf8_lossy(&name).into_owned() })
+    }
+
+    fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
+        const MAP_GET_NEXT_KEY: libc::c_int = 4;
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let mut next = vec![0; self.key_size];
+            let last = keys.last().map_or(0, |key| key.as_ptr() as u64);
+            let mut attributes = [self.fd.as_raw_fd() as u64, last, next.as_mut_ptr() as u64];
+            // SAFETY: the kernel reads one key, and writes one.
+            match unsafe { call(MAP_GET_NEXT_KEY, &mut attributes) } {
+                Ok(_) => keys.push(next),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `attributes` must be valid as the `union bpf_attr` of the command.
+unsafe fn call(command: libc::c_int, attributes: &mut [u64]) -> io::Result<libc::c_int> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use onlooker_tests::bpf_objects;
 use onlooker_tests::http2_client::{self, Written};
 use onlooker_tests::http2_matrix::{Kind, grpc_js};
 use onlooker_tests::load::Load;
@@ -51,8 +52,8 @@ fn streams_of_a_go_client_belong_to_the_requests_of_their_goroutines() -> Result
 fn handlers_of_a_go_server_over_http_2_own_their_calls() -> Result<()> {
     World::story("Go server over HTTP/2", |world| {
         let backend = App::node("delayed").env("HTTP2", "1").start(world)?;
-        let app = App::go("caller").env("HTTP2", "1").env("BACKEND_URL", backend.url("")).start(world)?;
-        let recording = Recording::start(world)?;
+        let mut app = App::go("caller").env("HTTP2", "1").env("BACKEND_URL", backend.url("")).start(world)?;
+        let mut recording = Recording::start(world)?;
         let load = Load::on(&app.address(), "/r").in_flight(20);
         let mut requests = 0;
         let mut warm_up = |count: u64| -> Result<()> {
@@ -78,12 +79,20 @@ fn handlers_of_a_go_server_over_http_2_own_their_calls() -> Result<()> {
             &input,
         ]))?;
         requests += 2 * 600;
+        ensure!(noted_streams(&mut recording, &mut app)? == 0, "requests that were handled are still noted");
         let received = backend.received_paths()?.len();
         let outcome = recording.finish(requests + 2 * received)?;
         let verdict = judge(&outcome.spans, &app.address(), |number| numbers.contains(&number));
         verdict.print("Go server over HTTP/2 | 50").expect_all_right_by("goroutine")?;
         Ok(())
     })
+}
+
+/// How many streams of this program the kernel programs have noted.
+fn noted_streams(recording: &mut Recording, app: &mut App) -> Result<usize> {
+    let pid = app.process().pid().to_ne_bytes();
+    let keys = bpf_objects::keys(recording.agent().process().pid(), "STREAMS")?;
+    Ok(keys.iter().filter(|key| key.starts_with(&pid)).count())
 }
 
 #[test]
@@ -95,9 +104,9 @@ fn calls_of_grpc_go_belong_to_the_requests_of_their_goroutines() -> Result<()> {
         let app = |service: &str| stripped.clone().env("OTEL_SERVICE_NAME", service);
         let backend = app("back").start(world)?;
         // With 50 calls in flight the pool is used up, so handlers run on goroutines of their own too.
-        let middle = app("middle").env("WORKERS", "20").env("BACKEND", backend.address()).start(world)?;
+        let mut middle = app("middle").env("WORKERS", "20").env("BACKEND", backend.address()).start(world)?;
         let front = app("front").env("FRONT", "1").env("BACKEND", middle.address()).start(world)?;
-        let recording = Recording::start(world)?;
+        let mut recording = Recording::start(world)?;
         let load = Load::on(&front.address(), "/r");
         let mut requests = 0;
         let mut warm_up = || -> Result<()> {
@@ -116,10 +125,13 @@ fn calls_of_grpc_go_belong_to_the_requests_of_their_goroutines() -> Result<()> {
         })?;
         // Goroutines with ids from before the agent looked inherit nothing: use them up.
         warm_up()?;
+        let noted = noted_streams(&mut recording, &mut middle)?;
         let rounds = [(1, 100..130), (10, 1000..1100), (50, 10_000..10_300)];
         for (in_flight, numbers) in rounds.clone() {
             requests += load.clone().in_flight(in_flight).run(numbers)?.answered.len();
         }
+        let still_noted = noted_streams(&mut recording, &mut middle)?;
+        ensure!(still_noted <= noted, "{still_noted} requests that were handled are still noted, {noted} before");
         // Each request makes two calls, and each of these makes two more. Calls have two spans.
         let outcome = recording.finish(requests * (1 + 2 * CALLS + 2 * CALLS * CALLS))?;
         for (in_flight, numbers) in rounds {

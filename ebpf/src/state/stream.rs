@@ -110,7 +110,8 @@ shared! {
         /// The unit of work that used it last: its two words.
         unit, set_unit: u64;
         unit_more, set_unit_more: u64;
-        /// Client: the first word of the unit that wrote the message; 0 if it is unknown.
+        /// Client: the first word of the unit that wrote the message; 0 if it is unknown. Server, of HTTP/2: of the unit that read the
+        /// client's preface.
         writer, set_writer: u64;
         /// The thread that read or wrote the first byte of the message.
         thread, set_thread: u32;

@@ -1,9 +1,9 @@
 //! Streams of HTTP/2 that pass from one goroutine to another.
 //!
-//! A server has a goroutine for each connection, which reads frames, and one for each request, which handles it. The handler of
-//! net/http has been started by the goroutine that started the reader. So a request is noted with the number of its stream and both
-//! goroutines, and found again when its handler begins. A handler of grpc-go may run on a goroutine of a pool. But reader and handler
-//! both have the connection's transport, so the request is noted with that when the reader begins the stream.
+//! A server has a goroutine for each connection. It reads the first bytes, and starts one that reads frames. net/http's also starts
+//! one for each request, which handles it. So a request is noted with the number of its stream and the connection's goroutine, and
+//! found again when its handler begins. A handler of grpc-go may run on a goroutine of a pool. But reader and handler both have the
+//! connection's transport, so the request is noted with that when the reader begins the stream.
 //!
 //! grpc-go's client has a goroutine for each connection that writes all HEADERS frames. The goroutine that makes a call builds the
 //! list of its header fields. The list names the call until the writer takes it. By then the stream has its number.
@@ -68,24 +68,27 @@ impl Goroutine {
 pub fn request_read(process: Selected, stream: Stream, tgid: u32, number: u32, unit: Unit) {
     let Some(thread) = thread::state(Task::current()) else { return };
     let reader = match unit.kind {
-        unit::GOROUTINE => unit.words[0],
+        unit::GOROUTINE => connection_of(process, stream, tgid, unit.words[0]),
         unit::ASYNC_ID => u64::from(thread.event_loop().thread()),
         _ => return,
     };
     // The tick is only a place for the value, which the stack has no room for. In a Go program it is no evidence, and what reads
     // frames clears it.
     thread.tick().set(stream.cookie(), stream.message_position(), stream.message(), evidence::NONE);
-    let request = thread.tick().as_ptr();
-    // The connection's goroutine reads the first frames itself, together with the preface.
     let key = StreamKey { tgid, number, unit: reader };
     // SAFETY: a live value. If the kernel has no room, it forgets another stream, whose calls then have no owner.
-    let _ = unsafe { STREAMS.insert(key, &*request, 0) };
-    if unit.kind == unit::GOROUTINE
-        && let Some(starter) = go::starter(process.unit_source(tgid), Task::current())
-    {
-        // SAFETY: as above.
-        let _ = unsafe { STREAMS.insert(StreamKey { unit: starter, ..key }, &*request, 0) };
+    let _ = unsafe { STREAMS.insert(key, &*thread.tick().as_ptr(), 0) };
+}
+
+/// The goroutine of a server's connection, from which `reader` reads. It reads the first bytes itself, and starts the one that reads
+/// frames.
+#[inline(always)]
+fn connection_of(process: Selected, stream: Stream, tgid: u32, reader: u64) -> u64 {
+    if stream.writer() == reader {
+        return reader;
     }
+    // Before Go 1.21 the starter is unknown. A reader of grpc-go finds its own requests.
+    go::starter(process.unit_source(tgid), Task::current()).unwrap_or(reader)
 }
 
 /// A goroutine begins to handle the request of the stream of the `responseWriter` of net/http that is the function's second

@@ -62,7 +62,8 @@ pub extern "C" fn prepare_walk(
         let opposite = unsafe { (*moved).opposite };
         let bytes = First { at, buffers, length, position };
         if flags & flag::BEGINS != 0 && stream.run() <= 1 && stream.is(bit::FROM_START) {
-            at_start(stream, way, &bytes, opposite);
+            // SAFETY: a live value of the caller.
+            at_start(stream, way, &bytes, opposite, unsafe { (*moved).unit[0] });
         } else {
             agree(stream, way, &bytes);
         }
@@ -166,12 +167,16 @@ impl First {
     }
 }
 
-/// The first bytes of a direction, on a connection that is followed from its start. `opposite`: where the other direction is.
+/// The first bytes of a direction, on a connection that is followed from its start. `opposite`: where the other direction is. `unit`:
+/// the first word of the unit of work.
 #[inline(always)]
-fn at_start(stream: Stream, way: Direction, first: &First, opposite: u64) {
+fn at_start(stream: Stream, way: Direction, first: &First, opposite: u64, unit: u64) {
     let other = stream.frames(way.opposite());
     if first.is_preface() {
         first.begin(stream.frames(way), mode::FOLLOWED, true);
+        if way == Direction::Ingress {
+            stream.set_writer(unit);
+        }
         if stream.run() == 0 {
             other.begin_at(opposite, mode::FOLLOWED);
         } else if other.mode() == mode::PROPOSED {
