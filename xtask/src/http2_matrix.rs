@@ -26,10 +26,12 @@ pub(crate) struct Options {
     /// Requests of each pair.
     #[arg(long, default_value_t = 2_000)]
     requests: usize,
+    /// How many of them are in flight. Fewer than ten use one connection only.
+    #[arg(long, default_value_t = 50, conflicts_with = "write")]
+    streams: usize,
 }
 
-/// How many requests are in flight, and over how many connections.
-const STREAMS: usize = 50;
+/// Over how many connections they are sent.
 const CONNECTIONS: [usize; 2] = [1, 10];
 
 /// Everything below this line of docs/http2.md is written by `--write`.
@@ -66,8 +68,8 @@ impl Verb for Options {
                 continue;
             }
             let mut row = vec![client.name.to_owned(), server.name.to_owned()];
-            for connections in CONNECTIONS {
-                let load = Load { requests: self.requests, streams: STREAMS, connections };
+            for connections in CONNECTIONS.into_iter().filter(|&connections| connections <= self.streams) {
+                let load = Load { requests: self.requests, streams: self.streams, connections };
                 let cell = match client.against(server, &load, &agent) {
                     Ok(verdict) => match verdict.as_long {
                         Some(as_long) => format!("all, {} %", as_long * 100 / verdict.requests),
