@@ -106,7 +106,7 @@ fn a_response_may_end_before_its_request() {
         .request([headers(0, 1, [0x83, 0x86, 0x84]), data(0, 1, "abc")].concat())
         .response([headers(END_STREAM, 1, status("413")), reset(1, 0)].concat())
         .request(data(END_STREAM, 1, "more"));
-    assert_eq!(lines(&play(&talk)), ["POST / | 413 | ? > 0"]);
+    assert_eq!(lines(&play(&talk)), ["POST / | 413 | 7 > 0"]);
 }
 
 #[test]
@@ -370,7 +370,8 @@ fn grpc_web_and_connect_are_calls_too() {
 fn a_call_is_recognised_by_its_response() {
     let mut stepwise = Stepwise::new(false);
     let unknown = [0xbe, 0xbf];
-    stepwise.bytes(ToServer, &headers(0, 7, [&[0x83, 0x86][..], &fields(&[(":path", METHOD)]), &unknown].concat()));
+    let head = [&[0x83, 0x86][..], &fields(&[(":path", METHOD)]), &unknown].concat();
+    stepwise.bytes(ToServer, &[headers(0, 7, head), data(END_STREAM, 7, message("id"))].concat());
     let kind = fields(&[("content-type", "application/grpc")]);
     stepwise.bytes(ToClient, &[headers(0, 7, [status("200"), kind].concat()), data(0, 7, message("a"))].concat());
     stepwise.bytes(ToClient, &headers(END_STREAM, 7, fields(&[("grpc-status", "0")])));

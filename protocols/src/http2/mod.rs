@@ -14,10 +14,12 @@
 //!   headers, one behind the other, ends that. If responses are hidden, all open requests are lost.
 //! - Header fields that refer to what passed unseen are unknown, and left out of the facts.
 //! - Pushed responses are stepped over. They are not reported, because no client asked for them.
+//! - A request that is answered before its client has ended the stream is reported when the client has, or after a second.
 //!
-//! Memory is bounded to about 16 MiB per connection: 4,096 open requests of 3 KiB at most, and for each direction a payload
-//! of 64 KiB, a header block of 64 KiB and a dynamic table of 64 KiB.
+//! Memory is bounded to about 17 MiB per connection: 4,096 open requests of 3 KiB at most, 256 that were answered early, and for
+//! each direction a payload of 64 KiB, a header block of 64 KiB and a dynamic table of 64 KiB.
 
+mod answered_early;
 mod block;
 mod detect;
 mod error;
@@ -108,6 +110,10 @@ impl TwoWay for Dialogue {
 
     fn give_up_before(&mut self, oldest: u64, at: Moment, _is_broken: bool, found: &mut Vec<Finding>) {
         self.streams.give_up_before(oldest, at, found);
+    }
+
+    fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
+        self.streams.pass_time(now, found);
     }
 
     fn begins_frame(&self, direction: Direction) -> bool {
@@ -317,7 +323,7 @@ impl Dialogue {
                 }
                 self.streams.begin(stream, head, (start, end), ends_stream, found);
             }
-            (Purpose::Message, Direction::ToServer) => self.streams.request_trailers(stream, end, ends_stream),
+            (Purpose::Message, Direction::ToServer) => self.streams.request_trailers(stream, end, ends_stream, found),
         }
         Ok(())
     }
@@ -336,7 +342,7 @@ impl Dialogue {
                 }
             }
             (Purpose::Message, Direction::ToServer) => {
-                self.streams.request_trailers(block.stream, block.start, block.ends_stream);
+                self.streams.request_trailers(block.stream, block.start, block.ends_stream, found);
             }
         }
     }
@@ -354,7 +360,7 @@ impl Dialogue {
         match direction {
             Direction::ToServer => {
                 self.tentative = None;
-                self.streams.miss_requests();
+                self.streams.miss_requests(found);
             }
             Direction::ToClient => self.streams.miss_responses(LossReason::ResponseMissing, found),
         }

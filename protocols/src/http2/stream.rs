@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             head of a final response             END_STREAM
-//!   Awaited ───────────────────────────► UnderWay ────────────► the exchange is complete
+//!   Awaited ───────────────────────────► UnderWay ────────────► Over: the exchange is complete
 //!      │ ▲
 //!      └─┘ 1xx
 //! ```
@@ -21,6 +21,8 @@ pub(super) struct Stream {
     pub(super) response: Response,
     /// The client has not ended its direction.
     is_sending: bool,
+    /// When the server gave it up after its response, in nanoseconds.
+    given_up_at: Option<u64>,
     /// How often the boundaries of requests had been lost when the client last sent something of it.
     pub(super) losses: u32,
 }
@@ -32,6 +34,8 @@ pub(super) enum Response {
     UnderWay {
         has_status: bool,
     },
+    /// The client may send more.
+    Over,
 }
 
 impl Stream {
@@ -47,17 +51,56 @@ impl Stream {
             end: End::Complete,
             facts,
         };
-        Self { exchange: Box::new(exchange), call, response: Response::Awaited, is_sending, losses }
+        Self { exchange: Box::new(exchange), call, response: Response::Awaited, is_sending, given_up_at: None, losses }
     }
 
     /// A request of HTTP/1 that is answered in HTTP/2 (RFC 7540 3.2).
     pub(super) fn upgraded(exchange: Box<Exchange>) -> Self {
-        Self { exchange, call: None, response: Response::Awaited, is_sending: false, losses: 0 }
+        Self { exchange, call: None, response: Response::Awaited, is_sending: false, given_up_at: None, losses: 0 }
+    }
+
+    /// Whether the client has not ended its direction.
+    pub(super) fn is_sending(&self) -> bool {
+        self.is_sending
+    }
+
+    /// Whether the client has not ended its direction, and all that it sent so far was seen. `losses`: how often the boundaries of
+    /// requests were lost.
+    pub(super) fn may_send_more(&self, losses: u32) -> bool {
+        self.is_sending && self.losses == losses
+    }
+
+    /// The response is over.
+    pub(super) fn complete(&mut self, end: End) {
+        self.response = Response::Over;
+        self.exchange.end = end;
+    }
+
+    /// The server gives the stream up. RFC 9113 5.1: the client must send no more of it once it has read that.
+    pub(super) fn refuse_more(&mut self, at: Moment) {
+        self.given_up_at = Some(at.nanos);
+    }
+
+    /// As long has passed as the client's bytes are on their way.
+    pub(super) fn wait_no_longer(&mut self) {
+        self.is_sending &= self.given_up_at.is_none();
+    }
+
+    /// The client gives the stream up.
+    pub(super) fn stop_sending(&mut self) {
+        self.is_sending = false;
+    }
+
+    /// When the server said the last of it: the end of the response, or that it gives up.
+    pub(super) fn answered_at(&self) -> u64 {
+        self.given_up_at.or(self.exchange.response_end.map(|end| end.nanos)).unwrap_or_default()
     }
 
     /// A header block of the client's: its trailers.
     pub(super) fn request_trailers(&mut self, end: Moment, ends_stream: bool) {
-        self.exchange.request_end = end;
+        if self.response != Response::Over {
+            self.exchange.request_end = end;
+        }
         self.is_sending &= !ends_stream;
     }
 
@@ -72,7 +115,7 @@ impl Stream {
         let is_head = match self.response {
             Response::Awaited => true,
             Response::UnderWay { has_status: false } => head.status.is_some() || !ends_stream,
-            Response::UnderWay { has_status: true } => false,
+            Response::UnderWay { has_status: true } | Response::Over => false,
         };
         if is_head {
             self.response = Response::UnderWay { has_status: head.status.is_some() };
@@ -111,7 +154,10 @@ impl Stream {
         match direction {
             Direction::ToServer => {
                 self.losses = losses;
-                self.exchange.request_end = data.end;
+                // The exchange ends with its response.
+                if self.response != Response::Over {
+                    self.exchange.request_end = data.end;
+                }
                 self.is_sending &= !(data.is_last && data.header.ends_stream());
             }
             // DATA before any head breaks RFC 9113 8.1. Such a response has not begun.

@@ -1,5 +1,6 @@
 //! The open requests of a connection, by the id of their stream.
 
+use super::answered_early::AnsweredEarly;
 use super::error;
 use super::head::Head;
 use super::lane::Data;
@@ -14,6 +15,7 @@ const MAX_OPEN: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Streams {
     open: ById<u32, Stream>,
+    answered_early: AnsweredEarly,
     account: Account,
     /// The newest stream on which the client sent a request. Ids only grow (RFC 9113 5.1.1).
     newest: u32,
@@ -28,6 +30,7 @@ impl Streams {
     pub(super) fn new(from_start: bool) -> Self {
         Self {
             open: ById::new(MAX_OPEN),
+            answered_early: AnsweredEarly::default(),
             account: Account::new(Direction::ToServer),
             newest: 0,
             seen_from: from_start.then_some(1),
@@ -110,9 +113,17 @@ impl Streams {
         self.seen_from.get_or_insert(stream);
     }
 
-    pub(super) fn request_trailers(&mut self, stream: u32, end: Moment, ends_stream: bool) {
-        if let Some(open) = self.open.get_mut(stream) {
+    pub(super) fn request_trailers(&mut self, stream: u32, end: Moment, ends_stream: bool, found: &mut Vec<Finding>) {
+        if let Some(open) = self.open.get_mut(stream).or_else(|| self.answered_early.get_mut(stream)) {
             open.request_trailers(end, ends_stream);
+        }
+        self.report_if_sent(stream, found);
+    }
+
+    /// Reports a request that was answered before, if its client has ended the stream.
+    fn report_if_sent(&mut self, stream: u32, found: &mut Vec<Finding>) {
+        if let Some(answered) = self.answered_early.take_if_sent(stream) {
+            self.account.report(answered.finish(self.losses), found);
         }
     }
 
@@ -160,9 +171,10 @@ impl Streams {
         found: &mut Vec<Finding>,
     ) {
         let stream = data.header.stream;
-        if let Some(open) = self.open.get_mut(stream) {
+        if let Some(open) = self.open.get_mut(stream).or_else(|| self.answered_early.get_mut(stream)) {
             open.data(direction, data, self.losses);
         }
+        self.report_if_sent(stream, found);
         if direction == Direction::ToClient && data.is_last && data.header.ends_stream() {
             self.complete(stream, is_unrecorded, found);
         }
@@ -170,23 +182,42 @@ impl Streams {
 
     /// The response is over.
     fn complete(&mut self, stream: u32, is_unrecorded: bool, found: &mut Vec<Finding>) {
-        let Answered::Request(mut open) = self.open.finish(stream) else { return };
+        let Answered::Request(open) = self.open.finish(stream) else { return };
         if open.response == Response::Awaited {
             // A hole hides its head.
             return self.account.lose(open.exchange.request_start, LossReason::ResponseMissing, found);
         }
-        open.exchange.end = if is_unrecorded { End::Unseen } else { End::Complete };
-        self.account.report(open.finish(self.losses), found);
+        self.answer(stream, open, if is_unrecorded { End::Unseen } else { End::Complete }, found);
+    }
+
+    /// The response of this stream, which is not open any more, has ended.
+    fn answer(&mut self, stream: u32, mut open: Stream, end: End, found: &mut Vec<Finding>) {
+        open.complete(end);
+        let due = if open.may_send_more(self.losses) { self.answered_early.add(stream, open) } else { Some(open) };
+        if let Some(due) = due {
+            self.account.report(due.finish(self.losses), found);
+        }
     }
 
     /// One end gave the stream up.
     pub(super) fn reset(&mut self, stream: u32, reset: Reset, at: Moment, found: &mut Vec<Finding>) {
+        if let Some(answered) = self.answered_early.get_mut(stream) {
+            match reset.by {
+                Direction::ToServer => answered.stop_sending(),
+                Direction::ToClient => answered.refuse_more(at),
+            }
+            return self.report_if_sent(stream, found);
+        }
         let Answered::Request(mut open) = self.open.finish(stream) else { return };
         // Node's server ends some responses so.
         let ends_response = reset.by == Direction::ToClient
             && reset.code == error::NO_ERROR
             && open.response == (Response::UnderWay { has_status: true });
-        open.exchange.end = if ends_response { End::Complete } else { End::Reset(reset, at) };
+        if ends_response {
+            open.refuse_more(at);
+            return self.answer(stream, open, End::Complete, found);
+        }
+        open.exchange.end = End::Reset(reset, at);
         self.account.report(open.finish(self.losses), found);
     }
 
@@ -205,7 +236,7 @@ impl Streams {
         match (open.response, ends_stream) {
             // Trailers, as a head was seen before.
             (Response::UnderWay { has_status: true }, true) => self.complete(stream, false, found),
-            (Response::UnderWay { has_status: true }, false) => {}
+            (Response::UnderWay { has_status: true } | Response::Over, _) => {}
             // A head, of which it is unknown whether it is that of the final response.
             (Response::Awaited | Response::UnderWay { has_status: false }, _) => {
                 if let Answered::Request(open) = self.open.abandon(stream) {
@@ -229,9 +260,22 @@ impl Streams {
     }
 
     /// Requests may have passed unseen, and so may the bodies and ends of those that are open.
-    pub(super) fn miss_requests(&mut self) {
+    pub(super) fn miss_requests(&mut self, found: &mut Vec<Finding>) {
+        self.report_all_answered(found);
         self.losses = self.losses.wrapping_add(1);
         self.seen_from = None;
+    }
+
+    fn report_all_answered(&mut self, found: &mut Vec<Finding>) {
+        for answered in self.answered_early.take_all() {
+            self.account.report(answered.finish(self.losses), found);
+        }
+    }
+
+    pub(super) fn pass_time(&mut self, now: u64, found: &mut Vec<Finding>) {
+        for answered in self.answered_early.take_overdue(now) {
+            self.account.report(answered.finish(self.losses), found);
+        }
     }
 
     /// Responses to any of the open requests may have passed unseen.
@@ -243,6 +287,7 @@ impl Streams {
 
     /// No more responses come.
     pub(super) fn close(&mut self, why: Close, at: Moment, found: &mut Vec<Finding>) {
+        self.report_all_answered(found);
         for (open, _) in self.open.close() {
             self.end(open, End::Closed(why, at), found);
         }
