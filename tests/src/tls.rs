@@ -45,7 +45,7 @@ impl Certificate {
 /// How a client of tests/apps/python/tls_client.py or tests/apps/node/tls_client.js sends its requests.
 #[derive(Debug, Clone, Copy)]
 pub struct TlsLoad {
-    /// Of Python: `http`, `requests`, `httpx`, `aiohttp`, `redis` or `postgres`. Of Node: `https` or `fetch`.
+    /// Of Python: `http`, `requests`, `httpx`, `aiohttp`, `redis` or `postgres`. Of Node: `https`, `fetch` or `pg`.
     pub kind: &'static str,
     pub requests: usize,
     pub in_flight: usize,
@@ -68,7 +68,7 @@ impl TlsLoad {
         let go = world.dir().join("go");
         let go_argument = go.display().to_string();
         let app = match self.kind {
-            "https" | "fetch" => {
+            "https" | "fetch" | "pg" => {
                 App::node("tls_client").env("NODE_EXTRA_CA_CERTS", format!("{}/cert.pem", certificate.dir()))
             }
             _ => App::python("tls_client"),

@@ -42,6 +42,7 @@ const CLIENTS: [&TlsProgram; 6] = [
 
 const REDIS_PY: &TlsProgram = &client("redis-py", "redis");
 const PSYCOPG: &TlsProgram = &client("psycopg 3", "postgres");
+const NODE_PG: &TlsProgram = &client("node-postgres", "pg");
 
 /// The other end.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +90,7 @@ pub fn pairs() -> Vec<Pair> {
     pairs.push(with(CLIENTS[3], AIOHTTP));
     pairs.push(with(CLIENTS[4], NODE));
     pairs.push(Pair { client: REDIS_PY, service: Service::Redis });
-    pairs.push(Pair { client: PSYCOPG, service: Service::Postgres });
+    pairs.extend([PSYCOPG, NODE_PG].map(|client| Pair { client, service: Service::Postgres }));
     pairs
 }
 

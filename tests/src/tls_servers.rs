@@ -6,6 +6,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use crate::accounts::{self, UserAccount};
 use crate::child_process::{ChildProcess, Launch, Stdout};
 use crate::machine;
 use crate::ports::Port;
@@ -91,8 +92,70 @@ pub const NODE: &TlsServer = &TlsServer {
 
 pub const HAPROXY: &TlsServer = &TlsServer { name: "HAProxy", start: haproxy, program: Some("haproxy") };
 
+pub const APACHE: &TlsServer = &TlsServer { name: "Apache (event)", start: apache, program: Some("apache2") };
+
 /// All of them.
-pub const SERVERS: [&TlsServer; 6] = [NGINX, HAPROXY, GUNICORN, AIOHTTP, UVICORN, NODE];
+pub const SERVERS: [&TlsServer; 7] = [NGINX, APACHE, HAPROXY, GUNICORN, AIOHTTP, UVICORN, NODE];
+
+/// Debian's modules of Apache that it needs, with their names in the configuration.
+const APACHE_MODULES: [(&str, &str); 5] = [
+    ("mpm_event_module", "mpm_event"),
+    ("authz_core_module", "authz_core"),
+    ("alias_module", "alias"),
+    ("socache_shmcb_module", "socache_shmcb"),
+    ("ssl_module", "ssl"),
+];
+
+/// Apache with threads. Its responses are a file, without the client's port.
+fn apache(world: &World, dir: &str) -> Result<TlsServing> {
+    let port = Port::claim()?;
+    let home = world.dir().join("apache");
+    fs::create_dir(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    let (file, page, home) = (home.join("apache2.conf"), home.join("page"), home.display());
+    let modules =
+        APACHE_MODULES.map(|(name, file)| format!("LoadModule {name} /usr/lib/apache2/modules/mod_{file}.so\n"));
+    let user = if accounts::is_root() {
+        let account = UserAccount::first_of(&["www-data", "nobody"])?;
+        format!("User {}\nGroup {}", account.user, account.group)
+    } else {
+        String::new()
+    };
+    let configuration = format!(
+        "{}{user}
+ServerName localhost
+DefaultRuntimeDir {home}
+PidFile {home}/pid
+ErrorLog /dev/stderr
+Mutex file:{home}
+Listen {}
+StartServers 1
+ServerLimit 1
+ThreadsPerChild 64
+MaxRequestWorkers 64
+KeepAlive On
+MaxKeepAliveRequests 0
+KeepAliveTimeout 300
+SSLEngine on
+SSLCertificateFile {dir}/cert.pem
+SSLCertificateKeyFile {dir}/key.pem
+AliasMatch ^/r/ {}
+<Directory {home}>
+    Require all granted
+</Directory>
+",
+        modules.concat(),
+        port.address(),
+        page.display()
+    );
+    fs::write(&page, "hello\n").with_context(|| format!("cannot write {}", page.display()))?;
+    fs::write(&file, configuration).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut command = world.command(machine::require_program("apache2")?);
+    command.arg("-DFOREGROUND").arg("-f").arg(&file);
+    let launch = Launch { name: "apache", watched: true, stdout: Stdout::Log, stop_signal: libc::SIGTERM };
+    let process = ChildProcess::start(world, &launch, &mut command)?;
+    wait_until_listening(within(STARTS_WITHIN), port.number())?;
+    Ok(TlsServing::new(port.number(), (process, port)))
+}
 
 fn python(world: &World, kind: &str, dir: &str) -> Result<TlsServing> {
     let app = App::python("tls_server").argument(kind).argument(dir).start(world)?;

@@ -34,7 +34,7 @@ pub(crate) struct Options {
 const MARK: &str = "<!-- Below: written by `cargo xtask tls-matrix --write`. -->";
 
 /// What is in no row, and why.
-const NOT_RUN: &str = "Not run: Apache, uvloop, undici's own pool, node-postgres, grpcio, netty-tcnative, Deno, Bun. Go, rustls, Java, \
+const NOT_RUN: &str = "Not run: uvloop, undici's own pool, grpcio, netty-tcnative, Deno, Bun. Go, rustls, Java, \
                        stripped executables, curl and wget have tests of their own: see above.";
 
 /// The files of a library, by its name.

@@ -1,5 +1,5 @@
 // Sends numbered requests over TLS, and prints the client's port of each. The arguments are those of tests/apps/python/tls_client.py; the
-// kinds are https and fetch (undici). The response says which port was used.
+// kinds are https, fetch (undici) and pg (node-postgres). A response says which port was used.
 const fs = require("fs");
 const https = require("https");
 
@@ -23,7 +23,28 @@ async function withFetch(number) {
   return response.text();
 }
 
+// One connection per worker.
+const idle = [];
+
+async function withPostgres(number) {
+  const { Client } = require("pg");
+  let client = idle.pop();
+  if (!client) {
+    const ssl = { rejectUnauthorized: false };
+    client = new Client({ host: "127.0.0.1", port: Number(server), user: "postgres", database: "postgres", ssl });
+    await client.connect();
+  }
+  const socket = client.connection.stream;
+  // With TLS, the socket is below another one.
+  const port = (socket._parent ?? socket).localPort;
+  await client.query(`SELECT 1 AS r${number}`);
+  if (keep === "keep") idle.push(client);
+  else await client.end();
+  return port;
+}
+
 async function port(number) {
+  if (kind === "pg") return withPostgres(number);
   const body = await (kind === "https" ? withHttps(number) : withFetch(number));
   return Number(body.split(" ")[1]);
 }

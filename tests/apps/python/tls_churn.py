@@ -20,7 +20,7 @@ failed = []
 
 def request():
     connection = http.client.HTTPSConnection("localhost", SERVER, context=context)
-    connection.request("GET", "/hello")
+    connection.request("GET", "/r/1")
     response = connection.getresponse()
     response.read()
     assert response.status == 200, response.status

@@ -32,6 +32,7 @@ const NEEDED: &[Needed] = &[
     Needed { program: "initdb", package: "postgresql", is_here: |_| postgres_programs().is_some() },
     Needed { program: "node", package: "nodejs", is_here: on_path },
     Needed { program: "haproxy", package: "haproxy", is_here: on_path },
+    Needed { program: "apache2", package: "apache2-bin", is_here: on_path },
     Needed { program: "curl", package: "curl", is_here: on_path },
     Needed { program: "wrk", package: "wrk", is_here: on_path },
     Needed { program: "h2load", package: "nghttp2-client", is_here: on_path },
