@@ -195,9 +195,14 @@ impl Client {
         let mut seen: BTreeMap<_, usize> = BTreeMap::new();
         let mut paths: BTreeSet<(&str, &str, u64)> = BTreeSet::new();
         for span in spans {
-            let counts = ["onlooker.rpc.request.messages", "onlooker.rpc.response.messages"].map(|key| span.get(key));
+            let counts =
+                ["onlooker.rpc.request.messages", "onlooker.rpc.response.messages"].map(|key| match span.get(key) {
+                    "" if self.kind == Kind::Grpc => "?",
+                    count => count,
+                });
             let status = [span.get("http.response.status_code"), span.get("rpc.response.status_code")].concat();
-            *seen.entry([span.name.clone(), status, counts.join(" ").trim().to_owned()]).or_default() += 1;
+            let counts = counts.join(" ").trim().to_owned();
+            *seen.entry([span.name.clone(), status, counts]).or_default() += 1;
             let url = [span.get("url.full"), span.get("url.path")].concat();
             let number = url.rsplit('/').next().and_then(|number| number.parse().ok());
             paths.insert((&span.service, &span.kind, number.unwrap_or_default()));
