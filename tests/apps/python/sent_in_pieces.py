@@ -1,5 +1,5 @@
-"""Sends requests in random pieces to a server that sends all bytes back, and compares them. Arguments: port, seed, seconds or
-number of requests, and `all` if lines in all formats are added. Prints one line for each kind of request and outcome, with their number."""
+"""Sends requests in random pieces to a server that sends all bytes back, and compares them. Arguments: port, seed, number
+of requests or the file whose appearance ends them, and `all` if lines in all formats are added. Prints one line for each kind of request and outcome, with their number."""
 
 import collections
 import fcntl
@@ -148,9 +148,8 @@ def exchange(kind, data):
     return waiting, b"".join(received)
 
 
-begun = time.monotonic()
 number = 0
-while number < int(limit) if limit.isdigit() else time.monotonic() - begun < float(limit.rstrip("s")):
+while number < int(limit) if limit.isdigit() else not os.path.exists(limit):
     number += 1
     kind, block, body, added = request()
     waiting, received = exchange(kind, block + body)
