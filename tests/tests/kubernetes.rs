@@ -15,6 +15,8 @@ use onlooker_tests::{Agent, Port, Recording, World, agent_binary};
 use rstest::rstest;
 
 const NODE: &str = "node-1";
+/// The agent's line about a process in a container, which it examines next.
+const EXAMINED: &str = "comm=\"pod_app\"";
 /// How long a span waits for its pod, and some more.
 const WAITED: Duration = Duration::from_millis(700);
 
@@ -31,7 +33,8 @@ fn record(world: &World, api: &ApiServer, options: &[&str]) -> Result<Recording>
     let kubeconfig = api.kubeconfig(world.dir())?;
     let file = world.dir().join("spans.jsonl");
     let always = ["--kubernetes", "on", "--file", text(&file)?];
-    let environment = [("KUBECONFIG", text(&kubeconfig)?), ("NODE_NAME", NODE)];
+    let environment =
+        [("KUBECONFIG", text(&kubeconfig)?), ("NODE_NAME", NODE), ("RUST_LOG", "info,onlooker::watch=debug")];
     let agent = Agent::select(world, &agent_binary()?, &[&always[..], options].concat(), &environment)?;
     Ok(Recording::of_agent(agent, &file))
 }
@@ -222,7 +225,7 @@ fn every_span_of_pods_that_come_and_go_has_its_pod() -> Result<()> {
         let names = ["api", "proxy", "cache"];
         let (api, node) = (ApiServer::start()?, Node::new(world, Driver::Systemd, &pod_app()));
         let pods: Vec<_> = (0..PODS).map(|at| PodSpec::numbered(at, Owned::ALL[at as usize % 5], &names)).collect();
-        let recording = record_all(world, &api)?;
+        let mut recording = record_all(world, &api)?;
         let mut alive = VecDeque::new();
         for (at, pod) in pods.iter().enumerate() {
             let is_late = at % 2 == 1;
@@ -233,6 +236,9 @@ fn every_span_of_pods_that_come_and_go_has_its_pod() -> Result<()> {
             if !is_late {
                 api.apply(pod.object(NODE, true));
             }
+            // A span does not wait long for a process that the agent has not looked at yet.
+            let process = recording.agent().process();
+            process.wait_for_log(within(Duration::from_secs(60)), EXAMINED, (at + 1) * names.len())?;
             for (index, container) in running.iter().enumerate() {
                 ask(pod, index, container)?;
             }
