@@ -1,5 +1,7 @@
 //! Where processes listen: the TCP ports of each network namespace, and which process holds them.
 
+mod sock_diag;
+
 use std::collections::hash_map::Entry;
 use std::io::{BufRead as _, BufReader};
 use std::ops::ControlFlow;
@@ -31,9 +33,10 @@ impl ListeningSockets {
         match self.namespaces.entry(process.network_namespace()?) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
-                let mut listeners = read(process, "net/tcp")?;
-                // A kernel without IPv6 has no such file.
-                listeners.extend(read(process, "net/tcp6").unwrap_or_default());
+                let listeners = match sock_diag::listening(process) {
+                    Ok(listeners) => listeners,
+                    Err(_) => of_proc(process)?,
+                };
                 Ok(unknown.insert(listeners))
             }
         }
@@ -79,6 +82,14 @@ impl ListeningSockets {
         ports.dedup();
         ports
     }
+}
+
+/// The same by /proc, which takes longer and no privilege.
+fn of_proc(process: &Process) -> Result<Vec<ListeningSocket>, Unreadable> {
+    let mut listeners = read(process, "net/tcp")?;
+    // A kernel without IPv6 has no such file.
+    listeners.extend(read(process, "net/tcp6").unwrap_or_default());
+    Ok(listeners)
 }
 
 fn read(process: &Process, table: &str) -> Result<Vec<ListeningSocket>, Unreadable> {
