@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use onlooker_tests::kubernetes::{ApiServer, Driver, Node, Owned, PodSpec};
 use onlooker_tests::machine::find_program;
 use onlooker_tests::servers::{Collector, Nginx};
+use onlooker_tests::wait::within;
 use onlooker_tests::{Agent, Curl, Networks, Recording, World, agent_binary, record_skip};
 
 /// systemd mounts tracefs when a machine boots.
@@ -156,10 +158,15 @@ fn the_privileges_of_the_daemon_set_suffice_to_trace_a_pod() -> Result<()> {
             .arg(agent_binary()?);
         agent.args(["run", "--kubernetes", "on", "--config"]).arg(&config).arg("--file").arg(&spans);
         agent.env("KUBECONFIG", api.kubeconfig(world.dir())?).env("K8S_NODE_NAME", NODE);
+        agent.env("RUST_LOG", "warn,onlooker::watch=debug");
         pods.iter().for_each(|pod| api.apply(pod.object(NODE, true)));
         let mut recording = Recording::of_agent(Agent::start_command(world, &mut agent)?, &spans);
         for pod in &pods {
             let running = node.start(pod, 0, &[])?;
+            if pod.uid == pods[0].uid {
+                // A rule about pods takes effect when the agent has looked at the process.
+                recording.agent().wait_for_log(within(Duration::from_secs(60)), "comm=\"pod_app\"")?;
+            }
             ensure!(Curl::run(world, &[&format!("http://{}/{}", running.address, pod.name)])?.status() == 200);
         }
         let output = recording.agent().stderr()?;
