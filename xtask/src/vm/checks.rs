@@ -182,7 +182,7 @@ impl Check {
         let failed: Vec<_> = tests(" ... FAILED").filter_map(|test| test.rsplit("::").next()).collect();
         match code {
             "0" if matches!(self.program, Program::Tests { .. }) && !test_ran => Some("no test ran".to_owned()),
-            "0" => None,
+            "0" => printed.iter().find_map(|line| reduced(line)).map(|line| format!("unexpectedly {line}")),
             TIMED_OUT => Some(format!("it took longer than {} s", self.within.as_secs())),
             _ if !failed.is_empty() => Some(format!("failed: {}", failed.join(", "))),
             _ => Some(format!("exit code {code}")),
@@ -190,9 +190,26 @@ impl Check {
     }
 }
 
+/// A line of `doctor` that says that something is reduced that these kernels can do, such as a program that the kernel refuses.
+fn reduced(line: &str) -> Option<&str> {
+    /// They need Linux 6.16 and 6.3.
+    const NEWER: [&str; 2] = ["long sends", "traceparent"];
+    let line = line.trim_start();
+    let part = line.strip_prefix("reduced ")?.trim_start();
+    (!NEWER.iter().any(|newer| part.starts_with(newer))).then_some(line)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CHECKS, LOADED, Results};
+    use super::{CHECKS, LOADED, Results, reduced};
+
+    #[test]
+    fn a_program_that_a_kernel_refuses_is_a_fault() {
+        assert_eq!(reduced("  works    tokio        uprobe tokio_wake"), None);
+        assert_eq!(reduced("  reduced  long sends   a call that begins"), None);
+        let refused = "reduced  tokio        calls have no parent: tokio_wake (cannot load)";
+        assert_eq!(reduced(&format!("  {refused}")), Some(refused));
+    }
 
     #[test]
     fn each_check_has_an_outcome_also_if_the_guest_dies() {
