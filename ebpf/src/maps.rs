@@ -77,7 +77,7 @@ pub static WAITING: LruHashMap<u64, Waiting, { limits::REQUESTS as usize }> = Lr
 
 /// By server connection, the position up to which every request is complete. Only the agent writes it.
 #[btf_map]
-pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }> = HashMap::new();
+pub static COMPLETED: HashMap<u64, u64, { limits::REQUESTS as usize }, ON_DEMAND> = HashMap::new();
 
 /// How units of work are read, by tgid. The agent adds entries; the kernel programs remove those of processes that ended or
 /// execute another program.
