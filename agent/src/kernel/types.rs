@@ -91,7 +91,7 @@ enum Contents {
 impl Contents {
     fn of(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
-        // SAFETY: a file of sysfs that the kernel does not change, so nobody can write to it or cut it. The kernel maps it privately only.
+        // SAFETY: the kernel never changes this file of sysfs, and lets no process write to it. It can only be mapped privately.
         if let Ok(mapped) = unsafe { MmapOptions::new().map_copy_read_only(&file) } {
             return Ok(Self::Mapped(mapped));
         }
